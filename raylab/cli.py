@@ -1,0 +1,186 @@
+"""The command line: parse, call, print.
+
+Model: every verb is a function that calls a stage and prints what came out; results go to
+standard output, everything said along the way to standard error.
+Invariant: exit status 0, 1 or 2 as `raylab.errors` says; an error is one message, without a
+traceback unless `--debug`. `plan`, `status` and `schema` load neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from raylab.errors import RaylabError
+from raylab.plan.cache import evaluation_id, plan_states
+from raylab.plan.memory import disk_lines
+from raylab.plan.status import trial_rows
+from raylab.plan.trials import plan_trials, read_inputs
+from raylab.spec.loading import load_study
+from raylab.spec.study import Study
+from raylab.store.paths import Store
+from raylab.store.records import read_records
+from raylab.store.tables import read_table, rows_of
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train a study of LLM fine-tunes on Ray, and measure exactly what moved.",
+)
+
+_INTERRUPTED = 130
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study, a YAML file.")]
+Out = Annotated[
+    str | None, typer.Option(help="A directory or URI for results [default: runs/<name>].")
+]
+Address = Annotated[
+    str | None, typer.Option(help="The address of a Ray cluster; none: one of its own.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _out(study: Study, out: str | None) -> str:
+    return out or f"runs/{study.name}"
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _console() -> Console:
+    wide = sys.stdout.isatty()
+    return Console(width=None if wide else 120)
+
+
+@app.command()
+def plan(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
+    """Show every trial: cached, to run or blocked, and which field made it new."""
+    loaded = load_study(study)
+    inputs = read_inputs(loaded)
+    trials = plan_trials(loaded, inputs)
+    records, _ = read_records(Store(_out(loaded, out)))
+    states = plan_states(trials, records, evaluation_id(loaded))
+    if as_json:
+        rows = [
+            {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
+            for s in states
+        ]
+        print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
+        return
+    table = Table("trial", "id", "state", "why", box=None, pad_edge=False)
+    for item in states:
+        mark = " (provisional)" if item.trial.provisional else ""
+        table.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
+    _console().print(table)
+    for line in disk_lines(loaded, inputs, trials):
+        print(line)
+
+
+@app.command()
+def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
+    """Train, reduce and report; run again: what is done stays as it is."""
+    from raylab.cluster import stages
+
+    loaded = load_study(study)
+    prepared = stages.prepare(loaded, _out(loaded, out))
+    complete = stages.run(prepared, address, _say)
+    _print_trials(prepared.store)
+    _print_norms(prepared.store)
+    print(f"report: {prepared.store.path('report/report.html')}")
+    _exit(complete)
+
+
+@app.command()
+def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
+    """Train the trials that are not in the store."""
+    from raylab.cluster import stages
+
+    loaded = load_study(study)
+    prepared = stages.prepare(loaded, _out(loaded, out))
+    complete = stages.train(prepared, address, _say)
+    _print_trials(prepared.store)
+    _exit(complete)
+
+
+@app.command()
+def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
+    """Reduce every comparison whose two sides are in the store."""
+    from raylab.cluster import stages
+
+    loaded = load_study(study)
+    prepared = stages.prepare(loaded, _out(loaded, out))
+    stages.reduce(prepared, address, _say)
+    _print_norms(prepared.store)
+
+
+@app.command()
+def report(study: StudyFile, out: Out = None) -> None:
+    """Write the report out of the tables in the store."""
+    from raylab.report.render import build_report
+
+    loaded = load_study(study)
+    print(f"report: {build_report(loaded, Store(_out(loaded, out)))}")
+
+
+@app.command()
+def status(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
+    """Show what became of every trial, also while a study runs."""
+    from raylab.report.terminal import print_trials
+
+    loaded = load_study(study)
+    trials = plan_trials(loaded, read_inputs(loaded))
+    rows = trial_rows(trials, Store(_out(loaded, out)))
+    if as_json:
+        print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
+    else:
+        print_trials(rows, _console())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a study file, for editors that complete it."""
+    print(json.dumps(Study.model_json_schema(), ensure_ascii=False, indent=1))
+
+
+def _print_trials(store: Store) -> None:
+    from raylab.report.terminal import print_trials
+
+    print_trials(rows_of(read_table(store, "trials")), _console())
+
+
+def _print_norms(store: Store) -> None:
+    from raylab.report.terminal import print_norms
+
+    print_norms(rows_of(read_table(store, "norms")), _console())
+
+
+def _exit(complete: bool) -> None:
+    if not complete:
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The `raylab` command. `--debug` anywhere shows tracebacks."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"])
+    except RaylabError as error:
+        if debug:
+            raise
+        print(f"raylab: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except SystemExit as end:
+        # typer ends an interrupted command with the shell's 130.
+        if end.code != _INTERRUPTED:
+            raise
+        _say("raylab: interrupted; the same command goes on from here")
+        sys.exit(1)

@@ -1,0 +1,126 @@
+"""Which trial may start next: the DAG of parents as a search algorithm of Ray Tune.
+
+Model: Tune asks for the next configuration whenever a slot is free; the answer is a trial whose
+parent is done, nothing (None) while all that is left waits, or FINISHED. Among the ready, the
+one with the longest way below it comes first.
+Invariant: a trial is handed out once; a child only after its parent ended well; the descendants
+of a failed trial never start. Tune's trial id is raylab's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune.experiment.config_parser import _create_trial_from_spec
+from ray.tune.search import SearchGenerator
+from ray.tune.search.searcher import Searcher
+
+from raylab.plan.trials import Trial
+
+
+class Dag:
+    """The state of the trials that are to run."""
+
+    def __init__(self, trials: Sequence[Trial], done: frozenset[str]) -> None:
+        """`trials` are to run, parents first; `done` names those that need not."""
+        self._trials = {trial.name: trial for trial in trials}
+        self._done = set(done)
+        self._failed: set[str] = set()
+        self._started: set[str] = set()
+        self._below = {trial.name: self._depth(trial.name) for trial in trials}
+
+    def _depth(self, name: str) -> int:
+        children = [t.name for t in self._trials.values() if t.parent == name]
+        return 1 + max((self._depth(child) for child in children), default=0)
+
+    def take(self) -> Trial | None:
+        """A trial that may start now, or None."""
+        ready = [t for t in self._trials.values() if self._is_ready(t)]
+        if not ready:
+            return None
+        chosen = max(ready, key=lambda trial: self._below[trial.name])
+        self._started.add(chosen.name)
+        return chosen
+
+    def _is_ready(self, trial: Trial) -> bool:
+        fresh = trial.name not in self._started
+        return fresh and (trial.parent is None or trial.parent in self._done)
+
+    def end(self, name: str, *, failed: bool) -> None:
+        """`name` has ended."""
+        (self._failed if failed else self._done).add(name)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing can ever start any more: nothing ready, nothing running."""
+        running = self._started - self._done - self._failed
+        return not running and not any(map(self._is_ready, self._trials.values()))
+
+    def finished_parents(self) -> set[str]:
+        """Trials of which every child that was to run has ended or will never start."""
+        parents = {t.parent for t in self._trials.values() if t.parent}
+        return {name for name in parents if not any(map(self._open, self._children(name)))}
+
+    def _children(self, name: str) -> list[Trial]:
+        return [trial for trial in self._trials.values() if trial.parent == name]
+
+    def _open(self, trial: Trial) -> bool:
+        ended = trial.name in self._done or trial.name in self._failed
+        doomed = any(ancestor in self._failed for ancestor in trial.lineage)
+        return not ended and not doomed
+
+
+class DagSearcher(Searcher):
+    """Tune's view of a Dag; a configuration is the flat row of a trial."""
+
+    def __init__(self, dag: Dag, configurations: Mapping[str, Mapping[str, Any]]) -> None:
+        """`configurations` holds the flat row of every trial, by name."""
+        super().__init__()
+        self._dag = dag
+        self._configurations = configurations
+        self._names: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next configuration, None, or FINISHED."""
+        trial = self._dag.take()
+        if trial is None:
+            return Searcher.FINISHED if self._dag.exhausted else None
+        self._names[trial.id] = trial.name
+        return dict(self._configurations[trial.name])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Free the children of a trial, or doom them."""
+        self._dag.end(self._names[trial_id], failed=error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the store is the truth, and a rerun plans anew."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class DagSearch(SearchGenerator):
+    """Creates Tune trials under raylab's ids, so that its ResultGrid agrees with the tables.
+
+    Ray 2.60 draws a random id for every trial of a searcher and offers no way to choose it.
+    """
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Any:
+        """The next Tune trial, or None."""
+        suggested = self.searcher.suggest("")
+        if suggested == Searcher.FINISHED:
+            self.set_finished()
+            return None
+        if suggested is None:
+            return None
+        self._counter += 1
+        return _create_trial_from_spec(
+            {**experiment_spec, "config": {**experiment_spec["config"], **suggested}},
+            self._parser,
+            evaluated_params=suggested,
+            experiment_tag=str(self._counter),
+            trial_id=suggested["trial_id"],
+        )

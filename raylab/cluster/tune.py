@@ -1,0 +1,164 @@
+"""trials -> Ray Tune: each trial one Tune trial on its own slot, children after parents.
+
+Model: a function trainable runs `raylab.train.trial.run_trial` in a worker that is reused for
+the next trial, and reports progress, then the record's metrics. The store is the truth: Tune is
+started anew over what is unfinished, never restored.
+Invariant: Tune's result of a trial carries the metrics of its record under the same trial id.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raylab.cluster.dag import Dag, DagSearch, DagSearcher
+from raylab.cluster.narrate import Narrator
+from raylab.cluster.session import own_gpus, slots
+from raylab.plan.trials import Inputs, Trial
+from raylab.spec.base import Resolved
+from raylab.spec.study import Study
+from raylab.store.paths import TUNE, Store
+from raylab.store.records import Attempt, read_attempts, write_attempt
+
+
+def train_trials(
+    study: Study, inputs: Inputs, trials: Sequence[Trial], to_run: Sequence[Trial], store: Store
+) -> tune.ResultGrid:
+    """Train `to_run`, a part of all `trials`, parents first. Failures are left in the store.
+
+    Raises KeyboardInterrupt where the user ended it before all had ended.
+    """
+    _, resources = slots(study.resources.gpus, study.resources.cpus)
+    waiting = {trial.name for trial in to_run}
+    dag = Dag(to_run, frozenset(trial.name for trial in trials if trial.name not in waiting))
+    configurations = {trial.name: _configuration(trial) for trial in to_run}
+    trainable = tune.with_parameters(
+        _trainable,
+        study=study,
+        trials={trial.name: trial for trial in trials},
+        rows=dict(inputs.rows),
+        bases=dict(inputs.base_models),
+        out=store.uri,
+    )
+    _quiet()
+    narrator = Narrator(
+        len(trials), len(trials) - len(to_run), on_end=_Releaser(dag, trials, store)
+    )
+    grid = tune.Tuner(
+        tune.with_resources(trainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=DagSearch(DagSearcher(dag, configurations)),
+            num_samples=len(to_run),
+            max_concurrent_trials=None,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE,
+            storage_path=store.uri,
+            callbacks=[Witness(store, to_run), narrator],
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    ).fit()
+    if not dag.exhausted:
+        # Tune returns as if all were well when Ctrl-C has ended its loop.
+        raise KeyboardInterrupt
+    return grid
+
+
+def _configuration(trial: Trial) -> dict[str, Any]:
+    """The flat row that Tune shows for a trial."""
+    variant = trial.variant
+    return {
+        "trial_id": trial.id,
+        "name": trial.name,
+        "model": trial.base_model,
+        "recipe": variant.name,
+        "method": variant.method,
+        "data": variant.data,
+        "seed": trial.seed,
+        "learning_rate": variant.training.learning_rate,
+        "parent": trial.parent or "",
+    }
+
+
+def _trainable(
+    config: dict[str, Any],
+    study: Study,
+    trials: Mapping[str, Trial],
+    rows: Mapping[str, Any],
+    bases: Mapping[str, Resolved],
+    out: str,
+) -> None:
+    """One trial on a worker."""
+    from raylab.train.model import base_directory
+    from raylab.train.trial import Work, quiet_libraries, run_trial
+
+    trial = trials[config["name"]]
+    base = base_directory(bases[trial.base_model])
+    work = Work(study, trial, trials, rows, base, out)
+    with quiet_libraries():
+        record = run_trial(work, lambda progress: tune.report(dict(progress)), own_gpus())
+    tune.report({key: value for key, value in record.metrics.items() if value is not None})
+
+
+def _quiet() -> None:
+    """Tune's remarks are about features that raylab does not use, and it prints the traceback of
+    every failed trial, which the trial's log holds already."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"ray\..*")
+
+
+class Witness(tune.Callback):
+    """Keeps an attempt for a trial whose worker died before it could write one itself."""
+
+    def __init__(self, store: Store, trials: Sequence[Trial]) -> None:
+        """Remember how many attempts each of `trials` has had."""
+        self._store = store
+        self._folders = {trial.id: trial.folder for trial in trials}
+        self._before = {trial.id: len(read_attempts(store, trial.folder)) for trial in trials}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has failed; if it left no attempt of this run, leave one in its place."""
+        folder, before = self._folders[trial.trial_id], self._before[trial.trial_id]
+        if len(read_attempts(self._store, folder)) > before:
+            return
+        message = f"its worker was lost: {str(trial.get_error()).strip():.500}"
+        attempt = Attempt(attempt=before + 1, cause="error", message=message)
+        write_attempt(self._store, folder, attempt)
+
+
+class _Releaser:
+    """Deletes merged parents on every node as soon as their last child has ended."""
+
+    def __init__(self, dag: Dag, trials: Sequence[Trial], store: Store) -> None:
+        self._dag, self._store = dag, store
+        self._ids = {trial.name: trial.id for trial in trials}
+        self._released: set[str] = set()
+
+    def __call__(self) -> None:
+        for name in self._dag.finished_parents() - self._released:
+            self._released.add(name)
+            _release_everywhere(self._store.uri, self._ids[name])
+
+
+def _release_everywhere(out: str, parent_id: str) -> None:
+    for node in ray.nodes():
+        if node["Alive"]:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+            _release.options(num_cpus=0, scheduling_strategy=place).remote(out, parent_id)
+
+
+@ray.remote
+def _release(out: str, parent_id: str) -> None:
+    from raylab.train.parents import release
+
+    release(Store(out), parent_id)

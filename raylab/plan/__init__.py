@@ -1,0 +1,1 @@
+"""What will be done: trials, comparisons and shards, known before anything is touched."""

@@ -1,0 +1,51 @@
+"""Disk and memory that a plan takes beyond the base models, from headers alone.
+
+Model: an adapter holds r * (rows + columns) float32 numbers for each linear layer; a merged
+parent is as large as its base model, on disk while it has children, and twice in RAM while it
+is built.
+Invariant: reads safetensors headers, never a weight; what is not on this machine is called
+unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from raylab.plan.trials import Inputs, Trial
+from raylab.spec.base import weights_shapes
+from raylab.spec.study import Study
+
+_FLOAT32 = 4
+_NOT_LINEAR = ("embed", "lm_head", "wte", "embed_in", "embed_out")
+
+
+def disk_lines(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> Iterator[str]:
+    """What the plan takes on disk and in memory, a line for each base model."""
+    for name in study.base_models:
+        mine = [trial for trial in trials if trial.base_model == name]
+        directory = inputs.base_models[name].directory
+        if directory is None:
+            yield f"{name}: {len(mine)} trials; sizes unknown until it is downloaded"
+            continue
+        tensors = list(weights_shapes(directory))
+        size = sum(size for _, _, size in tensors)
+        linear = [s for key, s, _ in tensors if len(s) == 2 and not _is_embedding(key)]
+        adapters = sum(_FLOAT32 * t.variant.lora.r * sum(map(sum, linear)) for t in mine)
+        merged = {t.parent for t in mine if t.parent and t.variant.chain == "merge"}
+        yield (
+            f"{name}: base {_size(size)}, {len(mine)} adapters {_size(adapters)}, "
+            f"{len(merged)} merged parents at {_size(size)} each in scratch space while in use "
+            f"(and {_size(2 * size)} of memory while one is built)"
+        )
+
+
+def _is_embedding(key: str) -> bool:
+    return any(word in key for word in _NOT_LINEAR)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

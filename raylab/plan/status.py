@@ -1,0 +1,106 @@
+"""What became of every planned trial, read from the store alone.
+
+Model: a trial with a sound record is done; else its last attempt says why it failed; else fresh
+progress means that it runs; else it is blocked by a failed ancestor, or pending.
+Invariant: one row for every planned trial, in the order of the plan, whatever became of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from raylab.plan.trials import Trial
+from raylab.store.paths import Store
+from raylab.store.records import (
+    ADAPTER,
+    LOG,
+    SAMPLES,
+    Record,
+    read_attempts,
+    read_progress,
+    read_records,
+    trial_key,
+)
+from raylab.store.tables import SCHEMAS
+
+_FRESH_SECONDS = 60
+
+
+def trial_rows(trials: Sequence[Trial], store: Store) -> list[dict[str, Any]]:
+    """The rows of the trials table."""
+    records, _ = read_records(store)
+    rows: dict[str, dict[str, Any]] = {}
+    for trial in trials:
+        record = records.get(trial.id)
+        rows[trial.name] = dict.fromkeys(SCHEMAS["trials"].names) | {
+            **_identity(trial, store),
+            **_outcome(trial, record, rows, store),
+            **_metrics(record),
+            "attempts": len(read_attempts(store, trial.folder)),
+        }
+    return list(rows.values())
+
+
+def _identity(trial: Trial, store: Store) -> dict[str, Any]:
+    variant = trial.variant
+    return {
+        "trial_id": trial.id,
+        "name": trial.name,
+        "model": trial.base_model,
+        "recipe": variant.name,
+        "label": variant.label,
+        "method": variant.method,
+        "data": variant.data,
+        "seed": trial.seed,
+        "learning_rate": variant.training.learning_rate,
+        "parent": trial.parent,
+        "adapter": trial_key(trial.folder, ADAPTER),
+        "log": trial_key(trial.folder, LOG),
+    }
+
+
+def _outcome(
+    trial: Trial, record: Record | None, before: Mapping[str, Mapping[str, Any]], store: Store
+) -> dict[str, Any]:
+    if record:
+        return {"status": "done"}
+    attempts = read_attempts(store, trial.folder)
+    if attempts and attempts[-1].cause:
+        last = attempts[-1]
+        return {"status": "failed", "cause": last.cause, "message": last.message}
+    progress = read_progress(store, trial.folder)
+    if progress and time.time() - progress["time"] < _FRESH_SECONDS:
+        return {"status": "running", "message": f"step {progress['step']}/{progress['steps']}"}
+    parent = before.get(trial.parent or "")
+    if parent and parent["status"] in ("failed", "blocked"):
+        return {"status": "blocked", "message": f"its parent {trial.parent} is {parent['status']}"}
+    return {"status": "pending"}
+
+
+def _metrics(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return {}
+    known = SCHEMAS["trials"].names
+    return {key: value for key, value in record.metrics.items() if key in known}
+
+
+def attempt_rows(trials: Sequence[Trial], store: Store) -> Iterator[dict[str, Any]]:
+    """The rows of the attempts table."""
+    for trial in trials:
+        for attempt in read_attempts(store, trial.folder):
+            row = attempt.model_dump()
+            row["gpus"] = ",".join(attempt.gpus)
+            yield {"trial_id": trial.id, "name": trial.name, **row}
+
+
+def sample_rows(trials: Sequence[Trial], store: Store) -> Iterator[dict[str, Any]]:
+    """The rows of the samples table: what every finished trial's model said."""
+    for trial in trials:
+        key = trial_key(trial.folder, SAMPLES)
+        if not store.exists(key):
+            continue
+        for line in store.read(key).decode().splitlines():
+            yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}

@@ -1,0 +1,74 @@
+"""How numbers are written on a page: the same everywhere, and never longer than they mean.
+
+Model: a measured value has four significant digits, a count has all of its digits, a rate is a
+whole or one-digit percentage; what was not measured is a dash.
+Invariant: the text depends on the value alone, and a value that is not null never becomes a dash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+MISSING = "–"
+_DIGITS = 4
+
+
+def number(value: float | None) -> str:
+    """A measured value with four significant digits: 2.200, 277400, 1.235e7."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{_DIGITS - 1}e}".split("e")
+    if not -4 <= int(exponent) < 6:
+        return f"{mantissa}e{int(exponent)}"
+    decimals = _DIGITS - 1 - int(exponent)
+    return f"{round(value, decimals):.{max(decimals, 0)}f}"
+
+
+def count(value: int | None) -> str:
+    """A count with every digit, in groups of three."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def rate(value: float | None) -> str:
+    """A share as a percentage: 97 %, 62.5 %."""
+    if value is None:
+        return MISSING
+    percent = f"{100 * value:.1f}".removesuffix(".0")
+    return f"{percent} %"
+
+
+def setting(value: float | None) -> str:
+    """A value that somebody chose, as they would write it: 1e-5, 0.3, 128."""
+    if value is None:
+        return MISSING
+    text = f"{value:g}"
+    if 0 < abs(value) < 1e-3 and "e" not in text:
+        digits = max(len(text.partition(".")[2].lstrip("0")) - 1, 0)
+        text = f"{value:.{digits}e}"
+    mantissa, mark, exponent = text.partition("e")
+    return f"{mantissa}e{int(exponent)}" if mark else text
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds with one decimal below a hundred, whole ones above."""
+    if seconds is None:
+        return MISSING
+    return f"{seconds:.1f}" if seconds < 100 else f"{seconds:,.0f}"
+
+
+def listing(items: Iterable[object]) -> str:
+    """a, b and c."""
+    texts = [str(item) for item in items]
+    if len(texts) < 2:
+        return "".join(texts)
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def plural(amount: int, noun: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"

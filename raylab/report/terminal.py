@@ -1,0 +1,90 @@
+"""Tables for a terminal of 100 columns.
+
+Model: one function for each table that a command shows; names fold over lines, numbers do not.
+Invariant: no number is ever cut, and no row is left out without a line that says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from raylab.report.numbers import count, duration, number, plural, rate, setting
+
+WIDTH = 112
+_STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
+_RATES = {
+    "style": "style_rate",
+    "japanese": "japanese_rate",
+    "stops": "stopped_rate",
+    "repeats": "repetition_rate",
+}
+
+
+def print_trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Every trial with its status, loss, norm and rates; below, what went wrong."""
+    view = _table(console, ["name"], ["status", "rate", "loss", "l2", *_RATES, "seconds"])
+    for row in rows:
+        status = str(row["status"])
+        view.add_row(
+            escape(row["name"]),
+            f"[{_STYLES.get(status, 'dim')}]{escape(status)}[/]",
+            setting(row["learning_rate"]),
+            number(row["train_loss"]),
+            number(row["l2"]),
+            *(rate(row[column]) for column in _RATES.values()),
+            duration(row["seconds"]),
+        )
+    console.print(view)
+    totals = Counter(str(row["status"]) for row in rows)
+    found = ", ".join(f"{amount} {status}" for status, amount in totals.items())
+    _line(console, f"{plural(len(rows), 'trial')}{': ' if found else ''}{found}")
+    for row in rows:
+        _print_trouble(row, console)
+
+
+def _print_trouble(row: Mapping[str, Any], console: Console) -> None:
+    if row["cause"] or row["message"]:
+        what = ": ".join(str(part) for part in (row["cause"], row["message"]) if part)
+        _line(console, f"{row['name']} {row['status']}: {what}")
+    elif row["marked"]:
+        _line(console, f"{row['name']} marked: {row['marks']}")
+
+
+def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The norms of every comparison over all its tensors."""
+    rows = [row for row in norms if row["level"] == "all"]
+    view = _table(console, ["comparison"], ["numel", "l1", "l2", "linf", "relative_l2"])
+    for row in rows:
+        values = (number(row[key]) for key in ("l1", "l2", "linf", "relative_l2"))
+        view.add_row(escape(_foldable(row["comparison"])), count(row["numel"]), *values)
+    console.print(view)
+    _line(
+        console,
+        f"{plural(len(rows), 'comparison')}; {len(norms) - len(rows)} rows by layer, module "
+        "and tensor are in the norms table",
+    )
+
+
+def _foldable(comparison: str) -> str:
+    """a~b on two lines, so that both names stay whole."""
+    return comparison.replace("~", "\n~ ", 1)
+
+
+def _table(console: Console, names: list[str], numbers: list[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, width=min(WIDTH, console.width), padding=(0, 1, 0, 0))
+    for name in names:
+        table.add_column(name, overflow="fold", ratio=1)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="left" if name == "status" else "right")
+    return table
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(escape(text), soft_wrap=True, highlight=False)

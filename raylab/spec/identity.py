@@ -1,0 +1,59 @@
+"""Identity: a fingerprint of what determines a result, and of nothing else.
+
+Model: a value is written in one canonical form (JSON, sorted keys, shortest floats) and hashed
+with SHA-256; a fingerprint is the first 16 hex digits. A trial's identity is a flat mapping of
+named fields, so that two identities can be compared field by field.
+Invariant: equal values give equal fingerprints in every process and on every machine; a value
+whose form is not stable (NaN, a set, an object) is refused, never hashed. Paths, devices, hosts
+and library versions are not part of any identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+DIGITS = 16
+
+
+def canonical(value: Any) -> str:
+    """The one form in which `value` is hashed. Raises TypeError for values without one."""
+    return json.dumps(
+        _stable(value, "value"), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    )
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits that stand for `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:DIGITS]
+
+
+def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """The fields in which two identities differ, as `field: old -> new`, in order."""
+    for key in sorted({*old, *new}):
+        before, after = old.get(key, "absent"), new.get(key, "absent")
+        if canonical(before) != canonical(after):
+            yield f"{key}: {before} -> {after}"
+
+
+def _stable(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{where} is {value}, which has no stable form")
+        return value
+    if isinstance(value, Mapping):
+        return {_key(key, where): _stable(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_stable(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    raise TypeError(f"{where} is a {type(value).__name__}, which has no stable form")
+
+
+def _key(key: Any, where: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{where} has the key {key!r}; keys must be text")
+    return key

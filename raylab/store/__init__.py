@@ -1,0 +1,1 @@
+"""Where results lie: addresses, records, tables, and lazy readers of tensors."""

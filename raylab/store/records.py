@@ -1,0 +1,155 @@
+"""Records: the JSON beside a result, written last, whose existence means that it is complete.
+
+Model: a trial's folder holds its files, one small JSON for each attempt, and in the end
+record.json with the identity, the metrics, and size and SHA-256 of every file.
+Invariant: a record is written after everything it names, atomically; a folder without a record,
+or whose files differ from it, counts as not done, and whatever is damaged is named, never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raylab.store.paths import TRIALS, Store
+
+RECORD = "record.json"
+ADAPTER = "adapter"
+SAMPLES = "samples.jsonl"
+HISTORY = "history.parquet"
+LOG = "log.txt"
+PROGRESS = "progress.json"
+ATTEMPTS = "attempts"
+
+
+class FileEntry(BaseModel):
+    """Size in bytes and SHA-256 of one file."""
+
+    model_config = ConfigDict(frozen=True)
+    size: int
+    sha256: str
+
+
+class Attempt(BaseModel):
+    """One attempt of a trial; `cause` is None where it succeeded."""
+
+    model_config = ConfigDict(frozen=True)
+    attempt: int
+    cause: str | None = None
+    message: str = ""
+    node: str = ""
+    gpus: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Record(BaseModel):
+    """What is known of a finished trial."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    id: str
+    identity: dict[str, Any]
+    data: dict[str, str]
+    evaluation: str
+    """Fingerprint of what the model was asked."""
+    versions: dict[str, str]
+    metrics: dict[str, Any]
+    files: dict[str, FileEntry] = Field(default_factory=dict)
+
+
+def trial_key(folder: str, *parts: str) -> str:
+    """The key of something in a trial's folder."""
+    return "/".join((TRIALS, folder, *parts))
+
+
+def write_json(store: Store, key: str, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON; NaN and infinity, which JSON lacks, are refused with ValueError."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
+    store.write(key, text.encode() + b"\n")
+
+
+def finite_or_none(value: Any) -> Any:
+    """None for a float that JSON cannot hold, else the value."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_record(store: Store, folder: str, record: Record) -> Record:
+    """Seal the folder: measure every file but attempts and progress, then write the record."""
+    names = [name for name in store.files(trial_key(folder)) if _is_result(name)]
+    files = {name: _measure(store.read(trial_key(folder, name))) for name in names}
+    sealed = record.model_copy(update={"files": files})
+    write_json(store, trial_key(folder, RECORD), sealed.model_dump())
+    return sealed
+
+
+def _is_result(name: str) -> bool:
+    unfinished = name.rpartition("/")[2].startswith(".part-")
+    return not unfinished and not name.startswith((RECORD, PROGRESS, f"{ATTEMPTS}/"))
+
+
+def _measure(data: bytes) -> FileEntry:
+    return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def read_records(store: Store) -> tuple[dict[str, Record], list[str]]:
+    """(records by trial id, what is wrong with the folders whose record is damaged)."""
+    records: dict[str, Record] = {}
+    damaged: list[str] = []
+    for folder in store.names(TRIALS):
+        key = trial_key(folder, RECORD)
+        if not store.exists(key):
+            continue
+        try:
+            record = Record.model_validate_json(store.read(key))
+        except ValidationError as error:
+            damaged.append(f"{key}: {error.errors()[0]['msg']}")
+            continue
+        problems = [f"{key}: {problem}" for problem in _wrong_sizes(store, folder, record)]
+        damaged += problems
+        if not problems:
+            records[record.id] = record
+    return records, damaged
+
+
+def _wrong_sizes(store: Store, folder: str, record: Record) -> Iterator[str]:
+    for name, entry in record.files.items():
+        size = store.size(trial_key(folder, name))
+        if size != entry.size:
+            yield f"{name} has {size} bytes, not {entry.size}"
+
+
+def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
+    """The files of the record whose bytes are not those that were sealed."""
+    wrong = []
+    for name, entry in record.files.items():
+        key = trial_key(folder, name)
+        if not store.exists(key) or _measure(store.read(key)) != entry:
+            wrong.append(name)
+    return wrong
+
+
+def write_attempt(store: Store, folder: str, attempt: Attempt) -> None:
+    """Keep what became of one attempt."""
+    key = trial_key(folder, ATTEMPTS, f"{attempt.attempt}.json")
+    write_json(store, key, attempt.model_dump())
+
+
+def read_attempts(store: Store, folder: str) -> list[Attempt]:
+    """The attempts of a trial, the first first."""
+    names = [n for n in store.names(trial_key(folder, ATTEMPTS)) if n.endswith(".json")]
+    texts = [store.read(trial_key(folder, ATTEMPTS, name)) for name in names]
+    return sorted((Attempt.model_validate_json(text) for text in texts), key=lambda a: a.attempt)
+
+
+def read_progress(store: Store, folder: str) -> dict[str, Any] | None:
+    """The last progress that a running trial wrote, with the time in `time`."""
+    key = trial_key(folder, PROGRESS)
+    if not store.exists(key):
+        return None
+    progress: dict[str, Any] = json.loads(store.read(key))
+    return progress

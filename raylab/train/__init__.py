@@ -1,0 +1,1 @@
+"""One trial: data, model, training and what the trained model says. No Ray here."""

@@ -1,0 +1,169 @@
+"""The table of training methods: which trl trainer each uses, and with which options.
+
+Model: a method is a row in METHODS. To add one, add a row and its examples in
+`raylab.train.data`. `build_trainer` makes the trainer, then mends what trl 1.16 does to it.
+Invariant: adapter weights, and so Adam's state, are float32; the adapter keeps the study's
+dropout in every method; evaluating in mid-training changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import nn
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from raylab.spec.recipes import Variant
+from raylab.spec.study import Evaluation, Lora, Quantization, Training
+from raylab.train.data import Examples
+from raylab.train.model import silence_dropout
+from raylab.train.random import preserved_random_state
+
+
+class _Undisturbed:
+    """Evaluates without touching a random state, so that the training after it is the same."""
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The trainer's own evaluation, with every random state restored."""
+        with preserved_random_state():
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
+            return metrics
+
+
+class _SFTTrainer(_Undisturbed, SFTTrainer):
+    pass
+
+
+class _DPOTrainer(_Undisturbed, DPOTrainer):
+    pass
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trl trainer, its config, the options that only it takes, and what its model needs."""
+
+    trainer: type
+    config: type
+    options: Callable[[Training], dict[str, Any]]
+    prepare: Callable[[nn.Module], None]
+
+
+METHODS: dict[str, Method] = {
+    "sft": Method(
+        trainer=_SFTTrainer,
+        config=SFTConfig,
+        options=lambda training: {"completion_only_loss": True},
+        prepare=lambda model: None,
+    ),
+    # Rafailov et al. 2023, arXiv:2305.18290. trl's disable_dropout would silence the adapter's
+    # dropout too, so only the base model's own is.
+    "dpo": Method(
+        trainer=_DPOTrainer,
+        config=DPOConfig,
+        options=lambda training: {"beta": training.beta, "disable_dropout": False},
+        prepare=silence_dropout,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a trainer is built from, besides the model and the data."""
+
+    variant: Variant
+    seed: int
+    quantization: Quantization
+    evaluation: Evaluation
+    directory: Path
+
+
+def build_trainer(
+    model: nn.Module,
+    tokenizer: Any,
+    examples: Examples,
+    setting: Setting,
+    callbacks: Sequence[TrainerCallback],
+) -> Any:
+    """The trl trainer of one trial, ready to train."""
+    method = METHODS[setting.variant.method]
+    method.prepare(model)
+    trainer = method.trainer(
+        model=model,
+        args=_arguments(method, setting, examples),
+        train_dataset=examples.training,
+        eval_dataset=examples.held_out,
+        processing_class=tokenizer,
+        peft_config=_lora_config(setting.variant.lora),
+        callbacks=list(callbacks),
+    )
+    _to_float32(trainer.model)
+    return trainer
+
+
+def _to_float32(model: nn.Module) -> None:
+    """Undo trl 1.16's cast of QLoRA adapters to bf16, in which small updates vanish."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def _lora_config(lora: Lora) -> LoraConfig:
+    modules = lora.target_modules
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        use_rslora=lora.rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(method: Method, setting: Setting, examples: Examples) -> Any:
+    training = setting.variant.training
+    dtype = setting.quantization.compute_dtype
+    return method.config(
+        output_dir=str(setting.directory),
+        seed=setting.seed,
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=max(8, training.batch_size),
+        gradient_accumulation_steps=training.gradient_accumulation,
+        num_train_epochs=training.epochs,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.scheduler,
+        warmup_steps=training.warmup_ratio,
+        optim="adamw_torch",
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        max_length=training.max_length,
+        gradient_checkpointing=training.gradient_checkpointing,
+        bf16=dtype == "bfloat16",
+        fp16=dtype == "float16",
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        logging_steps=1,
+        # Otherwise transformers shows the last finite loss in place of NaN.
+        logging_nan_inf_filter=False,
+        **_evaluation(setting, examples),
+        **method.options(training),
+    )
+
+
+def _evaluation(setting: Setting, examples: Examples) -> dict[str, Any]:
+    """Held-out loss every so many steps; `Trainer` itself takes none at the end."""
+    every = setting.evaluation.every_epochs
+    if examples.held_out is None or every is None:
+        return {"eval_strategy": "no"}
+    training = setting.variant.training
+    per_step = training.batch_size * training.gradient_accumulation
+    steps = max(1, round(every * -(-len(examples.training) // per_step)))
+    return {"eval_strategy": "steps", "eval_steps": steps}

@@ -1,0 +1,133 @@
+"""The model of one trial: the base in 4 bits, frozen, with whatever adapters it starts from.
+
+Model: `load_base` quantises the starting checkpoint. A stacked parent joins as a fixed term of
+each linear layer's output, y = W x + s B A x, added by a forward hook in eval mode by nature
+(no dropout). peft and trl see a plain base model: disabling the adapter gives base + parent,
+which is exactly DPO's reference.
+Invariant: a gradient through the model is the same before and after any eval pass.
+
+On a GPU only: bitsandbytes' CUDA kernels, bf16 autocast and device placement. Everything else
+here runs on a CPU through the same lines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from huggingface_hub import snapshot_download
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from raylab.errors import ModelError
+from raylab.spec.base import Resolved
+from raylab.spec.study import Quantization
+from raylab.store.tensors import Adapter
+
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
+
+
+def device_of_this_process() -> torch.device:
+    """The GPU that this process was given, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def base_directory(base: Resolved) -> Path:
+    """The local directory of a base model, fetched from the hub to this node if need be."""
+    if base.directory is not None and base.directory.is_dir():
+        return base.directory
+    return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_WANTED))
+
+
+def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a base model, with a chat template and a pad token. Raises ModelError."""
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            "the base model has no chat template",
+            found=str(directory),
+            expected="a tokenizer with chat_template (chat_template.jinja)",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(
+    directory: Path, quantization: Quantization, *, trust_remote_code: bool = False
+) -> nn.Module:
+    """The checkpoint at `directory`, quantised as the study says, on this process's device."""
+    dtype = getattr(torch, quantization.compute_dtype)
+    settings = None
+    if quantization.bits == 4:
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=quantization.type,
+            bnb_4bit_use_double_quant=quantization.double,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=dtype,
+        quantization_config=settings,
+        device_map={"": device_of_this_process()},
+        trust_remote_code=trust_remote_code,
+    )
+    disarm_cpu_repacking(model)
+    return model
+
+
+def disarm_cpu_repacking(model: nn.Module) -> None:
+    """Keep bitsandbytes 0.50.2 from repacking 4-bit weights in an eval pass.
+
+    On a CPU with AVX512-bf16, one forward pass without gradients repacks the weights of a
+    Linear4bit; every later gradient and dequantisation is then wrong, without an error.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def silence_dropout(model: nn.Module) -> None:
+    """Turn off the base model's own dropout, but not the adapter's.
+
+    DPO's reference is taken while the model is in training mode; without this it would be noisy
+    for a base model that has dropout of its own.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_" not in name:
+            module.p = 0.0
+
+
+def attach_frozen(model: nn.Module, directory: Path) -> None:
+    """Add the adapter saved at `directory` to `model` as a fixed term. Raises ModelError."""
+    adapter = Adapter.open(directory)
+    modules = dict(model.named_modules())
+    for name in adapter.names:
+        module = modules.get(name.removesuffix(".weight"))
+        if module is None:
+            raise ModelError(
+                "the parent's adapter does not fit the base model",
+                found=f"{directory} targets {name}",
+                expected="modules of the base model",
+            )
+        down, up, scale = adapter.factors(name)
+        module.register_forward_hook(_FrozenTerm(down, up, scale))
+
+
+class _FrozenTerm:
+    """Adds s B A x to a layer's output. Holds its factors on the device that x came on."""
+
+    def __init__(self, down: torch.Tensor, up: torch.Tensor, scale: float) -> None:
+        self._down, self._up, self._scale = down, up, scale
+
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> Any:
+        x = inputs[0]
+        if self._down.device != x.device:
+            self._down, self._up = self._down.to(x.device), self._up.to(x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            term = nn.functional.linear(x.to(self._down.dtype), self._down)
+            term = nn.functional.linear(term, self._up) * self._scale
+        return output + term.to(output.dtype)

@@ -1,0 +1,70 @@
+"""What a trial shows while it trains: step, loss, tokens per second, time left.
+
+Model: a trainer callback keeps the latest log and hands a progress mapping to a listener, at
+most once in `INTERVAL` seconds, so that listening costs nothing against a step.
+Invariant: a loss that is not finite ends the training at once with NonFiniteError; it is never
+shown as a number.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+
+from raylab.errors import NonFiniteError
+
+INTERVAL = 2.0
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+
+class Progress(TrainerCallback):
+    """Tells a listener how far a training is."""
+
+    def __init__(self, listener: Listener) -> None:
+        """Tell `listener`; the clock starts with the first step."""
+        self._listener = listener
+        self._started = self._told = time.monotonic()
+        self.tokens = 0.0
+        self.seconds = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._started = self._told = time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the clock."""
+        self.seconds = time.monotonic() - self._started
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Look at the newest losses, and pass them on if it is time."""
+        logs = logs or {}
+        for key in ("loss", "eval_loss"):
+            if key in logs and not math.isfinite(float(logs[key])):
+                raise NonFiniteError(
+                    f"the {key} is not finite",
+                    found=f"{logs[key]} at step {state.global_step}",
+                    expected="a number",
+                    todo="lower the learning rate, or look at the data",
+                )
+        self.tokens = float(logs.get("num_tokens", self.tokens))
+        now = time.monotonic()
+        if "loss" in logs and now - self._told >= INTERVAL:
+            self._told = now
+            self._listener(self._progress(state, float(logs["loss"]), now - self._started))
+
+    def _progress(self, state: Any, loss: float, seconds: float) -> dict[str, Any]:
+        done = state.global_step / max(1, state.max_steps)
+        return {
+            "step": state.global_step,
+            "steps": state.max_steps,
+            "loss": loss,
+            "tokens_per_second": self.tokens / seconds if seconds > 0 else 0.0,
+            "seconds_left": seconds * (1 - done) / done if done else 0.0,
+        }

@@ -1,0 +1,68 @@
+"""Which trial may start next, without Ray running."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from raylab.cluster.dag import Dag, DagSearcher, Searcher
+
+
+def trial(name, parent=None, lineage=()):
+    return SimpleNamespace(name=name, id=name, parent=parent, lineage=lineage)
+
+
+FAMILY = [
+    trial("single"),
+    trial("root"),
+    trial("child", "root", ("root",)),
+    trial("grandchild", "child", ("root", "child")),
+]
+
+
+def test_take_longest_way_below_comes_first():
+    dag = Dag(FAMILY, frozenset())
+    assert [dag.take().name, dag.take().name, dag.take()] == ["root", "single", None]
+
+
+def test_take_child_waits_for_its_parent():
+    dag = Dag(FAMILY, frozenset())
+    dag.take(), dag.take()
+    assert dag.take() is None
+    dag.end("root", failed=False)
+    assert dag.take().name == "child"
+
+
+def test_take_child_of_cached_parent_starts_at_once():
+    dag = Dag(FAMILY[2:], frozenset({"root", "single"}))
+    assert dag.take().name == "child"
+
+
+def test_exhausted_after_failed_parent_is_true_and_descendants_never_start():
+    dag = Dag(FAMILY, frozenset())
+    dag.take(), dag.take()
+    dag.end("root", failed=True)
+    assert not dag.exhausted
+    dag.end("single", failed=False)
+    assert dag.exhausted
+    assert dag.take() is None
+
+
+def test_finished_parents_only_after_the_last_child():
+    family = [*FAMILY, trial("other", "root", ("root",))]
+    dag = Dag(family, frozenset())
+    for _ in range(2):
+        dag.take()
+    dag.end("root", failed=False)
+    dag.take(), dag.take()
+    dag.end("child", failed=False)
+    assert "root" not in dag.finished_parents()
+    dag.end("other", failed=True)
+    assert dag.finished_parents() == {"root"}
+
+
+def test_searcher_nothing_ready_says_none_then_finished():
+    searcher = DagSearcher(Dag(FAMILY[1:3], frozenset()), {"root": {"a": 1}, "child": {"a": 2}})
+    assert searcher.suggest("") == {"a": 1}
+    assert searcher.suggest("") is None
+    searcher.on_trial_complete("root", {}, error=True)
+    assert searcher.suggest("") == Searcher.FINISHED

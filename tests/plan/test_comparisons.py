@@ -1,0 +1,104 @@
+"""Comparisons: four forms, within a base model, each pair once."""
+
+from raylab.plan.comparisons import plan_comparisons, plan_models
+from raylab.plan.trials import plan_trials
+from raylab.spec.references import check_references
+from tests.studies import make_inputs, make_study
+
+SFT0, SFT1 = {"method": "sft", "data": "D0"}, {"method": "sft", "data": "D1"}
+DPO = {"method": "dpo", "chosen": "D1", "rejected": "D0"}
+RECIPES = {"a": SFT0, "b": SFT1, "c": {**DPO, "parent": "a"}}
+
+
+def compared(*asked, **changes):
+    values = {"recipes": RECIPES, "seeds": [1, 2], **changes}
+    study = make_study(comparisons=list(asked), **values)
+    models = plan_models(study, plan_trials(study, make_inputs(study)))
+    return plan_comparisons(study, models)
+
+
+def names(*asked, **changes):
+    return [item.name for item in compared(*asked, **changes)]
+
+
+def test_pair_form_pairs_at_each_seed():
+    assert names({"pair": ["b", "a"]}) == ["tiny.b.s1~tiny.a.s1", "tiny.b.s2~tiny.a.s2"]
+
+
+def test_pair_form_never_crosses_base_models():
+    two = {"m": {"path": "x"}, "n": {"path": "y"}}
+    assert names({"pair": ["a", "b"]}, base_models=two, seeds=[1]) == [
+        "m.a.s1~m.b.s1",
+        "n.a.s1~n.b.s1",
+    ]
+
+
+def test_base_form_of_names_subtracts_base_model():
+    found = compared({"base": ["a", "c"]})
+    assert [item.name for item in found] == [
+        "tiny.a.s1~tiny", "tiny.a.s2~tiny", "tiny.c.s1~tiny", "tiny.c.s2~tiny",
+    ]  # fmt: skip
+    assert {item.form for item in found} == {"base"}
+    assert found[-1].a.lineage == ("tiny.a.s2", "tiny.c.s2")
+    assert {item.b.lineage for item in found} == {()}
+
+
+def test_base_form_of_all_takes_every_model():
+    models = {"done": {"path": "d", "base_model": "tiny"}}
+    found = names({"base": "all"}, models=models)
+    assert len(found) == 7
+    assert found[-1] == "done~tiny"
+
+
+def test_seeds_form_compares_seeds_of_one_recipe():
+    assert names({"seeds": ["a"]}, seeds=[1, 2, 3]) == [
+        "tiny.a.s1~tiny.a.s2", "tiny.a.s1~tiny.a.s3", "tiny.a.s2~tiny.a.s3",
+    ]  # fmt: skip
+    assert len(names({"seeds": "all"})) == 3
+    assert names({"seeds": "all"}, seeds=[1]) == []
+
+
+def test_pairs_form_pairs_all_at_each_seed():
+    assert names({"pairs": ["a", "b", "c"]}, seeds=[1]) == [
+        "tiny.a.s1~tiny.b.s1", "tiny.a.s1~tiny.c.s1", "tiny.b.s1~tiny.c.s1",
+    ]  # fmt: skip
+    assert len(names({"pairs": "all"})) == 6
+
+
+def test_pairs_form_finished_model_without_seed_meets_every_seed():
+    models = {"done": {"path": "d", "base_model": "tiny"}}
+    assert names({"pair": ["done", "a"]}, models=models) == ["done~tiny.a.s1", "done~tiny.a.s2"]
+
+
+def test_pairs_form_finished_model_with_seed_meets_that_seed():
+    models = {"done": {"path": "d", "base_model": "tiny", "seed": 2}}
+    assert names({"pair": ["a", "done"]}, models=models) == ["tiny.a.s2~done"]
+
+
+def test_forms_same_pair_asked_twice_stands_once_in_order():
+    asked = ({"pair": ["b", "a"]}, {"pair": ["a", "b"]}, {"pair": ["b", "a"]}, {"base": ["a"]})
+    found = names(*asked, seeds=[1])
+    assert found == ["tiny.b.s1~tiny.a.s1", "tiny.a.s1~tiny.b.s1", "tiny.a.s1~tiny"]
+
+
+def test_pair_of_sweeps_meets_where_points_are_equal():
+    sweep = {"sweep": {"learning_rate": [1e-5, 1e-4]}}
+    recipes = {"a": {**SFT0, **sweep}, "b": {**SFT1, **sweep}}
+    assert names({"pair": ["a", "b"]}, recipes=recipes, seeds=[1]) == [
+        "tiny.a.learning_rate=1e-05.s1~tiny.b.learning_rate=1e-05.s1",
+        "tiny.a.learning_rate=0.0001.s1~tiny.b.learning_rate=0.0001.s1",
+    ]
+
+
+def test_pair_of_one_variant_with_plain_recipe_is_one():
+    recipes = {"a": {**SFT0, "sweep": {"epochs": [1, 2]}}, "b": SFT1}
+    asked = {"pair": ["a.epochs=2", "b"]}
+    assert names(asked, recipes=recipes, seeds=[1]) == ["tiny.a.epochs=2.s1~tiny.b.s1"]
+
+
+def test_models_finished_one_named_like_a_trial_is_refused():
+    models = {"tiny.a.s1": {"path": "d", "base_model": "tiny"}}
+    study = make_study(recipes=RECIPES, seeds=[1], models=models)
+    problems = check_references(study)
+    assert [problem.location for problem in problems] == [("models", "tiny.a.s1")]
+    assert "a trial has the same name" in problems[0].message

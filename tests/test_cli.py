@@ -1,0 +1,233 @@
+"""The command line as a user meets it: exit statuses, one message, nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raylab.store.paths import Store
+from raylab.store.tables import VOLATILE, read_table
+
+RAYLAB = str(Path(sys.executable).parent / "raylab")
+QUICK = Path(__file__).parents[1] / "jobs" / "demo" / "study-quick.yaml"
+
+
+def raylab(*words, **options):
+    return subprocess.run(
+        [RAYLAB, *map(str, words)], capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The quick study, run once: (OUT, what the command printed)."""
+    out = tmp_path_factory.mktemp("quick") / "out"
+    done = raylab("run", QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def stable(out):
+    tables = {}
+    for name in ("trials", "norms", "densities", "curve", "samples"):
+        table = read_table(Store(str(out)), name)
+        dropped = [column for column in VOLATILE if column in table.column_names]
+        tables[name] = table.drop_columns(dropped).to_pylist()
+    return tables
+
+
+def edited(tmp_path, *changes, source=QUICK):
+    text = source.read_text().replace("path: ", f"path: {source.parent}/")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_run_quick_study_prints_tables_and_report(quick):
+    out, done = quick
+    assert "demo.sft-d1.s42" in done.stdout
+    assert "~ demo.dpo-d0-after-sft-d1.s42" in done.stdout
+    assert f"report: {out}/report/report.html" in done.stdout.replace("\n", "")
+    assert (out / "report" / "report.html").is_file()
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+def test_run_quick_study_shows_real_learning(quick):
+    out, _ = quick
+    rows = read_table(Store(str(out)), "trials").to_pylist()
+    style = {row["recipe"]: row["style_rate"] for row in rows}
+    assert style["sft-d1"] >= 0.8
+    assert style["dpo-d0-after-sft-d1"] <= 0.05
+    assert all(row["stopped_rate"] >= 0.9 and row["distinct_rate"] >= 0.9 for row in rows)
+
+
+def test_run_with_failed_trial_exits_1_and_says_the_cause(tmp_path):
+    study = edited(tmp_path, ("learning_rate: 1e-3", "learning_rate: 1e30"))
+    done = raylab("run", study, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "non_finite" in done.stdout
+    assert "its parent demo.sft-d1.s42 is failed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_run_again_trains_nothing_and_says_so(quick):
+    out, _ = quick
+    before = {path: path.stat().st_mtime_ns for path in (out / "trials").rglob("*")}
+    again = raylab("run", QUICK, "--out", out)
+    assert again.returncode == 0
+    assert "nothing to train: all 2 trials are in the store" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (out / "trials").rglob("*")} == before
+
+
+def test_stages_alone_over_finished_store_give_the_same_tables(quick, tmp_path):
+    out, _ = quick
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    for verb in ("train", "reduce", "report"):
+        done = raylab(verb, QUICK, "--out", copy)
+        assert done.returncode == 0, done.stderr
+    assert stable(copy) == stable(out)
+
+
+def test_status_of_finished_store_shows_every_trial(quick, tmp_path):
+    out, _ = quick
+    shown = json.loads(raylab("status", QUICK, "--out", out, "--json").stdout)["trials"]
+    assert [row["status"] for row in shown] == ["done", "done"]
+    fresh = json.loads(raylab("status", QUICK, "--out", tmp_path / "no", "--json").stdout)["trials"]
+    assert [row["status"] for row in fresh] == ["pending", "pending"]
+    assert not (tmp_path / "no").exists()
+
+
+def test_plan_names_the_field_that_made_a_trial_new(quick, tmp_path):
+    out, _ = quick
+    changed = edited(tmp_path, ("parent: sft-d1}", "parent: sft-d1, training: {beta: 0.1}}"))
+    rows = json.loads(raylab("plan", changed, "--out", out, "--json").stdout)["trials"]
+    assert [row["state"] for row in rows] == ["cached", "to run"]
+    assert rows[1]["why"] == "new: training.beta: 0.3 -> 0.1"
+
+
+@pytest.mark.parametrize("verb", ["plan", "status", "schema"])
+def test_light_verbs_load_no_heavy_library(verb, tmp_path):
+    script = (
+        "import sys; from raylab.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'ray', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    words = [verb] if verb == "schema" else [verb, str(QUICK), "--out", str(tmp_path / "x")]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_schema_is_json_schema_of_a_study():
+    schema = json.loads(raylab("schema").stdout)
+    assert {"name", "base_models", "data", "recipes", "comparisons"} <= set(schema["properties"])
+
+
+BAD = {
+    "unknown field": (("seeds: [42]", "seed: [42]"), "did you mean seeds?"),
+    "cycle": (("data: D1}", "data: D1, parent: dpo-d0-after-sft-d1}"), "form a cycle"),
+    "no such data": (("data: D1}", "data: D7}"), "did you mean"),
+    "no column": (("d0.jsonl}", "d0.jsonl, completion: answer}"), "lacks the column 'answer'"),
+    "no base": (("/base}", "/elsewhere}"), "is not there"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_run_with_bad_study_exits_2_and_writes_nothing(case, tmp_path):
+    change, message = BAD[case]
+    done = raylab("run", edited(tmp_path, change), "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "is empty"), ('{"prompt": "a", "completion": ""}\n', "completion is empty in rows 1")],
+)
+def test_run_with_bad_data_exits_2_and_writes_nothing(content, message, tmp_path):
+    data = tmp_path / "bad.jsonl"
+    data.write_text(content)
+    study = edited(tmp_path, (f"{QUICK.parent}/data/d1.jsonl", str(data)))
+    done = raylab("run", study, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_with_unwritable_out_exits_2(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = raylab("run", QUICK, "--out", tmp_path / "file" / "out")
+    assert done.returncode == 2
+    assert "OUT cannot be written" in done.stderr
+
+
+def test_run_with_missing_study_exits_2(tmp_path):
+    done = raylab("run", tmp_path / "no.yaml")
+    assert done.returncode == 2
+    assert "cannot be read" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    assert "Traceback" in raylab("plan", tmp_path / "no.yaml", "--debug").stderr
+
+
+@pytest.mark.slow
+def test_run_killed_at_a_random_moment_then_rerun_gives_the_same_tables(quick, tmp_path):
+    out, _ = quick
+    killed = tmp_path / "killed"
+    moment = random.Random(os.getpid()).uniform(4, 22)
+    driver = subprocess.Popen(
+        [RAYLAB, "run", str(QUICK), "--out", str(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(moment)
+    left = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    # Agents of Ray 2.60 outlive a killed driver, and a cluster started beside them may abort.
+    for process in psutil.wait_procs(left, timeout=5)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
+    again = raylab("run", QUICK, "--out", killed)
+    assert again.returncode == 0, (moment, again.stderr)
+    assert stable(killed) == stable(out), moment
+
+
+@pytest.mark.slow
+def test_run_interrupted_once_says_how_to_go_on(tmp_path):
+    driver = subprocess.Popen(
+        [RAYLAB, "run", str(QUICK), "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in driver.stderr:
+        if "starts" in line:
+            break
+    time.sleep(3)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert "goes on from here" in said
