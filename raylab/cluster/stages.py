@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.session import connected
 from raylab.errors import ModelError
-from raylab.plan.cache import evaluation_id, plan_states
+from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.status import attempt_rows, sample_rows, trial_rows
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
@@ -86,13 +86,12 @@ def run(prepared: Prepared, address: str | None, say: Say) -> bool:
 
     Raises KeyboardInterrupt where the user stopped it, when what is finished is in the store.
     """
-    records = sound_records(prepared, say)
-    states = plan_states(prepared.trials, records, evaluation_id(prepared.study))
+    states = trial_states(prepared, say)
     if all(item.state == "cached" for item in states) and _is_reported(prepared):
-        say(f"nothing to train: all {len(states)} trials are in the store")
+        say(_nothing_to_train(states))
         return True
     with connected(address):
-        complete = train(prepared, address, say)
+        complete = train(prepared, address, say, states)
         reduce(prepared, address, say)
     report(prepared)
     return complete
@@ -118,10 +117,14 @@ def _asked(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def train(prepared: Prepared, address: str | None, say: Say) -> bool:
+def train(
+    prepared: Prepared,
+    address: str | None,
+    say: Say,
+    states: Sequence[PlannedTrial] | None = None,
+) -> bool:
     """Train what is missing, and write the tables of trials; whether every trial is done."""
-    records = sound_records(prepared, say)
-    states = plan_states(prepared.trials, records, evaluation_id(prepared.study))
+    states = trial_states(prepared, say) if states is None else states
     to_run = [item.trial for item in states if item.state != "cached"]
     if to_run:
         from raylab.cluster.tune import train_trials
@@ -130,8 +133,18 @@ def train(prepared: Prepared, address: str | None, say: Say) -> bool:
         with connected(address):
             train_trials(prepared.study, prepared.inputs, prepared.trials, to_run, prepared.store)
     else:
-        say(f"nothing to train: all {len(states)} trials are in the store")
+        say(_nothing_to_train(states))
     return write_trial_tables(prepared)
+
+
+def _nothing_to_train(states: Sequence[PlannedTrial]) -> str:
+    return f"nothing to train: all {len(states)} trials are in the store"
+
+
+def trial_states(prepared: Prepared, say: Say) -> list[PlannedTrial]:
+    """What is done and what is to run, held against every byte that the records name."""
+    records = sound_records(prepared, say)
+    return plan_states(prepared.trials, records, evaluation_id(prepared.study))
 
 
 def sound_records(prepared: Prepared, say: Say) -> Mapping[str, Record]:

@@ -37,7 +37,7 @@ def train_trials(
     _, resources = slots(study.resources.gpus, study.resources.cpus)
     waiting = {trial.name for trial in to_run}
     dag = Dag(to_run, frozenset(trial.name for trial in trials if trial.name not in waiting))
-    configurations = {trial.name: _configuration(trial) for trial in to_run}
+    configurations = {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run}
     trainable = tune.with_parameters(
         _trainable,
         study=study,
@@ -71,22 +71,6 @@ def train_trials(
         # Tune returns as if all were well when Ctrl-C has ended its loop.
         raise KeyboardInterrupt
     return grid
-
-
-def _configuration(trial: Trial) -> dict[str, Any]:
-    """The flat row that Tune shows for a trial."""
-    variant = trial.variant
-    return {
-        "trial_id": trial.id,
-        "name": trial.name,
-        "model": trial.base_model,
-        "recipe": variant.name,
-        "method": variant.method,
-        "data": variant.data,
-        "seed": trial.seed,
-        "learning_rate": variant.training.learning_rate,
-        "parent": trial.parent or "",
-    }
 
 
 def _trainable(

@@ -36,30 +36,14 @@ def trial_rows(trials: Sequence[Trial], store: Store) -> list[dict[str, Any]]:
     for trial in trials:
         record = records.get(trial.id)
         rows[trial.name] = dict.fromkeys(SCHEMAS["trials"].names) | {
-            **_identity(trial, store),
+            **trial.row,
+            "adapter": trial_key(trial.folder, ADAPTER),
+            "log": trial_key(trial.folder, LOG),
             **_outcome(trial, record, rows, store),
             **_metrics(record),
             "attempts": len(read_attempts(store, trial.folder)),
         }
     return list(rows.values())
-
-
-def _identity(trial: Trial, store: Store) -> dict[str, Any]:
-    variant = trial.variant
-    return {
-        "trial_id": trial.id,
-        "name": trial.name,
-        "model": trial.base_model,
-        "recipe": variant.name,
-        "label": variant.label,
-        "method": variant.method,
-        "data": variant.data,
-        "seed": trial.seed,
-        "learning_rate": variant.training.learning_rate,
-        "parent": trial.parent,
-        "adapter": trial_key(trial.folder, ADAPTER),
-        "log": trial_key(trial.folder, LOG),
-    }
 
 
 def _outcome(

@@ -43,6 +43,23 @@ class Trial:
         """The name of its folder in the store."""
         return f"{self.name}-{self.id}"
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The columns of the trials table that are known before it trains."""
+        variant = self.variant
+        return {
+            "trial_id": self.id,
+            "name": self.name,
+            "model": self.base_model,
+            "recipe": variant.name,
+            "label": variant.label,
+            "method": variant.method,
+            "data": variant.data,
+            "seed": self.seed,
+            "learning_rate": variant.training.learning_rate,
+            "parent": self.parent,
+        }
+
 
 @dataclass(frozen=True)
 class Inputs:

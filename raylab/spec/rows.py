@@ -211,9 +211,9 @@ def _read_csv(path: Path) -> Columns:
 
 
 def _read_parquet(path: Path) -> Columns:
-    from pyarrow import parquet
+    from raylab.store.tables import read_parquet
 
-    table = parquet.read_table(path)
+    table = read_parquet(path)
     return {name: table.column(name).to_pylist() for name in table.column_names}
 
 

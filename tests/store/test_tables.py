@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -93,3 +95,19 @@ def test_volatile_columns_are_those_of_the_design():
     expected = {"seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node"}
     assert expected <= set(VOLATILE)
     assert not {"l1", "l2", "linf", "threshold", "status", "trial_id"} & set(VOLATILE)
+
+
+_READ_AND_END = """
+import sys
+from raylab.store.paths import Store
+from raylab.store.tables import read_table
+for _ in range(3):
+    read_table(Store(sys.argv[1]), "curve")
+"""
+
+
+def test_tables_read_just_before_the_process_ends_do_not_abort_it(tmp_path):
+    write_table(Store(str(tmp_path)), "curve", [{"comparison": "a~b", "density": 0.5}])
+    for _ in range(10):
+        ended = subprocess.run([sys.executable, "-c", _READ_AND_END, str(tmp_path)])
+        assert ended.returncode == 0
