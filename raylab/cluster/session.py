@@ -56,7 +56,7 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
         ray.shutdown()
 
 
-def slots(gpus: float, cpus: int) -> tuple[int, dict[str, float]]:
+def slots(gpus: float, cpus: float) -> tuple[int, dict[str, float]]:
     """(how many workers fit the cluster at once, the resources of one); GPUs where there are."""
     there = ray.cluster_resources()
     if there.get("GPU", 0) > 0:

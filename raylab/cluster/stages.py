@@ -1,84 +1,43 @@
-"""A whole study: plan, train, reduce, report, each stage reading what the store holds.
+"""A whole study: plan, train, merge, reduce, report, each stage reading what the store holds.
 
 Model: `prepare` reads and checks everything a study names before anything is written; each
-stage then does what is missing. What is done already is found by its record, and is left alone.
+stage then does what is missing. Merges are made where trials are trained, as soon as all that
+can be trained is. What is done already is found by its record, and is left alone.
 Invariant: an input error leaves no trace; a trial that fails leaves a row; the tables always
 hold every planned trial; a second run over a finished store trains nothing.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from raylab.cluster.actors import ActorPool
+from raylab.cluster.prepared import Prepared
+from raylab.cluster.prepared import prepare as prepare
 from raylab.cluster.session import connected
-from raylab.errors import ModelError
 from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
-from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
+from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
+from raylab.plan.merges import PlannedMerge
 from raylab.plan.status import attempt_rows, sample_rows, trial_rows
-from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
-from raylab.reduce.shard import Pair, Place
-from raylab.reduce.study import Job, Tables, reduce_pairs
-from raylab.spec.base import resolve
+from raylab.plan.trials import Trial
+from raylab.reduce.kept import Kept
+from raylab.reduce.study import Executor, Job, Tables, detail_models, reduce_pairs
+from raylab.reduce.tile import Pair
+from raylab.reduce.views import DELTA, View
+from raylab.report.numbers import plural
 from raylab.spec.identity import fingerprint
-from raylab.spec.study import Study
-from raylab.store.paths import REPORT, STUDY, TABLES, Store
-from raylab.store.records import (
-    ADAPTER,
-    RECORD,
-    Record,
-    damaged_files,
-    read_records,
-    trial_key,
-)
+from raylab.store.paths import REDUCE, REPORT, TABLES, Store
+from raylab.store.records import RECORD, Record, damaged_files, read_records, trial_key
+from raylab.store.references import Place
 from raylab.store.tables import write_table
 
 Say = Callable[[str], None]
 
 # Written last: the tables and the report are complete for what it stands for.
 ASKED = f"{REPORT}/asked.txt"
-_TABLES_OF_STAGES = ("trials", "attempts", "samples", "norms", "densities", "curve")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study whose inputs were found and whose store can be written."""
-
-    study: Study
-    inputs: Inputs
-    trials: Sequence[Trial]
-    store: Store
-
-    def base_directory(self, name: str) -> Path | None:
-        """Where a base model lies now, which may be since its first trial fetched it."""
-        return resolve(name, self.study.base_models[name]).directory
-
-    @property
-    def models(self) -> dict[str, Model]:
-        """Everything that comparisons may name."""
-        return plan_models(self.study, self.trials)
-
-
-def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:
-    """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
-    inputs = read_inputs(study, online=online)
-    trials = plan_trials(study, inputs)
-    store = Store(out)
-    store.prepare()
-    _write_study(store, study)
-    return Prepared(study, inputs, trials, store)
-
-
-def _write_study(store: Store, study: Study) -> None:
-    buffer = io.StringIO()
-    YAML(typ="safe", pure=True).dump(study.model_dump(mode="json", exclude_none=True), buffer)
-    store.write(STUDY, buffer.getvalue().encode())
+TABLES_OF_REDUCE = ("norms", "densities", "curve", "pairs", "spectra", "chains", "audit")
+_TABLES_OF_STAGES = ("trials", "attempts", "samples", *TABLES_OF_REDUCE)
 
 
 def run(prepared: Prepared, address: str | None, say: Say) -> bool:
@@ -109,11 +68,12 @@ def _is_reported(prepared: Prepared) -> bool:
 def _asked(prepared: Prepared) -> dict[str, Any]:
     """What the tables and the report depend on, besides the trials' own results."""
     return {
-        "trials": [trial.id for trial in prepared.trials],
+        "trials": [item.id for item in prepared.planned],
         "models": {name: found.identity for name, found in prepared.inputs.models.items()},
         "comparisons": [c.name for c in plan_comparisons(prepared.study, prepared.models)],
         "evaluation": evaluation_id(prepared.study),
         "densities": list(prepared.study.densities),
+        "views": list(prepared.study.views),
     }
 
 
@@ -123,40 +83,62 @@ def train(
     say: Say,
     states: Sequence[PlannedTrial] | None = None,
 ) -> bool:
-    """Train what is missing, and write the tables of trials; whether every trial is done."""
+    """Train and merge what is missing, and write the tables of trials; whether all are done."""
     states = trial_states(prepared, say) if states is None else states
-    to_run = [item.trial for item in states if item.state != "cached"]
-    if to_run:
-        from raylab.cluster.tune import train_trials
-
-        say(f"{len(to_run)} of {len(states)} trials to train")
+    missing = [item.trial for item in states if item.state != "cached"]
+    to_train = [item for item in missing if isinstance(item, Trial)]
+    if missing:
         with connected(address):
-            train_trials(prepared.study, prepared.inputs, prepared.trials, to_run, prepared.store)
+            if to_train:
+                _train(prepared, to_train, say)
+            if len(missing) > len(to_train):
+                _merge(prepared, say)
     else:
         say(_nothing_to_train(states))
     return write_trial_tables(prepared)
 
 
+def _train(prepared: Prepared, trials: Sequence[Trial], say: Say) -> None:
+    from raylab.cluster.tune import train_trials
+
+    say(f"{len(trials)} of {len(prepared.trials)} trials to train")
+    train_trials(prepared.study, prepared.inputs, prepared.trials, trials, prepared.store)
+
+
+def _merge(prepared: Prepared, say: Say) -> None:
+    """Make the merges whose trials are done by now."""
+    from raylab.cluster.merges import make_merges
+
+    records, _ = read_records(prepared.store)
+    states = plan_states(prepared.planned, records, evaluation_id(prepared.study))
+    found = [item.trial for item in states if item.state == "to run"]
+    ready = [item for item in found if isinstance(item, PlannedMerge)]
+    say(f"{len(ready)} of {plural(len(prepared.merges), 'merge')} to make")
+    make_merges(prepared.study, prepared.inputs, prepared.trials, ready, prepared.store, say)
+
+
 def _nothing_to_train(states: Sequence[PlannedTrial]) -> str:
-    return f"nothing to train: all {len(states)} trials are in the store"
+    merges = sum(isinstance(item.trial, PlannedMerge) for item in states)
+    and_merges = f" and {plural(merges, 'merge')}" if merges else ""
+    return f"nothing to train: all {len(states) - merges} trials{and_merges} are in the store"
 
 
 def trial_states(prepared: Prepared, say: Say) -> list[PlannedTrial]:
     """What is done and what is to run, held against every byte that the records name."""
     records = sound_records(prepared, say)
-    return plan_states(prepared.trials, records, evaluation_id(prepared.study))
+    return plan_states(prepared.planned, records, evaluation_id(prepared.study))
 
 
 def sound_records(prepared: Prepared, say: Say) -> Mapping[str, Record]:
-    """The records whose files are whole; damaged trials are named and forgotten."""
+    """The records whose files are whole; what is damaged is named and forgotten."""
     records, damaged = read_records(prepared.store)
     for problem in damaged:
-        say(f"damaged, and trained again: {problem}")
-    for trial in prepared.trials:
+        say(f"damaged, and made again: {problem}")
+    for trial in prepared.planned:
         record = records.get(trial.id)
         wrong = damaged_files(prepared.store, trial.folder, record) if record else []
         if wrong:
-            say(f"damaged, and trained again: {trial.name}: {', '.join(wrong)}")
+            say(f"damaged, and made again: {trial.name}: {', '.join(wrong)}")
             prepared.store.delete(trial_key(trial.folder, RECORD))
             del records[trial.id]
     return records
@@ -164,7 +146,7 @@ def sound_records(prepared: Prepared, say: Say) -> Mapping[str, Record]:
 
 def write_trial_tables(prepared: Prepared) -> bool:
     """Write trials, attempts and samples out of the store; whether every trial is done."""
-    store, trials = prepared.store, prepared.trials
+    store, trials = prepared.store, prepared.planned
     rows = trial_rows(trials, store)
     write_table(store, "trials", rows)
     write_table(store, "attempts", attempt_rows(trials, store))
@@ -173,23 +155,43 @@ def write_trial_tables(prepared: Prepared) -> bool:
 
 
 def reduce(prepared: Prepared, address: str | None, say: Say) -> None:
-    """Reduce every comparison whose two sides are there, and write the tables of norms."""
+    """Reduce every comparison whose two sides are there, and write the tables of it.
+
+    Results of shards are kept in the store until all tables are written, so that a reduction
+    that was killed goes on where it was.
+    """
     wanted = plan_comparisons(prepared.study, prepared.models)
     records, _ = read_records(prepared.store)
-    places = {name: _place(prepared, model, records) for name, model in prepared.models.items()}
+    places = prepared.places(records)
     ready = [c for c in wanted if _there(c.a, places) and _there(c.b, places)]
     say(f"reducing {len(ready)} of {len(wanted)} comparisons")
     rows = Tables()
     with connected(address):
         pool = ActorPool(cpus=1)
+        kept = kept_in(prepared.store, pool)
         try:
-            for base in dict.fromkeys(c.a.base_model for c in ready):
+            for base in dict.fromkeys(model.base_model for model in prepared.models.values()):
                 mine = [c for c in ready if c.a.base_model == base]
-                rows.extend(_reduce_base(prepared, base, mine, places, pool))
+                rows.extend(_reduce_base(prepared, base, mine, places, kept))
         finally:
             pool.close()
-    for name in ("norms", "densities", "curve"):
+    for name in TABLES_OF_REDUCE:
         write_table(prepared.store, name, getattr(rows, name))
+    prepared.store.delete(REDUCE)
+    if pool.sent:
+        say(f"{len(pool.sent)} messages of at most {max(pool.sent):,} bytes")
+    if kept.found:
+        say(f"{kept.found} parts were there from a reduction that did not end")
+
+
+def kept_in(store: Store, execute: Executor) -> Kept:
+    """`execute`, with what it gave kept in the store."""
+
+    def load(key: str) -> bytes | None:
+        place = f"{REDUCE}/{key}.npz"
+        return store.read(place) if store.exists(place) else None
+
+    return Kept(execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data))
 
 
 def _reduce_base(
@@ -197,44 +199,43 @@ def _reduce_base(
     base: str,
     comparisons: Sequence[PlannedComparison],
     places: Mapping[str, Place | None],
-    pool: ActorPool,
+    execute: Executor,
 ) -> Tables:
-    """All comparisons over one base model, in one job."""
-    used = {side.name for c in comparisons for side in (c.a, c.b)}
-    found = {name: place for name in sorted(used) if (place := places.get(name, Place()))}
-    pairs = tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons)
-    job = Job(found, pairs, prepared.base_directory(base))
-    return reduce_pairs(job, prepared.study.densities, pool)
+    """All comparisons over one base model, in one job for each view."""
+    there = {
+        name: place
+        for name, model in prepared.models.items()
+        if model.base_model == base and (place := places[name])
+    }
+    rows = Tables()
+    for view in prepared.study.views:
+        job = Job(
+            places=there | {base: Place()},
+            pairs=tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons),
+            base=prepared.base_directory(base),
+            view=View(view, prepared.study.quantization if view == "dequantized" else None),
+            vectors=tuple(there),
+            quantization=prepared.study.quantization,
+            id=fingerprint(_reduced(prepared, base, view)),
+        )
+        rows.extend(reduce_pairs(job, prepared.study.densities, execute))
+        if view == DELTA.name:
+            rows.extend(detail_models(job, execute))
+    return rows
+
+
+def _reduced(prepared: Prepared, base: str, view: str) -> dict[str, Any]:
+    """What the results of a reduction depend on."""
+    asked = _asked(prepared)
+    return {
+        "base": prepared.inputs.base_models[base].identity,
+        "view": view,
+        **{key: asked[key] for key in ("trials", "models", "comparisons")},
+    }
 
 
 def _there(side: Model, places: Mapping[str, Place | None]) -> bool:
     return places.get(side.name, Place()) is not None
-
-
-def _place(prepared: Prepared, model: Model, records: Mapping[str, Record]) -> Place | None:
-    """Where the parameters of a model lie; None for a trial that is not done."""
-    if model.name in prepared.study.models:
-        return _finished_place(prepared, model)
-    trials = {trial.name: trial for trial in prepared.trials}
-    lineage = [trials[name] for name in model.lineage]
-    if any(trial.id not in records for trial in lineage):
-        return None
-    scratch = Path(prepared.store.root)
-    paths = [prepared.store.local(trial_key(t.folder, ADAPTER), scratch) for t in lineage]
-    return Place(adapters=tuple(paths))
-
-
-def _finished_place(prepared: Prepared, model: Model) -> Place:
-    directory = prepared.inputs.models[model.name].directory
-    if directory is None:
-        raise ModelError(
-            f"the model {model.name} is not on this machine",
-            expected="a path, or a hub id that was downloaded",
-            todo=f"download it: `hf download {prepared.study.models[model.name].hub}`",
-        )
-    if (directory / "adapter_config.json").is_file():
-        return Place(adapters=(directory,))
-    return Place(checkpoint=directory, base=prepared.base_directory(model.base_model))
 
 
 def report(prepared: Prepared) -> str:

@@ -3,7 +3,8 @@
 Model: a trial is `cached` where the store holds its record, `to run` where nothing stands in
 its way, and `blocked` while its parent is not cached. One whose model was asked other questions
 is to run as well, but only asked again. A trial that is to run is held against
-the record of the same name that differs least, and the fields that differ are named.
+the record of the same name that differs least, and the fields that differ are named. A merge is
+as a trial, and its models are as its parents.
 Invariant: reads records only; the answer never depends on a clock, a host or a library.
 """
 
@@ -12,19 +13,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raylab.plan.trials import Trial
+from raylab.plan.merges import Planned, PlannedMerge, needs_of
 from raylab.spec.identity import changed_fields, fingerprint
 from raylab.spec.study import Study
 from raylab.store.records import Record
 
 ASK_AGAIN = "other questions: asked again, not trained"
+ASK_MERGE_AGAIN = "other questions: asked again, not merged"
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial, its state (cached, to run, blocked), and why."""
+    """A trial or merge, its state (cached, to run, blocked), and why."""
 
-    trial: Trial
+    trial: Planned
     state: str
     why: str
 
@@ -35,40 +37,46 @@ def evaluation_id(study: Study) -> str:
 
 
 def plan_states(
-    trials: Sequence[Trial], records: Mapping[str, Record], evaluation: str | None = None
+    trials: Sequence[Planned], records: Mapping[str, Record], evaluation: str | None = None
 ) -> list[PlannedTrial]:
-    """The state of every trial, given the records of the store by trial id.
+    """The state of every trial and merge, given the records of the store by trial id.
 
     With `evaluation`, records of another evaluation count as not done yet.
     """
     states: dict[str, PlannedTrial] = {}
     for trial in trials:
-        parent = states[trial.parent] if trial.parent else None
+        needs = [states[name] for name in needs_of(trial)]
         record = records.get(trial.id)
         if record and evaluation and record.evaluation != evaluation:
-            states[trial.name] = PlannedTrial(trial, "to run", ASK_AGAIN)
+            states[trial.name] = PlannedTrial(trial, "to run", _ask_again(trial))
         else:
-            states[trial.name] = _state(trial, parent, records)
+            states[trial.name] = _state(trial, needs, records)
     return list(states.values())
 
 
+def _ask_again(trial: Planned) -> str:
+    return ASK_MERGE_AGAIN if isinstance(trial, PlannedMerge) else ASK_AGAIN
+
+
 def _state(
-    trial: Trial, parent: PlannedTrial | None, records: Mapping[str, Record]
+    trial: Planned, needs: Sequence[PlannedTrial], records: Mapping[str, Record]
 ) -> PlannedTrial:
     if trial.id in records:
         return PlannedTrial(trial, "cached", "")
     why = _why_new(trial, records)
-    if parent and parent.state != "cached" and parent.why != ASK_AGAIN:
-        return PlannedTrial(trial, "blocked", f"waits for {trial.parent}; {why}")
+    missing = [n.trial.name for n in needs if n.state != "cached" and n.why != ASK_AGAIN]
+    if missing:
+        return PlannedTrial(trial, "blocked", f"waits for {' and '.join(missing)}; {why}")
     return PlannedTrial(trial, "to run", why)
 
 
-def _why_new(trial: Trial, records: Mapping[str, Record]) -> str:
+def _why_new(trial: Planned, records: Mapping[str, Record]) -> str:
     changes = [
         list(changed_fields(record.identity, trial.identity))
         for record in records.values()
         if record.name == trial.name
     ]
     if not changes:
-        return "new: no trial of this name in the store"
+        kind = "merge" if isinstance(trial, PlannedMerge) else "trial"
+        return f"new: no {kind} of this name in the store"
     return "new: " + "; ".join(sorted(changes, key=len)[0])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raylab.plan.trials import Trial
+from raylab.plan.merges import Planned, PlannedMerge
 from raylab.spec.recipes import variants_of
 from raylab.spec.study import Study
 
@@ -23,10 +23,10 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Model:
-    """One side of a comparison: a trial, a finished model, or a base model itself.
+    """One side of a comparison: a trial, a merge, a finished model, or a base model itself.
 
     `lineage` names the trials whose adapters make its task vector, the oldest first; it is
-    empty for base models and finished models.
+    empty for all but trials.
     """
 
     name: str
@@ -54,9 +54,9 @@ class PlannedComparison:
         return f"{self.a.name}~{self.b.name}"
 
 
-def plan_models(study: Study, trials: Sequence[Trial]) -> dict[str, Model]:
-    """Every model of `study` that a comparison may name, trials first, by name."""
-    models = [_of_trial(trial) for trial in trials]
+def plan_models(study: Study, planned: Sequence[Planned]) -> dict[str, Model]:
+    """Every model of `study` that a comparison may name, by name: `planned`, then finished ones."""
+    models = [_planned(item) for item in planned]
     models += [
         Model(name, item.base_model, name, name, item.method, item.data, item.seed)
         for name, item in study.models.items()
@@ -78,18 +78,18 @@ def plan_comparisons(study: Study, models: Mapping[str, Model]) -> list[PlannedC
     return list(found.values())
 
 
-def _of_trial(trial: Trial) -> Model:
-    variant = trial.variant
+def _planned(item: Planned) -> Model:
+    row = item.row
     return Model(
-        trial.name,
-        trial.base_model,
-        variant.name,
-        variant.label,
-        variant.method,
-        variant.data,
-        trial.seed,
-        variant.training.learning_rate,
-        (*trial.lineage, trial.name),
+        item.name,
+        item.base_model,
+        row["recipe"],
+        row["label"],
+        row["method"],
+        row["data"],
+        item.seed,
+        row.get("learning_rate"),
+        () if isinstance(item, PlannedMerge) else (*item.lineage, item.name),
     )
 
 
@@ -99,9 +99,9 @@ class _Lookup:
     models: Mapping[str, Model]
 
     def named(self, name: str) -> list[Model]:
-        """The models that a recipe, a variant of one, or a finished model stands for."""
-        recipes = {variant.name for variant in variants_of(self.study, name)}
-        return [m for m in self.models.values() if m.recipe in recipes or m.name == name]
+        """The models that a recipe, a variant of one, a merge, or a finished model stands for."""
+        recipes = {name, *(variant.name for variant in variants_of(self.study, name))}
+        return [model for model in self.models.values() if model.recipe in recipes]
 
     def all_of(self, names: Any) -> list[Model]:
         """The models of several names, or of `all`."""

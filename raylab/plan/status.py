@@ -1,8 +1,10 @@
 """What became of every planned trial, read from the store alone.
 
 Model: a trial with a sound record is done; else its last attempt says why it failed; else fresh
-progress means that it runs; else it is blocked by a failed ancestor, or pending.
-Invariant: one row for every planned trial, in the order of the plan, whatever became of it.
+progress means that it runs; else it is blocked by a failed ancestor, or pending. So is a merge,
+and its models are as its parents.
+Invariant: one row for every planned trial and merge, in the order of the plan, whatever became
+of it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from raylab.plan.trials import Trial
+from raylab.plan.merges import Planned, PlannedMerge, needs_of
 from raylab.store.paths import Store
 from raylab.store.records import (
     ADAPTER,
@@ -29,7 +31,7 @@ from raylab.store.tables import SCHEMAS
 _FRESH_SECONDS = 60
 
 
-def trial_rows(trials: Sequence[Trial], store: Store) -> list[dict[str, Any]]:
+def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
     """The rows of the trials table."""
     records, _ = read_records(store)
     rows: dict[str, dict[str, Any]] = {}
@@ -37,7 +39,7 @@ def trial_rows(trials: Sequence[Trial], store: Store) -> list[dict[str, Any]]:
         record = records.get(trial.id)
         rows[trial.name] = dict.fromkeys(SCHEMAS["trials"].names) | {
             **trial.row,
-            "adapter": trial_key(trial.folder, ADAPTER),
+            "adapter": None if _is_merge(trial) else trial_key(trial.folder, ADAPTER),
             "log": trial_key(trial.folder, LOG),
             **_outcome(trial, record, rows, store),
             **_metrics(record),
@@ -47,7 +49,7 @@ def trial_rows(trials: Sequence[Trial], store: Store) -> list[dict[str, Any]]:
 
 
 def _outcome(
-    trial: Trial, record: Record | None, before: Mapping[str, Mapping[str, Any]], store: Store
+    trial: Planned, record: Record | None, before: Mapping[str, Mapping[str, Any]], store: Store
 ) -> dict[str, Any]:
     if record:
         return {"status": "done"}
@@ -58,10 +60,16 @@ def _outcome(
     progress = read_progress(store, trial.folder)
     if progress and time.time() - progress["time"] < _FRESH_SECONDS:
         return {"status": "running", "message": f"step {progress['step']}/{progress['steps']}"}
-    parent = before.get(trial.parent or "")
-    if parent and parent["status"] in ("failed", "blocked"):
-        return {"status": "blocked", "message": f"its parent {trial.parent} is {parent['status']}"}
+    for need in needs_of(trial):
+        status = before[need]["status"] if need in before else None
+        if status in ("failed", "blocked"):
+            kind = "model" if _is_merge(trial) else "parent"
+            return {"status": "blocked", "message": f"its {kind} {need} is {status}"}
     return {"status": "pending"}
+
+
+def _is_merge(trial: Planned) -> bool:
+    return isinstance(trial, PlannedMerge)
 
 
 def _metrics(record: Record | None) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def _metrics(record: Record | None) -> dict[str, Any]:
     return {key: value for key, value in record.metrics.items() if key in known}
 
 
-def attempt_rows(trials: Sequence[Trial], store: Store) -> Iterator[dict[str, Any]]:
+def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
     """The rows of the attempts table."""
     for trial in trials:
         for attempt in read_attempts(store, trial.folder):
@@ -80,7 +88,7 @@ def attempt_rows(trials: Sequence[Trial], store: Store) -> Iterator[dict[str, An
             yield {"trial_id": trial.id, "name": trial.name, **row}
 
 
-def sample_rows(trials: Sequence[Trial], store: Store) -> Iterator[dict[str, Any]]:
+def sample_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
     """The rows of the samples table: what every finished trial's model said."""
     for trial in trials:
         key = trial_key(trial.folder, SAMPLES)

@@ -15,13 +15,14 @@ Invariant: NaN and infinity raise; nothing is ever rounded before the end. Count
 2^31 entries per call, sums below 2^39 entries in all.
 
 torch's bincount takes weights in float64, which holds these integers exactly in a tile of at
-most 2^20 entries. On a GPU the same lines run, atomics included, since exact sums commute.
+most 2^20 entries. On a GPU the same lines run, atomics included, since exact sums commute. On a
+CPU `raylab.reduce.compiled` does the same in one pass; these lines are its reference.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,8 @@ BUCKETS = 1 << 15
 TILE = 1 << 20
 _LOW_BITS = 16
 _LOW_MASK = (1 << _LOW_BITS) - 1
-_INFINITY = 0x7F800000
+INFINITY = 0x7F800000
+NONE = 0x7FFFFFFF
 _L1_UNIT, _L2_UNIT = 149, 298
 
 Moments = np.ndarray
@@ -48,8 +50,8 @@ def no_moments() -> Moments:
 def magnitude_bits(values: torch.Tensor) -> torch.Tensor:
     """int32: the bits of |value|, for float32 `values`, flat. Raises NonFiniteError."""
     bits = values.reshape(-1).view(torch.int32) & 0x7FFFFFFF
-    if bits.numel() and int(bits.max()) >= _INFINITY:
-        count = int((bits >= _INFINITY).sum())
+    if bits.numel() and int(bits.max()) >= INFINITY:
+        count = int((bits >= INFINITY).sum())
         raise NonFiniteError(
             "a difference is not finite", found=f"{count} entries", expected="numbers"
         )
@@ -62,7 +64,8 @@ def bucket_moments(values: torch.Tensor) -> Moments:
     bits = magnitude_bits(values)
     for start in range(0, bits.numel(), TILE):
         total += _tile_moments(bits[start : start + TILE])
-    return _carried(total)
+    carry(total)
+    return total
 
 
 def _tile_moments(bits: torch.Tensor) -> Moments:
@@ -79,13 +82,15 @@ def _tile_moments(bits: torch.Tensor) -> Moments:
 
 def add_moments(left: Moments, right: Moments) -> Moments:
     """The moments of both together."""
-    return _carried(left + right)
+    total = left + right
+    carry(total)
+    return total
 
 
-def _carried(moments: Moments) -> Moments:
+def carry(moments: Moments) -> None:
+    """Bring the fourth row below 2^32, in place."""
     moments[2] += moments[3] >> 32
     moments[3] &= 0xFFFFFFFF
-    return moments
 
 
 @dataclass(frozen=True)
@@ -118,27 +123,61 @@ class Norms:
         return math.sqrt(self.l2_exact / (1 << _L2_UNIT))
 
 
-def tensor_norms(values: torch.Tensor, moments: Moments) -> Norms:
-    """The norms of `values`, whose moments are given. An empty tensor has norms of zero."""
-    if values.numel() == 0:
-        return Norms()
+@dataclass(frozen=True)
+class Extremes:
+    """Of some entries: the largest and the smallest magnitude bits, and how many are not zero."""
+
+    largest: int = 0
+    smallest: int = NONE
+    nonzero: int = 0
+
+    def __add__(self, other: Extremes) -> Extremes:
+        return Extremes(
+            max(self.largest, other.largest),
+            min(self.smallest, other.smallest),
+            self.nonzero + other.nonzero,
+        )
+
+
+def extremes(values: torch.Tensor) -> Extremes:
+    """The extremes of float32 `values`. Raises NonFiniteError."""
+    bits = magnitude_bits(values)
+    if not bits.numel():
+        return Extremes()
+    return Extremes(int(bits.max()), int(bits.min()), int(torch.count_nonzero(bits)))
+
+
+def norms_of(moments: Moments, found: Extremes) -> Norms:
+    """The norms of entries with these moments and extremes."""
     l1, l2 = exact_sums(moments)
     return Norms(
-        numel=values.numel(),
-        nonzero=int(torch.count_nonzero(values)),
-        linf=float(values.abs().max()),
+        numel=int(moments[0].sum()),
+        nonzero=found.nonzero,
+        linf=magnitude_of(found.largest),
         l1_exact=l1,
         l2_exact=l2,
     )
 
 
 def exact_sums(moments: Moments) -> tuple[int, int]:
-    """(sum of magnitudes in 2^-149, sum of squares in 2^-298) over all buckets."""
+    """(sum of magnitudes in 2^-149, sum of squares in 2^-298) over all buckets.
+
+    The 128 buckets of an exponent share a shift, so their sums are added as int64 (below 2^38
+    entries they fit), and only the exponents as integers without bounds.
+    """
+    count, first, upper, lower = moments.reshape(4, -1, 128)
+    used = np.flatnonzero(count.any(axis=1))
+    count, first = count[used], first[used]
+    tops = np.arange(128) + np.where(used > 0, 128, 0)[:, None]
+    parts = (count * tops, first, count * tops * tops, tops * first, upper[used], lower[used])
     l1 = l2 = 0
-    for bucket in np.flatnonzero(moments[0]):
-        first, second = bucket_sums(moments, int(bucket))
-        l1 += first
-        l2 += second
+    for exponent, *sums in zip(
+        used.tolist(), *(p.sum(axis=1).tolist() for p in parts), strict=True
+    ):
+        n, s, nn, ns, high, low = sums
+        shift = max(exponent - 1, 0)
+        l1 += ((n << _LOW_BITS) + s) << shift
+        l2 += ((nn << 32) + (ns << 17) + (high << 32) + low) << (2 * shift)
     return l1, l2
 
 
@@ -148,13 +187,6 @@ def bucket_sums(moments: Moments, bucket: int) -> tuple[int, int]:
     second = (upper << 32) + lower
     hi, shift = _significand(bucket)
     return (count * hi + first) << shift, (count * hi * hi + 2 * hi * first + second) << (2 * shift)
-
-
-def magnitude_sums(bits: int) -> tuple[int, int]:
-    """(magnitude in 2^-149, its square in 2^-298) of the float32 magnitude with these bits."""
-    hi, shift = _significand(bits >> _LOW_BITS)
-    value = (hi + (bits & _LOW_MASK)) << shift
-    return value, value * value
 
 
 def _significand(bucket: int) -> tuple[int, int]:
@@ -169,19 +201,48 @@ def magnitude_of(bits: int) -> float:
     return float(np.array(bits, dtype=np.int32).view(np.float32))
 
 
-def candidates(values: torch.Tensor, buckets: Sequence[int]) -> dict[int, int]:
-    """{magnitude bits: how many entries} of the entries that fall in `buckets`."""
+def bits_of(magnitude: float) -> int:
+    """The bits of a float32 magnitude."""
+    return int(np.array(magnitude, dtype=np.float32).view(np.int32))
+
+
+Candidates = dict[int, tuple[np.ndarray, np.ndarray]]
+"""By bucket: the lower 16 bits of the magnitudes found in it, and how many entries have each."""
+
+
+def candidates(values: torch.Tensor, buckets: Sequence[int]) -> Candidates:
+    """The magnitudes of float32 `values` that fall in `buckets`, and their counts (int64)."""
     if not buckets:
         return {}
     bits = magnitude_bits(values)
     wanted = torch.zeros(BUCKETS, dtype=torch.bool, device=bits.device)
     wanted[torch.tensor(list(buckets), device=bits.device)] = True
     chosen = bits[wanted[(bits >> _LOW_BITS).to(torch.int64)]]
-    magnitudes, counts = torch.unique(chosen, return_counts=True)
-    return dict(zip(magnitudes.tolist(), counts.tolist(), strict=True))
+    found = [part.cpu().numpy() for part in torch.unique(chosen, return_counts=True)]
+    magnitudes, counts = found[0].astype(np.int64), found[1].astype(np.int64)
+    edges = [np.searchsorted(magnitudes >> _LOW_BITS, (b, b + 1)) for b in buckets]
+    return {
+        bucket: (magnitudes[start:stop] & _LOW_MASK, counts[start:stop])
+        for bucket, (start, stop) in zip(buckets, edges, strict=True)
+    }
 
 
-def add_candidates(total: dict[int, int], more: Mapping[int, int]) -> None:
-    """Add the counts of `more` to `total`."""
-    for bits, count in more.items():
-        total[bits] = total.get(bits, 0) + count
+def add_candidates(total: dict[int, np.ndarray], more: Candidates) -> None:
+    """Add the counts of `more` to `total`: by bucket, int64 (65536,) counts by lower bits."""
+    for bucket, (low, counts) in more.items():
+        known = total.setdefault(bucket, np.zeros(_LOW_MASK + 1, dtype=np.int64))
+        known[low] += counts
+
+
+def partial_sums(bucket: int, counts: np.ndarray) -> tuple[int, int]:
+    """(sum of magnitudes in 2^-149, sum of squares in 2^-298) of the entries of `bucket` that
+    `counts`, int64 (65536,), tells by their lower bits."""
+    low = np.flatnonzero(counts)
+    n = counts[low]
+    square = low * low
+    hi, shift = _significand(bucket)
+    count, first = int(n.sum()), int((n * low).sum())
+    second = (int((n * (square >> 16)).sum()) << 16) + int((n * (square & 0xFFFF)).sum())
+    l1 = count * hi + first
+    l2 = count * hi * hi + 2 * hi * first + second
+    return l1 << shift, l2 << (2 * shift)

@@ -24,7 +24,7 @@ from raylab.reduce.kernels import (
     bucket_sums,
     exact_sums,
     magnitude_of,
-    magnitude_sums,
+    partial_sums,
 )
 
 CURVE_POINTS = 512
@@ -50,11 +50,16 @@ def num_keep(density: float, numel: int) -> int:
 
 
 def boundary_buckets(moments: Moments, densities: Sequence[float]) -> list[int]:
-    """The buckets that hold the num_keep-th largest entry of each density, sorted."""
+    """The buckets whose candidates are needed to tell the threshold of each density, sorted.
+
+    Not needed: the bucket of the smallest entry at density 1, and one of a single magnitude.
+    """
     numel = int(moments[0].sum())
     if numel == 0:
         return []
-    return sorted({_boundary(moments, num_keep(density, numel)) for density in densities})
+    keeps = {num_keep(density, numel) for density in densities} - {numel}
+    found = {_boundary(moments, keep) for keep in keeps}
+    return sorted(bucket for bucket in found if _only_magnitude(moments, bucket) is None)
 
 
 def _boundary(moments: Moments, keep: int) -> int:
@@ -62,45 +67,85 @@ def _boundary(moments: Moments, keep: int) -> int:
     return len(from_top) - 1 - int(np.searchsorted(from_top, keep))
 
 
-def at_density(moments: Moments, found: Mapping[int, int], density: float) -> AtDensity:
-    """Threshold and trimmed norms at `density`.
+def _only_magnitude(moments: Moments, bucket: int) -> int | None:
+    """The lower bits that all entries of a bucket have; None where they differ.
 
-    `found` holds the candidates of the boundary bucket, by magnitude bits, over all shards.
+    They are equal where the mean of their squares is the square of their mean.
+    """
+    count, first, upper, lower = (int(value) for value in moments[:, bucket])
+    if count * ((upper << 32) + lower) != first * first:
+        return None
+    return first // count
+
+
+def at_density(
+    moments: Moments, smallest: int, found: Mapping[int, np.ndarray], density: float
+) -> AtDensity:
+    """Threshold and trimmed norms at `density`, of entries with these moments and the smallest
+    magnitude bits `smallest`.
+
+    `found` holds the counts of the boundary buckets by lower bits, int64 (65536,), over all
+    shards, where `boundary_buckets` asked for them.
     """
     numel = int(moments[0].sum())
     keep = num_keep(density, numel)
+    whole = exact_sums(moments)
+    if keep == numel:
+        return kept_at(density, keep, smallest, numel, whole, whole)
     bucket = _boundary(moments, keep)
     above = moments.copy()
     above[:, : bucket + 1] = 0
     taken = int(above[0].sum())
-    l1, l2 = exact_sums(above)
-    mine = sorted(((bits, n) for bits, n in found.items() if bits >> 16 == bucket), reverse=True)
-    assert sum(n for _, n in mine) == moments[0, bucket], "candidates are missing"
-    at_or_above = taken
-    threshold = 0
-    for bits, count in mine:
-        kept = min(count, keep - taken)
-        first, second = magnitude_sums(bits)
-        l1, l2, taken = l1 + kept * first, l2 + kept * second, taken + kept
-        at_or_above, threshold = at_or_above + count, bits
-        if taken == keep:
-            break
-    trimmed, whole = Norms(l1_exact=l1, l2_exact=l2), _whole(moments)
+    counts = _counts(moments, bucket, found)
+    inside, threshold, reached = within(bucket, counts, keep - taken)
+    upper = exact_sums(above)
+    trimmed = (upper[0] + inside[0], upper[1] + inside[1])
+    return kept_at(density, keep, threshold, taken + reached, trimmed, whole)
+
+
+def within(bucket: int, counts: np.ndarray, keep: int) -> tuple[tuple[int, int], int, int]:
+    """Of the `keep` largest entries of a bucket, whose counts by lower bits are given: (L1 and
+    sum of squares, the bits of the last magnitude, how many entries are at or above it)."""
+    from_top = np.cumsum(counts[::-1])
+    steps = int(np.searchsorted(from_top, keep))
+    low = len(counts) - 1 - steps
+    kept = np.where(np.arange(len(counts)) > low, counts, 0)
+    kept[low] = keep - int(kept.sum())
+    return partial_sums(bucket, kept), (bucket << 16) + low, int(from_top[steps])
+
+
+def _counts(moments: Moments, bucket: int, found: Mapping[int, np.ndarray]) -> np.ndarray:
+    only = _only_magnitude(moments, bucket)
+    if only is None:
+        counts = found[bucket]
+    else:
+        counts = np.zeros(1 << 16, dtype=np.int64)
+        counts[only] = moments[0, bucket]
+    assert counts.sum() == moments[0, bucket], "candidates are missing"
+    return counts
+
+
+def kept_at(
+    density: float,
+    keep: int,
+    threshold: int,
+    at_or_above: int,
+    trimmed: tuple[int, int],
+    whole: tuple[int, int],
+) -> AtDensity:
+    """The outcome at a density, out of magnitude bits, counts, and (L1, sum of squares) in the
+    units of `Norms`."""
+    part, all_of_it = (Norms(l1_exact=l1, l2_exact=l2) for l1, l2 in (trimmed, whole))
     return AtDensity(
         density=density,
         num_keep=keep,
         threshold=magnitude_of(threshold),
         at_or_above=at_or_above,
-        l1=trimmed.l1,
-        l2=trimmed.l2,
-        l1_share=_share(trimmed.l1, whole.l1),
-        l2_share=_share(trimmed.l2, whole.l2),
+        l1=part.l1,
+        l2=part.l2,
+        l1_share=_share(part.l1, all_of_it.l1),
+        l2_share=_share(part.l2, all_of_it.l2),
     )
-
-
-def _whole(moments: Moments) -> Norms:
-    l1, l2 = exact_sums(moments)
-    return Norms(l1_exact=l1, l2_exact=l2)
 
 
 def _share(part: float, whole: float) -> float | None:

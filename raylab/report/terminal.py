@@ -72,6 +72,52 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
     )
 
 
+def print_diff(document: Mapping[str, Any], console: Console) -> None:
+    """The whole norms, the densities and the layers of one difference."""
+    _line(console, f"a: {document['a']}")
+    _line(console, f"b: {document['b']}")
+    _line(
+        console,
+        f"view {document['view']}, universe {document['universe']}, "
+        f"{count(document['numel'])} entries",
+    )
+    norms = document["norms"]
+    for key in ("l1", "l2", "linf", "relative_l2"):
+        _line(console, f"{key:<12} {number(norms[key])}")
+    _line(console, f"{'nonzero':<12} {count(norms['nonzero'])}")
+    if "base" in document:
+        parts = (f"{key} {number(value)}" for key, value in document["base"].items())
+        _line(console, "task vectors: " + ", ".join(parts))
+    columns = ["density", "num_keep", "threshold", "at_or_above", "l1", "l2"]
+    kept = _table(console, [], columns)
+    for row in document["densities"]:
+        kept.add_row(
+            setting(row["density"]),
+            count(row["num_keep"]),
+            number(row["threshold"]),
+            count(row["at_or_above"]),
+            number(row["l1"]),
+            number(row["l2"]),
+        )
+    console.print(kept)
+    layers = _table(console, ["layer", "module"], ["numel", "l1", "l2", "linf"])
+    for row in document["layers"]:
+        values = (number(row[key]) for key in ("l1", "l2", "linf"))
+        layers.add_row(escape(row["key"]), escape(row["module"]), count(row["numel"]), *values)
+    console.print(layers)
+    _print_accounting(document, console)
+
+
+def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
+    parts = (f"{key} {count(n)}" for key, n in document["accounting"].items() if n)
+    _line(console, "entries: " + (", ".join(parts) or "none"))
+    once = "each model read once" if document["passes"] == 1 else "read again for thresholds"
+    _line(
+        console,
+        f"{count(document['bytes_read'])} bytes read in {document['seconds']:.2f} s, {once}",
+    )
+
+
 def _foldable(comparison: str) -> str:
     """a~b on two lines, so that both names stay whole."""
     return comparison.replace("~", "\n~ ", 1)

@@ -15,6 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raylab.errors import InputError
+from raylab.spec.merges import merge_name, slots_of
+from raylab.spec.merging import METHODS
 from raylab.spec.recipes import (
     expand_recipes,
     resolve_parameters,
@@ -22,7 +25,7 @@ from raylab.spec.recipes import (
     trial_name,
     variants_of,
 )
-from raylab.spec.study import Comparison, Study
+from raylab.spec.study import Comparison, Merge, Study
 from raylab.spec.styles import STYLES
 
 
@@ -145,6 +148,13 @@ def _names(study: Study) -> Iterator[Problem]:
     for name in study.models:
         if name in taken:
             yield Problem(("models", name), f"{taken[name]} has the same name")
+        taken[name] = "a finished model"
+    for merge in study.merges:
+        made = [merge_name(merge, slot) for slot in slots_of(study, study.merges[merge])]
+        for name in (merge, *made):
+            if name in taken:
+                yield Problem(("merges", merge), f"{taken[name]} is called {name}")
+            taken[name] = "another merge"
 
 
 def _variant_names(study: Study) -> list[str]:
@@ -160,12 +170,48 @@ def _variants(study: Study) -> Iterator[Problem]:
             yield Problem(("recipes", name, "parent"), _unknown("recipe", recipe.parent, known))
 
 
+def _merges(study: Study) -> Iterator[Problem]:
+    for name, merge in study.merges.items():
+        problems = list(_merge(study, merge))
+        for field, message in problems:
+            yield Problem(("merges", name, *field), message)
+        if name in study.recipes or name in study.models:
+            yield Problem(("merges", name), "a recipe or model has the same name; rename one")
+        if not problems and not slots_of(study, merge):
+            message = "its models are of different base models, or of seeds that never meet"
+            yield Problem(("merges", name, "models"), message)
+
+
+def _merge(study: Study, merge: Merge) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(field, message) of what is wrong with a merge by itself."""
+    if merge.method not in METHODS:
+        yield ("method",), _unknown("merge method", merge.method, METHODS)
+        return
+    for index, model in enumerate(merge.models):
+        if message := _no_single_model(study, model):
+            yield ("models", index), message
+    try:
+        merge.request(merge.models, "the base model")
+    except InputError as error:
+        yield (), error.message.replace("\n  ", "; ")
+
+
+def _no_single_model(study: Study, name: str) -> str:
+    """Why `name` is no one model that a merge can take; empty where it is."""
+    variants = [variant.name for variant in variants_of(study, name)]
+    if name in study.models or len(variants) == 1:
+        return ""
+    if variants:
+        return f"{name!r} is several trainings; name one: {', '.join(variants)}"
+    return _unknown("recipe or model", name, sorted({*expand_recipes(study), *study.models}))
+
+
 def _comparisons(study: Study) -> Iterator[Problem]:
-    known = {*study.recipes, *expand_recipes(study), *study.models}
+    known = {*study.recipes, *expand_recipes(study), *study.models, *study.merges}
     for index, comparison in enumerate(study.comparisons):
         for field, name in _named(comparison):
             if name not in known:
-                message = _unknown("recipe or model", name, sorted(known))
+                message = _unknown("recipe, merge or model", name, sorted(known))
                 yield Problem(("comparisons", index, field), message)
 
 
@@ -197,6 +243,7 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     _parents,
     _values,
     _variants,
+    _merges,
     _names,
     _comparisons,
 )

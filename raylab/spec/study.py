@@ -1,7 +1,8 @@
 """The study: everything asked, as frozen pydantic models.
 
 Model: a study names base models, data sets, recipes and seeds; every combination of a base
-model, a recipe and a seed is one trial. Comparisons name pairs whose difference is reduced.
+model, a recipe and a seed is one trial. Merges combine trials of one base model and seed.
+Comparisons name pairs whose difference is reduced.
 Defaults are the values of the study that raylab was made for (QLoRA with r = 8, alpha = 128 on
 all linear layers; 3 epochs, batch 2, Adam, 1e-5, cosine; DPO beta = 0.3).
 Invariant: a Study is valid field by field; what it says across fields is checked by
@@ -10,97 +11,32 @@ Invariant: a Study is valid field by field; what it says across fields is checke
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+from raylab.errors import StudyError
+from raylab.spec.merging import METHODS, MergeRequest, Scope, request_merge
+from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
+from raylab.spec.sources import Located as Located
+
 Density = Annotated[float, Field(gt=0, le=1)]
+DENSITIES = (0.1, 0.2, 0.5, 1.0)
 Method = Literal["sft", "dpo"]
+ViewName = Literal["delta", "merged", "dequantized"]
 Chain = Literal["merge", "stack"]
 Everything = Literal["all"]
 
 
-class Frozen(BaseModel):
-    """Base of all parts of a study: unknown fields are refused, values cannot change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-def _absolute(path: str | None, root: Path) -> str | None:
-    return None if path is None else str((root / Path(path).expanduser()).resolve())
-
-
-class Located(Frozen):
-    """Something at a local path or on a hub, exactly one of the two."""
-
-    path: str | None = None
-    """A local path, relative to the study file."""
-    hub: str | None = None
-    """A Hugging Face id."""
-    revision: str | None = None
-    """A commit, tag or branch of the hub id; a commit makes the study reproducible."""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give exactly one of `path` and `hub`")
-        if self.revision is not None and self.hub is None:
-            raise ValueError("`revision` belongs to a `hub` id")
-        return self
-
-    def anchored(self, root: Path) -> Self:
-        """The same with its path made absolute from `root`."""
-        return self.model_copy(update={"path": _absolute(self.path, root)})
-
-
-class BaseModelRef(Located):
-    """A base model: what training starts from."""
-
-    trust_remote_code: bool = False
-    """Run the Python code that comes with the model. Off unless you have read it."""
-
-
-class FinishedModel(Located):
-    """A model that joins comparisons and is never trained: a checkpoint or an adapter."""
-
-    base_model: Name
-    """The study's base model that it came from."""
-    method: str = "unknown"
-    data: str = "unknown"
-    seed: int | None = None
-
-
-class DataSet(Frozen):
-    """Rows with a prompt and a completion: a file, a hub id, or other data sets in a row."""
-
-    path: str | None = None
-    """A .jsonl, .csv or .parquet file, relative to the study file."""
-    hub: str | None = None
-    """A Hugging Face data set id."""
-    revision: str | None = None
-    split: str = "train"
-    """The split of the hub data set."""
-    concat: tuple[Name, ...] | None = Field(default=None, min_length=1)
-    """Names of data sets of this study, one after another."""
-    prompt: str = "prompt"
-    """The column that holds the prompt."""
-    completion: str = "completion"
-    """The column that holds the answer."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        given = [key for key in ("path", "hub", "concat") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of `path`, `hub` and `concat`")
-        return self
-
-    def anchored(self, root: Path) -> Self:
-        """The same with its path made absolute from `root`."""
-        return self.model_copy(update={"path": _absolute(self.path, root)})
+def checked_densities(values: Iterable[float]) -> tuple[float, ...]:
+    """The same as a tuple. Raises StudyError where one is not in (0, 1]."""
+    found = tuple(values)
+    wrong = [value for value in found if not 0 < value <= 1]
+    if wrong:
+        raise StudyError("a density is out of range", found=wrong[0], expected="in (0, 1]")
+    return found
 
 
 class Quantization(Frozen):
@@ -202,6 +138,52 @@ class Recipe(Frozen):
         return {part: name for part, name in parts.items() if name is not None}
 
 
+def _with_lambda() -> Any:
+    """A base with a field that no class body can spell."""
+    field = Field(default=None, description="What the merged task vector is multiplied by.")
+    fields: dict[str, Any] = {"lambda": (float | None, field)}
+    return create_model("WithLambda", __base__=Frozen, **fields)
+
+
+class Merge(_with_lambda()):  # type: ignore[misc]
+    """Models of the study combined into one, for each base model and seed that have them all.
+
+    What is not given is as in `raylab merge`: weights 1, density 0.2, scope global, lambda 1.
+    """
+
+    method: Annotated[str, Field(json_schema_extra={"enum": [*METHODS]})]
+    """A row of `raylab.spec.merging.METHODS`."""
+    models: tuple[str, ...] = Field(min_length=1)
+    """Recipes, variants of swept ones, or finished models."""
+    weights: tuple[float, ...] | None = Field(default=None, min_length=1)
+    """One for each model, in the same order."""
+    density: Density | tuple[Density, ...] | None = None
+    """The fraction kept of each task vector: one for all models, or one for each."""
+    scope: Scope | None = None
+    """What the largest entries are chosen from: the whole task vector, or each tensor."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the entries that DARE drops."""
+
+    @model_validator(mode="after")
+    def _one_density_each(self) -> Self:
+        if isinstance(self.density, tuple) and len(self.density) != len(self.models):
+            raise ValueError(f"give one density, or one for each of the {len(self.models)} models")
+        return self
+
+    def request(self, models: Sequence[str], base: str) -> MergeRequest:
+        """What is asked of `models`, as they are called elsewhere. Raises InputError."""
+        return request_merge(
+            self.method,
+            models,
+            base=base,
+            weights=self.weights,
+            density=self.density,
+            scope=self.scope,
+            scaling=getattr(self, "lambda"),
+            seed=self.seed,
+        )
+
+
 class Comparison(Frozen):
     """Pairs of models whose difference is reduced: exactly one of the four fields.
 
@@ -209,13 +191,13 @@ class Comparison(Frozen):
     """
 
     pair: tuple[str, str] | None = None
-    """Two recipes (or models), compared at each seed."""
+    """Two recipes (or merges, or models), compared at each seed."""
     base: tuple[str, ...] | Everything | None = None
-    """Recipes (or models) against their base model."""
+    """Recipes (or merges, or models) against their base model."""
     seeds: tuple[str, ...] | Everything | None = None
-    """Recipes, each seed against each other seed."""
+    """Recipes (or merges), each seed against each other seed."""
     pairs: tuple[str, ...] | Everything | None = None
-    """All pairs among these recipes (or models), at each seed."""
+    """All pairs among these recipes (or merges, or models), at each seed."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -260,9 +242,14 @@ class Study(Frozen):
     lora: Lora = Lora()
     training: Training = Training()
     comparisons: tuple[Comparison, ...] = ()
-    densities: tuple[Density, ...] = (0.1, 0.2, 0.5, 1.0)
+    densities: tuple[Density, ...] = DENSITIES
+    views: tuple[ViewName, ...] = Field(default=("delta",), min_length=1)
+    """delta: what training did. merged: what is saved after merging into the base model's dtype.
+    dequantized: the same on the base model as it was quantised for training."""
     models: dict[Name, FinishedModel] = Field(default_factory=dict)
     """Finished models, which join comparisons and are never trained."""
+    merges: dict[Name, Merge] = Field(default_factory=dict)
+    """Merges of trials, which are measured, asked and compared as trials are."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
 

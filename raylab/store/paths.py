@@ -23,6 +23,7 @@ STUDY = "study.yaml"
 TRIALS = "trials"
 TABLES = "tables"
 REPORT = "report"
+REDUCE = "reduce"
 TUNE = "tune"
 
 

@@ -9,6 +9,7 @@ ever renamed; columns may be added.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,37 @@ SCHEMAS: dict[str, pa.Schema] = {
         l1_share=_REAL,
         l2_share=_REAL,
     ),
-    "curve": _schema(comparison=_TEXT, view=_TEXT, density=_REAL, l1_share=_REAL, l2_share=_REAL),
+    "curve": _schema(
+        comparison=_TEXT,
+        view=_TEXT,
+        universe=_TEXT,
+        density=_REAL,
+        l1_share=_REAL,
+        l2_share=_REAL,
+    ),
+    "pairs": _schema(
+        a=_TEXT,
+        b=_TEXT,
+        view=_TEXT,
+        universe=_TEXT,
+        level=_TEXT,
+        key=_TEXT,
+        numel=_INT,
+        cosine=_REAL,
+        sign_agreement=_REAL,
+        sign_conflict=_REAL,
+        density=_REAL,
+        overlap=_REAL,
+        overlap_by_chance=_REAL,
+    ),
+    "spectra": _schema(
+        model=_TEXT,
+        tensor=_TEXT,
+        rank=_INT,
+        singular_values=pa.list_(_REAL),
+        shares=pa.list_(_REAL),
+        effective_rank=_REAL,
+    ),
     "chains": _schema(
         model=_TEXT,
         level=_TEXT,
@@ -109,6 +140,18 @@ SCHEMAS: dict[str, pa.Schema] = {
         l2=_REAL,
         cosine=_REAL,
         cancellation=_REAL,
+    ),
+    "audit": _schema(
+        model=_TEXT,
+        level=_TEXT,
+        key=_TEXT,
+        numel=_INT,
+        l2=_REAL,
+        merged_error=_REAL,
+        merged_false_zeros=_REAL,
+        dequantized_error=_REAL,
+        dequantized_false_zeros=_REAL,
+        quantization_noise=_REAL,
     ),
     "samples": _schema(
         trial_id=_TEXT,
@@ -161,7 +204,11 @@ def read_parquet(source: Path | pa.NativeFile) -> pa.Table:
 
 
 def to_csv(table: pa.Table) -> bytes:
-    """The table as CSV in UTF-8, with a header."""
+    """The table as CSV in UTF-8, with a header; a list is written as JSON."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            texts = [None if v is None else json.dumps(v) for v in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, _TEXT))
     buffer = io.BytesIO()
     csv.write_csv(table, buffer)
     return buffer.getvalue()

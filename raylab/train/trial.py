@@ -34,7 +34,8 @@ from transformers import set_seed
 from raylab.errors import NonFiniteError
 from raylab.plan.cache import evaluation_id
 from raylab.plan.trials import Trial
-from raylab.reduce.shard import Place, task_vector_norms
+from raylab.reduce.study import task_vector_norms
+from raylab.reduce.views import Place
 from raylab.spec.rows import Row
 from raylab.spec.study import Study
 from raylab.store.paths import Store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import ray
 
 from raylab.cluster.actors import ActorPool
 from raylab.errors import ClusterError, ModelError
+from raylab.reduce.study import Call
 
 pytestmark = pytest.mark.cluster
 
@@ -27,6 +29,16 @@ class Opened:
             os.kill(os.getpid(), signal.SIGKILL)
         return "survived"
 
+    def hang_once(self, marker):
+        if not Path(marker).exists():
+            Path(marker).touch()
+            time.sleep(600)
+        return "survived"
+
+    def process(self):
+        time.sleep(0.2)
+        return os.getpid()
+
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -41,6 +53,23 @@ class Job:
         return Opened()
 
 
+class Unopenable:
+    """A job whose models are not there."""
+
+    def open(self):
+        raise ModelError("cannot open", found="x")
+
+
+JOB = Job()
+
+
+def results(pool, *calls, homes=None):
+    """The results of calls (method, *arguments), in the order of the calls."""
+    made = [Call(c[0], tuple(c[1:]), (homes or range(len(calls)))[i]) for i, c in enumerate(calls)]
+    found = dict(pool(JOB, made))
+    return [found[index] for index in range(len(calls))]
+
+
 @pytest.fixture
 def pool(two_gpus):
     made = ActorPool()
@@ -49,25 +78,54 @@ def pool(two_gpus):
 
 
 def test_pool_with_two_gpus_pins_actors_to_distinct_ones(pool):
-    pool(Job(), [("identity", (1,)), ("identity", (2,))])
+    results(pool, ("identity", 1), ("identity", 2))
     gpus = ray.get([actor.gpus.remote() for actor in pool.actors])
     assert sorted(gpus) == [("0",), ("1",)]
 
 
-def test_pool_results_come_in_the_order_of_the_calls(pool):
-    assert pool(Job(), [("identity", (i,)) for i in range(20)]) == list(range(20))
+def test_pool_gives_every_call_its_own_result(pool):
+    assert results(pool, *[("identity", i) for i in range(20)]) == list(range(20))
+
+
+def test_pool_call_of_the_same_home_goes_to_the_same_actor(pool):
+    first = results(pool, *[("process",)] * 8)
+    assert len(set(first)) == 2
+    backwards = range(7, -1, -1)
+    assert results(pool, *[("process",)] * 8, homes=backwards) == first[::-1]
 
 
 def test_pool_killed_actor_loses_no_call(pool, tmp_path):
-    calls = [("identity", (0,)), ("die_once", (str(tmp_path / "died"),)), ("identity", (2,))]
-    assert pool(Job(), calls) == [0, "survived", 2]
+    died = str(tmp_path / "died")
+    calls = [("identity", 0), ("die_once", died), ("identity", 2)]
+    assert results(pool, *calls) == [0, "survived", 2]
+
+
+def test_pool_killed_actor_frees_its_homes(pool):
+    first = results(pool, ("process",), ("process",))
+    for process in first:
+        os.kill(process, signal.SIGKILL)
+    assert not set(results(pool, ("process",), ("process",))) & set(first)
 
 
 def test_pool_call_that_always_kills_ends_with_an_error(pool):
     with pytest.raises(ClusterError, match="died again"):
-        pool(Job(), [("die", ())])
+        results(pool, ("die",))
+
+
+def test_pool_silent_actor_is_killed_at_the_deadline_and_its_calls_done_again(two_gpus, tmp_path):
+    pool = ActorPool(deadline=4)
+    try:
+        hung = str(tmp_path / "hung")
+        assert results(pool, ("hang_once", hung), ("identity", 1)) == ["survived", 1]
+    finally:
+        pool.close()
 
 
 def test_pool_error_in_a_call_is_raised_as_it_is(pool):
     with pytest.raises(ModelError, match="no such model"):
-        pool(Job(), [("refuse", ())])
+        results(pool, ("refuse",))
+
+
+def test_pool_error_in_opening_the_models_is_raised_as_it_is(pool):
+    with pytest.raises(ModelError, match="cannot open"):
+        list(pool(Unopenable(), [Call("identity", (1,))]))

@@ -10,53 +10,20 @@ import pytest
 
 from raylab.cluster import stages
 from raylab.cluster.tune import train_trials
-from raylab.reduce.study import in_process, reduce_pairs
+from raylab.reduce.study import InProcess, reduce_pairs
 from raylab.spec.loading import parse_study
 from raylab.store.paths import Store
 from raylab.store.tables import VOLATILE, read_table
+from tests.cluster.whole import quiet, run
 
 pytestmark = pytest.mark.cluster
 
-RECIPES = """
-recipes:
-  sft-d0: {method: sft, data: D0}
-  sft-d1: {method: sft, data: D1}
-  bad: {method: sft, data: D1, training: {learning_rate: 1e30}}
-  child: {method: dpo, chosen: D0, rejected: D1, parent: sft-d1}
-  orphan: {method: dpo, chosen: D0, rejected: D1, parent: bad}
-comparisons:
-  - pair: [sft-d0, sft-d1]
-  - pair: [child, orphan]
-  - base: [child]
-"""
 NAMES = ["sft-d0", "sft-d1", "bad", "child", "orphan"]
-
-
-def quiet(words: str) -> None:
-    pass
-
-
-def run(text, out):
-    prepared = stages.prepare(parse_study(text, Path("study.yaml")), str(out))
-    complete = stages.train(prepared, None, quiet)
-    stages.reduce(prepared, None, quiet)
-    return prepared, complete
 
 
 def stable(store, name):
     table = read_table(store, name)
     return table.drop_columns([c for c in VOLATILE if c in table.column_names]).to_pylist()
-
-
-@pytest.fixture(scope="module")
-def finished(two_gpus, tmp_path_factory):
-    """A study that ran once, one of its recipes having failed."""
-    from tests.conftest import DEMO, STUDY
-
-    text = STUDY.format(base=DEMO / "base", demo=DEMO) + RECIPES
-    out = tmp_path_factory.mktemp("study") / "out"
-    prepared, complete = run(text, out)
-    return text, prepared, complete
 
 
 @pytest.fixture
@@ -90,15 +57,14 @@ def test_attempts_of_trials_got_distinct_gpus(finished):
 def test_reduction_on_actors_equals_one_in_this_process(finished):
     _, prepared, _ = finished
     records, _ = stages.read_records(prepared.store)
-    models = prepared.models
     places = {
-        name: stages._place(prepared, model, records)
-        for name, model in models.items()
+        name: place
+        for name, place in prepared.places(records).items()
         if "bad" not in name and "orphan" not in name
     }
     pair = stages.Pair("demo.sft-d0.s42~demo.sft-d1.s42", "demo.sft-d0.s42", "demo.sft-d1.s42")
     base = prepared.inputs.base_models["demo"].directory
-    tables = reduce_pairs(stages.Job(places, (pair,), base), prepared.study.densities, in_process)
+    tables = reduce_pairs(stages.Job(places, (pair,), base), prepared.study.densities, InProcess())
     stored = read_table(prepared.store, "norms").to_pylist()
     assert [row for row in stored if row["comparison"] == pair.name] == tables.norms
     densities = read_table(prepared.store, "densities").to_pylist()

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylab.errors import NonFiniteError
-from raylab.reduce.kernels import Norms, add_moments, bucket_moments, candidates, tensor_norms
+from raylab.reduce import kernels
+from raylab.reduce.kernels import (
+    Extremes,
+    Norms,
+    add_candidates,
+    add_moments,
+    bucket_moments,
+    candidates,
+    extremes,
+    partial_sums,
+)
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 
@@ -19,8 +29,11 @@ QUICK = settings(max_examples=60, deadline=None)
 
 
 def norms_of(values):
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor_norms(tensor, bucket_moments(tensor))
+    return of_tensor(torch.from_numpy(np.ascontiguousarray(values)))
+
+
+def of_tensor(tensor):
+    return kernels.norms_of(bucket_moments(tensor), extremes(tensor))
 
 
 def assert_norms(found, values):
@@ -63,7 +76,7 @@ def test_moments_any_parts_in_any_order_are_identical(values, random, parts):
     for piece in pieces:
         moments = bucket_moments(torch.from_numpy(piece))
         total = add_moments(total, moments)
-        norms += tensor_norms(torch.from_numpy(piece), moments)
+        norms += of_tensor(torch.from_numpy(piece))
     assert np.array_equal(total, whole)
     assert norms == norms_of(values)
 
@@ -76,7 +89,7 @@ def test_moments_more_than_a_tile_of_largest_low_bits_are_exact(bits):
     second = size * 65535**2
     column = found[:, bits >> 16].tolist()
     assert column == [size, size * 65535, second // 2**32, second % 2**32]
-    norms = tensor_norms(values, found)
+    norms = of_tensor(values)
     one = Fraction(float(values[0]))
     assert norms.l1 == float(size * one)
     expected = oracle.root(size * one * one)
@@ -110,7 +123,7 @@ def test_norms_not_contiguous_are_those_of_the_entries():
     moments = bucket_moments(values.T)
     assert np.array_equal(moments, bucket_moments(values))
     part = values[:, ::2]
-    assert tensor_norms(part, bucket_moments(part)).l1 == float(part.sum())
+    assert of_tensor(part).l1 == float(part.sum())
 
 
 @pytest.mark.parametrize("wrong", [math.nan, -math.nan, math.inf, -math.inf])
@@ -163,5 +176,31 @@ def test_candidates_any_buckets_are_those_entries(values, data):
     for value in bits:
         if value >> 16 in chosen:
             expected[value] = expected.get(value, 0) + 1
-    assert found == expected
-    assert all(type(key) is int and type(count) is int for key, count in found.items())
+    assert sorted(found) == sorted(chosen)
+    assert {
+        (bucket << 16) + low: count
+        for bucket, pairs in found.items()
+        for low, count in zip(*(part.tolist() for part in pairs), strict=True)
+    } == expected
+
+
+@QUICK
+@given(arrays(1), arrays(1))
+def test_candidates_added_up_give_the_sums_of_their_bucket(left, right):
+    values = np.concatenate([left, right])
+    bucket = oracle.bits_of(float(values[0])) >> 16
+    total = {}
+    for part in (left, right):
+        add_candidates(total, candidates(torch.from_numpy(part), [bucket]))
+    inside = [value for value in values.tolist() if oracle.bits_of(value) >> 16 == bucket]
+    first, second = partial_sums(bucket, total[bucket])
+    assert Fraction(first, 2**149) == oracle.l1(inside)
+    assert Fraction(second, 2**298) == oracle.squares(inside)
+
+
+@QUICK
+@given(arrays(1))
+def test_extremes_any_array_are_those_of_the_entries(values):
+    bits = [oracle.bits_of(value) for value in values.tolist()]
+    nonzero = int((values != 0).sum())
+    assert extremes(torch.from_numpy(values)) == Extremes(max(bits), min(bits), nonzero)

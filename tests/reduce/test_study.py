@@ -9,12 +9,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce import study as reduction
-from raylab.reduce.shard import Pair, Place, task_vector_norms
-from raylab.reduce.study import Job, in_process, reduce_pairs
+from raylab.reduce.study import InProcess, Job, reduce_pairs, task_vector_norms
+from raylab.reduce.tile import Pair
+from raylab.reduce.views import Place
 
 SHAPES = {
     "model.layers.0.self_attn.q_proj": (48, 32),
@@ -56,8 +57,8 @@ def write_base(directory, seed=9, scale=1.0):
     return weights
 
 
-def reduce(places, pairs, base=None, execute=in_process):
-    return reduce_pairs(Job(places, tuple(pairs), base), DENSITIES, execute)
+def reduce(places, pairs, base=None, execute=None):
+    return reduce_pairs(Job(places, tuple(pairs), base), DENSITIES, execute or InProcess())
 
 
 def whole(tables):
@@ -175,8 +176,10 @@ def test_tables_for_any_shards_threads_and_order_have_the_same_bits(
     pairs = [Pair("a~b", "a", "b"), Pair("a~base", "a", "base")]
     expected = reduce(places, pairs)
 
+    inside = InProcess()
+
     def shuffled(job, calls):
-        results = in_process(job, calls)
+        results = list(inside(job, calls))
         random.Random(shards).shuffle(results)
         return results
 
@@ -201,7 +204,11 @@ def test_comparison_of_a_model_with_itself_is_zero_everywhere(adapters):
 
 def test_nan_in_an_adapter_is_an_error_that_names_the_tensor(adapters):
     path, _, _ = adapters
-    write_adapter(path / "bad", 5, alpha=float("inf"))
+    write_adapter(path / "bad", 5)
+    file = path / "bad" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    tensors["base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"][1, 1] = float("nan")
+    save_file(tensors, file)
     places = {"bad": Place((path / "bad",)), "base": Place()}
     with pytest.raises(NonFiniteError, match=r"model\.layers\.0"):
         reduce(places, [Pair("bad~base", "bad", "base")])

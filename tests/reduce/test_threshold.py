@@ -10,7 +10,14 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce.kernels import add_moments, bucket_moments, candidates
+from raylab.reduce.kernels import (
+    Extremes,
+    add_candidates,
+    add_moments,
+    bucket_moments,
+    candidates,
+    extremes,
+)
 from raylab.reduce.threshold import at_density, boundary_buckets, curve, num_keep
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
@@ -32,11 +39,11 @@ def trimmed(parts, densities):
     for tensor in tensors[1:]:
         moments = add_moments(moments, bucket_moments(tensor))
     buckets = boundary_buckets(moments, densities)
-    found = {}
+    found, ends = {}, Extremes()
     for tensor in tensors:
-        for bits, count in candidates(tensor, buckets).items():
-            found[bits] = found.get(bits, 0) + count
-    return [at_density(moments, found, density) for density in densities]
+        add_candidates(found, candidates(tensor, buckets))
+        ends += extremes(tensor)
+    return [at_density(moments, ends.smallest, found, density) for density in densities]
 
 
 def assert_trimmed(found, values, density):
@@ -78,12 +85,16 @@ def test_num_keep_four_digits_agree_with_integers(digits, numel):
 
 @QUICK
 @given(arrays(1), st.lists(DENSITIES, min_size=1, max_size=4))
-def test_boundary_buckets_hold_the_last_kept_entry(values, densities):
+def test_boundary_buckets_hold_the_last_kept_entry_unless_it_is_known_without(values, densities):
     moments = bucket_moments(torch.from_numpy(values))
-    expected = {
-        oracle.bits_of(float(oracle.at_density(values, density)[1])) >> 16 for density in densities
-    }
-    assert list(boundary_buckets(moments, densities)) == sorted(expected)
+    bits = [oracle.bits_of(value) for value in values.tolist()]
+    expected = set()
+    for density in densities:
+        keep, threshold, *_ = oracle.at_density(values, density)
+        bucket = oracle.bits_of(float(threshold)) >> 16
+        if keep < values.size and len({b for b in bits if b >> 16 == bucket}) > 1:
+            expected.add(bucket)
+    assert boundary_buckets(moments, densities) == sorted(expected)
 
 
 @QUICK

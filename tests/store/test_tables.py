@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import subprocess
 import sys
 
@@ -30,9 +31,18 @@ PROMISED = {
     "norms": "comparison a b view level key numel l1 l2 linf nonzero relative_l2",
     "densities": "comparison view density num_keep threshold at_or_above l1 l2 l1_share l2_share",
     "curve": "comparison view density l1_share l2_share",
+    "pairs": "a b view level key cosine sign_agreement sign_conflict density overlap "
+    "overlap_by_chance",
+    "spectra": "model tensor singular_values effective_rank",
     "chains": "model level key l2_parent l2_child l2 cosine cancellation",
 }
-SAMPLE = {pa.string(): '日本語,\n"x"', pa.int64(): 2**62, pa.float64(): 0.1, pa.bool_(): True}
+SAMPLE = {
+    pa.string(): '日本語,\n"x"',
+    pa.int64(): 2**62,
+    pa.float64(): 0.1,
+    pa.bool_(): True,
+    pa.list_(pa.float64()): [0.1, 1e-300],
+}
 
 
 @pytest.fixture
@@ -95,6 +105,13 @@ def test_volatile_columns_are_those_of_the_design():
     expected = {"seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node"}
     assert expected <= set(VOLATILE)
     assert not {"l1", "l2", "linf", "threshold", "status", "trial_id"} & set(VOLATILE)
+
+
+def test_csv_list_column_is_json():
+    row = {"model": "a", "tensor": "t", "singular_values": [1.5, 0.25], "shares": None}
+    lines = list(csv.DictReader(io.StringIO(to_csv(to_table("spectra", [row])).decode())))
+    assert json.loads(lines[0]["singular_values"]) == [1.5, 0.25]
+    assert lines[0]["shares"] == ""
 
 
 _READ_AND_END = """

@@ -1,0 +1,141 @@
+"""study -> merges: which merges there are, and what identifies each.
+
+Model: a merge is planned like a trial: it has a name, an id, a folder, a row of the trials
+table, and an identity, a flat mapping of everything that determines the merged weights: the
+method and its parameters, the base model's content, and for each model, in order, its weight,
+its density and its id (of a finished model its content). It needs its trials done.
+Invariant: merges come in the order of the study file; equal identities have equal ids, whatever
+the paths; a trial whose id changes gives every merge of it a new id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raylab.plan.trials import Inputs, Trial
+from raylab.spec.identity import fingerprint
+from raylab.spec.merges import Slot, members_of, merge_name, slots_of
+from raylab.spec.merging import MergeRequest
+from raylab.spec.recipes import Variant, trial_name
+from raylab.spec.study import FinishedModel, Study
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PlannedMerge:
+    """One merge, wholly decided. `request` calls its models and its base as the study does;
+    `needs` names those that are trials."""
+
+    name: str
+    id: str
+    base_model: str
+    merge: str
+    label: str
+    data: tuple[str, ...]
+    seed: int | None
+    request: MergeRequest
+    needs: tuple[str, ...]
+    identity: Mapping[str, Any] = field(repr=False)
+    provisional: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the store."""
+        return f"{self.name}-{self.id}"
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The columns of the trials table that are known before it is made."""
+        return {
+            "trial_id": self.id,
+            "name": self.name,
+            "model": self.base_model,
+            "recipe": self.merge,
+            "label": self.label,
+            "method": self.request.method,
+            "data": "+".join(self.data),
+            "seed": self.seed,
+        }
+
+
+Planned = Trial | PlannedMerge
+"""Whatever has a row in the trials table."""
+
+
+def needs_of(planned: Planned) -> tuple[str, ...]:
+    """The names of what has to be done before."""
+    if isinstance(planned, PlannedMerge):
+        return planned.needs
+    return (planned.parent,) if planned.parent else ()
+
+
+def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[PlannedMerge]:
+    """All merges of `study`, whose trials are `trials`."""
+    by_name = {trial.name: trial for trial in trials}
+    return [
+        _planned(study, inputs, by_name, merge, slot)
+        for merge in study.merges
+        for slot in slots_of(study, study.merges[merge])
+    ]
+
+
+def _planned(
+    study: Study, inputs: Inputs, trials: Mapping[str, Trial], merge: str, slot: Slot
+) -> PlannedMerge:
+    base, seed = slot
+    asked, place = study.merges[merge], study.base_models[base]
+    members = members_of(study, asked)
+    names = [_name(member, name, slot) for member, name in zip(members, asked.models, strict=True)]
+    request = asked.request(names, place.hub or base)
+    found = [inputs.base_models[base], *(inputs.models[n] for n in names if n not in trials)]
+    ids = [trials[n].id if n in trials else inputs.models[n].identity for n in names]
+    identity = {"base_model": found[0].identity, **_identity(request, ids)}
+    return PlannedMerge(
+        name=merge_name(merge, slot),
+        id=fingerprint(identity),
+        base_model=base,
+        merge=merge,
+        label=f"{_title(request.method)}({', '.join(map(_label, members, names))})",
+        data=tuple(dict.fromkeys(member.data for member in members)),
+        seed=seed,
+        request=request,
+        needs=tuple(dict.fromkeys(name for name in names if name in trials)),
+        identity=identity,
+        provisional=any(model.provisional for model in found),
+    )
+
+
+def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
+    models: dict[str, Any] = {}
+    for place, (item, found) in enumerate(zip(request.inputs, ids, strict=True), 1):
+        models[f"model.{place}"] = found
+        models[f"model.{place}.weight"] = item.weight
+        models[f"model.{place}.density"] = item.density
+    return {
+        "format": FORMAT,
+        "merge.method": request.method,
+        "merge.scope": request.scope,
+        "merge.lambda": request.scaling,
+        "merge.seed": request.seed,
+        "merge.normalize": request.normalize,
+        **models,
+    }
+
+
+def _name(member: Variant | FinishedModel, name: str, slot: Slot) -> str:
+    base, seed = slot
+    if isinstance(member, FinishedModel):
+        return name
+    assert seed is not None, "trials have seeds"
+    return trial_name(base, member.name, seed)
+
+
+def _title(method: str) -> str:
+    return method.upper().replace("_", "-")
+
+
+def _label(member: Variant | FinishedModel, name: str) -> str:
+    return member.label if isinstance(member, Variant) else name

@@ -1,0 +1,267 @@
+"""Two models, subtracted: what `raylab diff` prints. In this process, with threads.
+
+Model: the pair is accounted for, reduced as a study's comparison is, and the outcome put into
+one document. With a base model its two task vectors are related as well.
+Invariant: the document is the contract of `raylab diff --json`; its numbers are those of the
+reduce stage for the same models.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from raylab.errors import ModelError, NonFiniteError
+from raylab.plan.shards import Shape, layer_of, levels, module_of
+from raylab.reduce.accounting import STRICT, Accounting, Tolerance, account, check_base
+from raylab.reduce.foresight import foresee
+from raylab.reduce.kernels import Norms
+from raylab.reduce.relations import relation_rows
+from raylab.reduce.rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
+from raylab.reduce.scan import at_density, scan_pair
+from raylab.reduce.shard import Measured
+from raylab.reduce.study import (
+    InProcess,
+    Job,
+    Reduced,
+    reduce_job,
+    reference_of,
+    task_vector_name,
+)
+from raylab.reduce.tile import Pair
+from raylab.reduce.views import DELTA, Side, View
+from raylab.spec.study import ViewName
+from raylab.store.paths import Store
+from raylab.store.records import write_json
+from raylab.store.references import FoundModel
+from raylab.store.tables import write_table
+from raylab.store.tensors import Checkpoint
+
+PAIR = "a~b"
+
+
+@dataclass(frozen=True)
+class DiffRequest:
+    """What to subtract, and how."""
+
+    a: FoundModel
+    b: FoundModel
+    base: Path | None = None
+    """The base model, where the two task vectors are asked for as well."""
+    densities: Sequence[float] = (0.1, 0.2, 0.5, 1.0)
+    view: View = DELTA
+    universe: Literal["compared", "model"] = "compared"
+    tolerance: Tolerance = STRICT
+    threads: int = 1
+    curve: bool = False
+    """Whether the rows of the curve are asked for, which takes the way over buckets."""
+
+    @property
+    def weights(self) -> Path | None:
+        """The base model's weights where they are at hand: given, or known to both models; a
+        checkpoint may leave it to the other."""
+        places = (self.a.place, self.b.place)
+        known = {p.base for p in places if p.base or not p.checkpoint}
+        return self.base or (known.pop() if len(known) == 1 else None)
+
+
+def view_of(name: ViewName, a: FoundModel, b: FoundModel) -> View:
+    """The view `name` of two models. Raises ModelError where it has to know how their base model
+    was quantised, and does not, or it was in two ways."""
+    if name != "dequantized":
+        return View(name)
+    known = {model.quantization for model in (a, b) if model.quantization}
+    if len(known) != 1:
+        raise ModelError(
+            "--view dequantized needs to know how the base model was quantised",
+            found="; ".join(sorted(map(str, known))) or "no settings",
+            expected="a trial of a study (OUT#name), which knows it, or two that agree",
+        )
+    return View(name, known.pop())
+
+
+@dataclass(frozen=True)
+class Diff:
+    """The document of `raylab diff --json`, and rows for the store's tables."""
+
+    document: dict[str, Any]
+    rows: dict[str, list[dict[str, Any]]]
+    """By table: norms, densities, curve."""
+
+
+def diff(request: DiffRequest) -> Diff:
+    """Subtract two models. Raises ModelError."""
+    started = time.perf_counter()
+    _check(request)
+    shapes, accounting = _accounted(request)
+    job = _job(request, shapes)
+    found = _reduced(request, job)
+    tensors = found.total.norms[PAIR]
+    whole = sum(tensors.values(), Norms())
+    left_out = accounting.compared - whole.numel
+    assert left_out == 0 or job.skip_non_finite, "entries were lost"
+    squares = found.total.squares.get(reference_of(job, job.pairs[0]), {})
+    document = {
+        "a": request.a.name,
+        "b": request.b.name,
+        "view": request.view.name,
+        "universe": request.universe,
+        **_whole(whole, relative_l2(whole, list(tensors), squares)),
+        "densities": [_density(kept) for kept in found.kept[PAIR]],
+        "layers": _layers(found),
+        **({"base": _base(job, found)} if request.base else {}),
+        "accounting": accounting.without(left_out).as_row(),
+        "passes": 2 if found.bytes_read_again else 1,
+        "seconds": time.perf_counter() - started,
+        "bytes_read": found.total.bytes_read + found.bytes_read_again,
+    }
+    return Diff(document, _rows(request, job, found))
+
+
+def _check(request: DiffRequest) -> None:
+    needs = {
+        f"--view {request.view.name}": request.view != DELTA,
+        "--universe model": request.universe == "model",
+    }
+    for option, needed in needs.items():
+        if needed and request.weights is None:
+            raise ModelError(
+                f"{option} needs the base model's weights",
+                expected="--base BASE, a checkpoint directory",
+            )
+
+
+def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], Accounting]:
+    """(the shapes that are compared, what became of all entries). Raises ModelError."""
+    base = Checkpoint(request.weights) if request.weights else None
+    a, b = (Side(model.place, request.view, base) for model in (request.a, request.b))
+    shapes, accounting = account(a, b, request.tolerance, base, request.universe)
+    if not shapes:
+        raise ModelError(
+            "nothing is left to compare",
+            found=", ".join(f"{key} {count}" for key, count in accounting.as_row().items()),
+            expected="tensors that both models have",
+        )
+    if request.base and base and a.checkpoint and b.checkpoint:
+        check_base(shapes, base)
+    return shapes, accounting
+
+
+def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
+    return Job(
+        places={"a": request.a.place, "b": request.b.place},
+        pairs=(Pair(PAIR, "a", "b"),),
+        base=request.weights,
+        view=request.view,
+        shapes=shapes,
+        threads=request.threads,
+        vectors=("a", "b") if request.base else (),
+        count_untouched=request.universe == "model",
+        skip_non_finite=request.tolerance.non_finite == "skip",
+    )
+
+
+def _reduced(request: DiffRequest, job: Job) -> Reduced:
+    """By a scan where that tells all that is asked, else over buckets. Raises ModelError."""
+    try:
+        lean = not (request.curve or job.vectors or job.skip_non_finite or job.count_untouched)
+        found = _scanned(job, request.densities) if lean else None
+        if found and len(found.kept[PAIR]) == len(request.densities):
+            return found
+        whole = reduce_job(job, request.densities, InProcess(), shards=1)
+        again = found.total.bytes_read if found else 0
+        return replace(whole, bytes_read_again=whole.bytes_read_again + again)
+    except NonFiniteError as error:
+        raise ModelError(
+            error.what,
+            found=error.found,
+            expected=error.expected,
+            todo="`--non-finite skip` leaves such entries out, and counts them",
+        ) from error
+
+
+def _scanned(job: Job, densities: Sequence[float]) -> Reduced | None:
+    """What a scan tells; it lacks the densities whose thresholds were not foreseen."""
+    opened = job.open()
+    models, (pair,) = opened.models, job.pairs
+    if models.device.type != "cpu":
+        return None
+    names = sorted(models.shapes)
+    sample = opened.sample(names).get(pair.name)
+    buckets = () if sample is None else foresee(sample, densities)
+    found = scan_pair(models, pair, names, buckets, job.threads)
+    kept = [at_density(found, density) for density in densities]
+    reference = models.reference(pair.b)
+    total = Measured(
+        norms={pair.name: found.norms},
+        squares={} if reference is None else {reference: found.squares},
+        bytes_read=found.bytes_read,
+    )
+    return Reduced(total, {pair.name: [k for k in kept if k]}, None, 0)
+
+
+def _whole(norms: Norms, relative: float | None) -> dict[str, Any]:
+    row = row_of(norms)
+    return {"numel": row.pop("numel"), "norms": {**row, "relative_l2": relative}}
+
+
+def _density(kept: Any) -> dict[str, Any]:
+    wanted = ("density", "num_keep", "threshold", "at_or_above", "l1", "l2")
+    row = asdict(kept)
+    return {key: row[key] for key in wanted}
+
+
+def _layers(found: Reduced) -> list[dict[str, Any]]:
+    """Norms by layer and module kind, in the order of the layers."""
+    tensors = found.total.norms[PAIR]
+    ordered = next(members for _, _, members in levels(tensors))
+    groups: dict[tuple[str, str], Norms] = {}
+    for name in ordered:
+        key = (layer_of(name), module_of(name))
+        groups[key] = groups.get(key, Norms()) + tensors[name]
+    return [{"key": k, "module": module, **row_of(n)} for (k, module), n in groups.items()]
+
+
+def _base(job: Job, found: Reduced) -> dict[str, Any]:
+    """How the two task vectors relate."""
+    assert found.relation is not None
+    row = next(iter(relation_rows(job.vectors, found.relation, (1.0,))))
+    norms = {
+        key: sum(found.total.norms.get(task_vector_name(key), {}).values(), Norms())
+        for key in job.vectors
+    }
+    return {
+        "cosine": row["cosine"],
+        "sign_agreement": row["sign_agreement"],
+        "l2_a": norms["a"].l2,
+        "l2_b": norms["b"].l2,
+    }
+
+
+def _rows(request: DiffRequest, job: Job, found: Reduced) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the tables norms, densities and curve, under the names that the user gave."""
+    names = {"a": request.a.name, "b": request.b.name}
+    named = {**names, "comparison": f"{names['a']}~{names['b']}"}
+    (pair,) = job.pairs
+    common = {"view": request.view.name, "universe": request.universe}
+    rows = {
+        "norms": norm_rows(pair, found.total, reference_of(job, pair), common),
+        "densities": density_rows(pair, found.kept[PAIR], common),
+    }
+    if request.curve:
+        rows["curve"] = curve_rows(pair, found.total, common)
+    return {
+        table: [{**row, **{key: named[key] for key in named if key in row}} for row in made]
+        for table, made in rows.items()
+    }
+
+
+def write_diff(found: Diff, store: Store) -> None:
+    """Write the tables of one difference, then diff.json. Raises OutError or StoreError."""
+    store.prepare()
+    for name, rows in found.rows.items():
+        write_table(store, name, rows)
+    write_json(store, "diff.json", found.document)

@@ -1,0 +1,108 @@
+"""Foresight: a look at a sample says which buckets will hold the thresholds.
+
+Model: the first rows of every fourth tile, 1/32 of them, are tallied before everything is.
+Their buckets tell, within a margin, where the num_keep-th largest entry of all will fall; the
+magnitudes of these buckets are counted along in the pass, so that no second read is needed.
+Invariant: foresight saves a read and decides nothing. Where it was wrong, the tensors are read
+again for the candidates of the true bucket, and the outcome is the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from raylab.plan.shards import Shape, tiles
+from raylab.reduce.kernels import BUCKETS, Candidates
+
+_SHARE = 32
+_EVERY = 4
+# The rows of a tile are alike, so a sample of rows errs more than one of single entries.
+_DEVIATIONS = 12
+_WIDEST = 16
+UNFORESEEN = -1
+_UNKNOWN = -2
+
+
+class Foreseen:
+    """How many entries have each magnitude, in the buckets that were foreseen to matter.
+
+    counts: int32 (buckets, 65536); entry [s, low] belongs to bits buckets[s] << 16 | low.
+    usuals: int32 (BUCKETS,), the magnitude bits that a bucket's entries most often have, which
+    are not counted one by one: they are the entries of the bucket that no count tells of. Models
+    in bf16 have few magnitudes, so these are most of all entries.
+    """
+
+    def __init__(self, buckets: Sequence[int]) -> None:
+        """Nothing counted yet in `buckets`."""
+        self.buckets = tuple(buckets)
+        self.counts = np.zeros((len(self.buckets), 1 << 16), dtype=np.int32)
+        self.slots = np.full(BUCKETS, -1, dtype=np.int16)
+        self.slots[list(self.buckets)] = np.arange(len(self.buckets))
+        self.usuals = np.full(BUCKETS, UNFORESEEN, dtype=np.int32)
+        self.usuals[list(self.buckets)] = _UNKNOWN
+        self._entries = np.zeros(len(self.buckets), dtype=np.int64)
+
+    def learn(self, entries: np.ndarray) -> None:
+        """Take note of how many entries a tile had in each bucket; the first that has any tells
+        which magnitude is usual there."""
+        self._entries += entries
+        for slot in np.flatnonzero(entries):
+            bucket = self.buckets[slot]
+            if self.usuals[bucket] == _UNKNOWN:
+                self.usuals[bucket] = (bucket << 16) + int(self.counts[slot].argmax())
+
+    def candidates(self, buckets: Sequence[int]) -> Candidates:
+        """The magnitudes counted in `buckets`, all of which were foreseen."""
+        found: Candidates = {}
+        for bucket in buckets:
+            slot = self.slots[bucket]
+            counts = self.counts[slot].astype(np.int64)
+            if self.usuals[bucket] != _UNKNOWN:
+                counts[self.usuals[bucket] & 0xFFFF] += self._entries[slot] - counts.sum()
+            low = np.flatnonzero(counts)
+            found[bucket] = (low, counts[low])
+        return found
+
+
+NOTHING_FORESEEN = Foreseen(())
+
+
+def sample_rows(shape: Shape) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the rows of a tensor that belong to the sample."""
+    for index, (start, stop) in enumerate(tiles(shape)):
+        if index % _EVERY == 0:
+            yield start, start + math.ceil((stop - start) / _SHARE) if len(shape) > 1 else stop
+
+
+def count_buckets(values: torch.Tensor) -> np.ndarray:
+    """How many entries of float32 `values` each bucket holds, int64 (BUCKETS,)."""
+    bits = values.reshape(-1).view(torch.int32) & 0x7FFFFFFF
+    return torch.bincount(bits >> 16, minlength=BUCKETS).cpu().numpy()
+
+
+def foresee(sample: np.ndarray, densities: Sequence[float]) -> tuple[int, ...]:
+    """The buckets that may hold a threshold, given how many of the sample each bucket holds.
+
+    Bucket 0 (zeros, and what is below 2^-133) and the smallest entry need no candidates:
+    `raylab.reduce.threshold` knows them without. A range wider than a few buckets is given up.
+    """
+    size = int(sample.sum())
+    if size == 0:
+        return ()
+    from_top = np.cumsum(sample[::-1])
+    found: set[int] = set()
+    for density in densities:
+        margin = _DEVIATIONS * math.sqrt(density * (1 - density) * size) + 1
+        low, high = (
+            BUCKETS - 1 - int(np.searchsorted(from_top, min(max(place, 1), size)))
+            for place in (density * size + margin, density * size - margin)
+        )
+        # In bf16 few buckets are used; the others of a range hold nothing.
+        used = low + np.flatnonzero(sample[low : high + 1])
+        if density < 1 and len(used) <= _WIDEST:
+            found.update(used.tolist())
+    return tuple(sorted(found - {0}))

@@ -1,0 +1,97 @@
+"""What a study names that lies outside it: base models, finished models, data sets.
+
+Model: each is at a local path or on a hub; a data set may also be other data sets in a row.
+Paths are relative to the study file until `anchored` makes them absolute.
+Invariant: exactly one place is given, and what belongs to the other is refused. Nothing here
+touches a file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+
+
+class Frozen(BaseModel):
+    """Base of all parts of a study: unknown fields are refused, values cannot change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _absolute(path: str | None, root: Path) -> str | None:
+    return None if path is None else str((root / Path(path).expanduser()).resolve())
+
+
+class Located(Frozen):
+    """Something at a local path or on a hub, exactly one of the two."""
+
+    path: str | None = None
+    """A local path, relative to the study file."""
+    hub: str | None = None
+    """A Hugging Face id."""
+    revision: str | None = None
+    """A commit, tag or branch of the hub id; a commit makes the study reproducible."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` and `hub`")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("`revision` belongs to a `hub` id")
+        return self
+
+    def anchored(self, root: Path) -> Self:
+        """The same with its path made absolute from `root`."""
+        return self.model_copy(update={"path": _absolute(self.path, root)})
+
+
+class BaseModelRef(Located):
+    """A base model: what training starts from."""
+
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the model. Off unless you have read it."""
+
+
+class FinishedModel(Located):
+    """A model that joins comparisons and is never trained: a checkpoint or an adapter."""
+
+    base_model: Name
+    """The study's base model that it came from."""
+    method: str = "unknown"
+    data: str = "unknown"
+    seed: int | None = None
+
+
+class DataSet(Frozen):
+    """Rows with a prompt and a completion: a file, a hub id, or other data sets in a row."""
+
+    path: str | None = None
+    """A .jsonl, .csv or .parquet file, relative to the study file."""
+    hub: str | None = None
+    """A Hugging Face data set id."""
+    revision: str | None = None
+    split: str = "train"
+    """The split of the hub data set."""
+    concat: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Names of data sets of this study, one after another."""
+    prompt: str = "prompt"
+    """The column that holds the prompt."""
+    completion: str = "completion"
+    """The column that holds the answer."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [key for key in ("path", "hub", "concat") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of `path`, `hub` and `concat`")
+        return self
+
+    def anchored(self, root: Path) -> Self:
+        """The same with its path made absolute from `root`."""
+        return self.model_copy(update={"path": _absolute(self.path, root)})

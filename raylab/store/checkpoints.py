@@ -1,0 +1,271 @@
+"""Writes a checkpoint as transformers reads it: sharded safetensors, and the files beside them.
+
+Model: the names, dtypes and shapes of all tensors are known beforehand, so every file's header
+and the place of every byte are laid out before a byte is written; threads then put pieces of
+tensors at their places in any order. The directory is made beside its final place, flushed to
+disk, and renamed.
+Invariant: what is at the final place is whole. Whoever fails leaves nothing behind; whoever is
+killed leaves a directory named .NAME.part-*, unlocked, which the next writer to NAME removes.
+
+Layout of a safetensors file: 8 bytes with the header's length, the header (JSON, padded with
+spaces to 8 bytes), and the tensors without gaps; wider dtypes first, so that all are aligned.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import json
+import math
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from raylab.errors import OutError, StoreError
+
+Shape = tuple[int, ...]
+
+INDEX = "model.safetensors.index.json"
+MOST_BYTES = 4_000_000_000
+_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4,
+    "BF16": 2, "F16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_BESIDE = (
+    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
+    "added_tokens.json", "vocab*", "merges.txt", "*.jinja", "chat_template.json", "spiece.model",
+    "*.tiktoken", "additional_chat_templates/*.jinja", "*.py", "LICENSE*", "NOTICE*",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor to be written; dtype as safetensors names it: BF16, F16, F32 ..."""
+
+    name: str
+    dtype: str
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return math.prod(self.shape) * _BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """One file: its header, and where each tensor begins in it."""
+
+    name: str
+    header: bytes
+    begins: dict[str, int]
+    size: int
+
+
+def plan_files(tensors: Sequence[TensorPlan], most_bytes: int = MOST_BYTES) -> list[FilePlan]:
+    """Files of at most `most_bytes` of tensors each, in the order given; a larger tensor has a
+    file of its own. One file is model.safetensors, several are model-0000i-of-0000n.safetensors.
+    """
+    groups: list[list[TensorPlan]] = [[]]
+    room = most_bytes
+    for tensor in tensors:
+        if groups[-1] and tensor.size > room:
+            groups.append([])
+            room = most_bytes
+        groups[-1].append(tensor)
+        room -= tensor.size
+    names = ["model.safetensors"]
+    if len(groups) > 1:
+        total = len(groups)
+        names = [f"model-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
+    return [_plan_file(name, group) for name, group in zip(names, groups, strict=True)]
+
+
+def _plan_file(name: str, tensors: Sequence[TensorPlan]) -> FilePlan:
+    ordered = sorted(tensors, key=lambda tensor: -_BYTES[tensor.dtype])
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    ends: dict[str, int] = {}
+    for tensor in ordered:
+        begin, end = end, end + tensor.size
+        ends[tensor.name] = begin
+        entry = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [begin, end]}
+        header[tensor.name] = entry
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    begins = {tensor: len(head) + begin for tensor, begin in ends.items()}
+    return FilePlan(name, head, begins, len(head) + end)
+
+
+class CheckpointWriter:
+    """The files of a checkpoint, open; `write` may be called by many threads at once."""
+
+    def __init__(
+        self, directory: Path, tensors: Sequence[TensorPlan], most_bytes: int = MOST_BYTES
+    ) -> None:
+        """Lay out the files in `directory`. Raises OutError where the disk has no room."""
+        self._directory = directory
+        self._files = plan_files(tensors, most_bytes)
+        self._left = sum(tensor.size for tensor in tensors)
+        self._total = self._left
+        self._lock = threading.Lock()
+        self._open: dict[str, int] = {}
+        _check_room(directory, sum(file.size for file in self._files))
+
+    def __enter__(self) -> Self:
+        for file in self._files:
+            path = self._directory / file.name
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            self._open[file.name] = handle
+            os.ftruncate(handle, file.size)
+            _write_all(handle, file.header, 0)
+        self._places = {
+            tensor: (self._open[file.name], begin)
+            for file in self._files
+            for tensor, begin in file.begins.items()
+        }
+        return self
+
+    def write(self, tensor: str, offset: int, data: memoryview) -> None:
+        """Put `data` at byte `offset` of the tensor. Raises StoreError."""
+        handle, begin = self._places[tensor]
+        _write_all(handle, data, begin + offset)
+        with self._lock:
+            self._left -= len(data)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._open.values():
+            os.close(handle)
+        if kind is None:
+            assert self._left == 0, f"{self._left} bytes were not written"
+            self._write_index()
+
+    def _write_index(self) -> None:
+        """transformers wants an index where there are several files, and none for one."""
+        if len(self._files) == 1:
+            return
+        index = {
+            "metadata": {"total_size": self._total},
+            "weight_map": {name: file.name for file in self._files for name in file.begins},
+        }
+        text = json.dumps(index, indent=1, sort_keys=True) + "\n"
+        (self._directory / INDEX).write_text(text, encoding="utf-8")
+
+
+def _check_room(directory: Path, needed: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise OutError(
+            "the merged model does not fit on the disk",
+            found=f"{free:,} bytes free at {directory.parent}",
+            expected=f"{needed:,} bytes",
+        )
+
+
+def _write_all(handle: int, data: bytes | memoryview, offset: int) -> None:
+    rest = memoryview(data)
+    try:
+        while rest:
+            done = os.pwrite(handle, rest, offset)
+            rest, offset = rest[done:], offset + done
+    except OSError as error:
+        raise StoreError("a merged model cannot be written", found=str(error)) from error
+
+
+def copy_beside(source: Path, target: Path) -> None:
+    """Copy config, tokenizer, chat template, custom code and licence of a checkpoint."""
+    for pattern in _BESIDE:
+        for file in sorted(source.glob(pattern)):
+            if file.is_file():
+                copy = target / file.relative_to(source)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, copy)
+
+
+@contextmanager
+def whole_directory(out: Path) -> Iterator[Path]:
+    """A new directory to fill, which becomes `out` if nothing goes wrong, and else vanishes.
+
+    Raises OutError where something is at `out`, or nothing can be made there, and StoreError
+    where the system failed while it was filled.
+    """
+    part = out.parent / f".{out.name}.part-{uuid.uuid4().hex[:8]}"
+    check_absent(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.mkdir()
+    except OSError as error:
+        raise OutError("the directory cannot be made", found=f"{out}: {error}") from error
+    lock = os.open(part, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        _remove_abandoned(out)
+        yield part
+        flush(part)
+        check_absent(out)
+        part.rename(out)
+    except OSError as error:
+        shutil.rmtree(part)
+        raise StoreError("a directory could not be filled", found=f"{out}: {error}") from error
+    except BaseException:
+        shutil.rmtree(part)
+        raise
+    finally:
+        os.close(lock)
+    _flush_directory(out.parent)
+
+
+def check_absent(out: Path) -> None:
+    """Raise OutError where something is at `out`."""
+    if out.exists() or out.is_symlink():
+        raise OutError(
+            "the output directory is there already",
+            found=str(out),
+            expected="a path where nothing is",
+            todo="choose another --out, or remove it",
+        )
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Remove what killed writers to `out` left: a lock ends with the process that held it."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.part-*"):
+        lock = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left)
+        except BlockingIOError:
+            pass  # Another writer is at work there.
+        finally:
+            os.close(lock)
+
+
+def flush(directory: Path) -> None:
+    """Wait until every file below `directory` is on the disk."""
+    for file in sorted(directory.rglob("*")):
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    _flush_directory(directory)
+
+
+def _flush_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

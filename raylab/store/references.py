@@ -1,0 +1,169 @@
+"""A model as the command line names it -> where its parameters lie.
+
+Model: a reference is a directory (a checkpoint or a PEFT adapter), a Hugging Face id that was
+downloaded, or `OUT#name`: a trial or a merge (by name or id), a finished model or a base model
+of the study in the store at OUT.
+Invariant: a reference names exactly one model, or is an error that says what was found. A
+chained trial's place lists the adapters of its whole lineage, the oldest first, each of which
+has a sound record. A merge's place is the checkpoint in its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from raylab.errors import ModelError
+from raylab.spec.base import resolve
+from raylab.spec.loading import parse_study
+from raylab.spec.study import Located, Quantization, Study
+from raylab.store.paths import STUDY, Store, scratch_space
+from raylab.store.records import ADAPTER, Record, read_records, trial_key
+
+MERGED = "merged"
+"""The checkpoint in the folder of a merge."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's parameters lie: adapters over a base (the oldest first), or a checkpoint.
+
+    With neither it is the base model itself, whose task vector is zero.
+    """
+
+    adapters: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    base: Path | None = None
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model, its place, and what the study that made it knows of its base model."""
+
+    name: str
+    place: Place
+    quantization: Quantization | None = None
+
+
+def find_model(reference: str) -> FoundModel:
+    """Where the model that `reference` names lies. Raises ModelError."""
+    if "#" in reference:
+        return _in_study(reference)
+    directory = Path(reference).expanduser()
+    if directory.exists():
+        return FoundModel(reference, place_of(_checked(reference, Located(path=str(directory)))))
+    if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
+        return FoundModel(reference, place_of(_checked(reference, Located(hub=reference))))
+    raise ModelError(
+        "a model is not there",
+        found=reference,
+        expected="a directory, a Hugging Face id that was downloaded, or OUT#name",
+    )
+
+
+def find_base(reference: str) -> Path:
+    """The checkpoint directory of the base model that `reference` names. Raises ModelError."""
+    place = find_model(reference).place
+    directory = place.checkpoint or (None if place.adapters else place.base)
+    if directory is None:
+        raise ModelError(
+            "an adapter is no base model",
+            found=reference,
+            expected="a checkpoint with a whole model's weights",
+        )
+    return directory
+
+
+def _checked(name: str, place: Located) -> Path:
+    directory = _directory(place)
+    if directory is None:
+        raise ModelError(
+            f"the model {name} is not on this machine",
+            found=place.path,
+            expected="a directory, or a hub id that was downloaded",
+            todo=f"download it: `hf download {place.hub}`" if place.hub else "",
+        )
+    return directory
+
+
+def _directory(place: Located) -> Path | None:
+    """Where a model lies; `resolve` also reads every byte to say which model it is."""
+    if place.path is None:
+        return resolve(str(place.hub), place).directory
+    return Path(place.path) if Path(place.path).is_dir() else None
+
+
+def place_of(directory: Path, base: Path | None = None) -> Place:
+    """The place of a directory: an adapter where it has an adapter_config.json."""
+    if (directory / "adapter_config.json").is_file():
+        return Place(adapters=(directory,), base=base)
+    return Place(checkpoint=directory, base=base)
+
+
+def _in_study(reference: str) -> FoundModel:
+    out, _, name = reference.rpartition("#")
+    store = Store(out)
+    if not store.exists(STUDY):
+        raise ModelError("no study is there", found=out, expected="OUT of `raylab run`")
+    study = parse_study(store.read(STUDY).decode(errors="replace"), Path(store.path(STUDY)))
+    if name in study.base_models:
+        itself = Place(base=_checked(name, study.base_models[name]))
+        return FoundModel(reference, itself, study.quantization)
+    if name in study.models:
+        model = study.models[name]
+        base = _directory(study.base_models[model.base_model])
+        place = place_of(_checked(name, model), base)
+        return FoundModel(reference, place, study.quantization)
+    return _made(reference, store, study, name)
+
+
+def _made(reference: str, store: Store, study: Study, name: str) -> FoundModel:
+    records, damaged = read_records(store)
+    found = [record for record in records.values() if name in (record.name, record.id)]
+    if len(found) != 1:
+        known = sorted({r.name for r in records.values()} | {*study.models, *study.base_models})
+        raise ModelError(
+            f"{reference} names {'more than one trial' if found else 'nothing that is done'}",
+            found=", ".join(r.id for r in found) or "; ".join([name, *damaged]),
+            expected="the id of one of them" if found else f"one of {', '.join(known)}",
+        )
+    place = replace(_stored(store, found[0], records), base=_base_of(found[0], study))
+    return FoundModel(reference, place, study.quantization)
+
+
+def _base_of(record: Record, study: Study) -> Path | None:
+    """The directory of its base model, whose name is how its own begins; None if it is gone."""
+    named = [base for base in study.base_models if record.name.startswith(f"{base}.")]
+    if not named:
+        raise ModelError(
+            f"the base model of {record.name} is not in the study",
+            found=", ".join(study.base_models),
+            expected="the study that made it",
+        )
+    return _directory(study.base_models[max(named, key=len)])
+
+
+def _stored(store: Store, record: Record, records: Mapping[str, Record]) -> Place:
+    """The place of a merge, or of a trial with all its ancestors."""
+    if any(name.startswith(f"{MERGED}/") for name in record.files):
+        return Place(checkpoint=store.local(_key(record, MERGED), scratch_space()))
+    keys = [_key(item, ADAPTER) for item in _lineage(record, records)]
+    return Place(tuple(store.local(key, scratch_space()) for key in keys))
+
+
+def _key(record: Record, part: str) -> str:
+    return trial_key(f"{record.name}-{record.id}", part)
+
+
+def _lineage(record: Record, records: Mapping[str, Record]) -> list[Record]:
+    parent = record.identity.get("parent")
+    if parent is None:
+        return [record]
+    if parent not in records:
+        raise ModelError(
+            f"the parent of {record.name} is not in the store",
+            found=parent,
+            expected="a record of every trial that it was trained after",
+        )
+    return [*_lineage(records[parent], records), record]

@@ -1,0 +1,83 @@
+"""The sharded reduction: the same bits for any number of actors, and after any kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from raylab.cluster.actors import ActorPool
+from raylab.reduce.study import InProcess
+from tests.cluster.adapters import tables_of, write_adapters
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory):
+    """(directory of the adapters, what the reduction gives in this process)."""
+    directory = tmp_path_factory.mktemp("adapters")
+    write_adapters(directory)
+    return directory, tables_of(directory, InProcess())
+
+
+@pytest.mark.parametrize("actors", [1, 2, 3, 7])
+def test_reduction_by_any_number_of_actors_has_the_bits_of_one_process(two_gpus, adapters, actors):
+    directory, expected = adapters
+    pool = ActorPool(gpus=0.25, cpus=0.25, most=actors)
+    try:
+        assert tables_of(directory, pool) == expected
+        assert len(pool.actors) + len(pool.coming) == actors
+    finally:
+        pool.close()
+
+
+def test_reduction_whose_actors_are_killed_while_they_work_has_the_same_bits(two_gpus, adapters):
+    directory, expected = adapters
+    pool = ActorPool()
+    killed = []
+
+    def kill():
+        while len(killed) < 2:
+            time.sleep(0.3)
+            if len(pool.actors) == 2 and pool.homes:
+                process = ray.get(pool.actors[0].process.remote())
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for _ in range(20):
+            assert tables_of(directory, pool) == expected
+            if len(killed) == 2:
+                break
+    finally:
+        killer.join()
+        pool.close()
+    assert len(set(killed)) == 2
+
+
+@pytest.mark.slow
+def test_reduction_whose_node_dies_while_it_works_has_the_same_bits(adapters, tmp_path):
+    directory, expected = adapters
+    script = Path(__file__).parent / "node_dies.py"
+    done = subprocess.run(
+        [sys.executable, script, directory, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "tables.json").read_text())
+    assert found["died"] and found["nodes"] == 2
+    assert found["tables"] == json.loads(json.dumps(expected))

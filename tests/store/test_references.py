@@ -1,0 +1,209 @@
+"""References: each names exactly one model, or says what was found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from raylab.errors import ModelError, RaylabError
+from raylab.spec import base as bases
+from raylab.spec.study import Quantization
+from raylab.store.references import FoundModel, Place, find_base, find_model, place_of
+from tests.reduce.models import (
+    random_factors,
+    random_weights,
+    write_adapter,
+    write_checkpoint,
+    write_store,
+)
+
+FIRST, SECOND, OTHER = "1" * 16, "2" * 16, "3" * 16
+
+
+@pytest.fixture
+def there(tmp_path):
+    """A checkpoint and an adapter."""
+    base = write_checkpoint(tmp_path / "base", random_weights(0))
+    return base, write_adapter(tmp_path / "adapter", random_factors(1))
+
+
+@pytest.fixture
+def out(there, tmp_path):
+    """OUT of a study: a trial, one chained to it, a finished adapter and a checkpoint."""
+    base, adapter = there
+    finished = {
+        "tuned": {"path": str(adapter), "base_model": "tiny"},
+        "whole": {"path": str(base), "base_model": "tiny"},
+    }
+    trials = {
+        "tiny.sft.s1": (FIRST, "tiny", None, adapter),
+        "tiny.dpo.s1": (SECOND, "tiny", FIRST, adapter),
+        "tiny.dpo.s2": (OTHER, "tiny", "9" * 16, adapter),
+    }
+    return write_store(
+        tmp_path / "out", trials, {"tiny": base}, models=finished, quantization={"type": "fp4"}
+    )
+
+
+def folder(out, name, trial_id):
+    return out / "trials" / f"{name}-{trial_id}" / "adapter"
+
+
+def test_directories_are_checkpoints_or_adapters(there):
+    base, adapter = there
+    assert find_model(str(base)) == FoundModel(str(base), Place(checkpoint=base))
+    assert find_model(str(adapter)) == FoundModel(str(adapter), Place(adapters=(adapter,)))
+
+
+def test_directory_in_the_home_directory_is_found(there, monkeypatch):
+    base, _ = there
+    monkeypatch.setenv("HOME", str(base.parent))
+    assert find_model("~/base").place == Place(checkpoint=base)
+
+
+def test_finding_a_directory_reads_no_weights(there, monkeypatch):
+    """Which bytes a model has matters to a study's identity, not to a difference."""
+
+    def refuse(*_):
+        raise AssertionError("the weights were read")
+
+    monkeypatch.setattr(bases, "_content", refuse)
+    for path in there:
+        find_model(str(path))
+
+
+def test_finding_a_trial_reads_no_weights(out, monkeypatch):
+    monkeypatch.setattr(bases, "_content", lambda *_: pytest.fail("the weights were read"))
+    for name in ("tiny.sft.s1", "tuned", "tiny"):
+        find_model(f"{out}#{name}")
+
+
+@pytest.mark.parametrize("name", ["tiny.sft.s1", FIRST])
+def test_trial_is_found_by_name_or_id_with_all_that_its_study_knows(out, there, name):
+    found = find_model(f"{out}#{name}")
+    adapters = (folder(out, "tiny.sft.s1", FIRST),)
+    assert found.place == Place(adapters=adapters, base=there[0])
+    assert (found.name, found.quantization) == (f"{out}#{name}", Quantization(type="fp4"))
+
+
+def test_chained_trial_has_the_adapters_of_its_lineage_the_oldest_first(out):
+    adapters = find_model(f"{out}#tiny.dpo.s1").place.adapters
+    assert adapters == (folder(out, "tiny.sft.s1", FIRST), folder(out, "tiny.dpo.s1", SECOND))
+
+
+def test_base_and_finished_models_of_a_study_are_found(out, there):
+    base, adapter = there
+    fp4 = Quantization(type="fp4")
+    places = {
+        "tiny": Place(base=base),
+        "tuned": Place(adapters=(adapter,), base=base),
+        "whole": Place(checkpoint=base, base=base),
+    }
+    for name, place in places.items():
+        assert find_model(f"{out}#{name}") == FoundModel(f"{out}#{name}", place, fp4)
+
+
+def test_trial_of_a_base_model_that_is_gone_is_there_without_it(out, there):
+    shutil.rmtree(there[0])
+    found = find_model(f"{out}#tiny.sft.s1")
+    assert found.place == Place(adapters=(folder(out, "tiny.sft.s1", FIRST),))
+    with pytest.raises(ModelError, match="tiny is not"):
+        find_model(f"{out}#tiny")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_base_models_whose_names_begin_alike_are_told_apart(there, tmp_path, order):
+    """`qwen2` is how `qwen2.5` begins, and a trial's name begins with its base model's."""
+    base, adapter = there
+    other = write_checkpoint(tmp_path / "other", random_weights(5))
+    named = dict([("qwen2", base), ("qwen2.5", other)][::order])
+    trials = {
+        "qwen2.sft.s1": (FIRST, "qwen2", None, adapter),
+        "qwen2.5.sft.s1": (SECOND, "qwen2.5", None, adapter),
+    }
+    out = write_store(tmp_path / "out", trials, named)
+    assert find_model(f"{out}#qwen2.sft.s1").place.base == base
+    assert find_model(f"{out}#qwen2.5.sft.s1").place.base == other
+
+
+def refused(reference):
+    with pytest.raises(RaylabError) as error:
+        find_model(reference)
+    assert error.value.exit_status == 2
+    return error.value.message
+
+
+def test_unknown_references_say_what_was_found_and_expected(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    missing = refused(str(tmp_path / "nowhere"))
+    assert "nowhere" in missing and "OUT#name" in missing
+    assert "some/model" in refused("some/model") and "hf download" in refused("some/model")
+    assert "no study" in refused(f"{tmp_path}#tiny.sft.s1")
+    unknown = refused(f"{out}#tiny.sft.s7")
+    assert "tiny.sft.s7" in unknown and "tiny.sft.s1" in unknown and "tuned" in unknown
+    assert "directory" in refused(str(out / "study.yaml"))
+
+
+def test_parent_that_is_not_in_the_store_is_named(out):
+    assert "9" * 16 in refused(f"{out}#tiny.dpo.s2")
+
+
+def test_name_of_two_trials_is_refused_with_their_ids(out, there):
+    twin = out / "trials" / f"tiny.sft.s1-{OTHER}"
+    shutil.copytree(out / "trials" / f"tiny.sft.s1-{FIRST}", twin)
+    record = json.loads((twin / "record.json").read_text())
+    (twin / "record.json").write_text(json.dumps(record | {"id": "4" * 16}))
+    message = refused(f"{out}#tiny.sft.s1")
+    assert FIRST in message and "4" * 16 in message
+    assert find_model(f"{out}#{FIRST}").place.adapters == (folder(out, "tiny.sft.s1", FIRST),)
+
+
+@pytest.mark.parametrize("damage", ["record", "adapter"])
+def test_damaged_trial_is_refused_and_the_damage_named(out, damage):
+    trial = out / "trials" / f"tiny.sft.s1-{FIRST}"
+    file = trial / ("record.json" if damage == "record" else "adapter/adapter_model.safetensors")
+    file.write_bytes(file.read_bytes()[:-5])
+    assert "record.json" in refused(f"{out}#tiny.sft.s1")
+    assert FIRST in refused(f"{out}#tiny.dpo.s1")
+
+
+@pytest.mark.parametrize("text", ["", "name: [", "name: 1\nnonsense: 2\n", "- a\n", "\x00\x01"])
+def test_study_that_cannot_be_read_is_one_message(out, text):
+    (out / "study.yaml").write_text(text)
+    assert "study.yaml" in refused(f"{out}#tiny.sft.s1")
+
+
+def test_trial_of_a_base_model_that_the_study_no_longer_has_is_refused(out, there):
+    text = (out / "study.yaml").read_text().replace("tiny:", "large:").replace(": tiny", ": large")
+    (out / "study.yaml").write_text(text)
+    assert "base model" in refused(f"{out}#tiny.sft.s1")
+
+
+def test_find_base_takes_whole_weights_and_no_adapter(out, there):
+    base, adapter = there
+    assert find_base(str(base)) == base
+    assert find_base(f"{out}#tiny") == base
+    assert find_base(f"{out}#whole") == base
+    for reference in (str(adapter), f"{out}#tiny.sft.s1"):
+        with pytest.raises(ModelError, match="adapter is no base model"):
+            find_base(reference)
+
+
+def test_place_of_keeps_the_base_model(there):
+    base, adapter = there
+    assert place_of(adapter, base) == Place(adapters=(adapter,), base=base)
+    assert place_of(base, base) == Place(checkpoint=base, base=base)
+
+
+def test_downloaded_model_is_found_by_its_id(there, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached = tmp_path / "hub" / "models--some--model"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("c" * 40)
+    shutil.copytree(there[0], cached / "snapshots" / ("c" * 40))
+    place = Place(checkpoint=cached / "snapshots" / ("c" * 40))
+    assert find_model("some/model") == FoundModel("some/model", place)

@@ -1,0 +1,138 @@
+"""`raylab merge` as a user meets it: exit statuses, one message, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from raylab.cli import main
+
+
+@pytest.fixture
+def models(tmp_path):
+    """base, first and second in a directory of their own."""
+    folder = tmp_path / "models"
+    for seed, name in enumerate(["base", "first", "second"]):
+        random = torch.Generator().manual_seed(seed)
+        tensors = {"a.weight": torch.randn(20, 10, generator=random).bfloat16()}
+        (folder / name).mkdir(parents=True)
+        save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+        (folder / name / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return folder
+
+
+def raylab(capsys, *words):
+    """(exit status, standard output, standard error)."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    return end.value.code, said.out, said.err
+
+
+def test_merge_ties_writes_a_checkpoint_and_says_what_it_did(models, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--base", models / "base", "--model", models / "first", "--model", models / "second"]
+    words += ["--weight", "1", "--weight", "0.5", "--density", "0.3", "--lambda", "2"]
+    status, said, _ = raylab(capsys, "merge", "ties", *words, "--out", out)
+    record = json.loads((out / "merge.json").read_text())
+    assert status == 0
+    assert "ties: scope global, lambda 2" in said
+    assert "weight 0.5, density 0.3, num_keep 60, threshold 1." in said
+    assert f"kept {record['models'][1]['kept']} of 200" in said
+    assert str(out) in said
+    assert [row["weight"] for row in record["models"]] == [1.0, 0.5]
+    assert record["models"][0]["kept"] >= 60
+    assert load_file(out / "model.safetensors")["a.weight"].dtype == torch.bfloat16
+    assert {path.name for path in out.iterdir()} == {
+        "README.md", "config.json", "merge.json", "model.safetensors"
+    }  # fmt: skip
+
+
+def test_merge_config_and_options_give_the_same_weights(models, tmp_path, capsys):
+    file = tmp_path / "merge.yaml"
+    entries = [{"model": str(models / name)} for name in ("first", "second")]
+    common = {"weight": 1.0, "density": 0.4, "lambda": 0.5}
+    config = {"merge_method": "ties", "base_model": str(models / "base"), "models": entries}
+    file.write_text(json.dumps({**config, "parameters": common, "dtype": "bfloat16"}))
+    status, said, _ = raylab(capsys, "merge", "--config", file, "--out", tmp_path / "one")
+    assert status == 0
+    assert "scope tensor, lambda 0.5" in said
+    words = ["--base", models / "base", "--model", models / "first", "--model", models / "second"]
+    words += ["--density", "0.4", "--lambda", "0.5", "--scope", "tensor", "--max-shard-gb", "1"]
+    raylab(capsys, "merge", "ties", *words, "--out", tmp_path / "two")
+    one, two = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("one", "two"))
+    assert one == two
+
+
+def test_merge_linear_needs_no_base(models, tmp_path, capsys):
+    words = ["--model", models / "first", "--model", models / "second", "--out", tmp_path / "out"]
+    assert raylab(capsys, "merge", "linear", *words)[0] == 0
+    first, second, mean = (
+        load_file(folder / "model.safetensors")["a.weight"].double()
+        for folder in (models / "first", models / "second", tmp_path / "out")
+    )
+    assert torch.equal(mean, ((first + second) / 2).bfloat16().double())
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["soup", "--base", "base", "--model", "first"], "soup"),
+        (["--base", "base", "--model", "first"], "merge method"),
+        (["ties", "--model", "first"], "needs the base model"),
+        (["ties", "--base", "base"], "needs models"),
+        (["ties", "--base", "base", "--model", "first", "--density", "0"], "density"),
+        (["ties", "--base", "base", "--model", "first", "--density", "x"], "density"),
+        (
+            ["ties", "--base", "base", "--model", "first", "--weight", "1", "--weight", "2"],
+            "weights",
+        ),
+        (["ties", "--base", "base", "--model", "first", "--scope", "row"], "scope"),
+        (["ties", "--base", "base", "--model", "nowhere"], "nowhere"),
+        (["ties", "--base", "nowhere", "--model", "first"], "nowhere"),
+        (["linear", "--model", "first", "--lambda", "2"], "lambda"),
+        (["--config", "merge.yaml", "--density", "0.3"], "density"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_merge_wrong_input_is_one_message_and_writes_nothing(
+    models, tmp_path, capsys, monkeypatch, words, named
+):
+    monkeypatch.chdir(models)
+    status, said, error = raylab(capsys, "merge", *words, "--out", tmp_path / "out")
+    assert (status, said) == (2, "")
+    assert named in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == [models]
+
+
+def test_merge_existing_out_is_refused(models, tmp_path, capsys):
+    words = ["--base", models / "base", "--model", models / "first", "--out", models / "second"]
+    before = (models / "second" / "model.safetensors").read_bytes()
+    status, _, error = raylab(capsys, "merge", "ties", *words)
+    assert status == 2
+    assert "there already" in error
+    assert (models / "second" / "model.safetensors").read_bytes() == before
+
+
+LOADED = """
+import sys
+from raylab.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(sorted({"transformers", "peft", "ray", "pandas", "datasets"} & set(sys.modules)))
+"""
+
+
+def test_merge_loads_none_of_the_slow_libraries(models, tmp_path):
+    words = ["merge", "ties", "--base", models / "base", "--model", models / "first"]
+    command = [sys.executable, "-c", LOADED, *map(str, words), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
