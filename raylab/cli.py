@@ -244,8 +244,6 @@ def merge(
     threads: _Threads = None,
 ) -> None:
     """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
-    from raylab.reduce.merge import merge_named
-    from raylab.reduce.merge_card import summary_lines
     from raylab.spec.mergekit import requested
 
     request = requested(
@@ -259,6 +257,9 @@ def merge(
         scaling=scaling,
         seed=seed,
     )
+    from raylab.reduce.merge import merge_named
+    from raylab.reduce.merge_card import summary_lines
+
     started = time.monotonic()
     record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)
     print("\n".join(summary_lines(record)))

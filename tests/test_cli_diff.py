@@ -115,6 +115,8 @@ def test_json_is_one_document_with_the_fields_of_the_contract(document):
         (("one", "nan", "--non-finite", "skip", "--base", "base"), {"non_finite": 1}),
         (("first", "second", "--universe", "model", "--base", "base"), {}),
         (("first", "one", "--base", "base"), {}),
+        (("first", "short", "--mismatch", "crop", "--base", "base"), {"cropped": 8 * 24}),
+        (("first", "part", "--missing", "skip", "--base", "base"), {"only_in_a": 48 * 24}),
     ],
 )
 def test_every_entry_is_accounted_for_under_every_option(document, words, counts):

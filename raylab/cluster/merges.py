@@ -45,7 +45,7 @@ def make_merges(
             try:
                 metrics = ray.get(reference)
             except RayError as error:
-                _witness(store, merge, before[merge.id], error)
+                leave_attempt(store, merge, before[merge.id], error)
                 say(f"{count} {merge.name}  failed; the trial table says why")
             else:
                 what = f"{duration(metrics['seconds'])} s  L2 {number(metrics['l2'])}"
@@ -77,8 +77,8 @@ def _make(
         return run_merge(work, own_gpus()).metrics
 
 
-def _witness(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:
-    """Keep an attempt for a merge whose worker could not write one itself."""
+def leave_attempt(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:
+    """Keep an attempt for a merge that has `before`, if its worker could not do so itself."""
     if len(read_attempts(store, merge.folder)) > before:
         return
     said = error.cause if isinstance(error, RayTaskError) else f"its worker was lost: {error}"

@@ -76,10 +76,11 @@ def plan_shards(shapes: Mapping[str, Shape], most: int) -> list[Shard]:
     return [Shard(i, tuple(sorted(bins[i])), loads[i]) for i in range(count)]
 
 
-def tiles(shape: Shape, entries: int = TILE_ENTRIES) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the row tiles of a tensor, of about `entries`; a vector is one row."""
+def tiles(shape: Shape, entries: int | None = None) -> Iterator[tuple[int, int]]:
+    """(start, stop) of the row tiles of a tensor, of about `entries`
+    (TILE_ENTRIES); a vector is one row."""
     rows = shape[0] if len(shape) > 1 else 1
     columns = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
-    step = max(1, entries // max(1, columns))
+    step = max(1, (entries or TILE_ENTRIES) // max(1, columns))
     for start in range(0, rows, step):
         yield start, min(rows, start + step)

@@ -114,11 +114,18 @@ def diff(request: DiffRequest) -> Diff:
         "layers": _layers(found),
         **({"base": _base(job, found)} if request.base else {}),
         "accounting": accounting.without(left_out).as_row(),
-        "passes": 2 if found.bytes_read_again else 1,
+        "passes": found.passes,
         "seconds": time.perf_counter() - started,
-        "bytes_read": found.total.bytes_read + found.bytes_read_again,
+        "bytes_read": found.total.bytes_read + found.bytes_read_again + _of_adapters(request),
     }
     return Diff(document, _rows(request, job, found))
+
+
+def _of_adapters(request: DiffRequest) -> int:
+    """Bytes of the adapters' files, which are read once and held."""
+    places = (request.a.place, request.b.place)
+    folders = [path for place in places for path in place.adapters]
+    return sum(file.stat().st_size for f in folders for file in f.glob("*.safetensors"))
 
 
 def _check(request: DiffRequest) -> None:
@@ -173,7 +180,8 @@ def _reduced(request: DiffRequest, job: Job) -> Reduced:
             return found
         whole = reduce_job(job, request.densities, InProcess(), shards=1)
         again = found.total.bytes_read if found else 0
-        return replace(whole, bytes_read_again=whole.bytes_read_again + again)
+        passes = whole.passes + bool(found)
+        return replace(whole, bytes_read_again=whole.bytes_read_again + again, passes=passes)
     except NonFiniteError as error:
         raise ModelError(
             error.what,

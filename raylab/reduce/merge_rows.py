@@ -3,16 +3,16 @@
 Model: a piece is some rows of one tensor, and threads share the pieces. `ModelRows` fills a
 thread's own memory with the base model's rows and the models': fresh memory for every piece would
 cost more than the arithmetic on it.
-Invariant: a piece's bounds depend on the plan alone, so an adapter's rows, whose bits may depend
-on them, are the same whenever they are asked for. Those of checkpoints do not, and come in
-smaller pieces, which fit in a core's cache.
+Invariant: pieces are the tiles of `raylab.plan.shards`, so that an adapter's rows, whose bits may
+depend on the bounds, are the same when thresholds are found, when they are trimmed, and when
+models are compared.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -22,26 +22,15 @@ from raylab.reduce.blas import Piece
 from raylab.reduce.merge_kernels import non_finite
 from raylab.reduce.merge_plan import MergePlan
 
-_BLOCK = 1 << 19
-"""Entries of a piece that only checkpoints have a part in. Smaller ones make threads wait for
-Python's lock (2^17: 1.4 times as fast on two cores as on one, instead of 1.9), larger ones do
-not stay in the cache."""
-
 
 def columns_of(shape: Shape) -> int:
     """Entries of a row; a vector is one row, as in `raylab.plan.shards.tiles`."""
     return math.prod(shape[1:] if len(shape) > 1 else shape)
 
 
-def pieces_of(plan: MergePlan, names: Iterable[str]) -> Iterator[Piece]:
+def pieces_of(plan: MergePlan, names: Iterable[str]) -> list[Piece]:
     """The pieces of the tensors `names`, in order."""
-    for name in names:
-        shape = plan.shapes[name]
-        is_whole = not all(plan.sides[i].is_checkpoint for i in plan.models_of(name))
-        for start, stop in tiles(shape):
-            step = stop - start if is_whole else max(1, _BLOCK // max(1, columns_of(shape)))
-            for first in range(start, stop, step):
-                yield name, first, min(stop, first + step)
+    return [(name, *rows) for name in names for rows in tiles(plan.shapes[name])]
 
 
 class ModelRows(threading.local):
@@ -89,7 +78,7 @@ class ModelRows(threading.local):
         else:
             row.copy_(delta.reshape(-1))
         if of_values:
-            pass
+            row.add_(base)
 
 
 def refuse(count: int, what: str) -> None:

@@ -40,7 +40,7 @@ def merge_tiles(plan: MergePlan, trims: Sequence[Trims], writer: RowsWriter, thr
     trims: each model's thresholds by tensor, where the method trims.
     """
     work = _Work(plan, trims, writer)
-    in_threads(list(pieces_of(plan, plan.shapes)), work.do, threads)
+    in_threads(pieces_of(plan, plan.shapes), work.do, threads)
     return work.kept
 
 

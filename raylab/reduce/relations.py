@@ -109,10 +109,13 @@ def _add_slice(products: Products, rows: torch.Tensor, limits: torch.Tensor) -> 
     What is not finite counts as nothing: it was an error when the rows were measured, unless the
     user said to leave it out.
     """
-    if not torch.isfinite(rows).all():
-        rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
     wide = rows.to(torch.float64)
-    products.dot += (wide @ wide.T).cpu().numpy()
+    dot = (wide @ wide.T).cpu().numpy()
+    if not np.isfinite(dot).all():
+        finite = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
+        _add_slice(products, finite, limits)
+        return
+    products.dot += dot
     signs = torch.sign(rows)
     equal, both = _product(signs), _product(signs.abs())
     products.agree += (both + equal) // 2

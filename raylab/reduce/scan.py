@@ -94,6 +94,8 @@ class Scanner:
         lengths = [last - first + 1 for first, last in runs]
         self._rows = np.cumsum([0, *lengths])
         self.counts = np.zeros((int(self._rows[-1]), 1 << 16), dtype=np.int32)
+        # Ties of a large model may be more than int32 counts.
+        self._usual = np.zeros(len(runs), dtype=np.int64)
         self._table = np.zeros((len(runs), 5), dtype=np.int32)
         self._table[:, 0] = [first << 16 for first, _ in runs]
         self._table[:, 1] = [(length << 16) - 1 for length in lengths]
@@ -120,16 +122,19 @@ class Scanner:
 
     def by_bucket(self) -> Iterator[tuple[int, np.ndarray]]:
         """(bucket, counts by lower bits) of every bucket of the runs."""
-        for row, (first, last) in zip(self._rows, self.runs, strict=False):
-            for bucket in range(first, last + 1):
-                yield bucket, self.counts[row + bucket - first]
+        for k, (first, last) in enumerate(self.runs):
+            for row, bucket in enumerate(range(first, last + 1), self._rows[k]):
+                counts = self.counts[row].astype(np.int64)
+                if self._usual[k]:
+                    counts[self._table[k, 2] & 0xFFFF] += self._usual[k]
+                yield bucket, counts
 
     def _learn(self) -> None:
         """Count those that were usual; take the magnitude that a bucket mostly had as usual."""
         for k, (first, last) in enumerate(self.runs):
             row, usual = self._rows[k], int(self._table[k, 2])
             if usual >= 0:
-                self.counts[row, usual & 0xFFFF] += self._table[k, 4]
+                self._usual[k] += self._table[k, 4]
             elif first == last and (found := self.counts[row]).any():
                 self._table[k, 2] = (first << 16) + int(found.argmax())
 

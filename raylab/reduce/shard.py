@@ -114,9 +114,9 @@ class ShardJob:
         counted.result.bytes_read = self.models.bytes_read - before
         return counted.result
 
-    def collect(self, names: Sequence[str], buckets: Buckets) -> tuple[Found, int]:
-        """(the candidates of every comparison in its boundary buckets, the bytes that had to be
-        read again for it)."""
+    def collect(self, names: Sequence[str], buckets: Buckets) -> tuple[Found, bool, int]:
+        """(the candidates of every comparison in its boundary buckets, whether tensors had to
+        be gone through again, and the bytes read for it)."""
         before = self.models.bytes_read
         kept = self._foreseen.pop(tuple(names), [])
         missed = {
@@ -128,7 +128,7 @@ class ShardJob:
             counted = self._pass(self._pieces(names), pairs, missed)
             _gather(found, counted.foreseen, missed)
         _gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
-        return found, self.models.bytes_read - before
+        return found, bool(missed), self.models.bytes_read - before
 
     def relate(self, names: Sequence[str], thresholds: Mapping[str, Sequence[int]]) -> Relation:
         """Products, signs and masks of all pairs of the models of `thresholds`, which gives the
@@ -161,9 +161,10 @@ class ShardJob:
 
 
 def _covers(kept: Sequence[Mapping[str, Foreseen]], pair: str, wanted: Sequence[int]) -> bool:
+    """Whether every thread has counted the buckets `wanted` of a comparison."""
     if not wanted:
         return True
-    return bool(kept) and all(set(wanted) <= set(own[pair].buckets) for own in kept if pair in own)
+    return bool(kept) and all(pair in own and set(wanted) <= set(own[pair].buckets) for own in kept)
 
 
 def _gather(found: Found, kept: Sequence[Mapping[str, Foreseen]], wanted: Buckets) -> None:

@@ -73,7 +73,7 @@ class Job:
             weights = Side(Place(), self.view, base)
         return Models(
             sides=sides,
-            shapes=self.shapes or compared_shapes(sides),
+            shapes=compared_shapes(sides) if self.shapes is None else self.shapes,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             base=weights,
             weights=base,
@@ -140,6 +140,8 @@ class Reduced:
     kept: dict[str, list[AtDensity]]
     relation: Relation | None
     bytes_read_again: int
+    passes: int = 1
+    """How often the models were gone through for norms and thresholds."""
 
 
 def reduce_pairs(
@@ -195,7 +197,7 @@ def reduce_job(
     total = Measured()
     for part in _ordered(job, execute, [_call("measure", s, foreseen) for s in planned]):
         total.merge(part)
-    candidates, again = _collected(job, planned, total, densities, execute)
+    candidates, more, again = _collected(job, planned, total, densities, execute)
     kept = {
         name: [
             at_density(moments, total.extremes[name].smallest, candidates[name], density)
@@ -204,7 +206,7 @@ def reduce_job(
         for name, moments in total.moments.items()
     }
     relation = _related(job, planned, kept, densities, execute) if job.vectors else None
-    return Reduced(total, kept, relation, again)
+    return Reduced(total, kept, relation, again, 1 + more)
 
 
 def _collected(
@@ -213,18 +215,20 @@ def _collected(
     total: Measured,
     densities: Sequence[float],
     execute: Executor,
-) -> tuple[dict[str, dict[int, np.ndarray]], int]:
-    """(counts in the boundary buckets of every comparison, bytes that were read again)."""
+) -> tuple[dict[str, dict[int, np.ndarray]], int, int]:
+    """(counts in the boundary buckets of every comparison, passes more, bytes read again)."""
     buckets = {name: boundary_buckets(m, densities) for name, m in total.moments.items()}
     counts: dict[str, dict[int, np.ndarray]] = {name: {} for name in buckets}
-    again = 0
+    again, passes = 0, 0
     if not any(buckets.values()):
-        return counts, again
-    for found, read in _ordered(job, execute, [_call("collect", s, buckets) for s in shards]):
-        again += read
+        return counts, passes, again
+    for found, missed, read in _ordered(
+        job, execute, [_call("collect", s, buckets) for s in shards]
+    ):
+        again, passes = again + read, max(passes, int(missed))
         for name, more in found.items():
             add_candidates(counts[name], more)
-    return counts, again
+    return counts, passes, again
 
 
 def _call(method: str, shard: Shard, *arguments: Any) -> Call:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +125,7 @@ def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
 def _foretold(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, _Range]:
     """Where a sample of rows says that the thresholds are; a model may be missing."""
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
-    sample = ((n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in pieces_of(plan, names))
+    sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in pieces_of(plan, names)]
     found = _count(plan, sample, ranges, threads)
     densities = {model: plan.request.inputs[model].density for model in found}
     foretold = {model: foretell(counts, densities[model]) for model, counts in found.items()}
@@ -147,7 +147,7 @@ def foretell(counts: np.ndarray, density: float) -> _Range | None:
 
 
 def _count(
-    plan: MergePlan, pieces: Iterator[Piece], ranges: Mapping[int, _Range], threads: int
+    plan: MergePlan, pieces: Sequence[Piece], ranges: Mapping[int, _Range], threads: int
 ) -> dict[int, np.ndarray]:
     """For every model in `ranges`, int64: entries at each step of its range, and at the end how
     many lie above it."""
@@ -165,5 +165,5 @@ def _count(
                 within = ranges[model]
                 tally(row, within.first, within.last, within.shift, local.counts[model])
 
-    in_threads(list(pieces), work, threads)
+    in_threads(pieces, work, threads)
     return {model: np.sum([counts[model] for counts in counted], axis=0) for model in ranges}

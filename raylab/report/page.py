@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from raylab.report.blocks import Block, Item, Items, Picture
-from raylab.report.numbers import MISSING, listing, plural, setting
+from raylab.report.merges import merge_blocks
+from raylab.report.numbers import MISSING, listing, setting
 from raylab.report.sections import TROUBLED, answer_blocks, seed_blocks, trial_blocks, where_blocks
-from raylab.report.summary import Rows, seed_tables
+from raylab.report.summary import Rows, amount, is_merge, seed_tables
 from raylab.spec.study import Study
 
 
@@ -52,7 +53,7 @@ def make_page(study: Study, tables: Mapping[str, Rows], places: Sequence[Item]) 
         Section("seeds", "Over seeds", tuple(seed_blocks(study, trials, norms, found))),
         Section("where", "Where the data pairs differ", tuple(where_blocks(tables, found))),
         Section("answers", "What the models answer", tuple(answer_blocks(tables))),
-        Section("trials", "Trials", tuple(trial_blocks(trials))),
+        Section("trials", "Trials", (*trial_blocks(trials), *merge_blocks(study))),
         Section("numbers", "What the numbers mean", (Items(DEFINITIONS),)),
         Section("tables", "Where the tables lie", (Items(tuple(places)),)),
     )
@@ -60,8 +61,15 @@ def make_page(study: Study, tables: Mapping[str, Rows], places: Sequence[Item]) 
 
 
 def _totals(trials: Rows) -> Iterator[Item]:
+    merges = sum(map(is_merge, trials))
+    for count, kind in ((len(trials) - merges, "trial"), (merges, "merge")):
+        if count or kind == "trial":
+            yield Item(str(count), kind if count == 1 else f"{kind}s")
+    yield from _statuses(trials)
+
+
+def _statuses(trials: Rows) -> Iterator[Item]:
     totals = Counter(str(row["status"]) for row in trials)
-    yield Item(str(len(trials)), "trial" if len(trials) == 1 else "trials")
     for status in ("done", "failed", "blocked", "running", "pending"):
         amount = totals.pop(status, 0)
         if amount:
@@ -76,13 +84,13 @@ def _lead(study: Study, trials: Rows) -> str:
         for name, place in study.base_models.items()
     ]
     labels = dict.fromkeys(str(row["label"] or row["recipe"]) for row in trials)
-    rates = dict.fromkeys(row["learning_rate"] for row in trials)
-    states = ", ".join(f"{item.head} {item.text}" for item in list(_totals(trials))[1:])
+    rates = dict.fromkeys(row["learning_rate"] for row in trials if not is_merge(row))
+    states = ", ".join(f"{item.head} {item.text}" for item in _statuses(trials))
     return (
-        f"{plural(len(trials), 'trial')}{f' ({states})' if states else ''}: "
+        f"{amount(trials)}{f' ({states})' if states else ''}: "
         f"{listing(labels) or 'no recipe'} on {listing(bases)}, "
         f"with {'seed' if len(study.seeds) == 1 else 'seeds'} {listing(study.seeds)}"
-        f"{f', at {_rates(list(rates))}' if trials else ''}. "
+        f"{f', at {_rates(list(rates))}' if rates else ''}. "
         f"{_adapter(study)} Densities: {listing(map(setting, study.densities))}."
     )
 
@@ -151,5 +159,10 @@ DEFINITIONS = (
     ),
     Item("distinct", "different answers over all answers."),
     Item("L2 of a trial", "the L2 of its task vector: what its training changed."),
+    Item(
+        "merge",
+        "trials or finished models combined into one checkpoint, in the base model's dtype; its "
+        "L2 is that of the checkpoint minus the base model.",
+    ),
     Item(MISSING, "not measured. Numbers have four significant digits here, all in the tables."),
 )

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.plan.comparisons import Model, plan_comparisons
+from raylab.report.answers import Answers, answers_side_by_side
 from raylab.report.blocks import Block, Column, Grid, Item, Items, Picture, Text
 from raylab.report.figures import MOST, curve_figure, heat_figure, seed_figure
 from raylab.report.numbers import MISSING, count, duration, number, plural, rate, setting
 from raylab.report.summary import (
     VIEW,
-    Answers,
     Row,
     Rows,
     SeedRow,
     SeedTables,
-    answers_side_by_side,
+    amount,
     heat,
     measure_of,
 )
@@ -207,9 +207,11 @@ def _answer_grid(answers: Answers) -> Grid:
     columns = [Column(title, "answer") for title in answers.columns]
     rows = tuple((prompt, *map(_answer, cells, answers.statuses)) for prompt, cells in answers.rows)
     prompts = f"{len(rows)} of {plural(answers.prompts_in_all, 'prompt')}"
-    recipes = plural(len(columns), "recipe")
-    note = f"{prompts}; all {recipes} that start from the base model; the rest: samples table."
-    title = f"{answers.model}, seed {answers.seed}"
+    recipes = plural(len(columns) - answers.merges, "recipe")
+    merges = f" and {plural(answers.merges, 'merge')}" if answers.merges else ""
+    models = f"all {recipes} that start from the base model{merges}"
+    note = f"{prompts}; {models}; the rest: samples table."
+    title = answers.model if answers.seed is None else f"{answers.model}, seed {answers.seed}"
     return Grid(title, (Column("prompt", "answer"), *columns), rows, note=note)
 
 
@@ -253,7 +255,7 @@ def trial_blocks(trials: Rows) -> Iterator[Block]:
         _TRIAL_COLUMNS,
         tuple(_trial_cells(row) for row in rows),
         tuple(_trial_grade(row) for row in rows),
-        f"All {plural(len(rows), 'trial')}.",
+        f"All {amount(rows)}.",
     )
 
 

@@ -11,11 +11,12 @@ measured is None, never zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylab.report.numbers import number, setting
+from raylab.report.numbers import number, plural
+from raylab.spec.merging import METHODS
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -98,6 +99,18 @@ class SeedTables:
         return tuple({(row.model, row.recipes): row for row in every}.values())
 
 
+def is_merge(trial: Row) -> bool:
+    """Whether a row of the trials table is a merge."""
+    return trial["method"] in METHODS
+
+
+def amount(trials: Rows) -> str:
+    """How many: 3 trials, or 3 trials and 1 merge."""
+    merges = sum(map(is_merge, trials))
+    and_merges = f" and {plural(merges, 'merge')}" if merges else ""
+    return plural(len(trials) - merges, "trial") + and_merges
+
+
 def stem(trial: Row) -> str:
     """The trial's name without its seed: what trials of all seeds share."""
     return str(trial["name"]).removesuffix(f".s{trial['seed']}")
@@ -124,7 +137,7 @@ def seed_tables(trials: Rows, norms: Rows, view: str = VIEW) -> SeedTables:
 
 def is_data_pair(a: Row | None, b: Row | None) -> bool:
     """Whether two trials differ in data, and agree in all that a seed table holds fixed."""
-    if a is None or b is None or a["data"] == b["data"]:
+    if a is None or b is None or a["data"] == b["data"] or is_merge(a):
         return False
     fixed = ("model", "method", "seed", "learning_rate")
     return all(a[key] == b[key] for key in fixed) and _parent_stem(a) == _parent_stem(b)
@@ -265,52 +278,3 @@ def _short(modules: Sequence[str]) -> tuple[str, ...]:
     """Last parts of the modules' names, or the whole names where last parts are not unique."""
     last = [module.rpartition(".")[2] for module in modules]
     return tuple(last) if len(set(last)) == len(last) else tuple(modules)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the recipes of one base model and seed answered; a row is a prompt.
-
-    A cell is the sample's row, or None where the trial has no answer to this prompt.
-    """
-
-    model: str
-    seed: int
-    columns: tuple[str, ...]
-    statuses: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Row | None, ...]], ...]
-    prompts_in_all: int
-
-
-def answers_side_by_side(
-    samples: Rows, trials: Rows, model: str, prompts: int = 4
-) -> Answers | None:
-    """Answers of all recipes without a parent, at the first seed that has any; None without."""
-    roots = [t for t in trials if t["model"] == model and not t["parent"]]
-    for seed in dict.fromkeys(trial["seed"] for trial in roots):
-        chosen = [trial for trial in roots if trial["seed"] == seed]
-        names = {trial["name"] for trial in chosen}
-        found = {(s["prompt"], s["name"]): s for s in samples if s["name"] in names}
-        if found:
-            every = list(dict.fromkeys(prompt for prompt, _ in found))
-            rows = tuple(
-                (prompt, tuple(found.get((prompt, trial["name"])) for trial in chosen))
-                for prompt in every[:prompts]
-            )
-            statuses = tuple(trial["status"] for trial in chosen)
-            return Answers(model, seed, titles(chosen), statuses, rows, len(every))
-    return None
-
-
-def titles(trials: Rows) -> tuple[str, ...]:
-    """A short title for each: its label, with the learning rate or recipe where that repeats."""
-    forms: tuple[Callable[[Row], str], ...] = (
-        lambda trial: str(trial["label"] or trial["recipe"]),
-        lambda trial: f"{trial['label'] or trial['recipe']} at {setting(trial['learning_rate'])}",
-        stem,
-    )
-    for form in forms:
-        made = tuple(form(trial) for trial in trials)
-        if len(set(made)) == len(made):
-            break
-    return made

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raylab.report.numbers import count, duration, number, plural, rate, setting
+from raylab.report.summary import amount
 
 WIDTH = 112
 _STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
@@ -44,7 +45,7 @@ def print_trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     console.print(view)
     totals = Counter(str(row["status"]) for row in rows)
     found = ", ".join(f"{amount} {status}" for status, amount in totals.items())
-    _line(console, f"{plural(len(rows), 'trial')}{': ' if found else ''}{found}")
+    _line(console, f"{amount(rows)}{': ' if found else ''}{found}")
     for row in rows:
         _print_trouble(row, console)
 
@@ -111,7 +112,8 @@ def print_diff(document: Mapping[str, Any], console: Console) -> None:
 def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
     parts = (f"{key} {count(n)}" for key, n in document["accounting"].items() if n)
     _line(console, "entries: " + (", ".join(parts) or "none"))
-    once = "each model read once" if document["passes"] == 1 else "read again for thresholds"
+    passes = document["passes"]
+    once = "in one pass" if passes == 1 else f"in {passes} passes, for thresholds not foreseen"
     _line(
         console,
         f"{count(document['bytes_read'])} bytes read in {document['seconds']:.2f} s, {once}",

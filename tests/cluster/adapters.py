@@ -14,7 +14,7 @@ from raylab.reduce.views import Place
 DENSITIES = (0.01, 0.2, 0.5)
 
 
-def write_adapters(directory, layers=6, width=768):
+def write_adapters(directory, layers=8, width=640):
     """Adapters `a` and `b` below `directory`, of `layers` x 2 matrices."""
     for seed, name in enumerate("ab"):
         rng = np.random.default_rng(seed)

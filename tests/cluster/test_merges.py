@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.exceptions import WorkerCrashedError
 from safetensors.torch import load_file, save_file
 
 from raylab.cluster import stages
-from raylab.cluster.merges import make_merges
+from raylab.cluster.merges import leave_attempt, make_merges
 from raylab.reduce.merge import merge_models
 from raylab.spec.merging import request_merge
 from raylab.store.paths import Store
@@ -59,11 +60,11 @@ def times(out, part="record.json"):
 def merged(finished, tmp_path_factory):
     """(text, prepared, complete, said) of the finished study, run on with a merge."""
     out = tmp_path_factory.mktemp("merges") / "out"
-    shutil.copytree(merged[1].store.root, out)
+    shutil.copytree(finished[1].store.root, out)
     said: list[str] = []
-    prepared = prepared_of(sound(merged[0]), out)
+    prepared = prepared_of(sound(finished[0]), out)
     complete = stages.run(prepared, None, said.append)
-    return sound(merged[0]), prepared, complete, said
+    return sound(finished[0]), prepared, complete, said
 
 
 def test_run_trains_nothing_again_and_makes_the_merge_that_is_new(merged):
@@ -220,5 +221,15 @@ def test_merge_whose_worker_could_not_speak_leaves_an_attempt(two_gpus, merged, 
     make_merges(prepared.study, inputs, prepared.trials, prepared.merges, store, said.append)
     (attempt,) = read_attempts(store, prepared.merges[0].folder)
     assert (attempt.attempt, attempt.cause) == (1, "error")
-    assert "demo" in attempt.message
+    assert "HF_HUB_OFFLINE" in attempt.message
     assert said == [f"[1/1] {BOTH}  failed; the trial table says why"]
+
+
+def test_merge_whose_worker_was_lost_leaves_one_attempt_unless_it_spoke(merged, tmp_path):
+    _, prepared, _, _ = merged
+    store, merge = Store(str(tmp_path / "empty")), prepared.merges[0]
+    for _ in range(2):
+        leave_attempt(store, merge, 0, WorkerCrashedError())
+    (attempt,) = read_attempts(store, merge.folder)
+    assert (attempt.attempt, attempt.cause) == (1, "error")
+    assert "worker was lost" in attempt.message

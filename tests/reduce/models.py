@@ -34,7 +34,6 @@ LINEAR = (Q0, UP0, Q10)
 def cut_tiles(monkeypatch, entries):
     """Make every tile and piece about `entries` long, so that small tensors have several."""
     monkeypatch.setattr(shards, "TILE_ENTRIES", entries)
-    monkeypatch.setattr(shards.tiles, "__defaults__", (entries,))
     monkeypatch.setattr(scan, "TILE_ENTRIES", entries)
     monkeypatch.setattr(scan, "_PIECE", 2 * entries)
 
@@ -91,11 +90,11 @@ def deltas_of(factors, alpha=8, rank=4):
     return {name: alpha / rank * (b.double() @ a.double()) for name, (a, b) in factors.items()}
 
 
-def write_store(out, trials, bases, **study):
+def write_store(out, trials, bases, made="adapter", **study):
     """OUT as `raylab run` leaves it: study.yaml, and for each trial its adapter and its record.
 
-    trials: {name: (id, base model's name, parent's id or None, adapter's directory)}.
-    bases: {name: checkpoint directory}.
+    trials: {name: (id, base model's name, parent's id or None, the model's directory)}.
+    bases: {name: checkpoint directory}. made: what the model's directory is called.
     """
     out = Path(out)
     out.mkdir(parents=True)
@@ -110,7 +109,7 @@ def write_store(out, trials, bases, **study):
         YAML(typ="safe", pure=True).dump(values, file)
     for name, (trial_id, base, parent, adapter) in trials.items():
         folder = out / "trials" / f"{name}-{trial_id}"
-        shutil.copytree(adapter, folder / "adapter")
+        shutil.copytree(adapter, folder / made)
         _write_record(folder, name, trial_id, bases[base], parent)
     return out
 

@@ -12,6 +12,8 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
 from raylab.reduce import diff as reduction
@@ -23,6 +25,7 @@ from raylab.spec.study import Quantization
 from raylab.store.paths import Store
 from raylab.store.references import FoundModel, Place, find_model
 from raylab.store.tables import read_table
+from raylab.store.tensors import Checkpoint
 from tests.architectures import merged_by_peft, save_adapter, save_tiny
 from tests.oracles import norms as exact
 from tests.oracles import relations as oracle
@@ -505,9 +508,24 @@ def study(tmp_path_factory):
     return path / "out", base, parent, child
 
 
-def names_of(merged, base):
-    from raylab.store.tensors import Checkpoint
+def assert_rounded(made, deltas):
+    """The whole norms and densities are those of float32 `deltas` of the linear layers."""
+    flat = oracle.whole(deltas, [name for name in deltas if "proj" in name])
+    ordered = np.sort(np.abs(flat))[::-1]
+    wide = ordered.astype(np.float64)
+    norms = made["norms"]
+    assert made["numel"] == flat.size
+    assert (norms["linf"], norms["nonzero"]) == (ordered[0], np.count_nonzero(flat))
+    assert (norms["l1"], norms["l2"]) == (close(math.fsum(wide)), close(np.linalg.norm(wide)))
+    for row in made["densities"]:
+        keep = exact.num_keep(row["density"], flat.size)
+        assert (row["num_keep"], row["threshold"]) == (keep, ordered[keep - 1])
+        assert row["at_or_above"] == np.count_nonzero(ordered >= ordered[keep - 1])
+        assert row["l1"] == close(math.fsum(wide[:keep]))
+        assert row["l2"] == close(np.linalg.norm(wide[:keep]))
 
+
+def names_of(merged, base):
     return {name: merged[name] for name in Checkpoint(base).shapes}
 
 
@@ -558,12 +576,7 @@ def test_merged_view_of_a_chain_is_what_peft_saves(study):
     }
     for a, b in (("tiny.second.s1", "tiny"), ("tiny.second.s1", "tiny.first.s1")):
         made = document(f"{out}#{a}", f"{out}#{b}", "merged")
-        deltas = subtracted(merged[a], merged[b])
-        touched = {name: delta for name, delta in deltas.items() if "proj" in name}
-        assert made["numel"] == sum(delta.size for delta in touched.values())
-        flat = oracle.whole(touched, touched)
-        assert_norms(made["norms"], flat)
-        assert_densities(made["densities"], flat)
+        assert_rounded(made, subtracted(merged[a], merged[b]))
 
 
 def held(weights):
@@ -577,9 +590,6 @@ def held(weights):
 
 
 def test_dequantized_view_adds_the_delta_to_what_training_held(study):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
     out, base, parent, child = study
     plain = names_of(merged_by_peft(base), base)
     start = names_of(merged_by_peft(base, parent), base)
@@ -592,9 +602,4 @@ def test_dequantized_view_adds_the_delta_to_what_training_held(study):
     before, origin = held(start), held(plain)
     trained = {n: (w.float() + own.get(n, 0)).bfloat16() for n, w in before.items()}
     made = document(f"{out}#tiny.second.s1", f"{out}#tiny", "dequantized")
-    deltas = subtracted(trained, {n: w.bfloat16() for n, w in origin.items()})
-    touched = {name: delta for name, delta in deltas.items() if "proj" in name}
-    flat = oracle.whole(touched, touched)
-    assert made["numel"] == flat.size
-    assert_norms(made["norms"], flat)
-    assert_densities(made["densities"], flat)
+    assert_rounded(made, subtracted(trained, {n: w.bfloat16() for n, w in origin.items()}))

@@ -124,6 +124,16 @@ def _trial(recipe: tuple[Any, ...], seed: int, chance: random.Random) -> dict[st
     }
 
 
+def make_merge(seed: int | None = 42, **changes: Any) -> dict[str, Any]:
+    """The row of a merge `both` of sft-d0 and sft-d1 at 1e-5."""
+    row = _trial(
+        ("both", "TIES(SFT(D0), SFT(D1))", "ties", "D0+D1", None, None), 0, random.Random(3)
+    )
+    name = f"{MODEL}.both" if seed is None else name_of("both", seed)
+    row |= {"name": name, "seed": seed, "train_loss": None, "eval_loss": None, "style_rate": 0.5}
+    return row | changes
+
+
 def fail(trials: Rows, name: str, status: str, cause: str, message: str) -> None:
     """Make the trial `name` one that did not finish."""
     row = next(trial for trial in trials if trial["name"] == name)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.report.summary import answers_side_by_side, heat, seed_tables, titles
+from raylab.report.answers import answers_side_by_side, titles
+from raylab.report.summary import heat, seed_tables
 
 from .conftest import (
     MODEL,

@@ -93,6 +93,14 @@ def test_chained_trial_has_the_adapters_of_its_lineage_the_oldest_first(out):
     assert adapters == (folder(out, "tiny.sft.s1", FIRST), folder(out, "tiny.dpo.s1", SECOND))
 
 
+def test_merge_of_a_study_is_its_checkpoint_over_its_base_model(there, tmp_path):
+    base, adapter = there
+    trials = {"tiny.soup.s1": (FIRST, "tiny", None, adapter)}
+    out = write_store(tmp_path / "merges", trials, {"tiny": base}, made="merged")
+    merged = folder(out, "tiny.soup.s1", FIRST).with_name("merged")
+    assert find_model(f"{out}#tiny.soup.s1").place == Place(checkpoint=merged, base=base)
+
+
 def test_base_and_finished_models_of_a_study_are_found(out, there):
     base, adapter = there
     fp4 = Quantization(type="fp4")
