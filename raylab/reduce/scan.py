@@ -4,8 +4,8 @@ Model: a run is one or more neighbouring buckets (see `raylab.reduce.kernels`) t
 to hold a threshold. One pass takes the sums of all entries and of those above each run, and
 counts what lies in a run by its magnitude. That is enough for norms and thresholds, though
 not for the curve, and costs a quarter of what filling buckets costs (0.4 against 1.7 ns an
-entry on one Zen 5 core). The magnitude that most entries of a single-bucket run have (bf16 models
-have few magnitudes) is compared for, not counted one by one.
+entry on one Zen 5 core). The magnitude that most entries of a run have (bf16 models have few
+magnitudes) is compared for, not counted one by one.
 
 Sums are float64, of pieces of rows whose bounds depend on the tensor alone; pieces are added as
 integers, so that their order leaves no trace. They may differ from the sums of buckets, which
@@ -121,21 +121,23 @@ class Scanner:
         return self._piece(a.numel(), ends, sums)
 
     def by_bucket(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(bucket, counts by lower bits) of every bucket of the runs."""
+        """(bucket, counts by lower bits, int64) of every bucket of the runs."""
         for k, (first, last) in enumerate(self.runs):
+            usual = int(self._table[k, 2])
             for row, bucket in enumerate(range(first, last + 1), self._rows[k]):
                 counts = self.counts[row].astype(np.int64)
-                if self._usual[k]:
-                    counts[self._table[k, 2] & 0xFFFF] += self._usual[k]
+                if usual >> 16 == bucket:
+                    counts[usual & 0xFFFF] += self._usual[k]
                 yield bucket, counts
 
     def _learn(self) -> None:
-        """Count those that were usual; take the magnitude that a bucket mostly had as usual."""
+        """Count those that were usual; the first piece that has any tells what is usual."""
         for k, (first, last) in enumerate(self.runs):
-            row, usual = self._rows[k], int(self._table[k, 2])
-            if usual >= 0:
+            if self._table[k, 2] >= 0:
                 self._usual[k] += self._table[k, 4]
-            elif first == last and (found := self.counts[row]).any():
+                continue
+            found = self.counts[self._rows[k] : self._rows[k] + last - first + 1]
+            if found.any():
                 self._table[k, 2] = (first << 16) + int(found.argmax())
 
     def _piece(self, numel: int, ends: np.ndarray, sums: np.ndarray) -> Piece:

@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from raylab.reduce.kernels import NONE
 
 _BLOCK = 2048
+_CHUNK = 128
 _REASSOCIATED = {"reassoc", "contract", "nsz"}
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 
@@ -119,13 +120,26 @@ def _against(bits: Array, limit: float, low: int, span: int, usual: int, sums: A
 
 
 @njit(**_OPTIONS)
+def _others(bits: Array, low: int, span: int, usual: int) -> Any:
+    """How many lie in [low, low + span] and are not `usual`."""
+    others = np.int32(0)
+    for i in range(bits.size):
+        others += np.int32((np.uint32(bits[i] - low) <= span) & (bits[i] != usual))
+    return others
+
+
+@njit(**_OPTIONS)
 def _count_run(bits: Array, low: int, span: int, usual: int, row: int, counts: Array) -> None:
     """Count what lies in a run and is not usual into `counts`, from `row` on."""
-    for i in range(bits.size):
-        offset = np.uint32(bits[i] - low)
-        if (offset <= span) & (bits[i] != usual):
-            place = np.uint64(offset)
-            counts[np.uint64(row) + (place >> np.uint64(16)), place & np.uint64(65535)] += 1
+    for start in range(0, bits.size, _CHUNK):
+        chunk = bits[start : start + _CHUNK]
+        if _others(chunk, low, span, usual) == 0:
+            continue
+        for i in range(chunk.size):
+            offset = np.uint32(chunk[i] - low)
+            if (offset <= span) & (chunk[i] != usual):
+                place = np.uint64(offset)
+                counts[np.uint64(row) + (place >> np.uint64(16)), place & np.uint64(65535)] += 1
 
 
 @njit(**_OPTIONS)

@@ -116,6 +116,8 @@ def test_id_of_a_merge_with_a_finished_model_moves_with_its_content_not_its_path
     assert not set(ids(merge, models=models, **one).values()) & set(
         ids(merge, models=models, **other).values()
     )
+    alone, far = {"models": ["f"]}, {"content": "content:bb"}
+    assert ids(alone, models=models, **one) != ids(alone, models=models, **one, **far)
     moved = {"f": {**models["f"], "path": "elsewhere"}}
     assert ids(merge, models=moved, **one) == ids(merge, models=models, **one)
     assert "/" not in str(planned(merge, models=models, **one)[2][0].identity)
@@ -146,6 +148,8 @@ def test_state_of_a_merge_with_other_questions_is_to_ask_again():
     records = {item.id: record_of(item) for item in [*trials, *merges]}
     found = plan_states([*trials, *merges], records, "others")[-1]
     assert (found.state, found.why) == ("to run", "other questions: asked again, not merged")
+    del records[merges[0].id]
+    assert plan_states([*trials, *merges], records, "others")[-1].why.startswith("new: no merge")
 
 
 def test_rows_of_merges_follow_their_trials(tmp_path):
