@@ -22,6 +22,7 @@ from rich.table import Table
 from raylab.errors import RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
+from raylab.plan.merges import plan_merges
 from raylab.plan.status import trial_rows
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import load_study
@@ -70,12 +71,13 @@ def _console() -> Console:
 
 @app.command()
 def plan(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
-    """Show every trial: cached, to run or blocked, and which field made it new."""
+    """Show every trial and merge: cached, to run or blocked, and which field made it new."""
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
+    merges = plan_merges(loaded, inputs, trials)
     records, _ = read_records(Store(_out(loaded, out)))
-    states = plan_states(trials, records, evaluation_id(loaded))
+    states = plan_states([*trials, *merges], records, evaluation_id(loaded))
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
@@ -88,7 +90,7 @@ def plan(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
         mark = " (provisional)" if item.trial.provisional else ""
         table.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
     _console().print(table)
-    for line in disk_lines(loaded, inputs, trials):
+    for line in disk_lines(loaded, inputs, [*trials, *merges]):
         print(line)
 
 
@@ -108,7 +110,7 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
 
 @app.command()
 def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
-    """Train the trials that are not in the store."""
+    """Train the trials and make the merges that are not in the store."""
     from raylab.cluster import stages
 
     loaded = load_study(study)
@@ -140,12 +142,14 @@ def report(study: StudyFile, out: Out = None) -> None:
 
 @app.command()
 def status(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
-    """Show what became of every trial, also while a study runs."""
+    """Show what became of every trial and merge, also while a study runs."""
     from raylab.report.terminal import print_trials
 
     loaded = load_study(study)
-    trials = plan_trials(loaded, read_inputs(loaded))
-    rows = trial_rows(trials, Store(_out(loaded, out)))
+    inputs = read_inputs(loaded)
+    trials = plan_trials(loaded, inputs)
+    merges = plan_merges(loaded, inputs, trials)
+    rows = trial_rows([*trials, *merges], Store(_out(loaded, out)))
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:

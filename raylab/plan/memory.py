@@ -2,7 +2,7 @@
 
 Model: an adapter holds r * (rows + columns) float32 numbers for each linear layer; a merged
 parent is as large as its base model, on disk while it has children, and twice in RAM while it
-is built.
+is built. A merge is as large as its base model, and stays.
 Invariant: reads safetensors headers, never a weight; what is not on this machine is called
 unknown, never zero.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import weights_shapes
 from raylab.spec.study import Study
@@ -19,10 +20,12 @@ _FLOAT32 = 4
 _NOT_LINEAR = ("embed", "lm_head", "wte", "embed_in", "embed_out")
 
 
-def disk_lines(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> Iterator[str]:
+def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iterator[str]:
     """What the plan takes on disk and in memory, a line for each base model."""
     for name in study.base_models:
-        mine = [trial for trial in trials if trial.base_model == name]
+        here = [item for item in planned if item.base_model == name]
+        mine = [item for item in here if isinstance(item, Trial)]
+        merges = sum(isinstance(item, PlannedMerge) for item in here)
         directory = inputs.base_models[name].directory
         if directory is None:
             yield f"{name}: {len(mine)} trials; sizes unknown until it is downloaded"
@@ -36,6 +39,7 @@ def disk_lines(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> Iterato
             f"{name}: base {_size(size)}, {len(mine)} adapters {_size(adapters)}, "
             f"{len(merged)} merged parents at {_size(size)} each in scratch space while in use "
             f"(and {_size(2 * size)} of memory while one is built)"
+            + (f", {merges} merges at {_size(size)} each" if merges else "")
         )
 
 

@@ -17,6 +17,7 @@ from datasets import Dataset
 from raylab.errors import DataError
 from raylab.spec.recipes import Variant
 from raylab.spec.rows import Pair, Row, align, is_held_out, split
+from raylab.train.questions import questions_of
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,8 @@ def examples_of(
     return Examples(
         Dataset.from_list(training),
         Dataset.from_list(kept) if kept else None,
-        _questions(rows[variant.data], held_out, prompts),
+        questions_of(rows[variant.data], held_out, prompts),
     )
-
-
-def _questions(rows: Sequence[Row], held_out: float, most: int) -> tuple[tuple[str, str], ...]:
-    """The first `most` held-out prompts with their expected answers, each prompt once."""
-    _, kept = split(rows, held_out)
-    unique = {row.prompt: row.completion for row in reversed(kept)}
-    ordered = dict.fromkeys(row.prompt for row in kept)
-    return tuple((prompt, unique[prompt]) for prompt in list(ordered)[:most])
 
 
 def _message(role: str, text: str) -> list[dict[str, str]]:

@@ -10,17 +10,11 @@ last; a trial that fails leaves an attempt with its cause, and no record.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import io
 import json
-import os
-import resource
-import socket
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,25 +38,22 @@ from raylab.store.records import (
     HISTORY,
     LOG,
     PROGRESS,
-    SAMPLES,
-    Attempt,
     Record,
     finite_or_none,
-    read_attempts,
     read_records,
     trial_key,
-    write_attempt,
     write_json,
     write_record,
 )
+from raylab.train.attempts import attempted, peak_memory, versions
+from raylab.train.attempts import quiet_libraries as quiet_libraries
 from raylab.train.checks import Sample, ask, rates
 from raylab.train.data import Examples, examples_of
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
 from raylab.train.parents import Family, start_of, study_scratch
 from raylab.train.progress import Listener, Progress
-
-_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "ray")
+from raylab.train.questions import write_samples
 
 
 @dataclass(frozen=True)
@@ -80,30 +71,8 @@ class Work:
 def run_trial(work: Work, listener: Listener, gpus: Sequence[str] = ()) -> Record:
     """Train `work.trial` to its record; whatever goes wrong is kept as an attempt and raised."""
     store, folder = Store(work.out), work.trial.folder
-    number = len(read_attempts(store, folder)) + 1
-    started = time.monotonic()
-    log = io.StringIO()
-    attempt = Attempt(attempt=number, node=socket.gethostname(), gpus=tuple(gpus))
-    try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            record = _train(work, store, _storing(store, folder, listener), log)
-    except Exception as error:
-        log.write(traceback.format_exc())
-        store.write(trial_key(folder, LOG), log.getvalue().encode())
-        failed = {
-            "cause": getattr(error, "cause", "error"),
-            "message": str(error) or type(error).__name__,
-        }
-        _end_attempt(store, folder, attempt.model_copy(update=failed), started)
-        raise
-    _end_attempt(store, folder, attempt, started)
-    return record
-
-
-def _end_attempt(store: Store, folder: str, attempt: Attempt, started: float) -> None:
-    seconds = time.monotonic() - started
-    write_attempt(store, folder, attempt.model_copy(update={"seconds": seconds}))
-    store.delete(trial_key(folder, PROGRESS))
+    with attempted(store, folder, gpus) as log:
+        return _train(work, store, _storing(store, folder, listener), log)
 
 
 def _storing(store: Store, folder: str, listener: Listener) -> Listener:
@@ -132,7 +101,7 @@ def _train(work: Work, store: Store, listener: Listener, log: io.StringIO) -> Re
         result = _fit(work, family, Path(directory), listener)
         metrics = {**result.metrics, **_task_vector(trial, family, result.adapter)}
         metrics["seconds"] = time.monotonic() - started
-        metrics["peak_memory_bytes"] = _peak_memory()
+        metrics["peak_memory_bytes"] = peak_memory()
         return _seal(work, store, result, metrics, log)
 
 
@@ -191,16 +160,10 @@ def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Recor
     examples = examples_of(trial.variant, work.rows, study.held_out, asked.prompts)
     tokenizer = load_tokenizer(work.base, trust_remote_code=trust)
     samples = ask(trained, tokenizer, examples.questions, asked.max_new_tokens)
-    _write_samples(store, trial, samples)
+    write_samples(store, trial.folder, samples)
     metrics = {**known.metrics, **rates(samples, asked.style)}
     changed = {"evaluation": evaluation_id(study), "metrics": metrics}
     return write_record(store, trial.folder, known.model_copy(update=changed))
-
-
-def _write_samples(store: Store, trial: Trial, samples: Sequence[Sample]) -> None:
-    lines = [json.dumps(sample.as_row(), ensure_ascii=False) for sample in samples]
-    text = "".join(f"{line}\n" for line in lines)
-    store.write(trial_key(trial.folder, SAMPLES), text.encode())
 
 
 def _held_out_loss(trainer: Any, examples: Examples) -> float | None:
@@ -238,18 +201,12 @@ def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float
     return norms
 
 
-def _peak_memory() -> int:
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _seal(
     work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any], log: io.StringIO
 ) -> Record:
     trial, folder = work.trial, work.trial.folder
     store.upload(result.adapter, trial_key(folder, ADAPTER))
-    _write_samples(store, trial, result.samples)
+    write_samples(store, folder, result.samples)
     store.write(trial_key(folder, HISTORY), _history(result.history))
     store.write(trial_key(folder, LOG), log.getvalue().encode())
     record = Record(
@@ -258,7 +215,7 @@ def _seal(
         identity=dict(trial.identity),
         data=dict(trial.variant.data_sets),
         evaluation=evaluation_id(work.study),
-        versions={name: importlib.metadata.version(name) for name in _LIBRARIES},
+        versions=versions(),
         metrics={key: finite_or_none(value) for key, value in metrics.items()},
     )
     return write_record(store, folder, record)
@@ -273,16 +230,3 @@ def _history(logs: Sequence[Mapping[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep libraries from writing bars and advice into a worker's output."""
-    import datasets
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    yield
