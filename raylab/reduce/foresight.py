@@ -22,7 +22,7 @@ _SHARE = 32
 _EVERY = 4
 # The rows of a tile are alike, so a sample of rows errs more than one of single entries.
 _DEVIATIONS = 12
-_WIDEST = 16
+_WIDEST = 18
 UNFORESEEN = -1
 _UNKNOWN = -2
 
@@ -101,6 +101,8 @@ def foresee(sample: np.ndarray, densities: Sequence[float]) -> tuple[int, ...]:
             BUCKETS - 1 - int(np.searchsorted(from_top, min(max(place, 1), size)))
             for place in (density * size + margin, density * size - margin)
         )
+        # Rows of a low-rank delta are alike, so the sample may miss by a bucket more.
+        low, high = max(low - 1, 0), min(high + 1, BUCKETS - 1)
         # In bf16 few buckets are used; the others of a range hold nothing.
         used = low + np.flatnonzero(sample[low : high + 1])
         if density < 1 and len(used) <= _WIDEST:

@@ -32,7 +32,7 @@ def test_foresee_a_sample_finds_the_bucket_of_the_threshold(density):
     expected = oracle.bits_of(float(np.quantile(np.abs(values), 1 - density))) >> 16
     found = foresee(moments[0], [density])
     assert expected in found
-    assert len(found) <= 16
+    assert len(found) <= 18
 
 
 def test_foresee_nothing_and_zeros_foresees_nothing():
