@@ -80,9 +80,9 @@ def _tile_moments(bits: torch.Tensor) -> Moments:
     return np.stack([count, first, second >> 32, second & 0xFFFFFFFF])
 
 
-def add_moments(left: Moments, right: Moments) -> Moments:
-    """The moments of both together."""
-    total = left + right
+def add_moments(total: Moments, more: Moments) -> Moments:
+    """Add `more` to `total`, in place; `total`."""
+    total += more
     carry(total)
     return total
 

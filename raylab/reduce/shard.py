@@ -33,7 +33,7 @@ from raylab.reduce.kernels import (
     Moments,
     Norms,
     add_candidates,
-    carry,
+    add_moments,
     no_moments,
     norms_of,
 )
@@ -73,9 +73,7 @@ class Measured:
         self.bytes_read += other.bytes_read
 
     def _sum(self, pair: str, moments: Moments, found: Extremes) -> None:
-        total = self.moments.setdefault(pair, no_moments())
-        total += moments
-        carry(total)
+        add_moments(self.moments.setdefault(pair, no_moments()), moments)
         self.extremes[pair] = self.extremes.get(pair, Extremes()) + found
 
 
