@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from raylab.reduce.intrinsics import lowest_bit
 from raylab.reduce.methods import GAMMA, MIX_1, MIX_2
 
 Array = np.ndarray
@@ -47,7 +48,8 @@ def _non_finite(row: Array) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tally(bits: Array, first: np.uint32, last: np.uint32, shift: np.uint32, counts: Array) -> None:
+def _tally_steps(bits: Array, first: np.uint32, last: np.uint32, shift: int, counts: Array) -> None:
+    """Where steps are wide, most entries are in the range."""
     above = 0
     for i in range(bits.size):
         above += (bits[i] & _MAGNITUDE) > last
@@ -57,6 +59,34 @@ def _tally(bits: Array, first: np.uint32, last: np.uint32, shift: np.uint32, cou
         beyond = (bits[i] & _MAGNITUDE) - first
         if beyond <= last - first:
             counts[np.int64(beyond >> shift)] += 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mark(bits: Array, first: np.uint32, last: np.uint32, marks: Array) -> int:
+    """Mark what lies in the range; how many lie above it."""
+    above = np.int32(0)
+    for i in range(bits.size):
+        magnitude = bits[i] & _MAGNITUDE
+        above = np.int32(above + (magnitude > last))
+        marks[i] = np.uint8(np.uint32(magnitude - first) <= np.uint32(last - first))
+    return above
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tally_bits(bits: Array, first: np.uint32, last: np.uint32, counts: Array) -> None:
+    """Where a step is one magnitude, few entries are in the range: these alone are looked at."""
+    marks = np.zeros(_BLOCK, np.uint8)
+    words = marks.view(np.uint64)
+    for start in range(0, bits.size, _BLOCK):
+        block = bits[start : min(bits.size, start + _BLOCK)]
+        counts[-1] += _mark(block, first, last, marks)
+        marks[block.size :] = 0
+        for w in range(words.size):
+            word = words[w]
+            while word != 0:
+                place = np.uint64(w * 8) + (lowest_bit(word) >> np.uint64(3))
+                word &= word - _ONE
+                counts[np.int64((block[place] & _MAGNITUDE) - first)] += 1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -180,7 +210,10 @@ def tally(delta: torch.Tensor, first: int, last: int, shift: int, counts: Array)
     """Add to `counts` how many magnitudes of `delta`, as bits, lie at each step of 2^shift from
     `first` to `last`, and at its end how many lie above; counts: int64."""
     bits = delta.numpy().view(np.uint32)
-    _tally(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts)
+    if shift:
+        _tally_steps(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts)
+    else:
+        _tally_bits(bits, np.uint32(first), np.uint32(last), counts)
 
 
 def trim(delta: torch.Tensor, threshold: float) -> int:

@@ -1,11 +1,9 @@
 """The fast way through a pair of models: no buckets, where thresholds were foreseen.
 
-Model: a run is one or more neighbouring buckets (see `raylab.reduce.kernels`) that were foreseen
-to hold a threshold. One pass takes the sums of all entries and of those above each run, and
-counts what lies in a run by its magnitude. That is enough for norms and thresholds, though
-not for the curve, and costs a quarter of what filling buckets costs (0.4 against 1.7 ns an
-entry on one Zen 5 core). The magnitude that most entries of a run have (bf16 models have few
-magnitudes) is compared for, not counted one by one.
+Model: one pass takes the sums of all entries and of those above each run of buckets that were
+foreseen to hold a threshold, and counts what lies in a run by its magnitude (see
+`raylab.reduce.scanner`). That is enough for norms and thresholds, though not for the curve, and
+costs a quarter of what filling buckets costs.
 
 Sums are float64, of pieces of rows whose bounds depend on the tensor alone; pieces are added as
 integers, so that their order leaves no trace. They may differ from the sums of buckets, which
@@ -22,132 +20,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from raylab.errors import NonFiniteError
 from raylab.plan.shards import TILE_ENTRIES, tiles
 from raylab.reduce.blas import in_threads
 from raylab.reduce.compiled import squares_of
-from raylab.reduce.kernels import INFINITY, NONE, Extremes, Norms, magnitude_of, partial_sums
+from raylab.reduce.kernels import INFINITY, Extremes, Norms, partial_sums
+from raylab.reduce.products import MOST_RANK
+from raylab.reduce.scanner import Above, Piece, Scanner, runs_of
 from raylab.reduce.threshold import AtDensity, kept_at, num_keep, within
 from raylab.reduce.tile import Models, Pair, Tile
-from raylab.reduce.vectors import scan_bf16, scan_float
+from raylab.store.tensors.parts import Factors
 
 _PIECE = 16 * TILE_ENTRIES
-
-
-@dataclass
-class Above:
-    """Of some entries: how many, and their exact sums as `Norms` has them."""
-
-    entries: int = 0
-    l1_exact: int = 0
-    l2_exact: int = 0
-
-    def add(self, entries: float, l1: float, l2: float) -> None:
-        """Take in float64 sums of a piece; as integers they are added without rounding."""
-        self.entries += int(entries)
-        self.l1_exact += int(math.ldexp(l1, 149))
-        self.l2_exact += int(math.ldexp(l2, 298))
-
-    def merge(self, other: Above) -> None:
-        """Take in the sums of other entries."""
-        self.entries += other.entries
-        self.l1_exact += other.l1_exact
-        self.l2_exact += other.l2_exact
-
-
-@dataclass
-class Piece:
-    """What one piece of rows gave: `above[0]` is of all entries, `squares` of b's weights."""
-
-    numel: int
-    extremes: Extremes
-    above: list[Above]
-    squares: float
-
-    @property
-    def norms(self) -> Norms:
-        """The norms of the piece."""
-        whole, ends = self.above[0], self.extremes
-        linf = magnitude_of(ends.largest)
-        return Norms(self.numel, ends.nonzero, linf, whole.l1_exact, whole.l2_exact)
-
-
-def runs_of(buckets: Sequence[int]) -> list[tuple[int, int]]:
-    """(first, last) of every run of neighbouring `buckets`, the largest first."""
-    found: list[tuple[int, int]] = []
-    for bucket in sorted(buckets):
-        if found and found[-1][1] == bucket - 1:
-            found[-1] = (found[-1][0], bucket)
-        else:
-            found.append((bucket, bucket))
-    return found[::-1]
-
-
-class Scanner:
-    """One thread's counts of the entries in each run. Not to be shared."""
-
-    def __init__(self, runs: Sequence[tuple[int, int]]) -> None:
-        """Nothing counted yet in `runs`."""
-        self.runs = list(runs)
-        lengths = [last - first + 1 for first, last in runs]
-        self._rows = np.cumsum([0, *lengths])
-        self.counts = np.zeros((int(self._rows[-1]), 1 << 16), dtype=np.int32)
-        # Ties of a large model may be more than int32 counts.
-        self._usual = np.zeros(len(runs), dtype=np.int64)
-        self._table = np.zeros((len(runs), 5), dtype=np.int32)
-        self._table[:, 0] = [first << 16 for first, _ in runs]
-        self._table[:, 1] = [(length << 16) - 1 for length in lengths]
-        self._table[:, 2] = -1
-        self._table[:, 3] = self._rows[:-1]
-        tops = np.array([(last << 16) + 0xFFFF for _, last in runs], dtype=np.int32)
-        self._limits = tops.view(np.float32)
-
-    def scan(self, a: torch.Tensor, b: torch.Tensor | None) -> Piece:
-        """A piece of a - b, in any float dtypes; b None: a itself, float32."""
-        ends = np.array([0, NONE, 0], dtype=np.int64)
-        sums = np.zeros((len(self.runs) + 1, 3))
-        self._table[:, 4] = 0
-        if b is not None and a.dtype == b.dtype == torch.bfloat16:
-            words = (x.reshape(-1).view(torch.int16).numpy().view(np.uint16) for x in (a, b))
-            scan_bf16(*words, self._table, self._limits, self.counts, ends, sums)
-        else:
-            values = a if b is None else a.to(torch.float32) - b.to(torch.float32)
-            flat = values.reshape(-1).numpy()
-            scan_float(flat, self._table, self._limits, self.counts, ends, sums)
-            sums[0, 0] = 0.0 if b is None else squares_of(b)
-        self._learn()
-        return self._piece(a.numel(), ends, sums)
-
-    def by_bucket(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(bucket, counts by lower bits, int64) of every bucket of the runs."""
-        for k, (first, last) in enumerate(self.runs):
-            usual = int(self._table[k, 2])
-            for row, bucket in enumerate(range(first, last + 1), self._rows[k]):
-                counts = self.counts[row].astype(np.int64)
-                if usual >> 16 == bucket:
-                    counts[usual & 0xFFFF] += self._usual[k]
-                yield bucket, counts
-
-    def _learn(self) -> None:
-        """Count those that were usual; the first piece that has any tells what is usual."""
-        for k, (first, last) in enumerate(self.runs):
-            if self._table[k, 2] >= 0:
-                self._usual[k] += self._table[k, 4]
-                continue
-            found = self.counts[self._rows[k] : self._rows[k] + last - first + 1]
-            if found.any():
-                self._table[k, 2] = (first << 16) + int(found.argmax())
-
-    def _piece(self, numel: int, ends: np.ndarray, sums: np.ndarray) -> Piece:
-        extremes = Extremes(*ends.tolist())
-        above = [Above() for _ in sums]
-        if extremes.largest < INFINITY:
-            above[0].add(numel, *sums[0, 1:])
-            for found, row in zip(above[1:], sums[1:], strict=True):
-                found.add(*row)
-        return Piece(numel, extremes, above, float(sums[0, 0]))
 
 
 @dataclass
@@ -177,11 +62,19 @@ def scan_pair(
 
 
 def _pieces(models: Models, pair: Pair, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Larger pieces where no product is formed, whose bits would depend on them."""
+    """Larger pieces where no product is held, whose bits and memory would depend on them."""
     whole = models.has_values(pair.a) and models.has_values(pair.b)
     for name in names:
-        for rows in tiles(models.shapes[name], _PIECE if whole else TILE_ENTRIES):
+        large = whole or _factors(models, pair, name)
+        for rows in tiles(models.shapes[name], _PIECE if large else TILE_ENTRIES):
             yield (name, *rows)
+
+
+def _factors(models: Models, pair: Pair, name: str) -> tuple[Factors, Factors] | None:
+    """The factors of both sides, where their product is best formed while it is scanned."""
+    found = models.factors(pair, name)
+    small = found and all(side.down.shape[0] <= MOST_RANK for side in found)
+    return found if small else None
 
 
 class _Scan:
@@ -195,15 +88,9 @@ class _Scan:
 
     def take(self, piece: tuple[str, int, int]) -> None:
         """Scan one piece of rows."""
-        tile = Tile(self._models, *piece)
-        difference = tile.difference(self._pair.a, self._pair.b)
-        if difference is None:
+        found = self._piece(piece)
+        if found is None:
             return
-        found = self._scanner().scan(difference.a, difference.b)
-        b = self._pair.b
-        if self._models.reference(b) != b or difference.b is not tile.values(b):
-            # What was subtracted is a task vector, not the weights to be relative to.
-            found.squares = sum(squares_of(rows) for _, rows in tile.references([self._pair]))
         if found.extremes.largest >= INFINITY:
             raise NonFiniteError(
                 f"{self._pair.name}: a difference is not finite",
@@ -212,6 +99,25 @@ class _Scan:
             )
         with self._lock:
             self._found.append((piece[0], found))
+
+    def _piece(self, piece: tuple[str, int, int]) -> Piece | None:
+        tile, pair = Tile(self._models, *piece), self._pair
+        factors = _factors(self._models, pair, piece[0])
+        if factors:
+            found = self._scanner().scan_products(*factors, *piece[1:])
+            is_reference = False
+        else:
+            difference = tile.difference(pair.a, pair.b)
+            if difference is None:
+                return None
+            found = self._scanner().scan(difference.a, difference.b)
+            is_reference = self._models.reference(pair.b) == pair.b and (
+                difference.b is tile.values(pair.b)
+            )
+        if not is_reference:
+            # What was subtracted is a task vector, not the weights to be relative to.
+            found.squares = sum(squares_of(rows) for _, rows in tile.references([pair]))
+        return found
 
     def _scanner(self) -> Scanner:
         if not hasattr(self._local, "scanner"):

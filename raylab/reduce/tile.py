@@ -23,6 +23,7 @@ from raylab.reduce.views import Side
 from raylab.spec.study import Quantization
 from raylab.store.references import Place
 from raylab.store.tensors import Checkpoint
+from raylab.store.tensors.parts import Factors
 
 BASE = ""
 
@@ -62,6 +63,15 @@ class Models:
         """Whether differences with this model are of values, not of task vectors."""
         side = self.base if key == BASE else self.sides[key]
         return side is not None and side.has_values
+
+    def factors(self, pair: Pair, name: str) -> tuple[Factors, Factors] | None:
+        """Those of both sides, where each has a plain low-rank delta of the tensor `name`."""
+        known = self.sides.get(pair.a), self.sides.get(pair.b)
+        found = [side.factors(name) for side in known if side]
+        match found:
+            case [Factors() as left, Factors() as right]:
+                return left, right
+        return None
 
     def reference(self, b: str) -> str | None:
         """Whose weights a difference with `b` is relative to: b's own where it is a checkpoint."""

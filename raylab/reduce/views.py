@@ -32,6 +32,7 @@ from raylab.store.references import Place as Place
 from raylab.store.tensors import Adapter, Checkpoint, Shape
 from raylab.store.tensors.checkpoint import Weights
 from raylab.store.tensors.files import matrix_shape
+from raylab.store.tensors.parts import Factors
 from raylab.store.tensors.starts import Counted, Held, Merged
 
 
@@ -117,6 +118,13 @@ class Side:
         origin = before if is_first else self._origin.raw(name, start, stop)
         mine = self._with_last(name, start, stop, before)
         return mine.float() - origin.to(mine.dtype).float()
+
+    def factors(self, name: str) -> Factors | None:
+        """What the delta is the product of, where it is the delta of one plain LoRA layer."""
+        touching = [adapter for adapter in self._adapters if name in adapter.shapes]
+        if self._before is not None or len(touching) != 1 or name not in touching[0].low_rank:
+            return None
+        return Factors(*touching[0].factors(name))
 
     def _with_last(self, name: str, start: int, stop: int, rows: torch.Tensor) -> torch.Tensor:
         """`rows` with the last delta added, rounded to the base model's dtype."""

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylab.errors import NonFiniteError
-from raylab.reduce.scan import Scanner, at_density, runs_of, scan_pair
+from raylab.reduce.scan import at_density, scan_pair
+from raylab.reduce.scanner import Scanner, runs_of
 from raylab.reduce.study import Job
 from raylab.reduce.tile import Pair
 from raylab.reduce.views import Place
+from raylab.store.tensors.parts import Factors
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import write_checkpoint
@@ -66,6 +68,37 @@ def test_scanner_difference_of_any_dtype_and_size(dtype, size):
     assert piece.norms.l2 == pytest.approx(float(expected.square().sum().sqrt()), rel=1e-13)
     assert piece.norms.nonzero == int((expected != 0).sum())
     assert piece.squares == pytest.approx(float(b.double().square().sum()), rel=1e-13)
+
+
+@QUICK
+@given(
+    st.integers(1, 20),
+    st.sampled_from([1, 2, 255, 256, 257, 600]),
+    st.sampled_from([1, 3, 7, 8, 9, 16]),
+    st.integers(0, 2**32 - 1),
+)
+def test_scanner_products_of_factors_are_scanned_as_their_values_are(rows, columns, rank, seed):
+    # Small integers: every product and sum is exact in float32, whatever its order.
+    draw = np.random.default_rng(seed)
+    ups, downs = (
+        [draw.integers(-3, 4, shape).astype(np.float32) for _ in range(2)]
+        for shape in ((rows + 2, rank), (rank, columns))
+    )
+    scales = (0.5, 2.0)
+    whole = [s * (u.astype(np.float64) @ d) for s, u, d in zip(scales, ups, downs, strict=True)]
+    difference = torch.from_numpy((whole[0] - whole[1])[1 : rows + 1].astype(np.float32))
+    buckets = sorted({int(b) >> 16 for b in map(oracle.bits_of, difference.reshape(-1).tolist())})
+    factors = [
+        Factors(torch.from_numpy(d), torch.from_numpy(u), s)
+        for s, u, d in zip(scales, ups, downs, strict=True)
+    ]
+    ours, theirs = Scanner(runs_of(buckets[-4:])), Scanner(runs_of(buckets[-4:]))
+    found, expected = ours.scan_products(*factors, 1, rows + 1), theirs.scan(difference, None)
+    assert found.norms == expected.norms
+    assert found.extremes == expected.extremes
+    assert found.above == expected.above
+    for (bucket, mine), (_, other) in zip(ours.by_bucket(), theirs.by_bucket(), strict=True):
+        assert np.array_equal(mine, other), bucket
 
 
 def test_runs_neighbouring_buckets_are_one_run_and_the_largest_comes_first():
