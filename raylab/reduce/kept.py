@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from raylab.reduce.audit import AuditSums
+from raylab.reduce.calls import Call, Executor, Job
 from raylab.reduce.chains import ChainSums
 from raylab.reduce.details import Details
 from raylab.reduce.kernels import Extremes, Norms
 from raylab.reduce.relations import Products, Relation
 from raylab.reduce.shard import Measured
-from raylab.reduce.study import Call, Executor, Job
 
 _KINDS = (AuditSums, ChainSums, Details, Extremes, Measured, Norms, Products, Relation)
 _PACKED = {kind.__name__: kind for kind in _KINDS}
