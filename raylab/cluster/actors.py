@@ -28,8 +28,8 @@ from ray.exceptions import (
 
 from raylab.cluster.session import own_gpus, slots
 from raylab.errors import ClusterError
+from raylab.reduce.calls import Call, Job
 from raylab.reduce.kept import pack, unpack
-from raylab.reduce.study import Call, Job
 
 DEADLINE = 3600.0
 _START = 30.0

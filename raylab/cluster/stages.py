@@ -180,6 +180,8 @@ def reduce(prepared: Prepared, address: str | None, say: Say) -> None:
     prepared.store.delete(REDUCE)
     if pool.sent:
         say(f"{len(pool.sent)} messages of at most {max(pool.sent):,} bytes")
+    if rows.bytes_read:
+        say(f"{rows.bytes_read:,} bytes of weights read, {rows.bytes_read_again:,} read again")
     if kept.found:
         say(f"{kept.found} parts were there from a reduction that did not end")
 

@@ -19,7 +19,7 @@ from raylab.plan.shards import Shape, layer_of, levels, module_of
 from raylab.reduce.accounting import STRICT, Accounting, Tolerance, account, check_base
 from raylab.reduce.foresight import foresee
 from raylab.reduce.kernels import Norms
-from raylab.reduce.relations import relation_rows
+from raylab.reduce.relations import whole_relation
 from raylab.reduce.rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
 from raylab.reduce.scan import at_density, scan_pair
 from raylab.reduce.shard import Measured
@@ -178,7 +178,7 @@ def _reduced(request: DiffRequest, job: Job) -> Reduced:
         found = _scanned(job, request.densities) if lean else None
         if found and len(found.kept[PAIR]) == len(request.densities):
             return found
-        whole = reduce_job(job, request.densities, InProcess(), shards=1)
+        whole = reduce_job(job, request.densities, InProcess(), shards=1, masks=False)
         again = found.total.bytes_read if found else 0
         passes = whole.passes + bool(found)
         return replace(whole, bytes_read_again=whole.bytes_read_again + again, passes=passes)
@@ -198,15 +198,15 @@ def _scanned(job: Job, densities: Sequence[float]) -> Reduced | None:
     if models.device.type != "cpu":
         return None
     names = sorted(models.shapes)
-    sample = opened.sample(names).get(pair.name)
-    buckets = () if sample is None else foresee(sample, densities)
+    sample, sampled = opened.sample(names)
+    buckets = foresee(sample[pair.name][0], densities)
     found = scan_pair(models, pair, names, buckets, job.threads)
     kept = [at_density(found, density) for density in densities]
     reference = models.reference(pair.b)
     total = Measured(
         norms={pair.name: found.norms},
         squares={} if reference is None else {reference: found.squares},
-        bytes_read=found.bytes_read,
+        bytes_read=sampled + found.bytes_read,
     )
     return Reduced(total, {pair.name: [k for k in kept if k]}, None, 0)
 
@@ -236,7 +236,7 @@ def _layers(found: Reduced) -> list[dict[str, Any]]:
 def _base(job: Job, found: Reduced) -> dict[str, Any]:
     """How the two task vectors relate."""
     assert found.relation is not None
-    row = next(iter(relation_rows(job.vectors, found.relation, (1.0,))))
+    row = whole_relation(found.relation, 0, 1)
     norms = {
         key: sum(found.total.norms.get(task_vector_name(key), {}).values(), Norms())
         for key in job.vectors

@@ -3,8 +3,11 @@
 Model: the first rows of every fourth tile, 1/32 of them, are tallied before everything is.
 Their buckets tell, within a margin, where the num_keep-th largest entry of all will fall; the
 magnitudes of these buckets are counted along in the pass, so that no second read is needed.
+Differences of bf16 models tie: a few short magnitudes (of at most eight significant bits, so
+that their lower 16 bits are zero, and a bucket has one) are most of all entries. Where the margin
+lies inside one of them, the sample guesses the threshold itself.
 Invariant: foresight saves a read and decides nothing. Where it was wrong, the tensors are read
-again for the candidates of the true bucket, and the outcome is the same.
+again for what is true, and the outcome is the same.
 """
 
 from __future__ import annotations
@@ -79,9 +82,13 @@ def sample_rows(shape: Shape) -> Iterator[tuple[int, int]]:
 
 
 def count_buckets(values: torch.Tensor) -> np.ndarray:
-    """How many entries of float32 `values` each bucket holds, int64 (BUCKETS,)."""
+    """How many entries of float32 `values` each bucket holds, and how many of these are short,
+    int64 (2, BUCKETS)."""
     bits = values.reshape(-1).view(torch.int32) & 0x7FFFFFFF
-    return torch.bincount(bits >> 16, minlength=BUCKETS).cpu().numpy()
+    is_short = ((bits & 0xFFFF) == 0).to(torch.int32)
+    counts = torch.bincount((bits >> 16) + BUCKETS * is_short, minlength=2 * BUCKETS)
+    long, short = counts.reshape(2, BUCKETS).cpu().numpy()
+    return np.stack([long + short, short])
 
 
 def foresee(sample: np.ndarray, densities: Sequence[float]) -> tuple[int, ...]:
@@ -96,11 +103,7 @@ def foresee(sample: np.ndarray, densities: Sequence[float]) -> tuple[int, ...]:
     from_top = np.cumsum(sample[::-1])
     found: set[int] = set()
     for density in densities:
-        margin = _DEVIATIONS * math.sqrt(density * (1 - density) * size) + 1
-        low, high = (
-            BUCKETS - 1 - int(np.searchsorted(from_top, min(max(place, 1), size)))
-            for place in (density * size + margin, density * size - margin)
-        )
+        high, low = (_bucket(from_top, rank) for rank in _margin(density, size))
         # Rows of a low-rank delta are alike, so the sample may miss by a bucket more.
         low, high = max(low - 1, 0), min(high + 1, BUCKETS - 1)
         # In bf16 few buckets are used; the others of a range hold nothing.
@@ -108,3 +111,30 @@ def foresee(sample: np.ndarray, densities: Sequence[float]) -> tuple[int, ...]:
         if density < 1 and len(used) <= _WIDEST:
             found.update(used.tolist())
     return tuple(sorted(found - {0}))
+
+
+def guess(sample: np.ndarray, density: float) -> int | None:
+    """The magnitude bits of the threshold, or 0 where all that is not zero is kept; None where
+    the sample, as `count_buckets` gives it, leaves more than one magnitude."""
+    counts, short = sample
+    size = int(counts.sum())
+    if density >= 1 or size == 0:
+        return 0
+    from_top = np.cumsum(counts[::-1])
+    first, last = _margin(density, size)
+    bucket = _bucket(from_top, first)
+    end = int(from_top[BUCKETS - 1 - bucket])
+    # The short magnitude is the smallest of its bucket.
+    is_tied = end - int(short[bucket]) < first and last <= end
+    return bucket << 16 if is_tied else None
+
+
+def _margin(density: float, size: int) -> tuple[float, float]:
+    """(first, last) of the ranks, the largest entry's being 1, that the threshold may have."""
+    margin = _DEVIATIONS * math.sqrt(density * (1 - density) * size) + 1
+    return max(density * size - margin, 1), min(density * size + margin, size)
+
+
+def _bucket(from_top: np.ndarray, rank: float) -> int:
+    """The bucket of the entry at a rank, given how many each bucket and those above it hold."""
+    return BUCKETS - 1 - int(np.searchsorted(from_top, rank))

@@ -1,9 +1,9 @@
 """Results of shards, kept in the store until the reduction they belong to is done.
 
 Model: a call's key is the fingerprint of the job's id, what the job asks of which models, the
-method and its arguments; what it gave is packed into bytes: a SHA-256, then arrays as npz and
-everything else as JSON. A reduction that was killed asks for the same keys again, and only what
-is missing is computed.
+method, its form and its arguments; what it gave is packed into bytes: a SHA-256, then arrays as
+npz and everything else as JSON. A reduction that was killed asks for the same keys again, and
+only what is missing is computed.
 Invariant: nothing is unpickled; a part that is damaged, or that another version of raylab packed
 in another way, counts as missing. A kept result has the bits of a computed one.
 """
@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 
 from raylab.reduce.audit import AuditSums
+from raylab.reduce.calls import Call, Executor, Job
 from raylab.reduce.chains import ChainSums
 from raylab.reduce.details import Details
 from raylab.reduce.kernels import Extremes, Norms
 from raylab.reduce.relations import Products, Relation
 from raylab.reduce.shard import Measured
-from raylab.reduce.study import Call, Executor, Job
 
 _KINDS = (AuditSums, ChainSums, Details, Extremes, Measured, Norms, Products, Relation)
 _PACKED = {kind.__name__: kind for kind in _KINDS}
 _DIGEST_BYTES = 32
+_FORM = 2
+"""To be raised when a method gives something else than it did for the same arguments."""
 
 
 def pack(value: Any) -> bytes:
@@ -132,6 +134,6 @@ def _key(job: Job, call: Call) -> str:
     assert job.id, "results are kept under the id of their job"
     models = [sorted(job.places), job.vectors, [(p.name, p.a, p.b) for p in job.pairs]]
     ways = [job.view.name, str(job.quantization), job.count_untouched, job.skip_non_finite]
-    asked = [job.id, models, ways, call.method, call.arguments]
+    asked = [_FORM, job.id, models, ways, call.method, call.arguments]
     text = json.dumps(asked, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -10,7 +10,8 @@ for all pairs at once, so that N models cost N reads and never N squared.
     overlap_by_chance    = sqrt(|A| |B|) / numel, the expectation of independent masks
 
 A mask keeps |delta| >= threshold and > 0, the threshold being that of the model's whole task
-vector (the first step of TIES-Merging, Yadav et al. 2023, arXiv:2306.01708).
+vector (the first step of TIES-Merging, Yadav et al. 2023, arXiv:2306.01708). Masks of one model
+are nested: two thresholds of equal counts have equal masks.
 Invariant: products are taken over slices whose bounds depend on the tensor alone, and added in
 their order: the same bits for any shards and threads. Counts are exact: products of signs and
 masks are integers below 2^24.
@@ -21,15 +22,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from raylab.plan.shards import levels
+from raylab.reduce.kernels import INFINITY
 
 _SLICE = 1 << 16
+
+Deltas = Mapping[str, torch.Tensor | None]
+"""By model: float32 rows of its task vector; None where it does not change the tensor."""
+Limits = Mapping[str, Sequence[int]]
+"""By model: the magnitude bits of its threshold at each density."""
+Masks = np.ndarray
+"""int64 (K, N, N): how many entries the masks of two models share, at each density."""
 
 
 @dataclass
@@ -42,7 +51,7 @@ class Products:
     dot: np.ndarray
     agree: np.ndarray
     both: np.ndarray
-    masks: np.ndarray
+    masks: Masks
 
     def __iadd__(self, other: Products) -> Products:
         self.numel += other.numel
@@ -58,53 +67,89 @@ class Products:
 
 @dataclass
 class Relation:
-    """Products by tensor; those of further tiles and shards are added."""
+    """Products by tensor; those of other shards are of other tensors."""
 
     tensors: dict[str, Products] = field(default_factory=dict)
 
     def merge(self, other: Relation) -> None:
-        """Take in more tiles, in the order of their rows, or other tensors."""
-        for name, products in other.tensors.items():
-            if name in self.tensors:
-                self.tensors[name] += products
+        """Take in other tensors."""
+        self.tensors.update(other.tensors)
+
+    def kept(self, model: int, density: int) -> int:
+        """How many entries the mask of one model keeps at one density, both by index."""
+        return sum(int(part.masks[density, model, model]) for part in self.tensors.values())
+
+    def with_masks(self, masks: Mapping[str, Masks]) -> Relation:
+        """The same products with these masks, by tensor."""
+        return Relation({n: replace(part, masks=masks[n]) for n, part in self.tensors.items()})
+
+
+class InOrder:
+    """Adds the products of one tensor's tiles in the order of their rows, whatever order they
+    come in; only what overtook another tile waits."""
+
+    def __init__(self) -> None:
+        """Nothing added yet."""
+        self.total: Products | None = None
+        self._next = 0
+        self._waiting: dict[int, tuple[int, Products]] = {}
+
+    def add(self, start: int, stop: int, products: Products) -> None:
+        """Take in the tile of rows [start, stop)."""
+        self._waiting[start] = (stop, products)
+        while self._next in self._waiting:
+            self._next, ready = self._waiting.pop(self._next)
+            if self.total is None:
+                self.total = ready
             else:
-                self.tensors[name] = products
+                self.total += ready
 
 
-def relate_tile(
-    name: str,
-    numel: int,
-    deltas: Mapping[str, torch.Tensor | None],
-    thresholds: Mapping[str, Sequence[int]],
-) -> Relation:
-    """The products of one tile; `deltas` are float32 or None, `thresholds` magnitude bits."""
-    keys = list(deltas)
-    count, densities = len(keys), len(next(iter(thresholds.values()), ()))
-    products = Products(
+def products_of(numel: int, deltas: Deltas, limits: Limits) -> Products:
+    """The products of one tile of `numel` entries, with masks at the thresholds of `limits`."""
+    count = len(deltas)
+    found = Products(
         numel,
-        np.array([deltas[key] is not None for key in keys]),
+        np.array([rows is not None for rows in deltas.values()]),
         np.zeros((count, count)),
         np.zeros((count, count), dtype=np.int64),
         np.zeros((count, count), dtype=np.int64),
-        np.zeros((densities, count, count), dtype=np.int64),
+        _no_masks(limits),
     )
-    if products.touched.any():
-        limits = torch.tensor([list(thresholds[key]) for key in keys], dtype=torch.int32)
-        for start in range(0, numel, _SLICE):
-            _add_slice(products, _stacked(deltas, start, min(numel, start + _SLICE)), limits)
-    return Relation({name: products})
+    for rows in _slices(numel, deltas):
+        _add_values(found, rows)
+        _add_masks(found.masks, rows, limits)
+    return found
 
 
-def _stacked(deltas: Mapping[str, torch.Tensor | None], start: int, stop: int) -> torch.Tensor:
-    known = next(rows for rows in deltas.values() if rows is not None)
-    nothing = torch.zeros(stop - start, device=known.device)
-    return torch.stack(
-        [nothing if rows is None else rows.reshape(-1)[start:stop] for rows in deltas.values()]
-    )
+def masks_of(numel: int, deltas: Deltas, limits: Limits) -> Masks:
+    """The masks of one tile alone."""
+    found = _no_masks(limits)
+    for rows in _slices(numel, deltas):
+        _add_masks(found, rows, limits)
+    return found
 
 
-def _add_slice(products: Products, rows: torch.Tensor, limits: torch.Tensor) -> None:
-    """Add the products of float32 `rows` (N, entries); `limits` int32 (N, K).
+def _no_masks(limits: Limits) -> Masks:
+    densities = len(next(iter(limits.values()), ()))
+    return np.zeros((densities, len(limits), len(limits)), dtype=np.int64)
+
+
+def _slices(numel: int, deltas: Deltas) -> Iterator[torch.Tensor]:
+    """float32 (N, entries) of the models one below the other, zeros where one has no rows; none
+    where no model changes the tile."""
+    known = next((rows for rows in deltas.values() if rows is not None), None)
+    if known is None:
+        return
+    flat = [None if rows is None else rows.reshape(-1) for rows in deltas.values()]
+    for start in range(0, numel, _SLICE):
+        stop = min(numel, start + _SLICE)
+        nothing = torch.zeros(stop - start, device=known.device)
+        yield torch.stack([nothing if rows is None else rows[start:stop] for rows in flat])
+
+
+def _add_values(products: Products, rows: torch.Tensor) -> None:
+    """Add the products of the values and of the signs of `rows`.
 
     What is not finite counts as nothing: it was an error when the rows were measured, unless the
     user said to leave it out.
@@ -112,23 +157,30 @@ def _add_slice(products: Products, rows: torch.Tensor, limits: torch.Tensor) -> 
     wide = rows.to(torch.float64)
     dot = (wide @ wide.T).cpu().numpy()
     if not np.isfinite(dot).all():
-        finite = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-        _add_slice(products, finite, limits)
+        _add_values(products, torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0))
         return
     products.dot += dot
     signs = torch.sign(rows)
     equal, both = _product(signs), _product(signs.abs())
     products.agree += (both + equal) // 2
     products.both += both
+
+
+def _add_masks(masks: Masks, rows: torch.Tensor, limits: Limits) -> None:
     bits = rows.view(torch.int32) & 0x7FFFFFFF
-    for index in range(limits.shape[1]):
-        limit = limits[:, index : index + 1].to(bits.device)
-        mask = (bits >= limit) & (bits > 0)
-        products.masks[index] += _product(mask.to(torch.float32))
+    for index in range(len(masks)):
+        limit = torch.tensor([[own[index]] for own in limits.values()], dtype=torch.int32)
+        mask = (bits >= limit.to(bits.device)) & (bits > 0) & (bits < INFINITY)
+        masks[index] += _product(mask.to(torch.float32))
 
 
 def _product(rows: torch.Tensor) -> np.ndarray:
     return (rows @ rows.T).cpu().numpy().astype(np.int64)
+
+
+def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any]:
+    """Cosine and signs of two whole task vectors."""
+    return _of_pair(list(relation.tensors.values()), first, second)
 
 
 def relation_rows(

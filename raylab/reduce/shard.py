@@ -1,10 +1,11 @@
 """One shard's whole job: every comparison over its tensors, each model read once. No Ray.
 
 Model: tiles are handed to threads; a tile's rows are read once per model, and every comparison
-subtracts two of them. `sample` looks at a few rows, `measure` takes norms and moments and the
-magnitudes of the buckets that the sample foresaw, `collect` gives the candidates of the true
-boundary buckets (reading again only what was not foreseen), `relate` takes the products of all
-pairs of task vectors. The results of shards add up.
+subtracts two of them. `sample` looks at a few rows; `measure` takes norms and moments, the
+magnitudes of the buckets that the sample foresaw, the products of all pairs of task vectors, and
+masks at the thresholds that the sample guessed; `collect` gives the candidates of the true
+boundary buckets (reading again only what was not foreseen); `mask` takes masks at the true
+thresholds, where the guesses were none or wrong. The results of shards add up.
 Invariant: tiles and one BLAS thread make the bits of a delta depend on the tensor alone; sums
 are exact integers, or float64 combined in the order of the tiles. So the outcome is the same
 for any number of threads and any split into shards.
@@ -37,7 +38,7 @@ from raylab.reduce.kernels import (
     no_moments,
     norms_of,
 )
-from raylab.reduce.relations import Relation, relate_tile
+from raylab.reduce.relations import InOrder, Limits, Masks, Relation, masks_of, products_of
 from raylab.reduce.tallies import Tally, sum_of_squares, tally_for
 from raylab.reduce.tile import Difference, Models, Pair, Tile
 
@@ -54,6 +55,7 @@ class Measured:
     extremes: dict[str, Extremes] = field(default_factory=dict)
     squares: dict[str, dict[str, float]] = field(default_factory=dict)
     """Sum of squares of weights, by model and tensor, for relative norms."""
+    relation: Relation = field(default_factory=Relation)
     non_finite: int = 0
     bytes_read: int = 0
 
@@ -69,6 +71,7 @@ class Measured:
             self._sum(pair, other.moments[pair], other.extremes[pair])
         for key, squares in other.squares.items():
             self.squares.setdefault(key, {}).update(squares)
+        self.relation.merge(other.relation)
         self.non_finite += other.non_finite
         self.bytes_read += other.bytes_read
 
@@ -85,9 +88,11 @@ class ShardJob:
         self.models, self._pairs, self._threads = models, tuple(pairs), threads
         self._foreseen: dict[tuple[str, ...], list[dict[str, Foreseen]]] = {}
 
-    def sample(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """How many entries of a sample fall in each bucket, int64 (BUCKETS,), by comparison."""
-        total = {pair.name: np.zeros(BUCKETS, dtype=np.int64) for pair in self._pairs}
+    def sample(self, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
+        """(how many entries of a sample fall in each bucket, and how many of them are short,
+        int64 (2, BUCKETS), by comparison; the bytes read for it)."""
+        before = self.models.bytes_read
+        total = {pair.name: np.zeros((2, BUCKETS), dtype=np.int64) for pair in self._pairs}
         lock = threading.Lock()
 
         def one(piece: Piece) -> None:
@@ -101,13 +106,14 @@ class ShardJob:
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
         in_threads(pieces, one, self._threads)
-        return total
+        return total, self.models.bytes_read - before
 
-    def measure(self, names: Sequence[str], foreseen: Buckets) -> Measured:
-        """Norms and moments of every comparison over the tensors `names`; the candidates in the
-        buckets of `foreseen` are kept for `collect`."""
+    def measure(self, names: Sequence[str], foreseen: Buckets, limits: Limits) -> Measured:
+        """Norms and moments of every comparison over the tensors `names`, and the products of the
+        models of `limits` with masks there; the candidates in the buckets of `foreseen` are kept
+        for `collect`."""
         before = self.models.bytes_read
-        counted = self._pass(self._pieces(names), self._pairs, foreseen)
+        counted = self._pass(self._pieces(names), self._pairs, foreseen, limits)
         self._foreseen[tuple(names)] = counted.foreseen
         counted.result.bytes_read = self.models.bytes_read - before
         return counted.result
@@ -123,26 +129,25 @@ class ShardJob:
         found: Found = {pair: {} for pair in buckets}
         if missed:
             pairs = [pair for pair in self._pairs if pair.name in missed]
-            counted = self._pass(self._pieces(names), pairs, missed)
+            counted = self._pass(self._pieces(names), pairs, missed, {})
             _gather(found, counted.foreseen, missed)
         _gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
         return found, bool(missed), self.models.bytes_read - before
 
-    def relate(self, names: Sequence[str], thresholds: Mapping[str, Sequence[int]]) -> Relation:
-        """Products, signs and masks of all pairs of the models of `thresholds`, which gives the
-        magnitude bits of each model's threshold at each density."""
-        parts: dict[Piece, Relation] = {}
+    def mask(self, names: Sequence[str], limits: Limits) -> tuple[dict[str, Masks], int]:
+        """(the masks of the models of `limits` by tensor, and the bytes read for it)."""
+        before = self.models.bytes_read
+        found: dict[str, Masks] = {}
+        lock = threading.Lock()
 
         def one(piece: Piece) -> None:
             tile = Tile(self.models, *piece)
-            deltas = {key: tile.delta(key) for key in thresholds}
-            parts[piece] = relate_tile(piece[0], tile.numel, deltas, thresholds)
+            masks = masks_of(tile.numel, {key: tile.delta(key) for key in limits}, limits)
+            with lock:
+                found[piece[0]] = found.get(piece[0], 0) + masks
 
         in_threads(self._pieces(names), one, self._threads)
-        total = Relation()
-        for piece in sorted(parts):
-            total.merge(parts[piece])
-        return total
+        return found, self.models.bytes_read - before
 
     def detail(self, names: Sequence[str]) -> Details:
         """Spectra, chains and audits of the trained models."""
@@ -152,8 +157,10 @@ class ShardJob:
     def _pieces(self, names: Sequence[str]) -> list[Piece]:
         return [(n, *rows) for n in names for rows in tiles(self.models.shapes[n])]
 
-    def _pass(self, pieces: Sequence[Piece], pairs: Sequence[Pair], foreseen: Buckets) -> _Pass:
-        counted = _Pass(self.models, pairs, pieces, foreseen)
+    def _pass(
+        self, pieces: Sequence[Piece], pairs: Sequence[Pair], foreseen: Buckets, limits: Limits
+    ) -> _Pass:
+        counted = _Pass(self.models, pairs, pieces, foreseen, limits)
         in_threads(pieces, counted.tally, self._threads)
         return counted
 
@@ -184,15 +191,22 @@ class _Sums:
     moments: dict[str, Moments] = field(default_factory=dict)
     extremes: dict[str, Extremes] = field(default_factory=dict)
     squares: dict[str, list[float]] = field(default_factory=dict)
+    products: InOrder = field(default_factory=InOrder)
 
 
 class _Pass:
     """One pass over tiles: sums by comparison, filled by many threads, a tensor at a time."""
 
     def __init__(
-        self, models: Models, pairs: Sequence[Pair], pieces: Sequence[Piece], foreseen: Buckets
+        self,
+        models: Models,
+        pairs: Sequence[Pair],
+        pieces: Sequence[Piece],
+        foreseen: Buckets,
+        limits: Limits,
     ) -> None:
-        self._models, self._pairs, self._wanted = models, pairs, foreseen
+        self._models, self._pairs = models, pairs
+        self._wanted, self._limits = foreseen, limits
         self._sums = {name: _Sums(n) for name, n in Counter(p[0] for p in pieces).items()}
         self._lock, self._local = threading.Lock(), threading.local()
         self.result = Measured()
@@ -207,6 +221,8 @@ class _Pass:
             if difference is not None:
                 self._add(pair.name, difference, sums, piece[0])
         squares = {key: sum_of_squares(values) for key, values in tile.references(self._pairs)}
+        if self._limits:
+            self._relate(tile, sums, piece)
         with self._lock:
             for key, square in squares.items():
                 sums.squares.setdefault(key, []).append(square)
@@ -226,12 +242,20 @@ class _Pass:
                 f"{pair}: a difference is not finite", found=tensor, expected="numbers"
             )
 
+    def _relate(self, tile: Tile, sums: _Sums, piece: Piece) -> None:
+        deltas = {key: tile.delta(key) for key in self._limits}
+        products = products_of(tile.numel, deltas, self._limits)
+        with self._lock:
+            sums.products.add(*piece[1:], products)
+
     def _close(self, tensor: str, sums: _Sums) -> None:
         for pair, moments in sums.moments.items():
             self.result.add(pair, tensor, moments, sums.extremes[pair])
         for key, squares in sums.squares.items():
             # fsum rounds the exact sum once, so the order of the tiles leaves no trace.
             self.result.squares.setdefault(key, {})[tensor] = math.fsum(squares)
+        if sums.products.total is not None:
+            self.result.relation.tensors[tensor] = sums.products.total
 
     def _own(self) -> tuple[Tally, dict[str, Foreseen]]:
         """This thread's table and counts."""

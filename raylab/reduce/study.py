@@ -1,120 +1,47 @@
 """All comparisons over one base model: plan the shards, run the passes, make the rows.
 
-Model: `reduce_pairs` hands calls to an executor, which may be a loop in this process or a queue
-over Ray actors, and adds up what comes back. First a sample foresees the boundary buckets, then
-one pass measures, then the candidates of the boundary buckets are asked for; where models are
-related to each other, another pass takes their products.
-Invariant: rows come in the order of comparisons, levels and keys; they do not depend on the
-executor, the order of answers or the number of shards. A comparison whose two sides touch
-nothing has a row of zeros.
+Model: `reduce_pairs` hands calls to an executor and adds up what comes back. First a sample
+foresees the boundary buckets and guesses thresholds; then one pass measures, and relates the
+models to each other, with masks where every threshold was guessed; then the candidates of the
+boundary buckets are asked for. Models are read again only where buckets were not foreseen, and
+for masks where thresholds were not guessed, or wrongly.
+Invariant: foresight leaves no trace but in how often models are read. Rows come in the order of
+comparisons, levels and keys; they do not depend on the executor, the order of answers or the
+number of shards. A comparison whose two sides touch nothing has a row of zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
-import torch
 
-from raylab.errors import ModelError
-from raylab.plan.shards import Shape, Shard, plan_shards
+from raylab.plan.shards import plan_shards
+from raylab.reduce.calls import Call as Call
+from raylab.reduce.calls import Executor as Executor
+from raylab.reduce.calls import InProcess as InProcess
+from raylab.reduce.calls import Job as Job
+from raylab.reduce.calls import task_vector_name as task_vector_name
 from raylab.reduce.details import Details, detail_rows
-from raylab.reduce.foresight import foresee
+from raylab.reduce.foresight import foresee, guess
 from raylab.reduce.kernels import Norms, add_candidates, bits_of
-from raylab.reduce.relations import Relation, relation_rows
+from raylab.reduce.relations import Limits, Masks, Relation, relation_rows
 from raylab.reduce.rows import curve_rows, density_rows, norm_rows
-from raylab.reduce.shard import Measured, ShardJob
+from raylab.reduce.shard import Measured
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
-from raylab.reduce.tile import BASE, Models, Pair
-from raylab.reduce.views import DELTA, Place, Side, View
-from raylab.spec.study import Quantization
-from raylab.store.tensors import Checkpoint
+from raylab.reduce.tile import BASE, Pair
+from raylab.reduce.views import Place
 
 SHARDS = 32
 _FORESEEN_BYTES = 1 << 28
 _BUCKET_BYTES = 1 << 18
 
 
-class Call(NamedTuple):
-    """A method of ShardJob and its arguments. Calls of one home want the same actor."""
-
-    method: str
-    arguments: tuple[Any, ...]
-    home: int = 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every actor opens. `id` names it for good; it holds whatever decides the results."""
-
-    places: Mapping[str, Place]
-    pairs: tuple[Pair, ...]
-    base: Path | None = None
-    view: View = DELTA
-    shapes: Mapping[str, Shape] | None = None
-    threads: int = 1
-    vectors: tuple[str, ...] = ()
-    """Models whose task vectors are measured as well, related to each other, and detailed."""
-    quantization: Quantization | None = None
-    """How the base model was held while they were trained; for the audit."""
-    count_untouched: bool = False
-    skip_non_finite: bool = False
-    id: str = ""
-
-    def models(self) -> Models:
-        """Open every model. Raises ModelError."""
-        base = Checkpoint(self.base) if self.base else None
-        sides = {key: Side(place, self.view, base) for key, place in self.places.items()}
-        weights = Side(Place(checkpoint=self.base), DELTA) if self.base else None
-        if weights and self.view != DELTA:
-            weights = Side(Place(), self.view, base)
-        return Models(
-            sides=sides,
-            shapes=compared_shapes(sides) if self.shapes is None else self.shapes,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            base=weights,
-            weights=base,
-            trained={key: self.places[key] for key in self.vectors},
-            quantization=self.quantization,
-            skip_non_finite=self.skip_non_finite,
-            count_untouched=self.count_untouched,
-        )
-
-    @property
-    def measured_pairs(self) -> tuple[Pair, ...]:
-        """The pairs, and each task vector against the base model."""
-        return (*self.pairs, *(Pair(task_vector_name(key), key, BASE) for key in self.vectors))
-
-    def open(self) -> ShardJob:
-        """Open every model for reducing shards."""
-        return ShardJob(self.models(), self.measured_pairs, self.threads)
-
-
-Executor = Callable[[Job, Sequence[Call]], Iterator[tuple[int, Any]]]
-"""Gives (index of the call, result), in any order."""
-
-
-class InProcess:
-    """The executor without Ray: one call after another, the models opened once."""
-
-    def __init__(self) -> None:
-        """Nothing is open yet."""
-        self._job: Job | None = None
-
-    def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
-        """Each call's result, in order."""
-        if self._job is not job:
-            self._job, self._opened = job, job.open()
-        for index, call in enumerate(calls):
-            yield index, getattr(self._opened, call.method)(*call.arguments)
-
-
 @dataclass
 class Tables:
-    """Rows of the tables that a reduction fills, and the bytes of weights that it read."""
+    """Rows of the tables that a reduction fills, and what it read for them."""
 
     norms: list[dict[str, Any]] = field(default_factory=list)
     densities: list[dict[str, Any]] = field(default_factory=list)
@@ -124,7 +51,10 @@ class Tables:
     chains: list[dict[str, Any]] = field(default_factory=list)
     audit: list[dict[str, Any]] = field(default_factory=list)
     bytes_read: int = 0
+    """Of weights, by the sample and the pass that measures."""
     bytes_read_again: int = 0
+    passes: int = 0
+    """How often models were gone through: 1 for each reduction whose thresholds were foreseen."""
 
     def extend(self, other: Tables) -> None:
         """Append the rows of another reduction."""
@@ -141,7 +71,7 @@ class Reduced:
     relation: Relation | None
     bytes_read_again: int
     passes: int = 1
-    """How often the models were gone through for norms and thresholds."""
+    """How often the models were gone through, the sample aside."""
 
 
 def reduce_pairs(
@@ -150,7 +80,11 @@ def reduce_pairs(
     """The rows of norms, densities, curve and pairs of `job`."""
     found = reduce_job(job, densities, execute, shards)
     common = {"view": job.view.name, "universe": universe_of(job)}
-    rows = Tables(bytes_read=found.total.bytes_read, bytes_read_again=found.bytes_read_again)
+    rows = Tables(
+        bytes_read=found.total.bytes_read,
+        bytes_read_again=found.bytes_read_again,
+        passes=found.passes,
+    )
     for pair in job.pairs:
         reference = reference_of(job, pair)
         rows.norms += norm_rows(pair, found.total, reference, common)
@@ -164,17 +98,11 @@ def reduce_pairs(
 
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
     """The rows of spectra, chains and audit of the models of `job.vectors`."""
-    planned = _largest_first(plan_shards(job.models().shapes, shards))
     total = Details()
-    for part in _ordered(job, execute, [_call("detail", shard) for shard in planned]):
+    for part in _Asked(job, execute, shards).all("detail"):
         total.merge(part)
     rows = detail_rows(total)
     return Tables(spectra=rows["spectra"], chains=rows["chains"], audit=rows["audit"])
-
-
-def task_vector_name(key: str) -> str:
-    """How the comparison of a model with its base model is called where only `vectors` asks."""
-    return f"the task vector of {key}"
 
 
 def universe_of(job: Job) -> str:
@@ -189,15 +117,19 @@ def reference_of(job: Job, pair: Pair) -> str:
 
 
 def reduce_job(
-    job: Job, densities: Sequence[float], execute: Executor, shards: int = SHARDS
+    job: Job,
+    densities: Sequence[float],
+    execute: Executor,
+    shards: int = SHARDS,
+    masks: bool = True,
 ) -> Reduced:
-    """Run every pass of `job`."""
-    planned = _largest_first(plan_shards(job.models().shapes, shards))
-    foreseen = _foreseen(job, _sampled(job, planned, execute), densities)
-    total = Measured()
-    for part in _ordered(job, execute, [_call("measure", s, foreseen) for s in planned]):
+    """Run every pass of `job`; without `masks`, models are related by values and signs alone."""
+    asked = _Asked(job, execute, shards)
+    sample, total = _sampled(asked)
+    limits = _guessed(job, sample, densities if masks else ())
+    for part in asked.all("measure", _foreseen(job, sample, densities), limits):
         total.merge(part)
-    candidates, more, again = _collected(job, planned, total, densities, execute)
+    candidates, more, again = _collected(asked, total, densities)
     kept = {
         name: [
             at_density(moments, total.extremes[name].smallest, candidates[name], density)
@@ -205,52 +137,34 @@ def reduce_job(
         ]
         for name, moments in total.moments.items()
     }
-    relation = _related(job, planned, kept, densities, execute) if job.vectors else None
-    return Reduced(total, kept, relation, again, 1 + more)
+    found = Reduced(total, kept, total.relation if limits else None, again, 1 + more)
+    return _masked(asked, found, limits, densities) if limits and masks else found
 
 
-def _collected(
-    job: Job,
-    shards: Sequence[Shard],
-    total: Measured,
-    densities: Sequence[float],
-    execute: Executor,
-) -> tuple[dict[str, dict[int, np.ndarray]], int, int]:
-    """(counts in the boundary buckets of every comparison, passes more, bytes read again)."""
-    buckets = {name: boundary_buckets(m, densities) for name, m in total.moments.items()}
-    counts: dict[str, dict[int, np.ndarray]] = {name: {} for name in buckets}
-    again, passes = 0, 0
-    if not any(buckets.values()):
-        return counts, passes, again
-    for found, missed, read in _ordered(
-        job, execute, [_call("collect", s, buckets) for s in shards]
-    ):
-        again, passes = again + read, max(passes, int(missed))
-        for name, more in found.items():
-            add_candidates(counts[name], more)
-    return counts, passes, again
+class _Asked:
+    """One method after another, asked of every shard of a job."""
+
+    def __init__(self, job: Job, execute: Executor, shards: int) -> None:
+        self.job, self._execute = job, execute
+        planned = plan_shards(job.models().shapes, shards)
+        self._largest_first = sorted(planned, key=lambda shard: (-shard.numel, shard.index))
+
+    def all(self, method: str, *arguments: Any) -> list[Any]:
+        """What each shard gave, in the order of the shards, whatever order it comes in."""
+        calls = [Call(method, (s.names, *arguments), s.index) for s in self._largest_first]
+        found = dict(self._execute(self.job, calls))
+        return [found[index] for index in range(len(calls))]
 
 
-def _call(method: str, shard: Shard, *arguments: Any) -> Call:
-    return Call(method, (shard.names, *arguments), shard.index)
-
-
-def _largest_first(shards: Sequence[Shard]) -> list[Shard]:
-    return sorted(shards, key=lambda shard: (-shard.numel, shard.index))
-
-
-def _ordered(job: Job, execute: Executor, calls: Sequence[Call]) -> list[Any]:
-    """The results of `calls` in their order, whatever order they come in."""
-    found = dict(execute(job, calls))
-    return [found[index] for index in range(len(calls))]
-
-
-def _sampled(job: Job, shards: Sequence[Shard], execute: Executor) -> dict[str, np.ndarray]:
+def _sampled(asked: _Asked) -> tuple[dict[str, np.ndarray], Measured]:
+    """(the sample's counts by comparison, the start of what is measured: the bytes read)."""
     total: dict[str, np.ndarray] = {}
-    for part in _ordered(job, execute, [_call("sample", shard) for shard in shards]):
+    start = Measured()
+    for part, read in asked.all("sample"):
+        start.bytes_read += read
         for name, counts in part.items():
             total[name] = total[name] + counts if name in total else counts
-    return total
+    return total, start
 
 
 def _foreseen(
@@ -259,7 +173,7 @@ def _foreseen(
     """The buckets to count along for each comparison, as far as memory allows."""
     found: dict[str, tuple[int, ...]] = {}
     room = _FORESEEN_BYTES // (_BUCKET_BYTES * job.threads)
-    for name, counts in sample.items():
+    for name, (counts, _) in sample.items():
         buckets = foresee(counts, densities)
         if len(buckets) <= room:
             found[name] = buckets
@@ -267,41 +181,78 @@ def _foreseen(
     return found
 
 
-def _related(
-    job: Job,
-    shards: Sequence[Shard],
-    kept: Mapping[str, Sequence[AtDensity]],
-    densities: Sequence[float],
-    execute: Executor,
-) -> Relation:
-    nothing = (0,) * len(densities)
-    thresholds = {
-        key: tuple(bits_of(found.threshold) for found in kept.get(task_vector_name(key), ()))
-        or nothing
-        for key in job.vectors
-    }
-    total = Relation()
-    for part in _ordered(job, execute, [_call("relate", s, thresholds) for s in shards]):
-        total.merge(part)
-    return total
+def _guessed(job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]) -> Limits:
+    """Thresholds of the models to relate, each at no density where any cannot be guessed: the
+    masks of all would have to be taken again. A model alone is not related."""
+    if len(job.vectors) < 2:
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    for key in job.vectors:
+        guesses = [guess(sample[task_vector_name(key)], density) for density in densities]
+        found[key] = tuple(bits for bits in guesses if bits is not None)
+    whole = all(len(limits) == len(densities) for limits in found.values())
+    return found if whole else dict.fromkeys(job.vectors, ())
 
 
-def compared_shapes(sides: Mapping[str, Side]) -> dict[str, Shape]:
-    """The shapes of all tensors that any of the models changes. Raises ModelError."""
-    shapes: dict[str, Shape] = {}
-    for key, side in sides.items():
-        for name, shape in side.shapes.items():
-            if shapes.setdefault(name, shape) != shape:
-                raise ModelError(
-                    f"{name} has two shapes",
-                    found=f"{shape} in {key}, {shapes[name]} elsewhere",
-                    expected="models of one architecture",
-                )
-    return shapes
+def _collected(
+    asked: _Asked, total: Measured, densities: Sequence[float]
+) -> tuple[dict[str, dict[int, np.ndarray]], int, int]:
+    """(counts in the boundary buckets of every comparison, passes more, bytes read again)."""
+    buckets = {name: boundary_buckets(m, densities) for name, m in total.moments.items()}
+    counts: dict[str, dict[int, np.ndarray]] = {name: {} for name in buckets}
+    again, passes = 0, 0
+    if not any(buckets.values()):
+        return counts, passes, again
+    for found, missed, read in asked.all("collect", buckets):
+        again, passes = again + read, max(passes, int(missed))
+        for name, more in found.items():
+            add_candidates(counts[name], more)
+    return counts, passes, again
+
+
+def _masked(asked: _Asked, found: Reduced, guesses: Limits, densities: Sequence[float]) -> Reduced:
+    """`found` with masks at the true thresholds; where these were not guessed, all models are
+    read again."""
+    assert found.relation is not None
+    truth = {key: _at(found, key, len(densities)) for key in guesses}
+    if _is_guessed(found.relation, guesses, truth):
+        return found
+    masks: dict[str, Masks] = {}
+    again = found.bytes_read_again
+    limits = {key: tuple(bits for bits, _ in at) for key, at in truth.items()}
+    for part, read in asked.all("mask", limits):
+        masks |= part
+        again += read
+    relation = found.relation.with_masks(masks)
+    return replace(found, relation=relation, bytes_read_again=again, passes=found.passes + 1)
+
+
+def _is_guessed(
+    relation: Relation, guesses: Limits, truth: Mapping[str, Sequence[tuple[int, int]]]
+) -> bool:
+    """Whether masks at the guesses keep as many entries as those at the true thresholds: then
+    they are the same."""
+    return all(
+        len(guesses[key]) == len(at)
+        and all(relation.kept(model, index) == count for index, (_, count) in enumerate(at))
+        for model, (key, at) in enumerate(truth.items())
+    )
+
+
+def _at(found: Reduced, key: str, densities: int) -> list[tuple[int, int]]:
+    """(bits of a model's threshold, how many entries its mask keeps) at each density."""
+    name = task_vector_name(key)
+    if name not in found.kept:
+        return [(0, 0)] * densities
+    nonzero = found.total.extremes[name].nonzero
+    return [
+        (bits_of(at.threshold), at.at_or_above if at.threshold > 0 else nonzero)
+        for at in found.kept[name]
+    ]
 
 
 def task_vector_norms(place: Place) -> Norms:
     """The norms of one model's whole task vector, in this process."""
     job = Job({"model": place}, (Pair("", "model", BASE),))
     names = sorted(job.models().shapes)
-    return sum(job.open().measure(names, {}).norms.get("", {}).values(), Norms())
+    return sum(job.open().measure(names, {}, {}).norms.get("", {}).values(), Norms())

@@ -67,10 +67,11 @@ EXAMPLES = [
         moments={"a~b": no_moments() + 2**62},
         extremes={"a~b": Extremes()},
         squares={"": {Q0: 0.1}},
+        relation=Relation({UP0: PRODUCTS}),
         bytes_read=2**40,
     ),
     Measured(),
-    {"a~b": np.arange(5, dtype=np.int64)},
+    ({"a~b": np.arange(6, dtype=np.int64).reshape(2, 3)}, 7),
     ({"a~b": {16256: (np.arange(3), np.array([1, 2, 2**40]))}, "b": {}}, 123),
 ]  # fmt: skip
 
@@ -213,7 +214,7 @@ def test_second_reduction_computes_nothing_and_gives_the_same_bits(job, expected
     kept_first, kept_second = shelf.kept(first), shelf.kept(second)
     assert bits(tables(job, kept_first)) == bits(expected)
     assert bits(tables(job, kept_second)) == bits(expected)
-    assert set(first.calls) == {"sample", "measure", "collect", "relate", "detail"}
+    assert set(first.calls) == {"sample", "measure", "collect", "mask", "detail"}
     assert (second.calls, kept_first.found, kept_second.found) == ([], 0, len(first.calls))
     assert all(isinstance(data, bytes) and len(key) == 32 for key, data in shelf.items())
 
@@ -227,7 +228,7 @@ def test_killed_reduction_goes_on_where_it_was(job, expected, done):
     made = tables(job, shelf.kept(second))
     assert len(second.calls) == 15 - done
     # A shard whose candidates died with their process is read again for them.
-    same = replace(made, bytes_read_again=expected.bytes_read_again)
+    same = replace(made, bytes_read_again=expected.bytes_read_again, passes=expected.passes)
     assert bits(same) == bits(expected)
 
 
@@ -256,8 +257,11 @@ def test_results_of_another_job_method_or_argument_are_others(job):
         (replace(job, count_untouched=True), call),
         (replace(job, skip_non_finite=True), call),
         (job, Call("sample", (names[:1],))),
-        (job, Call("measure", (names, {}))),
-        (job, Call("measure", (names, {"one~two": (3,)}))),
+        (job, Call("measure", (names, {}, {}))),
+        (job, Call("measure", (names, {"one~two": (3,)}, {}))),
+        (job, Call("measure", (names, {}, {"one": (3,)}))),
+        (job, Call("mask", (names, {"one": (3,)}))),
+        (job, Call("mask", (names, {"one": (4,)}))),
     ]
     for other, asked in others:
         before = len(first.calls)
