@@ -69,7 +69,7 @@ def _mark(bits: Array, first: np.uint32, last: np.uint32, marks: Array) -> int:
         magnitude = bits[i] & _MAGNITUDE
         above = np.int32(above + (magnitude > last))
         marks[i] = np.uint8(np.uint32(magnitude - first) <= np.uint32(last - first))
-    return above
+    return int(above)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
