@@ -9,7 +9,7 @@ of a failed trial never start. Tune's trial id is raylab's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment.config_parser import _create_trial_from_spec
@@ -74,15 +74,23 @@ class Dag:
 class DagSearcher(Searcher):
     """Tune's view of a Dag; a configuration is the flat row of a trial."""
 
-    def __init__(self, dag: Dag, configurations: Mapping[str, Mapping[str, Any]]) -> None:
-        """`configurations` holds the flat row of every trial, by name."""
+    def __init__(
+        self,
+        dag: Dag,
+        configurations: Mapping[str, Mapping[str, Any]],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`configurations` holds the flat row of every trial, by name; once `is_stopping`, no
+        trial is handed out any more."""
         super().__init__()
-        self._dag = dag
+        self._dag, self._is_stopping = dag, is_stopping
         self._configurations = configurations
         self._names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """The next configuration, None, or FINISHED."""
+        if self._is_stopping():
+            return Searcher.FINISHED
         trial = self._dag.take()
         if trial is None:
             return Searcher.FINISHED if self._dag.exhausted else None
@@ -92,8 +100,8 @@ class DagSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Free the children of a trial, or doom them."""
-        self._dag.end(self._names[trial_id], failed=error)
+        """Free the children of a trial; or doom them, where its last result names a cause."""
+        self._dag.end(self._names[trial_id], failed=error or "cause" in (result or {}))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the truth, and a rerun plans anew."""

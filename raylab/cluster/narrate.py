@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune import Callback
 
 _INTERVAL = 5.0
+_ENDS = {"stopped": "stopped; it goes on from its checkpoint"}
 
 
 class Narrator(Callback):
@@ -43,14 +44,22 @@ class Narrator(Callback):
         )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial is done."""
-        self._done += 1
+        """A trial is done, or has failed, or was stopped."""
         result = trial.last_result or {}
+        if "cause" in result:
+            self._say(trial, _ENDS.get(result["cause"], "failed; the trial table says why"))
+            self._on_end()
+            return
+        self._done += 1
         self._say(
             trial,
             f"done in {result.get('seconds', 0):.1f} s  L2 {result.get('l2', float('nan')):.4g}",
         )
         self._on_end()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its worker died; Tune begins it again."""
+        self._say(trial, "lost its worker; it begins again from its checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has failed."""

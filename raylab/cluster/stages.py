@@ -16,6 +16,7 @@ from raylab.cluster.actors import ActorPool
 from raylab.cluster.prepared import Prepared
 from raylab.cluster.prepared import prepare as prepare
 from raylab.cluster.session import connected
+from raylab.cluster.stop import stoppable
 from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
 from raylab.plan.merges import PlannedMerge
@@ -87,22 +88,27 @@ def train(
     states = trial_states(prepared, say) if states is None else states
     missing = [item.trial for item in states if item.state != "cached"]
     to_train = [item for item in missing if isinstance(item, Trial)]
-    if missing:
+    if not missing:
+        say(_nothing_to_train(states))
+        return write_trial_tables(prepared)
+    try:
         with connected(address):
             if to_train:
                 _train(prepared, to_train, say)
             if len(missing) > len(to_train):
                 _merge(prepared, say)
-    else:
-        say(_nothing_to_train(states))
-    return write_trial_tables(prepared)
+    finally:
+        complete = write_trial_tables(prepared)
+    return complete
 
 
 def _train(prepared: Prepared, trials: Sequence[Trial], say: Say) -> None:
     from raylab.cluster.tune import train_trials
 
     say(f"{len(trials)} of {len(prepared.trials)} trials to train")
-    train_trials(prepared.study, prepared.inputs, prepared.trials, trials, prepared.store)
+    study, store = prepared.study, prepared.store
+    with stoppable(store, say) as stop:
+        train_trials(study, prepared.inputs, prepared.trials, trials, store, stop)
 
 
 def _merge(prepared: Prepared, say: Say) -> None:

@@ -53,9 +53,8 @@ def _outcome(
 ) -> dict[str, Any]:
     if record:
         return {"status": "done"}
-    attempts = read_attempts(store, trial.folder)
-    if attempts and attempts[-1].cause:
-        last = attempts[-1]
+    last = next(reversed(read_attempts(store, trial.folder)), None)
+    if last and last.cause and last.final:
         return {"status": "failed", "cause": last.cause, "message": last.message}
     progress = read_progress(store, trial.folder)
     if progress and time.time() - progress["time"] < _FRESH_SECONDS:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from raylab.errors import OutError, StoreError
+from raylab.spec.identity import fingerprint
 
 STUDY = "study.yaml"
 TRIALS = "trials"
@@ -25,6 +26,7 @@ TABLES = "tables"
 REPORT = "report"
 REDUCE = "reduce"
 TUNE = "tune"
+CHECKPOINTS = "checkpoints"
 
 
 class Store:
@@ -154,3 +156,8 @@ def scratch_space() -> Path:
     """This node's directory for what can be made again: $RAYLAB_SCRATCH, or a temporary one."""
     chosen = os.environ.get("RAYLAB_SCRATCH")
     return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylab-{os.getuid()}"
+
+
+def study_scratch(store: Store) -> Path:
+    """This node's directory for what this store's study can make again."""
+    return scratch_space() / fingerprint(store.uri)

@@ -25,6 +25,8 @@ HISTORY = "history.parquet"
 LOG = "log.txt"
 PROGRESS = "progress.json"
 ATTEMPTS = "attempts"
+_OF_ATTEMPTS = (LOG, PROGRESS, "running.json", f"{ATTEMPTS}/")
+"""What an attempt leaves whether it ends well or not, which is no part of a result."""
 
 
 class FileEntry(BaseModel):
@@ -36,12 +38,16 @@ class FileEntry(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One attempt of a trial; `cause` is None where it succeeded."""
+    """One attempt of a trial; `cause` is None where it succeeded.
+
+    final: whether the trial ended with it; otherwise another one followed by itself.
+    """
 
     model_config = ConfigDict(frozen=True)
     attempt: int
     cause: str | None = None
     message: str = ""
+    final: bool = True
     node: str = ""
     gpus: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -79,9 +85,9 @@ def finite_or_none(value: Any) -> Any:
 
 
 def write_record(store: Store, folder: str, record: Record) -> Record:
-    """Seal the folder: measure every file but attempts and progress, then write the record."""
+    """Seal the folder: measure every file of the result, then write the record."""
     names = [name for name in store.files(trial_key(folder)) if _is_result(name)]
-    files = {name: _measure(store.read(trial_key(folder, name))) for name in names}
+    files = {name: measure(store.read(trial_key(folder, name))) for name in names}
     sealed = record.model_copy(update={"files": files})
     write_json(store, trial_key(folder, RECORD), sealed.model_dump())
     return sealed
@@ -89,10 +95,11 @@ def write_record(store: Store, folder: str, record: Record) -> Record:
 
 def _is_result(name: str) -> bool:
     unfinished = name.rpartition("/")[2].startswith(".part-")
-    return not unfinished and not name.startswith((RECORD, PROGRESS, f"{ATTEMPTS}/"))
+    return not unfinished and not name.startswith((RECORD, *_OF_ATTEMPTS))
 
 
-def _measure(data: bytes) -> FileEntry:
+def measure(data: bytes) -> FileEntry:
+    """Size and SHA-256 of `data`."""
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -128,7 +135,7 @@ def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
     wrong = []
     for name, entry in record.files.items():
         key = trial_key(folder, name)
-        if not store.exists(key) or _measure(store.read(key)) != entry:
+        if not store.exists(key) or measure(store.read(key)) != entry:
             wrong.append(name)
     return wrong
 

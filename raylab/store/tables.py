@@ -72,6 +72,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         attempt=_INT,
         cause=_TEXT,
         message=_TEXT,
+        final=_BOOL,
         node=_TEXT,
         gpus=_TEXT,
         seconds=_REAL,

@@ -144,7 +144,7 @@ def test_damaged_adapter_is_said_and_trained_again(two_gpus, copy):
 
 
 def test_merged_parents_after_the_run_are_deleted(finished):
-    from raylab.train.parents import study_scratch
+    from raylab.store.paths import study_scratch
 
     _, prepared, _ = finished
     merged = study_scratch(prepared.store) / "merged"
