@@ -20,11 +20,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
 from raylab.cluster.narrate import Narrator
 from raylab.cluster.session import own_gpus, slots
+from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import Resolved
 from raylab.spec.study import Study
 from raylab.store.paths import TUNE, Store
-from raylab.store.records import Attempt, read_attempts, write_attempt
+from raylab.store.records import Attempt, read_attempts, read_records, write_attempt
 
 
 def train_trials(
@@ -36,7 +37,9 @@ def train_trials(
     """
     _, resources = slots(study.resources.gpus, study.resources.cpus)
     waiting = {trial.name for trial in to_run}
-    dag = Dag(to_run, frozenset(trial.name for trial in trials if trial.name not in waiting))
+    done = frozenset(trial.name for trial in trials if trial.name not in waiting)
+    durations = estimate_durations(study, inputs.rows, to_run, read_records(store)[0])
+    dag = Dag(to_run, done, durations.by_name)
     configurations = {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run}
     trainable = tune.with_parameters(
         _trainable,

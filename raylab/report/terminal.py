@@ -120,6 +120,26 @@ def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
     )
 
 
+def print_schedule(schedule: Mapping[str, Any], console: Console) -> None:
+    """When all trials of a plan would have ended on so many GPUs, and how idle those would be."""
+    trials, measured = schedule["trials"], schedule["measured"]
+    where = f"{plural(schedule['gpus'], 'GPU')}, {plural(schedule['slots'], 'trial')} at once"
+    if not trials:
+        _line(console, f"on {where}: nothing to train")
+        return
+    seconds, ends = schedule["unit"] == "seconds", "ends" if len(trials) == 1 else "end"
+    _line(
+        console,
+        f"on {where}: {plural(len(trials), 'trial')} {ends} after {number(schedule['makespan'])}"
+        f"{' s' if seconds else ', in units of one SFT step'}; "
+        f"no schedule ends before {number(schedule['bound'])}; "
+        f"idle {rate(schedule['idle'])} of that time",
+    )
+    how = f"{measured} as measured for trials alike, {len(trials) - measured} by their work"
+    hours = f"; {number(schedule['gpu_hours'])} GPU-hours" if seconds else ""
+    _line(console, f"durations: {how}{hours}")
+
+
 def _foldable(comparison: str) -> str:
     """a~b on two lines, so that both names stay whole."""
     return comparison.replace("~", "\n~ ", 1)
