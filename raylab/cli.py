@@ -145,6 +145,26 @@ app.command()(merge)
 
 
 @app.command()
+def doctor(
+    address: Address = None,
+    storage: Annotated[
+        str | None, typer.Option(help="A directory or URI that every node should reach.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what every node of a cluster sees, and what would make a study fail there."""
+    from raylab.cluster.doctor import examine
+    from raylab.report.terminal import print_examination
+
+    found = examine(address, storage)
+    if as_json:
+        print(json.dumps(found.document, ensure_ascii=False, indent=1))
+    else:
+        print_examination(found.document, found.cells, console())
+    _exit(found.healthy)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     print(json.dumps(Study.model_json_schema(), ensure_ascii=False, indent=1))
