@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -134,14 +133,15 @@ def test_plan_with_gpus_shows_the_schedule_of_what_is_not_cached(quick, tmp_path
     assert "nothing to train" in raylab("plan", QUICK, "--out", out, "--gpus", 2).stdout
 
 
-def test_plan_with_gpus_answers_in_a_second():
-    started = [time.monotonic()]
-    for _ in range(3):
-        done = raylab("plan", QUICK.parent / "study.yaml", "--gpus", 8)
-        started.append(time.monotonic())
+def test_plan_with_gpus_takes_less_than_a_second():
+    # Of the CPU, so that whatever else the machine does is not counted.
+    before = os.times()
+    done = raylab("plan", QUICK.parent / "study.yaml", "--gpus", 8)
+    after = os.times()
     assert "22 trials end after" in done.stdout
     assert "in units of one SFT step" in done.stdout
-    assert min(end - start for start, end in itertools.pairwise(started)) < 1
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 1
 
 
 @pytest.mark.parametrize("verb", ["plan", "status", "schema"])
