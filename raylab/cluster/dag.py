@@ -2,7 +2,7 @@
 
 Model: Tune asks for the next configuration whenever a slot is free; the answer is a trial whose
 parent is done, nothing (None) while all that is left waits, or FINISHED. Among the ready, the
-one with the longest way below it comes first.
+one with the longest way below it comes first, as in `raylab.plan.schedule`.
 Invariant: a trial is handed out once; a child only after its parent ended well; the descendants
 of a failed trial never start. Tune's trial id is raylab's.
 """
@@ -16,32 +16,38 @@ from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.search import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
+from raylab.plan.schedule import longest_ways, most_urgent
 from raylab.plan.trials import Trial
 
 
 class Dag:
     """The state of the trials that are to run."""
 
-    def __init__(self, trials: Sequence[Trial], done: frozenset[str]) -> None:
-        """`trials` are to run, parents first; `done` names those that need not."""
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        done: frozenset[str],
+        durations: Mapping[str, float] | None = None,
+    ) -> None:
+        """`trials` are to run, parents first; `done` names those that need not.
+
+        `durations` are estimates by name; without them, all trials are equally long.
+        """
         self._trials = {trial.name: trial for trial in trials}
         self._done = set(done)
         self._failed: set[str] = set()
         self._started: set[str] = set()
-        self._below = {trial.name: self._depth(trial.name) for trial in trials}
-
-    def _depth(self, name: str) -> int:
-        children = [t.name for t in self._trials.values() if t.parent == name]
-        return 1 + max((self._depth(child) for child in children), default=0)
+        parents = {trial.name: trial.parent for trial in trials}
+        self._ways = longest_ways(parents, durations or dict.fromkeys(parents, 1.0))
 
     def take(self) -> Trial | None:
         """A trial that may start now, or None."""
-        ready = [t for t in self._trials.values() if self._is_ready(t)]
+        ready = [trial.name for trial in self._trials.values() if self._is_ready(trial)]
         if not ready:
             return None
-        chosen = max(ready, key=lambda trial: self._below[trial.name])
-        self._started.add(chosen.name)
-        return chosen
+        chosen = most_urgent(ready, self._ways)
+        self._started.add(chosen)
+        return self._trials[chosen]
 
     def _is_ready(self, trial: Trial) -> bool:
         fresh = trial.name not in self._started

@@ -22,10 +22,12 @@ from raylab.cluster.faults import DEATHS_ALLOWED, Faults
 from raylab.cluster.narrate import Narrator
 from raylab.cluster.session import own_gpus, slots
 from raylab.cluster.stop import Stop
+from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import Resolved
 from raylab.spec.study import Study
 from raylab.store.paths import TUNE, Store
+from raylab.store.records import read_records
 
 
 def train_trials(
@@ -44,7 +46,9 @@ def train_trials(
     stop = stop or Stop(store)
     _, resources = slots(study.resources.gpus, study.resources.cpus)
     waiting = {trial.name for trial in to_run}
-    dag = Dag(to_run, frozenset(trial.name for trial in trials if trial.name not in waiting))
+    done = frozenset(trial.name for trial in trials if trial.name not in waiting)
+    durations = estimate_durations(study, inputs.rows, to_run, read_records(store)[0])
+    dag = Dag(to_run, done, durations.by_name)
     configurations = {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run}
     trainable = tune.with_parameters(
         _trainable,

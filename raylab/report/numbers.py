@@ -54,6 +54,15 @@ def setting(value: float | None) -> str:
     return f"{mantissa}e{int(exponent)}" if mark else text
 
 
+def size(value: float) -> str:
+    """Bytes with three significant digits: 4.33 MB, 85 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds with one decimal below a hundred, whole ones above."""
     if seconds is None:
