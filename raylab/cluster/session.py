@@ -52,7 +52,7 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
             "Ray cannot be reached",
             found=f"{address or 'local'}: {error}",
             expected="the address of a running cluster, or none",
-            todo="where it asks for a token: RAY_AUTH_MODE=token, and its token in ~/.ray/auth_token",
+            todo="if it has a token: set RAY_AUTH_MODE=token, and put it in ~/.ray/auth_token",
         ) from error
     try:
         yield
