@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from raylab.errors import ModelError
+from raylab.errors import ModelError, OutError
 from raylab.plan.comparisons import Model, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
@@ -23,6 +23,9 @@ from raylab.spec.study import Study
 from raylab.store.paths import STUDY, Store
 from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, Place, place_of
+
+# Where Ray unpacks the working directory of a job.
+_JOBS_COPY = "/working_dir_files/_ray_pkg_"
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,21 @@ def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     store = Store(out)
+    _check_that_it_stays(store)
     store.prepare()
     _write_study(store, study)
     return Prepared(study, inputs, trials, merges, store)
+
+
+def _check_that_it_stays(store: Store) -> None:
+    """Refuse an OUT inside a job's copy of its working directory, which goes when the job ends."""
+    if store.is_local and _JOBS_COPY in store.root:
+        raise OutError(
+            "OUT would be lost with the job: it lies in the job's copy of the working directory",
+            found=store.root,
+            expected="a directory or a URI that every node sees",
+            todo="give the job --out with an absolute path, or a URI",
+        )
 
 
 def _write_study(store: Store, study: Study) -> None:

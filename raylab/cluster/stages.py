@@ -15,7 +15,7 @@ from typing import Any
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.prepared import Prepared
 from raylab.cluster.prepared import prepare as prepare
-from raylab.cluster.session import connected
+from raylab.cluster.session import connected, has_gpus
 from raylab.cluster.stop import stoppable
 from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
@@ -106,6 +106,8 @@ def _train(prepared: Prepared, trials: Sequence[Trial], say: Say) -> None:
     from raylab.cluster.tune import train_trials
 
     say(f"{len(trials)} of {len(prepared.trials)} trials to train")
+    if not has_gpus():
+        say("no GPU in the cluster: they run on its CPUs")
     study, store = prepared.study, prepared.store
     with stoppable(store, say) as stop:
         train_trials(study, prepared.inputs, prepared.trials, trials, store, stop)
