@@ -27,20 +27,18 @@ class Stop:
 
     def __init__(self, store: Store) -> None:
         """Nobody has asked yet."""
-        self._store = store
-        self._asked = threading.Event()
-        self.why = ""
+        # Nothing here may hold a lock: Tune pickles who is to ask.
+        self._store, self._asked, self.why = store, False, ""
 
     def ask(self, why: str) -> None:
         """Ask the trials to save and to end. May be called from any thread."""
-        if not self._asked.is_set():
-            self.why = why
-            self._asked.set()
+        if not self._asked:
+            self._asked, self.why = True, why
             ask_to_stop(self._store)
 
     def is_asked(self) -> bool:
         """Whether anybody has."""
-        return self._asked.is_set()
+        return self._asked
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Running(BaseModel):
     model_config = ConfigDict(frozen=True)
     attempt: int
     node: str
+    pid: int = 0
     node_id: str = ""
     gpus: tuple[str, ...] = ()
     started: float

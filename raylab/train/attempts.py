@@ -60,6 +60,7 @@ def attempted(
         Running(
             attempt=len(read_attempts(store, folder)) + 1,
             node=socket.gethostname(),
+            pid=os.getpid(),
             node_id=node_id,
             gpus=tuple(gpus),
             started=time.time(),

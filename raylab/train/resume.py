@@ -91,6 +91,7 @@ class Checkpoints:
                 print(f"the checkpoint of step {saved.step} is damaged, and not used: {name}")
                 return None
             (target / name).write_bytes(data)
+        print(f"goes on from step {saved.step}")
         return target
 
     def forget(self) -> None:

@@ -34,10 +34,22 @@ _EVERY_NODE = (
 
 @dataclass(frozen=True)
 class Nodes:
-    """A running cluster: the environment of a shell that talks to it, and where it listens."""
+    """A running cluster: the environment of a shell that talks to it, where it listens, and its
+    nodes, the head first."""
 
     environment: dict[str, str]
     dashboard: str
+    address: str
+    processes: list[subprocess.Popen[bytes]]
+    add: Callable[[], None]
+    """Start one more worker."""
+
+    def kill(self, index: int) -> None:
+        """End a node as a machine that loses its power would."""
+        for process in _processes_of({self.processes[index].pid}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.processes[index].wait()
 
 
 @contextlib.contextmanager
@@ -69,13 +81,17 @@ def started(folder: Path, head: str, worker: str, workers: int = 2) -> Iterator[
             f"--dashboard-port={dashboard}",
             f"--ray-client-server-port={client}",
         )
-        found = Nodes(environment, f"http://127.0.0.1:{dashboard}")
-        _wait(nodes, lambda: _alive(found) == len(nodes))
-        for _ in range(workers):
-            address = worker.replace("HEAD:6379", f"127.0.0.1:{port}")
-            start(address, "--num-cpus=1", "--num-gpus=1")
+        address = f"127.0.0.1:{port}"
+
+        def add() -> None:
+            start(worker.replace("HEAD:6379", address), "--num-cpus=1", "--num-gpus=1")
             # One after another: Ray gives a node 30 s to start, however busy the machine is.
-            _wait(nodes, lambda: _alive(found) == len(nodes))
+            _wait(nodes, found)
+
+        found = Nodes(environment, f"http://127.0.0.1:{dashboard}", address, nodes, add)
+        _wait(nodes, found)
+        for _ in range(workers):
+            add()
         yield found
     finally:
         _end(nodes)
@@ -112,11 +128,12 @@ def _alive(nodes: Nodes) -> int:
     return sum(node["raylet"].get("state") == "ALIVE" for node in summary)
 
 
-def _wait(nodes: list[subprocess.Popen[bytes]], ready: Callable[[], bool]) -> None:
+def _wait(nodes: list[subprocess.Popen[bytes]], found: Nodes) -> None:
+    """Until every node that was not killed is alive; the newest must be."""
     deadline = time.monotonic() + _PATIENCE
-    while not ready():
+    while _alive(found) < sum(node.poll() is None for node in nodes):
         assert time.monotonic() < deadline, "the cluster did not start in time"
-        assert all(node.poll() is None for node in nodes), "a node ended; its log says why"
+        assert nodes[-1].poll() is None, "a node ended; its log says why"
         time.sleep(0.5)
 
 

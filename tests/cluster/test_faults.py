@@ -32,8 +32,8 @@ def tune_trial(trial, error="the actor died"):
     )
 
 
-def running(node_id="", kills=0):
-    return Running(attempt=1, node="n", node_id=node_id, started=time.time(), oom_kills=kills)
+def running(node_id="", kills=0, attempt=1):
+    return Running(attempt=attempt, node="n", node_id=node_id, started=time.time(), oom_kills=kills)
 
 
 def test_faults_death_that_is_begun_again_leaves_an_attempt_and_the_trial_pending(planned):
@@ -72,10 +72,10 @@ def test_faults_memory_that_ran_out_may_do_so_once_for_every_micro_batch(planned
     faults = Faults(store, trials)
     words = "Task was killed due to the node running low on memory."
     allowed = []
-    for _ in range(3):
+    for attempt in (1, 2, 3):
         trial = tune_trial(trials[0], words)
         trial.run_metadata.num_failures = 7
-        begin(store, trials[0].folder, running())
+        begin(store, trials[0].folder, running(attempt=attempt))
         faults.on_trial_recover(1, [], trial)
         allowed.append(trial.max_failures == 8)
     assert allowed == [True, True, False]
@@ -103,6 +103,6 @@ def test_post_mortem_of_a_stuck_worker_brings_its_stack(two_gpus, planned):
 @pytest.mark.cluster
 def test_post_mortem_of_a_node_that_is_gone_is_preempted(two_gpus, planned):
     store, trials = planned
-    death = post_mortem(store, trials[0].id, running("f" * 56), "")
+    death = post_mortem(store, trials[0].id, running("ab" * 28), "")
     assert death.cause == "preempted"
     assert "gone" in death.message
