@@ -20,6 +20,7 @@ from raylab.cluster.stop import stoppable
 from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
 from raylab.plan.merges import PlannedMerge
+from raylab.plan.notes import NOTED, notes_of, with_notes
 from raylab.plan.status import attempt_rows, sample_rows, trial_rows
 from raylab.plan.trials import Trial
 from raylab.reduce.kept import Kept
@@ -183,8 +184,12 @@ def reduce(prepared: Prepared, address: str | None, say: Say) -> None:
                 rows.extend(_reduce_base(prepared, base, mine, places, kept))
         finally:
             pool.close()
+    notes = notes_of(prepared.planned, records)
+    sides = {c.name: (c.a.name, c.b.name) for c in ready}
     for name in TABLES_OF_REDUCE:
-        write_table(prepared.store, name, getattr(rows, name))
+        found = getattr(rows, name)
+        table = with_notes(found, sides, notes) if name in NOTED else found
+        write_table(prepared.store, name, table)
     prepared.store.delete(REDUCE)
     if pool.sent:
         say(f"{len(pool.sent)} messages of at most {max(pool.sent):,} bytes")

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
+from raylab.plan.notes import notes_of
 from raylab.store.paths import Store
 from raylab.store.records import (
     ADAPTER,
@@ -34,6 +35,7 @@ _FRESH_SECONDS = 60
 def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
     """The rows of the trials table."""
     records, _ = read_records(store)
+    notes = notes_of(trials, records)
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         record = records.get(trial.id)
@@ -43,6 +45,7 @@ def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
             "log": trial_key(trial.folder, LOG),
             **_outcome(trial, record, rows, store),
             **_metrics(record),
+            "note": notes.get(trial.name),
             "attempts": len(read_attempts(store, trial.folder)),
         }
     return list(rows.values())

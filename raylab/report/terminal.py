@@ -71,6 +71,9 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
         f"{plural(len(rows), 'comparison')}; {len(norms) - len(rows)} rows by layer, module "
         "and tensor are in the norms table",
     )
+    for note in dict.fromkeys(row["note"] for row in rows if row.get("note")):
+        named = [row["comparison"] for row in rows if row.get("note") == note]
+        _line(console, f"note: {note} ({', '.join(named)})")
 
 
 def print_diff(document: Mapping[str, Any], console: Console) -> None:
