@@ -58,10 +58,14 @@ class Dag:
         (self._failed if failed else self._done).add(name)
 
     @property
+    def in_flight(self) -> int:
+        """How many were handed out and have not ended."""
+        return len(self._started - self._done - self._failed)
+
+    @property
     def exhausted(self) -> bool:
         """Whether nothing can ever start any more: nothing ready, nothing running."""
-        running = self._started - self._done - self._failed
-        return not running and not any(map(self._is_ready, self._trials.values()))
+        return not self.in_flight and not any(map(self._is_ready, self._trials.values()))
 
     def finished_parents(self) -> set[str]:
         """Trials of which every child that was to run has ended or will never start."""
@@ -85,11 +89,14 @@ class DagSearcher(Searcher):
         dag: Dag,
         configurations: Mapping[str, Mapping[str, Any]],
         is_stopping: Callable[[], bool] = lambda: False,
+        room: Callable[[], int] | None = None,
     ) -> None:
         """`configurations` holds the flat row of every trial, by name; once `is_stopping`, no
-        trial is handed out any more."""
+        trial is handed out any more. `room`: how many fit the cluster now; one more waits, so
+        that a worker is used again and a cluster that can grow does, but no others, since the
+        most urgent of them may not be ready yet."""
         super().__init__()
-        self._dag, self._is_stopping = dag, is_stopping
+        self._dag, self._is_stopping, self._room = dag, is_stopping, room
         self._configurations = configurations
         self._names: dict[str, str] = {}
 
@@ -97,7 +104,8 @@ class DagSearcher(Searcher):
         """The next configuration, None, or FINISHED."""
         if self._is_stopping():
             return Searcher.FINISHED
-        trial = self._dag.take()
+        is_full = self._room is not None and self._dag.in_flight > self._room()
+        trial = None if is_full else self._dag.take()
         if trial is None:
             return Searcher.FINISHED if self._dag.exhausted else None
         self._names[trial.id] = trial.name

@@ -44,7 +44,8 @@ def train_trials(
     KeyboardInterrupt where Tune was ended before all had ended.
     """
     stop = stop or Stop(store)
-    _, resources = slots(study.resources.gpus, study.resources.cpus)
+    asked = study.resources
+    _, resources = slots(asked.gpus, asked.cpus)
     waiting = {trial.name for trial in to_run}
     done = frozenset(trial.name for trial in trials if trial.name not in waiting)
     durations = estimate_durations(study, inputs.rows, to_run, read_records(store)[0])
@@ -65,7 +66,11 @@ def train_trials(
     grid = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            search_alg=DagSearch(DagSearcher(dag, configurations, stop.is_asked)),
+            search_alg=DagSearch(
+                DagSearcher(
+                    dag, configurations, stop.is_asked, lambda: slots(asked.gpus, asked.cpus)[0]
+                )
+            ),
             num_samples=len(to_run),
             max_concurrent_trials=None,
             reuse_actors=True,

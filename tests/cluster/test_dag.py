@@ -91,3 +91,31 @@ def test_searcher_nothing_ready_says_none_then_finished():
     assert searcher.suggest("") is None
     searcher.on_trial_complete("root", {}, error=True)
     assert searcher.suggest("") == Searcher.FINISHED
+
+
+def test_searcher_hands_out_no_more_than_fit_and_one():
+    trials = [trial(name) for name in "abcdef"]
+    free = DagSearcher(Dag(trials, frozenset()), {t.name: {"a": t.name} for t in trials})
+    assert all(free.suggest("") for _ in trials)
+    rooms = [2]
+    searcher = DagSearcher(
+        Dag(trials, frozenset()), {t.name: {"a": t.name} for t in trials}, room=lambda: rooms[0]
+    )
+    assert [searcher.suggest("") is not None for _ in range(4)] == [True, True, True, False]
+    searcher.on_trial_complete("a", {})
+    assert searcher.suggest("") is not None
+    rooms[0] = 3
+    assert searcher.suggest("") is not None
+    assert searcher.suggest("") is None
+
+
+def test_searcher_of_a_driver_that_stops_hands_out_nothing():
+    searcher = DagSearcher(Dag(FAMILY, frozenset()), {}, is_stopping=lambda: True)
+    assert searcher.suggest("") == Searcher.FINISHED
+
+
+def test_searcher_result_with_a_cause_dooms_the_children():
+    searcher = DagSearcher(Dag(FAMILY[1:3], frozenset()), {"root": {"a": 1}, "child": {"a": 2}})
+    searcher.suggest("")
+    searcher.on_trial_complete("root", {"cause": "oom"})
+    assert searcher.suggest("") == Searcher.FINISHED
