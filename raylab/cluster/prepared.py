@@ -60,6 +60,16 @@ class Prepared:
             for name, model in self.models.items()
         }
 
+    def trial_places(self, records: Mapping[str, Record]) -> dict[str, Place]:
+        """Where the trials that are done lie, with all of their lineage."""
+        planned = {item.name: item for item in self.planned}
+        found = {
+            model.name: self._made(model, planned, records)
+            for model in self.models.values()
+            if model.lineage
+        }
+        return {name: place for name, place in found.items() if place}
+
     def _made(
         self, model: Model, planned: Mapping[str, Planned], records: Mapping[str, Record]
     ) -> Place | None:

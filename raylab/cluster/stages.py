@@ -104,14 +104,17 @@ def train(
 
 
 def _train(prepared: Prepared, trials: Sequence[Trial], say: Say) -> None:
+    from raylab.cluster.early import Early
     from raylab.cluster.tune import train_trials
 
     say(f"{len(trials)} of {len(prepared.trials)} trials to train")
     if not has_gpus():
         say("no GPU in the cluster: they run on its CPUs")
     study, store = prepared.study, prepared.store
+    # On an object store every node would fetch what a foretaste is made of.
+    early = [Early(prepared, say)] if store.is_local else []
     with stoppable(store, say) as stop:
-        train_trials(study, prepared.inputs, prepared.trials, trials, store, stop)
+        train_trials(study, prepared.inputs, prepared.trials, trials, store, stop, early)
 
 
 def _merge(prepared: Prepared, say: Say) -> None:

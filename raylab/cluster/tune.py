@@ -37,11 +37,12 @@ def train_trials(
     to_run: Sequence[Trial],
     store: Store,
     stop: Stop | None = None,
+    listeners: Sequence[tune.Callback] = (),
 ) -> tune.ResultGrid:
     """Train `to_run`, a part of all `trials`, parents first. Failures are left in the store.
 
-    Where `stop` is asked for, what runs is saved and nothing more begins. Raises
-    KeyboardInterrupt where Tune was ended before all had ended.
+    `listeners` hear of every trial as well. Where `stop` is asked for, what runs is saved and
+    nothing more begins. Raises KeyboardInterrupt where Tune was ended before all had ended.
     """
     stop = stop or Stop(store)
     asked = study.resources
@@ -79,7 +80,7 @@ def train_trials(
         run_config=tune.RunConfig(
             name=TUNE,
             storage_path=store.uri,
-            callbacks=[Faults(store, to_run), narrator],
+            callbacks=[Faults(store, to_run), narrator, *listeners],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=DEATHS_ALLOWED),
         ),
