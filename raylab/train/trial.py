@@ -40,7 +40,7 @@ from raylab.store.records import (
     PROGRESS,
     Record,
     finite_or_none,
-    read_records,
+    read_record,
     trial_key,
     write_json,
     write_record,
@@ -94,8 +94,7 @@ def _train(work: Work, store: Store, listener: Listener, log: io.StringIO) -> Re
     family = Family(work.trials, work.base, store, trust)
     scratch = study_scratch(store)
     scratch.mkdir(parents=True, exist_ok=True)
-    records, _ = read_records(store)
-    if known := records.get(trial.id):
+    if known := read_record(store, trial.folder):
         return _ask_again(work, family, store, known)
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         result = _fit(work, family, Path(directory), listener)
