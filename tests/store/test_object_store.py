@@ -296,9 +296,3 @@ def test_addresses_without_credentials_open():
     assert Store("gs://anonymous@bucket/x").root == "bucket/x"
     assert Store("s3://bucket/x?region=eu-west-1").address("k") == "s3://bucket/x/k"
     assert Store("file:///tmp/x").address("k") == "/tmp/x/k"
-
-
-def test_bucket_whose_region_cannot_be_found_is_one_error_with_the_address(credentials):
-    with pytest.raises(OutError, match="s3://raylab-has-no-such-bucket/x") as caught:
-        Store("s3://raylab-has-no-such-bucket/x", Patience(total=0))
-    assert caught.value.exit_status == 2
