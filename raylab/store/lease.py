@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from filelock import FileLock
 
@@ -52,8 +52,7 @@ class Held:
     ) -> None:
         """`lease` is in the store already; it does not beat yet."""
         # A beat that fails is the next beat's business: it must not hold the thread for minutes.
-        patience = replace(store.patience, total=intervals.beat)
-        self._store, self._intervals = Store(store.uri, patience), intervals
+        self._store, self._intervals = store.waiting(intervals.beat), intervals
         self._on_lost, self.lease = on_lost, lease
         self.lost, self._end = threading.Event(), threading.Event()
         self.taker: Lease | None = None

@@ -10,11 +10,13 @@ its upload is complete. Doing an operation again does no harm.
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -52,6 +54,12 @@ class Store:
     def is_local(self) -> bool:
         """Whether it lies on this machine's file system."""
         return isinstance(self._fs, fs.LocalFileSystem)
+
+    def waiting(self, seconds: float) -> Store:
+        """The same store, with the patience of as many seconds for an operation."""
+        store = copy.copy(self)
+        store.patience = replace(self.patience, total=seconds)
+        return store
 
     def path(self, key: str) -> str:
         """The address of `key` within the file system."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from peft import PeftModel
 from pyarrow import parquet
 from transformers import set_seed
 
-from raylab.errors import NonFiniteError
+from raylab.errors import NonFiniteError, StoreError
 from raylab.plan.cache import evaluation_id
 from raylab.plan.trials import Trial
 from raylab.reduce.study import task_vector_norms
@@ -55,6 +56,13 @@ from raylab.train.parents import Family, start_of, study_scratch
 from raylab.train.progress import Listener, Progress
 from raylab.train.questions import write_samples
 
+_HASTE = 1.0
+"""Seconds of patience with a store for what can be missed."""
+_HOLD_ON = 1800.0
+"""Seconds of patience with a store for what took hours to make."""
+
+_log = logging.getLogger("raylab.train")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -76,11 +84,18 @@ def run_trial(work: Work, listener: Listener, gpus: Sequence[str] = ()) -> Recor
 
 
 def _storing(store: Store, folder: str, listener: Listener) -> Listener:
-    """A listener that also leaves the progress in the store, for `raylab status`."""
+    """A listener that also leaves the progress in the store, for `raylab status`.
+
+    Training neither ends nor waits for long because that fails.
+    """
+    hasty = store.waiting(_HASTE)
 
     def tell(progress: Mapping[str, Any]) -> None:
         timed = {key: finite_or_none(value) for key, value in progress.items()}
-        write_json(store, trial_key(folder, PROGRESS), {**timed, "time": time.time()})
+        try:
+            write_json(hasty, trial_key(folder, PROGRESS), {**timed, "time": time.time()})
+        except StoreError as error:
+            _log.warning("the progress was not kept: %s", error)
         listener(progress)
 
     return tell
@@ -203,7 +218,7 @@ def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float
 def _seal(
     work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any], log: io.StringIO
 ) -> Record:
-    trial, folder = work.trial, work.trial.folder
+    trial, folder, store = work.trial, work.trial.folder, store.waiting(_HOLD_ON)
     store.upload(result.adapter, trial_key(folder, ADAPTER))
     write_samples(store, folder, result.samples)
     store.write(trial_key(folder, HISTORY), _history(result.history))

@@ -18,7 +18,7 @@ from raylab.store import holder
 from raylab.store.holder import own_lease
 from raylab.store.lease import LEASE, hold, read_lease
 from raylab.store.paths import Store
-from tests.store.conftest import QUICK
+from tests.object_store import QUICK
 from tests.store.holds_lease import FAST
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from raylab.store.records import (
     write_record,
 )
 from raylab.store.tables import read_table, write_table
-from tests.store.conftest import QUICK, uri_through
+from tests.object_store import QUICK, uri_through
 from tests.store.faults import some
 
 LOUD = ("slow_down", "internal", "dropped", "answer_lost", "answer_cut")
@@ -121,8 +121,8 @@ def test_outage_in_the_middle_of_a_write_is_survived(kind, data, remote, proxy, 
 
 @pytest.mark.parametrize("kind", ["slow_down", "dropped"])
 @pytest.mark.parametrize("verb", ["read", "written", "listed", "deleted"])
-def test_endless_outage_is_one_error_within_the_patience(verb, kind, out, proxy):
-    store = Store(out, IMPATIENT)
+def test_endless_outage_is_one_error_within_the_patience(verb, kind, s3_out, proxy):
+    store = Store(s3_out, IMPATIENT)
     doing = {
         "read": lambda: store.read("a/b"),
         "written": lambda: store.write("a/b", b"new"),
@@ -141,8 +141,8 @@ def test_endless_outage_is_one_error_within_the_patience(verb, kind, out, proxy)
     assert len(proxy.seen) > 2
 
 
-def test_silent_server_is_left_after_the_answers_patience(out, proxy):
-    store = Store(out, IMPATIENT)
+def test_silent_server_is_left_after_the_answers_patience(s3_out, proxy):
+    store = Store(s3_out, IMPATIENT)
     started = time.monotonic()
     with proxy.failing(lambda request: "silent"), pytest.raises(StoreError, match="cannot be read"):
         store.read("a")
@@ -152,9 +152,9 @@ def test_silent_server_is_left_after_the_answers_patience(out, proxy):
 @pytest.mark.parametrize("size", [10, SMALL, SMALL + 1, len(BIG)])
 @pytest.mark.parametrize("at", ["create_upload", "upload_part", "complete_upload", "put"])
 @pytest.mark.parametrize("kind", ["denied", "internal"])
-def test_write_that_fails_leaves_the_old_object(kind, at, size, out, proxy, behind):
+def test_write_that_fails_leaves_the_old_object(kind, at, size, s3_out, proxy, behind):
     """Of all its ways to fail: pyarrow closes a stream, which completes it, on any way out."""
-    store = Store(out, Patience(total=0, asks=1))
+    store = Store(s3_out, Patience(total=0, asks=1))
     store.write("key", b"old")
     reached = at in (
         ("put",) if size <= SMALL else ("create_upload", "upload_part", "complete_upload")
@@ -168,8 +168,8 @@ def test_write_that_fails_leaves_the_old_object(kind, at, size, out, proxy, behi
     assert behind.read("key") == (b"old" if reached else BIG[:size])
 
 
-def test_write_whose_last_part_fails_leaves_the_old_object(out, proxy, behind):
-    store = Store(out, Patience(total=0, asks=1))
+def test_write_whose_last_part_fails_leaves_the_old_object(s3_out, proxy, behind):
+    store = Store(s3_out, Patience(total=0, asks=1))
     store.write("key", b"old")
     refusing = proxy.failing(lambda r: "denied" if "partNumber=2" in r.path else None)
     with refusing, pytest.raises(StoreError):
@@ -206,10 +206,10 @@ def test_absent_key_is_no_fault(remote, proxy):
     assert len(proxy.seen) <= 4
 
 
-def test_long_outage_is_warned_of_once_for_an_operation(out, proxy, caplog):
+def test_long_outage_is_warned_of_once_for_an_operation(s3_out, proxy, caplog):
     caplog.set_level(logging.WARNING, "raylab.store")
     with proxy.failing(lambda r: "slow_down" if r.number < 8 else None):
-        Store(out, QUICK).write("a", b"1")
+        Store(s3_out, QUICK).write("a", b"1")
     assert [record.message.count("is tried again") for record in caplog.records] == [1]
 
 
@@ -247,8 +247,8 @@ def test_object_cut_short_is_named_damaged(remote):
     assert read_record(remote, FOLDER) is None
 
 
-def test_scratch_of_two_stores_is_apart(out, scratch):
-    one, two = Store(out), Store(out.replace("?", "/other?"))
+def test_scratch_of_two_stores_is_apart(s3_out, scratch):
+    one, two = Store(s3_out), Store(s3_out.replace("?", "/other?"))
     assert study_scratch(one) == study_scratch(Store(one.uri))
     assert study_scratch(one) != study_scratch(two)
     assert study_scratch(one).parent == scratch
