@@ -88,7 +88,7 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
     complete = stages.run(prepared, address, say)
     _print_trials(prepared.store)
     _print_norms(prepared.store)
-    print(f"report: {prepared.store.path('report/report.html')}")
+    print(f"report: {prepared.store.address('report/report.html')}")
     _exit(complete)
 
 

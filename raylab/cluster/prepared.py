@@ -20,7 +20,7 @@ from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.spec.base import resolve
 from raylab.spec.study import Study
-from raylab.store.paths import STUDY, Store
+from raylab.store.paths import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, Place, place_of
 
@@ -77,7 +77,7 @@ class Prepared:
         parts = [planned[name] for name in model.lineage or (model.name,)]
         if any(item.id not in records for item in parts):
             return None
-        key, scratch = ADAPTER if model.lineage else MERGED, Path(self.store.root)
+        key, scratch = ADAPTER if model.lineage else MERGED, study_scratch(self.store)
         paths = tuple(self.store.local(trial_key(item.folder, key), scratch) for item in parts)
         if model.lineage:
             return Place(adapters=paths)

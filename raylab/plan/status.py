@@ -61,7 +61,8 @@ def _outcome(
         return {"status": "failed", "cause": last.cause, "message": last.message}
     progress = read_progress(store, trial.folder)
     if progress and time.time() - progress["time"] < _FRESH_SECONDS:
-        return {"status": "running", "message": f"step {progress['step']}/{progress['steps']}"}
+        step, steps = progress.get("step"), progress.get("steps")
+        return {"status": "running", "message": f"step {step}/{steps}"}
     for need in needs_of(trial):
         status = before[need]["status"] if need in before else None
         if status in ("failed", "blocked"):
@@ -92,9 +93,9 @@ def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, 
 
 def sample_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
     """The rows of the samples table: what every finished trial's model said."""
+    records, _ = read_records(store)
     for trial in trials:
-        key = trial_key(trial.folder, SAMPLES)
-        if not store.exists(key):
+        if trial.id not in records or SAMPLES not in records[trial.id].files:
             continue
-        for line in store.read(key).decode().splitlines():
+        for line in store.read(trial_key(trial.folder, SAMPLES)).decode().splitlines():
             yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}

@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from raylab.plan.status import attempt_rows, trial_rows
+from raylab.plan.status import attempt_rows, sample_rows, trial_rows
 from raylab.plan.trials import plan_trials
 from raylab.store.paths import Store
 from raylab.store.records import (
     PROGRESS,
+    SAMPLES,
     Attempt,
     Record,
     trial_key,
@@ -37,6 +38,12 @@ def statuses(store, trials):
 def fail(store, trial, number=1):
     attempt = Attempt(attempt=number, cause="error", message="it broke", seconds=1.0)
     write_attempt(store, trial.folder, attempt)
+
+
+def seal(store, trial, **changes):
+    values = {"data": {}, "evaluation": "x", "versions": {}, "metrics": {}, **changes}
+    record = Record(name=trial.name, id=trial.id, identity=dict(trial.identity), **values)
+    write_record(store, trial.folder, record)
 
 
 def test_trial_rows_of_empty_store_are_all_pending_with_every_column(planned):
@@ -71,16 +78,7 @@ def test_trial_rows_with_record_are_done_whatever_failed_before(planned):
     store, trials = planned
     trial = trials["alone"]
     fail(store, trial)
-    record = Record(
-        name=trial.name,
-        id=trial.id,
-        identity=dict(trial.identity),
-        data={},
-        evaluation="x",
-        versions={},
-        metrics={"l2": 1.5, "of_no_column": 3},
-    )
-    write_record(store, trial.folder, record)
+    seal(store, trial, metrics={"l2": 1.5, "of_no_column": 3})
     row = next(r for r in trial_rows(list(trials.values()), store) if r["name"] == trial.name)
     assert (row["status"], row["l2"], row["attempts"]) == ("done", 1.5, 1)
 
@@ -90,3 +88,22 @@ def test_attempt_rows_come_in_the_order_of_attempts(planned):
     for number in (10, 2, 1):
         fail(store, trials["alone"], number)
     assert [row["attempt"] for row in attempt_rows(trials.values(), store)] == [1, 2, 10]
+
+
+@pytest.mark.parametrize("progress", [b"{", b"[]", b'{"time": 9e99}'])
+def test_trial_rows_with_progress_that_is_damaged_are_still_there(planned, progress):
+    store, trials = planned
+    store.write(trial_key(trials["alone"].folder, PROGRESS), progress)
+    assert statuses(store, trials)["alone"] in ("pending", "running")
+
+
+def test_sample_rows_are_those_of_finished_trials(planned):
+    store, trials = planned
+    for name in ("alone", "first", "second"):
+        text = b'{"prompt": "p", "answer": "a"}\n'
+        store.write(trial_key(trials[name].folder, SAMPLES), text)
+        seal(store, trials[name])
+    store.write(trial_key(trials["first"].folder, SAMPLES), b'{"prompt": "ha')
+    store.write(trial_key(trials["third"].folder, SAMPLES), b'{"prompt": "ha')
+    store.delete(trial_key(trials["second"].folder, SAMPLES))
+    assert [row["name"] for row in sample_rows(trials.values(), store)] == [trials["alone"].name]
