@@ -102,7 +102,6 @@ def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:
     store = Store(out)
     _check_that_it_stays(store)
     store.prepare()
-    _write_study(store, study)
     return Prepared(study, inputs, trials, merges, store)
 
 
@@ -117,7 +116,9 @@ def _check_that_it_stays(store: Store) -> None:
         )
 
 
-def _write_study(store: Store, study: Study) -> None:
+def write_study(prepared: Prepared) -> None:
+    """Keep the study as resolved, OUT/study.yaml."""
+    values = prepared.study.model_dump(mode="json", exclude_none=True)
     buffer = io.StringIO()
-    YAML(typ="safe", pure=True).dump(study.model_dump(mode="json", exclude_none=True), buffer)
-    store.write(STUDY, buffer.getvalue().encode())
+    YAML(typ="safe", pure=True).dump(values, buffer)
+    prepared.store.write(STUDY, buffer.getvalue().encode())
