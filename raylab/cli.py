@@ -19,11 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from raylab.errors import RaylabError
+from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
-from raylab.plan.merges import plan_merges
-from raylab.plan.status import trial_rows
+from raylab.plan.merges import Planned, plan_merges
+from raylab.plan.status import live_rows
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import load_study
 from raylab.spec.study import DENSITIES, Study, checked_densities
@@ -141,19 +141,32 @@ def report(study: StudyFile, out: Out = None) -> None:
 
 
 @app.command()
-def status(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
+def status(
+    study: StudyFile,
+    out: Out = None,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
+    ] = False,
+) -> None:
     """Show what became of every trial and merge, also while a study runs."""
-    from raylab.report.terminal import print_trials
+    from raylab.report import screen
+    from raylab.report.terminal import print_status
 
+    if watch and as_json:
+        raise InputError("--watch and --json exclude each other", todo="give one of them")
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
-    merges = plan_merges(loaded, inputs, trials)
-    rows = trial_rows([*trials, *merges], Store(_out(loaded, out)))
+    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
+    store = Store(_out(loaded, out))
+    if watch:
+        screen.watch(lambda: live_rows(planned, store), screen.outlet(sys.stdout))
+    rows = live_rows(planned, store)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:
-        print_trials(rows, _console())
+        print_status(rows, _console())
 
 
 @app.command()

@@ -18,8 +18,9 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
-from raylab.cluster.narrate import Narrator
+from raylab.cluster.narrate import narrator
 from raylab.cluster.session import own_gpus, slots
+from raylab.cluster.tracking import trackers
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import Resolved
 from raylab.spec.study import Study
@@ -47,9 +48,6 @@ def train_trials(
         out=store.uri,
     )
     _quiet()
-    narrator = Narrator(
-        len(trials), len(trials) - len(to_run), on_end=_Releaser(dag, trials, store)
-    )
     grid = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
@@ -57,12 +55,17 @@ def train_trials(
             num_samples=len(to_run),
             max_concurrent_trials=None,
             reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["name"],
             trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=TUNE,
             storage_path=store.uri,
-            callbacks=[Witness(store, to_run), narrator],
+            callbacks=[
+                Witness(store, to_run),
+                narrator(trials, to_run, store, on_end=_Releaser(dag, trials, store)),
+                *trackers(study),
+            ],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
         ),

@@ -1,8 +1,8 @@
 """What became of every planned trial, read from the store alone.
 
-Model: a trial with a sound record is done; else its last attempt says why it failed; else fresh
-progress means that it runs; else it is blocked by a failed ancestor, or pending. So is a merge,
-and its models are as its parents.
+Model: a trial with a sound record is done; else its last attempt says why it failed, unless a
+later one tells of its progress; else fresh progress means that it runs; else it is blocked by a
+failed ancestor, or pending. So is a merge, and its models are as its parents.
 Invariant: one row for every planned trial and merge, in the order of the plan, whatever became
 of it.
 """
@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from raylab.errors import StoreError
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
 from raylab.store.paths import Store
 from raylab.store.records import (
     ADAPTER,
     LOG,
+    PROGRESS,
     SAMPLES,
     Record,
     read_attempts,
@@ -29,6 +31,8 @@ from raylab.store.records import (
 from raylab.store.tables import SCHEMAS
 
 _FRESH_SECONDS = 60
+# What a running trial tells of its training.
+_SIGHT = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
 
 
 def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
@@ -48,18 +52,56 @@ def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def live_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
+    """The rows of the trials table with what running trials told last.
+
+    `heard_seconds` is how long ago that was, also of a trial that stopped without an end;
+    `attempt` counts the running attempt, and `cause` says why there was one before.
+    """
+    rows = trial_rows(trials, store)
+    return [
+        {**row, "step": None, "loss": None, "seconds_left": None, **_sight(trial, row, store)}
+        for trial, row in zip(trials, rows, strict=True)
+    ]
+
+
+def _sight(trial: Planned, row: Mapping[str, Any], store: Store) -> dict[str, Any]:
+    nothing = {"memory_bytes": None, "heard_seconds": None, "attempt": row["attempts"] or None}
+    unended = row["status"] in ("running", "pending")
+    progress = _progress(trial, store) if unended else None
+    if progress is None:
+        return nothing
+    sight: dict[str, Any] = {key: progress.get(key) for key in _SIGHT}
+    sight["heard_seconds"] = max(0.0, time.time() - progress["time"])
+    sight["attempt"] = row["attempts"] + 1
+    if row["attempts"]:
+        sight["cause"] = read_attempts(store, trial.folder)[-1].cause
+    return sight
+
+
+def _progress(trial: Planned, store: Store) -> dict[str, Any] | None:
+    try:
+        return read_progress(store, trial.folder)
+    except StoreError:
+        # A trial that ends takes its progress away, maybe while it is being read.
+        if store.exists(trial_key(trial.folder, PROGRESS)):
+            raise
+        return None
+
+
 def _outcome(
     trial: Planned, record: Record | None, before: Mapping[str, Mapping[str, Any]], store: Store
 ) -> dict[str, Any]:
     if record:
         return {"status": "done"}
     attempts = read_attempts(store, trial.folder)
-    if attempts and attempts[-1].cause:
-        last = attempts[-1]
-        return {"status": "failed", "cause": last.cause, "message": last.message}
-    progress = read_progress(store, trial.folder)
-    if progress and time.time() - progress["time"] < _FRESH_SECONDS:
+    failed = attempts[-1] if attempts and attempts[-1].cause else None
+    progress = _progress(trial, store)
+    fresh = progress and time.time() - progress["time"] < _FRESH_SECONDS
+    if progress and fresh and (failed is None or progress.get("attempt", 0) > len(attempts)):
         return {"status": "running", "message": f"step {progress['step']}/{progress['steps']}"}
+    if failed:
+        return {"status": "failed", "cause": failed.cause, "message": failed.message}
     for need in needs_of(trial):
         status = before[need]["status"] if need in before else None
         if status in ("failed", "blocked"):

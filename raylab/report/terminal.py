@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raylab.report.live import STYLES, live_table
 from raylab.report.numbers import count, duration, number, plural, rate, setting
 from raylab.report.summary import amount
 
 WIDTH = 112
-_STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
 _RATES = {
     "style": "style_rate",
     "japanese": "japanese_rate",
@@ -35,7 +35,7 @@ def print_trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         status = str(row["status"])
         view.add_row(
             escape(row["name"]),
-            f"[{_STYLES.get(status, 'dim')}]{escape(status)}[/]",
+            f"[{STYLES.get(status, 'dim')}]{escape(status)}[/]",
             setting(row["learning_rate"]),
             number(row["train_loss"]),
             number(row["l2"]),
@@ -48,6 +48,17 @@ def print_trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     _line(console, f"{amount(rows)}{': ' if found else ''}{found}")
     for row in rows:
         _print_trouble(row, console)
+
+
+def print_status(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """What is done with its results, then what is going on; the trials table if nothing is."""
+    if not any(row["status"] == "running" for row in rows):
+        print_trials(rows, console)
+        return
+    if done := [row for row in rows if row["status"] == "done"]:
+        print_trials(done, console)
+        console.line()
+    console.print(live_table(rows, console.width))
 
 
 def _print_trouble(row: Mapping[str, Any], console: Console) -> None:

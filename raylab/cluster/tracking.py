@@ -1,0 +1,149 @@
+"""Where else a study's training is written down: MLflow, Weights & Biases, by Ray's own callbacks.
+
+Model: a tracker is a row: what to install, what it must be able to reach, and how its callback
+is made. The study is the experiment or group, a trial's name is the run's, a trial's row is its
+configuration. Addresses and tokens are the environment's (MLFLOW_TRACKING_URI, WANDB_API_KEY,
+WANDB_MODE), and raylab neither reads nor passes them on.
+Invariant: what cannot track is refused before anything is trained; beside a trial's row a tracker
+gets numbers that the trial reported and nothing else, and no trial's identity depends on it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.logger import LoggerCallback
+from ray.tune.result import AUTO_RESULT_KEYS
+
+from raylab.errors import InputError
+from raylab.spec.study import Study
+
+_COUNT = "training_iteration"
+_NOT_MEASURED = {*AUTO_RESULT_KEYS, "step", "seconds_left", "attempt"}
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """One place: its library, what to install, a check that raises, and its callback."""
+
+    library: str
+    install: str
+    check: Callable[[], None]
+    make: Callable[[Study], LoggerCallback]
+
+
+def _check_mlflow() -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        MlflowClient().search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            "the study is tracked by MLflow, which cannot reach its store",
+            found=str(error).partition("\n")[0],
+            expected="the address of a server in MLFLOW_TRACKING_URI",
+            todo="set it, or take mlflow out of `tracking`",
+        ) from error
+
+
+def _mlflow(study: Study) -> LoggerCallback:
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    return MLflowLoggerCallback(experiment_name=study.name, tags={"study": study.name})
+
+
+def _check_wandb() -> None:
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or os.environ.get("WANDB_API_KEY"):
+        return
+    raise InputError(
+        "the study is tracked by Weights & Biases, which has no key",
+        expected="WANDB_API_KEY in the environment, or WANDB_MODE=offline",
+        todo="set one of them, or take wandb out of `tracking`",
+    )
+
+
+def _wandb(study: Study) -> LoggerCallback:
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    # Its process runs beside the driver: what it could see there is not of the trial's machine.
+    quiet = {"console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True}
+    project = os.environ.get("WANDB_PROJECT", "raylab")
+    return WandbLoggerCallback(project=project, group=study.name, settings=quiet)
+
+
+TRACKERS: Mapping[str, Tracker] = {
+    "mlflow": Tracker("mlflow", "raylab[mlflow]", _check_mlflow, _mlflow),
+    "wandb": Tracker("wandb", "raylab[wandb]", _check_wandb, _wandb),
+}
+
+
+def check_installed(study: Study) -> None:
+    """Raises InputError where a tracker that the study names has no library here."""
+    for name in study.tracking:
+        tracker = TRACKERS[name]
+        if importlib.util.find_spec(tracker.library) is None:
+            raise InputError(
+                f"the study is tracked by {name}, which is not installed",
+                expected=f"the library {tracker.library}",
+                todo=f"pip install '{tracker.install}', or take {name} out of `tracking`",
+            )
+
+
+def trackers(study: Study) -> list[Callback]:
+    """Tune's callbacks for the trackers that the study names. Raises InputError."""
+    for name in study.tracking:
+        TRACKERS[name].check()
+    return [Tracked(TRACKERS[name].make(study)) for name in study.tracking]
+
+
+def measured(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that a trial measured; Tune's count of results becomes the training's step."""
+    step = result.get("step", result.get("steps", result.get(_COUNT)))
+    numbers = {
+        key: value
+        for key, value in result.items()
+        if isinstance(value, Real) and not isinstance(value, bool) and key not in _NOT_MEASURED
+    }
+    return {**numbers, _COUNT: step}
+
+
+class Tracked(Callback):
+    """Hands on to a logger what a tracker should know of a trial, and nothing of Tune's own."""
+
+    def __init__(self, logger: LoggerCallback) -> None:
+        """Hand on to `logger`."""
+        self._logger = logger
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """The study begins."""
+        self._logger.setup(*args, **info)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has a worker."""
+        self._logger.log_trial_start(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial has made progress, or is done."""
+        self._logger.log_trial_result(iteration, trial, measured(result))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has ended; its last result may say that it failed."""
+        failed = (trial.last_result or {}).get("cause") is not None
+        self._logger.log_trial_end(trial, failed=failed)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has failed."""
+        self._logger.log_trial_end(trial, failed=True)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """The study's trials have ended."""
+        self._logger.on_experiment_end(trials=trials, **info)
