@@ -161,7 +161,7 @@ def status(
     planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
     store = Store(_out(loaded, out))
     if watch:
-        screen.watch(lambda: live_rows(planned, store), screen.outlet(sys.stdout))
+        screen.watch(lambda: live_rows(planned, store), screen.outlet(sys.stdout, timed=False))
     rows = live_rows(planned, store)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))

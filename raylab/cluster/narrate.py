@@ -34,7 +34,7 @@ def narrator(
 
 
 def _on_stderr() -> Outlet:
-    return outlet(sys.stderr)
+    return outlet(sys.stderr, timed=True)
 
 
 class Narrator(Callback):

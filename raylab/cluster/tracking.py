@@ -3,7 +3,7 @@
 Model: a tracker is a row: what to install, what it must be able to reach, and how its callback
 is made. The study is the experiment or group, a trial's name is the run's, a trial's row is its
 configuration. Addresses and tokens are the environment's (MLFLOW_TRACKING_URI, WANDB_API_KEY,
-WANDB_MODE), and raylab neither reads nor passes them on.
+WANDB_MODE), and reach no file and no log.
 Invariant: what cannot track is refused before anything is trained; beside a trial's row a tracker
 gets numbers that the trial reported and nothing else, and no trial's identity depends on it.
 """
@@ -15,17 +15,37 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Callback
 from ray.tune.logger import LoggerCallback
 from ray.tune.result import AUTO_RESULT_KEYS
 
 from raylab.errors import InputError
 from raylab.spec.study import Study
+from raylab.store.paths import Store
 
 _COUNT = "training_iteration"
 _NOT_MEASURED = {*AUTO_RESULT_KEYS, "step", "seconds_left", "attempt"}
+
+
+# What the process that speaks to Weights & Biases takes from the driver's environment.
+_WANDB = {
+    "api_key": "WANDB_API_KEY",
+    "mode": "WANDB_MODE",
+    "base_url": "WANDB_BASE_URL",
+    "entity": "WANDB_ENTITY",
+}
+# That process runs beside the driver: what it sees there is not of the trial's machine.
+_WANDB_SETTINGS = {
+    "console": "off",
+    "disable_git": True,
+    "save_code": False,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,7 @@ class Tracker:
     library: str
     install: str
     check: Callable[[], None]
-    make: Callable[[Study], LoggerCallback]
+    make: Callable[[Study, Store], LoggerCallback]
 
 
 def _check_mlflow() -> None:
@@ -53,7 +73,7 @@ def _check_mlflow() -> None:
         ) from error
 
 
-def _mlflow(study: Study) -> LoggerCallback:
+def _mlflow(study: Study, store: Store) -> LoggerCallback:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     return MLflowLoggerCallback(experiment_name=study.name, tags={"study": study.name})
@@ -69,18 +89,29 @@ def _check_wandb() -> None:
     )
 
 
-def _wandb(study: Study) -> LoggerCallback:
+def _wandb(study: Study, store: Store) -> LoggerCallback:
     from ray.air.integrations.wandb import WandbLoggerCallback
+    from ray.air.util.node import _force_on_current_node
 
-    # Its process runs beside the driver: what it could see there is not of the trial's machine.
-    quiet = {"console": "off", "disable_git": True, "save_code": False, "x_disable_stats": True}
+    class Logger(WandbLoggerCallback):
+        """Ray's own, but its process gets the key as an argument, which Ray writes to no log."""
+
+        def setup(self, *args: Any, **info: Any) -> None:
+            super().setup(*args, **info)
+            given = {key: os.environ[name] for key, name in _WANDB.items() if name in os.environ}
+            self.kwargs["settings"] = {**_WANDB_SETTINGS, **given}
+            place = _force_on_current_node()
+            self._remote_logger_class = ray.remote(num_cpus=0, **place)(self._logger_actor_cls)
+
     project = os.environ.get("WANDB_PROJECT", "raylab")
-    return WandbLoggerCallback(project=project, group=study.name, settings=quiet)
+    # Its files lie in OUT: where Ray would put them, they end with the driver.
+    place = os.environ.get("WANDB_DIR", store.root if store.is_local else str(Path.cwd()))
+    return Logger(project=project, group=study.name, dir=place)
 
 
 TRACKERS: Mapping[str, Tracker] = {
-    "mlflow": Tracker("mlflow", "raylab[mlflow]", _check_mlflow, _mlflow),
-    "wandb": Tracker("wandb", "raylab[wandb]", _check_wandb, _wandb),
+    "mlflow": Tracker("mlflow", "mlflow-skinny", _check_mlflow, _mlflow),
+    "wandb": Tracker("wandb", "wandb", _check_wandb, _wandb),
 }
 
 
@@ -92,15 +123,15 @@ def check_installed(study: Study) -> None:
             raise InputError(
                 f"the study is tracked by {name}, which is not installed",
                 expected=f"the library {tracker.library}",
-                todo=f"pip install '{tracker.install}', or take {name} out of `tracking`",
+                todo=f"pip install {tracker.install}, or take {name} out of `tracking`",
             )
 
 
-def trackers(study: Study) -> list[Callback]:
+def trackers(study: Study, store: Store) -> list[Callback]:
     """Tune's callbacks for the trackers that the study names. Raises InputError."""
     for name in study.tracking:
         TRACKERS[name].check()
-    return [Tracked(TRACKERS[name].make(study)) for name in study.tracking]
+    return [Tracked(TRACKERS[name].make(study, store)) for name in study.tracking]
 
 
 def measured(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def train_trials(
             callbacks=[
                 Witness(store, to_run),
                 narrator(trials, to_run, store, on_end=_Releaser(dag, trials, store)),
-                *trackers(study),
+                *trackers(study, store),
             ],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),

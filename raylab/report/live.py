@@ -10,8 +10,7 @@ is cut, or made up out of another; every row is shown or counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -22,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from raylab.report.columns import Column, Row, fit, longest_name
 from raylab.report.numbers import MISSING, clock, gigabytes, number
 from raylab.report.summary import amount
 
@@ -29,9 +29,7 @@ STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cya
 _ORDER = ("done", "running", "failed", "blocked", "pending")
 _HEAD = 2
 _GAP = 1
-_LEAST_NAME = 12
-
-Row = Mapping[str, Any]
+_NAME = "trial"
 
 
 def _status(row: Row) -> str:
@@ -55,28 +53,15 @@ def _heard(row: Row) -> str:
     return MISSING if heard is None else f"{clock(heard)} ago"
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One column: its cells, and a width that spares it from jumping."""
-
-    title: str
-    cell: Callable[[Row], str]
-    width: int
-
-    def widest(self, rows: Sequence[Row]) -> int:
-        return max(self.width, *(cell_len(self.cell(row)) for row in rows))
-
-
 _COLUMNS = (
-    _Column("status", _status, 7),
-    _Column("step", _step, 7),
-    _Column("loss", lambda row: number(row.get("loss")), 8),
-    _Column("tokens/s", _tokens, 8),
-    _Column("left", lambda row: clock(row.get("seconds_left")), 5),
-    _Column("memory", lambda row: gigabytes(row.get("memory_bytes")), 7),
-    _Column("heard", _heard, 8),
+    Column("status", _status, width=7),
+    Column("step", _step, width=7),
+    Column("loss", lambda row: number(row.get("loss")), goes=4, width=8),
+    Column("tokens/s", _tokens, goes=2),
+    Column("left", lambda row: clock(row.get("seconds_left")), goes=5, width=5),
+    Column("memory", lambda row: gigabytes(row.get("memory_bytes")), goes=1, width=7),
+    Column("heard", _heard, goes=3, width=8),
 )
-_FIRST_TO_GO = ("memory", "tokens/s", "heard", "loss", "left")
 
 
 def live_table(
@@ -89,7 +74,10 @@ def live_table(
     waiting = [row for row in rows if row["status"] in ("pending", "blocked")]
     listed = [row for row in rows if row["status"] == "running"]
     listed += waiting if height is None else []
-    columns, name_width = _fit(rows, listed, width)
+    heard = any(row.get("heard_seconds") is not None for row in listed)
+    known = [column for column in _COLUMNS if heard or column.title != "heard"]
+    columns, left = fit(known, listed, width, longest_name(rows), _GAP)
+    name_width = min(left, max(len(_NAME), longest_name(rows)))
     troubles = _troubles(rows)
     ending = [_line(words) for words in _ending(rows, elapsed, width)]
     heights = [-(-cell_len(row["name"]) // name_width) for row in listed]
@@ -114,7 +102,7 @@ def totals(rows: Sequence[Row]) -> str:
 def _ending(rows: Sequence[Row], elapsed: float | None, width: int) -> list[str]:
     """How many wait, the time so far and the time left as far as they are known; the totals."""
     pending = sum(row["status"] == "pending" for row in rows)
-    parts = [f"{pending} waiting for a slot or a parent"] if pending else []
+    parts = [f"{pending} not training yet"] if pending else []
     if elapsed is not None:
         parts.append(f"{clock(elapsed)} so far")
     parts += _time_left(rows)
@@ -146,22 +134,6 @@ def _troubles(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return found
 
 
-def _fit(rows: Sequence[Row], listed: Sequence[Row], width: int) -> tuple[Sequence[_Column], int]:
-    """The columns that fit beside the longest name, and the width that is left for names."""
-    longest = max((cell_len(row["name"]) for row in rows), default=0)
-    heard = any(row.get("heard_seconds") is not None for row in listed)
-    columns = [column for column in _COLUMNS if listed and (heard or column.title != "heard")]
-    going = list(_FIRST_TO_GO)
-
-    def left() -> int:
-        return width - sum(column.widest(listed) + _GAP for column in columns)
-
-    while going and left() < longest:
-        gone = going.pop(0)
-        columns = [column for column in columns if column.title != gone]
-    return columns, max(_LEAST_NAME, min(longest, left()))
-
-
 def _room(height: int | None, ending: int, listed: int, troubles: int) -> tuple[int, int]:
     """(lines for trials that run, lines for troubles); the last line of the window stays free."""
     if height is None:
@@ -183,9 +155,9 @@ def _how_many(heights: Sequence[int], room: int) -> int:
     return len(heights)
 
 
-def _drawn(rows: Sequence[Row], columns: Sequence[_Column], name_width: int) -> Table:
+def _drawn(rows: Sequence[Row], columns: Sequence[Column], name_width: int) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    table.add_column("trial", width=name_width, overflow="fold")
+    table.add_column(_NAME, width=name_width, overflow="fold")
     for column in columns:
         side: Any = "left" if column.title == "status" else "right"
         table.add_column(column.title, no_wrap=True, justify=side, min_width=column.width)

@@ -41,10 +41,13 @@ class Outlet(Protocol):
         """Nothing comes any more."""
 
 
-def outlet(stream: TextIO) -> Outlet:
-    """A table where `stream` is a terminal that can move its cursor, else lines."""
+def outlet(stream: TextIO, *, timed: bool) -> Outlet:
+    """A table where `stream` is a terminal that can move its cursor, else lines.
+
+    A table that is `timed` shows how long it has been there.
+    """
     if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        return Screen(stream)
+        return Screen(stream, timed=timed)
     return Lines(stream)
 
 
@@ -69,7 +72,7 @@ class Lines:
 class Screen:
     """A table below the lines that were said."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, timed: bool) -> None:
         """Draw on `stream`; the clock starts now."""
         self._console = Console(file=stream, force_terminal=True)
         self._live = Live(
@@ -80,7 +83,8 @@ class Screen:
             redirect_stdout=sys.stdout.isatty(),
             redirect_stderr=sys.stderr.isatty(),
         )
-        self._started, self._drawn = time.monotonic(), -_REDRAW_SECONDS
+        self._started = time.monotonic() if timed else None
+        self._drawn = -_REDRAW_SECONDS
         self._size = self._console.size
 
     def say(self, line: str, *, passing: bool = False) -> None:
@@ -102,8 +106,8 @@ class Screen:
             # The terminal has broken the lines of the old table anew: where it began is unknown.
             self._size = self._console.size
             self._console.clear()
-        table = live_table(rows, *self._size, elapsed=now - self._started)
-        self._live.update(table, refresh=True)
+        elapsed = None if self._started is None else now - self._started
+        self._live.update(live_table(rows, *self._size, elapsed=elapsed), refresh=True)
 
     def close(self) -> None:
         """Take the table away, and give the cursor back."""

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.report.numbers import count, duration, listing, number, rate, setting
+from raylab.report.numbers import (
+    clock,
+    count,
+    duration,
+    gigabytes,
+    listing,
+    number,
+    rate,
+    setting,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +53,27 @@ def test_count_large_value_keeps_every_digit():
 def test_duration_and_listing_read_as_prose():
     assert [duration(1.25), duration(2535.2), duration(None)] == ["1.2", "2,535", "–"]
     assert [listing([]), listing([1]), listing("abc")] == ["", "1", "a, b and c"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.9, "0:00"),
+        (59.9, "0:59"),
+        (750, "12:30"),
+        (3599.99, "59:59"),
+        (3750, "1:02:30"),
+        (86399, "23:59:59"),
+        (266400, "3 d 02:00"),
+        (None, "–"),
+    ],
+)
+def test_clock_of_seconds_reads_like_a_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(12_345_678_901, "12.3 GB"), (0, "0.0 GB"), (None, "–")]
+)
+def test_gigabytes_have_one_decimal(size, text):
+    assert gigabytes(size) == text
