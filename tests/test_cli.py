@@ -134,6 +134,31 @@ def test_plan_names_the_field_that_made_a_trial_new(quick, tmp_path):
     assert rows[1]["why"] == "new: training.beta: 0.3 -> 0.1"
 
 
+def test_plan_with_gpus_shows_the_schedule_of_what_is_not_cached(quick, tmp_path):
+    out, _ = quick
+    changed = edited(tmp_path, ("parent: sft-d1}", "parent: sft-d1, training: {beta: 0.1}}"))
+    plan = json.loads(raylab("plan", changed, "--out", out, "--gpus", 2, "--json").stdout)
+    (placed,) = plan["schedule"]["trials"]
+    assert (placed["name"], placed["start"]) == ("demo.dpo-d0-after-sft-d1.s42", 0)
+    assert plan["schedule"]["unit"] == "seconds"
+    assert plan["schedule"]["measured"] == 1
+    shown = raylab("plan", changed, "--out", out, "--gpus", 2).stdout
+    assert "on 2 GPUs, 2 trials at once: 1 trial ends after" in shown
+    assert "idle 50 % of that time" in shown
+    assert "nothing to train" in raylab("plan", QUICK, "--out", out, "--gpus", 2).stdout
+
+
+def test_plan_with_gpus_takes_less_than_a_second():
+    # Of the CPU, so that whatever else the machine does is not counted.
+    before = os.times()
+    done = raylab("plan", QUICK.parent / "study.yaml", "--gpus", 8)
+    after = os.times()
+    assert "22 trials end after" in done.stdout
+    assert "in units of one SFT step" in done.stdout
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 1
+
+
 @pytest.mark.parametrize("verb", ["plan", "status", "schema"])
 def test_light_verbs_load_no_heavy_library(verb, tmp_path):
     script = (
@@ -144,6 +169,7 @@ def test_light_verbs_load_no_heavy_library(verb, tmp_path):
         "assert not heavy, heavy"
     )
     words = [verb] if verb == "schema" else [verb, str(QUICK), "--out", str(tmp_path / "x")]
+    words += ["--gpus", "2"] if verb == "plan" else []
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -4,7 +4,7 @@ Model: each event of Tune changes the row of one trial, and says what happened; 
 shown is for the outlet (`raylab.report.screen`) to know. Why an attempt ended is in the store.
 Invariant: everything goes to standard error, so that a stage's output stays clean; numbers shown
 are those that the trial reported, never estimates of the driver. A trial whose last result names
-a cause has failed, though Tune ended it well.
+a cause has failed, or was stopped, though Tune ended it well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from raylab.store.records import Attempt, read_attempts
 
 _INTERVAL = 5.0
 _SIGHT = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
+
+# What has not failed, although its result has a cause.
+_STATUSES = {"stopped": "pending"}
 
 
 def narrator(
@@ -67,13 +70,7 @@ class Narrator(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has a worker."""
-        before = self._attempts(trial)
-        row = self._change(
-            trial,
-            status="running",
-            attempt=1 + max(len(before), trial.num_failures),
-            cause=before[-1].cause if before else None,
-        )
+        row = self._change(trial, status="running", **self._attempt(trial))
         self._say(row, news.started(row), passing=row["attempt"] == 1)
 
     def on_trial_result(
@@ -82,33 +79,33 @@ class Narrator(Callback):
         """A trial has made progress; said at most every few seconds."""
         if "loss" not in result:
             return
-        known = ("attempt", "cause")
-        told = {key: result.get(key) for key in _SIGHT}
-        row = self._change(trial, **told, **{key: result[key] for key in known if key in result})
+        before = self._rows[trial.config["name"]].get("step")
+        row = self._change(trial, **{key: result.get(key) for key in _SIGHT})
+        if before is None or result["step"] < before:
+            # A worker begins another attempt by itself where a smaller micro-batch may do.
+            row = self._change(trial, **self._attempt(trial))
         now = time.monotonic()
         if now - self._said.get(trial.trial_id, 0) >= _INTERVAL:
             self._said[trial.trial_id] = now
             self._say(row, news.moved(row), passing=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has failed, and will be tried again."""
-        self._change(trial, status="pending", **dict.fromkeys(_SIGHT))
+        """Its worker died; Tune begins it again."""
+        row = self._change(trial, status="pending", **dict.fromkeys(_SIGHT))
+        self._say(row, "lost its worker; it begins again from its checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has ended as far as Tune knows: it is done, or its result says why it failed."""
+        """A trial has ended as far as Tune knows: it is done, or its result says why it is not."""
         result = trial.last_result or {}
-        if result.get("cause") is None:
-            row = self._change(trial, **{key: result.get(key) for key in ("seconds", "l2")})
-            self._end(row | {"status": "done", "cause": None})
-        else:
-            row = self._change(trial, message=result.get("message"))
-            self._end(row | {"status": "failed", "cause": result["cause"]})
+        cause = result.get("cause")
+        status = "done" if cause is None else _STATUSES.get(cause, "failed")
+        told = {key: result.get(key) for key in ("cause", "message", "seconds", "l2")}
+        self._end(self._change(trial, status=status, **told))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has failed."""
-        last = [attempt.model_dump() for attempt in self._attempts(trial)[-1:]]
-        why = {key: last[0][key] for key in ("cause", "message")} if last else {"cause": None}
-        self._end(self._change(trial, status="failed", **why))
+        """Its worker died, and it is not begun again."""
+        last = self._attempts(trial)[-1]
+        self._end(self._change(trial, status="failed", cause=last.cause, message=last.message))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has looked for events once more, several times a second."""
@@ -117,6 +114,11 @@ class Narrator(Callback):
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """All trials have ended, or the user ended them."""
         self._out.close()
+
+    def _attempt(self, trial: Any) -> dict[str, Any]:
+        """Which attempt this is, and why there was one before."""
+        before = self._attempts(trial)
+        return {"attempt": len(before) + 1, "cause": before[-1].cause if before else None}
 
     def _attempts(self, trial: Any) -> list[Attempt]:
         return read_attempts(self._store, self._trials[trial.config["name"]].folder)

@@ -28,7 +28,7 @@ from raylab.spec.study import Study
 from raylab.store.paths import Store
 
 _COUNT = "training_iteration"
-_NOT_MEASURED = {*AUTO_RESULT_KEYS, "step", "seconds_left", "attempt"}
+_NOT_MEASURED = {*AUTO_RESULT_KEYS, "step", "seconds_left", "checkpoint"}
 
 
 # What the process that speaks to Weights & Biases takes from the driver's environment.
@@ -163,8 +163,9 @@ class Tracked(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial has made progress, or is done."""
-        self._logger.log_trial_result(iteration, trial, measured(result))
+        """A trial has made progress, or is done; one that failed has measured nothing new."""
+        if "cause" not in result:
+            self._logger.log_trial_result(iteration, trial, measured(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended; its last result may say that it failed."""

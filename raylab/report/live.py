@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raylab.report.columns import Column, Row, fit, longest_name
-from raylab.report.numbers import MISSING, clock, gigabytes, number
+from raylab.report.numbers import MISSING, clock, number, size
 from raylab.report.summary import amount
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
@@ -48,6 +48,11 @@ def _tokens(row: Row) -> str:
     return MISSING if rate is None else f"{rate:.0f}"
 
 
+def _memory(row: Row) -> str:
+    taken = row.get("memory_bytes")
+    return MISSING if taken is None else size(taken)
+
+
 def _heard(row: Row) -> str:
     heard = row.get("heard_seconds")
     return MISSING if heard is None else f"{clock(heard)} ago"
@@ -59,7 +64,7 @@ _COLUMNS = (
     Column("loss", lambda row: number(row.get("loss")), goes=4, width=8),
     Column("tokens/s", _tokens, goes=2),
     Column("left", lambda row: clock(row.get("seconds_left")), goes=5, width=5),
-    Column("memory", lambda row: gigabytes(row.get("memory_bytes")), goes=1, width=7),
+    Column("memory", _memory, goes=1, width=7),
     Column("heard", _heard, goes=3, width=8),
 )
 

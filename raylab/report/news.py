@@ -41,10 +41,12 @@ def moved(row: Row) -> str:
 
 
 def ended(row: Row) -> str:
-    """It is done, or failed, or will never start."""
+    """It is done, or failed, or was stopped, or will never start."""
     if row["status"] == "done":
         seconds, l2 = row.get("seconds") or 0.0, row.get("l2")
         return f"done in {seconds:.1f} s  L2 {float('nan') if l2 is None else l2:.4g}"
+    if row["status"] == "pending":
+        return "stopped; it goes on from its checkpoint"
     if row["status"] == "blocked":
         return str(row.get("message") or "blocked")
     why = f": {row['cause']}" if row.get("cause") else ""

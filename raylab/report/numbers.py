@@ -54,6 +54,15 @@ def setting(value: float | None) -> str:
     return f"{mantissa}e{int(exponent)}" if mark else text
 
 
+def size(value: float) -> str:
+    """Bytes with three significant digits: 4.33 MB, 85 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds with one decimal below a hundred, whole ones above."""
     if seconds is None:
@@ -70,11 +79,6 @@ def clock(seconds: float | None) -> str:
     if hours >= 24:
         return f"{hours // 24} d {hours % 24:02}:{minute:02}"
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def gigabytes(size: int | None) -> str:
-    """A size in memory with one decimal: 12.3 GB."""
-    return MISSING if size is None else f"{size / 1e9:.1f} GB"
 
 
 def listing(items: Iterable[object]) -> str:

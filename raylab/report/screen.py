@@ -115,16 +115,22 @@ class Screen:
         atexit.unregister(self.close)
 
 
-def watch(read: Callable[[], Rows], out: Outlet) -> Rows:
-    """Show what `read` gives until no trial runs or waits, or the user has seen enough."""
+def watch(read: Callable[[], Rows], out: Outlet, is_driven: Callable[[], bool]) -> Rows:
+    """Show what `read` gives until the study has ended, or the user has seen enough.
+
+    It has ended when no trial runs or waits, or when its driver was there and has left.
+    """
     rows: Rows = ()
+    driven = False
     try:
         while True:
+            was_driven, driven = driven, is_driven()
             before, rows = rows, read()
             for words, passing in news(before, rows):
                 out.say(words, passing=passing)
             out.show(rows)
-            if not any(row["status"] in ("running", "pending") for row in rows):
+            left = was_driven and not driven
+            if left or not any(row["status"] in ("running", "pending") for row in rows):
                 return rows
             time.sleep(_WATCH_SECONDS)
     except KeyboardInterrupt:

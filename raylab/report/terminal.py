@@ -6,7 +6,8 @@ Invariant: no number is ever cut, and no row or column is left out without a lin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from raylab.report.columns import Column, Row, fit, longest_name
 from raylab.report.live import STYLES, live_table, totals
-from raylab.report.numbers import count, duration, listing, number, plural, rate, setting
+from raylab.report.numbers import count, duration, listing, number, plural, rate, setting, size
 
 WIDTH = 112
 _EDGES, _GAP, _NAME = 4, 2, 24
@@ -85,6 +86,9 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
         f"{plural(len(rows), 'comparison')}; {len(norms) - len(rows)} rows by layer, module "
         "and tensor are in the norms table",
     )
+    for note in dict.fromkeys(row["note"] for row in rows if row.get("note")):
+        named = [row["comparison"] for row in rows if row.get("note") == note]
+        _line(console, f"note: {note} ({', '.join(named)})")
 
 
 def print_diff(document: Mapping[str, Any], console: Console) -> None:
@@ -132,6 +136,79 @@ def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
         console,
         f"{count(document['bytes_read'])} bytes read in {document['seconds']:.2f} s, {once}",
     )
+
+
+def print_schedule(schedule: Mapping[str, Any], console: Console) -> None:
+    """When all trials of a plan would have ended on so many GPUs, and how idle those would be."""
+    trials, measured = schedule["trials"], schedule["measured"]
+    where = f"{plural(schedule['gpus'], 'GPU')}, {plural(schedule['slots'], 'trial')} at once"
+    if not trials:
+        _line(console, f"on {where}: nothing to train")
+        return
+    seconds, ends = schedule["unit"] == "seconds", "ends" if len(trials) == 1 else "end"
+    _line(
+        console,
+        f"on {where}: {plural(len(trials), 'trial')} {ends} after {number(schedule['makespan'])}"
+        f"{' s' if seconds else ', in units of one SFT step'}; "
+        f"no schedule ends before {number(schedule['bound'])}; "
+        f"idle {rate(schedule['idle'])} of that time",
+    )
+    how = f"{measured} as measured for trials alike, {len(trials) - measured} by their work"
+    hours = f"; {number(schedule['gpu_hours'])} GPU-hours" if seconds else ""
+    _line(console, f"durations: {how}{hours}")
+
+
+def print_examination(
+    document: Mapping[str, Any], cells: Mapping[str, Mapping[str, str]], console: Console
+) -> None:
+    """A row for each node, then its GPUs, then what is wrong and how to mend it."""
+    findings = [(key, item) for key in _FINDINGS for item in document[f"{key}s"]]
+    marks = {(item["node"], item["check"]): _FINDINGS[key] for key, item in reversed(findings)}
+    checks = list(next(iter(cells.values())))
+    view = _table(console, ["node"], checks)
+    for node, row in cells.items():
+        shown = (_styled(row[check], marks.get((node, check))) for check in checks)
+        view.add_row(_styled(node, marks.get((node, "node"))), *shown)
+    console.print(view)
+    for line in _cards(document["nodes"]):
+        _line(console, line)
+    for (key, check, what, todo), where in _together(findings).items():
+        _line(console, f"{key}: {check} of {listing(where)}: {what}")
+        _line(console, f"  to do: {todo}")
+    totals = (plural(len(document[f"{key}s"]), key) for key in _FINDINGS)
+    _line(console, f"{plural(len(cells) - 1, 'node')}: {listing(totals)}")
+
+
+_FINDINGS = {"fault": "red", "remark": "yellow"}
+
+
+def _styled(text: str, style: str | None) -> str:
+    return f"[{style}]{escape(text)}[/]" if style else escape(text)
+
+
+def _together(
+    findings: Sequence[tuple[str, Mapping[str, Any]]],
+) -> dict[tuple[str, ...], list[str]]:
+    """The nodes of each finding: what is wrong with many is said once."""
+    nodes: dict[tuple[str, ...], list[str]] = {}
+    for key, item in findings:
+        said = (key, item["check"], item["what"], item["todo"])
+        nodes.setdefault(said, []).append(item["node"])
+    return nodes
+
+
+def _cards(nodes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What GPUs there are, alike ones of alike nodes in one line."""
+    places: dict[str, list[str]] = {}
+    for node in nodes:
+        seen = node["facts"].get("gpus", {})
+        driver = f"driver {seen.get('driver') or 'unknown'}, CUDA {seen.get('torch_cuda')}"
+        cards = Counter((card["name"], card["memory"]) for card in seen.get("devices", ()))
+        for (name, memory), there in cards.items():
+            what = f"{there} x {name}, {size(memory)}, {driver}"
+            places.setdefault(what, []).append(node["name"])
+    for what, where in places.items():
+        yield f"{what}: {listing(where)}"
 
 
 def _foldable(comparison: str) -> str:

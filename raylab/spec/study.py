@@ -227,6 +227,10 @@ class Resources(Frozen):
     """GPUs per trial, where there are any."""
     cpus: int = Field(default=1, ge=1)
     """CPU cores per trial, which is also its number of threads."""
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    """How often a training saves what it needs to go on after its process died; 0: every step."""
+    timeout_seconds: float = Field(default=1800, gt=0)
+    """How long a step may take, before its process is taken for stuck, and ended."""
 
 
 class Study(Frozen):

@@ -45,6 +45,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         message=_TEXT,
         attempts=_INT,
         micro_batch=_INT,
+        note=_TEXT,
         steps=_INT,
         train_loss=_REAL,
         eval_loss=_REAL,
@@ -72,6 +73,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         attempt=_INT,
         cause=_TEXT,
         message=_TEXT,
+        final=_BOOL,
         node=_TEXT,
         gpus=_TEXT,
         seconds=_REAL,
@@ -86,6 +88,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         key=_TEXT,
         **_NORMS,
         relative_l2=_REAL,
+        note=_TEXT,
     ),
     "densities": _schema(
         comparison=_TEXT,
@@ -99,6 +102,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         l2=_REAL,
         l1_share=_REAL,
         l2_share=_REAL,
+        note=_TEXT,
     ),
     "curve": _schema(
         comparison=_TEXT,
@@ -122,6 +126,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         density=_REAL,
         overlap=_REAL,
         overlap_by_chance=_REAL,
+        note=_TEXT,
     ),
     "spectra": _schema(
         model=_TEXT,

@@ -32,10 +32,20 @@ class Progress(TrainerCallback):
         self._started = self._told = time.monotonic()
         self.tokens = 0.0
         self.seconds = 0.0
+        self._begun = self._checkpoint = 0
+        self._last: dict[str, Any] | None = None
+
+    def kept(self, step: int) -> None:
+        """A checkpoint of `step` was kept: told at once, since a process that dies after it may
+        go on from there."""
+        self._checkpoint = step
+        if self._last:
+            self._listener({**self._last, "checkpoint": step})
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""
         self._started = self._told = time.monotonic()
+        self._begun = self._checkpoint = state.global_step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the clock."""
@@ -56,19 +66,23 @@ class Progress(TrainerCallback):
                 )
         self.tokens = float(logs.get("num_tokens", self.tokens))
         now = time.monotonic()
-        if "loss" in logs and now - self._told >= INTERVAL:
-            self._told = now
-            self._listener(self._progress(state, float(logs["loss"]), now - self._started))
+        if "loss" in logs:
+            self._last = self._progress(state, float(logs["loss"]), now - self._started)
+            if now - self._told >= INTERVAL:
+                self._told = now
+                self._listener(self._last)
 
     def _progress(self, state: Any, loss: float, seconds: float) -> dict[str, Any]:
-        done = state.global_step / max(1, state.max_steps)
+        steps = state.global_step - self._begun
+        left = state.max_steps - state.global_step
         return {
             "step": state.global_step,
             "steps": state.max_steps,
             "loss": loss,
             "tokens_per_second": self.tokens / seconds if seconds > 0 else 0.0,
-            "seconds_left": seconds * (1 - done) / done if done else 0.0,
+            "seconds_left": seconds * left / steps if steps else 0.0,
             "memory_bytes": gpu_memory(),
+            "checkpoint": self._checkpoint,
         }
 
 

@@ -52,7 +52,6 @@ def told(tmp_path):
         trial.variant.name: SimpleNamespace(
             trial_id=trial.id,
             config=trial.row,
-            num_failures=0,
             last_result=None,
             folder=trial.folder,
         )
@@ -130,12 +129,33 @@ def test_narrator_of_a_retry_says_which_attempt_it_is_and_why(told):
     tell(told, "start", "first")
     tell(told, "result", "first", result=PROGRESS)
     write_attempt(told.store, told.trials["first"].folder, Attempt(attempt=1, cause="oom"))
-    told.trials["first"].num_failures = 1
     row = tell(told, "recover", "first")
     assert (row["status"], row["loss"]) == ("pending", None)
     row = tell(told, "start", "first")
     assert (row["status"], row["attempt"], row["cause"]) == ("running", 2, "oom")
-    assert told.heard.lines == ["[1/5] tiny.first.s1  starts again after oom, attempt 2"]
+    assert told.heard.lines == [
+        "[1/5] tiny.first.s1  lost its worker; it begins again from its checkpoint",
+        "[1/5] tiny.first.s1  starts again after oom, attempt 2",
+    ]
+
+
+def test_narrator_of_a_trial_that_goes_back_asks_the_store_why(told):
+    tell(told, "start", "first")
+    tell(told, "result", "first", result=PROGRESS)
+    write_attempt(told.store, told.trials["first"].folder, Attempt(attempt=1, cause="oom"))
+    row = tell(told, "result", "first", result=PROGRESS | {"step": 14})
+    assert row["attempt"] == 1
+    row = tell(told, "result", "first", result=PROGRESS | {"step": 10})
+    assert (row["attempt"], row["cause"]) == (2, "oom")
+
+
+def test_narrator_of_a_trial_that_was_stopped_counts_it_neither_as_done_nor_as_failed(told):
+    tell(told, "start", "first")
+    told.trials["first"].last_result = {"cause": "stopped"}
+    row = tell(told, "complete", "first")
+    assert row["status"] == "pending"
+    assert told.heard.lines == ["[1/5] tiny.first.s1  stopped; it goes on from its checkpoint"]
+    assert "blocked" not in {row["status"] for row in told.heard.rows}
 
 
 def test_narrator_takes_the_table_away_with_the_study(told):
@@ -153,7 +173,7 @@ def test_narrator_without_a_terminal_writes_lines_to_stderr(tmp_path, capsys):
     planned = plan_trials(study, make_inputs(study))
     made = narrator(planned, planned, Store(str(tmp_path)), lambda: None)
     made.setup()
-    made.on_trial_start(1, [], SimpleNamespace(config=planned[0].row, num_failures=0))
+    made.on_trial_start(1, [], SimpleNamespace(config=planned[0].row))
     made.on_step_end(1, [])
     made.on_experiment_end([])
     assert capsys.readouterr().err == "[0/5] tiny.alone.s1  starts\n"

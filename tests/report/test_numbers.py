@@ -2,16 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.report.numbers import (
-    clock,
-    count,
-    duration,
-    gigabytes,
-    listing,
-    number,
-    rate,
-    setting,
-)
+from raylab.report.numbers import clock, count, duration, listing, number, rate, setting, size
 
 
 @pytest.mark.parametrize(
@@ -55,6 +46,11 @@ def test_duration_and_listing_read_as_prose():
     assert [listing([]), listing([1]), listing("abc")] == ["", "1", "a, b and c"]
 
 
+def test_size_of_bytes_has_three_digits_and_a_unit():
+    sizes = [size(value) for value in (0, 999, 4_330_000, 85e9, 1.6e13)]
+    assert sizes == ["0 B", "999 B", "4.33 MB", "85 GB", "16 TB"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -70,10 +66,3 @@ def test_duration_and_listing_read_as_prose():
 )
 def test_clock_of_seconds_reads_like_a_clock(seconds, text):
     assert clock(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(12_345_678_901, "12.3 GB"), (0, "0.0 GB"), (None, "–")]
-)
-def test_gigabytes_have_one_decimal(size, text):
-    assert gigabytes(size) == text

@@ -13,6 +13,11 @@ RUNNING = {"name": "a", "status": "running", "method": "sft", "step": 1, "steps"
 DONE = {**RUNNING, "status": "done", "seconds": 3.0, "l2": 1.0}
 
 
+def alone():
+    """No driver is there."""
+    return False
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -66,7 +71,7 @@ def test_screen_draws_seldom_however_often_it_is_asked(terminal):
 
 def test_watch_ends_with_the_study_and_prints_changes():
     stream, looks = io.StringIO(), iter([[RUNNING], [RUNNING], [DONE]])
-    assert watch(lambda: next(looks), Lines(stream)) == [DONE]
+    assert watch(lambda: next(looks), Lines(stream), alone) == [DONE]
     assert stream.getvalue().splitlines() == [
         "1 trial: 1 running",
         "[0/1] a  step 1/2  loss 0.5",
@@ -80,11 +85,16 @@ def test_watch_that_the_user_ends_gives_the_cursor_back(terminal):
             raise KeyboardInterrupt
         return [RUNNING]
 
-    assert watch(read, outlet(terminal, timed=False)) == [RUNNING]
+    assert watch(read, outlet(terminal, timed=False), alone) == [RUNNING]
     assert "\x1b[?25h" in terminal.getvalue()
+
+
+def test_watch_ends_when_the_driver_has_left_whatever_waits():
+    waiting, drivers = [{**RUNNING, "status": "pending"}], iter([False, True, True, False])
+    assert watch(lambda: waiting, Lines(io.StringIO()), lambda: next(drivers)) == waiting
 
 
 @pytest.mark.parametrize("status", ["failed", "blocked", "done"])
 def test_watch_of_an_ended_study_looks_once(status):
     looks = iter([[{**DONE, "status": status}]])
-    watch(lambda: next(looks), Lines(io.StringIO()))
+    watch(lambda: next(looks), Lines(io.StringIO()), alone)
