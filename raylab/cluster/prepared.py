@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from raylab.cluster.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.plan.comparisons import Model, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
@@ -96,6 +97,7 @@ class Prepared:
 
 def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:
     """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
+    check_installed(study)
     inputs = read_inputs(study, online=online)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
