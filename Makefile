@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 check: $(READY)
 	$(BIN)/ruff check .
