@@ -66,10 +66,9 @@ def _open(job: Job) -> Any:
     if job.out is not None:
         store = Store(job.out)
         scratch = study_scratch(store)
-        for place in job.places.values():
-            for path in (*place.adapters, *([place.checkpoint] if place.checkpoint else [])):
-                if path.is_relative_to(scratch):
-                    store.local(path.relative_to(scratch).as_posix(), scratch)
+        paths = {p for place in job.places.values() for p in (*place.adapters, place.checkpoint)}
+        for path in sorted(p for p in paths if p and p.is_relative_to(scratch)):
+            store.local(path.relative_to(scratch).as_posix(), scratch)
     return job.open()
 
 
