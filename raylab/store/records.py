@@ -40,7 +40,8 @@ class FileEntry(BaseModel):
 class Attempt(BaseModel):
     """One attempt of a trial; `cause` is None where it succeeded.
 
-    final: whether the trial ended with it; otherwise another one followed by itself.
+    final: whether the trial ended with it; otherwise another one followed by itself. started: in
+    seconds since 1970, on its node's clock; 0 where the worker left no word of it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +51,7 @@ class Attempt(BaseModel):
     final: bool = True
     node: str = ""
     gpus: tuple[str, ...] = ()
+    started: float = 0.0
     seconds: float = 0.0
 
 
@@ -103,22 +105,32 @@ def measure(data: bytes) -> FileEntry:
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
+def read_record(store: Store, folder: str) -> Record | None:
+    """The record of one folder; None where there is none, or it is damaged."""
+    return _read_record(store, folder)[0]
+
+
+def _read_record(store: Store, folder: str) -> tuple[Record | None, list[str]]:
+    """(the record in a folder, or None; what is wrong with it)."""
+    key = trial_key(folder, RECORD)
+    if not store.exists(key):
+        return None, []
+    try:
+        record = Record.model_validate_json(store.read(key))
+    except ValidationError as error:
+        return None, [f"{key}: {error.errors()[0]['msg']}"]
+    problems = [f"{key}: {problem}" for problem in _wrong_sizes(store, folder, record)]
+    return (None if problems else record), problems
+
+
 def read_records(store: Store) -> tuple[dict[str, Record], list[str]]:
     """(records by trial id, what is wrong with the folders whose record is damaged)."""
     records: dict[str, Record] = {}
     damaged: list[str] = []
     for folder in store.names(TRIALS):
-        key = trial_key(folder, RECORD)
-        if not store.exists(key):
-            continue
-        try:
-            record = Record.model_validate_json(store.read(key))
-        except ValidationError as error:
-            damaged.append(f"{key}: {error.errors()[0]['msg']}")
-            continue
-        problems = [f"{key}: {problem}" for problem in _wrong_sizes(store, folder, record)]
+        record, problems = _read_record(store, folder)
         damaged += problems
-        if not problems:
+        if record:
             records[record.id] = record
     return records, damaged
 

@@ -33,7 +33,7 @@ from raylab.store.records import (
     PROGRESS,
     Record,
     finite_or_none,
-    read_records,
+    read_record,
     trial_key,
     write_json,
     write_record,
@@ -83,9 +83,8 @@ def run_merge(work: MergeWork, gpus: Sequence[str] = ()) -> Record:
     scratch = study_scratch(store)
     with attempted(store, folder, gpus=gpus):
         scratch.mkdir(parents=True, exist_ok=True)
-        records, _ = read_records(store)
         with tempfile.TemporaryDirectory(dir=scratch) as directory:
-            if known := records.get(work.merge.id):
+            if known := read_record(store, folder):
                 return _ask_again(work, store, known, Path(directory))
             return _make(work, store, Path(directory) / work.merge.name)
 
