@@ -34,6 +34,10 @@ class Dag:
         `durations` are estimates by name; without them, all trials are equally long.
         """
         self._trials = {trial.name: trial for trial in trials}
+        self._children: dict[str, list[Trial]] = {}
+        for trial in trials:
+            if trial.parent:
+                self._children.setdefault(trial.parent, []).append(trial)
         self._done = set(done)
         self._failed: set[str] = set()
         self._started: set[str] = set()
@@ -69,11 +73,7 @@ class Dag:
 
     def finished_parents(self) -> set[str]:
         """Trials of which every child that was to run has ended or will never start."""
-        parents = {t.parent for t in self._trials.values() if t.parent}
-        return {name for name in parents if not any(map(self._open, self._children(name)))}
-
-    def _children(self, name: str) -> list[Trial]:
-        return [trial for trial in self._trials.values() if trial.parent == name]
+        return {name for name, below in self._children.items() if not any(map(self._open, below))}
 
     def _open(self, trial: Trial) -> bool:
         ended = trial.name in self._done or trial.name in self._failed

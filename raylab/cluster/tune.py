@@ -105,10 +105,11 @@ def _trainable(
 ) -> None:
     """One trial on a worker. What fails here fails for good, and says so as a result: only a
     worker that dies is begun again by Tune."""
-    from raylab.train.attempts import Stopped, cause_of, quiet_libraries
+    from raylab.train.attempts import Stopped, cause_of, quiet_libraries, spare_imports
     from raylab.train.model import base_directory
     from raylab.train.trial import Slot, Work, run_trial
 
+    spare_imports()
     trial = trials[config["name"]]
     slot = Slot(own_gpus(), ray.get_runtime_context().get_node_id())
     try:

@@ -42,7 +42,8 @@ class FileEntry(BaseModel):
 class Attempt(BaseModel):
     """One attempt of a trial; `cause` is None where it succeeded.
 
-    final: whether the trial ended with it; otherwise another one followed by itself.
+    final: whether the trial ended with it; otherwise another one followed by itself. started: in
+    seconds since 1970, on its node's clock; 0 where the worker left no word of it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +53,7 @@ class Attempt(BaseModel):
     final: bool = True
     node: str = ""
     gpus: tuple[str, ...] = ()
+    started: float = 0.0
     seconds: float = 0.0
 
 

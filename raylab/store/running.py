@@ -87,6 +87,7 @@ def close(
         final=final,
         node=running.node,
         gpus=running.gpus,
+        started=running.started,
         seconds=max(0.0, time.time() - running.started),
     )
     write_attempt(store, folder, attempt)

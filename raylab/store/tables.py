@@ -76,6 +76,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         final=_BOOL,
         node=_TEXT,
         gpus=_TEXT,
+        started=_REAL,
         seconds=_REAL,
     ),
     "norms": _schema(
@@ -170,7 +171,9 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 # What may differ between two runs that made the same tables.
-VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node", "gpus")
+VOLATILE = (
+    "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node", "gpus",
+)  # fmt: skip
 
 
 def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -32,6 +32,7 @@ class Progress(TrainerCallback):
         self._started = self._told = time.monotonic()
         self.tokens = 0.0
         self.seconds = 0.0
+        self.first_step: float | None = None
         self._begun = self._checkpoint = 0
         self._last: dict[str, Any] | None = None
 
@@ -46,6 +47,10 @@ class Progress(TrainerCallback):
         """Start the clock."""
         self._started = self._told = time.monotonic()
         self._begun = self._checkpoint = state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remember when the first step ended, in seconds since 1970."""
+        self.first_step = self.first_step or time.time()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the clock."""

@@ -51,7 +51,7 @@ from raylab.store.records import (
     write_json,
     write_record,
 )
-from raylab.store.running import is_to_stop, stuck_file
+from raylab.store.running import Running, is_to_stop, stuck_file
 from raylab.train.attempts import Stopped, attempted, peak_memory, versions
 from raylab.train.attempts import quiet_libraries as quiet_libraries
 from raylab.train.checks import Sample, ask, rates
@@ -117,9 +117,9 @@ def _attempt(work: Work, listener: Listener, slot: Slot) -> Record:
         gpus=slot.gpus,
         node_id=slot.node_id,
         is_final=lambda cause: cause != "oom" or not can_shrink(training, attempts),
-    ):
+    ) as running:
         size = micro_batch(training, attempts)
-        return _train(work, size, store, _storing(store, folder, listener))
+        return _train(work, size, store, _storing(store, folder, listener), running)
 
 
 def _storing(store: Store, folder: str, listener: Listener) -> Listener:
@@ -140,7 +140,9 @@ def _storing(store: Store, folder: str, listener: Listener) -> Listener:
     return tell
 
 
-def _train(work: Work, micro_batch: int, store: Store, listener: Listener) -> Record:
+def _train(
+    work: Work, micro_batch: int, store: Store, listener: Listener, running: Running
+) -> Record:
     study, trial = work.study, work.trial
     started = time.monotonic()
     torch.set_num_threads(study.resources.cpus)
@@ -156,6 +158,7 @@ def _train(work: Work, micro_batch: int, store: Store, listener: Listener) -> Re
         result = _fit(work, family, Path(directory), listener, checkpoints)
         metrics = {**result.metrics, **_task_vector(trial, family, result.adapter)}
         metrics["micro_batch"] = micro_batch
+        metrics["first_step_seconds"] = result.first_step - running.started
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_bytes"] = peak_memory()
         record = _seal(work, store, result, metrics)
@@ -171,6 +174,8 @@ class _Fitted:
     samples: Sequence[Sample]
     history: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
+    first_step: float
+    """When it ended, in seconds since 1970."""
 
 
 def _fit(
@@ -215,7 +220,8 @@ def _fit(
         "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
         **rates(samples, asked.style),
     }
-    return _Fitted(adapter, samples, list(trainer.state.log_history), metrics)
+    assert progress.first_step, "a training has a step"
+    return _Fitted(adapter, samples, list(trainer.state.log_history), metrics, progress.first_step)
 
 
 def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Record:
