@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest
 
 # About an hour: what takes more than two minutes a test.
 test-long: $(READY)

@@ -95,13 +95,3 @@ def behind(s3_server, s3_out):
     """The same store, reached without the proxy."""
     prefix = s3_out.partition("?")[0].removeprefix(f"s3://{BUCKET}/")
     return Store(uri_through(s3_server[1], prefix), QUICK)
-
-
-def pytest_collection_modifyitems(items):
-    """With several processes, tests that share a cluster go to one, and so do those of a file that
-    starts a cluster of its own."""
-    for item in items:
-        if item.get_closest_marker("cluster"):
-            shared = "two_gpus" in item.fixturenames
-            group = "cluster" if shared else item.path.name
-            item.add_marker(pytest.mark.xdist_group(group))
