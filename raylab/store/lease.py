@@ -113,6 +113,7 @@ def hold(
     by itself that interrupts the main thread as Ctrl-C does, and the interruption leaves here as
     LeaseError. Raises LeaseError where another driver holds the store, and StoreError.
     """
+    _hear_interruptions()
     intervals = intervals or Intervals()
     held = Held(store, acquire(store, intervals), intervals, on_lost or _interrupt)
     held.start()
@@ -206,6 +207,13 @@ def _exclusive(store: Store, intervals: Intervals) -> Iterator[bool]:
 
 def _write(store: Store, lease: Lease) -> None:
     store.write(LEASE, lease.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _hear_interruptions() -> None:
+    """A process that a shell put in the background ignores SIGINT, and would not hear of a loss."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _interrupt() -> None:
