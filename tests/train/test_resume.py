@@ -17,6 +17,12 @@ from raylab.store.running import ask_to_stop, last_words, let_run
 from raylab.train.attempts import Stopped
 from raylab.train.trial import quiet_libraries, run_trial
 
+@pytest.fixture(autouse=True)
+def _asks_at_every_step(monkeypatch):
+    """The trainings here are over within the second between two questions."""
+    monkeypatch.setattr("raylab.train.resume._ASK_SECONDS", 0.0)
+
+
 EVERY_STEP = "evaluation: {->resources: {checkpoint_seconds: 0}\nevaluation: {"
 
 
