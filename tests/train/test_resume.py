@@ -17,6 +17,7 @@ from raylab.store.running import ask_to_stop, last_words, let_run
 from raylab.train.attempts import Stopped
 from raylab.train.trial import quiet_libraries, run_trial
 
+
 @pytest.fixture(autouse=True)
 def _asks_at_every_step(monkeypatch):
     """The trainings here are over within the second between two questions."""
