@@ -22,7 +22,7 @@ def notes_of(planned: Sequence[Planned], records: Mapping[str, Record]) -> dict[
     """What is to be said of trials and merges, by name; most have nothing."""
     found: dict[str, dict[str, str]] = {}
     for item in planned:
-        found[item.name] = {k: v for need in needs_of(item) for k, v in found[need].items()}
+        found[item.name] = {k: v for need in needs_of(item) for k, v in found.get(need, {}).items()}
         own = _own(item, records.get(item.id))
         if own:
             found[item.name][item.name] = own
