@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from raylab.cluster.prepared import prepare
+from raylab.cluster.prepared import prepare, write_study
 from raylab.plan.status import trial_rows
 from raylab.store.paths import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
@@ -42,6 +42,7 @@ def test_trials_on_s3_that_fails_are_sound_and_fetched_elsewhere(
     remote, local = Bench(study_text + RECIPES, s3_out), bench("out", RECIPES)
     with proxy.failing(some(0.2, 5, FAULTS)):
         prepared = prepare(remote.study, s3_out)
+        write_study(prepared)
         records = [remote.run(recipe) for recipe in ("sft-d1", "stacked")]
     assert sum(proxy.injected.values()) > 5
     store = Store(s3_out)
