@@ -172,7 +172,8 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 # What may differ between two runs that made the same tables.
 VOLATILE = (
-    "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node", "gpus",
+    "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node",
+    "gpus",
 )  # fmt: skip
 
 

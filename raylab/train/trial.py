@@ -206,9 +206,7 @@ def _fit(
         **rates(samples, asked.style),
     }
     assert progress.first_step, "a training has a step"
-    return _Fitted(
-        adapter, samples, list(trainer.state.log_history), metrics, progress.first_step
-    )
+    return _Fitted(adapter, samples, list(trainer.state.log_history), metrics, progress.first_step)
 
 
 def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Record:
