@@ -17,12 +17,12 @@ from rich.table import Table
 
 from raylab.cli_models import diff, merge
 from raylab.cli_options import Address, Json, Out, StudyFile, console, out_of, say
-from raylab.errors import RaylabError
+from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
-from raylab.plan.merges import plan_merges
+from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.schedule import schedule_study
-from raylab.plan.status import trial_rows
+from raylab.plan.status import is_driven, live_rows
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import load_study
 from raylab.spec.study import Study
@@ -88,7 +88,7 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
     complete = stages.run(prepared, address, say)
     _print_trials(prepared.store)
     _print_norms(prepared.store)
-    print(f"report: {prepared.store.path('report/report.html')}")
+    print(f"report: {prepared.store.address('report/report.html')}")
     _exit(complete)
 
 
@@ -125,19 +125,36 @@ def report(study: StudyFile, out: Out = None) -> None:
 
 
 @app.command()
-def status(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
+def status(
+    study: StudyFile,
+    out: Out = None,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
+    ] = False,
+) -> None:
     """Show what became of every trial and merge, also while a study runs."""
-    from raylab.report.terminal import print_trials
+    from raylab.report import screen
+    from raylab.report.terminal import print_status
 
+    if watch and as_json:
+        raise InputError("--watch and --json exclude each other", todo="give one of them")
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
-    merges = plan_merges(loaded, inputs, trials)
-    rows = trial_rows([*trials, *merges], Store(out_of(loaded, out)))
+    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
+    store = Store(out_of(loaded, out))
+    if watch:
+        screen.watch(
+            lambda: live_rows(planned, store),
+            screen.outlet(sys.stdout, timed=False),
+            lambda: is_driven(store),
+        )
+    rows = live_rows(planned, store)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:
-        print_trials(rows, console())
+        print_status(rows, console())
 
 
 app.command()(diff)

@@ -109,6 +109,21 @@ def test_status_of_finished_store_shows_every_trial(quick, tmp_path):
     fresh = json.loads(raylab("status", QUICK, "--out", tmp_path / "no", "--json").stdout)["trials"]
     assert [row["status"] for row in fresh] == ["pending", "pending"]
     assert not (tmp_path / "no").exists()
+    assert {"step", "loss", "seconds_left", "memory_bytes", "heard_seconds"} <= set(fresh[0])
+
+
+def test_status_watch_of_finished_store_ends_with_the_table(quick):
+    out, _ = quick
+    done = raylab("status", QUICK, "--out", out, "--watch")
+    assert done.returncode == 0
+    assert done.stdout.startswith("2 trials: 2 done\n")
+    assert "demo.sft-d1.s42" in done.stdout
+
+
+def test_status_watch_as_json_exits_2(tmp_path):
+    done = raylab("status", QUICK, "--out", tmp_path / "no", "--watch", "--json")
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
 
 
 def test_plan_names_the_field_that_made_a_trial_new(quick, tmp_path):
@@ -161,7 +176,9 @@ def test_light_verbs_load_no_heavy_library(verb, tmp_path):
 
 def test_schema_is_json_schema_of_a_study():
     schema = json.loads(raylab("schema").stdout)
-    assert {"name", "base_models", "data", "recipes", "comparisons"} <= set(schema["properties"])
+    assert {"name", "base_models", "data", "recipes", "comparisons", "tracking"} <= set(
+        schema["properties"]
+    )
 
 
 BAD = {

@@ -2,8 +2,7 @@
 
 Model: the first Ctrl-C, or a request to end (SIGTERM, as `ray job stop` sends it), asks every
 trial through the store to save a checkpoint and to end, and lets no other begin. The second one
-ends the driver at once. Whoever else has a reason to stop, as a driver whose lease was taken,
-asks in the same way.
+ends the driver at once, as does the loss of its lease.
 Invariant: nothing that is written is cut short by the first request; whether it came is asked of
 this process, never of the store, where another driver may have asked.
 """
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from raylab.store.lease import Held
 from raylab.store.paths import Store
 from raylab.store.running import ask_to_stop, let_run
 
@@ -42,10 +42,11 @@ class Stop:
 
 
 @contextmanager
-def stoppable(store: Store, say: Callable[[str], None]) -> Iterator[Stop]:
+def stoppable(store: Store, lease: Held, say: Callable[[str], None]) -> Iterator[Stop]:
     """Within, signals ask the driver to stop; only the main thread can hear them.
 
-    Raises KeyboardInterrupt at the second signal, and at the end where one came.
+    Raises KeyboardInterrupt at the second signal, at the end where one came, and at once where
+    `lease` is lost: whoever asked the trials through the store would stop another's.
     """
     let_run(store)
     stop = Stop(store)
@@ -53,7 +54,7 @@ def stoppable(store: Store, say: Callable[[str], None]) -> Iterator[Stop]:
     before = {number: signal.getsignal(number) for number in _SIGNALS} if is_main else {}
 
     def heard(number: int, frame: FrameType | None) -> None:
-        if stop.is_asked():
+        if stop.is_asked() or lease.lost.is_set():
             raise KeyboardInterrupt
         say("stopping: trials save what they need to go on; once more stops at once")
         stop.ask("interrupted")
@@ -67,4 +68,5 @@ def stoppable(store: Store, say: Callable[[str], None]) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        let_run(store)
+        if not lease.lost.is_set():
+            let_run(store)

@@ -19,9 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
 from raylab.cluster.faults import DEATHS_ALLOWED, Faults
-from raylab.cluster.narrate import Narrator
+from raylab.cluster.narrate import narrator
 from raylab.cluster.session import own_gpus, slots
 from raylab.cluster.stop import Stop
+from raylab.cluster.tracking import trackers
 from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import Resolved
@@ -37,11 +38,12 @@ def train_trials(
     to_run: Sequence[Trial],
     store: Store,
     stop: Stop | None = None,
+    listeners: Sequence[tune.Callback] = (),
 ) -> tune.ResultGrid:
     """Train `to_run`, a part of all `trials`, parents first. Failures are left in the store.
 
-    Where `stop` is asked for, what runs is saved and nothing more begins. Raises
-    KeyboardInterrupt where Tune was ended before all had ended.
+    `listeners` hear of every trial as well. Where `stop` is asked for, what runs is saved and
+    nothing more begins. Raises KeyboardInterrupt where Tune was ended before all had ended.
     """
     stop = stop or Stop(store)
     asked = study.resources
@@ -60,9 +62,6 @@ def train_trials(
         out=store.uri,
     )
     _quiet()
-    narrator = Narrator(
-        len(trials), len(trials) - len(to_run), on_end=_Releaser(dag, trials, store)
-    )
     grid = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
@@ -74,12 +73,18 @@ def train_trials(
             num_samples=len(to_run),
             max_concurrent_trials=None,
             reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["name"],
             trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=TUNE,
             storage_path=store.uri,
-            callbacks=[Faults(store, to_run), narrator],
+            callbacks=[
+                Faults(store, to_run),
+                narrator(trials, to_run, store, on_end=_Releaser(dag, trials, store)),
+                *trackers(study, store),
+                *listeners,
+            ],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=DEATHS_ALLOWED),
         ),

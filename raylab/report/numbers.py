@@ -70,6 +70,17 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.1f}" if seconds < 100 else f"{seconds:,.0f}"
 
 
+def clock(seconds: float | None) -> str:
+    """Seconds as hours, minutes and seconds: 0:05, 12:30, 1:02:30, 3 d 02:10."""
+    if seconds is None:
+        return MISSING
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24:02}:{minute:02}"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
 def listing(items: Iterable[object]) -> str:
     """a, b and c."""
     texts = [str(item) for item in items]

@@ -1,7 +1,7 @@
-"""Tables for a terminal of 100 columns.
+"""Tables for a terminal of 100 columns, and of 80.
 
 Model: one function for each table that a command shows; names fold over lines, numbers do not.
-Invariant: no number is ever cut, and no row is left out without a line that says so.
+Invariant: no number is ever cut, and no row or column is left out without a line that says so.
 """
 
 from __future__ import annotations
@@ -15,39 +15,54 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raylab.report.columns import Column, Row, fit, longest_name
+from raylab.report.live import STYLES, live_table, totals
 from raylab.report.numbers import count, duration, listing, number, plural, rate, setting, size
-from raylab.report.summary import amount
 
 WIDTH = 112
-_STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
-_RATES = {
-    "style": "style_rate",
-    "japanese": "japanese_rate",
-    "stops": "stopped_rate",
-    "repeats": "repetition_rate",
-}
+_EDGES, _GAP, _NAME = 4, 2, 24
+_TRIALS = (
+    Column("status", lambda row: str(row["status"])),
+    Column("rate", lambda row: setting(row["learning_rate"]), goes=3),
+    Column("loss", lambda row: number(row["train_loss"])),
+    Column("l2", lambda row: number(row["l2"])),
+    Column("style", lambda row: rate(row["style_rate"])),
+    Column("japanese", lambda row: rate(row["japanese_rate"])),
+    Column("stops", lambda row: rate(row["stopped_rate"]), goes=2),
+    Column("repeats", lambda row: rate(row["repetition_rate"]), goes=1),
+    Column("seconds", lambda row: duration(row["seconds"]), goes=4),
+)
 
 
-def print_trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def print_trials(rows: Sequence[Row], console: Console) -> None:
     """Every trial with its status, loss, norm and rates; below, what went wrong."""
-    view = _table(console, ["name"], ["status", "rate", "loss", "l2", *_RATES, "seconds"])
+    space = min(WIDTH, console.width) - _EDGES
+    columns, _ = fit(_TRIALS, rows, space, min(longest_name(rows), _NAME), _GAP)
+    view = _table(console, ["name"], [column.title for column in columns])
     for row in rows:
+        cells = (escape(column.cell(row)) for column in columns[1:])
         status = str(row["status"])
         view.add_row(
-            escape(row["name"]),
-            f"[{_STYLES.get(status, 'dim')}]{escape(status)}[/]",
-            setting(row["learning_rate"]),
-            number(row["train_loss"]),
-            number(row["l2"]),
-            *(rate(row[column]) for column in _RATES.values()),
-            duration(row["seconds"]),
+            escape(row["name"]), f"[{STYLES.get(status, 'dim')}]{escape(status)}[/]", *cells
         )
     console.print(view)
-    totals = Counter(str(row["status"]) for row in rows)
-    found = ", ".join(f"{amount} {status}" for status, amount in totals.items())
-    _line(console, f"{amount(rows)}{': ' if found else ''}{found}")
+    gone = [column.title for column in _TRIALS if column not in columns]
+    if gone:
+        _line(console, f"no room for {listing(gone)}: the trials table has them")
+    _line(console, totals(rows))
     for row in rows:
         _print_trouble(row, console)
+
+
+def print_status(rows: Sequence[Row], console: Console) -> None:
+    """What is done with its results, then what is going on; the trials table if nothing is."""
+    if not any(row["status"] == "running" for row in rows):
+        print_trials(rows, console)
+        return
+    if done := [row for row in rows if row["status"] == "done"]:
+        print_trials(done, console)
+        console.line()
+    console.print(live_table(rows, console.width))
 
 
 def _print_trouble(row: Mapping[str, Any], console: Console) -> None:

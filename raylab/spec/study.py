@@ -28,6 +28,7 @@ Method = Literal["sft", "dpo"]
 ViewName = Literal["delta", "merged", "dequantized"]
 Chain = Literal["merge", "stack"]
 Everything = Literal["all"]
+TrackerName = Literal["mlflow", "wandb"]
 
 
 def checked_densities(values: Iterable[float]) -> tuple[float, ...]:
@@ -256,6 +257,8 @@ class Study(Frozen):
     """Merges of trials, which are measured, asked and compared as trials are."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
+    tracking: tuple[TrackerName, ...] = ()
+    """Where training is written down as well; addresses and tokens come from the environment."""
 
     def anchored(self, root: Path) -> Study:
         """The same study with every path made absolute from `root`."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +28,7 @@ PROGRESS = "progress.json"
 ATTEMPTS = "attempts"
 _OF_ATTEMPTS = (LOG, PROGRESS, "running.json", f"{ATTEMPTS}/")
 """What an attempt leaves whether it ends well or not, which is no part of a result."""
+_ATTEMPT = re.compile(r"[0-9]+\.json")
 
 
 class FileEntry(BaseModel):
@@ -105,41 +107,57 @@ def measure(data: bytes) -> FileEntry:
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def read_record(store: Store, folder: str) -> Record | None:
-    """The record of one folder; None where there is none, or it is damaged."""
-    return _read_record(store, folder)[0]
-
-
-def _read_record(store: Store, folder: str) -> tuple[Record | None, list[str]]:
-    """(the record in a folder, or None; what is wrong with it)."""
-    key = trial_key(folder, RECORD)
-    if not store.exists(key):
-        return None, []
-    try:
-        record = Record.model_validate_json(store.read(key))
-    except ValidationError as error:
-        return None, [f"{key}: {error.errors()[0]['msg']}"]
-    problems = [f"{key}: {problem}" for problem in _wrong_sizes(store, folder, record)]
-    return (None if problems else record), problems
-
-
 def read_records(store: Store) -> tuple[dict[str, Record], list[str]]:
     """(records by trial id, what is wrong with the folders whose record is damaged)."""
     records: dict[str, Record] = {}
     damaged: list[str] = []
-    for folder in store.names(TRIALS):
-        record, problems = _read_record(store, folder)
-        damaged += problems
+    for folder, sizes in _folders(store).items():
+        if RECORD not in sizes:
+            continue
+        record, problems = _read_record(store, folder, sizes)
+        damaged += [f"{trial_key(folder, RECORD)}: {problem}" for problem in problems]
         if record:
             records[record.id] = record
     return records, damaged
 
 
-def _wrong_sizes(store: Store, folder: str, record: Record) -> Iterator[str]:
-    for name, entry in record.files.items():
-        size = store.size(trial_key(folder, name))
-        if size != entry.size:
-            yield f"{name} has {size} bytes, not {entry.size}"
+def read_record(store: Store, folder: str) -> Record | None:
+    """The record of one folder; None where there is none, or it is damaged."""
+    sizes = store.sizes(trial_key(folder))
+    return _read_record(store, folder, sizes)[0] if RECORD in sizes else None
+
+
+def _folders(store: Store) -> dict[str, dict[str, int]]:
+    """Bytes of every file of every trial's folder, all with one listing."""
+    folders: dict[str, dict[str, int]] = {}
+    for key, size in store.sizes(TRIALS).items():
+        folder, _, name = key.partition("/")
+        folders.setdefault(folder, {})[name] = size
+    return folders
+
+
+def _read_record(
+    store: Store, folder: str, sizes: Mapping[str, int]
+) -> tuple[Record | None, list[str]]:
+    """(the record of `folder`, whose files have `sizes`, or None; what is wrong with it)."""
+    try:
+        record = Record.model_validate_json(store.read(trial_key(folder, RECORD)))
+    except ValidationError as error:
+        return None, [_problem(error)]
+    problems = [
+        f"{name} has {sizes[name]} bytes, not {entry.size}" if name in sizes else f"{name} is gone"
+        for name, entry in record.files.items()
+        if sizes.get(name) != entry.size
+    ]
+    if folder != f"{record.name}-{record.id}":
+        problems.append(f"it is the record of {record.name}-{record.id}")
+    return (None if problems else record), problems
+
+
+def _problem(error: ValidationError) -> str:
+    """The first mistake, with its field."""
+    first = error.errors()[0]
+    return ": ".join([*(str(step) for step in first["loc"][:3]), first["msg"]])
 
 
 def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
@@ -159,16 +177,27 @@ def write_attempt(store: Store, folder: str, attempt: Attempt) -> None:
 
 
 def read_attempts(store: Store, folder: str) -> list[Attempt]:
-    """The attempts of a trial, the first first."""
-    names = [n for n in store.names(trial_key(folder, ATTEMPTS)) if n.endswith(".json")]
-    texts = [store.read(trial_key(folder, ATTEMPTS, name)) for name in names]
-    return sorted((Attempt.model_validate_json(text) for text in texts), key=lambda a: a.attempt)
+    """The attempts of a trial, the first first; of one whose JSON is damaged, that it was."""
+    names = [n for n in store.names(trial_key(folder, ATTEMPTS)) if _ATTEMPT.fullmatch(n)]
+    found = [_read_attempt(store, trial_key(folder, ATTEMPTS, name)) for name in names]
+    return sorted(found, key=lambda attempt: attempt.attempt)
+
+
+def _read_attempt(store: Store, key: str) -> Attempt:
+    try:
+        return Attempt.model_validate_json(store.read(key))
+    except ValidationError as error:
+        number = int(key.rpartition("/")[2].removesuffix(".json"))
+        message = f"what is known of it is damaged: {_problem(error)}"
+        return Attempt(attempt=number, cause="error", message=message)
 
 
 def read_progress(store: Store, folder: str) -> dict[str, Any] | None:
-    """The last progress that a running trial wrote, with the time in `time`."""
-    key = trial_key(folder, PROGRESS)
-    if not store.exists(key):
+    """The last progress that a running trial wrote, with the time in `time`, if it is sound."""
+    text = store.read_if_there(trial_key(folder, PROGRESS))
+    try:
+        progress = json.loads(text or b"null")
+    except ValueError:
         return None
-    progress: dict[str, Any] = json.loads(store.read(key))
-    return progress
+    is_sound = isinstance(progress, dict) and isinstance(progress.get("time"), (int, float))
+    return progress if is_sound else None

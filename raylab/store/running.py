@@ -8,17 +8,22 @@ Invariant: reads and writes no result; nothing here imports torch, so that askin
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from raylab.errors import StoreError
 from raylab.store.paths import Store, study_scratch
 from raylab.store.records import PROGRESS, Attempt, trial_key, write_attempt, write_json
 
 RUNNING = "running.json"
 STOP = "stop"
+_HASTE = 1.0
+"""Seconds of patience with a store for what can be asked again."""
+_log = logging.getLogger("raylab.store")
 _KERNEL_COUNTS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
@@ -100,8 +105,17 @@ def let_run(store: Store) -> None:
 
 
 def is_to_stop(store: Store) -> Callable[[], bool]:
-    """Tells whether trials were asked to stop."""
-    return lambda: store.exists(STOP)
+    """Tells whether trials were asked to stop; a store that does not answer soon did not ask."""
+    hasty = store.waiting(_HASTE)
+
+    def ask() -> bool:
+        try:
+            return hasty.exists(STOP)
+        except StoreError as error:
+            _log.warning("whether to stop could not be asked: %s", error)
+            return False
+
+    return ask
 
 
 def kernel_oom_kills() -> int:

@@ -1,4 +1,4 @@
-"""What a trial shows while it trains: step, loss, tokens per second, time left.
+"""What a trial shows while it trains: step, loss, tokens per second, time left, GPU memory.
 
 Model: a trainer callback keeps the latest log and hands a progress mapping to a listener, at
 most once in `INTERVAL` seconds, so that listening costs nothing against a step.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from raylab.errors import NonFiniteError
@@ -85,5 +86,11 @@ class Progress(TrainerCallback):
             "loss": loss,
             "tokens_per_second": self.tokens / seconds if seconds > 0 else 0.0,
             "seconds_left": seconds * left / steps if steps else 0.0,
+            "memory_bytes": gpu_memory(),
             "checkpoint": self._checkpoint,
         }
+
+
+def gpu_memory() -> int | None:
+    """Bytes of its GPU that this process took at most so far; None where it has none."""
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None

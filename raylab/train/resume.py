@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from raylab.errors import StoreError
 from raylab.store.paths import CHECKPOINTS, Store
 from raylab.store.records import FileEntry, measure, write_json
 
@@ -132,7 +133,13 @@ class Saver(TrainerCallback):
         """Keep what was saved, and free its place on this node."""
         step = state.global_step
         directory = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        self._checkpoints.keep(directory, step)
-        shutil.rmtree(directory)
         self._saved = time.monotonic()
-        self._tell(step)
+        try:
+            self._checkpoints.keep(directory, step)
+        except StoreError as error:
+            # A disk that is full, or a store that is away, may be back at the next one.
+            print(f"the checkpoint of step {step} was not kept: {error}")
+        else:
+            self._tell(step)
+        finally:
+            shutil.rmtree(directory)

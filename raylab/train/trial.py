@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import tempfile
 import time
@@ -29,7 +30,7 @@ from peft import PeftModel
 from pyarrow import parquet
 from transformers import set_seed
 
-from raylab.errors import NonFiniteError
+from raylab.errors import NonFiniteError, StoreError
 from raylab.plan.batches import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.cache import evaluation_id
 from raylab.plan.trials import Trial
@@ -62,6 +63,13 @@ from raylab.train.progress import Listener, Progress
 from raylab.train.questions import write_samples
 from raylab.train.resume import Checkpoints, Saver
 from raylab.train.watch import Watch
+
+_HASTE = 1.0
+"""Seconds of patience with a store for what can be missed."""
+_HOLD_ON = 1800.0
+"""Seconds of patience with a store for what took hours to make."""
+
+_log = logging.getLogger("raylab.train")
 
 
 @dataclass(frozen=True)
@@ -115,11 +123,18 @@ def _attempt(work: Work, listener: Listener, slot: Slot) -> Record:
 
 
 def _storing(store: Store, folder: str, listener: Listener) -> Listener:
-    """A listener that also leaves the progress in the store, for `raylab status`."""
+    """A listener that also leaves the progress in the store, for `raylab status`.
+
+    Training neither ends nor waits for long because that fails.
+    """
+    hasty = store.waiting(_HASTE)
 
     def tell(progress: Mapping[str, Any]) -> None:
         timed = {key: finite_or_none(value) for key, value in progress.items()}
-        write_json(store, trial_key(folder, PROGRESS), {**timed, "time": time.time()})
+        try:
+            write_json(hasty, trial_key(folder, PROGRESS), {**timed, "time": time.time()})
+        except StoreError as error:
+            _log.warning("the progress was not kept: %s", error)
         listener(progress)
 
     return tell
@@ -264,7 +279,7 @@ def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float
 
 
 def _seal(work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any]) -> Record:
-    trial, folder = work.trial, work.trial.folder
+    trial, folder, store = work.trial, work.trial.folder, store.waiting(_HOLD_ON)
     store.upload(result.adapter, trial_key(folder, ADAPTER))
     write_samples(store, folder, result.samples)
     store.write(trial_key(folder, HISTORY), _history(result.history))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raylab.spec.loading import load_study
 from raylab.store.paths import Store
 from raylab.store.records import read_attempts, read_progress
 from raylab.store.running import Running, read_running
@@ -98,14 +98,20 @@ class Driver:
             assert time.monotonic() < deadline, "it did not come so far in time"
             time.sleep(0.05)
 
+    def step(self, folder: str) -> int:
+        """The last step that the trial told of."""
+        progress = read_progress(Store(str(self.out)), folder)
+        return progress["step"] if progress else 0
+
+    def resumed(self, folder: str) -> list[int]:
+        """The steps from which later attempts of the trial went on."""
+        log = (self.out / "trials" / folder / "log.txt").read_text()
+        return [int(step) for step in re.findall(r"goes on from step (\d+)", log)]
+
     def causes(self) -> list[str | None]:
         """The causes of all attempts, in the order of trials."""
         store = Store(str(self.out))
         return [a.cause for folder in self.folders() for a in read_attempts(store, folder)]
-
-    def planned_seeds(self) -> tuple[int, ...]:
-        """The study's seeds."""
-        return load_study(self.study).seeds
 
 
 def kill(process: int) -> None:
