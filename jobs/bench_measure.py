@@ -83,11 +83,12 @@ def anonymous(pid: int, *, alone: bool = False) -> int:
     folder = Path("/proc") / str(pid)
     try:
         lines = (folder / "status").read_text().splitlines()
-        children = [c for f in folder.glob("task/*/children") for c in f.read_text().split()]
+        tasks = [] if alone else folder.glob("task/*/children")
+        children = [child for file in tasks for child in file.read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return 0
     own = next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
-    return own if alone else own + sum(anonymous(int(child)) for child in children)
+    return own + sum(anonymous(int(child)) for child in children)
 
 
 def measured(command: Sequence[str], *, alone: bool = False) -> Run:

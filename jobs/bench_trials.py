@@ -234,7 +234,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What raylab costs around a training.")
     parser.add_argument("--seconds", type=float, default=60, help="of the training by trl alone")
     parser.add_argument("--repeat", type=int, default=2, help="the best of so many turns")
-    parser.add_argument("--epochs", type=float, default=1, help="of the trials on two slots")
+    parser.add_argument("--epochs", type=float, default=0.75, help="of the trials on two slots")
     parser.add_argument("--trials", type=int, default=1000, help="of the large study")
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=[*PARTS])
     parser.add_argument("--directory", type=Path, help="where all is written, and deleted")
