@@ -78,20 +78,24 @@ class Run:
     output: str
 
 
-def anonymous(pid: int) -> int:
-    """RssAnon in bytes of a process and its descendants; 0 for those that have ended."""
+def anonymous(pid: int, *, alone: bool = False) -> int:
+    """RssAnon in bytes of a process and, unless `alone`, its descendants; 0 for one that ended."""
     folder = Path("/proc") / str(pid)
     try:
         lines = (folder / "status").read_text().splitlines()
-        children = [c for f in folder.glob("task/*/children") for c in f.read_text().split()]
+        tasks = [] if alone else folder.glob("task/*/children")
+        children = [child for file in tasks for child in file.read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return 0
     own = next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
     return own + sum(anonymous(int(child)) for child in children)
 
 
-def measured(command: Sequence[str]) -> Run:
-    """Run `command` as a child. Ends the bench with its words where it fails."""
+def measured(command: Sequence[str], *, alone: bool = False) -> Run:
+    """Run `command` as a child; `alone`: without the memory of its descendants.
+
+    Ends the bench with its words where it fails.
+    """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     # Ray sets one thread for the entry point of a job, which is not what is measured.
     environment.pop("OMP_NUM_THREADS", None)
@@ -99,7 +103,7 @@ def measured(command: Sequence[str]) -> Run:
         start, peak = time.perf_counter(), 0
         child = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
         while child.poll() is None:
-            peak = max(peak, anonymous(child.pid))
+            peak = max(peak, anonymous(child.pid, alone=alone))
             time.sleep(0.005)
         seconds = time.perf_counter() - start
         for file in (out, err):

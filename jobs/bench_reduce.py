@@ -187,7 +187,9 @@ def bytes_rows(work: Path, model: Llama) -> Iterator[Row]:
         )
 
 
-def machine() -> dict[str, Any]:
+def machine(
+    libraries: Sequence[str] = ("torch", "numpy", "numba", "safetensors"),
+) -> dict[str, Any]:
     """The machine and the versions that the numbers belong to."""
     models = [
         line.partition(":")[2].strip()
@@ -199,7 +201,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "numba", "safetensors")},
+        **{name: version(name) for name in libraries},
     }
 
 

@@ -88,7 +88,7 @@ def close(
         node=running.node,
         gpus=running.gpus,
         started=running.started,
-        seconds=max(0.0, time.time() - running.started),
+        seconds=max(0.0, time.time() - running.started) if running.started else 0.0,
     )
     write_attempt(store, folder, attempt)
     end(store, folder)

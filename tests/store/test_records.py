@@ -53,6 +53,16 @@ def test_record_written_reads_back_sealed(store):
     records, damaged = read_records(store)
     assert (records, damaged) == ({sealed.id: sealed}, [])
     assert damaged_files(store, FOLDER, sealed) == []
+    assert read_record(store, FOLDER) == sealed
+
+
+def test_record_of_one_folder_that_is_absent_or_damaged_is_none(store):
+    assert read_record(store, FOLDER) is None
+    write_record(store, FOLDER, make_record())
+    store.write(trial_key(FOLDER, "samples.jsonl"), b"longer")
+    assert read_record(store, FOLDER) is None
+    store.write(trial_key(FOLDER, "record.json"), b'{"name": "tiny')
+    assert read_record(store, FOLDER) is None
 
 
 def test_record_sealed_again_is_the_same(store):

@@ -39,6 +39,14 @@ def test_running_attempt_that_is_closed_leaves_an_attempt_and_no_trace(store):
     assert read_running(store, "t-1") is None
     (ended,) = read_attempts(store, "t-1")
     assert (ended.cause, ended.final, ended.node) == (None, True, "n")
+    assert ended.started == begun.started
+    assert 0 <= time.time() - (ended.started + ended.seconds) < 10
+
+
+def test_running_attempt_of_which_there_is_no_word_has_no_seconds(store):
+    close(store, "t-1", Running(attempt=1, node="", started=0, oom_kills=0), cause="preempted")
+    (ended,) = read_attempts(store, "t-1")
+    assert (ended.started, ended.seconds) == (0, 0)
 
 
 def test_running_attempt_that_was_lost_is_an_attempt_once_the_next_begins(store):
