@@ -25,6 +25,7 @@ TABLES = "tables"
 REPORT = "report"
 REDUCE = "reduce"
 TUNE = "tune"
+PREPARED = "prepared"
 
 
 class Store:

@@ -52,6 +52,7 @@ from raylab.train.data import Examples, examples_of
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
 from raylab.train.parents import Family, start_of, study_scratch
+from raylab.train.prepared import prepared_of
 from raylab.train.progress import Listener, Progress
 from raylab.train.questions import write_samples
 
@@ -129,7 +130,8 @@ def _fit(work: Work, family: Family, directory: Path, listener: Listener) -> _Fi
     for adapter in start.frozen:
         attach_frozen(model, adapter)
     progress = Progress(listener)
-    setting = Setting(trial.variant, trial.seed, study.quantization, asked, directory)
+    prepared = prepared_of(trial, family)
+    setting = Setting(trial.variant, trial.seed, study.quantization, asked, directory, prepared)
     trainer = build_trainer(model, tokenizer, examples, setting, [progress])
     outcome = trainer.train()
     _check_finite(trainer.model)
