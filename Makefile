@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-long check format clean
 
 demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
 
 test: check
 	$(BIN)/pytest
+
+# About an hour: what takes more than two minutes a test.
+test-long: $(READY)
+	$(BIN)/pytest -m long -s
 
 check: $(READY)
 	$(BIN)/ruff check .

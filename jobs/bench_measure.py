@@ -93,6 +93,8 @@ def anonymous(pid: int) -> int:
 def measured(command: Sequence[str]) -> Run:
     """Run `command` as a child. Ends the bench with its words where it fails."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    # Ray sets one thread for the entry point of a job, which is not what is measured.
+    environment.pop("OMP_NUM_THREADS", None)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start, peak = time.perf_counter(), 0
         child = subprocess.Popen(command, stdout=out, stderr=err, env=environment)

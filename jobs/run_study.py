@@ -1,13 +1,11 @@
-"""Entry point for `ray job submit`: runs a study on the cluster that the job is on.
+"""A whole study on the cluster that the job runs in: `raylab run`, with the cluster's address.
 
-ray job submit --working-dir . -- python jobs/run_study.py STUDY --out URI
+ray job submit --working-dir . -- python jobs/run_study.py STUDY --out OUT
 """
 
-import os
 import sys
 
 from raylab.cli import main
 
 if __name__ == "__main__":
-    address = os.environ.get("RAY_ADDRESS", "auto")
-    main(["run", *sys.argv[1:], "--address", address])
+    main(["run", "--address", "auto", *sys.argv[1:]])

@@ -9,24 +9,23 @@ traceback unless `--debug`. `plan`, `status` and `schema` load neither torch nor
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from raylab.errors import RaylabError
+from raylab.cli_models import diff, merge
+from raylab.cli_options import Address, Json, Out, StudyFile, console, out_of, say
+from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
-from raylab.plan.merges import plan_merges
-from raylab.plan.status import trial_rows
+from raylab.plan.merges import Planned, plan_merges
+from raylab.plan.schedule import schedule_study
+from raylab.plan.status import is_driven, live_rows
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import load_study
-from raylab.spec.study import DENSITIES, Study, checked_densities
+from raylab.spec.study import Study
 from raylab.store.paths import Store
 from raylab.store.records import read_records
 from raylab.store.tables import read_table, rows_of
@@ -40,58 +39,43 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study, a YAML file.")]
-Out = Annotated[
-    str | None, typer.Option(help="A directory or URI for results [default: runs/<name>].")
-]
-Address = Annotated[
-    str | None, typer.Option(help="The address of a Ray cluster; none: one of its own.")
-]
-_MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
-_View = Literal["delta", "merged", "dequantized"]
-_Universe = Literal["compared", "model"]
-_Missing = Literal["error", "skip"]
-_Mismatch = Literal["error", "crop", "skip"]
-_Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-
-
-def _out(study: Study, out: str | None) -> str:
-    return out or f"runs/{study.name}"
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
-
-
-def _console() -> Console:
-    wide = sys.stdout.isatty()
-    return Console(width=None if wide else 120)
-
 
 @app.command()
-def plan(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
+def plan(
+    study: StudyFile,
+    out: Out = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Simulate the schedule on so many GPUs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show every trial and merge: cached, to run or blocked, and which field made it new."""
+    from raylab.report.terminal import print_schedule
+
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
-    records, _ = read_records(Store(_out(loaded, out)))
+    records, _ = read_records(Store(out_of(loaded, out)))
     states = plan_states([*trials, *merges], records, evaluation_id(loaded))
+    schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
             for s in states
         ]
-        print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
+        scheduled = {"schedule": schedule} if schedule else {}
+        print(json.dumps({"trials": rows, **scheduled}, ensure_ascii=False, indent=1))
         return
     table = Table("trial", "id", "state", "why", box=None, pad_edge=False)
     for item in states:
         mark = " (provisional)" if item.trial.provisional else ""
         table.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
-    _console().print(table)
+    console().print(table)
     for line in disk_lines(loaded, inputs, [*trials, *merges]):
         print(line)
+    if schedule:
+        print_schedule(schedule, console())
 
 
 @app.command()
@@ -100,11 +84,11 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
     from raylab.cluster import stages
 
     loaded = load_study(study)
-    prepared = stages.prepare(loaded, _out(loaded, out))
-    complete = stages.run(prepared, address, _say)
+    prepared = stages.prepare(loaded, out_of(loaded, out))
+    complete = stages.run(prepared, address, say)
     _print_trials(prepared.store)
     _print_norms(prepared.store)
-    print(f"report: {prepared.store.path('report/report.html')}")
+    print(f"report: {prepared.store.address('report/report.html')}")
     _exit(complete)
 
 
@@ -114,8 +98,8 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
     from raylab.cluster import stages
 
     loaded = load_study(study)
-    prepared = stages.prepare(loaded, _out(loaded, out))
-    complete = stages.train(prepared, address, _say)
+    prepared = stages.prepare(loaded, out_of(loaded, out))
+    complete = stages.train(prepared, address, say)
     _print_trials(prepared.store)
     _exit(complete)
 
@@ -126,8 +110,8 @@ def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
     from raylab.cluster import stages
 
     loaded = load_study(study)
-    prepared = stages.prepare(loaded, _out(loaded, out))
-    stages.reduce(prepared, address, _say)
+    prepared = stages.prepare(loaded, out_of(loaded, out))
+    stages.reduce(prepared, address, say)
     _print_norms(prepared.store)
 
 
@@ -137,137 +121,64 @@ def report(study: StudyFile, out: Out = None) -> None:
     from raylab.report.render import build_report
 
     loaded = load_study(study)
-    print(f"report: {build_report(loaded, Store(_out(loaded, out)))}")
+    print(f"report: {build_report(loaded, Store(out_of(loaded, out)))}")
 
 
 @app.command()
-def status(study: StudyFile, out: Out = None, as_json: Json = False) -> None:
+def status(
+    study: StudyFile,
+    out: Out = None,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
+    ] = False,
+) -> None:
     """Show what became of every trial and merge, also while a study runs."""
-    from raylab.report.terminal import print_trials
+    from raylab.report import screen
+    from raylab.report.terminal import print_status
 
+    if watch and as_json:
+        raise InputError("--watch and --json exclude each other", todo="give one of them")
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
-    merges = plan_merges(loaded, inputs, trials)
-    rows = trial_rows([*trials, *merges], Store(_out(loaded, out)))
+    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
+    store = Store(out_of(loaded, out))
+    if watch:
+        screen.watch(
+            lambda: live_rows(planned, store),
+            screen.outlet(sys.stdout, timed=False),
+            lambda: is_driven(store),
+        )
+    rows = live_rows(planned, store)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:
-        print_trials(rows, _console())
+        print_status(rows, console())
+
+
+app.command()(diff)
+app.command()(merge)
 
 
 @app.command()
-def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL)],
-    b: Annotated[str, typer.Argument(metavar="B", help=_MODEL)],
-    base: Annotated[
-        str | None, typer.Option(help="The base model: relate the two task vectors as well.")
-    ] = None,
-    density: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Keep this share of the largest entries; repeatable [default: 0.1 0.2 0.5 1]."
-        ),
-    ] = None,
-    view: Annotated[_View, typer.Option(help="What a difference means.")] = "delta",
-    universe: Annotated[
-        _Universe, typer.Option(help="Count the entries compared, or all of the model.")
-    ] = "compared",
-    missing: Annotated[
-        _Missing, typer.Option(help="What to do with tensors that one model lacks.")
-    ] = "error",
-    mismatch: Annotated[
-        _Mismatch, typer.Option(help="What to do with tensors of two shapes.")
-    ] = "error",
-    non_finite: Annotated[
-        _Missing, typer.Option(help="What to do with entries that are NaN or infinite.")
-    ] = "error",
-    threads: _Threads = None,
-    out: Annotated[
-        str | None, typer.Option(help="A directory or URI for the tables and diff.json.")
+def doctor(
+    address: Address = None,
+    storage: Annotated[
+        str | None, typer.Option(help="A directory or URI that every node should reach.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Subtract two models: exact norms, thresholds and layers. Needs no Ray."""
-    from raylab.reduce.accounting import Tolerance
-    from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
-    from raylab.report.terminal import print_diff
-    from raylab.store.references import find_base, find_model
+    """Show what every node of a cluster sees, and what would make a study fail there."""
+    from raylab.cluster.doctor import examine
+    from raylab.report.terminal import print_examination
 
-    left, right = find_model(a), find_model(b)
-    request = DiffRequest(
-        left,
-        right,
-        base=find_base(base) if base else None,
-        densities=checked_densities(density or DENSITIES),
-        view=view_of(view, left, right),
-        universe=universe,
-        tolerance=Tolerance(missing, mismatch, non_finite),
-        threads=threads or len(os.sched_getaffinity(0)),
-        curve=out is not None,
-    )
-    found = diff(request)
-    if out:
-        write_diff(found, Store(out))
+    found = examine(address, storage)
     if as_json:
         print(json.dumps(found.document, ensure_ascii=False, indent=1))
     else:
-        print_diff(found.document, _console())
-
-
-@app.command()
-def merge(
-    out: Annotated[Path, typer.Option(help="A new directory for the merged checkpoint.")],
-    method: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="METHOD", help="ties, task_arithmetic, dare_ties, dare_linear or linear."
-        ),
-    ] = None,
-    base: Annotated[str | None, typer.Option(help="The base model; `linear` needs none.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help=_MODEL + " Repeatable.")] = None,
-    weight: Annotated[
-        list[float] | None, typer.Option(help="One for each model, in order; otherwise 1.")
-    ] = None,
-    density: Annotated[
-        float | None, typer.Option(help="The share of entries kept, otherwise 0.2.")
-    ] = None,
-    scope: Annotated[
-        str | None, typer.Option(help="Trim over the whole model (global) or per tensor.")
-    ] = None,
-    scaling: Annotated[
-        float | None, typer.Option("--lambda", help="Scales the merged task vector, otherwise 1.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of what DARE drops, otherwise 0.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A mergekit YAML, instead of METHOD and models.")
-    ] = None,
-    max_shard_gb: Annotated[
-        float, typer.Option(min=0.001, help="The most GB of tensors in one file.")
-    ] = 4.0,
-    threads: _Threads = None,
-) -> None:
-    """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
-    from raylab.spec.mergekit import requested
-
-    request = requested(
-        config,
-        method,
-        model,
-        base=base,
-        weights=weight,
-        density=density,
-        scope=scope,
-        scaling=scaling,
-        seed=seed,
-    )
-    from raylab.reduce.merge import merge_named
-    from raylab.reduce.merge_card import summary_lines
-
-    started = time.monotonic()
-    record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)
-    print("\n".join(summary_lines(record)))
-    print(f"{time.monotonic() - started:.1f} s: {out}")
+        print_examination(found.document, found.cells, console())
+    _exit(found.healthy)
 
 
 @app.command()
@@ -279,13 +190,13 @@ def schema() -> None:
 def _print_trials(store: Store) -> None:
     from raylab.report.terminal import print_trials
 
-    print_trials(rows_of(read_table(store, "trials")), _console())
+    print_trials(rows_of(read_table(store, "trials")), console())
 
 
 def _print_norms(store: Store) -> None:
     from raylab.report.terminal import print_norms
 
-    print_norms(rows_of(read_table(store, "norms")), _console())
+    print_norms(rows_of(read_table(store, "norms")), console())
 
 
 def _exit(complete: bool) -> None:
@@ -308,5 +219,5 @@ def main(arguments: list[str] | None = None) -> Any:
         # typer ends an interrupted command with the shell's 130.
         if end.code != _INTERRUPTED:
             raise
-        _say("raylab: interrupted; the same command goes on from here")
+        say("raylab: interrupted; the same command goes on from here")
         sys.exit(1)

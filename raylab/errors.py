@@ -71,6 +71,10 @@ class OutError(InputError):
     """OUT is not a place that can be written."""
 
 
+class LeaseError(RaylabError):
+    """Another driver holds OUT, or has taken it over."""
+
+
 class NonFiniteError(RaylabError):
     """A loss or a weight became NaN or infinite."""
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
+
+from raylab.store.paths import Store
+from tests.object_store import BUCKET, CREDENTIALS, QUICK, moto_server, proxy_before, uri_through
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -51,3 +55,43 @@ def study_text(demo_base):
 def copied_base(demo_base, tmp_path) -> Path:
     """A copy of the demo's base model that a test may change."""
     return Path(shutil.copytree(demo_base, tmp_path / "base"))
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """The address of an S3 server on loopback."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proxy(s3_server):
+    """The way to it, which fails when it is told to."""
+    with proxy_before(s3_server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    """What S3 asks for, in the environment, and nothing else of this machine's."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def s3_out(proxy, credentials):
+    """A new OUT on S3, behind the proxy."""
+    return uri_through(proxy.port, f"studies/{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def remote(s3_out):
+    """A patient store there."""
+    return Store(s3_out, QUICK)
+
+
+@pytest.fixture
+def behind(s3_server, s3_out):
+    """The same store, reached without the proxy."""
+    prefix = s3_out.partition("?")[0].removeprefix(f"s3://{BUCKET}/")
+    return Store(uri_through(s3_server[1], prefix), QUICK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -219,3 +220,9 @@ def test_bench_of_tiny_models_prints_every_row(bench, tiny, tmp_path, capsys):
     assert few.split()[0] == many.split()[0]
     assert {"cpu", "cores", "torch"} <= set(found["machine"])
     assert not list(tmp_path.iterdir())
+
+
+def test_bench_starts_from_any_working_directory(tmp_path):
+    command = [sys.executable, str(JOBS / "bench_reduce.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--mergekit" in done.stdout

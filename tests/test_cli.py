@@ -109,6 +109,21 @@ def test_status_of_finished_store_shows_every_trial(quick, tmp_path):
     fresh = json.loads(raylab("status", QUICK, "--out", tmp_path / "no", "--json").stdout)["trials"]
     assert [row["status"] for row in fresh] == ["pending", "pending"]
     assert not (tmp_path / "no").exists()
+    assert {"step", "loss", "seconds_left", "memory_bytes", "heard_seconds"} <= set(fresh[0])
+
+
+def test_status_watch_of_finished_store_ends_with_the_table(quick):
+    out, _ = quick
+    done = raylab("status", QUICK, "--out", out, "--watch")
+    assert done.returncode == 0
+    assert done.stdout.startswith("2 trials: 2 done\n")
+    assert "demo.sft-d1.s42" in done.stdout
+
+
+def test_status_watch_as_json_exits_2(tmp_path):
+    done = raylab("status", QUICK, "--out", tmp_path / "no", "--watch", "--json")
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
 
 
 def test_plan_names_the_field_that_made_a_trial_new(quick, tmp_path):
@@ -117,6 +132,31 @@ def test_plan_names_the_field_that_made_a_trial_new(quick, tmp_path):
     rows = json.loads(raylab("plan", changed, "--out", out, "--json").stdout)["trials"]
     assert [row["state"] for row in rows] == ["cached", "to run"]
     assert rows[1]["why"] == "new: training.beta: 0.3 -> 0.1"
+
+
+def test_plan_with_gpus_shows_the_schedule_of_what_is_not_cached(quick, tmp_path):
+    out, _ = quick
+    changed = edited(tmp_path, ("parent: sft-d1}", "parent: sft-d1, training: {beta: 0.1}}"))
+    plan = json.loads(raylab("plan", changed, "--out", out, "--gpus", 2, "--json").stdout)
+    (placed,) = plan["schedule"]["trials"]
+    assert (placed["name"], placed["start"]) == ("demo.dpo-d0-after-sft-d1.s42", 0)
+    assert plan["schedule"]["unit"] == "seconds"
+    assert plan["schedule"]["measured"] == 1
+    shown = raylab("plan", changed, "--out", out, "--gpus", 2).stdout
+    assert "on 2 GPUs, 2 trials at once: 1 trial ends after" in shown
+    assert "idle 50 % of that time" in shown
+    assert "nothing to train" in raylab("plan", QUICK, "--out", out, "--gpus", 2).stdout
+
+
+def test_plan_with_gpus_takes_less_than_a_second():
+    # Of the CPU, so that whatever else the machine does is not counted.
+    before = os.times()
+    done = raylab("plan", QUICK.parent / "study.yaml", "--gpus", 8)
+    after = os.times()
+    assert "22 trials end after" in done.stdout
+    assert "in units of one SFT step" in done.stdout
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 1
 
 
 @pytest.mark.parametrize("verb", ["plan", "status", "schema"])
@@ -129,13 +169,16 @@ def test_light_verbs_load_no_heavy_library(verb, tmp_path):
         "assert not heavy, heavy"
     )
     words = [verb] if verb == "schema" else [verb, str(QUICK), "--out", str(tmp_path / "x")]
+    words += ["--gpus", "2"] if verb == "plan" else []
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_schema_is_json_schema_of_a_study():
     schema = json.loads(raylab("schema").stdout)
-    assert {"name", "base_models", "data", "recipes", "comparisons"} <= set(schema["properties"])
+    assert {"name", "base_models", "data", "recipes", "comparisons", "tracking"} <= set(
+        schema["properties"]
+    )
 
 
 BAD = {

@@ -21,10 +21,11 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 # The demo is run by way of the quick study; making an environment is what `make` did before this
-# test; `ray up` is held against Ray's validator in test_cluster_yaml.py.
+# test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py.
+CLUSTER = README[README.index("## On a cluster") : README.index("## What is where")]
 ELSEWHERE = {
     "make demo",
-    "ray up cluster.yaml",
+    *(command for command in COMMANDS if f"\n$ {command}\n" in CLUSTER),
     "python3.11 -m venv .venv",
     ".venv/bin/pip install -c constraints.txt -e '.[dev]'",
 }

@@ -30,6 +30,7 @@ from raylab.cluster.session import own_gpus, slots
 from raylab.errors import ClusterError
 from raylab.reduce.calls import Call, Job
 from raylab.reduce.kept import pack, unpack
+from raylab.store.paths import Store, study_scratch
 
 DEADLINE = 3600.0
 _START = 30.0
@@ -48,7 +49,7 @@ class ShardActor:
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         """One pass over one shard, packed."""
-        self._opened = self._opened or self._job.open()
+        self._opened = self._opened or _open(self._job)
         return pack(getattr(self._opened, method)(*arguments))
 
     def process(self) -> int:
@@ -58,6 +59,17 @@ class ShardActor:
     def gpus(self) -> tuple[str, ...]:
         """The ids of the GPUs that are this actor's own."""
         return own_gpus()
+
+
+def _open(job: Job) -> Any:
+    """Open the job's models on this node, where an object store's are fetched to first."""
+    if job.out is not None:
+        store = Store(job.out)
+        scratch = study_scratch(store)
+        paths = {p for place in job.places.values() for p in (*place.adapters, place.checkpoint)}
+        for path in sorted(p for p in paths if p and p.is_relative_to(scratch)):
+            store.local(path.relative_to(scratch).as_posix(), scratch)
+    return job.open()
 
 
 class ActorPool:

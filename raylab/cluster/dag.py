@@ -2,46 +2,56 @@
 
 Model: Tune asks for the next configuration whenever a slot is free; the answer is a trial whose
 parent is done, nothing (None) while all that is left waits, or FINISHED. Among the ready, the
-one with the longest way below it comes first.
+one with the longest way below it comes first, as in `raylab.plan.schedule`.
 Invariant: a trial is handed out once; a child only after its parent ended well; the descendants
 of a failed trial never start. Tune's trial id is raylab's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.search import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
+from raylab.plan.schedule import longest_ways, most_urgent
 from raylab.plan.trials import Trial
 
 
 class Dag:
     """The state of the trials that are to run."""
 
-    def __init__(self, trials: Sequence[Trial], done: frozenset[str]) -> None:
-        """`trials` are to run, parents first; `done` names those that need not."""
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        done: frozenset[str],
+        durations: Mapping[str, float] | None = None,
+    ) -> None:
+        """`trials` are to run, parents first; `done` names those that need not.
+
+        `durations` are estimates by name; without them, all trials are equally long.
+        """
         self._trials = {trial.name: trial for trial in trials}
+        self._children: dict[str, list[Trial]] = {}
+        for trial in trials:
+            if trial.parent:
+                self._children.setdefault(trial.parent, []).append(trial)
         self._done = set(done)
         self._failed: set[str] = set()
         self._started: set[str] = set()
-        self._below = {trial.name: self._depth(trial.name) for trial in trials}
-
-    def _depth(self, name: str) -> int:
-        children = [t.name for t in self._trials.values() if t.parent == name]
-        return 1 + max((self._depth(child) for child in children), default=0)
+        parents = {trial.name: trial.parent for trial in trials}
+        self._ways = longest_ways(parents, durations or dict.fromkeys(parents, 1.0))
 
     def take(self) -> Trial | None:
         """A trial that may start now, or None."""
-        ready = [t for t in self._trials.values() if self._is_ready(t)]
+        ready = [trial.name for trial in self._trials.values() if self._is_ready(trial)]
         if not ready:
             return None
-        chosen = max(ready, key=lambda trial: self._below[trial.name])
-        self._started.add(chosen.name)
-        return chosen
+        chosen = most_urgent(ready, self._ways)
+        self._started.add(chosen)
+        return self._trials[chosen]
 
     def _is_ready(self, trial: Trial) -> bool:
         fresh = trial.name not in self._started
@@ -52,18 +62,18 @@ class Dag:
         (self._failed if failed else self._done).add(name)
 
     @property
+    def in_flight(self) -> int:
+        """How many were handed out and have not ended."""
+        return len(self._started - self._done - self._failed)
+
+    @property
     def exhausted(self) -> bool:
         """Whether nothing can ever start any more: nothing ready, nothing running."""
-        running = self._started - self._done - self._failed
-        return not running and not any(map(self._is_ready, self._trials.values()))
+        return not self.in_flight and not any(map(self._is_ready, self._trials.values()))
 
     def finished_parents(self) -> set[str]:
         """Trials of which every child that was to run has ended or will never start."""
-        parents = {t.parent for t in self._trials.values() if t.parent}
-        return {name for name in parents if not any(map(self._open, self._children(name)))}
-
-    def _children(self, name: str) -> list[Trial]:
-        return [trial for trial in self._trials.values() if trial.parent == name]
+        return {name for name, below in self._children.items() if not any(map(self._open, below))}
 
     def _open(self, trial: Trial) -> bool:
         ended = trial.name in self._done or trial.name in self._failed
@@ -74,16 +84,28 @@ class Dag:
 class DagSearcher(Searcher):
     """Tune's view of a Dag; a configuration is the flat row of a trial."""
 
-    def __init__(self, dag: Dag, configurations: Mapping[str, Mapping[str, Any]]) -> None:
-        """`configurations` holds the flat row of every trial, by name."""
+    def __init__(
+        self,
+        dag: Dag,
+        configurations: Mapping[str, Mapping[str, Any]],
+        is_stopping: Callable[[], bool] = lambda: False,
+        room: Callable[[], int] | None = None,
+    ) -> None:
+        """`configurations` holds the flat row of every trial, by name; once `is_stopping`, no
+        trial is handed out any more. `room`: how many fit the cluster now; one more waits, so
+        that a worker is used again and a cluster that can grow does, but no others, since the
+        most urgent of them may not be ready yet."""
         super().__init__()
-        self._dag = dag
+        self._dag, self._is_stopping, self._room = dag, is_stopping, room
         self._configurations = configurations
         self._names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """The next configuration, None, or FINISHED."""
-        trial = self._dag.take()
+        if self._is_stopping():
+            return Searcher.FINISHED
+        is_full = self._room is not None and self._dag.in_flight > self._room()
+        trial = None if is_full else self._dag.take()
         if trial is None:
             return Searcher.FINISHED if self._dag.exhausted else None
         self._names[trial.id] = trial.name
@@ -92,8 +114,8 @@ class DagSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Free the children of a trial, or doom them."""
-        self._dag.end(self._names[trial_id], failed=error)
+        """Free the children of a trial; or doom them, where its last result names a cause."""
+        self._dag.end(self._names[trial_id], failed=error or "cause" in (result or {}))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the truth, and a rerun plans anew."""

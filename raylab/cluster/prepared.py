@@ -14,15 +14,19 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from raylab.errors import ModelError
+from raylab.cluster.tracking import check_installed
+from raylab.errors import ModelError, OutError
 from raylab.plan.comparisons import Model, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.spec.base import resolve
 from raylab.spec.study import Study
-from raylab.store.paths import STUDY, Store
+from raylab.store.paths import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, Place, place_of
+
+# Where Ray unpacks the working directory of a job.
+_JOBS_COPY = "/working_dir_files/_ray_pkg_"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,16 @@ class Prepared:
             for name, model in self.models.items()
         }
 
+    def trial_places(self, records: Mapping[str, Record]) -> dict[str, Place]:
+        """Where the trials that are done lie, with all of their lineage."""
+        planned = {item.name: item for item in self.planned}
+        found = {
+            model.name: self._made(model, planned, records)
+            for model in self.models.values()
+            if model.lineage
+        }
+        return {name: place for name, place in found.items() if place}
+
     def _made(
         self, model: Model, planned: Mapping[str, Planned], records: Mapping[str, Record]
     ) -> Place | None:
@@ -64,7 +78,7 @@ class Prepared:
         parts = [planned[name] for name in model.lineage or (model.name,)]
         if any(item.id not in records for item in parts):
             return None
-        key, scratch = ADAPTER if model.lineage else MERGED, Path(self.store.root)
+        key, scratch = ADAPTER if model.lineage else MERGED, study_scratch(self.store)
         paths = tuple(self.store.local(trial_key(item.folder, key), scratch) for item in parts)
         if model.lineage:
             return Place(adapters=paths)
@@ -83,16 +97,30 @@ class Prepared:
 
 def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:
     """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
+    check_installed(study)
     inputs = read_inputs(study, online=online)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     store = Store(out)
+    _check_that_it_stays(store)
     store.prepare()
-    _write_study(store, study)
     return Prepared(study, inputs, trials, merges, store)
 
 
-def _write_study(store: Store, study: Study) -> None:
+def _check_that_it_stays(store: Store) -> None:
+    """Refuse an OUT inside a job's copy of its working directory, which goes when the job ends."""
+    if store.is_local and _JOBS_COPY in store.root:
+        raise OutError(
+            "OUT would be lost with the job: it lies in the job's copy of the working directory",
+            found=store.root,
+            expected="a directory or a URI that every node sees",
+            todo="give the job --out with an absolute path, or a URI",
+        )
+
+
+def write_study(prepared: Prepared) -> None:
+    """Keep the study as resolved, OUT/study.yaml."""
+    values = prepared.study.model_dump(mode="json", exclude_none=True)
     buffer = io.StringIO()
-    YAML(typ="safe", pure=True).dump(study.model_dump(mode="json", exclude_none=True), buffer)
-    store.write(STUDY, buffer.getvalue().encode())
+    YAML(typ="safe", pure=True).dump(values, buffer)
+    prepared.store.write(STUDY, buffer.getvalue().encode())

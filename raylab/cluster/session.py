@@ -13,15 +13,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from raylab.errors import ClusterError
 
-# Each trial limits its own threads; Tune's chatter is replaced by raylab's own lines.
+# Each trial limits its own threads; Tune's chatter is replaced by raylab's own lines. In a job, an
+# environment variable that was given with the job as well is no conflict: it has the same value.
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Ray 2.60 starts the trials of a custom searcher one by one; ours knows how many fit.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 _WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_HOME", "RAYLAB_SCRATCH")
@@ -44,11 +50,12 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
             runtime_env={"env_vars": passed} if passed else None,
             **({} if address else {"include_dashboard": False, **options}),
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             "Ray cannot be reached",
             found=f"{address or 'local'}: {error}",
             expected="the address of a running cluster, or none",
+            todo="if it has a token: set RAY_AUTH_MODE=token, and put it in ~/.ray/auth_token",
         ) from error
     try:
         yield
@@ -59,10 +66,15 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
 def slots(gpus: float, cpus: float) -> tuple[int, dict[str, float]]:
     """(how many workers fit the cluster at once, the resources of one); GPUs where there are."""
     there = ray.cluster_resources()
-    if there.get("GPU", 0) > 0:
+    if has_gpus():
         fit = min(there["GPU"] / gpus, there.get("CPU", 1) / cpus)
         return max(1, int(fit)), {"gpu": gpus, "cpu": float(cpus)}
     return max(1, int(there.get("CPU", 1) // cpus)), {"cpu": float(cpus)}
+
+
+def has_gpus() -> bool:
+    """Whether there is a GPU in the cluster now."""
+    return bool(ray.cluster_resources().get("GPU", 0) > 0)
 
 
 def own_gpus() -> tuple[str, ...]:

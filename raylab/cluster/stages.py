@@ -9,16 +9,20 @@ hold every planned trial; a second run over a finished store trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from raylab.cluster.actors import ActorPool
-from raylab.cluster.prepared import Prepared
+from raylab.cluster.prepared import Prepared, write_study
 from raylab.cluster.prepared import prepare as prepare
-from raylab.cluster.session import connected
+from raylab.cluster.session import connected, has_gpus
+from raylab.cluster.stop import stoppable
+from raylab.cluster.visible import require_visible
 from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
 from raylab.plan.merges import PlannedMerge
+from raylab.plan.notes import NOTED, notes_of, with_notes
 from raylab.plan.status import attempt_rows, sample_rows, trial_rows
 from raylab.plan.trials import Trial
 from raylab.reduce.kept import Kept
@@ -27,6 +31,7 @@ from raylab.reduce.tile import Pair
 from raylab.reduce.views import DELTA, View
 from raylab.report.numbers import plural
 from raylab.spec.identity import fingerprint
+from raylab.store.lease import Held, hold
 from raylab.store.paths import REDUCE, REPORT, TABLES, Store
 from raylab.store.records import RECORD, Record, damaged_files, read_records, trial_key
 from raylab.store.references import Place
@@ -40,6 +45,19 @@ TABLES_OF_REDUCE = ("norms", "densities", "curve", "pairs", "spectra", "chains",
 _TABLES_OF_STAGES = ("trials", "attempts", "samples", *TABLES_OF_REDUCE)
 
 
+@contextmanager
+def driving(prepared: Prepared, address: str | None) -> Iterator[Held]:
+    """Within, Ray is there, every node sees OUT, and no other driver works on it.
+
+    Raises LeaseError where another one does, ClusterError, and OutError, before anything of the
+    study is written.
+    """
+    with hold(prepared.store) as lease, connected(address):
+        require_visible(prepared.store)
+        write_study(prepared)
+        yield lease
+
+
 def run(prepared: Prepared, address: str | None, say: Say) -> bool:
     """Every stage that has something to do; whether every trial is done.
 
@@ -49,10 +67,10 @@ def run(prepared: Prepared, address: str | None, say: Say) -> bool:
     if all(item.state == "cached" for item in states) and _is_reported(prepared):
         say(_nothing_to_train(states))
         return True
-    with connected(address):
-        complete = train(prepared, address, say, states)
-        reduce(prepared, address, say)
-    report(prepared)
+    with driving(prepared, address) as lease:
+        complete = _train(prepared, lease, say, states)
+        _reduce(prepared, say)
+        report(prepared)
     return complete
 
 
@@ -77,32 +95,42 @@ def _asked(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def train(
-    prepared: Prepared,
-    address: str | None,
-    say: Say,
-    states: Sequence[PlannedTrial] | None = None,
-) -> bool:
+def train(prepared: Prepared, address: str | None, say: Say) -> bool:
     """Train and merge what is missing, and write the tables of trials; whether all are done."""
-    states = trial_states(prepared, say) if states is None else states
+    states = trial_states(prepared, say)
+    with driving(prepared, address) as lease:
+        return _train(prepared, lease, say, states)
+
+
+def _train(prepared: Prepared, lease: Held, say: Say, states: Sequence[PlannedTrial]) -> bool:
     missing = [item.trial for item in states if item.state != "cached"]
     to_train = [item for item in missing if isinstance(item, Trial)]
-    if missing:
-        with connected(address):
-            if to_train:
-                _train(prepared, to_train, say)
-            if len(missing) > len(to_train):
-                _merge(prepared, say)
-    else:
+    if not missing:
         say(_nothing_to_train(states))
-    return write_trial_tables(prepared)
+        return write_trial_tables(prepared)
+    try:
+        if to_train:
+            _train_trials(prepared, lease, to_train, say)
+        if len(missing) > len(to_train):
+            _merge(prepared, say)
+    finally:
+        # Another driver may be at work once the lease is lost: then the tables are its own.
+        complete = not lease.lost.is_set() and write_trial_tables(prepared)
+    return complete
 
 
-def _train(prepared: Prepared, trials: Sequence[Trial], say: Say) -> None:
+def _train_trials(prepared: Prepared, lease: Held, trials: Sequence[Trial], say: Say) -> None:
+    from raylab.cluster.early import Early
     from raylab.cluster.tune import train_trials
 
     say(f"{len(trials)} of {len(prepared.trials)} trials to train")
-    train_trials(prepared.study, prepared.inputs, prepared.trials, trials, prepared.store)
+    if not has_gpus():
+        say("no GPU in the cluster: they run on its CPUs")
+    study, store = prepared.study, prepared.store
+    # On an object store every node would fetch what a foretaste is made of.
+    early = [Early(prepared, say)] if store.is_local else []
+    with stoppable(store, lease, say) as stop:
+        train_trials(study, prepared.inputs, prepared.trials, trials, store, stop, early)
 
 
 def _merge(prepared: Prepared, say: Say) -> None:
@@ -160,23 +188,31 @@ def reduce(prepared: Prepared, address: str | None, say: Say) -> None:
     Results of shards are kept in the store until all tables are written, so that a reduction
     that was killed goes on where it was.
     """
+    with driving(prepared, address):
+        _reduce(prepared, say)
+
+
+def _reduce(prepared: Prepared, say: Say) -> None:
     wanted = plan_comparisons(prepared.study, prepared.models)
     records, _ = read_records(prepared.store)
     places = prepared.places(records)
     ready = [c for c in wanted if _there(c.a, places) and _there(c.b, places)]
     say(f"reducing {len(ready)} of {len(wanted)} comparisons")
     rows = Tables()
-    with connected(address):
-        pool = ActorPool(cpus=1)
-        kept = kept_in(prepared.store, pool)
-        try:
-            for base in dict.fromkeys(model.base_model for model in prepared.models.values()):
-                mine = [c for c in ready if c.a.base_model == base]
-                rows.extend(_reduce_base(prepared, base, mine, places, kept))
-        finally:
-            pool.close()
+    pool = ActorPool(cpus=1)
+    kept = kept_in(prepared.store, pool)
+    try:
+        for base in dict.fromkeys(model.base_model for model in prepared.models.values()):
+            mine = [c for c in ready if c.a.base_model == base]
+            rows.extend(_reduce_base(prepared, base, mine, places, kept))
+    finally:
+        pool.close()
+    notes = notes_of(prepared.planned, records)
+    sides = {c.name: (c.a.name, c.b.name) for c in ready}
     for name in TABLES_OF_REDUCE:
-        write_table(prepared.store, name, getattr(rows, name))
+        found = getattr(rows, name)
+        table = with_notes(found, sides, notes) if name in NOTED else found
+        write_table(prepared.store, name, table)
     prepared.store.delete(REDUCE)
     if pool.sent:
         say(f"{len(pool.sent)} messages of at most {max(pool.sent):,} bytes")
@@ -219,6 +255,7 @@ def _reduce_base(
             vectors=tuple(there),
             quantization=prepared.study.quantization,
             id=fingerprint(_reduced(prepared, base, view)),
+            out=None if prepared.store.is_local else prepared.store.uri,
         )
         rows.extend(reduce_pairs(job, prepared.study.densities, execute))
         if view == DELTA.name:

@@ -18,25 +18,40 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
-from raylab.cluster.narrate import Narrator
+from raylab.cluster.faults import DEATHS_ALLOWED, Faults
+from raylab.cluster.narrate import narrator
 from raylab.cluster.session import own_gpus, slots
+from raylab.cluster.stop import Stop
+from raylab.cluster.tracking import trackers
+from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import Resolved
 from raylab.spec.study import Study
 from raylab.store.paths import TUNE, Store
-from raylab.store.records import Attempt, read_attempts, write_attempt
+from raylab.store.records import read_records
 
 
 def train_trials(
-    study: Study, inputs: Inputs, trials: Sequence[Trial], to_run: Sequence[Trial], store: Store
+    study: Study,
+    inputs: Inputs,
+    trials: Sequence[Trial],
+    to_run: Sequence[Trial],
+    store: Store,
+    stop: Stop | None = None,
+    listeners: Sequence[tune.Callback] = (),
 ) -> tune.ResultGrid:
     """Train `to_run`, a part of all `trials`, parents first. Failures are left in the store.
 
-    Raises KeyboardInterrupt where the user ended it before all had ended.
+    `listeners` hear of every trial as well. Where `stop` is asked for, what runs is saved and
+    nothing more begins. Raises KeyboardInterrupt where Tune was ended before all had ended.
     """
-    _, resources = slots(study.resources.gpus, study.resources.cpus)
+    stop = stop or Stop(store)
+    asked = study.resources
+    _, resources = slots(asked.gpus, asked.cpus)
     waiting = {trial.name for trial in to_run}
-    dag = Dag(to_run, frozenset(trial.name for trial in trials if trial.name not in waiting))
+    done = frozenset(trial.name for trial in trials if trial.name not in waiting)
+    durations = estimate_durations(study, inputs.rows, to_run, read_records(store)[0])
+    dag = Dag(to_run, done, durations.by_name)
     configurations = {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run}
     trainable = tune.with_parameters(
         _trainable,
@@ -47,28 +62,35 @@ def train_trials(
         out=store.uri,
     )
     _quiet()
-    narrator = Narrator(
-        len(trials), len(trials) - len(to_run), on_end=_Releaser(dag, trials, store)
-    )
     grid = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            search_alg=DagSearch(DagSearcher(dag, configurations)),
+            search_alg=DagSearch(
+                DagSearcher(
+                    dag, configurations, stop.is_asked, lambda: slots(asked.gpus, asked.cpus)[0]
+                )
+            ),
             num_samples=len(to_run),
             max_concurrent_trials=None,
             reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config["name"],
             trial_dirname_creator=lambda trial: f"{trial.config['name']}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name=TUNE,
             storage_path=store.uri,
-            callbacks=[Witness(store, to_run), narrator],
+            callbacks=[
+                Faults(store, to_run),
+                narrator(trials, to_run, store, on_end=_Releaser(dag, trials, store)),
+                *trackers(study, store),
+                *listeners,
+            ],
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=0),
+            failure_config=tune.FailureConfig(max_failures=DEATHS_ALLOWED),
         ),
     ).fit()
-    if not dag.exhausted:
-        # Tune returns as if all were well when Ctrl-C has ended its loop.
+    if not (dag.exhausted or stop.is_asked()):
+        # Tune returns as if all were well when its loop was ended from outside.
         raise KeyboardInterrupt
     return grid
 
@@ -81,16 +103,26 @@ def _trainable(
     bases: Mapping[str, Resolved],
     out: str,
 ) -> None:
-    """One trial on a worker."""
+    """One trial on a worker. What fails here fails for good, and says so as a result: only a
+    worker that dies is begun again by Tune."""
+    from raylab.train.attempts import Stopped, cause_of, quiet_libraries, spare_imports
     from raylab.train.model import base_directory
-    from raylab.train.trial import Work, quiet_libraries, run_trial
+    from raylab.train.trial import Slot, Work, run_trial
 
+    spare_imports()
     trial = trials[config["name"]]
-    base = base_directory(bases[trial.base_model])
-    work = Work(study, trial, trials, rows, base, out)
-    with quiet_libraries():
-        record = run_trial(work, lambda progress: tune.report(dict(progress)), own_gpus())
-    tune.report({key: value for key, value in record.metrics.items() if value is not None})
+    slot = Slot(own_gpus(), ray.get_runtime_context().get_node_id())
+    try:
+        base = base_directory(bases[trial.base_model])
+        work = Work(study, trial, trials, rows, base, out)
+        with quiet_libraries():
+            record = run_trial(work, lambda progress: tune.report(dict(progress)), slot)
+    except Stopped:
+        tune.report({"cause": "stopped"})
+    except Exception as error:
+        tune.report({"cause": cause_of(error), "message": str(error)})
+    else:
+        tune.report({key: value for key, value in record.metrics.items() if value is not None})
 
 
 def _quiet() -> None:
@@ -99,25 +131,6 @@ def _quiet() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\..*")
-
-
-class Witness(tune.Callback):
-    """Keeps an attempt for a trial whose worker died before it could write one itself."""
-
-    def __init__(self, store: Store, trials: Sequence[Trial]) -> None:
-        """Remember how many attempts each of `trials` has had."""
-        self._store = store
-        self._folders = {trial.id: trial.folder for trial in trials}
-        self._before = {trial.id: len(read_attempts(store, trial.folder)) for trial in trials}
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has failed; if it left no attempt of this run, leave one in its place."""
-        folder, before = self._folders[trial.trial_id], self._before[trial.trial_id]
-        if len(read_attempts(self._store, folder)) > before:
-            return
-        message = f"its worker was lost: {str(trial.get_error()).strip():.500}"
-        attempt = Attempt(attempt=before + 1, cause="error", message=message)
-        write_attempt(self._store, folder, attempt)
 
 
 class _Releaser:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.trials import Inputs, Trial
+from raylab.report.numbers import size
 from raylab.spec.base import weights_shapes
 from raylab.spec.study import Study
 
@@ -31,25 +32,17 @@ def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iter
             yield f"{name}: {len(mine)} trials; sizes unknown until it is downloaded"
             continue
         tensors = list(weights_shapes(directory))
-        size = sum(size for _, _, size in tensors)
+        whole = sum(entry for _, _, entry in tensors)
         linear = [s for key, s, _ in tensors if len(s) == 2 and not _is_embedding(key)]
         adapters = sum(_FLOAT32 * t.variant.lora.r * sum(map(sum, linear)) for t in mine)
         merged = {t.parent for t in mine if t.parent and t.variant.chain == "merge"}
         yield (
-            f"{name}: base {_size(size)}, {len(mine)} adapters {_size(adapters)}, "
-            f"{len(merged)} merged parents at {_size(size)} each in scratch space while in use "
-            f"(and {_size(2 * size)} of memory while one is built)"
-            + (f", {merges} merges at {_size(size)} each" if merges else "")
+            f"{name}: base {size(whole)}, {len(mine)} adapters {size(adapters)}, "
+            f"{len(merged)} merged parents at {size(whole)} each in scratch space while in use "
+            f"(and {size(2 * whole)} of memory while one is built)"
+            + (f", {merges} merges at {size(whole)} each" if merges else "")
         )
 
 
 def _is_embedding(key: str) -> bool:
     return any(word in key for word in _NOT_LINEAR)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -1,8 +1,8 @@
 """What became of every planned trial, read from the store alone.
 
-Model: a trial with a sound record is done; else its last attempt says why it failed; else fresh
-progress means that it runs; else it is blocked by a failed ancestor, or pending. So is a merge,
-and its models are as its parents.
+Model: a trial with a sound record is done; else its last attempt says why it failed, unless a
+later one has begun; else a fresh sign of life means that it runs; else it is blocked by a failed
+ancestor, or pending. So is a merge, and its models are as its parents.
 Invariant: one row for every planned trial and merge, in the order of the plan, whatever became
 of it.
 """
@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
+from raylab.plan.notes import notes_of
+from raylab.store.lease import LEASE
 from raylab.store.paths import Store
 from raylab.store.records import (
     ADAPTER,
@@ -26,14 +28,18 @@ from raylab.store.records import (
     read_records,
     trial_key,
 )
+from raylab.store.running import Running, read_running
 from raylab.store.tables import SCHEMAS
 
 _FRESH_SECONDS = 60
+# What a running trial tells of its training.
+_SIGHT = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
 
 
 def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
     """The rows of the trials table."""
     records, _ = read_records(store)
+    notes = notes_of(trials, records)
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         record = records.get(trial.id)
@@ -43,9 +49,53 @@ def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
             "log": trial_key(trial.folder, LOG),
             **_outcome(trial, record, rows, store),
             **_metrics(record),
+            "note": notes.get(trial.name),
             "attempts": len(read_attempts(store, trial.folder)),
         }
     return list(rows.values())
+
+
+def live_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
+    """The rows of the trials table with what running trials told last.
+
+    `heard_seconds` is how long ago that was; `attempt` counts the attempts with the one that
+    runs, and `cause` says why there was one before. A trial that has begun, and of which no end
+    is known, runs while a driver is there, however silent it is.
+    """
+    driven = is_driven(store)
+    rows = trial_rows(trials, store)
+    return [
+        {**row, **_sight(trial, row, store, driven)}
+        for trial, row in zip(trials, rows, strict=True)
+    ]
+
+
+def is_driven(store: Store) -> bool:
+    """Whether a driver holds the store, or one that was killed has held it last."""
+    return store.exists(LEASE)
+
+
+def _sight(trial: Planned, row: Mapping[str, Any], store: Store, driven: bool) -> dict[str, Any]:
+    nothing = dict.fromkeys(("step", "loss", "seconds_left", "memory_bytes", "heard_seconds"))
+    sight: dict[str, Any] = {**nothing, "attempt": row["attempts"] or None}
+    if row["status"] not in ("running", "pending"):
+        return sight
+    running, progress = read_running(store, trial.folder), read_progress(store, trial.folder)
+    if running is None and progress is None:
+        return sight
+    known = progress or {}
+    sight |= {key: known.get(key) for key in _SIGHT}
+    sight["heard_seconds"] = max(0.0, time.time() - _heard(progress, running))
+    sight["attempt"] = running.attempt if running else row["attempts"] + 1
+    sight["status"] = "running" if running and driven else row["status"]
+    if row["attempts"]:
+        sight["cause"] = read_attempts(store, trial.folder)[-1].cause
+    return sight
+
+
+def _heard(progress: Mapping[str, Any] | None, running: Running | None) -> float:
+    """When a trial gave its last sign of life."""
+    return max(progress["time"] if progress else 0.0, running.started if running else 0.0)
 
 
 def _outcome(
@@ -53,13 +103,16 @@ def _outcome(
 ) -> dict[str, Any]:
     if record:
         return {"status": "done"}
-    attempts = read_attempts(store, trial.folder)
-    if attempts and attempts[-1].cause:
-        last = attempts[-1]
+    last = next(reversed(read_attempts(store, trial.folder)), None)
+    running = read_running(store, trial.folder)
+    again = running is not None and last is not None and running.attempt > last.attempt
+    if last and last.cause and last.final and not again:
         return {"status": "failed", "cause": last.cause, "message": last.message}
     progress = read_progress(store, trial.folder)
-    if progress and time.time() - progress["time"] < _FRESH_SECONDS:
-        return {"status": "running", "message": f"step {progress['step']}/{progress['steps']}"}
+    if time.time() - _heard(progress, running) < _FRESH_SECONDS:
+        known = progress or {}
+        step = f"step {known['step']}/{known.get('steps')}" if "step" in known else "has begun"
+        return {"status": "running", "message": step}
     for need in needs_of(trial):
         status = before[need]["status"] if need in before else None
         if status in ("failed", "blocked"):
@@ -90,9 +143,9 @@ def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, 
 
 def sample_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
     """The rows of the samples table: what every finished trial's model said."""
+    records, _ = read_records(store)
     for trial in trials:
-        key = trial_key(trial.folder, SAMPLES)
-        if not store.exists(key):
+        if trial.id not in records or SAMPLES not in records[trial.id].files:
             continue
-        for line in store.read(key).decode().splitlines():
+        for line in store.read(trial_key(trial.folder, SAMPLES)).decode().splitlines():
             yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}

@@ -50,6 +50,8 @@ class Job:
     count_untouched: bool = False
     skip_non_finite: bool = False
     id: str = ""
+    out: str | None = None
+    """The object store from which a node fetches the places that lie in its scratch space."""
 
     def models(self) -> Models:
         """Open every model. Raises ModelError."""

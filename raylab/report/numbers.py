@@ -54,11 +54,31 @@ def setting(value: float | None) -> str:
     return f"{mantissa}e{int(exponent)}" if mark else text
 
 
+def size(value: float) -> str:
+    """Bytes with three significant digits: 4.33 MB, 85 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds with one decimal below a hundred, whole ones above."""
     if seconds is None:
         return MISSING
     return f"{seconds:.1f}" if seconds < 100 else f"{seconds:,.0f}"
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as hours, minutes and seconds: 0:05, 12:30, 1:02:30, 3 d 02:10."""
+    if seconds is None:
+        return MISSING
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24:02}:{minute:02}"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def listing(items: Iterable[object]) -> str:

@@ -42,7 +42,7 @@ def build_report(study: Study, store: Store) -> str:
         store.write(f"{REPORT}/figures/{picture.name}.png", picture.drawing.png)
     store.write(f"{REPORT}/report.md", render_markdown(page).encode())
     store.write(f"{REPORT}/report.html", render_html(page).encode())
-    return _address(store, f"{REPORT}/report.html")
+    return store.address(f"{REPORT}/report.html")
 
 
 def render_html(page: Page) -> str:
@@ -97,18 +97,12 @@ def _read_table(store: Store, name: str) -> pa.Table:
 def _places(
     store: Store, tables: Mapping[str, pa.Table], csv: Mapping[str, bytes]
 ) -> Iterator[Item]:
-    yield Item("Parquet", _address(store, TABLES))
-    yield Item("CSV", f"{_address(store, REPORT)}/tables: {', '.join(csv)}")
-    yield Item("figures", f"{_address(store, REPORT)}/figures, as SVG and as PNG")
+    yield Item("Parquet", store.address(TABLES))
+    yield Item("CSV", f"{store.address(REPORT)}/tables: {', '.join(csv)}")
+    yield Item("figures", f"{store.address(REPORT)}/figures, as SVG and as PNG")
     empty = [name for name, table in tables.items() if not table.num_rows]
     if empty:
         yield Item("without rows", ", ".join(empty))
-
-
-def _address(store: Store, key: str) -> str:
-    if store.is_local:
-        return store.path(key)
-    return f"{store.uri.partition('://')[0]}://{store.path(key)}"
 
 
 def _seed_csv(found: SeedTables) -> dict[str, bytes]:

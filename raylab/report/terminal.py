@@ -1,13 +1,13 @@
-"""Tables for a terminal of 100 columns.
+"""Tables for a terminal of 100 columns, and of 80.
 
 Model: one function for each table that a command shows; names fold over lines, numbers do not.
-Invariant: no number is ever cut, and no row is left out without a line that says so.
+Invariant: no number is ever cut, and no row or column is left out without a line that says so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,39 +15,54 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raylab.report.numbers import count, duration, number, plural, rate, setting
-from raylab.report.summary import amount
+from raylab.report.columns import Column, Row, fit, longest_name
+from raylab.report.live import STYLES, live_table, totals
+from raylab.report.numbers import count, duration, listing, number, plural, rate, setting, size
 
 WIDTH = 112
-_STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
-_RATES = {
-    "style": "style_rate",
-    "japanese": "japanese_rate",
-    "stops": "stopped_rate",
-    "repeats": "repetition_rate",
-}
+_EDGES, _GAP, _NAME = 4, 2, 24
+_TRIALS = (
+    Column("status", lambda row: str(row["status"])),
+    Column("rate", lambda row: setting(row["learning_rate"]), goes=3),
+    Column("loss", lambda row: number(row["train_loss"])),
+    Column("l2", lambda row: number(row["l2"])),
+    Column("style", lambda row: rate(row["style_rate"])),
+    Column("japanese", lambda row: rate(row["japanese_rate"])),
+    Column("stops", lambda row: rate(row["stopped_rate"]), goes=2),
+    Column("repeats", lambda row: rate(row["repetition_rate"]), goes=1),
+    Column("seconds", lambda row: duration(row["seconds"]), goes=4),
+)
 
 
-def print_trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def print_trials(rows: Sequence[Row], console: Console) -> None:
     """Every trial with its status, loss, norm and rates; below, what went wrong."""
-    view = _table(console, ["name"], ["status", "rate", "loss", "l2", *_RATES, "seconds"])
+    space = min(WIDTH, console.width) - _EDGES
+    columns, _ = fit(_TRIALS, rows, space, min(longest_name(rows), _NAME), _GAP)
+    view = _table(console, ["name"], [column.title for column in columns])
     for row in rows:
+        cells = (escape(column.cell(row)) for column in columns[1:])
         status = str(row["status"])
         view.add_row(
-            escape(row["name"]),
-            f"[{_STYLES.get(status, 'dim')}]{escape(status)}[/]",
-            setting(row["learning_rate"]),
-            number(row["train_loss"]),
-            number(row["l2"]),
-            *(rate(row[column]) for column in _RATES.values()),
-            duration(row["seconds"]),
+            escape(row["name"]), f"[{STYLES.get(status, 'dim')}]{escape(status)}[/]", *cells
         )
     console.print(view)
-    totals = Counter(str(row["status"]) for row in rows)
-    found = ", ".join(f"{amount} {status}" for status, amount in totals.items())
-    _line(console, f"{amount(rows)}{': ' if found else ''}{found}")
+    gone = [column.title for column in _TRIALS if column not in columns]
+    if gone:
+        _line(console, f"no room for {listing(gone)}: the trials table has them")
+    _line(console, totals(rows))
     for row in rows:
         _print_trouble(row, console)
+
+
+def print_status(rows: Sequence[Row], console: Console) -> None:
+    """What is done with its results, then what is going on; the trials table if nothing is."""
+    if not any(row["status"] == "running" for row in rows):
+        print_trials(rows, console)
+        return
+    if done := [row for row in rows if row["status"] == "done"]:
+        print_trials(done, console)
+        console.line()
+    console.print(live_table(rows, console.width))
 
 
 def _print_trouble(row: Mapping[str, Any], console: Console) -> None:
@@ -71,6 +86,9 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
         f"{plural(len(rows), 'comparison')}; {len(norms) - len(rows)} rows by layer, module "
         "and tensor are in the norms table",
     )
+    for note in dict.fromkeys(row["note"] for row in rows if row.get("note")):
+        named = [row["comparison"] for row in rows if row.get("note") == note]
+        _line(console, f"note: {note} ({', '.join(named)})")
 
 
 def print_diff(document: Mapping[str, Any], console: Console) -> None:
@@ -118,6 +136,79 @@ def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
         console,
         f"{count(document['bytes_read'])} bytes read in {document['seconds']:.2f} s, {once}",
     )
+
+
+def print_schedule(schedule: Mapping[str, Any], console: Console) -> None:
+    """When all trials of a plan would have ended on so many GPUs, and how idle those would be."""
+    trials, measured = schedule["trials"], schedule["measured"]
+    where = f"{plural(schedule['gpus'], 'GPU')}, {plural(schedule['slots'], 'trial')} at once"
+    if not trials:
+        _line(console, f"on {where}: nothing to train")
+        return
+    seconds, ends = schedule["unit"] == "seconds", "ends" if len(trials) == 1 else "end"
+    _line(
+        console,
+        f"on {where}: {plural(len(trials), 'trial')} {ends} after {number(schedule['makespan'])}"
+        f"{' s' if seconds else ', in units of one SFT step'}; "
+        f"no schedule ends before {number(schedule['bound'])}; "
+        f"idle {rate(schedule['idle'])} of that time",
+    )
+    how = f"{measured} as measured for trials alike, {len(trials) - measured} by their work"
+    hours = f"; {number(schedule['gpu_hours'])} GPU-hours" if seconds else ""
+    _line(console, f"durations: {how}{hours}")
+
+
+def print_examination(
+    document: Mapping[str, Any], cells: Mapping[str, Mapping[str, str]], console: Console
+) -> None:
+    """A row for each node, then its GPUs, then what is wrong and how to mend it."""
+    findings = [(key, item) for key in _FINDINGS for item in document[f"{key}s"]]
+    marks = {(item["node"], item["check"]): _FINDINGS[key] for key, item in reversed(findings)}
+    checks = list(next(iter(cells.values())))
+    view = _table(console, ["node"], checks)
+    for node, row in cells.items():
+        shown = (_styled(row[check], marks.get((node, check))) for check in checks)
+        view.add_row(_styled(node, marks.get((node, "node"))), *shown)
+    console.print(view)
+    for line in _cards(document["nodes"]):
+        _line(console, line)
+    for (key, check, what, todo), where in _together(findings).items():
+        _line(console, f"{key}: {check} of {listing(where)}: {what}")
+        _line(console, f"  to do: {todo}")
+    totals = (plural(len(document[f"{key}s"]), key) for key in _FINDINGS)
+    _line(console, f"{plural(len(cells) - 1, 'node')}: {listing(totals)}")
+
+
+_FINDINGS = {"fault": "red", "remark": "yellow"}
+
+
+def _styled(text: str, style: str | None) -> str:
+    return f"[{style}]{escape(text)}[/]" if style else escape(text)
+
+
+def _together(
+    findings: Sequence[tuple[str, Mapping[str, Any]]],
+) -> dict[tuple[str, ...], list[str]]:
+    """The nodes of each finding: what is wrong with many is said once."""
+    nodes: dict[tuple[str, ...], list[str]] = {}
+    for key, item in findings:
+        said = (key, item["check"], item["what"], item["todo"])
+        nodes.setdefault(said, []).append(item["node"])
+    return nodes
+
+
+def _cards(nodes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What GPUs there are, alike ones of alike nodes in one line."""
+    places: dict[str, list[str]] = {}
+    for node in nodes:
+        seen = node["facts"].get("gpus", {})
+        driver = f"driver {seen.get('driver') or 'unknown'}, CUDA {seen.get('torch_cuda')}"
+        cards = Counter((card["name"], card["memory"]) for card in seen.get("devices", ()))
+        for (name, memory), there in cards.items():
+            what = f"{there} x {name}, {size(memory)}, {driver}"
+            places.setdefault(what, []).append(node["name"])
+    for what, where in places.items():
+        yield f"{what}: {listing(where)}"
 
 
 def _foldable(comparison: str) -> str:

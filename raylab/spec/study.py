@@ -28,6 +28,7 @@ Method = Literal["sft", "dpo"]
 ViewName = Literal["delta", "merged", "dequantized"]
 Chain = Literal["merge", "stack"]
 Everything = Literal["all"]
+TrackerName = Literal["mlflow", "wandb"]
 
 
 def checked_densities(values: Iterable[float]) -> tuple[float, ...]:
@@ -226,6 +227,10 @@ class Resources(Frozen):
     """GPUs per trial, where there are any."""
     cpus: int = Field(default=1, ge=1)
     """CPU cores per trial, which is also its number of threads."""
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    """How often a training saves what it needs to go on after its process died; 0: every step."""
+    timeout_seconds: float = Field(default=1800, gt=0)
+    """How long a step may take, before its process is taken for stuck, and ended."""
 
 
 class Study(Frozen):
@@ -252,6 +257,8 @@ class Study(Frozen):
     """Merges of trials, which are measured, asked and compared as trials are."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
+    tracking: tuple[TrackerName, ...] = ()
+    """Where training is written down as well; addresses and tokens come from the environment."""
 
     def anchored(self, root: Path) -> Study:
         """The same study with every path made absolute from `root`."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,6 +26,9 @@ HISTORY = "history.parquet"
 LOG = "log.txt"
 PROGRESS = "progress.json"
 ATTEMPTS = "attempts"
+_OF_ATTEMPTS = (LOG, PROGRESS, "running.json", f"{ATTEMPTS}/")
+"""What an attempt leaves whether it ends well or not, which is no part of a result."""
+_ATTEMPT = re.compile(r"[0-9]+\.json")
 
 
 class FileEntry(BaseModel):
@@ -36,14 +40,20 @@ class FileEntry(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One attempt of a trial; `cause` is None where it succeeded."""
+    """One attempt of a trial; `cause` is None where it succeeded.
+
+    final: whether the trial ended with it; otherwise another one followed by itself. started: in
+    seconds since 1970, on its node's clock; 0 where the worker left no word of it.
+    """
 
     model_config = ConfigDict(frozen=True)
     attempt: int
     cause: str | None = None
     message: str = ""
+    final: bool = True
     node: str = ""
     gpus: tuple[str, ...] = ()
+    started: float = 0.0
     seconds: float = 0.0
 
 
@@ -79,9 +89,9 @@ def finite_or_none(value: Any) -> Any:
 
 
 def write_record(store: Store, folder: str, record: Record) -> Record:
-    """Seal the folder: measure every file but attempts and progress, then write the record."""
+    """Seal the folder: measure every file of the result, then write the record."""
     names = [name for name in store.files(trial_key(folder)) if _is_result(name)]
-    files = {name: _measure(store.read(trial_key(folder, name))) for name in names}
+    files = {name: measure(store.read(trial_key(folder, name))) for name in names}
     sealed = record.model_copy(update={"files": files})
     write_json(store, trial_key(folder, RECORD), sealed.model_dump())
     return sealed
@@ -89,10 +99,11 @@ def write_record(store: Store, folder: str, record: Record) -> Record:
 
 def _is_result(name: str) -> bool:
     unfinished = name.rpartition("/")[2].startswith(".part-")
-    return not unfinished and not name.startswith((RECORD, PROGRESS, f"{ATTEMPTS}/"))
+    return not unfinished and not name.startswith((RECORD, *_OF_ATTEMPTS))
 
 
-def _measure(data: bytes) -> FileEntry:
+def measure(data: bytes) -> FileEntry:
+    """Size and SHA-256 of `data`."""
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -100,27 +111,53 @@ def read_records(store: Store) -> tuple[dict[str, Record], list[str]]:
     """(records by trial id, what is wrong with the folders whose record is damaged)."""
     records: dict[str, Record] = {}
     damaged: list[str] = []
-    for folder in store.names(TRIALS):
-        key = trial_key(folder, RECORD)
-        if not store.exists(key):
+    for folder, sizes in _folders(store).items():
+        if RECORD not in sizes:
             continue
-        try:
-            record = Record.model_validate_json(store.read(key))
-        except ValidationError as error:
-            damaged.append(f"{key}: {error.errors()[0]['msg']}")
-            continue
-        problems = [f"{key}: {problem}" for problem in _wrong_sizes(store, folder, record)]
-        damaged += problems
-        if not problems:
+        record, problems = _read_record(store, folder, sizes)
+        damaged += [f"{trial_key(folder, RECORD)}: {problem}" for problem in problems]
+        if record:
             records[record.id] = record
     return records, damaged
 
 
-def _wrong_sizes(store: Store, folder: str, record: Record) -> Iterator[str]:
-    for name, entry in record.files.items():
-        size = store.size(trial_key(folder, name))
-        if size != entry.size:
-            yield f"{name} has {size} bytes, not {entry.size}"
+def read_record(store: Store, folder: str) -> Record | None:
+    """The record of one folder; None where there is none, or it is damaged."""
+    sizes = store.sizes(trial_key(folder))
+    return _read_record(store, folder, sizes)[0] if RECORD in sizes else None
+
+
+def _folders(store: Store) -> dict[str, dict[str, int]]:
+    """Bytes of every file of every trial's folder, all with one listing."""
+    folders: dict[str, dict[str, int]] = {}
+    for key, size in store.sizes(TRIALS).items():
+        folder, _, name = key.partition("/")
+        folders.setdefault(folder, {})[name] = size
+    return folders
+
+
+def _read_record(
+    store: Store, folder: str, sizes: Mapping[str, int]
+) -> tuple[Record | None, list[str]]:
+    """(the record of `folder`, whose files have `sizes`, or None; what is wrong with it)."""
+    try:
+        record = Record.model_validate_json(store.read(trial_key(folder, RECORD)))
+    except ValidationError as error:
+        return None, [_problem(error)]
+    problems = [
+        f"{name} has {sizes[name]} bytes, not {entry.size}" if name in sizes else f"{name} is gone"
+        for name, entry in record.files.items()
+        if sizes.get(name) != entry.size
+    ]
+    if folder != f"{record.name}-{record.id}":
+        problems.append(f"it is the record of {record.name}-{record.id}")
+    return (None if problems else record), problems
+
+
+def _problem(error: ValidationError) -> str:
+    """The first mistake, with its field."""
+    first = error.errors()[0]
+    return ": ".join([*(str(step) for step in first["loc"][:3]), first["msg"]])
 
 
 def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
@@ -128,7 +165,7 @@ def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
     wrong = []
     for name, entry in record.files.items():
         key = trial_key(folder, name)
-        if not store.exists(key) or _measure(store.read(key)) != entry:
+        if not store.exists(key) or measure(store.read(key)) != entry:
             wrong.append(name)
     return wrong
 
@@ -140,16 +177,27 @@ def write_attempt(store: Store, folder: str, attempt: Attempt) -> None:
 
 
 def read_attempts(store: Store, folder: str) -> list[Attempt]:
-    """The attempts of a trial, the first first."""
-    names = [n for n in store.names(trial_key(folder, ATTEMPTS)) if n.endswith(".json")]
-    texts = [store.read(trial_key(folder, ATTEMPTS, name)) for name in names]
-    return sorted((Attempt.model_validate_json(text) for text in texts), key=lambda a: a.attempt)
+    """The attempts of a trial, the first first; of one whose JSON is damaged, that it was."""
+    names = [n for n in store.names(trial_key(folder, ATTEMPTS)) if _ATTEMPT.fullmatch(n)]
+    found = [_read_attempt(store, trial_key(folder, ATTEMPTS, name)) for name in names]
+    return sorted(found, key=lambda attempt: attempt.attempt)
+
+
+def _read_attempt(store: Store, key: str) -> Attempt:
+    try:
+        return Attempt.model_validate_json(store.read(key))
+    except ValidationError as error:
+        number = int(key.rpartition("/")[2].removesuffix(".json"))
+        message = f"what is known of it is damaged: {_problem(error)}"
+        return Attempt(attempt=number, cause="error", message=message)
 
 
 def read_progress(store: Store, folder: str) -> dict[str, Any] | None:
-    """The last progress that a running trial wrote, with the time in `time`."""
-    key = trial_key(folder, PROGRESS)
-    if not store.exists(key):
+    """The last progress that a running trial wrote, with the time in `time`, if it is sound."""
+    text = store.read_if_there(trial_key(folder, PROGRESS))
+    try:
+        progress = json.loads(text or b"null")
+    except ValueError:
         return None
-    progress: dict[str, Any] = json.loads(store.read(key))
-    return progress
+    is_sound = isinstance(progress, dict) and isinstance(progress.get("time"), (int, float))
+    return progress if is_sound else None

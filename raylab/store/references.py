@@ -18,7 +18,8 @@ from raylab.errors import ModelError
 from raylab.spec.base import resolve
 from raylab.spec.loading import parse_study
 from raylab.spec.study import Located, Quantization, Study
-from raylab.store.paths import STUDY, Store, scratch_space
+from raylab.store.addresses import refuse_credentials
+from raylab.store.paths import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, read_records, trial_key
 
 MERGED = "merged"
@@ -48,6 +49,7 @@ class FoundModel:
 
 def find_model(reference: str) -> FoundModel:
     """Where the model that `reference` names lies. Raises ModelError."""
+    refuse_credentials(reference)
     if "#" in reference:
         return _in_study(reference)
     directory = Path(reference).expanduser()
@@ -147,9 +149,9 @@ def _base_of(record: Record, study: Study) -> Path | None:
 def _stored(store: Store, record: Record, records: Mapping[str, Record]) -> Place:
     """The place of a merge, or of a trial with all its ancestors."""
     if any(name.startswith(f"{MERGED}/") for name in record.files):
-        return Place(checkpoint=store.local(_key(record, MERGED), scratch_space()))
+        return Place(checkpoint=store.local(_key(record, MERGED), study_scratch(store)))
     keys = [_key(item, ADAPTER) for item in _lineage(record, records)]
-    return Place(tuple(store.local(key, scratch_space()) for key in keys))
+    return Place(tuple(store.local(key, study_scratch(store)) for key in keys))
 
 
 def _key(record: Record, part: str) -> str:

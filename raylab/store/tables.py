@@ -45,6 +45,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         message=_TEXT,
         attempts=_INT,
         micro_batch=_INT,
+        note=_TEXT,
         steps=_INT,
         train_loss=_REAL,
         eval_loss=_REAL,
@@ -72,8 +73,10 @@ SCHEMAS: dict[str, pa.Schema] = {
         attempt=_INT,
         cause=_TEXT,
         message=_TEXT,
+        final=_BOOL,
         node=_TEXT,
         gpus=_TEXT,
+        started=_REAL,
         seconds=_REAL,
     ),
     "norms": _schema(
@@ -86,6 +89,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         key=_TEXT,
         **_NORMS,
         relative_l2=_REAL,
+        note=_TEXT,
     ),
     "densities": _schema(
         comparison=_TEXT,
@@ -99,6 +103,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         l2=_REAL,
         l1_share=_REAL,
         l2_share=_REAL,
+        note=_TEXT,
     ),
     "curve": _schema(
         comparison=_TEXT,
@@ -122,6 +127,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         density=_REAL,
         overlap=_REAL,
         overlap_by_chance=_REAL,
+        note=_TEXT,
     ),
     "spectra": _schema(
         model=_TEXT,
@@ -165,7 +171,10 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 # What may differ between two runs that made the same tables.
-VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node", "gpus")
+VOLATILE = (
+    "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node",
+    "gpus",
+)  # fmt: skip
 
 
 def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:

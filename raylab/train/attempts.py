@@ -1,57 +1,107 @@
 """One attempt at a trial or a merge: its log, its cause, its seconds; what all of them keep.
 
-Model: `attempted` surrounds the work. What is printed within goes to a log; an exception is kept
-as the attempt's cause and message, with the log, and goes on.
-Invariant: an attempt that ended, well or not, has a JSON of its own in the store; one that was
-killed has none.
+Model: `attempted` surrounds the work. What is printed within goes to a log in the trial's folder,
+attempt after attempt; an exception is kept as the attempt's cause and message, with its traceback
+in the log, and goes on.
+Invariant: an attempt that ended, well or not, has a JSON of its own in the store. One whose
+process was killed leaves running.json, from which the driver, or the next attempt, makes it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import importlib.metadata
-import io
 import os
 import resource
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
 
 import torch
 
-from raylab.store.paths import Store
-from raylab.store.records import LOG, PROGRESS, Attempt, read_attempts, trial_key, write_attempt
+from raylab.store.paths import Store, study_scratch
+from raylab.store.records import LOG, read_attempts, trial_key
+from raylab.store.running import Running, begin, close, end, kernel_oom_kills
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "ray")
+# Allocators of torch that raise no OutOfMemoryError.
+_WORDS_OF_OOM = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Stopped(BaseException):
+    """The training was asked to stop, and has saved what it needs to go on. No failure."""
+
+
+def cause_of(error: BaseException) -> str:
+    """The word for `error` in the tables."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "oom"
+    if type(error) is RuntimeError and any(words in str(error) for words in _WORDS_OF_OOM):
+        return "oom"
+    return str(getattr(error, "cause", "error"))
 
 
 @contextlib.contextmanager
-def attempted(store: Store, folder: str, gpus: Sequence[str]) -> Iterator[io.StringIO]:
-    """Within, everything printed goes to the log that is given."""
-    started, log = time.monotonic(), io.StringIO()
-    attempt = Attempt(
-        attempt=len(read_attempts(store, folder)) + 1, node=socket.gethostname(), gpus=tuple(gpus)
+def attempted(
+    store: Store,
+    folder: str,
+    *,
+    gpus: Sequence[str] = (),
+    node_id: str = "",
+    is_final: Callable[[str], bool] = lambda cause: True,
+) -> Iterator[Running]:
+    """Within, everything printed goes to the log. `is_final`: whether a cause ends the trial."""
+    running = begin(
+        store,
+        folder,
+        Running(
+            attempt=len(read_attempts(store, folder)) + 1,
+            node=socket.gethostname(),
+            pid=os.getpid(),
+            node_id=node_id,
+            gpus=tuple(gpus),
+            started=time.time(),
+            oom_kills=kernel_oom_kills(),
+        ),
     )
+    with _log(store, folder) as log:
+        print(f"attempt {running.attempt} on {running.node}", file=log)
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                yield running
+        except Stopped:
+            print("stopped on request; the next attempt goes on from here", file=log)
+            end(store, folder)
+            raise
+        except Exception as error:
+            log.write(traceback.format_exc())
+            cause, message = cause_of(error), str(error) or type(error).__name__
+            close(store, folder, running, cause=cause, message=message, final=is_final(cause))
+            raise
+        close(store, folder, running)
+
+
+@contextlib.contextmanager
+def _log(store: Store, folder: str) -> Iterator[TextIO]:
+    """The trial's log, to be added to; on an object store it is there when the attempt ends."""
+    key = trial_key(folder, LOG)
+    path = (
+        Path(store.path(key)) if store.is_local else study_scratch(store) / "logs" / f"{folder}.txt"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not store.is_local and store.exists(key):
+        path.write_bytes(store.read(key))
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        with path.open("a", encoding="utf-8", buffering=1) as log:
             yield log
-    except Exception as error:
-        log.write(traceback.format_exc())
-        store.write(trial_key(folder, LOG), log.getvalue().encode())
-        failed = {
-            "cause": getattr(error, "cause", "error"),
-            "message": str(error) or type(error).__name__,
-        }
-        _end(store, folder, attempt.model_copy(update=failed), started)
-        raise
-    _end(store, folder, attempt, started)
-
-
-def _end(store: Store, folder: str, attempt: Attempt, started: float) -> None:
-    seconds = time.monotonic() - started
-    write_attempt(store, folder, attempt.model_copy(update={"seconds": seconds}))
-    store.delete(trial_key(folder, PROGRESS))
+    finally:
+        if not store.is_local:
+            store.write(key, path.read_bytes())
 
 
 def versions() -> dict[str, str]:
@@ -64,6 +114,14 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@functools.cache
+def spare_imports() -> None:
+    """Keep what the libraries made when they were imported out of every later garbage collection
+    of this process: it never goes, and each training begins with a full one (about 0.4 s)."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -175,10 +175,11 @@ def _write(store: Store, key: str, of: dict[str, Any], values: Sequence[float]) 
 
 def _read(store: Store, key: str) -> Sequence[float] | None:
     """The values kept under `key`; None where there are none, or where they are damaged."""
-    if not store.exists(_place(key)):
+    data = store.read_if_there(_place(key))
+    if data is None:
         return None
     try:
-        table = read_parquet(pa.BufferReader(store.read(_place(key))))
+        table = read_parquet(pa.BufferReader(data))
         column = table.column("log_probability").to_numpy()
         kept = (table.schema.metadata or {})[b"sha256"].decode()
     except (pa.ArrowException, OSError, KeyError) as error:

@@ -10,7 +10,6 @@ is written last; a merge that fails leaves an attempt with its cause, and no rec
 
 from __future__ import annotations
 
-import io
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -29,13 +28,12 @@ from raylab.reduce.merge_card import summary_lines
 from raylab.reduce.study import task_vector_norms
 from raylab.spec.rows import Row
 from raylab.spec.study import Study
-from raylab.store.paths import Store
+from raylab.store.paths import Store, study_scratch
 from raylab.store.records import (
-    LOG,
     PROGRESS,
     Record,
     finite_or_none,
-    read_records,
+    read_record,
     trial_key,
     write_json,
     write_record,
@@ -44,7 +42,7 @@ from raylab.store.references import MERGED, Place, place_of
 from raylab.train.attempts import attempted, peak_memory, versions
 from raylab.train.checks import Sample, ask, rates
 from raylab.train.model import device_of_this_process, load_tokenizer
-from raylab.train.parents import Family, study_scratch
+from raylab.train.parents import Family
 from raylab.train.questions import questions_of, write_samples
 
 STEPS = ("merge", "measure", "upload", "ask")
@@ -83,16 +81,15 @@ def run_merge(work: MergeWork, gpus: Sequence[str] = ()) -> Record:
     """Make `work.merge` to its record; whatever goes wrong is kept as an attempt and raised."""
     store, folder = Store(work.out), work.merge.folder
     scratch = study_scratch(store)
-    with attempted(store, folder, gpus) as log:
+    with attempted(store, folder, gpus=gpus):
         scratch.mkdir(parents=True, exist_ok=True)
-        records, _ = read_records(store)
         with tempfile.TemporaryDirectory(dir=scratch) as directory:
-            if known := records.get(work.merge.id):
+            if known := read_record(store, folder):
                 return _ask_again(work, store, known, Path(directory))
-            return _make(work, store, Path(directory) / work.merge.name, log)
+            return _make(work, store, Path(directory) / work.merge.name)
 
 
-def _make(work: MergeWork, store: Store, directory: Path, log: io.StringIO) -> Record:
+def _make(work: MergeWork, store: Store, directory: Path) -> Record:
     merge, started = work.merge, time.monotonic()
     _tell(store, merge, "merge")
     places = [work.place(item.model) for item in merge.request.inputs]
@@ -104,7 +101,7 @@ def _make(work: MergeWork, store: Store, directory: Path, log: io.StringIO) -> R
         most_bytes=MOST_BYTES,
         threads=work.study.resources.cpus,
     )
-    log.write("\n".join([*summary_lines(made), ""]))
+    print("\n".join(summary_lines(made)))
     _tell(store, merge, "measure")
     whole = task_vector_norms(Place(checkpoint=directory, base=work.base))
     _tell(store, merge, "upload")
@@ -112,7 +109,6 @@ def _make(work: MergeWork, store: Store, directory: Path, log: io.StringIO) -> R
     store.delete(key)  # A merge that lost its record may have left files that this one has not.
     store.upload(directory, key)
     asked = _ask(work, store, directory)
-    store.write(trial_key(merge.folder, LOG), log.getvalue().encode())
     metrics = {"l1": whole.l1, "l2": whole.l2, **asked, "seconds": time.monotonic() - started}
     return write_record(store, merge.folder, _record(work, metrics))
 

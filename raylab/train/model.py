@@ -12,6 +12,7 @@ here runs on a CPU through the same lines.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,22 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 def device_of_this_process() -> torch.device:
     """The GPU that this process was given, or the CPU."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def share_gpu(share: float) -> None:
+    """Keep this process to its share of the GPU's memory, where trials share one.
+
+    On a GPU only: that the allocator raises OutOfMemoryError at the limit.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+
+
+def free_memory() -> None:
+    """Give back what a training that ended with an exception held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def base_directory(base: Resolved) -> Path:

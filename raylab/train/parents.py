@@ -20,8 +20,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.plan.trials import Trial
-from raylab.spec.identity import fingerprint
-from raylab.store.paths import Store, scratch_space
+from raylab.store.paths import Store, study_scratch
 from raylab.store.records import ADAPTER, trial_key
 
 
@@ -46,11 +45,6 @@ class Family:
         """The local directory of a trial's adapter."""
         key = trial_key(trial.folder, ADAPTER)
         return self.store.local(key, study_scratch(self.store))
-
-
-def study_scratch(store: Store) -> Path:
-    """This node's directory for what this store's study can make again."""
-    return scratch_space() / fingerprint(store.uri)
 
 
 def merged_directory(store: Store, parent_id: str) -> Path:

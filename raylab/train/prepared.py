@@ -23,9 +23,9 @@ from filelock import FileLock
 from raylab.errors import DataError
 from raylab.plan.trials import Trial
 from raylab.spec.identity import fingerprint
-from raylab.store.paths import PREPARED, Store
+from raylab.store.paths import PREPARED, Store, study_scratch
 from raylab.train.attempts import versions
-from raylab.train.parents import Family, study_scratch
+from raylab.train.parents import Family
 from raylab.train.random import preserved_random_state
 
 FORMAT = 1

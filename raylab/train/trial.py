@@ -1,21 +1,26 @@
 """One trial from start to record; no Ray.
 
-Model: find the start, build the trainer, train, save the adapter, ask the model, measure its
-task vector, seal the folder. A trial whose adapter is sealed already, but which was asked other
-questions, is asked again without being trained.
-Invariant: the adapter's bytes are a function of the trial's identity, the machine and the
-number of threads, whether the process is fresh or has trained before. The record is written
-last; a trial that fails leaves an attempt with its cause, and no record.
+Model: find the start, build the trainer, train (from the last checkpoint, where there is one),
+save the adapter, ask the model, measure its task vector, seal the folder. A trial whose adapter
+is sealed already, but which was asked other questions, is asked again without being trained.
+An attempt that ran out of memory is followed by one with half the micro-batch, and twice the
+batches added up, until it is 1.
+Invariant: the adapter's bytes are a function of the trial's identity, the micro-batch, the
+machine and the number of threads, whether the process is fresh or has trained before, and
+however often the training was ended and went on. The record is written last; a trial that fails
+leaves an attempt with its cause, and no record.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import logging
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +30,47 @@ from peft import PeftModel
 from pyarrow import parquet
 from transformers import set_seed
 
-from raylab.errors import NonFiniteError
+from raylab.errors import NonFiniteError, StoreError
+from raylab.plan.batches import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.cache import evaluation_id
 from raylab.plan.trials import Trial
 from raylab.reduce.study import task_vector_norms
 from raylab.reduce.views import Place
 from raylab.spec.rows import Row
 from raylab.spec.study import Study
-from raylab.store.paths import Store
+from raylab.store.paths import Store, study_scratch
 from raylab.store.records import (
     ADAPTER,
     HISTORY,
-    LOG,
     PROGRESS,
     Record,
     finite_or_none,
-    read_records,
+    read_attempts,
+    read_record,
     trial_key,
     write_json,
     write_record,
 )
-from raylab.train.attempts import attempted, peak_memory, versions
+from raylab.store.running import Running, is_to_stop, stuck_file
+from raylab.train.attempts import Stopped, attempted, peak_memory, versions
 from raylab.train.attempts import quiet_libraries as quiet_libraries
 from raylab.train.checks import Sample, ask, rates
 from raylab.train.data import Examples, examples_of
 from raylab.train.methods import Setting, build_trainer
-from raylab.train.model import attach_frozen, load_base, load_tokenizer
-from raylab.train.parents import Family, start_of, study_scratch
+from raylab.train.model import attach_frozen, free_memory, load_base, load_tokenizer, share_gpu
+from raylab.train.parents import Family, start_of
 from raylab.train.prepared import prepared_of
 from raylab.train.progress import Listener, Progress
 from raylab.train.questions import write_samples
+from raylab.train.resume import Checkpoints, Saver
+from raylab.train.watch import Watch
+
+_HASTE = 1.0
+"""Seconds of patience with a store for what can be missed."""
+_HOLD_ON = 1800.0
+"""Seconds of patience with a store for what took hours to make."""
+
+_log = logging.getLogger("raylab.train")
 
 
 @dataclass(frozen=True)
@@ -69,41 +85,86 @@ class Work:
     out: str
 
 
-def run_trial(work: Work, listener: Listener, gpus: Sequence[str] = ()) -> Record:
-    """Train `work.trial` to its record; whatever goes wrong is kept as an attempt and raised."""
-    store, folder = Store(work.out), work.trial.folder
-    with attempted(store, folder, gpus) as log:
-        return _train(work, store, _storing(store, folder, listener), log)
+@dataclass(frozen=True)
+class Slot:
+    """Where a trial is trained: what its attempts remember of their place."""
+
+    gpus: tuple[str, ...] = ()
+    node_id: str = ""
+
+
+def run_trial(work: Work, listener: Listener, slot: Slot = Slot()) -> Record:
+    """Train `work.trial` to its record, by as many attempts as memory takes.
+
+    Whatever goes wrong is kept as an attempt and raised; so is `Stopped`, which is no failure.
+    """
+    while True:
+        try:
+            return _attempt(work, listener, slot)
+        except Exception:
+            last = read_attempts(Store(work.out), work.trial.folder)[-1]
+            if last.final:
+                raise
+        # Outside of the handler, whose traceback would hold what is to be freed.
+        free_memory()
+
+
+def _attempt(work: Work, listener: Listener, slot: Slot) -> Record:
+    store, folder, training = Store(work.out), work.trial.folder, work.trial.variant.training
+    attempts = read_attempts(store, folder)
+    with attempted(
+        store,
+        folder,
+        gpus=slot.gpus,
+        node_id=slot.node_id,
+        is_final=lambda cause: cause != "oom" or not can_shrink(training, attempts),
+    ) as running:
+        size = micro_batch(training, attempts)
+        return _train(work, size, store, _storing(store, folder, listener), running)
 
 
 def _storing(store: Store, folder: str, listener: Listener) -> Listener:
-    """A listener that also leaves the progress in the store, for `raylab status`."""
+    """A listener that also leaves the progress in the store, for `raylab status`.
+
+    Training neither ends nor waits for long because that fails.
+    """
+    hasty = store.waiting(_HASTE)
 
     def tell(progress: Mapping[str, Any]) -> None:
         timed = {key: finite_or_none(value) for key, value in progress.items()}
-        write_json(store, trial_key(folder, PROGRESS), {**timed, "time": time.time()})
+        try:
+            write_json(hasty, trial_key(folder, PROGRESS), {**timed, "time": time.time()})
+        except StoreError as error:
+            _log.warning("the progress was not kept: %s", error)
         listener(progress)
 
     return tell
 
 
-def _train(work: Work, store: Store, listener: Listener, log: io.StringIO) -> Record:
+def _train(
+    work: Work, micro_batch: int, store: Store, listener: Listener, running: Running
+) -> Record:
     study, trial = work.study, work.trial
     started = time.monotonic()
     torch.set_num_threads(study.resources.cpus)
+    share_gpu(study.resources.gpus)
     trust = study.base_models[trial.base_model].trust_remote_code
     family = Family(work.trials, work.base, store, trust)
     scratch = study_scratch(store)
     scratch.mkdir(parents=True, exist_ok=True)
-    records, _ = read_records(store)
-    if known := records.get(trial.id):
+    if known := read_record(store, trial.folder):
         return _ask_again(work, family, store, known)
+    checkpoints = Checkpoints(store, trial.folder, trial.id, micro_batch)
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
-        result = _fit(work, family, Path(directory), listener)
+        result = _fit(work, family, Path(directory), listener, checkpoints)
         metrics = {**result.metrics, **_task_vector(trial, family, result.adapter)}
+        metrics["micro_batch"] = micro_batch
+        metrics["first_step_seconds"] = result.first_step - running.started
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_bytes"] = peak_memory()
-        return _seal(work, store, result, metrics, log)
+        record = _seal(work, store, result, metrics)
+    checkpoints.forget()
+    return record
 
 
 @dataclass(frozen=True)
@@ -114,12 +175,17 @@ class _Fitted:
     samples: Sequence[Sample]
     history: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
+    first_step: float
+    """When it ended, in seconds since 1970."""
 
 
-def _fit(work: Work, family: Family, directory: Path, listener: Listener) -> _Fitted:
-    study, trial = work.study, work.trial
-    asked = study.evaluation
-    examples = examples_of(trial.variant, work.rows, study.held_out, asked.prompts)
+def _fit(
+    work: Work, family: Family, directory: Path, listener: Listener, checkpoints: Checkpoints
+) -> _Fitted:
+    study, trial, asked = work.study, work.trial, work.study.evaluation
+    training = with_micro_batch(trial.variant.training, checkpoints.micro_batch)
+    variant = replace(trial.variant, training=training)
+    examples = examples_of(variant, work.rows, study.held_out, asked.prompts)
     start = start_of(trial, family)
     tokenizer = load_tokenizer(work.base, trust_remote_code=family.trust_remote_code)
     # Every draw of this trial follows from here, however often this process has trained before.
@@ -130,23 +196,34 @@ def _fit(work: Work, family: Family, directory: Path, listener: Listener) -> _Fi
     for adapter in start.frozen:
         attach_frozen(model, adapter)
     progress = Progress(listener)
-    prepared = prepared_of(trial, family)
-    setting = Setting(trial.variant, trial.seed, study.quantization, asked, directory, prepared)
-    trainer = build_trainer(model, tokenizer, examples, setting, [progress])
-    outcome = trainer.train()
-    _check_finite(trainer.model)
-    adapter = directory / ADAPTER
-    _save_adapter(trainer.model, adapter, work)
-    samples = ask(trainer.model, tokenizer, examples.questions, asked.max_new_tokens)
+    saver = Saver(
+        checkpoints, study.resources.checkpoint_seconds, is_to_stop(family.store), progress.kept
+    )
+    stuck = stuck_file(family.store, trial.id)
+    with Watch(stuck, study.resources.timeout_seconds) as watch:
+        prepared = prepared_of(trial, family)
+        setting = Setting(variant, trial.seed, study.quantization, asked, directory, prepared)
+        trainer = build_trainer(model, tokenizer, examples, setting, [progress, saver, watch])
+        found = checkpoints.fetch(directory)
+        outcome = trainer.train(resume_from_checkpoint=found and str(found))
+        if saver.stopped:
+            raise Stopped
+        _check_finite(trainer.model)
+        adapter = directory / ADAPTER
+        _save_adapter(trainer.model, adapter, work)
+        samples = ask(trainer.model, tokenizer, examples.questions, asked.max_new_tokens)
+        eval_loss = _held_out_loss(trainer, examples)
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     metrics = {
         "steps": outcome.global_step,
-        "train_loss": outcome.training_loss,
-        "eval_loss": _held_out_loss(trainer, examples),
-        "micro_batch": trial.variant.training.batch_size,
+        # Of all steps; transformers 5.23 counts those since the last checkpoint alone.
+        "train_loss": math.fsum(losses) / len(losses),
+        "eval_loss": eval_loss,
         "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
         **rates(samples, asked.style),
     }
-    return _Fitted(adapter, samples, list(trainer.state.log_history), metrics)
+    assert progress.first_step, "a training has a step"
+    return _Fitted(adapter, samples, list(trainer.state.log_history), metrics, progress.first_step)
 
 
 def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Record:
@@ -203,14 +280,11 @@ def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float
     return norms
 
 
-def _seal(
-    work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any], log: io.StringIO
-) -> Record:
-    trial, folder = work.trial, work.trial.folder
+def _seal(work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any]) -> Record:
+    trial, folder, store = work.trial, work.trial.folder, store.waiting(_HOLD_ON)
     store.upload(result.adapter, trial_key(folder, ADAPTER))
     write_samples(store, folder, result.samples)
     store.write(trial_key(folder, HISTORY), _history(result.history))
-    store.write(trial_key(folder, LOG), log.getvalue().encode())
     record = Record(
         name=trial.name,
         id=trial.id,

@@ -49,12 +49,16 @@ class Opened:
 class Job:
     """Stands where `raylab.reduce.study.Job` does: something picklable that opens."""
 
+    out = None
+
     def open(self):
         return Opened()
 
 
 class Unopenable:
     """A job whose models are not there."""
+
+    out = None
 
     def open(self):
         raise ModelError("cannot open", found="x")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from raylab.cluster.dag import Dag, DagSearcher, Searcher
+from raylab.plan.schedule import simulate
+from tests.plan.forests import forests
 
 
 def trial(name, parent=None, lineage=()):
@@ -22,6 +27,26 @@ FAMILY = [
 def test_take_longest_way_below_comes_first():
     dag = Dag(FAMILY, frozenset())
     assert [dag.take().name, dag.take().name, dag.take()] == ["root", "single", None]
+
+
+def test_take_longest_time_below_comes_before_the_most_trials():
+    durations = {"single": 9, "root": 1, "child": 2, "grandchild": 3}
+    assert Dag(FAMILY, frozenset(), durations).take().name == "single"
+
+
+@given(forests(most=12), st.integers(1, 3))
+def test_take_any_forest_goes_as_simulated(forest, slots):
+    """Driven by the simulated clock, it hands out the same trials in the same order."""
+    parents, durations = forest
+    dag = Dag([trial(*item) for item in parents.items()], frozenset({"done"}), durations)
+    found = simulate(parents, durations, slots)
+    ended = set()
+    for item in found.placed:
+        for other in found.placed:
+            if other.end <= item.start and other.name not in ended:
+                ended.add(other.name)
+                dag.end(other.name, failed=False)
+        assert dag.take().name == item.name
 
 
 def test_take_child_waits_for_its_parent():
@@ -65,4 +90,32 @@ def test_searcher_nothing_ready_says_none_then_finished():
     assert searcher.suggest("") == {"a": 1}
     assert searcher.suggest("") is None
     searcher.on_trial_complete("root", {}, error=True)
+    assert searcher.suggest("") == Searcher.FINISHED
+
+
+def test_searcher_hands_out_no_more_than_fit_and_one():
+    trials = [trial(name) for name in "abcdef"]
+    free = DagSearcher(Dag(trials, frozenset()), {t.name: {"a": t.name} for t in trials})
+    assert all(free.suggest("") for _ in trials)
+    rooms = [2]
+    searcher = DagSearcher(
+        Dag(trials, frozenset()), {t.name: {"a": t.name} for t in trials}, room=lambda: rooms[0]
+    )
+    assert [searcher.suggest("") is not None for _ in range(4)] == [True, True, True, False]
+    searcher.on_trial_complete("a", {})
+    assert searcher.suggest("") is not None
+    rooms[0] = 3
+    assert searcher.suggest("") is not None
+    assert searcher.suggest("") is None
+
+
+def test_searcher_of_a_driver_that_stops_hands_out_nothing():
+    searcher = DagSearcher(Dag(FAMILY, frozenset()), {}, is_stopping=lambda: True)
+    assert searcher.suggest("") == Searcher.FINISHED
+
+
+def test_searcher_result_with_a_cause_dooms_the_children():
+    searcher = DagSearcher(Dag(FAMILY[1:3], frozenset()), {"root": {"a": 1}, "child": {"a": 2}})
+    searcher.suggest("")
+    searcher.on_trial_complete("root", {"cause": "oom"})
     assert searcher.suggest("") == Searcher.FINISHED

@@ -162,7 +162,7 @@ def test_record_of_a_merge_names_every_file_and_no_path(merged):
     folder = folder_of(prepared.store.root, BOTH)
     record = json.loads((folder / "record.json").read_text())
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    assert set(record["files"]) == files - {"record.json", "attempts/1.json"}
+    assert set(record["files"]) == files - {"record.json", "attempts/1.json", "log.txt"}
     assert {"merged/model.safetensors", "merged/tokenizer.json", "samples.jsonl", "log.txt"} < files
     assert record["identity"]["merge.lambda"] == 0.7
     assert "/" not in json.dumps(record["identity"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.report.numbers import count, duration, listing, number, rate, setting
+from raylab.report.numbers import clock, count, duration, listing, number, rate, setting, size
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,25 @@ def test_count_large_value_keeps_every_digit():
 def test_duration_and_listing_read_as_prose():
     assert [duration(1.25), duration(2535.2), duration(None)] == ["1.2", "2,535", "–"]
     assert [listing([]), listing([1]), listing("abc")] == ["", "1", "a, b and c"]
+
+
+def test_size_of_bytes_has_three_digits_and_a_unit():
+    sizes = [size(value) for value in (0, 999, 4_330_000, 85e9, 1.6e13)]
+    assert sizes == ["0 B", "999 B", "4.33 MB", "85 GB", "16 TB"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.9, "0:00"),
+        (59.9, "0:59"),
+        (750, "12:30"),
+        (3599.99, "59:59"),
+        (3750, "1:02:30"),
+        (86399, "23:59:59"),
+        (266400, "3 d 02:00"),
+        (None, "–"),
+    ],
+)
+def test_clock_of_seconds_reads_like_a_clock(seconds, text):
+    assert clock(seconds) == text

@@ -1,10 +1,14 @@
 """Records: last, atomic, and never trusted when damaged."""
 
+import errno
 import json
 import math
 import os
+import tempfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from raylab.errors import StoreError
 from raylab.store.paths import Store
@@ -15,6 +19,7 @@ from raylab.store.records import (
     finite_or_none,
     read_attempts,
     read_progress,
+    read_record,
     read_records,
     trial_key,
     write_attempt,
@@ -62,7 +67,7 @@ def test_record_absent_after_crash_is_not_done(store):
 @pytest.mark.parametrize("call", [0, 1])
 def test_record_crash_while_writing_leaves_none(call, store, monkeypatch):
     def crash(*_args):
-        raise KeyboardInterrupt if call else OSError("disk full")
+        raise KeyboardInterrupt if call else OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "fsync", crash)
     with pytest.raises((StoreError, KeyboardInterrupt)):
@@ -122,6 +127,70 @@ def test_record_not_readable_is_named_damaged(content, store):
     assert FOLDER in damaged[0]
 
 
+WRONG = {
+    "name": 7, "id": None, "identity": [], "data": {"D0": 1}, "evaluation": {}, "versions": "2",
+    "metrics": [], "files": {"adapter/weights": {"size": "eight", "sha256": "0"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_record_field_of_wrong_type_is_named_damaged(field, store):
+    sealed = write_record(store, FOLDER, make_record())
+    write_json(store, trial_key(FOLDER, "record.json"), sealed.model_dump() | {field: WRONG[field]})
+    records, [problem] = read_records(store)
+    assert records == {}
+    assert FOLDER in problem
+    assert field in problem
+    assert read_record(store, FOLDER) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_record_cut_anywhere_is_named_damaged_and_whole_again_when_redone(data):
+    with tempfile.TemporaryDirectory() as directory:
+        store = Store(directory)
+        store.write(trial_key(FOLDER, "adapter", "weights"), b"12345678")
+        sealed = write_record(store, FOLDER, make_record())
+        whole = store.read(trial_key(FOLDER, "record.json"))
+        cut = data.draw(st.integers(0, len(whole.rstrip()) - 1))
+        store.write(trial_key(FOLDER, "record.json"), whole[:cut])
+        assert (read_records(store)[0], len(read_records(store)[1])) == ({}, 1)
+        write_record(store, FOLDER, make_record())
+        assert read_records(store) == ({sealed.id: sealed}, [])
+
+
+@pytest.mark.parametrize("changes", [{"id": "f" * 16}, {"name": "tiny.b.s1"}])
+def test_record_of_another_trial_is_named_damaged(changes, store):
+    sealed = write_record(store, FOLDER, make_record(**changes))
+    records, [problem] = read_records(store)
+    assert records == {}
+    assert FOLDER in problem
+    assert f"{sealed.name}-{sealed.id}" in problem
+    assert read_record(store, FOLDER) is None
+
+
+@pytest.mark.parametrize("name", ["../other/weights", "/etc/hostname", "adapter", ""])
+def test_record_that_names_a_file_elsewhere_is_damaged(name, store):
+    store.write(trial_key("other", "weights"), b"12345678")
+    sealed = write_record(store, FOLDER, make_record())
+    entry = sealed.files["adapter/weights"]
+    write_json(
+        store,
+        trial_key(FOLDER, "record.json"),
+        sealed.model_copy(update={"files": {name: entry}}).model_dump(),
+    )
+    records, [problem] = read_records(store)
+    assert records == {}
+    assert "is gone" in problem
+
+
+def test_record_of_one_folder_is_that_of_all(store):
+    assert read_record(store, FOLDER) is None
+    sealed = write_record(store, FOLDER, make_record())
+    assert read_record(store, FOLDER) == sealed == read_records(store)[0][sealed.id]
+    assert read_record(store, "none-1") is None
+
+
 def test_record_one_damaged_leaves_the_others(store):
     write_record(store, FOLDER, make_record())
     store.write(trial_key("bad-1", "record.json"), b"{")
@@ -179,3 +248,22 @@ def test_progress_reads_or_is_none(store):
     assert read_progress(store, FOLDER) is None
     write_json(store, trial_key(FOLDER, "progress.json"), {"time": 1.5})
     assert read_progress(store, FOLDER) == {"time": 1.5}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[1]", b"\xff", b'{"attempt": "one"}', b'{"cause": 1}']
+)
+def test_attempt_that_is_damaged_still_counts_and_says_so(text, store):
+    write_attempt(store, FOLDER, Attempt(attempt=1, cause="oom"))
+    store.write(trial_key(FOLDER, "attempts", "2.json"), text)
+    store.write(trial_key(FOLDER, "attempts", "notes.json"), b"{}")
+    first, second = read_attempts(store, FOLDER)
+    assert (first.attempt, first.cause) == (1, "oom")
+    assert (second.attempt, second.cause) == (2, "error")
+    assert "damaged" in second.message
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b"{}", b'{"time": "now"}'])
+def test_progress_that_is_damaged_is_none(text, store):
+    store.write(trial_key(FOLDER, "progress.json"), text)
+    assert read_progress(store, FOLDER) is None

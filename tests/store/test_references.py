@@ -159,7 +159,7 @@ def test_parent_that_is_not_in_the_store_is_named(out):
 
 
 def test_name_of_two_trials_is_refused_with_their_ids(out, there):
-    twin = out / "trials" / f"tiny.sft.s1-{OTHER}"
+    twin = out / "trials" / f"tiny.sft.s1-{'4' * 16}"
     shutil.copytree(out / "trials" / f"tiny.sft.s1-{FIRST}", twin)
     record = json.loads((twin / "record.json").read_text())
     (twin / "record.json").write_text(json.dumps(record | {"id": "4" * 16}))

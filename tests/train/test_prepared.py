@@ -13,12 +13,12 @@ from trl import DPOTrainer, SFTTrainer
 
 from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
-from raylab.store.paths import Store
+from raylab.store.paths import Store, study_scratch
 from raylab.train.data import examples_of
 from raylab.train.logprobs import with_reference
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
-from raylab.train.parents import Family, start_of, study_scratch
+from raylab.train.parents import Family, start_of
 from raylab.train.prepared import Prepared, prepared_of, tokenised
 from raylab.train.trial import quiet_libraries
 

@@ -58,9 +58,10 @@ def test_record_after_training_names_every_file(bench):
     records, damaged = read_records(store)
     assert not damaged
     assert records[record.id] == record
-    assert {"adapter/adapter_model.safetensors", "samples.jsonl", "history.parquet", "log.txt"} <= {
+    assert {"adapter/adapter_model.safetensors", "samples.jsonl", "history.parquet"} <= {
         *record.files
     }
+    assert not {"log.txt", "running.json", "progress.json"} & {*record.files}
     assert damaged_files(store, made.work("sft-d1").trial.folder, record) == []
     assert record.metrics["l2"] > 0
 

@@ -1,0 +1,108 @@
+"""What the driver makes of a worker that died, without a cluster where none is needed."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from raylab.cluster.faults import Faults, post_mortem
+from raylab.plan.status import trial_rows
+from raylab.plan.trials import plan_trials
+from raylab.store.paths import Store
+from raylab.store.records import read_attempts
+from raylab.store.running import Running, begin, kernel_oom_kills, read_running, stuck_file
+from tests.studies import make_inputs, make_study
+
+
+@pytest.fixture
+def planned(tmp_path, scratch):
+    study = make_study(seeds=[1], training={"batch_size": 4})
+    return Store(str(tmp_path / "out")), plan_trials(study, make_inputs(study))
+
+
+def tune_trial(trial, error="the actor died"):
+    return SimpleNamespace(
+        trial_id=trial.id,
+        get_error=lambda: RuntimeError(error),
+        max_failures=1,
+        run_metadata=SimpleNamespace(num_failures=1),
+    )
+
+
+def running(node_id="", kills=0, attempt=1):
+    return Running(attempt=attempt, node="n", node_id=node_id, started=time.time(), oom_kills=kills)
+
+
+def test_faults_death_that_is_begun_again_leaves_an_attempt_and_the_trial_pending(planned):
+    store, trials = planned
+    begin(store, trials[0].folder, running())
+    Faults(store, trials).on_trial_recover(1, [], tune_trial(trials[0]))
+    (attempt,) = read_attempts(store, trials[0].folder)
+    assert (attempt.cause, attempt.final, attempt.node) == ("preempted", False, "n")
+    assert trial_rows(trials, store)[0]["status"] == "pending"
+    assert read_running(store, trials[0].folder) is None
+
+
+def test_faults_death_that_ends_the_trial_is_an_error_that_says_why(planned):
+    store, trials = planned
+    Faults(store, trials).on_trial_error(1, [], tune_trial(trials[0]))
+    row = trial_rows(trials, store)[0]
+    assert (row["status"], row["cause"]) == ("failed", "error")
+    assert "the actor died" in row["message"]
+    assert "without a checkpoint" in row["message"]
+
+
+def test_faults_checkpoint_makes_up_for_the_deaths_before_it(planned):
+    store, trials = planned
+    faults, trial = Faults(store, trials), tune_trial(trials[0])
+    faults.on_trial_result(1, [], trial, {"checkpoint": 5})
+    assert trial.max_failures == 2
+    trial.run_metadata.num_failures = 2
+    faults.on_trial_result(1, [], trial, {"checkpoint": 5, "loss": 1.0})
+    assert trial.max_failures == 2
+    faults.on_trial_result(1, [], trial, {"checkpoint": 9})
+    assert trial.max_failures == 3
+
+
+def test_faults_memory_that_ran_out_may_do_so_once_for_every_micro_batch(planned):
+    store, trials = planned
+    faults = Faults(store, trials)
+    words = "Task was killed due to the node running low on memory."
+    allowed = []
+    for attempt in (1, 2, 3):
+        trial = tune_trial(trials[0], words)
+        trial.run_metadata.num_failures = 7
+        begin(store, trials[0].folder, running(attempt=attempt))
+        faults.on_trial_recover(1, [], trial)
+        allowed.append(trial.max_failures == 8)
+    assert allowed == [True, True, False]
+    assert {a.cause for a in read_attempts(store, trials[0].folder)} == {"oom"}
+
+
+@pytest.mark.cluster
+def test_post_mortem_of_a_stuck_worker_brings_its_stack(two_gpus, planned):
+    store, trials = planned
+    node = ray.get_runtime_context().get_node_id()
+    file = stuck_file(store, trials[0].id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("Thread 0x1 in training_step")
+    lost = running(node, kernel_oom_kills())
+    from raylab.cluster import faults
+
+    scratch = {"env_vars": {"RAYLAB_SCRATCH": str(file.parents[2])}}
+    asked = faults._ask_node.options(runtime_env=scratch).remote(store.uri, trials[0].id)
+    assert ray.get(asked)[0] == "Thread 0x1 in training_step"
+    assert post_mortem(store, trials[0].id, lost, "").cause == "preempted"
+    killed = lost.model_copy(update={"oom_kills": -1})
+    assert post_mortem(store, trials[0].id, killed, "").cause == "oom"
+
+
+@pytest.mark.cluster
+def test_post_mortem_of_a_node_that_is_gone_is_preempted(two_gpus, planned):
+    store, trials = planned
+    death = post_mortem(store, trials[0].id, running("ab" * 28), "")
+    assert death.cause == "preempted"
+    assert "gone" in death.message

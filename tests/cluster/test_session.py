@@ -1,0 +1,45 @@
+"""What is said where Ray cannot be joined, and where OUT would not outlive a job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raylab.cluster.prepared import prepare
+from raylab.errors import OutError
+from raylab.spec.loading import parse_study
+
+RECIPES = "recipes:\n  sft: {method: sft, data: D0}\n"
+JOIN = """
+from raylab.cluster.session import connected
+from raylab.errors import RaylabError
+try:
+    with connected("127.0.0.1:1"):
+        pass
+except RaylabError as error:
+    print(error.message)
+"""
+
+
+def test_connection_without_the_token_is_one_message(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        env={**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "token"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("Ray cannot be reached\n  found: 127.0.0.1:1: Token")
+    assert "RAY_AUTH_MODE=token" in done.stdout
+
+
+def test_out_inside_a_jobs_working_directory_is_refused_before_it_is_made(study_text, tmp_path):
+    copy = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_0123456789abcdef"
+    with pytest.raises(OutError, match="lost with the job"):
+        prepare(parse_study(study_text + RECIPES, Path("study.yaml")), str(copy / "runs" / "tiny"))
+    assert not copy.exists()

@@ -1,0 +1,141 @@
+"""Studies submitted with `ray job submit`, by the README's commands, to a cluster with a token.
+
+Three are submitted at once: one that succeeds, one of which a trial fails, one that is not there.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from raylab.store.paths import Store
+from raylab.store.tables import read_table
+from tests.cluster.nodes import Nodes, started
+from tests.conftest import DEMO, STUDY
+from tests.test_readme import CLUSTER, ROOT
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+COMMANDS = re.findall(r"^\$ (.+)$", CLUSTER, re.M)
+OUT = "/shared/quick"
+STUDY_FILE = "jobs/demo/study-quick.yaml"
+BAD = "recipes:\n  bad: {method: sft, data: D1, training: {learning_rate: 1e30}}\n"
+# What connected() passes on to workers as well: given twice, and no conflict.
+GIVEN = """ --runtime-env-json {"env_vars":{"HF_HUB_OFFLINE":"1"}} -- """
+
+
+def said(beginning):
+    """The README's one command that begins so."""
+    (command,) = (each for each in COMMANDS if each.startswith(beginning))
+    return command
+
+
+RUN = said("ray job submit --working-dir . -- python jobs/run_study.py")
+REDUCE = said("ray job submit --working-dir . -- python jobs/reduce.py")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a shell has of a job: the command's exit status and what it printed."""
+
+    status: int
+    log: str
+
+
+def submit(nodes: Nodes, command: str) -> Submitted:
+    """Run one of the README's commands after its exports, the dashboard's port aside."""
+    exports = (each.removeprefix("export ") for each in COMMANDS if each.startswith("export "))
+    told = dict(each.split("=") for each in exports)
+    assert told.keys() == {"RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS"}
+    told["RAY_API_SERVER_ADDRESS"] = nodes.dashboard
+    done = subprocess.run(
+        command.split(),
+        cwd=ROOT,
+        env={**nodes.environment, **told},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    return Submitted(done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("n")
+    with started(folder, said("ray start --head"), said("ray start --address")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    """A directory that every node sees."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def submitted(nodes, shared):
+    """The three, by name."""
+    study = shared / "bad.yaml"
+    study.write_text(STUDY.format(base=DEMO / "base", demo=DEMO) + BAD)
+    out = RUN.replace(OUT, str(shared / "bad"))
+    commands = {
+        "quick": RUN.replace(OUT, str(shared / "quick")),
+        "bad": out.replace(STUDY_FILE, str(study)).replace(" -- ", GIVEN),
+        "none": RUN.replace(STUDY_FILE, "jobs/demo/none.yaml"),
+    }
+    with ThreadPoolExecutor() as threads:
+        found = threads.map(lambda command: submit(nodes, command), commands.values())
+    return dict(zip(commands, found, strict=True))
+
+
+def tables(out):
+    return {name: read_table(Store(str(out)), name).to_pylist() for name in ("norms", "densities")}
+
+
+def test_submitted_study_shows_progress_and_tables_and_succeeds(submitted, shared):
+    status, log = submitted["quick"].status, submitted["quick"].log
+    assert status == 0, log
+    assert "2 of 2 trials to train" in log
+    assert re.search(r"\[0/2\] demo\.sft-d1\.s42  starts", log)
+    assert re.search(r"\[2/2\] demo\.dpo-d0-after-sft-d1\.s42  done in", log)
+    assert "2 trials: 2 done" in log
+    assert "3 comparisons;" in log
+    assert f"report: {shared}/quick/report/report.html" in log
+    assert (shared / "quick" / "report" / "report.html").exists()
+
+
+def test_submitted_study_log_holds_no_warning_and_no_traceback(submitted):
+    log = submitted["quick"].log
+    assert not re.search(r"warning|traceback|deprecat|no GPU", log.partition("entrypoint")[2], re.I)
+
+
+def test_submitted_study_with_a_failing_trial_fails_with_its_tables(submitted):
+    status, log = submitted["bad"].status, submitted["bad"].log
+    assert status == 1
+    assert "failed with exit code 1" in log
+    assert "1 trial: 1 failed" in log
+    assert "non_finite: the loss is not finite" in log
+    assert "Traceback" not in log
+
+
+def test_submitted_study_that_is_not_there_fails_with_one_message(submitted):
+    status, log = submitted["none"].status, submitted["none"].log
+    assert status == 1
+    assert "failed with exit code 2" in log
+    assert "raylab: the study file jobs/demo/none.yaml cannot be read" in log
+    assert "Traceback" not in log
+
+
+def test_submitted_reduction_gives_the_same_tables(submitted, nodes, shared):
+    out = shared / "quick"
+    before = tables(out)
+    (out / "tables" / "norms.parquet").unlink()
+    found = submit(nodes, REDUCE.replace(OUT, str(out)))
+    assert found.status == 0, found.log
+    assert "reducing 3 of 3 comparisons" in found.log
+    assert tables(out) == before
