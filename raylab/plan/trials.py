@@ -21,7 +21,7 @@ from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.rows import Row, align, load_rows, rows_fingerprint
 from raylab.spec.study import Study
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ TABLES = "tables"
 REPORT = "report"
 REDUCE = "reduce"
 TUNE = "tune"
+PREPARED = "prepared"
 CHECKPOINTS = "checkpoints"
 
 SMALL = 4 << 20

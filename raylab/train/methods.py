@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
 from transformers import TrainerCallback
@@ -22,12 +24,23 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.data import Examples
+from raylab.train.logprobs import with_reference
 from raylab.train.model import silence_dropout
+from raylab.train.prepared import Prepared, tokenised
 from raylab.train.random import preserved_random_state
 
 
 class _Undisturbed:
-    """Evaluates without touching a random state, so that the training after it is the same."""
+    """A trainer that takes what is prepared, and whose evaluation touches no random state."""
+
+    def __init__(self, *args: Any, prepared: Prepared | None, **kwargs: Any) -> None:
+        self.prepared = prepared
+        super().__init__(*args, **kwargs)
+
+    def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
+        """trl's own tokenisation, or what it gave before."""
+        make = partial(super()._prepare_dataset, dataset, tokenizer, options, *rest)  # type: ignore[misc]
+        return tokenised(dataset, tokenizer, options, make, self.prepared)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The trainer's own evaluation, with every random state restored."""
@@ -41,7 +54,10 @@ class _SFTTrainer(_Undisturbed, SFTTrainer):
 
 
 class _DPOTrainer(_Undisturbed, DPOTrainer):
-    pass
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.train_dataset, self.eval_dataset = with_reference(self, self.prepared)
+        self.precompute_ref_logps = True
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ class Setting:
     quantization: Quantization
     evaluation: Evaluation
     directory: Path
+    prepared: Prepared | None = None
 
 
 def build_trainer(
@@ -101,6 +118,7 @@ def build_trainer(
         processing_class=tokenizer,
         peft_config=_lora_config(setting.variant.lora),
         callbacks=list(callbacks),
+        prepared=setting.prepared,
     )
     _to_float32(trainer.model)
     return trainer

@@ -59,6 +59,7 @@ from raylab.train.data import Examples, examples_of
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, free_memory, load_base, load_tokenizer, share_gpu
 from raylab.train.parents import Family, start_of
+from raylab.train.prepared import prepared_of
 from raylab.train.progress import Listener, Progress
 from raylab.train.questions import write_samples
 from raylab.train.resume import Checkpoints, Saver
@@ -200,7 +201,8 @@ def _fit(
     )
     stuck = stuck_file(family.store, trial.id)
     with Watch(stuck, study.resources.timeout_seconds) as watch:
-        setting = Setting(variant, trial.seed, study.quantization, asked, directory)
+        prepared = prepared_of(trial, family)
+        setting = Setting(variant, trial.seed, study.quantization, asked, directory, prepared)
         trainer = build_trainer(model, tokenizer, examples, setting, [progress, saver, watch])
         found = checkpoints.fetch(directory)
         outcome = trainer.train(resume_from_checkpoint=found and str(found))
