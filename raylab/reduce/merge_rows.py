@@ -19,7 +19,7 @@ import torch
 from raylab.errors import NonFiniteError
 from raylab.plan.shards import Shape, tiles
 from raylab.reduce.blas import Piece
-from raylab.reduce.merge_kernels import non_finite
+from raylab.reduce.merge_kernels import non_finite, subtract
 from raylab.reduce.merge_plan import MergePlan
 
 
@@ -49,36 +49,44 @@ class ModelRows(threading.local):
             held = self._held[use, dtype] = torch.empty(needed, dtype=dtype)
         return held[:needed].view(*shape)
 
+    def size(self, piece: Piece) -> int:
+        """How many entries a piece has."""
+        name, start, stop = piece
+        return (stop - start) * columns_of(self._plan.shapes[name])
+
     def base(self, piece: Piece) -> torch.Tensor:
         """The base model's rows, float32 (entries,)."""
-        raw = self._plan.template.raw(*piece).reshape(-1)
+        raw = self._raw(piece)
         return self.take("base", raw.shape, torch.float32).copy_(raw)
 
-    def fill(self, row: torch.Tensor, base: torch.Tensor, model: int, piece: Piece) -> torch.Tensor:
+    def fill(self, row: torch.Tensor, model: int, piece: Piece) -> torch.Tensor:
         """Set `row`, float32 (entries,), to the task vector or, for `linear`, to the values:
         those of an adapter are base + task vector, rounded to float32. Raises NonFiniteError.
         """
-        self._read(row, base, model, piece)
-        refuse(non_finite(row), f"{self._plan.request.inputs[model].model}: {piece[0]}")
+        values = self._plan.sides[model].values(*piece)
+        if self._plan.request.row.of == "values" or values is None:
+            bad = non_finite(self._read(row, values, model, piece))
+        else:
+            bad = subtract(values.reshape(-1), self._raw(piece), row)
+        refuse(bad, f"{self._plan.request.inputs[model].model}: {piece[0]}")
         return row
 
-    def _read(self, row: torch.Tensor, base: torch.Tensor, model: int, piece: Piece) -> None:
-        side = self._plan.sides[model]
-        of_values = self._plan.request.row.of == "values"
-        values = side.values(*piece)
+    def _raw(self, piece: Piece) -> torch.Tensor:
+        """The base model's rows, (entries,) in their dtype."""
+        return self._plan.template.raw(*piece).reshape(-1)
+
+    def _read(
+        self, row: torch.Tensor, values: torch.Tensor | None, model: int, piece: Piece
+    ) -> torch.Tensor:
         if values is not None:
-            row.copy_(values.reshape(-1))
-            if not of_values:
-                row.sub_(base)
-            return
-        delta = side.delta(*piece)
+            return row.copy_(values.reshape(-1))
+        delta, of_values = self._plan.sides[model].delta(*piece), self._plan.request.row.of
         if delta is None:
-            assert of_values, "only models that change the tensor are asked"
+            assert of_values == "values", "only models that change the tensor are asked"
             row.zero_()
         else:
             row.copy_(delta.reshape(-1))
-        if of_values:
-            row.add_(base)
+        return row.add_(self._raw(piece)) if of_values == "values" else row
 
 
 def refuse(count: int, what: str) -> None:

@@ -66,7 +66,7 @@ class _Work:
         request, dtype = self._plan.request, self._plan.dtypes[piece[0]]
         rows = self._rows.take("rows", (len(models), *base.shape), torch.float32)
         for row, i in zip(rows, models, strict=True):
-            kept = self._keep(self._rows.fill(row, base, i, piece), i, piece)
+            kept = self._keep(self._rows.fill(row, i, piece), i, piece)
             with self._lock:
                 self.kept[i, piece[0]] += kept
         merged = self._rows.take("merged", base.shape, torch.float64)

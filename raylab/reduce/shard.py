@@ -25,7 +25,7 @@ from raylab.errors import NonFiniteError
 from raylab.plan.shards import tiles
 from raylab.reduce.blas import Piece, in_threads
 from raylab.reduce.details import Details, detail
-from raylab.reduce.foresight import NOTHING_FORESEEN, Foreseen, count_buckets, sample_rows
+from raylab.reduce.foresight import NOTHING_FORESEEN, Foreseen, sample_rows
 from raylab.reduce.kernels import (
     BUCKETS,
     INFINITY,
@@ -39,7 +39,7 @@ from raylab.reduce.kernels import (
     norms_of,
 )
 from raylab.reduce.relations import InOrder, Limits, Masks, Relation, masks_of, products_of
-from raylab.reduce.tallies import Tally, sum_of_squares, tally_for
+from raylab.reduce.tallies import Tally, add_sample, sum_of_squares, tally_for
 from raylab.reduce.tile import Difference, Models, Pair, Tile
 
 Buckets = Mapping[str, Sequence[int]]
@@ -92,20 +92,23 @@ class ShardJob:
         """(how many entries of a sample fall in each bucket, and how many of them are short,
         int64 (2, BUCKETS), by comparison; the bytes read for it)."""
         before = self.models.bytes_read
-        total = {pair.name: np.zeros((2, BUCKETS), dtype=np.int64) for pair in self._pairs}
-        lock = threading.Lock()
+        shape = (len(self._pairs), 2, BUCKETS)
+        made, local = [np.zeros(shape, dtype=np.int64)], threading.local()
 
         def one(piece: Piece) -> None:
+            if not hasattr(local, "counts"):
+                local.counts = np.zeros(shape, dtype=np.int64)
+                made.append(local.counts)
             tile = Tile(self.models, *piece)
-            found = {pair.name: tile.difference(pair.a, pair.b) for pair in self._pairs}
-            counts = {name: count_buckets(d.values()) for name, d in found.items() if d}
-            with lock:
-                for name, counted in counts.items():
-                    total[name] += counted
+            for pair, counts in zip(self._pairs, local.counts, strict=True):
+                difference = tile.difference(pair.a, pair.b)
+                if difference:
+                    add_sample(difference.values(), counts)
 
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
         in_threads(pieces, one, self._threads)
+        total = dict(zip((pair.name for pair in self._pairs), sum(made), strict=True))
         return total, self.models.bytes_read - before
 
     def measure(self, names: Sequence[str], foreseen: Buckets, limits: Limits) -> Measured:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 
-from raylab.reduce.compiled import CompiledTally, squares_of
-from raylab.reduce.foresight import Foreseen
+from raylab.reduce.compiled import CompiledTally, add_buckets, squares_of
+from raylab.reduce.foresight import Foreseen, count_buckets
 from raylab.reduce.kernels import Extremes, Moments, bucket_moments, candidates, extremes
 
 
@@ -66,3 +67,11 @@ def sum_of_squares(values: torch.Tensor) -> float:
     if values.device.type == "cpu":
         return squares_of(values)
     return float(values.to(torch.float64).square().sum())
+
+
+def add_sample(values: torch.Tensor, counts: np.ndarray) -> None:
+    """Add the buckets of float32 `values`, as `count_buckets` counts them, to `counts`."""
+    if values.device.type == "cpu":
+        add_buckets(values, counts)
+    else:
+        counts += count_buckets(values)

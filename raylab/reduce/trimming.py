@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from raylab.reduce.blas import Piece, in_threads
+from raylab.reduce.counting import tally
 from raylab.reduce.kernels import magnitude_of
-from raylab.reduce.merge_kernels import tally
 from raylab.reduce.merge_plan import MergePlan
 from raylab.reduce.merge_rows import ModelRows, pieces_of
 from raylab.reduce.threshold import num_keep
@@ -158,10 +158,10 @@ def _count(
         if not hasattr(local, "counts"):
             local.counts = {i: np.zeros(w.size + 1, np.int64) for i, w in ranges.items()}
             counted.append(local.counts)
-        base = rows.base(piece)
+        size = rows.size(piece)
         for model in plan.models_of(piece[0]):
             if model in ranges:
-                row = rows.fill(rows.take("row", base.shape, torch.float32), base, model, piece)
+                row = rows.fill(rows.take("row", (size,), torch.float32), model, piece)
                 within = ranges[model]
                 tally(row, within.first, within.last, within.shift, local.counts[model])
 

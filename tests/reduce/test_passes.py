@@ -16,6 +16,7 @@ from raylab.reduce import foresight, relations, study
 from raylab.reduce.foresight import count_buckets, guess, sample_rows
 from raylab.reduce.relations import InOrder, products_of
 from raylab.reduce.study import InProcess, Job, reduce_pairs
+from raylab.reduce.tallies import add_sample
 from raylab.reduce.tile import Pair
 from raylab.reduce.views import Place
 from raylab.store.tensors.files import MappedFile
@@ -283,6 +284,9 @@ def test_count_buckets_any_values_equals_numpy(values):
     counts, short = count_buckets(torch.from_numpy(values.copy()))
     assert (counts == np.bincount(bits >> 16, minlength=32768)).all()
     assert (short == np.bincount(bits[bits % 65536 == 0] >> 16, minlength=32768)).all()
+    added = np.ones((2, 32768), np.int64)
+    add_sample(torch.from_numpy(values.copy()), added)
+    assert (added == np.stack([counts, short]) + 1).all()
 
 
 def sampled(**values):

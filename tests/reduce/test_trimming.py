@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from raylab.errors import NonFiniteError
 from raylab.reduce import trimming
-from raylab.reduce.merge_kernels import tally
+from raylab.reduce.counting import tally
 from raylab.reduce.merge_plan import plan_merge
 from raylab.reduce.study import InProcess, Job, reduce_pairs
 from raylab.reduce.tile import Pair
