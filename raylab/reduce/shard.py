@@ -108,7 +108,7 @@ class ShardJob:
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
         in_threads(pieces, one, self._threads)
-        total = dict(zip((pair.name for pair in self._pairs), sum(made), strict=True))
+        total = dict(zip((pair.name for pair in self._pairs), np.sum(made, axis=0), strict=True))
         return total, self.models.bytes_read - before
 
     def measure(self, names: Sequence[str], foreseen: Buckets, limits: Limits) -> Measured:
