@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from raylab.cli_models import diff, merge
-from raylab.cli_options import Address, Json, Out, StudyFile, console, out_of, say
+from raylab.cli_options import Address, Json, Out, StudyFile, console, loading, out_of, say
 from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
@@ -81,7 +81,8 @@ def plan(
 @app.command()
 def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train, reduce and report; run again: what is done stays as it is."""
-    from raylab.cluster import stages
+    with loading():
+        from raylab.cluster import stages
 
     loaded = load_study(study)
     prepared = stages.prepare(loaded, out_of(loaded, out))
@@ -95,7 +96,8 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
 @app.command()
 def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train the trials and make the merges that are not in the store."""
-    from raylab.cluster import stages
+    with loading():
+        from raylab.cluster import stages
 
     loaded = load_study(study)
     prepared = stages.prepare(loaded, out_of(loaded, out))
@@ -107,7 +109,8 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
 @app.command()
 def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Reduce every comparison whose two sides are in the store."""
-    from raylab.cluster import stages
+    with loading():
+        from raylab.cluster import stages
 
     loaded = load_study(study)
     prepared = stages.prepare(loaded, out_of(loaded, out))

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from raylab.cli_options import Json, console
+from raylab.cli_options import Json, console, loading
 from raylab.spec.study import DENSITIES, checked_densities
 from raylab.store.paths import Store
 
@@ -57,10 +57,11 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Subtract two models: exact norms, thresholds and layers. Needs no Ray."""
-    from raylab.reduce.accounting import Tolerance
-    from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
-    from raylab.report.terminal import print_diff
-    from raylab.store.references import find_base, find_model
+    with loading():
+        from raylab.reduce.accounting import Tolerance
+        from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
+        from raylab.report.terminal import print_diff
+        from raylab.store.references import find_base, find_model
 
     left, right = find_model(a), find_model(b)
     request = DiffRequest(
@@ -128,8 +129,9 @@ def merge(
         scaling=scaling,
         seed=seed,
     )
-    from raylab.reduce.merge import merge_named
-    from raylab.reduce.merge_card import summary_lines
+    with loading():
+        from raylab.reduce.merge import merge_named
+        from raylab.reduce.merge_card import summary_lines
 
     started = time.monotonic()
     record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)
