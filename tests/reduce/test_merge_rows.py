@@ -5,20 +5,32 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from raylab.plan.shards import tiles
 from raylab.reduce.merge_rows import ModelRows, pieces_of
 
 SHAPES = {"wide": (3000, 1000), "vector": (700_000,), "scalar": (), "deep": (300, 10, 20)}
 
 
-PLAN = SimpleNamespace(shapes=SHAPES)
+def plan_of(*has_values):
+    sides = [SimpleNamespace(has_values=each) for each in has_values]
+    return SimpleNamespace(shapes=SHAPES, sides=sides, models_of=lambda name: range(len(sides)))
+
+
+PLAN = plan_of(True, True)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_pieces_cover_every_row_once_in_order(name):
-    found = pieces_of(PLAN, [name])
+@pytest.mark.parametrize("has_values", [(True, True), (True, False)])
+def test_pieces_cover_every_row_once_in_order(name, has_values):
+    found = pieces_of(plan_of(*has_values), [name])
     ends = [0, *(stop for _, _, stop in found)]
     assert [start for _, start, _ in found] == ends[:-1]
     assert ends[-1] == (SHAPES[name][0] if len(SHAPES[name]) > 1 else 1)
+
+
+def test_pieces_of_an_adapter_are_the_tiles_of_comparisons():
+    found = [rows for _, *rows in pieces_of(plan_of(True, False), ["wide"])]
+    assert found == list(map(list, tiles(SHAPES["wide"])))
 
 
 def test_rows_taken_memory_is_used_again():
