@@ -11,6 +11,7 @@ except that memory may run out once for every micro-batch. Every death leaves an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -65,8 +66,8 @@ class Faults(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died, and the trial begins again."""
         mine = self._trials[trial.trial_id]
-        attempts = read_attempts(self._store, mine.folder)
         death = self._close(trial, final=False)
+        attempts = read_attempts(self._store, mine.folder)
         if death.cause == "oom" and can_shrink(mine.variant.training, attempts):
             _allow(trial)
 
@@ -78,7 +79,7 @@ class Faults(tune.Callback):
         folder = self._trials[trial.trial_id].folder
         before = len(read_attempts(self._store, folder))
         lost = read_running(self._store, folder)
-        error = str(trial.get_error() or "").strip()
+        error = _last_error(trial)
         death = post_mortem(self._store, trial.trial_id, lost, error)
         lost = lost or Running(attempt=before + 1, node="", started=0, oom_kills=0)
         cause, message = death.cause, death.message
@@ -93,6 +94,12 @@ class Faults(tune.Callback):
 def _allow(trial: Any) -> None:
     """Let one more worker of the trial die."""
     trial.max_failures = trial.run_metadata.num_failures + DEATHS_ALLOWED
+
+
+def _last_error(trial: Any) -> str:
+    """What Ray said when the worker died; Ray 2.60's own `get_error` looks where it is not yet."""
+    file = Path(trial.error_file or "")
+    return file.read_text().rpartition("Failure # ")[2].strip() if file.is_file() else ""
 
 
 def post_mortem(store: Store, trial_id: str, lost: Running | None, error: str) -> Death:
