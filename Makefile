@@ -6,13 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-long check format clean
+.PHONY: demo test test-cluster test-alone test-long check format clean
 
 demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
 
+# Side by side, for tests with a cluster mostly wait.
 test: check
-	$(BIN)/pytest
+	$(MAKE) --no-print-directory --output-sync --jobs 2 test-cluster test-alone
+
+test-cluster: $(READY)
+	$(BIN)/pytest tests/cluster
+
+test-alone: $(READY)
+	$(BIN)/pytest --ignore tests/cluster
 
 # About an hour: what takes more than two minutes a test.
 test-long: $(READY)
