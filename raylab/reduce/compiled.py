@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import njit
 
 from raylab.reduce.foresight import UNFORESEEN, Foreseen
 from raylab.reduce.kernels import BUCKETS, NONE, TILE, Extremes, Moments
@@ -127,26 +127,6 @@ def _flush(packed: Words, last: int, moments: Words) -> None:
                 moments[3, bucket] += second & 0xFFFFFFFF
                 packed[copy, bucket, 0] = 0
                 packed[copy, bucket, 1] = 0
-
-
-# Compiled at import: looking for what fits the types took longer than a sample.
-@njit(
-    types.void(types.Array(types.int32, 1, "C", readonly=True), types.int64[:, ::1]),
-    cache=True,
-    nogil=True,
-    boundscheck=False,
-)
-def _add_buckets(values: Words, counts: Words) -> None:
-    for i in range(values.size):
-        magnitude = np.uint64(values[i] & 0x7FFFFFFF)
-        bucket = magnitude >> _SIXTEEN
-        counts[np.uint64(0), bucket] += 1
-        counts[np.uint64(1), bucket] += (magnitude & _LOW) == np.uint64(0)
-
-
-def add_buckets(values: torch.Tensor, counts: np.ndarray) -> None:
-    """Add what `raylab.reduce.foresight.count_buckets` counts to `counts`, in one pass."""
-    _add_buckets(values.reshape(-1).view(torch.int32).numpy(), counts)
 
 
 @njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "contract"})

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
+from raylab.store.tensors.parts import Factors
+
 MOST_RANK = 32
 COLUMNS = 256
 """Columns of a block: 16 rows of these are half of a small first-level cache."""
@@ -64,3 +66,9 @@ def fill_block(out: Array, up: Array, down: Array, scale: float, first: int) -> 
         _add_one(out, wide, up, down, k, first)
     for i in range(out.size):
         out[i] *= scale
+
+
+def operands(factors: Factors, start: int, stop: int) -> tuple[Array, Array, np.float32]:
+    """(B, A, scale) of rows [start, stop) of a low-rank delta, as the loops take them."""
+    up = factors.up[start:stop].contiguous().numpy()
+    return up, factors.down.contiguous().numpy(), np.float32(factors.scale)

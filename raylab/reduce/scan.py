@@ -26,11 +26,9 @@ from raylab.plan.shards import TILE_ENTRIES, tiles
 from raylab.reduce.blas import in_threads
 from raylab.reduce.compiled import squares_of
 from raylab.reduce.kernels import INFINITY, Extremes, Norms, partial_sums
-from raylab.reduce.products import MOST_RANK
 from raylab.reduce.scanner import Above, Piece, Scanner, runs_of
 from raylab.reduce.threshold import AtDensity, kept_at, num_keep, within
 from raylab.reduce.tile import Models, Pair, Tile
-from raylab.store.tensors.parts import Factors
 
 _PIECE = 16 * TILE_ENTRIES
 
@@ -65,16 +63,9 @@ def _pieces(models: Models, pair: Pair, names: Sequence[str]) -> Iterator[tuple[
     """Larger pieces where no product is held, whose bits and memory would depend on them."""
     whole = models.has_values(pair.a) and models.has_values(pair.b)
     for name in names:
-        large = whole or _factors(models, pair, name)
+        large = whole or models.factors(pair, name)
         for rows in tiles(models.shapes[name], _PIECE if large else TILE_ENTRIES):
             yield (name, *rows)
-
-
-def _factors(models: Models, pair: Pair, name: str) -> tuple[Factors, Factors] | None:
-    """The factors of both sides, where their product is best formed while it is scanned."""
-    found = models.factors(pair, name)
-    small = found and all(side.down.shape[0] <= MOST_RANK for side in found)
-    return found if small else None
 
 
 class _Scan:
@@ -102,7 +93,7 @@ class _Scan:
 
     def _piece(self, piece: tuple[str, int, int]) -> Piece | None:
         tile, pair = Tile(self._models, *piece), self._pair
-        factors = _factors(self._models, pair, piece[0])
+        factors = self._models.factors(pair, piece[0])
         if factors:
             found = self._scanner().scan_products(*factors, *piece[1:])
             is_reference = False

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from raylab.reduce.kernels import BUCKETS, INFINITY, NONE, Extremes, Norms, magnitude_of
+from raylab.reduce.products import operands
 from raylab.reduce.vectors import TOGETHER, scan_bf16, scan_float, scan_products
 from raylab.store.tensors.parts import Factors
 
@@ -106,16 +107,8 @@ class Scanner:
 
     def scan_products(self, a: Factors, b: Factors, start: int, stop: int) -> Piece:
         """Rows [start, stop) of the difference of two low-rank deltas."""
-        factors = [
-            part
-            for side in (a, b)
-            for part in (
-                side.up[start:stop].contiguous().numpy(),
-                side.down.contiguous().numpy(),
-                np.float32(side.scale),
-            )
-        ]
-        return self._scanned((stop - start) * a.down.shape[1], scan_products, *factors)
+        given = (*operands(a, start, stop), *operands(b, start, stop))
+        return self._scanned((stop - start) * a.down.shape[1], scan_products, *given)
 
     def _scanned(self, numel: int, loop: Any, *operands: Any) -> Piece:
         ends = np.array([0, NONE, 0], dtype=np.int64)

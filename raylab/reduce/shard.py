@@ -39,6 +39,7 @@ from raylab.reduce.kernels import (
     norms_of,
 )
 from raylab.reduce.relations import InOrder, Limits, Masks, Relation, masks_of, products_of
+from raylab.reduce.sampling import add_products
 from raylab.reduce.tallies import Tally, add_sample, sum_of_squares, tally_for
 from raylab.reduce.tile import Difference, Models, Pair, Tile
 
@@ -101,8 +102,10 @@ class ShardJob:
                 made.append(local.counts)
             tile = Tile(self.models, *piece)
             for pair, counts in zip(self._pairs, local.counts, strict=True):
-                difference = tile.difference(pair.a, pair.b)
-                if difference:
+                factors = self.models.factors(pair, piece[0])
+                if factors and self.models.device.type == "cpu":
+                    add_products(*factors, *piece[1:], counts)
+                elif difference := tile.difference(pair.a, pair.b):
                     add_sample(difference.values(), counts)
 
         shapes = self.models.shapes

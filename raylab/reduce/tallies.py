@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from raylab.reduce.compiled import CompiledTally, add_buckets, squares_of
+from raylab.reduce.compiled import CompiledTally, squares_of
 from raylab.reduce.foresight import Foreseen, count_buckets
 from raylab.reduce.kernels import Extremes, Moments, bucket_moments, candidates, extremes
+from raylab.reduce.sampling import add_values
 
 
 class Tally(Protocol):
@@ -72,6 +73,6 @@ def sum_of_squares(values: torch.Tensor) -> float:
 def add_sample(values: torch.Tensor, counts: np.ndarray) -> None:
     """Add the buckets of float32 `values`, as `count_buckets` counts them, to `counts`."""
     if values.device.type == "cpu":
-        add_buckets(values, counts)
+        add_values(values, counts)
     else:
         counts += count_buckets(values)

@@ -18,6 +18,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.plan.shards import Shape
 from raylab.reduce.foresight import Foreseen
+from raylab.reduce.products import MOST_RANK
 from raylab.reduce.tallies import Tally
 from raylab.reduce.views import Side
 from raylab.spec.study import Quantization
@@ -65,11 +66,12 @@ class Models:
         return side is not None and side.has_values
 
     def factors(self, pair: Pair, name: str) -> tuple[Factors, Factors] | None:
-        """Those of both sides, where each has a plain low-rank delta of the tensor `name`."""
+        """Those of both sides, where each has a plain low-rank delta of the tensor `name`, of a
+        rank so small that their products are best formed where they are used."""
         known = self.sides.get(pair.a), self.sides.get(pair.b)
         found = [side.factors(name) for side in known if side]
         match found:
-            case [Factors() as left, Factors() as right]:
+            case [Factors() as left, Factors() as right] if max(left.rank, right.rank) <= MOST_RANK:
                 return left, right
         return None
 

@@ -54,7 +54,7 @@ def running(node_id="", kills=0, attempt=1):
     return Running(attempt=attempt, node="n", node_id=node_id, started=time.time(), oom_kills=kills)
 
 
-def test_faults_death_that_is_begun_again_leaves_an_attempt_and_the_trial_pending(planned, tune_trial):
+def test_faults_death_that_is_begun_again_leaves_an_attempt(planned, tune_trial):
     store, trials = planned
     begin(store, trials[0].folder, running())
     Faults(store, trials).on_trial_recover(1, [], tune_trial(trials[0]))

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from raylab.reduce import foresight, relations, study
 from raylab.reduce.foresight import count_buckets, guess, sample_rows
 from raylab.reduce.relations import InOrder, products_of
+from raylab.reduce.sampling import add_products
 from raylab.reduce.study import InProcess, Job, reduce_pairs
 from raylab.reduce.tallies import add_sample
 from raylab.reduce.tile import Pair
 from raylab.reduce.views import Place
 from raylab.store.tensors.files import MappedFile
+from raylab.store.tensors.parts import Factors
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (
@@ -287,6 +289,22 @@ def test_count_buckets_any_values_equals_numpy(values):
     added = np.ones((2, 32768), np.int64)
     add_sample(torch.from_numpy(values.copy()), added)
     assert (added == np.stack([counts, short]) + 1).all()
+
+
+@pytest.mark.parametrize("rank", [1, 8, 11])
+def test_add_products_of_integers_counts_the_difference_of_the_deltas(rank):
+    draws = np.random.default_rng(rank)
+
+    def factors(scale):
+        down, up = (draws.integers(-9, 10, size) for size in ((rank, 300), (7, rank)))
+        as_float = [torch.from_numpy(part.astype(np.float32)) for part in (down, up)]
+        return Factors(*as_float, scale), scale * (up @ down)
+
+    (a, first), (b, second) = factors(2.0), factors(0.5)
+    counts = np.zeros((2, 32768), np.int64)
+    add_products(a, b, 2, 5, counts)
+    exact = (first - second)[2:5].astype(np.float32)
+    assert (counts == count_buckets(torch.from_numpy(exact))).all()
 
 
 def sampled(**values):

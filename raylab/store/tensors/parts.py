@@ -62,6 +62,11 @@ class Factors:
     up: torch.Tensor
     scale: float
 
+    @property
+    def rank(self) -> int:
+        """r."""
+        return self.down.shape[0]
+
 
 @dataclass(frozen=True)
 class LowRank:
