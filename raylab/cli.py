@@ -57,7 +57,7 @@ def plan(
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
     records, _ = read_records(Store(out_of(loaded, out)))
-    states = plan_states([*trials, *merges], records, evaluation_id(loaded))
+    states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
     schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
     if as_json:
         rows = [
@@ -143,14 +143,14 @@ def status(
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
     planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
-    store = Store(out_of(loaded, out))
+    store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
     if watch:
         screen.watch(
-            lambda: live_rows(planned, store),
+            lambda: live_rows(planned, store, limits),
             screen.outlet(sys.stdout, timed=False),
             lambda: is_driven(store),
         )
-    rows = live_rows(planned, store)
+    rows = live_rows(planned, store, limits)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:

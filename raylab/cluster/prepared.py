@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from raylab.cluster.tracking import check_installed
 from raylab.errors import ModelError, OutError
+from raylab.plan.cache import evaluation_id
 from raylab.plan.comparisons import Model, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
@@ -42,6 +43,11 @@ class Prepared:
     def base_directory(self, name: str) -> Path | None:
         """Where a base model lies now, which may be since its first trial fetched it."""
         return resolve(name, self.study.base_models[name]).directory
+
+    @property
+    def evaluation(self) -> str:
+        """Fingerprint of what models are asked."""
+        return evaluation_id(self.study, self.inputs.rows)
 
     @property
     def models(self) -> dict[str, Model]:

@@ -69,7 +69,7 @@ def _print_trouble(row: Mapping[str, Any], console: Console) -> None:
     if row["cause"] or row["message"]:
         what = ": ".join(str(part) for part in (row["cause"], row["message"]) if part)
         _line(console, f"{row['name']} {row['status']}: {what}")
-    elif row["marked"]:
+    if row["marked"]:
         _line(console, f"{row['name']} marked: {row['marks']}")
 
 
