@@ -17,6 +17,7 @@ from rich.table import Table
 
 from raylab.cli_models import diff, merge
 from raylab.cli_options import Address, Json, Out, StudyFile, console, out_of, say
+from raylab.cli_publish import publish
 from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
@@ -159,6 +160,7 @@ def status(
 
 app.command()(diff)
 app.command()(merge)
+app.command()(publish)
 
 
 @app.command()
