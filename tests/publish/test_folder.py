@@ -24,31 +24,39 @@ import sys, torch
 ids = torch.arange(10, 60)[None]
 with torch.no_grad():
     logits = model.float().eval()(ids).logits
-torch.save(logits, "logits.pt")
+torch.save(logits, "{name}.pt")
 assert tokenizer.chat_template
 assert "raylab" not in sys.modules
 """
 IDS = torch.arange(10, 60)[None]
 
 
-def by_its_card(folder, base):
-    """Logits of the model in `folder`, loaded in a fresh process by the code of its card."""
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
-    place = folder.parents[1]
+def by_their_cards(folders, base):
+    """Logits of each model, loaded in one fresh process by the code of its own card.
+
+    The process stands where the card's names lead: to the folders, and to the base model.
+    """
+    place = folders[0].parents[1]
     (place / "demo").symlink_to(base)
+    code = "".join(_code(folder) + ASK.format(name=folder.name) for folder in folders)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code + ASK],
-        cwd=place, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-c", code],
+        cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return torch.load(place / "logits.pt")
+    return [torch.load(place / f"{folder.name}.pt") for folder in folders]
 
 
-def published(made, name, tmp_path, *options):
-    """The folder of `raylab publish --dry-run` as me/thing."""
-    folder = tmp_path / "hub" / "me" / "thing"
-    arguments = [made.reference(name), "me/thing", "--dry-run", "--out", str(folder), *options]
+def _code(folder):
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    return code
+
+
+def published(made, name, tmp_path, repo, *options):
+    """The folder of `raylab publish --dry-run`, as if it lay on a hub."""
+    folder = tmp_path / "hub" / repo
+    arguments = [made.reference(name), repo, "--dry-run", "--out", str(folder), *options]
     main_ending_well(["publish", *arguments])
     return folder
 
@@ -65,40 +73,40 @@ def logits_of(model):
 
 
 @pytest.mark.slow
-def test_published_adapter_loads_by_its_card_and_is_the_trials_own(made, tmp_path):
-    folder = published(made, "first", tmp_path)
-    weights = (folder / "adapter_model.safetensors").read_bytes()
-    assert weights == (made.adapter("first") / "adapter_model.safetensors").read_bytes()
-    base = AutoModelForCausalLM.from_pretrained(made.base, dtype="auto")
-    expected = logits_of(PeftModel.from_pretrained(base, made.adapter("first")))
-    assert torch.equal(by_its_card(folder, made.base), expected)
+def test_published_models_load_by_their_cards_without_raylab(made, tmp_path, capsys):
+    alone = published(made, "first", tmp_path, "me/alone")
+    chain = published(made, "second", tmp_path, "me/chain")
+    assert "largest difference from the chain's sum" in capsys.readouterr().out
+    whole = published(made, "second", tmp_path, "me/whole", "--merged")
+    found = by_their_cards([alone, chain, whole], made.base)
 
-
-@pytest.mark.slow
-def test_published_chain_loads_by_its_card_as_one_adapter(made, tmp_path, capsys):
-    folder = published(made, "second", tmp_path)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"]) == (16, 16)
     both = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(made.base, dtype="auto"), made.adapter("first")
     )
+    assert torch.equal(found[0], logits_of(both))
     both.load_adapter(made.adapter("second"), "child")
     both.base_model.set_adapter(["default", "child"])
-    expected, found = logits_of(both), by_its_card(folder, made.base)
-    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
-    assert "largest difference from the chain's sum" in capsys.readouterr().out
+    expected = logits_of(both)
+    assert torch.allclose(found[1], expected, atol=1e-4 * float(expected.abs().max()))
+    merged = AutoModelForCausalLM.from_pretrained(whole, dtype="auto")
+    assert torch.equal(found[2], logits_of(merged))
 
 
-@pytest.mark.slow
-def test_published_merged_chain_loads_by_its_card_with_the_bits_of_peft(made, tmp_path):
-    folder = published(made, "second", tmp_path, "--merged")
+def test_published_adapter_is_the_trials_own_and_a_chain_has_both_ranks(made, tmp_path):
+    alone = published(made, "first", tmp_path, "me/alone")
+    weights = (alone / "adapter_model.safetensors").read_bytes()
+    assert weights == (made.adapter("first") / "adapter_model.safetensors").read_bytes()
+    chain = published(made, "second", tmp_path, "me/chain")
+    config = json.loads((chain / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (16, 16)
+
+
+def test_published_merged_chain_has_the_bits_of_peft_and_is_no_adapter(made, tmp_path):
+    folder = published(made, "second", tmp_path, "me/whole", "--merged")
     assert not (folder / "adapter_config.json").exists()
-    chain = [made.adapter(name) for name in ("first", "second")]
-    expected = merged_by_peft(made.base, *chain)
+    expected = merged_by_peft(made.base, *map(made.adapter, ("first", "second")))
     found = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
     assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-    assert torch.equal(by_its_card(folder, made.base), logits_of(model))
 
 
 def test_card_tells_base_recipe_data_seed_metrics_norms_and_rounding(made, tmp_path):
