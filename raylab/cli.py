@@ -196,9 +196,10 @@ def _print_trials(store: Store) -> None:
 
 
 def _print_norms(store: Store) -> None:
-    from raylab.report.terminal import print_norms
+    from raylab.report.terminal import print_left_out, print_norms
 
     print_norms(rows_of(read_table(store, "norms")), console())
+    print_left_out(rows_of(read_table(store, "comparisons")), console())
 
 
 def _exit(complete: bool) -> None:

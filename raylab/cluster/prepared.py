@@ -18,6 +18,7 @@ from raylab.cluster.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.plan.cache import evaluation_id
 from raylab.plan.comparisons import Model, plan_models
+from raylab.plan.marks import marked_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.spec.base import resolve
@@ -58,6 +59,11 @@ class Prepared:
     def planned(self) -> list[Planned]:
         """Everything that has a row in the trials table: trials, then merges."""
         return [*self.trials, *self.merges]
+
+    def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
+        """Models that no comparison takes, and what they are marked for."""
+        asked = self.study.evaluation
+        return marked_models(self.planned, records, asked.limits) if asked.leave_out_marked else {}
 
     def places(self, records: Mapping[str, Record]) -> dict[str, Place | None]:
         """Where the parameters of every model lie; None for what is not done."""

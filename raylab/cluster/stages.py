@@ -21,7 +21,6 @@ from raylab.cluster.stop import stoppable
 from raylab.cluster.visible import require_visible
 from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.comparisons import PlannedComparison, plan_comparisons
-from raylab.plan.marks import marked_models
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.notes import notes_of, with_notes
 from raylab.plan.outcomes import comparison_rows
@@ -208,7 +207,8 @@ def _reduce(prepared: Prepared, say: Say) -> None:
     wanted = plan_comparisons(prepared.study, prepared.models)
     records, _ = read_records(prepared.store)
     places = prepared.places(records)
-    outcomes = _outcomes(prepared, wanted, places, records)
+    missing = [name for name, place in places.items() if place is None]
+    outcomes = comparison_rows(wanted, missing, prepared.left_out(records))
     ready = [c for c, row in zip(wanted, outcomes, strict=True) if row["status"] == "done"]
     say(f"reducing {len(ready)} of {len(wanted)} comparisons")
     rows = Tables()
@@ -283,19 +283,6 @@ def _reduced(prepared: Prepared, base: str, view: str) -> dict[str, Any]:
         "view": view,
         **{key: asked[key] for key in _OF_REDUCTION},
     }
-
-
-def _outcomes(
-    prepared: Prepared,
-    wanted: Sequence[PlannedComparison],
-    places: Mapping[str, Place | None],
-    records: Mapping[str, Record],
-) -> list[dict[str, Any]]:
-    """The rows of the comparisons table: which are measured, and why the others are not."""
-    asked = prepared.study.evaluation
-    marked = marked_models(prepared.planned, records, asked.limits)
-    missing = [name for name, place in places.items() if place is None]
-    return comparison_rows(wanted, missing, marked if asked.leave_out_marked else {})
 
 
 def report(prepared: Prepared) -> str:

@@ -91,6 +91,13 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
         _line(console, f"note: {note} ({', '.join(named)})")
 
 
+def print_left_out(comparisons: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The comparisons that were not measured, each with the reason."""
+    for row in comparisons:
+        if row["status"] == "blocked":
+            _line(console, f"{row['comparison']} not measured: {row['message']}")
+
+
 def print_diff(document: Mapping[str, Any], console: Console) -> None:
     """The whole norms, the densities and the layers of one difference."""
     _line(console, f"a: {document['a']}")

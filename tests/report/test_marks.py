@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
+from rich.console import Console
+
 from raylab.report.marks import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.page import make_page
+from raylab.report.terminal import print_left_out
 from raylab.store.tables import SCHEMAS, rows_of, to_table
 from tests.report.conftest import make_norms, make_study, make_trials
 
@@ -63,3 +68,11 @@ def test_page_shows_marks_over_seeds():
         for item in getattr(block, "items", ())
     ]
     assert any(MARKS in text for text in texts)
+
+
+def test_terminal_names_comparisons_that_were_not_measured():
+    text = io.StringIO()
+    done = {"comparison": "x~y", "status": "done", "message": None}
+    left = {"comparison": "a~b", "status": "blocked", "message": "left out: a is marked (why)"}
+    print_left_out([done, left], Console(file=text, width=120))
+    assert text.getvalue() == "a~b not measured: left out: a is marked (why)\n"
