@@ -338,10 +338,9 @@ def test_record_keeps_rates_by_kind_and_likelihoods_of_every_data_set(bench):
     assert made.adapter_bytes("sft-d1") == plain.adapter_bytes("sft-d1")
     counts = {kind: found["count"] for kind, found in record.metrics["answers"].items()}
     assert counts == {"greedy": 4, "sampled": 8, "expected": 4}
-    likely = {
-        name: found["log_probability"] for name, found in record.metrics["likelihoods"].items()
-    }
-    assert likely["D1"] > likely["D0"]
+    likely = record.metrics["likelihoods"]
+    assert list(likely) == ["D0", "D1"]
+    assert all(found["answers"] == 4 and found["log_probability"] < 0 for found in likely.values())
     folder = made.out / "trials" / made.work("sft-d1").trial.folder
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [sample["draw"] for sample in samples] == [0] * 4 + [1] * 4 + [2] * 4
