@@ -17,6 +17,7 @@ from rich.table import Table
 
 from raylab.cli_models import diff, merge
 from raylab.cli_options import Address, Json, Out, StudyFile, console, loading, out_of, say
+from raylab.cli_publish import publish
 from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.memory import disk_lines
@@ -57,7 +58,7 @@ def plan(
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
     records, _ = read_records(Store(out_of(loaded, out)))
-    states = plan_states([*trials, *merges], records, evaluation_id(loaded))
+    states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
     schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
     if as_json:
         rows = [
@@ -146,14 +147,14 @@ def status(
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
     planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
-    store = Store(out_of(loaded, out))
+    store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
     if watch:
         screen.watch(
-            lambda: live_rows(planned, store),
+            lambda: live_rows(planned, store, limits),
             screen.outlet(sys.stdout, timed=False),
             lambda: is_driven(store),
         )
-    rows = live_rows(planned, store)
+    rows = live_rows(planned, store, limits)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:
@@ -162,6 +163,7 @@ def status(
 
 app.command()(diff)
 app.command()(merge)
+app.command()(publish)
 
 
 @app.command()
@@ -197,9 +199,10 @@ def _print_trials(store: Store) -> None:
 
 
 def _print_norms(store: Store) -> None:
-    from raylab.report.terminal import print_norms
+    from raylab.report.terminal import print_left_out, print_norms
 
     print_norms(rows_of(read_table(store, "norms")), console())
+    print_left_out(rows_of(read_table(store, "comparisons")), console())
 
 
 def _exit(complete: bool) -> None:

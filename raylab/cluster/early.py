@@ -59,9 +59,13 @@ class Early(tune.Callback):
             self._flying = self._start(comparison), comparison.name
 
     def _places(self) -> dict[str, Place]:
-        """Where the base models, which have no adapter, and the trials that are done lie."""
+        """Where the base models, which have no adapter, and the trials lie that are done and not
+        left out."""
         bases = {name: Place() for name in self._prepared.study.base_models}
-        return bases | self._prepared.trial_places(read_records(self._prepared.store)[0])
+        records, _ = read_records(self._prepared.store)
+        places = bases | self._prepared.trial_places(records)
+        left_out = self._prepared.left_out(records)
+        return {name: place for name, place in places.items() if name not in left_out}
 
     def _start(self, comparison: PlannedComparison) -> Any:
         places = self._places()

@@ -16,7 +16,9 @@ from ruamel.yaml import YAML
 
 from raylab.cluster.tracking import check_installed
 from raylab.errors import ModelError, OutError
+from raylab.plan.cache import evaluation_id
 from raylab.plan.comparisons import Model, plan_models
+from raylab.plan.marks import marked_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.spec.base import resolve
@@ -44,6 +46,11 @@ class Prepared:
         return resolve(name, self.study.base_models[name]).directory
 
     @property
+    def evaluation(self) -> str:
+        """Fingerprint of what models are asked."""
+        return evaluation_id(self.study, self.inputs.rows)
+
+    @property
     def models(self) -> dict[str, Model]:
         """Everything that comparisons may name."""
         return plan_models(self.study, self.planned)
@@ -52,6 +59,11 @@ class Prepared:
     def planned(self) -> list[Planned]:
         """Everything that has a row in the trials table: trials, then merges."""
         return [*self.trials, *self.merges]
+
+    def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
+        """Models that no comparison takes, and what they are marked for."""
+        asked = self.study.evaluation
+        return marked_models(self.planned, records, asked.limits) if asked.leave_out_marked else {}
 
     def places(self, records: Mapping[str, Record]) -> dict[str, Place | None]:
         """Where the parameters of every model lie; None for what is not done."""

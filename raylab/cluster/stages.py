@@ -19,11 +19,12 @@ from raylab.cluster.prepared import prepare as prepare
 from raylab.cluster.session import connected, has_gpus
 from raylab.cluster.stop import stoppable
 from raylab.cluster.visible import require_visible
-from raylab.plan.cache import PlannedTrial, evaluation_id, plan_states
-from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
+from raylab.plan.cache import PlannedTrial, plan_states
+from raylab.plan.comparisons import PlannedComparison, plan_comparisons
 from raylab.plan.merges import PlannedMerge
-from raylab.plan.notes import NOTED, notes_of, with_notes
-from raylab.plan.status import attempt_rows, sample_rows, trial_rows
+from raylab.plan.notes import notes_of, with_notes
+from raylab.plan.outcomes import comparison_rows
+from raylab.plan.status import attempt_rows, likelihood_rows, rate_rows, sample_rows, trial_rows
 from raylab.plan.trials import Trial
 from raylab.reduce.kept import Kept
 from raylab.reduce.study import Executor, Job, Tables, detail_models, reduce_pairs
@@ -42,7 +43,14 @@ Say = Callable[[str], None]
 # Written last: the tables and the report are complete for what it stands for.
 ASKED = f"{REPORT}/asked.txt"
 TABLES_OF_REDUCE = ("norms", "densities", "curve", "pairs", "spectra", "chains", "audit")
-_TABLES_OF_STAGES = ("trials", "attempts", "samples", *TABLES_OF_REDUCE)
+_OF_REDUCTION = ("trials", "models", "comparisons", "limits", "leave_out_marked")
+_OF_MODELS = {
+    "attempts": attempt_rows,
+    "samples": sample_rows,
+    "rates": rate_rows,
+    "likelihoods": likelihood_rows,
+}
+_TABLES_OF_STAGES = ("trials", *_OF_MODELS, "comparisons", *TABLES_OF_REDUCE)
 
 
 @contextmanager
@@ -89,7 +97,9 @@ def _asked(prepared: Prepared) -> dict[str, Any]:
         "trials": [item.id for item in prepared.planned],
         "models": {name: found.identity for name, found in prepared.inputs.models.items()},
         "comparisons": [c.name for c in plan_comparisons(prepared.study, prepared.models)],
-        "evaluation": evaluation_id(prepared.study),
+        "evaluation": prepared.evaluation,
+        "limits": prepared.study.evaluation.limits.model_dump(),
+        "leave_out_marked": prepared.study.evaluation.leave_out_marked,
         "densities": list(prepared.study.densities),
         "views": list(prepared.study.views),
     }
@@ -138,7 +148,7 @@ def _merge(prepared: Prepared, say: Say) -> None:
     from raylab.cluster.merges import make_merges
 
     records, _ = read_records(prepared.store)
-    states = plan_states(prepared.planned, records, evaluation_id(prepared.study))
+    states = plan_states(prepared.planned, records, prepared.evaluation)
     found = [item.trial for item in states if item.state == "to run"]
     ready = [item for item in found if isinstance(item, PlannedMerge)]
     say(f"{len(ready)} of {plural(len(prepared.merges), 'merge')} to make")
@@ -154,7 +164,7 @@ def _nothing_to_train(states: Sequence[PlannedTrial]) -> str:
 def trial_states(prepared: Prepared, say: Say) -> list[PlannedTrial]:
     """What is done and what is to run, held against every byte that the records name."""
     records = sound_records(prepared, say)
-    return plan_states(prepared.planned, records, evaluation_id(prepared.study))
+    return plan_states(prepared.planned, records, prepared.evaluation)
 
 
 def sound_records(prepared: Prepared, say: Say) -> Mapping[str, Record]:
@@ -174,11 +184,12 @@ def sound_records(prepared: Prepared, say: Say) -> Mapping[str, Record]:
 
 def write_trial_tables(prepared: Prepared) -> bool:
     """Write trials, attempts and samples out of the store; whether every trial is done."""
-    store, trials = prepared.store, prepared.planned
-    rows = trial_rows(trials, store)
+    store, trials, limits = prepared.store, prepared.planned, prepared.study.evaluation.limits
+    rows = trial_rows(trials, store, limits)
     write_table(store, "trials", rows)
-    write_table(store, "attempts", attempt_rows(trials, store))
-    write_table(store, "samples", sample_rows(trials, store))
+    notes = {row["name"]: row["note"] for row in rows if row["note"]}
+    for name, make in _OF_MODELS.items():
+        write_table(store, name, with_notes(make(trials, store), {}, notes))
     return all(row["status"] == "done" for row in rows)
 
 
@@ -196,7 +207,9 @@ def _reduce(prepared: Prepared, say: Say) -> None:
     wanted = plan_comparisons(prepared.study, prepared.models)
     records, _ = read_records(prepared.store)
     places = prepared.places(records)
-    ready = [c for c in wanted if _there(c.a, places) and _there(c.b, places)]
+    missing = [name for name, place in places.items() if place is None]
+    outcomes = comparison_rows(wanted, missing, prepared.left_out(records))
+    ready = [c for c, row in zip(wanted, outcomes, strict=True) if row["status"] == "done"]
     say(f"reducing {len(ready)} of {len(wanted)} comparisons")
     rows = Tables()
     pool = ActorPool(cpus=1)
@@ -207,12 +220,11 @@ def _reduce(prepared: Prepared, say: Say) -> None:
             rows.extend(_reduce_base(prepared, base, mine, places, kept))
     finally:
         pool.close()
-    notes = notes_of(prepared.planned, records)
-    sides = {c.name: (c.a.name, c.b.name) for c in ready}
-    for name in TABLES_OF_REDUCE:
-        found = getattr(rows, name)
-        table = with_notes(found, sides, notes) if name in NOTED else found
-        write_table(prepared.store, name, table)
+    notes = notes_of(prepared.planned, records, prepared.study.evaluation.limits)
+    sides = {c.name: (c.a.name, c.b.name) for c in wanted}
+    tables = {name: getattr(rows, name) for name in TABLES_OF_REDUCE}
+    for name, found in {"comparisons": outcomes, **tables}.items():
+        write_table(prepared.store, name, with_notes(found, sides, notes))
     prepared.store.delete(REDUCE)
     if pool.sent:
         say(f"{len(pool.sent)} messages of at most {max(pool.sent):,} bytes")
@@ -269,12 +281,8 @@ def _reduced(prepared: Prepared, base: str, view: str) -> dict[str, Any]:
     return {
         "base": prepared.inputs.base_models[base].identity,
         "view": view,
-        **{key: asked[key] for key in ("trials", "models", "comparisons")},
+        **{key: asked[key] for key in _OF_REDUCTION},
     }
-
-
-def _there(side: Model, places: Mapping[str, Place | None]) -> bool:
-    return places.get(side.name, Place()) is not None
 
 
 def report(prepared: Prepared) -> str:

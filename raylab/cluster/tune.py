@@ -122,7 +122,12 @@ def _trainable(
     except Exception as error:
         tune.report({"cause": cause_of(error), "message": str(error)})
     else:
-        tune.report({key: value for key, value in record.metrics.items() if value is not None})
+        tune.report({key: value for key, value in record.metrics.items() if _is_one(value)})
+
+
+def _is_one(value: Any) -> bool:
+    """Whether a metric is one value; rates by kind and by data set are in the tables alone."""
+    return value is not None and not isinstance(value, dict)
 
 
 def _quiet() -> None:

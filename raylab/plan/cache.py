@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
+from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
+from raylab.spec.questions import Questions, held_out_answers
+from raylab.spec.rows import Row
 from raylab.spec.study import Study
 from raylab.store.records import Record
 
@@ -31,9 +34,17 @@ class PlannedTrial:
     why: str
 
 
-def evaluation_id(study: Study) -> str:
-    """Fingerprint of what trained models are asked; it is no part of a trial's identity."""
-    return fingerprint(study.evaluation.model_dump(exclude={"every_epochs"}))
+def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
+    """Fingerprint of what trained models are asked; it is no part of a trial's identity.
+
+    A model is asked of the answers of all data sets, so their held-out rows are part of it.
+    """
+    asked = study.evaluation.model_dump(exclude=set(JUDGED_LATER))
+    return fingerprint({**asked, "held_out": _plain(held_out_answers(study, rows))})
+
+
+def _plain(answers: Mapping[str, Questions]) -> dict[str, list[list[str]]]:
+    return {name: [list(pair) for pair in pairs] for name, pairs in answers.items()}
 
 
 def plan_states(

@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from raylab.plan.marks import mark_columns
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
 from raylab.plan.notes import notes_of
+from raylab.spec.evaluation import LIMITS, Limits
 from raylab.store.lease import LEASE
 from raylab.store.paths import Store
 from raylab.store.records import (
@@ -36,10 +38,12 @@ _FRESH_SECONDS = 60
 _SIGHT = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
 
 
-def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
-    """The rows of the trials table."""
+def trial_rows(
+    trials: Sequence[Planned], store: Store, limits: Limits = LIMITS
+) -> list[dict[str, Any]]:
+    """The rows of the trials table; `limits` say which models are marked."""
     records, _ = read_records(store)
-    notes = notes_of(trials, records)
+    notes = notes_of(trials, records, limits)
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         record = records.get(trial.id)
@@ -48,14 +52,16 @@ def trial_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
             "adapter": None if _is_merge(trial) else trial_key(trial.folder, ADAPTER),
             "log": trial_key(trial.folder, LOG),
             **_outcome(trial, record, rows, store),
-            **_metrics(record),
+            **_metrics(record, limits),
             "note": notes.get(trial.name),
             "attempts": len(read_attempts(store, trial.folder)),
         }
     return list(rows.values())
 
 
-def live_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
+def live_rows(
+    trials: Sequence[Planned], store: Store, limits: Limits = LIMITS
+) -> list[dict[str, Any]]:
     """The rows of the trials table with what running trials told last.
 
     `heard_seconds` is how long ago that was; `attempt` counts the attempts with the one that
@@ -63,7 +69,7 @@ def live_rows(trials: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
     is known, runs while a driver is there, however silent it is.
     """
     driven = is_driven(store)
-    rows = trial_rows(trials, store)
+    rows = trial_rows(trials, store, limits)
     return [
         {**row, **_sight(trial, row, store, driven)}
         for trial, row in zip(trials, rows, strict=True)
@@ -125,11 +131,12 @@ def _is_merge(trial: Planned) -> bool:
     return isinstance(trial, PlannedMerge)
 
 
-def _metrics(record: Record | None) -> dict[str, Any]:
+def _metrics(record: Record | None, limits: Limits) -> dict[str, Any]:
     if record is None:
         return {}
     known = SCHEMAS["trials"].names
-    return {key: value for key, value in record.metrics.items() if key in known}
+    found = {key: value for key, value in record.metrics.items() if key in known}
+    return found | mark_columns(record.metrics, limits)
 
 
 def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
@@ -149,3 +156,25 @@ def sample_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, A
             continue
         for line in store.read(trial_key(trial.folder, SAMPLES)).decode().splitlines():
             yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}
+
+
+def rate_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
+    """The rows of the rates table: of greedy, sampled and expected answers of every model."""
+    for trial, kind, found in _kept(trials, store, "answers"):
+        yield {"trial_id": trial.id, "name": trial.name, "answers": kind, **found}
+
+
+def likelihood_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
+    """The rows of the likelihoods table: every model on every data set's held-out answers."""
+    for trial, data, found in _kept(trials, store, "likelihoods"):
+        yield {"trial_id": trial.id, "name": trial.name, "data": data, **found}
+
+
+def _kept(
+    trials: Sequence[Planned], store: Store, key: str
+) -> Iterator[tuple[Planned, str, dict[str, Any]]]:
+    records, _ = read_records(store)
+    for trial in trials:
+        record = records.get(trial.id)
+        for name, found in (record.metrics.get(key, {}) if record else {}).items():
+            yield trial, name, found

@@ -41,7 +41,8 @@ def answers_side_by_side(
     for seed in dict.fromkeys(trial["seed"] for trial in roots):
         chosen = [trial for trial in roots if trial["seed"] in (seed, None)]
         names = {trial["name"] for trial in chosen}
-        found = {(s["prompt"], s["name"]): s for s in samples if s["name"] in names}
+        greedy = [s for s in samples if s["name"] in names and not s.get("draw")]
+        found = {(s["prompt"], s["name"]): s for s in greedy}
         if found:
             every = list(dict.fromkeys(prompt for prompt, _ in found))
             rows = tuple(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from raylab.report.blocks import Block, Item, Items, Picture
+from raylab.report.marks import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.merges import merge_blocks
 from raylab.report.numbers import MISSING, listing, setting
 from raylab.report.sections import TROUBLED, answer_blocks, seed_blocks, trial_blocks, where_blocks
@@ -49,10 +50,12 @@ def make_page(study: Study, tables: Mapping[str, Rows], places: Sequence[Item]) 
     """The report on `tables` (rows by name); `places` says where the tables lie."""
     trials, norms = tables["trials"], tables["norms"]
     found = seed_tables(trials, norms)
+    seeds = (*seed_blocks(study, trials, norms, found), *left_out_blocks(tables))
+    answers = (*answer_blocks(tables), *likelihood_blocks(tables))
     sections = (
-        Section("seeds", "Over seeds", tuple(seed_blocks(study, trials, norms, found))),
+        Section("seeds", "Over seeds", (*seeds, *mark_blocks(tables))),
         Section("where", "Where the data pairs differ", tuple(where_blocks(tables, found))),
-        Section("answers", "What the models answer", tuple(answer_blocks(tables))),
+        Section("answers", "What the models answer", answers),
         Section("trials", "Trials", (*trial_blocks(trials), *merge_blocks(study))),
         Section("numbers", "What the numbers mean", (Items(DEFINITIONS),)),
         Section("tables", "Where the tables lie", (Items(tuple(places)),)),
@@ -154,8 +157,13 @@ DEFINITIONS = (
     Item(
         "style, Japanese, stopped, repetition",
         "the share of sample answers that end in the "
-        "study's style, that are at least half kana and kanji, that ended before the output "
-        "limit, and in which over 30 % of the 4-grams repeat.",
+        "study's style, that are Japanese by script and are no noise, that ended before the "
+        "output limit, and in which over 30 % of the 4-grams repeat or of the text is a loop.",
+    ),
+    Item(
+        "marked",
+        "a model whose rates are beyond the study's limits, where the data's own answers are "
+        "within them.",
     ),
     Item("distinct", "different answers over all answers."),
     Item("L2 of a trial", "the L2 of its task vector: what its training changed."),

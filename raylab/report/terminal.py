@@ -69,7 +69,7 @@ def _print_trouble(row: Mapping[str, Any], console: Console) -> None:
     if row["cause"] or row["message"]:
         what = ": ".join(str(part) for part in (row["cause"], row["message"]) if part)
         _line(console, f"{row['name']} {row['status']}: {what}")
-    elif row["marked"]:
+    if row["marked"]:
         _line(console, f"{row['name']} marked: {row['marks']}")
 
 
@@ -89,6 +89,13 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
     for note in dict.fromkeys(row["note"] for row in rows if row.get("note")):
         named = [row["comparison"] for row in rows if row.get("note") == note]
         _line(console, f"note: {note} ({', '.join(named)})")
+
+
+def print_left_out(comparisons: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The comparisons that were not measured, each with the reason."""
+    for row in comparisons:
+        if row["status"] == "blocked":
+            _line(console, f"{row['comparison']} not measured: {row['message']}")
 
 
 def print_diff(document: Mapping[str, Any], console: Console) -> None:

@@ -225,7 +225,7 @@ def _named(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 def _style(study: Study) -> Iterator[Problem]:
     style = study.evaluation.style
-    if style is not None and style not in STYLES:
+    if isinstance(style, str) and style not in STYLES:
         yield Problem(("evaluation", "style"), _unknown("style", style, STYLES))
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from raylab.errors import StudyError
+from raylab.spec.evaluation import Evaluation as Evaluation
 from raylab.spec.merging import METHODS, MergeRequest, Scope, request_merge
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
@@ -206,18 +207,6 @@ class Comparison(Frozen):
         if len(given) != 1:
             raise ValueError("give exactly one of `pair`, `base`, `seeds` and `pairs`")
         return self
-
-
-class Evaluation(Frozen):
-    """What a trained model is asked. It changes no adapter, so it is no part of a trial's id."""
-
-    prompts: int = Field(default=32, ge=0)
-    """How many held-out prompts are answered, greedily."""
-    max_new_tokens: int = Field(default=64, ge=1)
-    style: str | None = None
-    """The ending rule that `style_rate` counts; one of `raylab.spec.styles.STYLES`."""
-    every_epochs: float | None = Field(default=1.0, gt=0)
-    """How often the held-out loss is taken while training; null: only at the end."""
 
 
 class Resources(Frozen):

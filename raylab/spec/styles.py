@@ -1,7 +1,7 @@
 """Styles of speech, told by how sentences end.
 
-Model: a style is a row in a table: a pattern for the end of a sentence, matched before its
-closing punctuation. An answer is in a style when at least half of its sentences end so.
+Model: a style is a row in a table, or a study's own: a pattern for the end of a sentence, matched
+before its closing punctuation. An answer is in a style when at least half of its sentences end so.
 Invariant: pure functions of the text; the same rule counts answers of every model.
 """
 
@@ -28,8 +28,13 @@ def sentences(text: str) -> list[str]:
     return [part for part in stripped if part]
 
 
-def in_style(text: str, style: str) -> bool:
+def ending_of(style: str | re.Pattern[str]) -> re.Pattern[str]:
+    """The pattern of a row of STYLES, or of a study's own, held to the end of a sentence."""
+    return STYLES[style] if isinstance(style, str) else re.compile(f"(?:{style.pattern})$")
+
+
+def in_style(text: str, style: str | re.Pattern[str]) -> bool:
     """Whether at least half of the sentences of `text` end in `style`; False where it has none."""
-    parts = sentences(text)
-    hits = sum(bool(STYLES[style].search(part)) for part in parts)
+    parts, ending = sentences(text), ending_of(style)
+    hits = sum(bool(ending.search(part)) for part in parts)
     return bool(parts) and 2 * hits >= len(parts)

@@ -38,10 +38,13 @@ _BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4,
     "BF16": 2, "F16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-_BESIDE = (
-    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
-    "added_tokens.json", "vocab*", "merges.txt", "*.jinja", "chat_template.json", "spiece.model",
-    "*.tiktoken", "additional_chat_templates/*.jinja", "*.py", "LICENSE*", "NOTICE*",
+TOKENIZER = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
+    "*.jinja", "chat_template.json", "spiece.model", "*.tiktoken",
+    "additional_chat_templates/*.jinja",
+)  # fmt: skip
+BESIDE = (
+    "config.json", "generation_config.json", *TOKENIZER, "*.py", "LICENSE*", "NOTICE*",
 )  # fmt: skip
 
 
@@ -185,9 +188,9 @@ def _write_all(handle: int, data: bytes | memoryview, offset: int) -> None:
         raise StoreError("a merged model cannot be written", found=str(error)) from error
 
 
-def copy_beside(source: Path, target: Path) -> None:
+def copy_beside(source: Path, target: Path, patterns: Sequence[str] = BESIDE) -> None:
     """Copy config, tokenizer, chat template, custom code and licence of a checkpoint."""
-    for pattern in _BESIDE:
+    for pattern in patterns:
         for file in sorted(source.glob(pattern)):
             if file.is_file():
                 copy = target / file.relative_to(source)

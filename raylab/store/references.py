@@ -47,6 +47,35 @@ class FoundModel:
     quantization: Quantization | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """A trial or merge of a study: its record after those of its ancestors, and its place."""
+
+    study: Study
+    base_model: str
+    lineage: tuple[Record, ...]
+    place: Place
+
+    @property
+    def record(self) -> Record:
+        """Its own record."""
+        return self.lineage[-1]
+
+
+def find_made(reference: str) -> Made:
+    """The trial or merge that `OUT#name` names, with its records. Raises ModelError."""
+    refuse_credentials(reference)
+    if "#" not in reference:
+        raise ModelError(
+            "no trial is named", found=reference, expected="OUT#name, a trial or merge of a study"
+        )
+    store, study, name = _study_of(reference)
+    record, records = _record_of(reference, store, study, name)
+    base = _base_name(record, study)
+    place = replace(_stored(store, record, records), base=_directory(study.base_models[base]))
+    return Made(study, base, tuple(_lineage(record, records)), place)
+
+
 def find_model(reference: str) -> FoundModel:
     """Where the model that `reference` names lies. Raises ModelError."""
     refuse_credentials(reference)
@@ -103,12 +132,17 @@ def place_of(directory: Path, base: Path | None = None) -> Place:
     return Place(checkpoint=directory, base=base)
 
 
-def _in_study(reference: str) -> FoundModel:
+def _study_of(reference: str) -> tuple[Store, Study, str]:
     out, _, name = reference.rpartition("#")
     store = Store(out)
     if not store.exists(STUDY):
         raise ModelError("no study is there", found=out, expected="OUT of `raylab run`")
-    study = parse_study(store.read(STUDY).decode(errors="replace"), Path(store.path(STUDY)))
+    text = store.read(STUDY).decode(errors="replace")
+    return store, parse_study(text, Path(store.path(STUDY))), name
+
+
+def _in_study(reference: str) -> FoundModel:
+    _, study, name = _study_of(reference)
     if name in study.base_models:
         itself = Place(base=_checked(name, study.base_models[name]))
         return FoundModel(reference, itself, study.quantization)
@@ -117,10 +151,12 @@ def _in_study(reference: str) -> FoundModel:
         base = _directory(study.base_models[model.base_model])
         place = place_of(_checked(name, model), base)
         return FoundModel(reference, place, study.quantization)
-    return _made(reference, store, study, name)
+    return FoundModel(reference, find_made(reference).place, study.quantization)
 
 
-def _made(reference: str, store: Store, study: Study, name: str) -> FoundModel:
+def _record_of(
+    reference: str, store: Store, study: Study, name: str
+) -> tuple[Record, Mapping[str, Record]]:
     records, damaged = read_records(store)
     found = [record for record in records.values() if name in (record.name, record.id)]
     if len(found) != 1:
@@ -130,12 +166,11 @@ def _made(reference: str, store: Store, study: Study, name: str) -> FoundModel:
             found=", ".join(r.id for r in found) or "; ".join([name, *damaged]),
             expected="the id of one of them" if found else f"one of {', '.join(known)}",
         )
-    place = replace(_stored(store, found[0], records), base=_base_of(found[0], study))
-    return FoundModel(reference, place, study.quantization)
+    return found[0], records
 
 
-def _base_of(record: Record, study: Study) -> Path | None:
-    """The directory of its base model, whose name is how its own begins; None if it is gone."""
+def _base_name(record: Record, study: Study) -> str:
+    """What the study calls its base model, whose name is how its own begins."""
     named = [base for base in study.base_models if record.name.startswith(f"{base}.")]
     if not named:
         raise ModelError(
@@ -143,15 +178,20 @@ def _base_of(record: Record, study: Study) -> Path | None:
             found=", ".join(study.base_models),
             expected="the study that made it",
         )
-    return _directory(study.base_models[max(named, key=len)])
+    return max(named, key=len)
 
 
 def _stored(store: Store, record: Record, records: Mapping[str, Record]) -> Place:
     """The place of a merge, or of a trial with all its ancestors."""
-    if any(name.startswith(f"{MERGED}/") for name in record.files):
+    if is_merged(record):
         return Place(checkpoint=store.local(_key(record, MERGED), study_scratch(store)))
     keys = [_key(item, ADAPTER) for item in _lineage(record, records)]
     return Place(tuple(store.local(key, study_scratch(store)) for key in keys))
+
+
+def is_merged(record: Record) -> bool:
+    """Whether the record is a merge's, whose folder holds a checkpoint."""
+    return any(name.startswith(f"{MERGED}/") for name in record.files)
 
 
 def _key(record: Record, part: str) -> str:

@@ -1,104 +1,97 @@
-"""What a trained model says: is it Japanese, does it stop, does it repeat itself, in which style?
+"""What a trained model says: greedy answers, and sampled ones.
 
-Model: the model answers held-out prompts greedily; each answer is judged by pure functions, and
-a rate is the share of answers for which one of them holds. Every rate is a row in RATES.
-Invariant: asking changes nothing: it runs after training, in eval mode, without gradients, and
-restores every random state; an answer never depends on which prompts share its batch's size.
+Model: the model answers prompts in batches, framed by its chat template; an answer ends with a
+stop token (`eos`), or where its room does (`length`). How answers are judged is
+`raylab.spec.judging`.
+Invariant: asking changes nothing: it runs in eval mode, without gradients, and restores every
+random state. A greedy answer never depends on which prompts share its batch's size; sampled ones
+are a function of the model, the prompts and the seed.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from raylab.spec.styles import in_style
+from raylab.spec.evaluation import Evaluation
+from raylab.spec.identity import fingerprint
+from raylab.spec.judging import Answer
 from raylab.train.random import preserved_random_state
 
 _BATCH = 16
-_NGRAM = 4
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer: tokens counts those generated, without the end-of-sequence token."""
+    """One answer: `tokens` counts those generated, without the one that ended it.
+
+    draw: 0 for the greedy answer, then 1, 2, ... for sampled ones; reason: eos or length;
+    expected_tokens: of the data's own answer, by the same tokenizer.
+    """
 
     prompt: str
     answer: str
     expected: str
     tokens: int
     stopped: bool
+    reason: str = "eos"
+    draw: int = 0
+    token_ids: tuple[int, ...] = ()
+    expected_tokens: int | None = None
+
+    @property
+    def as_answer(self) -> Answer:
+        """What is judged of it."""
+        return Answer(self.answer, self.tokens, self.stopped)
+
+    def expected_answer(self, room: int) -> Answer:
+        """The data's own answer to its prompt, as if it had been said in `room` tokens."""
+        tokens = self.expected_tokens
+        return Answer(self.expected, tokens, stopped=tokens is None or tokens < room)
 
     def as_row(self) -> dict[str, Any]:
         """The sample as a row of the samples table, without the trial's columns."""
-        return asdict(self)
-
-
-def is_japanese(text: str) -> bool:
-    """At least half of the letters are kana or kanji, and at least one is kana."""
-    letters = [character for character in text if character.isalpha()]
-    kana = sum("\u3041" <= character <= "\u30ff" for character in letters)
-    kanji = sum("CJK UNIFIED" in unicodedata.name(character, "") for character in letters)
-    return kana > 0 and 2 * (kana + kanji) >= len(letters)
-
-
-def repeated_share(text: str) -> float:
-    """1 - distinct / all character 4-grams: 0 where none comes twice, near 1 for a loop."""
-    grams = [text[i : i + _NGRAM] for i in range(len(text) - _NGRAM + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def repeats(text: str) -> bool:
-    """Whether more than 30 % of its 4-grams have been said before."""
-    return repeated_share(text) > 0.3
-
-
-RATES: dict[str, Callable[[Sample], bool]] = {
-    "japanese_rate": lambda sample: is_japanese(sample.answer),
-    "stopped_rate": lambda sample: sample.stopped,
-    "repetition_rate": lambda sample: repeats(sample.answer),
-}
-
-
-def rates(samples: Sequence[Sample], style: str | None) -> dict[str, float | None]:
-    """Every rate over `samples`, their distinct share and mean length in characters.
-
-    All are None where nothing was asked, and `style_rate` where the study names no style.
-    """
-    if not samples:
-        empty = (*RATES, "style_rate", "distinct_rate", "answer_length")
-        return dict.fromkeys(empty)
-    count = len(samples)
-    found: dict[str, float | None] = {
-        name: sum(rule(sample) for sample in samples) / count for name, rule in RATES.items()
-    }
-    answers = [sample.answer for sample in samples]
-    found["style_rate"] = sum(in_style(a, style) for a in answers) / count if style else None
-    found["distinct_rate"] = len(set(answers)) / count
-    found["answer_length"] = sum(map(len, answers)) / count
-    return found
+        return asdict(self) | {"token_ids": list(self.token_ids)}
 
 
 def ask(
-    model: Any, tokenizer: Any, questions: Sequence[tuple[str, str]], max_new_tokens: int
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[tuple[str, str]],
+    evaluation: Evaluation,
+    seed: int,
 ) -> list[Sample]:
-    """Greedy answers of `model` to `questions`, which are (prompt, expected answer)."""
+    """Answers of `model` to `questions`, which are (prompt, expected answer).
+
+    First the greedy ones, then each draw of the sampled ones, in the order of the questions.
+    """
     samples: list[Sample] = []
     was_training = model.training
     model.eval()
     with preserved_random_state(), torch.no_grad():
-        for start in range(0, len(questions), _BATCH):
-            batch = questions[start : start + _BATCH]
-            samples += _ask_batch(model, tokenizer, batch, max_new_tokens)
+        for draw in range(1 + evaluation.sampled):
+            torch.manual_seed(_seed_of(seed, draw))
+            for start in range(0, len(questions), _BATCH):
+                batch = questions[start : start + _BATCH]
+                samples += _ask_batch(model, tokenizer, batch, evaluation, draw)
     model.train(was_training)
     return samples
 
 
+def _seed_of(seed: int, draw: int) -> int:
+    """A seed for each draw, in which no training of the study draws its noise."""
+    return int(fingerprint({"answers of": seed, "draw": draw})[:12], 16)
+
+
 def _ask_batch(
-    model: Any, tokenizer: Any, batch: Sequence[tuple[str, str]], max_new_tokens: int
+    model: Any,
+    tokenizer: Any,
+    batch: Sequence[tuple[str, str]],
+    evaluation: Evaluation,
+    draw: int,
 ) -> list[Sample]:
     chats = [[{"role": "user", "content": prompt}] for prompt, _ in batch]
     inputs = tokenizer.apply_chat_template(
@@ -111,16 +104,24 @@ def _ask_batch(
     ).to(model.device)
     output = model.generate(
         **inputs,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
+        max_new_tokens=evaluation.max_new_tokens,
         pad_token_id=tokenizer.pad_token_id,
+        **_decoding(evaluation, draw),
     )
     answers = output[:, inputs["input_ids"].shape[1] :].tolist()
     stops = _stop_tokens(model, tokenizer)
     return [
-        _sample(tokenizer, question, answer, stops)
+        _sample(tokenizer, question, answer, stops, draw)
         for question, answer in zip(batch, answers, strict=True)
     ]
+
+
+def _decoding(evaluation: Evaluation, draw: int) -> dict[str, Any]:
+    if draw == 0:
+        return {"do_sample": False}
+    drawn = {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
+    # Without top_k=0 transformers draws among 50 tokens.
+    return {"do_sample": True, "top_k": 0, **drawn}
 
 
 def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
@@ -130,8 +131,18 @@ def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
 
 
 def _sample(
-    tokenizer: Any, question: tuple[str, str], answer: list[int], stops: set[int]
+    tokenizer: Any, question: tuple[str, str], answer: list[int], stops: set[int], draw: int
 ) -> Sample:
     length = next((i for i, token in enumerate(answer) if token in stops), len(answer))
-    text = tokenizer.decode(answer[:length], skip_special_tokens=True).strip()
-    return Sample(question[0], text, question[1], length, stopped=length < len(answer))
+    stopped = length < len(answer)
+    return Sample(
+        prompt=question[0],
+        answer=tokenizer.decode(answer[:length], skip_special_tokens=True).strip(),
+        expected=question[1],
+        tokens=length,
+        stopped=stopped,
+        reason="eos" if stopped else "length",
+        draw=draw,
+        token_ids=tuple(answer[:length]),
+        expected_tokens=len(tokenizer(question[1], add_special_tokens=False)["input_ids"]),
+    )

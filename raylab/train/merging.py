@@ -26,6 +26,7 @@ from raylab.plan.trials import Trial
 from raylab.reduce.merge import merge_models
 from raylab.reduce.merge_card import summary_lines
 from raylab.reduce.study import task_vector_norms
+from raylab.spec.questions import questions_of
 from raylab.spec.rows import Row
 from raylab.spec.study import Study
 from raylab.store.paths import Store, study_scratch
@@ -40,10 +41,10 @@ from raylab.store.records import (
 )
 from raylab.store.references import MERGED, Place, place_of
 from raylab.train.attempts import attempted, peak_memory, versions
-from raylab.train.checks import Sample, ask, rates
+from raylab.train.interview import Interview, interview
 from raylab.train.model import device_of_this_process, load_tokenizer
 from raylab.train.parents import Family
-from raylab.train.questions import questions_of, write_samples
+from raylab.train.questions import write_samples
 
 STEPS = ("merge", "measure", "upload", "ask")
 MOST_BYTES = 1 << 30
@@ -117,7 +118,8 @@ def _ask_again(work: MergeWork, store: Store, known: Record, scratch: Path) -> R
     """Put the study's questions to a model that was merged before."""
     folder = work.merge.folder
     asked = _ask(work, store, store.local(trial_key(folder, MERGED), scratch))
-    changed = {"evaluation": evaluation_id(work.study), "metrics": {**known.metrics, **asked}}
+    evaluation = evaluation_id(work.study, work.rows)
+    changed = {"evaluation": evaluation, "metrics": {**known.metrics, **asked}}
     return write_record(store, folder, known.model_copy(update=changed))
 
 
@@ -128,7 +130,7 @@ def _record(work: MergeWork, metrics: Mapping[str, Any]) -> Record:
         id=merge.id,
         identity=dict(merge.identity),
         data={"data": merge.row["data"]},
-        evaluation=evaluation_id(work.study),
+        evaluation=evaluation_id(work.study, work.rows),
         versions=versions(),
         metrics={
             **{key: finite_or_none(value) for key, value in metrics.items()},
@@ -143,15 +145,15 @@ def _tell(store: Store, merge: PlannedMerge, step: str) -> None:
     write_json(store, trial_key(merge.folder, PROGRESS), progress)
 
 
-def _ask(work: MergeWork, store: Store, directory: Path) -> dict[str, float | None]:
+def _ask(work: MergeWork, store: Store, directory: Path) -> Mapping[str, Any]:
     """The rates of the answers of the model at `directory`, which are kept."""
     _tell(store, work.merge, "ask")
-    samples = _answers(work, directory)
-    write_samples(store, work.merge.folder, samples)
-    return rates(samples, work.study.evaluation.style)
+    said = _interview(work, directory)
+    write_samples(store, work.merge.folder, said.rows)
+    return said.metrics
 
 
-def _answers(work: MergeWork, directory: Path) -> list[Sample]:
+def _interview(work: MergeWork, directory: Path) -> Interview:
     asked, trust = work.study.evaluation, work.family.trust_remote_code
     # What its first model was trained on; finished models say what they please of their data.
     known = next((name for name in work.merge.data if name in work.rows), next(iter(work.rows)))
@@ -164,4 +166,4 @@ def _answers(work: MergeWork, directory: Path) -> list[Sample]:
         trust_remote_code=trust,
     )
     tokenizer = load_tokenizer(directory, trust_remote_code=trust)
-    return ask(model, tokenizer, questions, asked.max_new_tokens)
+    return interview(model, tokenizer, work.study, work.rows, questions, work.merge.seed or 0)

@@ -1,32 +1,21 @@
-"""What a model is asked, and where its answers are kept.
+"""Where a model's answers are kept; what it is asked is `raylab.spec.questions`.
 
-Model: the questions are the first held-out prompts of a data set, each once, with the answer
-that the data set has for it.
-Invariant: the order is that of the rows; what is asked depends on the rows and on how many are
-held out and asked, never on the model.
+Invariant: samples.jsonl holds one JSON object for each answer, in the order in which it was asked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from raylab.spec.rows import Row, split
+from raylab.spec.questions import questions_of as questions_of
 from raylab.store.paths import Store
 from raylab.store.records import SAMPLES, trial_key
-from raylab.train.checks import Sample
 
 
-def questions_of(rows: Sequence[Row], held_out: float, most: int) -> tuple[tuple[str, str], ...]:
-    """The first `most` held-out prompts of `rows` with their expected answers."""
-    _, kept = split(rows, held_out)
-    unique = {row.prompt: row.completion for row in reversed(kept)}
-    ordered = dict.fromkeys(row.prompt for row in kept)
-    return tuple((prompt, unique[prompt]) for prompt in list(ordered)[:most])
-
-
-def write_samples(store: Store, folder: str, samples: Sequence[Sample]) -> None:
+def write_samples(store: Store, folder: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Keep the answers as samples.jsonl in the folder of a trial or a merge."""
-    lines = [json.dumps(sample.as_row(), ensure_ascii=False) for sample in samples]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     text = "".join(f"{line}\n" for line in lines)
     store.write(trial_key(folder, SAMPLES), text.encode())

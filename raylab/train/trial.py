@@ -54,8 +54,8 @@ from raylab.store.records import (
 from raylab.store.running import Running, is_to_stop, stuck_file
 from raylab.train.attempts import Stopped, attempted, peak_memory, versions
 from raylab.train.attempts import quiet_libraries as quiet_libraries
-from raylab.train.checks import Sample, ask, rates
 from raylab.train.data import Examples, examples_of
+from raylab.train.interview import Interview, interview
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, free_memory, load_base, load_tokenizer, share_gpu
 from raylab.train.parents import Family, start_of
@@ -169,10 +169,10 @@ def _train(
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What training leaves: the adapter's directory, samples, history and metrics."""
+    """What training leaves: the adapter's directory, answers, history and metrics."""
 
     adapter: Path
-    samples: Sequence[Sample]
+    said: Interview
     history: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     first_step: float
@@ -211,7 +211,7 @@ def _fit(
         _check_finite(trainer.model)
         adapter = directory / ADAPTER
         _save_adapter(trainer.model, adapter, work)
-        samples = ask(trainer.model, tokenizer, examples.questions, asked.max_new_tokens)
+        said = _interview(work, trainer.model, tokenizer, examples)
         eval_loss = _held_out_loss(trainer, examples)
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     metrics = {
@@ -220,10 +220,10 @@ def _fit(
         "train_loss": math.fsum(losses) / len(losses),
         "eval_loss": eval_loss,
         "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
-        **rates(samples, asked.style),
+        **said.metrics,
     }
     assert progress.first_step, "a training has a step"
-    return _Fitted(adapter, samples, list(trainer.state.log_history), metrics, progress.first_step)
+    return _Fitted(adapter, said, list(trainer.state.log_history), metrics, progress.first_step)
 
 
 def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Record:
@@ -238,11 +238,17 @@ def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Recor
     asked = study.evaluation
     examples = examples_of(trial.variant, work.rows, study.held_out, asked.prompts)
     tokenizer = load_tokenizer(work.base, trust_remote_code=trust)
-    samples = ask(trained, tokenizer, examples.questions, asked.max_new_tokens)
-    write_samples(store, trial.folder, samples)
-    metrics = {**known.metrics, **rates(samples, asked.style)}
-    changed = {"evaluation": evaluation_id(study), "metrics": metrics}
+    said = _interview(work, trained, tokenizer, examples)
+    write_samples(store, trial.folder, said.rows)
+    metrics = {**known.metrics, **said.metrics}
+    changed = {"evaluation": evaluation_id(study, work.rows), "metrics": metrics}
     return write_record(store, trial.folder, known.model_copy(update=changed))
+
+
+def _interview(work: Work, model: Any, tokenizer: Any, examples: Examples) -> Interview:
+    trial, room = work.trial, work.trial.variant.training.max_length
+    questions = examples.questions
+    return interview(model, tokenizer, work.study, work.rows, questions, trial.seed, room)
 
 
 def _held_out_loss(trainer: Any, examples: Examples) -> float | None:
@@ -283,14 +289,14 @@ def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float
 def _seal(work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any]) -> Record:
     trial, folder, store = work.trial, work.trial.folder, store.waiting(_HOLD_ON)
     store.upload(result.adapter, trial_key(folder, ADAPTER))
-    write_samples(store, folder, result.samples)
+    write_samples(store, folder, result.said.rows)
     store.write(trial_key(folder, HISTORY), _history(result.history))
     record = Record(
         name=trial.name,
         id=trial.id,
         identity=dict(trial.identity),
         data=dict(trial.variant.data_sets),
-        evaluation=evaluation_id(work.study),
+        evaluation=evaluation_id(work.study, work.rows),
         versions=versions(),
         metrics={key: finite_or_none(value) for key, value in metrics.items()},
     )

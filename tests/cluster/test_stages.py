@@ -10,11 +10,12 @@ import pytest
 
 from raylab.cluster import stages
 from raylab.cluster.tune import train_trials
+from raylab.plan.cache import ASK_AGAIN
 from raylab.reduce.study import InProcess, reduce_pairs
 from raylab.spec.loading import parse_study
 from raylab.store.paths import Store
 from raylab.store.tables import VOLATILE, read_table
-from tests.cluster.whole import quiet, run
+from tests.cluster.whole import prepared_of, quiet, run
 
 pytestmark = pytest.mark.cluster
 
@@ -26,9 +27,10 @@ def stable(store, name):
     return table.drop_columns([c for c in VOLATILE if c in table.column_names]).to_pylist()
 
 
-def noted(rows):
-    """As they are stored of trials of which there is nothing to say."""
-    return [{**row, "note": None} for row in rows]
+def unnoted(rows, comparison):
+    """The rows of a comparison without what is said beside them."""
+    mine = [row for row in rows if row["comparison"] == comparison]
+    return [{key: value for key, value in row.items() if key != "note"} for row in mine]
 
 
 @pytest.fixture
@@ -71,15 +73,52 @@ def test_reduction_on_actors_equals_one_in_this_process(finished):
     base = prepared.inputs.base_models["demo"].directory
     tables = reduce_pairs(stages.Job(places, (pair,), base), prepared.study.densities, InProcess())
     stored = read_table(prepared.store, "norms").to_pylist()
-    assert [row for row in stored if row["comparison"] == pair.name] == noted(tables.norms)
+    assert unnoted(stored, pair.name) == tables.norms
     densities = read_table(prepared.store, "densities").to_pylist()
-    assert [row for row in densities if row["comparison"] == pair.name] == noted(tables.densities)
+    assert unnoted(densities, pair.name) == tables.densities
 
 
 def test_comparison_with_a_failed_side_is_left_out_and_the_rest_is_there(finished):
     _, prepared, _ = finished
     compared = {row["comparison"] for row in read_table(prepared.store, "norms").to_pylist()}
     assert compared == {"demo.sft-d0.s42~demo.sft-d1.s42", "demo.child.s42~demo"}
+
+
+def test_every_planned_comparison_has_a_row_that_says_what_became_of_it(finished):
+    _, prepared, _ = finished
+    rows = read_table(prepared.store, "comparisons").to_pylist()
+    assert [(row["comparison"], row["status"], row["message"]) for row in rows] == [
+        ("demo.sft-d0.s42~demo.sft-d1.s42", "done", None),
+        ("demo.child.s42~demo.orphan.s42", "blocked", "demo.orphan.s42 is not done"),
+        ("demo.child.s42~demo", "done", None),
+    ]
+
+
+def test_marked_trial_is_noted_and_left_out_where_the_study_says_so(two_gpus, copy):
+    text, out = copy
+    store = Store(str(out))
+    file = next(out.glob("trials/demo.sft-d0.s42-*/record.json"))
+    record = json.loads(file.read_text())
+    record["metrics"]["japanese_rate"] = 0.0
+    file.write_text(json.dumps(record))
+    limits = "limits: {stopped_rate: null, repetition_rate: null, distinct_rate: null}"
+    for left_out in (False, True):
+        asked = f"evaluation: {{{limits}, leave_out_marked: {str(left_out).lower()}, "
+        prepared = prepared_of(text.replace("evaluation: {", asked), out)
+        assert all(item.why != ASK_AGAIN for item in stages.trial_states(prepared, quiet))
+        stages.write_trial_tables(prepared)
+        stages.reduce(prepared, None, quiet)
+        (first, *_) = read_table(store, "comparisons").to_pylist()
+        notes = {r["comparison"]: r["note"] for r in read_table(store, "norms").to_pylist()}
+        assert first["status"] == ("blocked" if left_out else "done")
+        assert ("demo.sft-d0.s42~demo.sft-d1.s42" in notes) is not left_out
+        assert "demo.sft-d0.s42 is marked: answers in Japanese: 0 %" in first["note"]
+        assert notes["demo.child.s42~demo"] is None
+        if not left_out:
+            assert notes[first["comparison"]] == first["note"]
+    assert first["message"].startswith("left out: demo.sft-d0.s42 is marked (answers in Japanese")
+    (marked,) = [r for r in read_table(store, "trials").to_pylist() if r["marked"]]
+    assert marked["name"] == "demo.sft-d0.s42" and "at least 50 % asked" in marked["marks"]
 
 
 def test_norm_of_chained_trial_against_base_is_its_task_vector(finished):

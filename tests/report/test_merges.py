@@ -13,7 +13,7 @@ from raylab.report.page import make_page
 from raylab.report.render import build_report
 from raylab.report.summary import amount, seed_tables
 from raylab.report.terminal import print_trials
-from raylab.store.tables import read_table, rows_of, to_table, write_table
+from raylab.store.tables import SCHEMAS, read_table, rows_of, to_table, write_table
 
 from .conftest import (
     MODEL,
@@ -116,7 +116,7 @@ def test_report_with_a_merge_tells_of_it_like_a_trial(store):
 
 def test_page_of_merges_alone_has_no_learning_rate():
     study = make_study(recipes={}, merges=MERGES, comparisons=[])
-    tables = {key: [] for key in ("norms", "densities", "curve", "samples")}
+    tables = {key: [] for key in SCHEMAS}
     page = make_page(study, {**tables, "trials": rows_of(to_table("trials", [make_merge()]))}, [])
     assert page.lead.startswith("0 trials and 1 merge (1 done): TIES(SFT(D0), SFT(D1)) on ")
     assert "learning rate" not in page.lead

@@ -42,6 +42,7 @@ SAMPLE = {
     pa.float64(): 0.1,
     pa.bool_(): True,
     pa.list_(pa.float64()): [0.1, 1e-300],
+    pa.list_(pa.int64()): [0, 2**62],
 }
 
 

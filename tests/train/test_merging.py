@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from raylab.errors import NonFiniteError
 from raylab.plan.merges import plan_merges
-from raylab.plan.status import trial_rows
+from raylab.plan.status import likelihood_rows, trial_rows
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import parse_study
 from raylab.store.paths import Store
@@ -20,6 +20,7 @@ from raylab.store.records import read_attempts, read_records
 from raylab.train import merging
 from raylab.train.attempts import quiet_libraries
 from raylab.train.data import examples_of
+from raylab.train.interview import Interview
 from raylab.train.merging import MergeWork, run_merge
 from raylab.train.questions import questions_of
 
@@ -133,20 +134,25 @@ def test_merge_of_finished_models_is_made_once_without_a_seed(bench):
     exact = bench.weights[Q].double() + bench.deltas["part"][Q] / 2
     assert torch.allclose(found[Q].double(), exact, rtol=2**-7, atol=1e-6)
     assert len((bench.folder("mean") / "samples.jsonl").read_text().splitlines()) == 4
+    (row,) = trial_rows([bench.merges["mean"]], bench.store)
+    assert row["marked"] in (True, False) and row["marked"] is bool(row["marks"])
+    found = {r["data"] for r in likelihood_rows([bench.merges["mean"]], bench.store)}
+    assert found == {"D0", "D1"}
 
 
 def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     asked = []
-    monkeypatch.setattr(merging, "ask", lambda *words: asked.append(words) or [])
+    said = Interview([], {})
+    monkeypatch.setattr(merging, "interview", lambda *words: asked.append(words) or said)
     bench.run("dropped")
-    ((model, _, questions, most),) = asked
+    ((model, _, study, _, questions, seed),) = asked
     kinds = {type(module).__name__ for module in model.modules()}
     assert "Linear" in kinds and not any("4bit" in kind for kind in kinds)
     saved = bench.weights_of("dropped")
     state = model.state_dict()
     assert all(torch.equal(state[name], saved[name]) for name in saved)
     assert {state[name].dtype for name in saved} == {saved[name].dtype for name in saved}
-    assert (len(questions), most) == (4, 16)
+    assert (len(questions), study.evaluation.max_new_tokens, seed) == (4, 16, 42)
 
 
 def test_questions_are_those_of_the_trials(bench):

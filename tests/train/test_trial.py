@@ -328,3 +328,22 @@ def test_other_questions_are_asked_without_training_again(bench):
     assert {key: second.metrics[key] for key in ("l2", "train_loss", "steps")} == {
         key: first.metrics[key] for key in ("l2", "train_loss", "steps")
     }
+
+
+def test_record_keeps_rates_by_kind_and_likelihoods_of_every_data_set(bench):
+    made = bench(asked="prompts: 4->prompts: 4, sampled: 2")
+    plain = bench("plain")
+    record = made.run("sft-d1")
+    plain.run("sft-d1")
+    assert made.adapter_bytes("sft-d1") == plain.adapter_bytes("sft-d1")
+    counts = {kind: found["count"] for kind, found in record.metrics["answers"].items()}
+    assert counts == {"greedy": 4, "sampled": 8, "expected": 4}
+    likely = record.metrics["likelihoods"]
+    assert list(likely) == ["D0", "D1"]
+    assert all(found["answers"] == 4 and found["log_probability"] < 0 for found in likely.values())
+    folder = made.out / "trials" / made.work("sft-d1").trial.folder
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [sample["draw"] for sample in samples] == [0] * 4 + [1] * 4 + [2] * 4
+    for sample in samples:
+        assert sample["reason"] == ("eos" if sample["stopped"] else "length")
+        assert len(sample["token_ids"]) == sample["tokens"]
