@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from raylab.spec.rows import Row
 from raylab.spec.styles import in_style
 from raylab.train.random import preserved_random_state
 
@@ -83,9 +84,9 @@ def rates(samples: Sequence[Sample], style: str | None) -> dict[str, float | Non
 
 
 def ask(
-    model: Any, tokenizer: Any, questions: Sequence[tuple[str, str]], max_new_tokens: int
+    model: Any, tokenizer: Any, questions: Sequence[Row | tuple[str, str]], max_new_tokens: int
 ) -> list[Sample]:
-    """Greedy answers of `model` to `questions`, which are (prompt, expected answer)."""
+    """Greedy answers of `model` to `questions`, rows or (prompt, expected answer)."""
     samples: list[Sample] = []
     was_training = model.training
     model.eval()
@@ -98,9 +99,9 @@ def ask(
 
 
 def _ask_batch(
-    model: Any, tokenizer: Any, batch: Sequence[tuple[str, str]], max_new_tokens: int
+    model: Any, tokenizer: Any, batch: Sequence[Row | tuple[str, str]], max_new_tokens: int
 ) -> list[Sample]:
-    chats = [[{"role": "user", "content": prompt}] for prompt, _ in batch]
+    chats = [Row(*question).chat for question in batch]
     inputs = tokenizer.apply_chat_template(
         chats,
         add_generation_prompt=True,
@@ -130,7 +131,7 @@ def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
 
 
 def _sample(
-    tokenizer: Any, question: tuple[str, str], answer: list[int], stops: set[int]
+    tokenizer: Any, question: Row | tuple[str, str], answer: list[int], stops: set[int]
 ) -> Sample:
     length = next((i for i, token in enumerate(answer) if token in stops), len(answer))
     text = tokenizer.decode(answer[:length], skip_special_tokens=True).strip()

@@ -1,7 +1,7 @@
 """What a model is asked, and where its answers are kept.
 
-Model: the questions are the first held-out prompts of a data set, each once, with the answer
-that the data set has for it.
+Model: the questions are the first held-out rows of a data set, each once: what was said before,
+the prompt, and the answer that the data set has for it.
 Invariant: the order is that of the rows; what is asked depends on the rows and on how many are
 held out and asked, never on the model.
 """
@@ -17,12 +17,12 @@ from raylab.store.records import SAMPLES, trial_key
 from raylab.train.checks import Sample
 
 
-def questions_of(rows: Sequence[Row], held_out: float, most: int) -> tuple[tuple[str, str], ...]:
-    """The first `most` held-out prompts of `rows` with their expected answers."""
+def questions_of(rows: Sequence[Row], held_out: float, most: int) -> tuple[Row, ...]:
+    """The first `most` held-out rows, of which no two ask the same."""
     _, kept = split(rows, held_out)
-    unique = {row.prompt: row.completion for row in reversed(kept)}
-    ordered = dict.fromkeys(row.prompt for row in kept)
-    return tuple((prompt, unique[prompt]) for prompt in list(ordered)[:most])
+    first = {row.asked: row for row in reversed(kept)}
+    ordered = dict.fromkeys(row.asked for row in kept)
+    return tuple(first[asked] for asked in list(ordered)[:most])
 
 
 def write_samples(store: Store, folder: str, samples: Sequence[Sample]) -> None:
