@@ -261,9 +261,6 @@ def test_align_same_prompts_in_other_order_pair_up():
     pairs = align(chosen, rejected, ("x", "y"))
     found = [(row.prompt, row.completion, row.rejected) for row in pairs]
     assert found == [("a", "1", "4"), ("b", "2", "3")]
-        ("a", "1", "4"),
-        ("b", "2", "3"),
-    ]
 
 
 def test_align_prompt_on_one_side_names_it_and_the_set():
