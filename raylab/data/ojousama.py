@@ -220,9 +220,7 @@ def _fits(word: Morpheme, wanted: str) -> bool:
     return wanted in (word.kind, word.base)
 
 
-def _with_ending(
-    matched: Words, polite: str, tone: str, particles: str, stops: bool
-) -> str | None:
+def _with_ending(matched: Words, polite: str, tone: str, particles: str, stops: bool) -> str | None:
     last = matched[-1]
     if not (stops if last.kind == "noun" else last.form == "end"):
         return None

@@ -148,5 +148,5 @@ def _raise(problems: Mapping[str, str]) -> None:
             found="\n    ".join(f"{where}: {what}" for where, what in problems.items()),
             expected="in every row a prompt and an answer; in pairs each prompt once on both "
             "sides, with different answers",
-            todo="mend or remove these rows (counted from 1); `raylab data describe FILE` tells more",
+            todo="mend or remove these rows (counted from 1); see `raylab data describe FILE`",
         )
