@@ -17,7 +17,7 @@ from typing import Any
 
 from raylab.data.scripts import SCRIPTS, script_of
 from raylab.errors import InputError
-from raylab.spec.checks import texts_of, warnings_of
+from raylab.spec.checks import warnings_of
 from raylab.spec.data import Rows, read_data_set
 from raylab.spec.formats import FORMATS
 from raylab.spec.pairs import aligned_problems

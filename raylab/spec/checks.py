@@ -19,7 +19,7 @@ from raylab.spec.rows import Row
 LONGEST = 8
 
 # UTF-8 that was read as Latin-1 or Windows-1252 (ã‚ for あ), or as Shift JIS (縺ゅ for あ).
-_LATIN = re.compile("(?:[ãäåæçèé][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ€]){2}")
+_LATIN = re.compile("(?:[à-ï][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ€]{2}){2}")
 _SHIFT_JIS = re.compile("[縺繧繝][^縺繧繝]{1,2}[縺繧繝]")
 
 CHECKS: dict[str, Callable[[str], bool]] = {
