@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from datasets import load_from_disk
 from transformers import AutoTokenizer
 
 from raylab.spec.recipes import expand_recipes
@@ -86,7 +87,15 @@ def test_question_of_a_conversation_is_asked_with_what_was_said_before(demo_base
     assert "青いですわ" not in asked[0]
 
 
-def test_trials_over_conversations_and_preferences_train(bench, tmp_path):
+def learned(scratch, tokenizer):
+    """The texts that the loss is taken on, out of what trl made of the examples."""
+    kept = [load_from_disk(str(path.parent)) for path in scratch.rglob("dataset_info.json")]
+    labels = [row for rows in kept if "labels" in rows.column_names for row in rows["labels"]]
+    return {tokenizer.decode([token for token in row if token >= 0]) for row in labels}
+
+
+@pytest.mark.slow
+def test_trials_over_conversations_and_preferences_train(bench, scratch, demo_base, tmp_path):
     rows = [
         {
             "system": "短く。",
@@ -104,7 +113,7 @@ def test_trials_over_conversations_and_preferences_train(bench, tmp_path):
     path.write_text(json.dumps(rows))
     made = bench(
         recipes="recipes: {sft: {method: sft, data: P}, dpo: {method: dpo, data: P}}\n",
-        data="data:->data:\n  P: {path: " + str(path) + "}",
+        data="\ndata:->\ndata:\n  P: {path: " + str(path) + "}",
         share="held_out: 0.9->held_out: 0.3",
     )
     for recipe in ("sft", "dpo"):
@@ -114,3 +123,5 @@ def test_trials_over_conversations_and_preferences_train(bench, tmp_path):
         samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
         assert len(samples) == 4
         assert all(sample["expected"].endswith("ですわ。") for sample in samples)
+    texts = learned(scratch, AutoTokenizer.from_pretrained(demo_base))
+    assert texts == {f"{i}ですわ。<|end|>" for i in range(24)}
