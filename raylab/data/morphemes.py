@@ -13,7 +13,7 @@ unidic-lite has stood still since 2020 and is built on installation.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raylab.data.passages import is_hidden
@@ -83,6 +83,7 @@ def morphemes(text: str) -> list[Morpheme]:
     """The morphemes of a sentence without its full stop. Raises InputError without SudachiPy."""
     # With a full stop, words at the end are told apart as at the end: しよう is no 仕様.
     found = [_morpheme(item) for item in _tokenizer().tokenize(text + "。")][:-1]
+    # Adjectives that are told as a verb and ない: くだらない is not the negative of 下る.
     for at in range(1, len(found)):
         if found[at].kind == "nai" and found[at - 1].surface in _ADJECTIVES:
             whole = found[at - 1].surface + found[at].surface
@@ -115,7 +116,7 @@ def _morpheme(item: Any) -> Morpheme:
         base=item.dictionary_form(),
         inflection=inflection,
     )
-    return Morpheme(**{**word.__dict__, "kind": _kind(word, second)})
+    return replace(word, kind=_kind(word, second))
 
 
 def _kind(word: Morpheme, second: str) -> str:

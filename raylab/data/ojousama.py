@@ -91,6 +91,8 @@ WORDS: dict[tuple[str, str], str] = {
 _RELATIVES = re.compile("お(父|母|兄|姉|爺|婆|じい|ばあ|じ|ば)さん")
 _QUESTIONS = ("何", "誰", "どこ", "いつ", "どれ", "どちら", "なぜ", "どう", "いくつ", "いくら")
 _ORDERS = {"くださる": "ください", "下さる": "下さい", "なさる": "なさい", "くれる": "ください"}
+# SudachiPy takes 49,149 bytes at once; nothing that long is a sentence.
+_LONGEST = 10_000
 _JAPANESE = re.compile("[ぁ-ゖァ-ヺ一-鿿々]")
 _STOP = re.compile("[。．！？!?]")
 _ASKS = re.compile("[？?]")
@@ -102,7 +104,7 @@ def ojousama(text: str) -> str:
 
 
 def _sentence(core: str, tail: str) -> str:
-    if not _JAPANESE.search(core):
+    if not _JAPANESE.search(core) or len(core) > _LONGEST:
         return core + tail
     if core in PHRASES:
         return PHRASES[core] + tail
@@ -179,9 +181,7 @@ def _proposed(words: Words, particles: str, tone: str, stops: bool) -> str | Non
         return None
     verb = last.polite if last.kind == "verb" else ""
     ending = {"ask": "かしら", "wonder": "かしら", "stress": "ですわよ", "agree": "ですわね"}
-    between = "か" if tone in ("ask", "wonder") else ""
-    whole = f"{_text(words[:-1])}{verb}ましょう{between}{ending.get(tone, 'ですわ')}"
-    return whole.replace("かかしら", "かしら")
+    return f"{_text(words[:-1])}{verb}ましょう{ending.get(tone, 'ですわ')}"
 
 
 def _guessed(words: Words, particles: str, tone: str, stops: bool) -> str | None:

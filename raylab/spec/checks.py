@@ -32,17 +32,11 @@ CHECKS: dict[str, Callable[[str], bool]] = {
 }
 
 
-def texts_of(row: Row) -> list[str]:
-    """Every text of `row`."""
-    rejected = [] if row.rejected is None else [row.rejected]
-    return [*(turn.text for turn in row.earlier), row.prompt, row.completion, *rejected]
-
-
 def warnings_of(
     rows: Sequence[Row], places: Sequence[str], max_length: int | None = None
 ) -> list[str]:
     """What looks wrong with `rows`, one line for each check that finds something."""
-    texts = [(texts_of(row), place) for row, place in zip(rows, places, strict=True)]
+    texts = [(row.texts, place) for row, place in zip(rows, places, strict=True)]
     found: list[str] = []
     for what, is_wrong in CHECKS.items():
         hits = [place for some, place in texts if any(map(is_wrong, some))]

@@ -12,12 +12,15 @@ assistant; nothing is guessed from what the texts say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raylab.spec.rows import Row, Turn
 from raylab.spec.sources import COLUMNS, DataSet
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Values = Mapping[str, Any]
 """A record's values by their part in a format, not by the names of columns."""
@@ -56,6 +59,8 @@ class Format:
             row = self.read({part: values.get(name) for part, name in wanted.items()})
         except RowError as error:
             raise RowError(*(_by_column(problem, wanted) for problem in error.problems)) from None
+        if not all(map(_is_unicode, row.texts)):
+            raise RowError("half a character (a lone surrogate) is in a text")
         if data.key is None:
             return row
         key = values.get(data.key)
@@ -65,6 +70,11 @@ class Format:
 
     def _optional(self, data: DataSet) -> dict[str, str]:
         return {part: getattr(data, part, None) or name for part, name in self.optional.items()}
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8; JSON can spell what cannot."""
+    return _SURROGATE.search(text) is None
 
 
 def _by_column(problem: str, columns: Mapping[str, str]) -> str:

@@ -38,6 +38,12 @@ class Row(NamedTuple):
     """What pairs this row with one of another data set; None: what is asked."""
 
     @property
+    def texts(self) -> list[str]:
+        """Every text of it: what was said before, the prompt, and the answers."""
+        rejected = [] if self.rejected is None else [self.rejected]
+        return [*(turn.text for turn in self.earlier), self.prompt, self.completion, *rejected]
+
+    @property
     def asked(self) -> str:
         """What the user says, in all turns: the text that decides whether it is held out."""
         if not self.earlier:

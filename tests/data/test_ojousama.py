@@ -115,6 +115,10 @@ def test_any_text_without_japanese_is_left_alone(text):
     assert ojousama(plain) == plain
 
 
+def test_endless_sentence_is_left_alone():
+    assert ojousama("長い" * 30_000) == "長い" * 30_000
+
+
 @pytest.mark.parametrize(
     "protected",
     [

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raylab.cli import main
 from raylab.errors import DataError
 from raylab.spec.checks import CHECKS, warnings_of
 from raylab.spec.data import load_data
 from raylab.spec.loading import parse_study
 from raylab.spec.pairs import align, own_pairs, pairs_of
 from raylab.spec.rows import Row, Turn, split
-from tests.studies import D0, D1, make_study, write_jsonl
+from tests.studies import D0, D1, make_study, write_jsonl, write_study_folder
 
 PAIRED = {"dpo": {"method": "dpo", "chosen": "D1", "rejected": "D0"}}
 
@@ -74,6 +75,49 @@ def test_rows_of_json_lines_are_called_by_their_line(tmp_path):
         load_data(make_study(data={"D": {"path": str(path)}}, recipes={}))
     for part in ("completion is empty in rows 2", "no JSON (Exp", "in rows 4", "object in rows 5"):
         assert part in str(caught.value)
+
+
+def test_text_of_half_a_character_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b\\ud83d"}\n')
+    assert "half a character" in refused(tmp_path, D={"path": str(path)})
+
+
+def test_hub_rows_come_through_datasets(tmp_path, monkeypatch):
+    import datasets
+
+    # A directory stands in for an id of the hub: the same loader reads both.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    turns = [{"role": "user", "content": "空は？"}, {"role": "assistant", "content": "青い。"}]
+    (tmp_path / "data").mkdir()
+    write_objects(tmp_path / "data" / "train.jsonl", {"messages": turns}, {"messages": turns[:1]})
+    message = refused(tmp_path, D={"hub": str(tmp_path / "data")})
+    assert "the turns are user; expected user and assistant in turn" in message
+    write_objects(tmp_path / "data" / "train.jsonl", {"messages": turns})
+    assert loaded(tmp_path, D={"hub": str(tmp_path / "data")}).rows["D"] == [
+        Row("空は？", "青い。")
+    ]
+
+
+def test_hub_id_that_cannot_be_loaded_names_it(tmp_path):
+    message = refused(tmp_path, D={"hub": "nobody/nothing"})
+    assert "nobody/nothing" in message
+    assert "HF_TOKEN" in message
+
+
+def test_plan_says_each_warning_once_on_stderr(tmp_path, capsys):
+    path = write_study_folder(tmp_path, recipes={"sft": {"method": "sft", "data": "D2"}})
+    write_jsonl(tmp_path / "d0.jsonl", [*D0, D0[0]])
+    main_until_end(["plan", str(path), "--out", str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert said.err.count("asked before in rows 13 (as 1)") == 1
+    assert "asked before" not in said.out
+
+
+def main_until_end(words):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert not end.value.code
 
 
 # Directories
