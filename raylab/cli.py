@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from raylab.cli_data import data
 from raylab.cli_models import diff, merge
 from raylab.cli_options import Address, Json, Out, StudyFile, console, loading, out_of, say
 from raylab.cli_publish import publish
@@ -24,7 +25,7 @@ from raylab.plan.memory import disk_lines
 from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.schedule import schedule_study
 from raylab.plan.status import is_driven, live_rows
-from raylab.plan.trials import plan_trials, read_inputs
+from raylab.plan.trials import Inputs, plan_trials, read_inputs
 from raylab.spec.loading import load_study
 from raylab.spec.study import Study
 from raylab.store.paths import Store
@@ -55,6 +56,7 @@ def plan(
 
     loaded = load_study(study)
     inputs = read_inputs(loaded)
+    _warn(inputs)
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
     records, _ = read_records(Store(out_of(loaded, out)))
@@ -87,6 +89,7 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
 
     loaded = load_study(study)
     prepared = stages.prepare(loaded, out_of(loaded, out))
+    _warn(prepared.inputs)
     complete = stages.run(prepared, address, say)
     _print_trials(prepared.store)
     _print_norms(prepared.store)
@@ -102,6 +105,7 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
 
     loaded = load_study(study)
     prepared = stages.prepare(loaded, out_of(loaded, out))
+    _warn(prepared.inputs)
     complete = stages.train(prepared, address, say)
     _print_trials(prepared.store)
     _exit(complete)
@@ -164,6 +168,7 @@ def status(
 app.command()(diff)
 app.command()(merge)
 app.command()(publish)
+app.add_typer(data, name="data")
 
 
 @app.command()
@@ -190,6 +195,11 @@ def doctor(
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     print(json.dumps(Study.model_json_schema(), ensure_ascii=False, indent=1))
+
+
+def _warn(inputs: Inputs) -> None:
+    for line in inputs.warnings:
+        say(f"warning: {line}")
 
 
 def _print_trials(store: Store) -> None:

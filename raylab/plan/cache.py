@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
-from raylab.spec.questions import Questions, held_out_answers
-from raylab.spec.rows import Row
+from raylab.spec.questions import held_out_answers
+from raylab.spec.rows import Row, rows_fingerprint
 from raylab.spec.study import Study
 from raylab.store.records import Record
 
@@ -40,11 +40,9 @@ def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
     A model is asked of the answers of all data sets, so their held-out rows are part of it.
     """
     asked = study.evaluation.model_dump(exclude=set(JUDGED_LATER))
-    return fingerprint({**asked, "held_out": _plain(held_out_answers(study, rows))})
-
-
-def _plain(answers: Mapping[str, Questions]) -> dict[str, list[list[str]]]:
-    return {name: [list(pair) for pair in pairs] for name, pairs in answers.items()}
+    answers = held_out_answers(study, rows)
+    held_out = {name: rows_fingerprint(found) for name, found in answers.items()}
+    return fingerprint({**asked, "held_out": held_out})
 
 
 def plan_states(

@@ -16,9 +16,10 @@ from typing import Any
 
 from raylab.errors import ModelError
 from raylab.spec.base import Resolved, resolve
+from raylab.spec.data import load_data
 from raylab.spec.identity import fingerprint
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
-from raylab.spec.rows import Row, align, load_rows, rows_fingerprint
+from raylab.spec.rows import Row, rows_fingerprint
 from raylab.spec.study import Study
 
 FORMAT = 2
@@ -68,19 +69,17 @@ class Inputs:
     base_models: Mapping[str, Resolved]
     models: Mapping[str, Resolved]
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    """What looks wrong with the rows, and stops nothing."""
 
 
 def read_inputs(study: Study, *, online: bool = False) -> Inputs:
     """Find every model and read every row that `study` names.
 
-    Raises ModelError or DataError for the first that cannot be used; writes nothing.
+    Raises DataError for all data, or ModelError for the first model, that cannot be used; writes
+    nothing.
     """
-    rows = load_rows(study)
-    for variant in expand_recipes(study).values():
-        names = variant.data_sets
-        if variant.method == "dpo":
-            pair = (names["chosen"], names["rejected"])
-            align(rows[pair[0]], rows[pair[1]], pair)
+    loaded = load_data(study)
     base_models = {
         name: resolve(name, place, online=online) for name, place in study.base_models.items()
     }
@@ -92,7 +91,7 @@ def read_inputs(study: Study, *, online: bool = False) -> Inputs:
                 expected="a directory with config.json and *.safetensors",
             )
     models = {name: resolve(name, place, online=online) for name, place in study.models.items()}
-    return Inputs(base_models, models, rows)
+    return Inputs(base_models, models, loaded.rows, loaded.warnings)
 
 
 def plan_trials(study: Study, inputs: Inputs) -> list[Trial]:

@@ -1,7 +1,7 @@
 """What a model is asked: held-out prompts with the answers that the data has for them.
 
-Model: the questions are the first held-out prompts of a data set, each once, with the answer
-that the data set has for it.
+Model: the questions are the first held-out rows of a data set, each once: what was said before,
+the prompt, and the answer that the data set has for it.
 Invariant: the order is that of the rows; what is asked depends on the rows and on how many are
 held out and asked, never on the model.
 """
@@ -13,19 +13,19 @@ from collections.abc import Mapping, Sequence
 from raylab.spec.rows import Row, split
 from raylab.spec.study import Study
 
-Questions = tuple[tuple[str, str], ...]
+Questions = tuple[Row, ...]
 
 
 def questions_of(rows: Sequence[Row], held_out: float, most: int) -> Questions:
-    """The first `most` held-out prompts of `rows` with their expected answers."""
+    """The first `most` held-out rows, of which no two ask the same."""
     _, kept = split(rows, held_out)
-    unique = {row.prompt: row.completion for row in reversed(kept)}
-    ordered = dict.fromkeys(row.prompt for row in kept)
-    return tuple((prompt, unique[prompt]) for prompt in list(ordered)[:most])
+    first = {row.asked: row for row in reversed(kept)}
+    ordered = dict.fromkeys(row.asked for row in kept)
+    return tuple(first[asked] for asked in list(ordered)[:most])
 
 
 def held_out_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Questions]:
-    """Held-out prompts and answers of every data set whose likelihood the study asks for.
+    """Held-out rows of every data set whose likelihood the study asks for.
 
     A data set that is others in a row is left out: they are there themselves.
     """

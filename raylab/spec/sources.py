@@ -9,7 +9,7 @@ touches a file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -68,28 +68,52 @@ class FinishedModel(Located):
     seed: int | None = None
 
 
+COLUMNS = ("prompt", "completion", "chosen", "rejected", "messages")
+"""The parts of a row whose columns a study may name."""
+
+
 class DataSet(Frozen):
-    """Rows with a prompt and a completion: a file, a hub id, or other data sets in a row."""
+    """Rows of prompts and answers: files, a hub id, or other data sets in a row."""
 
     path: str | None = None
-    """A .jsonl, .csv or .parquet file, relative to the study file."""
+    """A .jsonl, .json, .csv or .parquet file, or a directory of one kind of them, relative to
+    the study file."""
     hub: str | None = None
     """A Hugging Face data set id."""
     revision: str | None = None
+    """A commit, tag or branch of the hub id; a commit makes the study reproducible."""
     split: str = "train"
     """The split of the hub data set."""
     concat: tuple[Name, ...] | None = Field(default=None, min_length=1)
     """Names of data sets of this study, one after another."""
-    prompt: str = "prompt"
+    format: (
+        Literal["text", "preference", "messages", "sharegpt", "sharegpt-preference", "alpaca"]
+        | None
+    ) = None
+    """What the columns mean; where it is not given, the columns must fit one format only."""
+    prompt: str | None = None
     """The column that holds the prompt."""
-    completion: str = "completion"
+    completion: str | None = None
     """The column that holds the answer."""
+    chosen: str | None = None
+    """The column that holds the preferred answer."""
+    rejected: str | None = None
+    """The column that holds the answer that is not preferred."""
+    messages: str | None = None
+    """The column that holds a whole conversation."""
+    key: str | None = None
+    """The column by which DPO pairs rows of two data sets; none: by the prompt."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         given = [key for key in ("path", "hub", "concat") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of `path`, `hub` and `concat`")
+        read = [key for key in ("format", "key", *COLUMNS) if getattr(self, key) is not None]
+        if self.concat is not None and read:
+            raise ValueError(f"`{read[0]}` belongs to the data sets that are joined")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("`revision` belongs to a `hub` id")
         return self
 
     def anchored(self, root: Path) -> Self:

@@ -109,11 +109,11 @@ class Recipe(Frozen):
 
     method: Method
     data: Name | None = None
-    """SFT: the data set."""
+    """SFT: the data set. DPO: one that has a rejected answer in every row."""
     chosen: Name | None = None
     """DPO: the data set whose answers are preferred."""
     rejected: Name | None = None
-    """DPO: the data set, aligned by prompt, whose answers are not."""
+    """DPO: the data set, aligned by prompt or key, whose answers are not."""
     parent: str | None = None
     """The recipe whose trained model this one starts from; none: the base model."""
     chain: Chain = "merge"
@@ -126,11 +126,12 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _data_of_method(self) -> Self:
-        needed = {"sft": {"data"}, "dpo": {"chosen", "rejected"}}[self.method]
-        given = {key for key in ("data", "chosen", "rejected") if getattr(self, key) is not None}
-        if needed != given:
-            fields = " and ".join(f"`{key}`" for key in sorted(needed))
+        forms = {"sft": ["data"], "dpo": ["chosen rejected", "data"]}[self.method]
+        if " ".join(self.data_sets) not in forms:
+            fields = ", or ".join(f"`{form.replace(' ', '` and `')}`" for form in forms)
             raise ValueError(f"method {self.method} takes {fields}")
+        if self.chosen is not None and self.chosen == self.rejected:
+            raise ValueError("`chosen` and `rejected` are one data set; give it as `data`")
         return self
 
     @property

@@ -19,6 +19,7 @@ import torch
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.identity import fingerprint
 from raylab.spec.judging import Answer
+from raylab.spec.rows import Row
 from raylab.train.random import preserved_random_state
 
 _BATCH = 16
@@ -60,11 +61,11 @@ class Sample:
 def ask(
     model: Any,
     tokenizer: Any,
-    questions: Sequence[tuple[str, str]],
+    questions: Sequence[Row],
     evaluation: Evaluation,
     seed: int,
 ) -> list[Sample]:
-    """Answers of `model` to `questions`, which are (prompt, expected answer).
+    """Answers of `model` to `questions`, each with the answer that the data has for it.
 
     First the greedy ones, then each draw of the sampled ones, in the order of the questions.
     """
@@ -89,11 +90,11 @@ def _seed_of(seed: int, draw: int) -> int:
 def _ask_batch(
     model: Any,
     tokenizer: Any,
-    batch: Sequence[tuple[str, str]],
+    batch: Sequence[Row],
     evaluation: Evaluation,
     draw: int,
 ) -> list[Sample]:
-    chats = [[{"role": "user", "content": prompt}] for prompt, _ in batch]
+    chats = [question.chat for question in batch]
     inputs = tokenizer.apply_chat_template(
         chats,
         add_generation_prompt=True,
@@ -130,19 +131,17 @@ def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
     return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
 
 
-def _sample(
-    tokenizer: Any, question: tuple[str, str], answer: list[int], stops: set[int], draw: int
-) -> Sample:
+def _sample(tokenizer: Any, question: Row, answer: list[int], stops: set[int], draw: int) -> Sample:
     length = next((i for i, token in enumerate(answer) if token in stops), len(answer))
     stopped = length < len(answer)
     return Sample(
-        prompt=question[0],
+        prompt=question.prompt,
         answer=tokenizer.decode(answer[:length], skip_special_tokens=True).strip(),
-        expected=question[1],
+        expected=question.completion,
         tokens=length,
         stopped=stopped,
         reason="eos" if stopped else "length",
         draw=draw,
         token_ids=tuple(answer[:length]),
-        expected_tokens=len(tokenizer(question[1], add_special_tokens=False)["input_ids"]),
+        expected_tokens=len(tokenizer(question.completion, add_special_tokens=False)["input_ids"]),
     )

@@ -2,7 +2,8 @@
 
 Model: SFT learns answers (prompt, completion); DPO learns preferences (prompt, chosen,
 rejected). Both are given as conversations, so that the model's own chat template frames them,
-its end-of-turn token is learned, and the loss is taken on the answer alone.
+its end-of-turn token is learned, and the loss is taken on the last answer alone: what was said
+before it is part of the prompt.
 Invariant: the order of examples is that of the rows; no held-out prompt is ever trained on.
 """
 
@@ -15,9 +16,10 @@ from typing import Any
 from datasets import Dataset
 
 from raylab.errors import DataError
+from raylab.spec.pairs import pairs_of
+from raylab.spec.questions import Questions, questions_of
 from raylab.spec.recipes import Variant
-from raylab.spec.rows import Pair, Row, align, is_held_out, split
-from raylab.train.questions import questions_of
+from raylab.spec.rows import Row, split
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Examples:
 
     training: Dataset
     held_out: Dataset | None
-    questions: tuple[tuple[str, str], ...]
+    questions: Questions
 
 
 def examples_of(
@@ -49,8 +51,8 @@ def examples_of(
     )
 
 
-def _message(role: str, text: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
 
 
 Parts = tuple[list[dict[str, Any]], list[dict[str, Any]]]
@@ -63,22 +65,19 @@ def _sft(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: float) -
 
 def _sft_example(row: Row) -> dict[str, Any]:
     return {
-        "prompt": _message("user", row.prompt),
-        "completion": _message("assistant", row.completion),
+        "prompt": row.chat,
+        "completion": _answer(row.completion),
     }
 
 
 def _dpo(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: float) -> Parts:
-    names = (variant.data_sets["chosen"], variant.data_sets["rejected"])
-    pairs = align(rows[names[0]], rows[names[1]], names)
-    training = [_dpo_example(pair) for pair in pairs if not is_held_out(pair.prompt, held_out)]
-    kept = [_dpo_example(pair) for pair in pairs if is_held_out(pair.prompt, held_out)]
-    return training, kept
+    training, kept = split(pairs_of(variant.data_sets, rows), held_out)
+    return [_dpo_example(row) for row in training], [_dpo_example(row) for row in kept]
 
 
-def _dpo_example(pair: Pair) -> dict[str, Any]:
+def _dpo_example(row: Row) -> dict[str, Any]:
     return {
-        "prompt": _message("user", pair.prompt),
-        "chosen": _message("assistant", pair.chosen),
-        "rejected": _message("assistant", pair.rejected),
+        "prompt": row.chat,
+        "chosen": _answer(row.completion),
+        "rejected": _answer(str(row.rejected)),
     }

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from raylab.spec.questions import Questions
+from raylab.spec.rows import Row
 from raylab.store.records import finite_or_none
 from raylab.train.random import preserved_random_state
 
@@ -50,22 +51,21 @@ class _Sequence:
 def likelihoods(
     model: Any, tokenizer: Any, answers: Mapping[str, Questions], max_length: int
 ) -> dict[str, Likelihood]:
-    """The likelihood of (prompt, answer) pairs by data set, in tokens up to `max_length`."""
+    """The likelihood of held-out rows by data set, in tokens up to `max_length`."""
     was_training = model.training
     model.eval()
     with preserved_random_state(), torch.no_grad():
         found = {
-            name: _likelihood(model, [_sequence(tokenizer, pair, max_length) for pair in pairs])
-            for name, pairs in answers.items()
+            name: _likelihood(model, [_sequence(tokenizer, row, max_length) for row in rows])
+            for name, rows in answers.items()
         }
     model.train(was_training)
     return found
 
 
-def _sequence(tokenizer: Any, pair: tuple[str, str], max_length: int) -> _Sequence:
-    chat = [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    asked = _ids(tokenizer, chat[:1], add_generation_prompt=True)
-    whole = _ids(tokenizer, chat)
+def _sequence(tokenizer: Any, row: Row, max_length: int) -> _Sequence:
+    asked = _ids(tokenizer, row.chat, add_generation_prompt=True)
+    whole = _ids(tokenizer, [*row.chat, {"role": "assistant", "content": row.completion}])
     both = zip(asked, whole, strict=False)
     prompt = next((at for at, (a, b) in enumerate(both) if a != b), min(len(asked), len(whole)))
     return _Sequence(tuple(whole[:max_length]), prompt, cut=len(whole) > max_length)

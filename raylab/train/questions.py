@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raylab.spec.questions import questions_of as questions_of
 from raylab.store.paths import Store
 from raylab.store.records import SAMPLES, trial_key
 

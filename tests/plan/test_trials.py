@@ -234,7 +234,7 @@ def test_id_other_file_format_is_equal(tmp_path):
 def test_inputs_unaligned_pairs_are_refused(tmp_path):
     path = write_study_folder(tmp_path)
     write_jsonl(tmp_path / "d1.jsonl", D1[:-1])
-    with pytest.raises(DataError, match="only in D0: '質問11'"):
+    with pytest.raises(DataError, match="only in D0: rows 12 '質問11'"):
         read_inputs(load_study(path))
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from raylab.errors import DataError
-from raylab.spec.rows import Row, align, is_held_out, load_rows, rows_fingerprint, split
+from raylab.spec.data import load_rows
+from raylab.spec.pairs import align
+from raylab.spec.rows import Row, is_held_out, rows_fingerprint, split
 from tests.studies import make_study, write_jsonl
 
 GOOD = [("お元気ですか", "はい、元気です。"), ("二番目", "はい")]
@@ -26,7 +28,9 @@ AWKWARD = [
 
 def read(path, **fields):
     data = {"D": {"path": str(path), **fields}}
-    return load_rows(make_study(data=data, recipes={}))["D"]
+    rows = load_rows(make_study(data=data, recipes={}))["D"]
+    assert not any(row[2:] != ((), None, None) for row in rows)
+    return [row[:2] for row in rows]
 
 
 def refused(path, **fields):
@@ -99,12 +103,12 @@ def test_concat_joins_in_order(tmp_path):
     data = {"J": {"concat": ["B", "A"]}, "A": {"path": str(one)}, "B": {"path": str(two)}}
     rows = load_rows(make_study(data=data, recipes={}))
     assert list(rows) == ["J", "A", "B"]
-    assert rows["J"] == [*AWKWARD, *GOOD]
+    assert [row[:2] for row in rows["J"]] == [*AWKWARD, *GOOD]
 
 
 def test_fingerprint_is_that_of_the_texts_in_order(tmp_path):
-    one = read(write_jsonl(tmp_path / "a.jsonl", AWKWARD))
-    two = read(write_csv(tmp_path / "elsewhere.csv", AWKWARD))
+    one = rows_of(*read(write_jsonl(tmp_path / "a.jsonl", AWKWARD)))
+    two = rows_of(*read(write_csv(tmp_path / "elsewhere.csv", AWKWARD)))
     assert rows_fingerprint(one) == rows_fingerprint(two) != rows_fingerprint(one[::-1])
 
 
@@ -254,18 +258,20 @@ def refused_pairs(chosen, rejected):
 
 def test_align_same_prompts_in_other_order_pair_up():
     chosen, rejected = rows_of(("a", "1"), ("b", "2")), rows_of(("b", "3"), ("a", "4"))
-    assert align(chosen, rejected, ("x", "y")) == [("a", "1", "4"), ("b", "2", "3")]
+    pairs = align(chosen, rejected, ("x", "y"))
+    found = [(row.prompt, row.completion, row.rejected) for row in pairs]
+    assert found == [("a", "1", "4"), ("b", "2", "3")]
 
 
 def test_align_prompt_on_one_side_names_it_and_the_set():
     message = refused_pairs(rows_of(("a", "1"), ("質問", "2")), rows_of(("a", "3"), ("c", "4")))
-    assert "only in D1: '質問'" in message
-    assert "only in D0: 'c'" in message
+    assert "only in D1: rows 2 '質問'" in message
+    assert "only in D0: rows 2 'c'" in message
 
 
 def test_align_prompt_twice_names_it():
     message = refused_pairs(rows_of(("a", "1"), ("a", "2")), rows_of(("a", "3")))
-    assert "twice in D1: 'a'" in message
+    assert "twice in D1: rows 1 'a', 2 'a'" in message
 
 
 def test_align_same_answer_names_prompt():

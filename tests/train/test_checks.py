@@ -12,14 +12,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raylab.plan.marks import mark_columns
 from raylab.spec.evaluation import Evaluation, Limits
 from raylab.spec.judging import judge_of
+from raylab.spec.rows import Row
 from raylab.train.checks import ask
 from raylab.train.interview import judged
 from tests.conftest import DEMO
 from tests.spec.texts import answers_of
 
 QUESTIONS = (
-    ("空は何色ですか？", "空は青いです。"),
-    ("一年は何か月ですか？", "一年は十二か月です。"),
+    Row("空は何色ですか？", "空は青いです。"),
+    Row("一年は何か月ですか？", "一年は十二か月です。"),
 )
 ENGLISH = "The sky is blue today."
 

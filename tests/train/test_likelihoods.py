@@ -6,11 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from raylab.spec.rows import Row
 from raylab.train.likelihoods import likelihoods
 from tests.conftest import DEMO
 
 PAIRS = tuple(
-    (f"質問{i}ですか？", answer)
+    Row(f"質問{i}ですか？", answer)
     for i, answer in enumerate(
         ("空は青いです。", "はい。", "一年は十二か月ですわ。", "そうですの。", "いいえ、違います。")
     )
@@ -39,7 +40,7 @@ def rendered(tokenizer, prompt, answer):
 
 def one_by_one(model, tokenizer, pairs):
     values = []
-    for prompt, answer in pairs:
+    for prompt, answer, *_ in pairs:
         ids, start = rendered(tokenizer, prompt, answer)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0].double()
@@ -59,12 +60,12 @@ def test_likelihoods_are_means_over_the_answers_tokens_alone(model, tokenizer):
 
 
 def test_likelihoods_count_the_end_of_the_turn(model, tokenizer):
-    ids, _ = rendered(tokenizer, *PAIRS[0])
+    ids, _ = rendered(tokenizer, *PAIRS[0][:2])
     assert tokenizer.eos_token_id in ids
 
 
 def test_likelihoods_of_answers_beyond_max_length_are_cut_and_counted(model, tokenizer):
-    lengths = [rendered(tokenizer, *pair) for pair in PAIRS[:2]]
+    lengths = [rendered(tokenizer, *pair[:2]) for pair in PAIRS[:2]]
     room = lengths[0][1] + 1
     found = likelihoods(model, tokenizer, {"D0": PAIRS[:1]}, room)["D0"]
     assert (found.tokens, found.cut) == (1, 1)

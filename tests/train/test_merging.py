@@ -15,6 +15,7 @@ from raylab.plan.merges import plan_merges
 from raylab.plan.status import likelihood_rows, trial_rows
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import parse_study
+from raylab.spec.questions import questions_of
 from raylab.store.paths import Store
 from raylab.store.records import read_attempts, read_records
 from raylab.train import merging
@@ -22,7 +23,6 @@ from raylab.train.attempts import quiet_libraries
 from raylab.train.data import examples_of
 from raylab.train.interview import Interview
 from raylab.train.merging import MergeWork, run_merge
-from raylab.train.questions import questions_of
 
 STUDY = """
 recipes:
