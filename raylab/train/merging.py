@@ -26,6 +26,7 @@ from raylab.plan.trials import Trial
 from raylab.reduce.merge import merge_models
 from raylab.reduce.merge_card import summary_lines
 from raylab.reduce.study import task_vector_norms
+from raylab.spec.base import check_code
 from raylab.spec.rows import Row
 from raylab.spec.study import Study
 from raylab.store.paths import Store, study_scratch
@@ -40,6 +41,7 @@ from raylab.store.records import (
 )
 from raylab.store.references import MERGED, Place, place_of
 from raylab.train.attempts import attempted, peak_memory, versions
+from raylab.train.chat import teach_stopping
 from raylab.train.checks import Sample, ask, rates
 from raylab.train.model import device_of_this_process, load_tokenizer
 from raylab.train.parents import Family
@@ -152,7 +154,9 @@ def _ask(work: MergeWork, store: Store, directory: Path) -> dict[str, float | No
 
 
 def _answers(work: MergeWork, directory: Path) -> list[Sample]:
-    asked, trust = work.study.evaluation, work.family.trust_remote_code
+    asked, place = work.study.evaluation, work.study.base_models[work.merge.base_model]
+    trust = place.trust_remote_code
+    check_code(directory, trust)
     # What its first model was trained on; finished models say what they please of their data.
     known = next((name for name in work.merge.data if name in work.rows), next(iter(work.rows)))
     questions = questions_of(work.rows[known], work.study.held_out, asked.prompts)
@@ -163,5 +167,6 @@ def _answers(work: MergeWork, directory: Path) -> list[Sample]:
         device_map={"": device_of_this_process()},
         trust_remote_code=trust,
     )
-    tokenizer = load_tokenizer(directory, trust_remote_code=trust)
+    tokenizer = load_tokenizer(directory, place)
+    teach_stopping(model, tokenizer)
     return ask(model, tokenizer, questions, asked.max_new_tokens)

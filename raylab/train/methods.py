@@ -23,9 +23,10 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
+from raylab.train.chat import Counted
 from raylab.train.data import Examples
 from raylab.train.logprobs import with_reference
-from raylab.train.model import silence_dropout
+from raylab.train.model import linear_modules, silence_dropout
 from raylab.train.prepared import Prepared, tokenised
 from raylab.train.random import preserved_random_state
 
@@ -35,12 +36,14 @@ class _Undisturbed:
 
     def __init__(self, *args: Any, prepared: Prepared | None, **kwargs: Any) -> None:
         self.prepared = prepared
+        self.counted: dict[str, Counted] = {}
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
         """trl's own tokenisation, or what it gave before."""
         make = partial(super()._prepare_dataset, dataset, tokenizer, options, *rest)  # type: ignore[misc]
-        return tokenised(dataset, tokenizer, options, make, self.prepared)
+        made, self.counted[rest[-1]] = tokenised(dataset, tokenizer, options, make, self.prepared)
+        return made
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The trainer's own evaluation, with every random state restored."""
@@ -116,7 +119,7 @@ def build_trainer(
         train_dataset=examples.training,
         eval_dataset=examples.held_out,
         processing_class=tokenizer,
-        peft_config=_lora_config(setting.variant.lora),
+        peft_config=_lora_config(setting.variant.lora, model),
         callbacks=list(callbacks),
         prepared=setting.prepared,
     )
@@ -131,13 +134,13 @@ def _to_float32(model: nn.Module) -> None:
             parameter.data = parameter.data.to(torch.float32)
 
 
-def _lora_config(lora: Lora) -> LoraConfig:
-    modules = lora.target_modules
+def _lora_config(lora: Lora, model: nn.Module) -> LoraConfig:
+    named = lora.target_modules
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
+        target_modules=linear_modules(model) if named == "all-linear" else list(named),
         use_rslora=lora.rslora,
         task_type="CAUSAL_LM",
     )

@@ -23,11 +23,15 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
-from raylab.spec.base import Resolved
+from raylab.spec.base import Resolved, check_code
+from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
 from raylab.store.tensors import Adapter
+from raylab.train.chat import fit_tokenizer
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
+_HEADS = ("lm_head", "embed_out", "output_projection")
+"""What models call the layer that makes logits, where they do not say which it is."""
 
 
 def device_of_this_process() -> torch.device:
@@ -58,24 +62,22 @@ def base_directory(base: Resolved) -> Path:
     return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_WANTED))
 
 
-def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a base model, with a chat template and a pad token. Raises ModelError."""
-    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
-    if tokenizer.chat_template is None:
-        raise ModelError(
-            "the base model has no chat template",
-            found=str(directory),
-            expected="a tokenizer with chat_template (chat_template.jinja)",
-        )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+def load_tokenizer(directory: Path, place: BaseModelRef | None = None) -> Any:
+    """The tokenizer at `directory`, ready to frame chats as `place` says, or as it does itself.
+
+    Raises ModelError.
+    """
+    trusted = place is not None and place.trust_remote_code
+    check_code(directory, trusted)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusted)
+    return fit_tokenizer(tokenizer, place.template if place else None, directory)
 
 
 def load_base(
     directory: Path, quantization: Quantization, *, trust_remote_code: bool = False
 ) -> nn.Module:
     """The checkpoint at `directory`, quantised as the study says, on this process's device."""
+    check_code(directory, trust_remote_code)
     dtype = getattr(torch, quantization.compute_dtype)
     settings = None
     if quantization.bits == 4:
@@ -105,6 +107,28 @@ def disarm_cpu_repacking(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def linear_modules(model: nn.Module) -> list[str]:
+    """The names of all linear layers but those that share a weight with, or are, the output head.
+
+    In the order of the model. PEFT's `all-linear` trusts `get_output_embeddings`, which a model
+    with code of its own may lack: its head is known by name.
+    """
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    kept_out = {id(module) for module in (head, *_embeddings(model)) if module is not None}
+    weights = {id(module.weight) for module in model.modules() if id(module) in kept_out}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and id(module.weight) not in weights
+        and name.rpartition(".")[2] not in _HEADS
+    ]
+
+
+def _embeddings(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.Embedding)]
 
 
 def silence_dropout(model: nn.Module) -> None:
