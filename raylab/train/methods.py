@@ -25,8 +25,9 @@ from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.chat import Counted
 from raylab.train.data import Examples
+from raylab.train.foreign import check_loss, check_parts
 from raylab.train.logprobs import with_reference
-from raylab.train.model import linear_modules, silence_dropout
+from raylab.train.model import silence_dropout
 from raylab.train.prepared import Prepared, tokenised
 from raylab.train.random import preserved_random_state
 
@@ -113,17 +114,19 @@ def build_trainer(
     """The trl trainer of one trial, ready to train."""
     method = METHODS[setting.variant.method]
     method.prepare(model)
+    check_parts(model)
     trainer = method.trainer(
         model=model,
         args=_arguments(method, setting, examples),
         train_dataset=examples.training,
         eval_dataset=examples.held_out,
         processing_class=tokenizer,
-        peft_config=_lora_config(setting.variant.lora, model),
+        peft_config=_lora_config(setting.variant.lora),
         callbacks=list(callbacks),
         prepared=setting.prepared,
     )
     _to_float32(trainer.model)
+    check_loss(trainer)
     return trainer
 
 
@@ -134,13 +137,13 @@ def _to_float32(model: nn.Module) -> None:
             parameter.data = parameter.data.to(torch.float32)
 
 
-def _lora_config(lora: Lora, model: nn.Module) -> LoraConfig:
-    named = lora.target_modules
+def _lora_config(lora: Lora) -> LoraConfig:
+    modules = lora.target_modules
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=linear_modules(model) if named == "all-linear" else list(named),
+        target_modules=modules if isinstance(modules, str) else list(modules),
         use_rslora=lora.rslora,
         task_type="CAUSAL_LM",
     )

@@ -30,8 +30,6 @@ from raylab.store.tensors import Adapter
 from raylab.train.chat import fit_tokenizer
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
-_HEADS = ("lm_head", "embed_out", "output_projection")
-"""What models call the layer that makes logits, where they do not say which it is."""
 
 
 def device_of_this_process() -> torch.device:
@@ -107,28 +105,6 @@ def disarm_cpu_repacking(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-def linear_modules(model: nn.Module) -> list[str]:
-    """The names of all linear layers but those that share a weight with, or are, the output head.
-
-    In the order of the model. PEFT's `all-linear` trusts `get_output_embeddings`, which a model
-    with code of its own may lack: its head is known by name.
-    """
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    kept_out = {id(module) for module in (head, *_embeddings(model)) if module is not None}
-    weights = {id(module.weight) for module in model.modules() if id(module) in kept_out}
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and id(module.weight) not in weights
-        and name.rpartition(".")[2] not in _HEADS
-    ]
-
-
-def _embeddings(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if isinstance(module, nn.Embedding)]
 
 
 def silence_dropout(model: nn.Module) -> None:
