@@ -44,13 +44,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 their end-of-sequence token."""
 
 _MERGES = [
-    ("u", "s"),
-    ("us", "e"),
-    ("use", "r"),
-    ("m", "o"),
-    ("d", "e"),
-    ("de", "l"),
-    ("mo", "del"),
+    *(("u", "s"), ("us", "e"), ("use", "r")),
+    *(("m", "o"), ("d", "e"), ("de", "l"), ("mo", "del")),
+    ("Ċ", "Ċ"),
 ]
 
 
@@ -66,7 +62,7 @@ def tiny_tokenizer(family: str, markers: bool = False, **changes: Any) -> PreTra
     vocabulary = [*symbols, *("".join(pair) for pair in _MERGES)]
     known = {symbol: index for index, symbol in enumerate(vocabulary)}
     inner = Tokenizer(models.BPE(vocab=known, merges=_MERGES))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     inner.decoder = decoders.ByteLevel()
     special = {f"{key}_token": row[key] for key in ("bos", "eos", "pad") if row[key]}
     tokenizer = PreTrainedTokenizerFast(

@@ -114,7 +114,8 @@ LINEAR = ("packed_qkv", "out", "gate", "down")
 def save_parrot(directory: Path, variant: str = "plain", seed: int = 0) -> Path:
     """The model with its code and a chat tokenizer, saved at `directory`, which is returned."""
     directory.mkdir(parents=True)
-    (directory / "configuration_parrot.py").write_text(CONFIGURATION)
+    # transformers keeps one model class for each config class in a process: each has its own.
+    (directory / "configuration_parrot.py").write_text(f"# {variant}{CONFIGURATION}")
     (directory / "modeling_parrot.py").write_text(MODELING.replace(*VARIANTS[variant]))
     tokenizer = tiny_tokenizer("gpt_neox", template="plain")
     tokenizer.save_pretrained(directory)
