@@ -88,17 +88,17 @@ def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
     if place.chat_template or tokenizer is None or "chat_template" in tokenizer:
         return
     if not any((directory / f"chat_template.{end}").is_file() for end in ("jinja", "json")):
-        raise no_template(name, directory)
+        raise no_template(directory, name)
 
 
-def no_template(name: str, directory: Path) -> ModelError:
+def no_template(directory: Path, name: str | None = None) -> ModelError:
     """What to say of a model that was never told how a chat looks."""
     return ModelError(
-        f"the base model {name} has no chat template",
+        f"the base model {name} has no chat template" if name else "a model has no chat template",
         found=str(directory),
         expected="a tokenizer that has one, or a study that names one",
-        todo=f"set `chat_template:` under base_models.{name} to one of {', '.join(NAMED)}, "
-        "to a .jinja file, or to a template",
+        todo=f"set `chat_template:` under {f'base_models.{name}' if name else 'that base model'} "
+        f"to one of {', '.join(NAMED)}, to a .jinja file, or to a template",
     )
 
 

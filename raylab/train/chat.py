@@ -64,7 +64,7 @@ def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
     if template is not None:
         tokenizer.chat_template = template
     if tokenizer.chat_template is None:
-        raise no_template(directory.name, directory)
+        raise no_template(directory)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:

@@ -4,11 +4,13 @@ Model: trl 1.16 takes no logits from a model. It runs the model's trunk (`base_m
 by the head (`get_output_embeddings`), with the scales and caps that it knows from the configs of
 transformers' own models; PEFT leaves out the same head where all linear layers are adapted.
 Invariant: a model that leaves here computes, of a training example, the same log-probabilities in
-both ways. Models of transformers are not looked at.
+both ways, by the code beside its weights. Models of transformers are not looked at.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,27 @@ _MODULES = "transformers_modules."
 """Where transformers puts the code that comes with a model."""
 _NEAR = 0.05
 """Of a log-probability: bfloat16 rounds otherwise by what is multiplied at once."""
+
+
+def check_source(model: nn.Module, directory: Path) -> None:
+    """Refuse a model that was made by other code than lies at `directory`.
+
+    transformers 5.23 keeps one model class for each config class in a process: of two models in
+    directories of one name, with one configuration's code, the second is made by the first one's.
+    Raises ModelError.
+    """
+    if not _is_foreign(model):
+        return
+    module = sys.modules[type(model).__module__]
+    assert module.__file__ is not None
+    own = directory / f"{module.__name__.rpartition('.')[2]}.py"
+    if not own.is_file() or own.read_bytes() != Path(module.__file__).read_bytes():
+        raise ModelError(
+            "the model was made by the code of another model that this process has loaded",
+            found=f"{module.__file__} for {directory}",
+            expected=str(own),
+            todo="train the two models in two studies, one after the other",
+        )
 
 
 def check_parts(model: Any) -> None:

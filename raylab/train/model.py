@@ -28,6 +28,7 @@ from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
 from raylab.store.tensors import Adapter
 from raylab.train.chat import fit_tokenizer
+from raylab.train.foreign import check_source
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
@@ -92,6 +93,7 @@ def load_base(
         device_map={"": device_of_this_process()},
         trust_remote_code=trust_remote_code,
     )
+    check_source(model, directory)
     disarm_cpu_repacking(model)
     return model
 

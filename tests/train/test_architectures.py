@@ -262,6 +262,18 @@ def test_model_whose_code_lies_in_another_repository_is_refused_even_if_trusted(
         load_base(base, Quantization(), trust_remote_code=True)
 
 
+def test_model_that_would_be_made_by_the_code_of_another_is_refused(tmp_path):
+    one, other = (
+        save_parrot(tmp_path / name / "base", variant)
+        for name, variant in (("one", "plain"), ("other", "scaled logits"))
+    )
+    shutil.copy(one / "configuration_parrot.py", other)
+    unquantised = Quantization(bits=16)
+    load_base(one, unquantised, trust_remote_code=True)
+    with pytest.raises(ModelError, match="code of another model"):
+        load_base(other, unquantised, trust_remote_code=True)
+
+
 def test_merged_parent_with_code_keeps_it_and_loads_elsewhere(tmp_path, scratch):
     whole = Whole(tmp_path, "parrot")
     whole.train("sft", "merged")
