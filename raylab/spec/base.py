@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from raylab.errors import ModelError
-from raylab.spec.study import Located
+from raylab.spec.study import BaseModelRef, Located
+from raylab.spec.templates import NAMED
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
@@ -67,6 +69,85 @@ def _check_directory(name: str, directory: Path) -> None:
     configs = ("config.json", "adapter_config.json")
     if not any((directory / config).is_file() for config in configs):
         raise ModelError(f"the model {name} has no config", found=str(directory), expected=expected)
+
+
+def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
+    """Refuse a base model at `directory` that `place` does not allow, or say enough, to train.
+
+    Raises ModelError where it is no checkpoint, runs code that the study does not trust, or has
+    a tokenizer without a chat template and is given none.
+    """
+    if not (directory / "config.json").is_file():
+        raise ModelError(
+            f"the base model {name} is not a checkpoint",
+            found=str(directory),
+            expected="a directory with config.json and *.safetensors",
+        )
+    check_code(directory, place.trust_remote_code)
+    tokenizer = _json(directory / "tokenizer_config.json")
+    if place.chat_template or tokenizer is None or "chat_template" in tokenizer:
+        return
+    if not any((directory / f"chat_template.{end}").is_file() for end in ("jinja", "json")):
+        raise no_template(directory, name)
+
+
+def no_template(directory: Path, name: str | None = None) -> ModelError:
+    """What to say of a model that was never told how a chat looks."""
+    return ModelError(
+        f"the base model {name} has no chat template" if name else "a model has no chat template",
+        found=str(directory),
+        expected="a tokenizer that has one, or a study that names one",
+        todo=f"set `chat_template:` under {f'base_models.{name}' if name else 'that base model'} "
+        f"to one of {', '.join(NAMED)}, to a .jinja file, or to a template",
+    )
+
+
+def check_code(directory: Path, trusted: bool) -> None:
+    """Refuse a checkpoint that transformers can load only by running code that comes with it.
+
+    Raises ModelError; code that lies in another repository is refused even where it is trusted.
+    """
+    config = _json(directory / "config.json") or {}
+    named = {key: str(value) for key, value in config.get("auto_map", {}).items()}
+    code = named.get("AutoModelForCausalLM")
+    if code is None or _transformers_knows(config.get("model_type")):
+        return
+    if not trusted:
+        raise ModelError(
+            "the model comes with code of its own, which the study does not allow to run",
+            found=f"{directory}: {code}",
+            expected="a model that transformers knows, or `trust_remote_code: true`",
+            todo="read the code; set `trust_remote_code: true` under that base model to run it",
+        )
+    elsewhere = [value for value in named.values() if "--" in value]
+    if elsewhere:
+        raise ModelError(
+            "the model's code lies in another repository, where no revision holds it still",
+            found=f"{directory}: {elsewhere[0]}",
+            expected="code beside the weights",
+            todo="download both, and name the modules in config.json's auto_map without repository",
+        )
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(
+            "a model's file is no JSON", found=f"{file}: {error}", expected="a JSON object"
+        ) from None
+    return values
+
+
+def _transformers_knows(model_type: Any) -> bool:
+    """Whether transformers has a model of this type, looked up without importing it."""
+    package = importlib.util.find_spec("transformers")
+    assert package is not None
+    assert package.origin is not None
+    folder = str(model_type).replace("-", "_")
+    return (Path(package.origin).parent / "models" / folder / f"modeling_{folder}.py").is_file()
 
 
 def _state(directory: Path) -> tuple[tuple[str, str, int, int], ...]:

@@ -1,8 +1,9 @@
 """What a study names that lies outside it: base models, finished models, data sets.
 
 Model: each is at a local path or on a hub; a data set may also be other data sets in a row.
-Paths are relative to the study file until `anchored` makes them absolute.
-Invariant: exactly one place is given, and what belongs to the other is refused. Nothing here
+Paths are relative to the study file until `anchored` makes them absolute, and reads a chat
+template that is a file: so the template travels with the study.
+Invariant: exactly one place is given, and what belongs to the other is refused. Nothing else here
 touches a file.
 """
 
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from raylab.spec.templates import read_template, template_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -56,6 +59,21 @@ class BaseModelRef(Located):
 
     trust_remote_code: bool = False
     """Run the Python code that comes with the model. Off unless you have read it."""
+    chat_template: str | None = None
+    """How prompts and answers are framed, where not as the model itself does: the name of one of
+    `raylab.spec.templates.NAMED`, a file relative to the study file, or a Jinja template."""
+
+    @property
+    def template(self) -> str | None:
+        """The Jinja text of its chat template; None: the model's own."""
+        return template_text(self.chat_template)
+
+    def anchored(self, root: Path) -> Self:
+        """The same with its path made absolute, and its chat template read, from `root`."""
+        found = super().anchored(root)
+        if self.chat_template is None:
+            return found
+        return found.model_copy(update={"chat_template": read_template(self.chat_template, root)})
 
 
 class FinishedModel(Located):

@@ -26,6 +26,7 @@ from raylab.plan.trials import Trial
 from raylab.reduce.merge import merge_models
 from raylab.reduce.merge_card import summary_lines
 from raylab.reduce.study import task_vector_norms
+from raylab.spec.base import check_code
 from raylab.spec.questions import questions_of
 from raylab.spec.rows import Row
 from raylab.spec.study import Study
@@ -41,6 +42,7 @@ from raylab.store.records import (
 )
 from raylab.store.references import MERGED, Place, place_of
 from raylab.train.attempts import attempted, peak_memory, versions
+from raylab.train.chat import teach_stopping
 from raylab.train.interview import Interview, interview
 from raylab.train.model import device_of_this_process, load_tokenizer
 from raylab.train.parents import Family
@@ -154,7 +156,9 @@ def _ask(work: MergeWork, store: Store, directory: Path) -> Mapping[str, Any]:
 
 
 def _interview(work: MergeWork, directory: Path) -> Interview:
-    asked, trust = work.study.evaluation, work.family.trust_remote_code
+    asked, place = work.study.evaluation, work.study.base_models[work.merge.base_model]
+    trust = place.trust_remote_code
+    check_code(directory, trust)
     # What its first model was trained on; finished models say what they please of their data.
     known = next((name for name in work.merge.data if name in work.rows), next(iter(work.rows)))
     questions = questions_of(work.rows[known], work.study.held_out, asked.prompts)
@@ -165,5 +169,6 @@ def _interview(work: MergeWork, directory: Path) -> Interview:
         device_map={"": device_of_this_process()},
         trust_remote_code=trust,
     )
-    tokenizer = load_tokenizer(directory, trust_remote_code=trust)
+    tokenizer = load_tokenizer(directory, place)
+    teach_stopping(model, tokenizer)
     return interview(model, tokenizer, work.study, work.rows, questions, work.merge.seed or 0)

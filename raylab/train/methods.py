@@ -23,7 +23,9 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
+from raylab.train.chat import Counted
 from raylab.train.data import Examples
+from raylab.train.foreign import check_loss, check_parts
 from raylab.train.logprobs import with_reference
 from raylab.train.model import silence_dropout
 from raylab.train.prepared import Prepared, tokenised
@@ -35,12 +37,14 @@ class _Undisturbed:
 
     def __init__(self, *args: Any, prepared: Prepared | None, **kwargs: Any) -> None:
         self.prepared = prepared
+        self.counted: dict[str, Counted] = {}
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
         """trl's own tokenisation, or what it gave before."""
         make = partial(super()._prepare_dataset, dataset, tokenizer, options, *rest)  # type: ignore[misc]
-        return tokenised(dataset, tokenizer, options, make, self.prepared)
+        made, self.counted[rest[-1]] = tokenised(dataset, tokenizer, options, make, self.prepared)
+        return made
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The trainer's own evaluation, with every random state restored."""
@@ -110,6 +114,7 @@ def build_trainer(
     """The trl trainer of one trial, ready to train."""
     method = METHODS[setting.variant.method]
     method.prepare(model)
+    check_parts(model)
     trainer = method.trainer(
         model=model,
         args=_arguments(method, setting, examples),
@@ -121,6 +126,7 @@ def build_trainer(
         prepared=setting.prepared,
     )
     _to_float32(trainer.model)
+    check_loss(trainer)
     return trainer
 
 

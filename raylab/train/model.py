@@ -23,9 +23,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
-from raylab.spec.base import Resolved
+from raylab.spec.base import Resolved, check_code
+from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
 from raylab.store.tensors import Adapter
+from raylab.train.chat import fit_tokenizer
+from raylab.train.foreign import check_source
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
@@ -58,24 +61,22 @@ def base_directory(base: Resolved) -> Path:
     return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_WANTED))
 
 
-def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a base model, with a chat template and a pad token. Raises ModelError."""
-    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
-    if tokenizer.chat_template is None:
-        raise ModelError(
-            "the base model has no chat template",
-            found=str(directory),
-            expected="a tokenizer with chat_template (chat_template.jinja)",
-        )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+def load_tokenizer(directory: Path, place: BaseModelRef | None = None) -> Any:
+    """The tokenizer at `directory`, ready to frame chats as `place` says, or as it does itself.
+
+    Raises ModelError.
+    """
+    trusted = place is not None and place.trust_remote_code
+    check_code(directory, trusted)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusted)
+    return fit_tokenizer(tokenizer, place.template if place else None, directory)
 
 
 def load_base(
     directory: Path, quantization: Quantization, *, trust_remote_code: bool = False
 ) -> nn.Module:
     """The checkpoint at `directory`, quantised as the study says, on this process's device."""
+    check_code(directory, trust_remote_code)
     dtype = getattr(torch, quantization.compute_dtype)
     settings = None
     if quantization.bits == 4:
@@ -92,6 +93,7 @@ def load_base(
         device_map={"": device_of_this_process()},
         trust_remote_code=trust_remote_code,
     )
+    check_source(model, directory)
     disarm_cpu_repacking(model)
     return model
 

@@ -1,7 +1,8 @@
 """What trials have in common, prepared once: where it is kept, and the tokenised data.
 
 Model: what is prepared is kept under a fingerprint of all that it is made from. Tokenised data is
-made from examples, the tokenizer's files and trl's options, and kept in this node's scratch space;
+made from examples, the tokenizer's files, its chat template and trl's options, and kept in this
+node's scratch space beside the counts of what was cut;
 `raylab.train.logprobs` keeps what DPO's reference says in the store, for every node.
 Invariant: an adapter has the same bits whether what it needs was found or made; what is kept
 appears under its name complete or not at all; preparing moves no random state.
@@ -10,10 +11,11 @@ appears under its name complete or not at all; preparing moves no random state.
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ from raylab.plan.trials import Trial
 from raylab.spec.identity import fingerprint
 from raylab.store.paths import PREPARED, Store, study_scratch
 from raylab.train.attempts import versions
+from raylab.train.chat import Counted, count
 from raylab.train.parents import Family
 from raylab.train.random import preserved_random_state
 
 FORMAT = 1
+_COUNTED = "counted.json"
 _TOKENIZER = (
     "tokenizer*",
     "chat_template*",
@@ -87,17 +91,26 @@ def tokenised(
     options: Any,
     make: Callable[[], Dataset],
     prepared: Prepared | None,
-) -> Dataset:
-    """What `make` gives for `dataset`, without the columns that it is made from.
+) -> tuple[Dataset, Counted]:
+    """What `make` gives for `dataset`, without the columns that it is made from, and what fits.
 
     Raises DataError where nothing is left.
     """
     if prepared is None:
-        return _made(dataset, make)
+        made = _made(dataset, make)
+        return made, _counted(dataset, made, tokenizer, options)
     with prepared.alone(_key(dataset, tokenizer, options)) as place:
         if not place.is_dir():
-            _keep(_made(dataset, make), place)
-        return load_from_disk(str(place))
+            made = _made(dataset, make)
+            _keep(made, _counted(dataset, made, tokenizer, options), place)
+        counted = json.loads((place / _COUNTED).read_text())
+        return load_from_disk(str(place)), Counted(**counted)
+
+
+def _counted(dataset: Dataset, made: Dataset, tokenizer: Any, options: Any) -> Counted:
+    found = count(dataset, tokenizer, options.max_length)
+    assert found.examples == len(made), f"{found} of {len(made)} that trl kept"
+    return found
 
 
 def _made(dataset: Dataset, make: Callable[[], Dataset]) -> Dataset:
@@ -113,10 +126,11 @@ def _made(dataset: Dataset, make: Callable[[], Dataset]) -> Dataset:
     return made.remove_columns([name for name in dataset.column_names if name in made.column_names])
 
 
-def _keep(dataset: Dataset, place: Path) -> None:
+def _keep(dataset: Dataset, counted: Counted, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
         whole = Path(scratch) / "data"
         dataset.save_to_disk(str(whole))
+        (whole / _COUNTED).write_text(json.dumps(asdict(counted)))
         whole.rename(place)
 
 
@@ -126,6 +140,7 @@ def _key(dataset: Dataset, tokenizer: Any, options: Any) -> str:
             "format": FORMAT,
             "examples": dataset.to_list(),
             "tokenizer": _files(Path(tokenizer.name_or_path)),
+            "template": tokenizer.chat_template,
             "class": type(tokenizer).__name__,
             "versions": versions(),
             **{name: getattr(options, name, None) for name in _OPTIONS},

@@ -54,6 +54,7 @@ from raylab.store.records import (
 from raylab.store.running import Running, is_to_stop, stuck_file
 from raylab.train.attempts import Stopped, attempted, peak_memory, versions
 from raylab.train.attempts import quiet_libraries as quiet_libraries
+from raylab.train.chat import teach_stopping
 from raylab.train.data import Examples, examples_of
 from raylab.train.interview import Interview, interview
 from raylab.train.methods import Setting, build_trainer
@@ -187,12 +188,13 @@ def _fit(
     variant = replace(trial.variant, training=training)
     examples = examples_of(variant, work.rows, study.held_out, asked.prompts)
     start = start_of(trial, family)
-    tokenizer = load_tokenizer(work.base, trust_remote_code=family.trust_remote_code)
+    tokenizer = load_tokenizer(work.base, study.base_models[trial.base_model])
     # Every draw of this trial follows from here, however often this process has trained before.
     set_seed(trial.seed)
     model = load_base(
         start.checkpoint, study.quantization, trust_remote_code=family.trust_remote_code
     )
+    teach_stopping(model, tokenizer)
     for adapter in start.frozen:
         attach_frozen(model, adapter)
     progress = Progress(listener)
@@ -204,6 +206,9 @@ def _fit(
         prepared = prepared_of(trial, family)
         setting = Setting(variant, trial.seed, study.quantization, asked, directory, prepared)
         trainer = build_trainer(model, tokenizer, examples, setting, [progress, saver, watch])
+        counted = trainer.counted["train"]
+        if said := counted.said(training.max_length):
+            _log.warning("%s: %s", trial.name, said)
         found = checkpoints.fetch(directory)
         outcome = trainer.train(resume_from_checkpoint=found and str(found))
         if saver.stopped:
@@ -216,6 +221,7 @@ def _fit(
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     metrics = {
         "steps": outcome.global_step,
+        **counted.metrics,
         # Of all steps; transformers 5.23 counts those since the last checkpoint alone.
         "train_loss": math.fsum(losses) / len(losses),
         "eval_loss": eval_loss,
@@ -237,7 +243,8 @@ def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Recor
     trained = PeftModel.from_pretrained(model, family.adapter(trial))
     asked = study.evaluation
     examples = examples_of(trial.variant, work.rows, study.held_out, asked.prompts)
-    tokenizer = load_tokenizer(work.base, trust_remote_code=trust)
+    tokenizer = load_tokenizer(work.base, study.base_models[trial.base_model])
+    teach_stopping(model, tokenizer)
     said = _interview(work, trained, tokenizer, examples)
     write_samples(store, trial.folder, said.rows)
     metrics = {**known.metrics, **said.metrics}

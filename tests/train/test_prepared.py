@@ -281,7 +281,7 @@ def test_tokenised_data_other_seed_and_rate_is_shared_other_length_or_tokenizer_
     template = copied_base / "chat_template.jinja"
     keep(load_tokenizer(copied_base))
     assert len(kept_data(made)) == 2
-    template.write_text(template.read_text() + " ")
+    template.write_text(template.read_text() + "{# another #}")
     keep(load_tokenizer(copied_base))
     assert len(kept_data(made)) == 3
     trainer.args.max_length = 63
