@@ -84,11 +84,12 @@ def training_bytes(work: Pass, *, checkpointing: bool) -> int:
     return shape.layers * layer + max(head, working)
 
 
-def scoring_bytes(work: Pass) -> int:
-    """The peak of a pass without gradients: DPO's reference, and the held-out loss."""
+def scoring_bytes(work: Pass, *, adapted: bool) -> int:
+    """The peak of a pass without gradients: DPO's reference (not adapted), the held-out loss."""
     shape = work.shape
     hidden = work.tokens * shape.hidden * work.width
-    inner = 4 * work.tokens * shape.intermediate * work.width
+    copies = 4 if adapted else 3 if shape.family.gated else 2
+    inner = copies * work.tokens * shape.intermediate * work.width
     looking = _mask(work)
     if shape.family.eager:
         looking += work.scores * (2 * FLOAT32 + work.width)
@@ -103,8 +104,9 @@ def answering_bytes(work: Pass, new_tokens: int) -> int:
     sizes = shape.kv_heads * shape.head_size * work.width
     kept = 2 * shape.layers * work.sequences * (work.length + new_tokens) * sizes
     logits = work.sequences * shape.vocabulary * (FLOAT32 + work.width)
-    inner = work.tokens * shape.intermediate * (4 * work.width + 2 * FLOAT32)
+    inner = work.tokens * shape.intermediate * (work.width + 2 * FLOAT32)
     looking = work.scores * (2 * FLOAT32 + work.width) if shape.family.eager else 0
+    looking += 3 * work.tokens * shape.heads * shape.head_size * work.width
     hidden = 5 * work.tokens * shape.hidden * work.width
     return kept + max(hidden + max(inner, looking) + _dequantised(work), logits)
 

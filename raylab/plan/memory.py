@@ -132,10 +132,12 @@ def _phases(need: Need, adapter: int, kernels: Kernels) -> dict[str, int]:
     held_out = max(EVALUATION_BATCH, training.batch_size) * SEQUENCES[need.method]
     phases = {
         "training": 3 * adapter + steps,
-        "held-out loss": 2 * adapter + scoring_bytes(replace(step, sequences=held_out)),
+        "held-out loss": 2 * adapter + scoring_bytes(replace(step, sequences=held_out), adapted=True),
     }
     if need.method == "dpo":
-        phases["reference"] = scoring_bytes(replace(step, sequences=REFERENCE_BATCH))
+        phases["reference"] = scoring_bytes(
+            replace(step, sequences=REFERENCE_BATCH), adapted=False
+        )
     if asked.prompts:
         # A prompt is taken to be half of the longest example.
         sequences = min(ANSWERS_BATCH, asked.prompts)
