@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from raylab.errors import ModelError
+from raylab.errors import DataError, ModelError
 from raylab.spec.base import Resolved, resolve
 from raylab.spec.identity import fingerprint
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
@@ -75,6 +76,7 @@ def read_inputs(study: Study, *, online: bool = False) -> Inputs:
 
     Raises ModelError or DataError for the first that cannot be used; writes nothing.
     """
+    _require_files(study)
     rows = load_rows(study)
     for variant in expand_recipes(study).values():
         names = variant.data_sets
@@ -93,6 +95,23 @@ def read_inputs(study: Study, *, online: bool = False) -> Inputs:
             )
     models = {name: resolve(name, place, online=online) for name, place in study.models.items()}
     return Inputs(base_models, models, rows)
+
+
+def _require_files(study: Study) -> None:
+    """Raises DataError that names every data set that is not there, and how to make one."""
+    missing = [
+        f"{name} ({data.path})"
+        for name, data in study.data.items()
+        if data.path and not Path(data.path).exists()
+    ]
+    if missing:
+        raise DataError(
+            f"data {'sets are' if len(missing) > 1 else 'set is'} not there: {', '.join(missing)}",
+            found="no such file",
+            expected='rows with a prompt and an answer, as {"prompt": ..., "completion": ...} a line',
+            todo="put them there, or mend `data:`; `raylab data convert` makes the answers of one "
+            "style out of those of another",
+        )
 
 
 def plan_trials(study: Study, inputs: Inputs) -> list[Trial]:

@@ -15,6 +15,7 @@ from pathlib import PurePath
 from raylab.report.blocks import Block, Item, Items, Picture
 from raylab.report.merges import merge_blocks
 from raylab.report.numbers import MISSING, listing, setting
+from raylab.report.reference import reference_blocks
 from raylab.report.sections import TROUBLED, answer_blocks, seed_blocks, trial_blocks, where_blocks
 from raylab.report.summary import Rows, amount, is_merge, seed_tables
 from raylab.spec.study import Study
@@ -49,8 +50,9 @@ def make_page(study: Study, tables: Mapping[str, Rows], places: Sequence[Item]) 
     """The report on `tables` (rows by name); `places` says where the tables lie."""
     trials, norms = tables["trials"], tables["norms"]
     found = seed_tables(trials, norms)
+    printed = reference_blocks(study, norms)
     sections = (
-        Section("seeds", "Over seeds", tuple(seed_blocks(study, trials, norms, found))),
+        Section("seeds", "Over seeds", (*seed_blocks(study, trials, norms, found), *printed)),
         Section("where", "Where the data pairs differ", tuple(where_blocks(tables, found))),
         Section("answers", "What the models answer", tuple(answer_blocks(tables))),
         Section("trials", "Trials", (*trial_blocks(trials), *merge_blocks(study))),
