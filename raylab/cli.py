@@ -21,7 +21,8 @@ from raylab.cli_options import Address, Json, Out, StudyFile, console, loading, 
 from raylab.cli_publish import publish
 from raylab.errors import InputError, RaylabError
 from raylab.plan.cache import evaluation_id, plan_states
-from raylab.plan.memory import disk_lines
+from raylab.plan.disk import disk_lines
+from raylab.plan.gpu import ASSUMED, demands
 from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.schedule import schedule_study
 from raylab.plan.status import is_driven, live_rows
@@ -52,6 +53,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show every trial and merge: cached, to run or blocked, and which field made it new."""
+    from raylab.report.sizes import print_demands
     from raylab.report.terminal import print_schedule
 
     loaded = load_study(study)
@@ -62,19 +64,22 @@ def plan(
     records, _ = read_records(Store(out_of(loaded, out)))
     states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
     schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
+    asked = demands(loaded, inputs, trials)
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
             for s in states
         ]
+        sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
         scheduled = {"schedule": schedule} if schedule else {}
-        print(json.dumps({"trials": rows, **scheduled}, ensure_ascii=False, indent=1))
+        print(json.dumps({"trials": rows, **sizes, **scheduled}, ensure_ascii=False, indent=1))
         return
     table = Table("trial", "id", "state", "why", box=None, pad_edge=False)
     for item in states:
         mark = " (provisional)" if item.trial.provisional else ""
         table.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
     console().print(table)
+    print_demands(asked, console())
     for line in disk_lines(loaded, inputs, [*trials, *merges]):
         print(line)
     if schedule:

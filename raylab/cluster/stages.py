@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from raylab.cluster.actors import ActorPool
+from raylab.cluster.cards import smallest_card
 from raylab.cluster.prepared import Prepared, write_study
 from raylab.cluster.prepared import prepare as prepare
 from raylab.cluster.session import connected, has_gpus
@@ -21,6 +22,7 @@ from raylab.cluster.stop import stoppable
 from raylab.cluster.visible import require_visible
 from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.comparisons import PlannedComparison, plan_comparisons
+from raylab.plan.gpu import too_large
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.notes import notes_of, with_notes
 from raylab.plan.outcomes import comparison_rows
@@ -137,6 +139,10 @@ def _train_trials(prepared: Prepared, lease: Held, trials: Sequence[Trial], say:
     if not has_gpus():
         say("no GPU in the cluster: they run on its CPUs")
     study, store = prepared.study, prepared.store
+    card = smallest_card()
+    if card is not None:
+        for warning in too_large(study, prepared.inputs, trials, card):
+            say(warning)
     # On an object store every node would fetch what a foretaste is made of.
     early = [Early(prepared, say)] if store.is_local else []
     with stoppable(store, lease, say) as stop:

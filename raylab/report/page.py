@@ -16,6 +16,7 @@ from raylab.report.blocks import Block, Item, Items, Picture
 from raylab.report.marks import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.merges import merge_blocks
 from raylab.report.numbers import MISSING, listing, setting
+from raylab.report.reference import reference_blocks
 from raylab.report.sections import TROUBLED, answer_blocks, seed_blocks, trial_blocks, where_blocks
 from raylab.report.summary import Rows, amount, is_merge, seed_tables
 from raylab.spec.study import Study
@@ -50,7 +51,8 @@ def make_page(study: Study, tables: Mapping[str, Rows], places: Sequence[Item]) 
     """The report on `tables` (rows by name); `places` says where the tables lie."""
     trials, norms = tables["trials"], tables["norms"]
     found = seed_tables(trials, norms)
-    seeds = (*seed_blocks(study, trials, norms, found), *left_out_blocks(tables))
+    printed = reference_blocks(study, norms)
+    seeds = (*seed_blocks(study, trials, norms, found), *printed, *left_out_blocks(tables))
     answers = (*answer_blocks(tables), *likelihood_blocks(tables))
     sections = (
         Section("seeds", "Over seeds", (*seeds, *mark_blocks(tables))),

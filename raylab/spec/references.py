@@ -234,6 +234,23 @@ def _seeds(study: Study) -> Iterator[Problem]:
         yield Problem(("seeds",), f"the seeds must be distinct (found {list(study.seeds)})")
 
 
+def _reference(study: Study) -> Iterator[Problem]:
+    """Printed norms belong to two trials that there are."""
+    known = expand_recipes(study)
+    for index, printed in enumerate(study.reference):
+        at = ("reference", index)
+        for name in printed.pair:
+            if name not in known:
+                yield Problem((*at, "pair"), _unknown("recipe", name, known))
+        if printed.seed not in study.seeds:
+            yield Problem((*at, "seed"), f"is none of the study's seeds {list(study.seeds)}")
+        base = printed.base_model
+        if base is None and len(study.base_models) > 1:
+            yield Problem(at, "the study has several base models; name one with `base_model`")
+        if base is not None and base not in study.base_models:
+            yield Problem((*at, "base_model"), _unknown("base model", base, study.base_models))
+
+
 CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     _seeds,
     _style,
@@ -246,4 +263,5 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     _merges,
     _names,
     _comparisons,
+    _reference,
 )

@@ -20,6 +20,7 @@ from pydantic import Field, create_model, model_validator
 from raylab.errors import StudyError
 from raylab.spec.evaluation import Evaluation as Evaluation
 from raylab.spec.merging import METHODS, MergeRequest, Scope, request_merge
+from raylab.spec.printed import Printed
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
 
@@ -247,6 +248,8 @@ class Study(Frozen):
     """Merges of trials, which are measured, asked and compared as trials are."""
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
+    reference: tuple[Printed, ...] = ()
+    """Norms that somebody printed earlier; the report puts them beside what was measured."""
     tracking: tuple[TrackerName, ...] = ()
     """Where training is written down as well; addresses and tokens come from the environment."""
 
