@@ -135,7 +135,9 @@ def loading_lines(repo: str, facts: Facts) -> list[str]:
 def _training(training: Training) -> Iterator[str]:
     after = f", after `{training.parent}`" if training.parent else ""
     yield from (f"## {training.name}", "", f"Trial `{training.id}`{after}.", "")
-    data = {f"data, {part}": name for part, name in training.data.items()}
+    data = {
+        part if part == "data" else f"data, {part}": name for part, name in training.data.items()
+    }
     yield from _table(("setting", "value"), {**data, **training.settings}.items())
     known = {**_METRICS, **_NORMS}
     found = [(known[k], training.metrics[k]) for k in known if k in training.metrics]

@@ -7,10 +7,10 @@ answers enough to learn from, characters follow each other as they do there, to 
 of chance: the mean over neighbours a, b of log p(b | a) / p(b), 0 for characters drawn one by one
 and less for noise. Kanji count as one character, and katakana as another.
 Invariant: pure functions of the text and of what was learned; a text with fewer than LEAST
-hiragana is judged by its script alone.
+hiragana or LEAST_LETTERS letters is judged by its script alone.
 
 Measured on the demo's 814 answers and on 300 rows of 24 random tokens: 99.5 % of the answers are
-Japanese and 11 % of the noise; of random kana, none.
+Japanese and 24 % of the noise (rows of few hiragana); of random kana, none.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-LEAST = 6
-"""Hiragana, before more than the script is judged."""
+LEAST, LEAST_LETTERS = 6, 8
+"""Hiragana and letters, before more than the script is judged: a short sentence may do without
+such words."""
 _LEAST_PAIRS = 2_000
 """Neighbours to learn from, before they are asked."""
 _WORDS_SHARE, _CHANCE = 0.2, -0.5
@@ -125,7 +126,7 @@ def is_japanese(text: str, neighbours: Neighbours | None = None) -> bool:
     """Whether `text` is Japanese, by script, by words, and by `neighbours` where they are known."""
     if not is_in_script(text):
         return False
-    if sum(map(_is_hiragana, text)) < LEAST:
+    if sum(map(_is_hiragana, text)) < LEAST or sum(map(str.isalpha, text)) < LEAST_LETTERS:
         return True
     is_noise = neighbours is not None and neighbours.score(text) < _CHANCE
     return not is_noise and words_share(text) >= _WORDS_SHARE
