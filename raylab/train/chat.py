@@ -4,8 +4,8 @@ Model: a chat template renders a prompt and its answer. What is learned are the 
 of the prompt with its generation prompt, which is what the model is given when it is asked; so
 the one must begin with the other. The first special token after an answer is what ends it.
 Invariant: a tokenizer that leaves here has a template whose answers end in one special token, and
-a pad token. That token is learned wherever it is not cut: trl masks by position, never by the pad
-token's id, so that an end-of-sequence token which pads as well is learned.
+a pad token, at the left. The end is learned wherever it is not cut: trl masks by position, never by
+the pad token's id, so that an end-of-sequence token which pads as well is learned.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ class Counted:
 
 
 def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
-    """The same tokenizer with `template`, where one is given, and with a pad token.
+    """The same tokenizer with `template`, where one is given, and with a pad token, to the left.
 
+    A prompt that is padded at its end is answered from there. Where trl pads, it goes by itself.
     Raises ModelError where it has no template, or one by which nothing could be learned.
     """
+    tokenizer.padding_side = "left"
     if template is not None:
         tokenizer.chat_template = template
     if tokenizer.chat_template is None:

@@ -195,6 +195,18 @@ def test_generation_stops_at_the_end_of_an_answer_that_the_model_forgot(family, 
     assert tokenizer.eos_token_id in (known if isinstance(known, list) else [known])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_of_several_lengths_are_answered_as_each_alone(family, tmp_path):
+    tokenizer = tiny_tokenizer(family)
+    tokenizer.padding_side = "right"
+    save_base(tmp_path / "base", family, tokenizer)
+    tokenizer = load_tokenizer(tmp_path / "base")
+    model = load_base(tmp_path / "base", Quantization(bits=16, compute_dtype="float32"))
+    questions = [(prompt, "") for prompt in ("Hi?", "How do you do today, madam?", "Who are you?")]
+    alone = [sample for question in questions for sample in ask(model, tokenizer, [question], 6)]
+    assert ask(model, tokenizer, questions, 6) == alone
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_named_template_ends_answers_within_the_markers(name):
     family = next((f for f, row in FAMILIES.items() if row["template"] == name), "mistral")
