@@ -31,7 +31,9 @@ def smallest_card() -> int | None:
 
 def smallest(answers: Iterable[Facts]) -> int | None:
     """The least memory of all devices in `answers`."""
-    return min((int(card["memory"]) for facts in answers for card in facts["devices"]), default=None)
+    return min(
+        (int(card["memory"]) for facts in answers for card in facts["devices"]), default=None
+    )
 
 
 def _ask(node: Mapping[str, Any]) -> Any:

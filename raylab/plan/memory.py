@@ -46,7 +46,7 @@ class Need:
     quantization: Quantization
     lora: Lora
     training: Training
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation
     parents: int = 0
 
     @property
@@ -132,12 +132,11 @@ def _phases(need: Need, adapter: int, kernels: Kernels) -> dict[str, int]:
     held_out = max(EVALUATION_BATCH, training.batch_size) * SEQUENCES[need.method]
     phases = {
         "training": 3 * adapter + steps,
-        "held-out loss": 2 * adapter + scoring_bytes(replace(step, sequences=held_out), adapted=True),
+        "held-out loss": 2 * adapter
+        + scoring_bytes(replace(step, sequences=held_out), adapted=True),
     }
     if need.method == "dpo":
-        phases["reference"] = scoring_bytes(
-            replace(step, sequences=REFERENCE_BATCH), adapted=False
-        )
+        phases["reference"] = scoring_bytes(replace(step, sequences=REFERENCE_BATCH), adapted=False)
     if asked.prompts:
         # A prompt is taken to be half of the longest example.
         sequences = min(ANSWERS_BATCH, asked.prompts)
@@ -166,4 +165,3 @@ def longest_fit(need: Need, memory: float, kernels: Kernels = KERNELS["cuda"]) -
         middle = -(-(low + high) // 2)
         low, high = (middle, high) if fits(middle * _STEP) else (low, middle - 1)
     return low * _STEP or None
-

@@ -108,7 +108,7 @@ def _require_files(study: Study) -> None:
         raise DataError(
             f"data {'sets are' if len(missing) > 1 else 'set is'} not there: {', '.join(missing)}",
             found="no such file",
-            expected='rows with a prompt and an answer, as {"prompt": ..., "completion": ...} a line',
+            expected='a file of rows, such as {"prompt": ..., "completion": ...} a line',
             todo="put them there, or mend `data:`; `raylab data convert` makes the answers of one "
             "style out of those of another",
         )

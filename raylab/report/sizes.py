@@ -40,7 +40,9 @@ def print_demands(rows: Sequence[Demand], console: Console) -> None:
         )
     console.print(table)
     for line in _below(rows):
-        console.print(escape(line), soft_wrap=False, highlight=False, width=min(WIDTH, console.width))
+        console.print(
+            escape(line), soft_wrap=False, highlight=False, width=min(WIDTH, console.width)
+        )
 
 
 def _fit(row: Demand, card: str) -> str:
@@ -51,7 +53,9 @@ def _fit(row: Demand, card: str) -> str:
 
 
 def _below(rows: Sequence[Demand]) -> list[str]:
-    lines = ["24, 40, 80 GB: the longest max_length that fits, without/with gradient checkpointing."]
+    lines = [
+        "24, 40, 80 GB: the longest max_length that fits, without/with gradient checkpointing."
+    ]
     lines += ASSUMED
     doubts = dict.fromkeys((row.base_model, row.unverified) for row in rows if row.unverified)
     lines += [f"{name}: {doubt}." for name, doubt in doubts]
