@@ -95,7 +95,8 @@ class Shape:
 
     def adapter_numel(self, r: int, targets: tuple[str, ...] | None = None) -> int:
         """The entries of an adapter of rank `r` on all linear layers, or on those of `targets`."""
-        return self.layers * r * sum(l.outputs + l.inputs for l in self.targeted(targets))
+        sides = sum(linear.outputs + linear.inputs for linear in self.targeted(targets))
+        return self.layers * r * sides
 
     def targeted(self, targets: tuple[str, ...] | None) -> list[Linear]:
         """The linear layers of one decoder layer whose names end as `targets` say."""

@@ -50,7 +50,7 @@ def _sizes(base: Resolved) -> tuple[int, int] | None:
         linear = [s for key, s, _ in tensors if len(s) == 2 and not _is_embedding(key)]
         return sum(entry for _, _, entry in tensors), sum(map(sum, linear))
     shape = shape_of_base(base)
-    return shape and (_BFLOAT16 * shape.parameters, shape.adapter_numel(1))
+    return (_BFLOAT16 * shape.parameters, shape.adapter_numel(1)) if shape else None
 
 
 def _is_embedding(key: str) -> bool:

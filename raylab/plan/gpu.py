@@ -14,7 +14,7 @@ Invariant: a base model that is neither here nor in the catalogue has a row of u
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -48,13 +48,13 @@ class Demand:
     trials: int
     max_length: int
     checkpointing: bool
-    parameters: int | None
-    memory: int | None
-    static: int | None
-    phase: str | None
-    fits: Mapping[str, Mapping[str, int | None]]
-    hours: float | None
-    unverified: str
+    parameters: int | None = None
+    memory: int | None = None
+    static: int | None = None
+    phase: str | None = None
+    fits: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+    hours: float | None = None
+    unverified: str = ""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -123,21 +123,26 @@ def _demand(
 ) -> Demand:
     first = group[0]
     training = first.variant.training
-    need = shape and need_of(study, first, shape)
-    memory = need and estimate_memory(need)
-    known = published().get(inputs.base_models[first.base_model].source, {})
-    return Demand(
+    row = Demand(
         base_model=first.base_model,
         method=first.variant.method,
         trials=len(group),
         max_length=training.max_length,
         checkpointing=training.gradient_checkpointing,
-        parameters=shape and shape.parameters,
-        memory=memory and memory.peak,
-        static=memory and memory.static,
-        phase=memory and memory.phase,
-        fits=_fits(need) if need else {},
-        hours=sum(_hours(shape, trial, tokens) for trial in group) if shape else None,
+    )
+    if shape is None:
+        return row
+    need = need_of(study, first, shape)
+    memory = estimate_memory(need)
+    known = published().get(inputs.base_models[first.base_model].source, {})
+    return replace(
+        row,
+        parameters=shape.parameters,
+        memory=memory.peak,
+        static=memory.static,
+        phase=memory.phase,
+        fits=_fits(need),
+        hours=sum(_hours(shape, trial, tokens) for trial in group),
         unverified=known.get("unverified", ""),
     )
 

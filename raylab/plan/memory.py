@@ -46,7 +46,7 @@ class Need:
     quantization: Quantization
     lora: Lora
     training: Training
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation
     parents: int = 0
 
     @property

@@ -54,7 +54,7 @@ def _line(printed: Printed, row: Row | None) -> tuple[str, ...]:
     if printed.base_model:
         cells[0] = f"{printed.base_model}: {cells[0]}"
     for key in ("l1", "l2"):
-        value, found = getattr(printed, key), row and row[key]
+        value, found = getattr(printed, key), row[key] if row else None
         ratio = found / value if found is not None and value else None
         cells += [number(value), number(found), number(ratio)]
     return (*cells, printed.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -47,10 +48,11 @@ def message(role, text):
 
 
 def examples(method):
-    """Two examples, one of them long enough to be cut, so that every batch has padding."""
+    """Four examples: long ones are cut, so that every batch has padding; eight answers in all."""
     rows = []
-    for text in (LONG, SHORT):
-        row = {"prompt": message("user", "質問")}
+    for number in range(4):
+        row = {"prompt": message("user", f"質問{number}")}
+        text = LONG if number % 2 else SHORT
         answers = {"completion": text} if method == "sft" else {"chosen": LONG, "rejected": SHORT}
         rows.append(row | {key: message("assistant", value) for key, value in answers.items()})
     return Examples(Dataset.from_list(rows), None, ())
@@ -86,20 +88,19 @@ class Measured:
         return estimate_memory(self.need, KERNELS["cpu"]._replace(**kernels))
 
 
-@pytest.fixture(params=[32768, TILE])
-def tile(request, monkeypatch):
-    """trl's own tile of logits, and one so small that layers outweigh it."""
-    monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", request.param)
-    return request.param
+# trl's own tile of logits, and one so small that layers outweigh it.
+STEPS = [
+    *itertools.product(ARCHITECTURES, ["sft", "dpo"], [False, True], [TILE]),
+    *itertools.product(["llama", "gemma2"], ["dpo"], [False, True], [32768]),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "method", "checkpointing", "tile"), STEPS)
 def test_peak_of_a_training_step_is_within_15_percent_of_counted(
-    architecture, method, checkpointing, tile, demo_base, tmp_path
+    architecture, method, checkpointing, tile, demo_base, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", tile)
     found = Measured(
         tmp_path, demo_base, architecture, method, gradient_checkpointing=checkpointing
     )
@@ -162,11 +163,7 @@ def test_published_shape_is_what_transformers_builds(hub):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**known))
     head = model.get_output_embeddings()
     layers = {
-        name.partition(".layers.")[2]: (
-            module.out_features,
-            module.in_features,
-            module.bias is not None,
-        )
+        name.partition(".layers.")[2]: (*module.weight.shape, module.bias is not None)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }
