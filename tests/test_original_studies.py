@@ -15,7 +15,10 @@ from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import load_study
 
 ROOT = Path(__file__).parents[1]
-STUDIES = sorted((ROOT / "jobs" / "studies").glob("*.yaml"))
+EXAMPLES = {"smollm2-135m"}
+STUDIES = sorted(
+    file for file in (ROOT / "jobs" / "studies").glob("*.yaml") if file.stem not in EXAMPLES
+)
 BASES = {"all": 6}
 
 

@@ -179,11 +179,21 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+_NEEDED = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+
+
 def shape_of(config: Config) -> Shape | None:
-    """The shape of a model with `config`; None where its type has no row in FAMILIES."""
+    """The shape of a model with `config`; None where its type has no row in FAMILIES, or the config
+    leaves to transformers what it does not say."""
     names = (config.get("model_type"), *(config.get("architectures") or ()))
     family = next((FAMILIES[name] for name in names if name in FAMILIES), None)
-    if family is None:
+    if family is None or any(key not in config for key in _NEEDED):
         return None
     tied = config.get("tie_word_embeddings")
     return Shape(

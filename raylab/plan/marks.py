@@ -59,8 +59,8 @@ def mark_columns(metrics: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """`marked` and `marks`, the latter with an example answer for each; None where not asked."""
     if not is_asked(metrics):
         return {"marked": None, "marks": None}
-    examples, found = metrics.get("examples", {}), marks_of(metrics, limits)
-    said = (words + _example(examples.get(rate)) for rate, words in found.items())
+    excerpts, found = metrics.get("excerpts", {}), marks_of(metrics, limits)
+    said = (words + _example(excerpts.get(rate)) for rate, words in found.items())
     return {"marked": bool(found), "marks": "; ".join(said) or None}
 
 

@@ -148,5 +148,6 @@ def _raise(problems: Mapping[str, str]) -> None:
             found="\n    ".join(f"{where}: {what}" for where, what in problems.items()),
             expected="in every row a prompt and an answer; in pairs each prompt once on both "
             "sides, with different answers",
-            todo="mend or remove these rows (counted from 1); see `raylab data describe FILE`",
+            todo="mend or remove these rows (counted from 1); `raylab data describe FILE` shows "
+            "what a file holds, `raylab data convert` makes answers in another style",
         )

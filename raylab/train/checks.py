@@ -99,7 +99,6 @@ def _ask_batch(
         chats,
         add_generation_prompt=True,
         padding=True,
-        padding_side="left",
         return_tensors="pt",
         return_dict=True,
     ).to(model.device)

@@ -2,7 +2,7 @@
 
 Model: answers to the questions, judged as the study judges, and the likelihood of held-out answers
 of every data set. `metrics` holds the rates of greedy answers by name, as the trials table has
-them; `answers` the rates of greedy, sampled and expected ones; `examples` an answer for each rate
+them; `answers` the rates of greedy, sampled and expected ones; `excerpts` an answer for each rate
 that could break a limit; `likelihoods` by data set.
 Invariant: the same for trials and merges; a model that is asked again gives the same.
 """
@@ -85,5 +85,5 @@ def judged(judge: Judge, samples: Sequence[Sample], room: int) -> dict[str, Any]
             for kind, answers in kinds.items()
             if answers
         },
-        "examples": {rate: text for rate, text in examples.items() if text is not None},
+        "excerpts": {rate: text for rate, text in examples.items() if text is not None},
     }

@@ -241,8 +241,8 @@ def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Recor
     for adapter in start.frozen:
         attach_frozen(model, adapter)
     trained = PeftModel.from_pretrained(model, family.adapter(trial))
-    asked = study.evaluation
-    examples = examples_of(trial.variant, work.rows, study.held_out, asked.prompts)
+    prompts = study.evaluation.prompts
+    examples = examples_of(trial.variant, work.rows, study.held_out, prompts)
     tokenizer = load_tokenizer(work.base, study.base_models[trial.base_model])
     teach_stopping(model, tokenizer)
     said = _interview(work, trained, tokenizer, examples)
@@ -253,9 +253,8 @@ def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Recor
 
 
 def _interview(work: Work, model: Any, tokenizer: Any, examples: Examples) -> Interview:
-    trial, room = work.trial, work.trial.variant.training.max_length
-    questions = examples.questions
-    return interview(model, tokenizer, work.study, work.rows, questions, trial.seed, room)
+    trial, asked = work.trial, (work.study, work.rows, examples.questions)
+    return interview(model, tokenizer, *asked, trial.seed, trial.variant.training.max_length)
 
 
 def _held_out_loss(trainer: Any, examples: Examples) -> float | None:

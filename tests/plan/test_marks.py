@@ -47,7 +47,7 @@ def test_limit_on_style_holds_for_models_trained_towards_it():
 
 def test_mark_columns_quote_an_example_and_are_null_where_nothing_was_asked():
     found = mark_columns(
-        metrics(japanese_rate=0.25) | {"examples": {"japanese_rate": "The sky\nis blue."}}, Limits()
+        metrics(japanese_rate=0.25) | {"excerpts": {"japanese_rate": "The sky\nis blue."}}, Limits()
     )
     assert found == {
         "marked": True,

@@ -24,7 +24,7 @@ METRICS = {
     "train_loss": 0.75,
     "japanese_rate": 0.25,
     "answers": {"greedy": {"count": 4, "japanese_rate": 0.25}},
-    "examples": {"japanese_rate": "The sky"},
+    "excerpts": {"japanese_rate": "The sky"},
     "likelihoods": {"D0": {"answers": 4, "tokens": 30, "log_probability": -1.5, "cut": 0}},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from raylab.report.page import make_page
 from raylab.report.reference import reference_blocks
-from raylab.store.tables import rows_of, to_table
+from raylab.store.tables import SCHEMAS, rows_of, to_table
 
 from .conftest import make_norms, make_study, make_trials
 
@@ -41,8 +41,10 @@ def test_reference_that_was_not_measured_has_a_row_of_dashes():
 
 
 def test_page_without_reference_has_no_table_of_it():
-    tables = {key: [] for key in ("densities", "curve", "samples")}
-    tables |= {"trials": rows_of(to_table("trials", make_trials())), "norms": make_norms()}
+    tables = {key: [] for key in SCHEMAS} | {
+        "trials": rows_of(to_table("trials", make_trials())),
+        "norms": make_norms(),
+    }
     for study, there in ((make_study(), False), (make_study(reference=[DPO | {"l2": 8.0}]), True)):
         blocks = make_page(study, tables, []).sections[0].blocks
         titles = [getattr(block, "title", "") for block in blocks]
