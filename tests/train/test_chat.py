@@ -8,6 +8,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.loading import parse_study
+from raylab.spec.rows import Row
 from raylab.spec.study import Evaluation, Quantization
 from raylab.spec.templates import NAMED
 from raylab.store.paths import Store
@@ -177,8 +178,9 @@ def test_model_that_never_stopped_learns_to_whatever_pads(family, tmp_path, scra
     small = Small(tmp_path, pairs, held_out=0.3, epochs=8)
     tokenizer, model = load_tokenizer(small.base), load_base(small.base, small.study.quantization)
     teach_stopping(model, tokenizer)
-    questions = [(prompt, answer) for prompt, answer, _ in pairs[:12]]
-    assert sum(sample.stopped for sample in ask(model, tokenizer, questions, 12)) == 0
+    questions = [Row(prompt, answer) for prompt, answer, _ in pairs[:12]]
+    said = ask(model, tokenizer, questions, Evaluation(max_new_tokens=12), 42)
+    assert sum(sample.stopped for sample in said) == 0
     assert small.run("sft").metrics["stopped_rate"] > 0.9
 
 
@@ -202,9 +204,11 @@ def test_prompts_of_several_lengths_are_answered_as_each_alone(family, tmp_path)
     save_base(tmp_path / "base", family, tokenizer)
     tokenizer = load_tokenizer(tmp_path / "base")
     model = load_base(tmp_path / "base", Quantization(bits=16, compute_dtype="float32"))
-    questions = [(prompt, "") for prompt in ("Hi?", "How do you do today, madam?", "Who are you?")]
-    alone = [sample for question in questions for sample in ask(model, tokenizer, [question], 6)]
-    assert ask(model, tokenizer, questions, 6) == alone
+    asked = ("Hi?", "How do you do today, madam?", "Who are you?")
+    questions = [Row(prompt, "") for prompt in asked]
+    how = (Evaluation(max_new_tokens=6), 42)
+    alone = [sample for row in questions for sample in ask(model, tokenizer, [row], *how)]
+    assert ask(model, tokenizer, questions, *how) == alone
 
 
 @pytest.mark.parametrize("name", NAMED)
