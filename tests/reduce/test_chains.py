@@ -111,7 +111,7 @@ def test_rows_of_several_tiles_and_tensors_equal_float64():
         expected = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
         assert row["cosine"] == pytest.approx(expected, abs=1e-12)
         assert row["model"] == "trial"
-    assert set(rows[0]) == set(SCHEMAS["chains"].names)
+    assert {"note", *rows[0]} == set(SCHEMAS["chains"].names)
     assert to_table("chains", rows).num_rows == len(rows)
 
 

@@ -205,7 +205,7 @@ def test_rows_of_a_chain_are_those_of_the_summed_delta(tmp_path):
     assert rows[0]["singular_values"] == pytest.approx(expected, rel=1e-12)
     assert rows[0]["effective_rank"] == pytest.approx(entropy_rank(expected), rel=1e-12)
     assert [row["rank"] for row in rows] == [8, 4]
-    assert {"model", *rows[0]} == set(SCHEMAS["spectra"].names)
+    assert {"model", "note", *rows[0]} == set(SCHEMAS["spectra"].names)
     assert to_table("spectra", rows).num_rows == 2
 
 
