@@ -83,7 +83,9 @@ def end_of_answer(tokenizer: Any) -> int:
     """The token that ends an answer. Raises ModelError where the template shows none."""
     prompt, answer = _PROBE
     before, whole = (_render(tokenizer, chat, chat is prompt) for chat in (prompt, prompt + answer))
-    asked, given = (_tokens(tokenizer, chat, chat is prompt) for chat in (prompt, prompt + answer))
+    asked, given = (
+        tokens_of(tokenizer, chat, chat is prompt) for chat in (prompt, prompt + answer)
+    )
     if not whole.startswith(before) or given[: len(asked)] != asked:
         raise ModelError(
             "the chat template frames a prompt in another way once its answer follows",
@@ -118,11 +120,13 @@ def count(dataset: Dataset, tokenizer: Any, max_length: int) -> Counted:
     """What of `dataset`, prompts with answers, fits into `max_length` tokens."""
     cut = dropped = joined = 0
     for row in dataset:
-        prompt = _tokens(tokenizer, row["prompt"], True)
+        prompt = tokens_of(tokenizer, row["prompt"], True)
         answers = [
-            _tokens(tokenizer, row["prompt"] + row[name], False) for name in _ANSWERS if name in row
+            tokens_of(tokenizer, row["prompt"] + row[name], False)
+            for name in _ANSWERS
+            if name in row
         ]
-        shared = min(_common(prompt, answer) for answer in answers)
+        shared = min(common(prompt, answer) for answer in answers)
         joined += shared < len(prompt)
         if shared >= max_length:
             dropped += 1
@@ -131,7 +135,7 @@ def count(dataset: Dataset, tokenizer: Any, max_length: int) -> Counted:
     return Counted(len(dataset) - dropped, cut, dropped, joined)
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
+def common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens both begin with."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
@@ -157,7 +161,8 @@ def _render(tokenizer: Any, chat: Chat, asking: bool) -> str:
     return text
 
 
-def _tokens(tokenizer: Any, chat: Chat, asking: bool) -> list[int]:
+def tokens_of(tokenizer: Any, chat: Chat, asking: bool) -> list[int]:
+    """The tokens of a conversation in its frame; `asking`: with the prompt for an answer."""
     found = tokenizer.apply_chat_template(chat, add_generation_prompt=asking, return_dict=True)
     ids: list[int] = found["input_ids"]
     return ids

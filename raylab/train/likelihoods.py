@@ -20,6 +20,7 @@ import torch
 from raylab.spec.questions import Questions
 from raylab.spec.rows import Row
 from raylab.store.records import finite_or_none
+from raylab.train.chat import common, tokens_of
 from raylab.train.random import preserved_random_state
 
 _BATCH = 4
@@ -64,17 +65,10 @@ def likelihoods(
 
 
 def _sequence(tokenizer: Any, row: Row, max_length: int) -> _Sequence:
-    asked = _ids(tokenizer, row.chat, add_generation_prompt=True)
-    whole = _ids(tokenizer, [*row.chat, {"role": "assistant", "content": row.completion}])
-    both = zip(asked, whole, strict=False)
-    prompt = next((at for at, (a, b) in enumerate(both) if a != b), min(len(asked), len(whole)))
-    return _Sequence(tuple(whole[:max_length]), prompt, cut=len(whole) > max_length)
-
-
-def _ids(tokenizer: Any, chat: list[dict[str, str]], **options: bool) -> list[int]:
-    found = tokenizer.apply_chat_template(chat, return_dict=True, **options)
-    ids: list[int] = found["input_ids"]
-    return ids
+    answer = {"role": "assistant", "content": row.completion}
+    asked = tokens_of(tokenizer, row.chat, True)
+    whole = tokens_of(tokenizer, [*row.chat, answer], False)
+    return _Sequence(tuple(whole[:max_length]), common(asked, whole), cut=len(whole) > max_length)
 
 
 def _likelihood(model: Any, sequences: Sequence[_Sequence]) -> Likelihood:
