@@ -16,13 +16,12 @@ from typing import Any
 
 import torch
 
+from raylab.plan.memory import ANSWERS_BATCH
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.identity import fingerprint
 from raylab.spec.judging import Answer
 from raylab.spec.rows import Row
 from raylab.train.random import preserved_random_state
-
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ def ask(
     with preserved_random_state(), torch.no_grad():
         for draw in range(1 + evaluation.sampled):
             torch.manual_seed(_seed_of(seed, draw))
-            for start in range(0, len(questions), _BATCH):
-                batch = questions[start : start + _BATCH]
+            for start in range(0, len(questions), ANSWERS_BATCH):
+                batch = questions[start : start + ANSWERS_BATCH]
                 samples += _ask_batch(model, tokenizer, batch, evaluation, draw)
     model.train(was_training)
     return samples

@@ -31,6 +31,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from raylab.errors import NonFiniteError
+from raylab.plan.memory import REFERENCE_BATCH
 from raylab.spec.identity import fingerprint
 from raylab.store.paths import PREPARED, Store
 from raylab.store.tables import read_parquet
@@ -38,7 +39,7 @@ from raylab.train.attempts import versions
 from raylab.train.prepared import FORMAT, Prepared
 from raylab.train.random import preserved_random_state
 
-BATCH = 8
+BATCH = REFERENCE_BATCH
 """Sequences scored at once: a part of the values' definition, and fewer than evaluation takes."""
 
 _SIDES = ("chosen", "rejected")

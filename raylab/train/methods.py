@@ -21,6 +21,7 @@ from torch import nn
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.chat import Counted
@@ -156,7 +157,7 @@ def _arguments(method: Method, setting: Setting, examples: Examples) -> Any:
         output_dir=str(setting.directory),
         seed=setting.seed,
         per_device_train_batch_size=training.batch_size,
-        per_device_eval_batch_size=max(8, training.batch_size),
+        per_device_eval_batch_size=max(EVALUATION_BATCH, training.batch_size),
         gradient_accumulation_steps=training.gradient_accumulation,
         num_train_epochs=training.epochs,
         learning_rate=training.learning_rate,
