@@ -133,13 +133,16 @@ inside = time.perf_counter() - start
 print(json.dumps([inside, found.metrics["train_runtime"], found.global_step]))
 """
 
-# A study of one trial, OUT.
+# A study of one trial, OUT. Libraries are loaded as a worker does it.
 OURS = """
 import sys, time
-from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import load_study
-from raylab.train.attempts import quiet_libraries
-from raylab.train.trial import Work, run_trial
+from raylab.imports import loading
+
+with loading():
+    from raylab.plan.trials import plan_trials, read_inputs
+    from raylab.spec.loading import load_study
+    from raylab.train.attempts import quiet_libraries
+    from raylab.train.trial import Work, run_trial
 
 start = time.perf_counter()
 study = load_study(sys.argv[1])

@@ -17,9 +17,10 @@ from rich.table import Table
 
 from raylab.cli_data import data
 from raylab.cli_models import diff, merge
-from raylab.cli_options import Address, Json, Out, StudyFile, console, loading, out_of, say
+from raylab.cli_options import Address, Json, Out, StudyFile, console, out_of, say
 from raylab.cli_publish import publish
 from raylab.errors import InputError, RaylabError
+from raylab.imports import loading
 from raylab.plan.cache import evaluation_id, plan_states
 from raylab.plan.disk import disk_lines
 from raylab.plan.gpu import ASSUMED, demands

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from raylab.cli_options import Json, console, loading
+from raylab.cli_options import Json, console
+from raylab.imports import loading
 from raylab.spec.study import DENSITIES, checked_densities
 from raylab.store.paths import Store
 

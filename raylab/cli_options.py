@@ -6,10 +6,7 @@ that nobody watches is always equally wide.
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -42,18 +39,3 @@ def console() -> Console:
     """Where tables are printed."""
     wide = sys.stdout.isatty()
     return Console(width=None if wide else 120)
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """Import large libraries within.
-
-    The collector of cycles would walk through all that is loaded, again and again while it is
-    loaded and once more at the end: 0.7 s of a command over torch and numba. It stays for good.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

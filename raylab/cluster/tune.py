@@ -8,6 +8,7 @@ Invariant: Tune's result of a trial carries the metrics of its record under the 
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from raylab.cluster.narrate import narrator
 from raylab.cluster.session import own_gpus, slots
 from raylab.cluster.stop import Stop
 from raylab.cluster.tracking import trackers
+from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.base import Resolved
@@ -105,11 +107,11 @@ def _trainable(
 ) -> None:
     """One trial on a worker. What fails here fails for good, and says so as a result: only a
     worker that dies is begun again by Tune."""
-    from raylab.train.attempts import Stopped, cause_of, quiet_libraries, spare_imports
+    _load()
+    from raylab.train.attempts import Stopped, cause_of, quiet_libraries
     from raylab.train.model import base_directory
     from raylab.train.trial import Slot, Work, run_trial
 
-    spare_imports()
     trial = trials[config["name"]]
     slot = Slot(own_gpus(), ray.get_runtime_context().get_node_id())
     try:
@@ -123,6 +125,13 @@ def _trainable(
         tune.report({"cause": cause_of(error), "message": str(error)})
     else:
         tune.report({key: value for key, value in record.metrics.items() if _is_one(value)})
+
+
+@functools.cache
+def _load() -> None:
+    """What training needs, once for all trials of a worker."""
+    with loading():
+        import raylab.train.trial  # noqa: F401
 
 
 def _is_one(value: Any) -> bool:

@@ -10,8 +10,6 @@ process was killed leaves running.json, from which the driver, or the next attem
 from __future__ import annotations
 
 import contextlib
-import functools
-import gc
 import importlib.metadata
 import os
 import resource
@@ -114,14 +112,6 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@functools.cache
-def spare_imports() -> None:
-    """Keep what the libraries made when they were imported out of every later garbage collection
-    of this process: it never goes, and each training begins with a full one (about 0.4 s)."""
-    gc.collect()
-    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -132,9 +132,15 @@ def _wait(nodes: list[subprocess.Popen[bytes]], found: Nodes) -> None:
     """Until every node that was not killed is alive; the newest must be."""
     deadline = time.monotonic() + _PATIENCE
     while _alive(found) < sum(node.poll() is None for node in nodes):
-        assert time.monotonic() < deadline, "the cluster did not start in time"
-        assert nodes[-1].poll() is None, "a node ended; its log says why"
+        assert time.monotonic() < deadline, f"it did not start in time: {_said(found)}"
+        assert nodes[-1].poll() is None, f"a node ended: {_said(found)}"
         time.sleep(0.5)
+
+
+def _said(found: Nodes) -> str:
+    """What the newest node printed."""
+    log = Path(found.environment["HOME"]).parent / f"{len(found.processes) - 1}.log"
+    return log.read_text(errors="replace")[-2000:]
 
 
 def _end(nodes: list[subprocess.Popen[bytes]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
 from raylab.store.paths import Store
 from raylab.store.records import damaged_files, read_attempts, read_records
-from raylab.train.attempts import spare_imports
 from raylab.train.data import examples_of
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
@@ -67,19 +65,6 @@ def test_record_after_training_names_every_file(bench):
     assert damaged_files(store, made.work("sft-d1").trial.folder, record) == []
     assert record.metrics["l2"] > 0
     assert 0 < record.metrics["first_step_seconds"] < record.metrics["seconds"]
-
-
-def test_imports_are_spared_once_for_all_trials_of_a_process():
-    before = gc.get_freeze_count()
-    try:
-        spare_imports()
-        frozen = gc.get_freeze_count()
-        assert frozen > before
-        spare_imports()
-        assert gc.get_freeze_count() <= frozen
-    finally:
-        gc.unfreeze()
-        spare_imports.cache_clear()
 
 
 def test_adapter_same_trial_twice_same_bytes(bench):
