@@ -56,7 +56,8 @@ class Nodes:
 def started(folder: Path, head: str, worker: str, workers: int = 2) -> Iterator[Nodes]:
     """A head without resources and workers of one CPU and one logical GPU, by the commands given.
 
-    `head` is a `ray start --head --port=6379`, `worker` a `ray start --address=HEAD:6379`.
+    `head` is a `ray start --head --port=6379`, `worker` a `ray start --address=HEAD:6379`. The path
+    of `folder` must be short: Ray 2.60 puts sockets below it, whose paths may have 107 bytes.
     """
     port, dashboard, client = _free_ports(3)
     environment = _environment(folder)
@@ -131,10 +132,10 @@ def _alive(nodes: Nodes) -> int:
 def _wait(nodes: list[subprocess.Popen[bytes]], found: Nodes) -> None:
     """Until every node that was not killed is alive; the newest must be."""
     deadline = time.monotonic() + _PATIENCE
-    while _alive(found) < sum(node.poll() is None for node in nodes):
+    while nodes[-1].poll() is None and _alive(found) < sum(node.poll() is None for node in nodes):
         assert time.monotonic() < deadline, f"it did not start in time: {_said(found)}"
-        assert nodes[-1].poll() is None, f"a node ended: {_said(found)}"
         time.sleep(0.5)
+    assert nodes[-1].poll() is None, f"a node ended: {_said(found)}"
 
 
 def _said(found: Nodes) -> str:

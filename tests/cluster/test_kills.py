@@ -118,17 +118,16 @@ def test_driver_that_is_interrupted_saves_stops_and_goes_on(make, undisturbed):
 
 
 @pytest.mark.long
-def test_head_that_dies_is_followed_by_a_new_cluster(make, tmp_path, undisturbed):
-    (tmp_path / "first").mkdir()
-    (tmp_path / "second").mkdir()
-    with started(tmp_path / "first", HEAD, WORKER, workers=1) as first:
+def test_head_that_dies_is_followed_by_a_new_cluster(make, tmp_path_factory, undisturbed):
+    with started(tmp_path_factory.mktemp("h"), HEAD, WORKER, workers=1) as first:
         first.environment["HF_HUB_OFFLINE"] = "1"
         cut = make("head", first)
         with cut.started() as driver:
             cut.wait(lambda: cut.running(2), driver)
             first.kill(0)
             driver.kill()
-    with started(tmp_path / "second", HEAD, WORKER, workers=1) as second:
+    with started(tmp_path_factory.mktemp("h"), HEAD, WORKER, workers=1) as second:
+        second.environment["HF_HUB_OFFLINE"] = "1"
         cut.environment, cut.address = second.environment, second.address
         with cut.started() as driver:
             cut.finish(driver)
