@@ -17,7 +17,7 @@ from rich.table import Table
 
 from raylab.cli_data import data
 from raylab.cli_models import diff, merge
-from raylab.cli_options import Address, Json, Out, StudyFile, console, out_of, say
+from raylab.cli_options import Address, Json, Lang, Language, Out, StudyFile, console, out_of, say
 from raylab.cli_publish import publish
 from raylab.errors import InputError, RaylabError
 from raylab.imports import loading
@@ -130,12 +130,13 @@ def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
 
 
 @app.command()
-def report(study: StudyFile, out: Out = None) -> None:
+def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
     """Write the report out of the tables in the store."""
     from raylab.report.render import build_report
 
     loaded = load_study(study)
-    print(f"report: {build_report(loaded, Store(out_of(loaded, out)))}")
+    address = build_report(loaded, Store(out_of(loaded, out)), lang.value)
+    print(f"report: {address}")
 
 
 @app.command()

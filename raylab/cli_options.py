@@ -7,6 +7,7 @@ that nobody watches is always equally wide.
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,16 @@ Out = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="The address of a Ray cluster; none: one of its own.")
 ]
+
+
+class Language(StrEnum):
+    """What a report may be written in."""
+
+    en = "en"
+    ja = "ja"
+
+
+Lang = Annotated[Language, typer.Option(help="The report's language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from raylab.report.figures import Drawing
+from raylab.report.charts.drawing import Drawing
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; `grade` says how good the news is."""
 
     text: str
+    grade: str = ""
     kind: Literal["text"] = "text"
 
 
@@ -47,13 +48,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of finished texts; `grades` are by row, and `note` says what was cut."""
+    """A table of finished texts; `grades` are by row, and `note` says what was cut.
+
+    `name` is that of its file, where it has one.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     grades: tuple[str, ...] = ()
     note: str = ""
+    name: str = ""
     kind: Literal["grid"] = "grid"
 
 

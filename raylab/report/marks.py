@@ -8,34 +8,26 @@ Invariant: pure functions of rows; nothing to say gives no block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from raylab.report.blocks import Block, Column, Grid, Item, Items
-from raylab.report.numbers import number, plural
-from raylab.report.summary import Rows
+from raylab.report.numbers import number
+from raylab.report.summary import Row, Rows
+from raylab.report.words.voice import Voice
 
-_MOST_NAMED = 3
 
-
-def mark_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
+def mark_blocks(voice: Voice, tables: Mapping[str, Rows]) -> Iterator[Block]:
     """Every marked trial and merge: what for, an example, and what rests on it."""
     found = [row for row in tables["trials"] if row["marked"]]
     if found:
-        items = (_marked(row["name"], row["marks"], tables["norms"]) for row in found)
-        yield Items(tuple(items))
+        yield Items(tuple(_marked(voice, row, tables["norms"]) for row in found))
 
 
-def _marked(name: str, marks: str, norms: Rows) -> Item:
-    resting = [row["comparison"] for row in norms if name in (row["a"], row["b"])]
-    return Item(name, f"marked: {marks}.{_listed('Compared in', resting)}", "fair")
-
-
-def _listed(what: str, names: Sequence[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    if not unique:
-        return ""
-    more = f" and {len(unique) - _MOST_NAMED} more" if len(unique) > _MOST_NAMED else ""
-    return f" {what} {', '.join(unique[:_MOST_NAMED])}{more}."
+def _marked(voice: Voice, row: Row, norms: Rows) -> Item:
+    name = row["name"]
+    resting = dict.fromkeys(r["comparison"] for r in norms if name in (r["a"], r["b"]))
+    compared = voice("marks.compared", names=tuple(resting)) if resting else ""
+    return Item(name, voice("marks.marked", marks=row["marks"], compared=compared), "fair")
 
 
 def left_out_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
@@ -45,7 +37,7 @@ def left_out_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
         yield Items(tuple(Item(row["comparison"], row["message"], "fair") for row in found))
 
 
-def likelihood_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
+def likelihood_blocks(voice: Voice, tables: Mapping[str, Rows]) -> Iterator[Block]:
     """How likely every model finds the held-out answers of every data set."""
     rows = tables["likelihoods"]
     if not rows:
@@ -54,9 +46,9 @@ def likelihood_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
     cells = {(row["name"], row["data"]): number(row["log_probability"]) for row in rows}
     names = dict.fromkeys(row["name"] for row in rows)
     yield Grid(
-        "How likely held-out answers are",
-        (Column("trial", "text"), *map(Column, columns)),
+        voice("grid.likelihoods"),
+        (Column(voice.column("trial"), "text"), *map(Column, columns)),
         tuple((name, *(cells.get((name, data), "") for data in columns)) for name in names),
-        note=f"All {plural(len(names), 'model')}. The mean log-probability of a token of the "
-        "answers that each data set has for held-out prompts, in nats.",
+        note=voice("note.likelihoods", count=len(names)),
+        name="likelihoods",
     )

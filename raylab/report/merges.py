@@ -9,32 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raylab.report.blocks import Block, Item, Items
-from raylab.report.numbers import listing, setting
+from raylab.report.words.voice import Voice
 from raylab.spec.merging import MergeInput, MergeRequest
 from raylab.spec.study import Study
 
-_KEEPS = {"random": ", a random share of {} kept", "largest": ", the largest {} kept", "all": ""}
-_SCOPES = {"global": "of the whole task vector", "tensor": "of each tensor"}
 
-
-def merge_blocks(study: Study) -> Iterator[Block]:
+def merge_blocks(voice: Voice, study: Study) -> Iterator[Block]:
     """One item for each merge; nothing where there is none."""
-    items = (Item(name, _said(m.request(m.models, ""))) for name, m in study.merges.items())
-    if study.merges:
-        yield Items(tuple(items))
+    asked = {name: merge.request(merge.models, "") for name, merge in study.merges.items()}
+    if asked:
+        yield Items(tuple(Item(name, _said(voice, request)) for name, request in asked.items()))
 
 
-def _said(request: MergeRequest) -> str:
-    row = request.row
-    parts = [f"{row.title} ({row.paper}) of {listing(_model(request, i) for i in request.inputs)}"]
+def _said(voice: Voice, request: MergeRequest) -> str:
+    row, more = request.row, ""
     if row.of == "deltas":
-        parts.append(f"lambda {setting(request.scaling)}")
+        more += voice("merge.scaling", scaling=request.scaling)
     if request.seed is not None:
-        parts.append(f"seed {request.seed}")
-    return "; ".join(parts) + "."
+        more += voice("merge.seed", seed=request.seed)
+    inputs = tuple(_model(voice, request, item) for item in request.inputs)
+    return voice("merge.said", title=row.title, paper=row.paper, inputs=inputs, more=more)
 
 
-def _model(request: MergeRequest, item: MergeInput) -> str:
-    kept = _KEEPS[request.row.keeps].format(setting(item.density))
-    where = f" {_SCOPES[request.scope]}" if request.scope else ""
-    return f"{item.model} (weight {setting(item.weight)}{kept}{where})"
+def _model(voice: Voice, request: MergeRequest, item: MergeInput) -> str:
+    scope = voice(f"merge.scope.{request.scope}") if request.scope else ""
+    kept = voice(f"merge.{request.row.keeps}", density=item.density, scope=scope)
+    return voice("merge.input", model=item.model, weight=item.weight, kept=kept)

@@ -12,24 +12,18 @@ from collections.abc import Iterator
 from raylab.report.blocks import Block, Column, Grid
 from raylab.report.numbers import number
 from raylab.report.summary import VIEW, Row, Rows
+from raylab.report.words.voice import Voice
 from raylab.spec.printed import Printed
 from raylab.spec.recipes import trial_name
 from raylab.spec.study import Study
 
-_COLUMNS = (
-    Column("pair", "text"),
-    Column("seed"),
-    Column("L1 printed"),
-    Column("L1 measured"),
-    Column("L1 ratio"),
-    Column("L2 printed"),
-    Column("L2 measured"),
-    Column("L2 ratio"),
-    Column("source", "text"),
+_NORMS = tuple(
+    f"{norm}_{what}" for norm in ("l1", "l2") for what in ("printed", "measured", "ratio")
 )
+_COLUMNS = ("pair", "seed", *_NORMS, "source")
 
 
-def reference_blocks(study: Study, norms: Rows) -> Iterator[Block]:
+def reference_blocks(voice: Voice, study: Study, norms: Rows) -> Iterator[Block]:
     """One table of what the study says was printed; nothing where it says nothing."""
     if not study.reference:
         return
@@ -39,8 +33,12 @@ def reference_blocks(study: Study, norms: Rows) -> Iterator[Block]:
         if row["level"] == "all" and row["view"] == VIEW
     }
     lines = tuple(_line(printed, _found(study, printed, measured)) for printed in study.reference)
-    note = "Printed values are their sources'; the ratio is measured over printed."
-    yield Grid("Beside what was printed", _COLUMNS, lines, note=note)
+    columns = tuple(
+        Column(voice.column(name), "text" if name in ("pair", "source") else "number")
+        for name in _COLUMNS
+    )
+    note = voice("note.printed")
+    yield Grid(voice("grid.printed"), columns, lines, note=note, name="printed")
 
 
 def _found(study: Study, printed: Printed, measured: dict[frozenset[str], Row]) -> Row | None:

@@ -1,58 +1,84 @@
-"""A study's report: tables in, one HTML page, Markdown, figures and CSV out.
+"""A study's report: tables in, one HTML page, Markdown, LaTeX, figures, CSV and Parquet out.
 
-Model: tables are read from OUT/tables, made into a Page, and the page is written twice, through
-one template each for HTML and Markdown. The HTML file holds everything: figures inline as SVG,
-styles inline, no script, no address of another host.
-Invariant: the same tables give the same bytes. All text from tables is escaped; a table that is
-missing counts as empty, except the trials.
+Model: tables are read from OUT/tables, findings made of them, and a Page of those; the page is
+written through one template or function for each form. The HTML file holds everything: styles,
+scripts, figures as SVG with the specification that a browser makes them live by.
+Invariant: the same tables give the same bytes. All text from tables is escaped; no address of
+another host is loaded; a table that is missing counts as empty, except the trials.
 """
 
 from __future__ import annotations
 
-import re
+import io
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pyarrow import parquet
 
 from raylab.report.blocks import Item, Picture
-from raylab.report.figures import inline_svg
+from raylab.report.charts.drawing import bundle, numbered
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Finding, Tables
+from raylab.report.latex import latex_document
+from raylab.report.markdown import markdown_text
 from raylab.report.page import Page, make_page
-from raylab.report.summary import SeedRow, SeedTables, seed_tables
+from raylab.report.summary import Rows
+from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.paths import REPORT, TABLES, Store
-from raylab.store.tables import SCHEMAS, read_table, rows_of, to_csv, to_table
+from raylab.store.tables import SCHEMAS, read_tables, to_csv
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]|~#])")
+FINDINGS = f"{REPORT}/findings"
 
 
-def build_report(study: Study, store: Store) -> str:
+def build_report(study: Study, store: Store, language: str = "en") -> str:
     """Write OUT/report out of OUT/tables; the address of report.html. Raises StoreError."""
-    tables = _read_tables(store)
-    rows = {name: rows_of(table) for name, table in tables.items()}
-    csv = {name: to_csv(table) for name, table in tables.items() if table.num_rows}
-    csv |= _seed_csv(seed_tables(rows["trials"], rows["norms"]))
-    page = make_page(study, rows, list(_places(store, tables, csv)))
-    for name, data in csv.items():
-        store.write(f"{REPORT}/tables/{name}.csv", data)
+    tables = read_tables(store)
+    findings = find_all(Tables(tables))
+    speaker = voice(language)
+    frames = {name: frame_table(rows) for name, rows in _frames(findings)}
+    page = make_page(
+        study, Tables(tables), findings, speaker, list(_places(speaker, store, tables))
+    )
+    # What a former report showed and this one does not would stand beside it.
+    for folder in (f"{REPORT}/figures", FINDINGS):
+        store.delete(folder)
+    for name, table in tables.items():
+        if table.num_rows:
+            store.write(f"{REPORT}/tables/{name}.csv", to_csv(table))
+    for name, table in frames.items():
+        store.write(f"{FINDINGS}/{name}.csv", to_csv(table))
+        store.write(f"{FINDINGS}/{name}.parquet", _parquet(table))
     for picture in page.pictures:
         store.write(f"{REPORT}/figures/{picture.name}.svg", picture.drawing.svg)
         store.write(f"{REPORT}/figures/{picture.name}.png", picture.drawing.png)
+    store.write(f"{REPORT}/tables.tex", latex_document(page).encode())
     store.write(f"{REPORT}/report.md", render_markdown(page).encode())
     store.write(f"{REPORT}/report.html", render_html(page).encode())
     return store.address(f"{REPORT}/report.html")
 
 
+def frame_table(rows: Rows) -> pa.Table:
+    """A frame's rows as an Arrow table with every column that a row has."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in columns})
+
+
 def render_html(page: Page) -> str:
     """The page as one HTML file."""
-    return _environment(autoescape=True).get_template("report.html").render(page=page)
+    environment = _environment(autoescape=True)
+    scripts = Markup(bundle()) if page.pictures else ""
+    return environment.get_template("report.html").render(
+        page=page, say=page.voice, vega=scripts, language=page.voice.language
+    )
 
 
 def render_markdown(page: Page) -> str:
     """The page as Markdown, its figures beside it."""
-    return _environment(autoescape=False).get_template("report.md").render(page=page)
+    template = _environment(autoescape=False).get_template("report.md")
+    return template.render(page=page, say=page.voice)
 
 
 def _environment(*, autoescape: bool) -> Environment:
@@ -64,64 +90,40 @@ def _environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"svg": _svg, "md": markdown_text}
+    environment.filters |= {"svg": _svg, "spec": _spec, "md": markdown_text}
     return environment
 
 
 def _svg(picture: Picture) -> Markup:
-    # inline_svg escapes the caption, and matplotlib the labels.
-    return Markup(inline_svg(picture.drawing.svg, picture.name, picture.caption))
+    """The figure as an element of a page; its labels were escaped when it was drawn."""
+    text = numbered(picture.drawing.svg.decode(), f"{picture.name}-")
+    label = Markup.escape(picture.caption)
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
-def markdown_text(text: str) -> str:
-    """Plain text as one line of Markdown that shows it, markup and all."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN.sub(r"\\\1", escaped).replace("\r", "").replace("\n", "<br>")
+def _spec(picture: Picture) -> Markup:
+    # Nothing in a script element may look like its end.
+    return Markup(picture.drawing.spec.replace("<", "\\u003c"))
 
 
-def _read_tables(store: Store) -> dict[str, pa.Table]:
-    return {name: _read_table(store, name) for name in SCHEMAS}
+def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
+    for finding in findings.values():
+        yield from ((name, rows) for name, rows in finding.frames.items() if rows)
 
 
-def _read_table(store: Store, name: str) -> pa.Table:
-    """The table with every column of today's schema, null where the file has none."""
-    if name != "trials" and not store.exists(f"{TABLES}/{name}.parquet"):
-        return to_table(name, [])
-    found = read_table(store, name)
-    known = set(SCHEMAS[name].names)
-    if known <= set(found.schema.names):
-        return found
-    return to_table(name, ({k: v for k, v in row.items() if k in known} for row in rows_of(found)))
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
 
 
-def _places(
-    store: Store, tables: Mapping[str, pa.Table], csv: Mapping[str, bytes]
-) -> Iterator[Item]:
-    yield Item("Parquet", store.address(TABLES))
-    yield Item("CSV", f"{store.address(REPORT)}/tables: {', '.join(csv)}")
-    yield Item("figures", f"{store.address(REPORT)}/figures, as SVG and as PNG")
-    empty = [name for name, table in tables.items() if not table.num_rows]
+def _places(speaker: Voice, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:
+    report = store.address(REPORT)
+    filled = [name for name in SCHEMAS if tables[name].num_rows]
+    empty = [name for name in SCHEMAS if not tables[name].num_rows]
+    yield Item(speaker("places.parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")
+    yield Item(speaker("places.csv"), f"{report}/tables: {', '.join(filled)}")
+    yield Item(speaker("places.latex"), f"{report}/tables.tex")
+    yield Item(speaker("places.figures"), speaker("places.as", address=f"{report}/figures"))
     if empty:
-        yield Item("without rows", ", ".join(empty))
-
-
-def _seed_csv(found: SeedTables) -> dict[str, bytes]:
-    unlike = [(group, row) for group, rows in enumerate(found.unlike, 1) for row in rows]
-    tables = {
-        "seeds_like": [_seed_record(row, found) for row in found.like],
-        "seeds_unlike": [{"group": group, **_seed_record(row, found)} for group, row in unlike],
-    }
-    return {name: to_csv(pa.Table.from_pylist(rows)) for name, rows in tables.items() if rows}
-
-
-def _seed_record(row: SeedRow, found: SeedTables) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "model": row.model,
-        "pair": row.label,
-        "recipes": "~".join(row.recipes),
-        "method": row.method,
-        "learning_rate": row.learning_rate,
-    }
-    for seed in found.seeds:
-        record |= {f"l1_s{seed}": row.l1[seed], f"l2_s{seed}": row.l2[seed]}
-    return {**record, "ratio": row.ratio, "verdict": row.verdict}
+        yield Item(speaker("places.empty"), ", ".join(empty))

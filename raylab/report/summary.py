@@ -11,11 +11,11 @@ measured is None, never zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from raylab.report.numbers import number, plural
+from raylab.report.numbers import plural
 from raylab.spec.merging import METHODS
 
 Row = Mapping[str, Any]
@@ -49,33 +49,15 @@ class SeedRow:
 
     @property
     def verdict(self) -> str:
-        """What the ratio means for a reader who wants to compare methods."""
-        ratio = self.ratio
-        if ratio is None:
-            return self._why_no_ratio()
-        if ratio <= STABLE:
-            return "stable over seeds"
-        if ratio <= VARIES:
-            return "varies over seeds"
-        return (
-            f"the seed changes this norm by a factor of {number(ratio)}: "
-            "do not compare methods at this learning rate"
-        )
-
-    @property
-    def grade(self) -> str:
-        """good, fair, bad, or unknown where there is no ratio."""
-        if self.ratio is None:
-            return "unknown"
-        return "good" if self.ratio <= STABLE else "fair" if self.ratio <= VARIES else "bad"
-
-    def _why_no_ratio(self) -> str:
-        measured = sum(value is not None for value in self.l2.values())
-        if measured >= 2:
-            return "the norm is zero for a seed, so there is no factor"
-        if len(self.seeds) == 1:
-            return "one seed only: its stability is not known"
-        return f"measured for {measured} of {len(self.seeds)} seeds: its stability is not known"
+        """stable, varies, or seed where it is the seed's doing; else why there is no ratio:
+        zero, one_seed, some_seeds."""
+        if self.ratio is not None:
+            if self.ratio <= STABLE:
+                return "stable"
+            return "varies" if self.ratio <= VARIES else "seed"
+        if sum(value is not None for value in self.l2.values()) >= 2:
+            return "zero"
+        return "one_seed" if len(self.seeds) == 1 else "some_seeds"
 
 
 @dataclass(frozen=True)
@@ -221,60 +203,3 @@ def _unlike_groups(
         beside = [r for r in rows if r.learning_rate in shared and r.method not in methods]
         groups.append((*own, *beside))
     return groups
-
-
-@dataclass(frozen=True)
-class Heat:
-    """A layer x module matrix of one comparison; `outside` names the tensors of no layer."""
-
-    comparison: str
-    measure: str
-    layers: tuple[int, ...]
-    modules: tuple[str, ...]
-    values: tuple[tuple[float | None, ...], ...]
-    outside: tuple[str, ...] = field(default=())
-
-
-def measure_of(norms: Rows, comparisons: Iterable[str], view: str = VIEW) -> str:
-    """relative_l2 where every tensor of these comparisons has it, else l2."""
-    wanted = set(comparisons)
-    known = [
-        row["relative_l2"] is not None
-        for row in norms
-        if row["level"] == "tensor" and row["view"] == view and row["comparison"] in wanted
-    ]
-    return "relative_l2" if known and all(known) else "l2"
-
-
-def heat(norms: Rows, comparison: str, measure: str | None = None, view: str = VIEW) -> Heat:
-    """The norms of `comparison` by layer and module, out of its rows at level "tensor"."""
-    measure = measure or measure_of(norms, [comparison], view)
-    cells: dict[tuple[int, str], float | None] = {}
-    outside = []
-    for row in norms:
-        if (row["comparison"], row["level"], row["view"]) != (comparison, "tensor", view):
-            continue
-        place = _place(row["key"])
-        if place is None:
-            outside.append(row["key"])
-        else:
-            cells[place] = row[measure]
-    layers = tuple(sorted({layer for layer, _ in cells}))
-    modules = tuple(dict.fromkeys(module for _, module in cells))
-    values = tuple(tuple(cells.get((layer, m)) for m in modules) for layer in layers)
-    return Heat(comparison, measure, layers, _short(modules), values, tuple(outside))
-
-
-def _place(key: str) -> tuple[int, str] | None:
-    """model.layers.3.self_attn.q_proj.weight -> (3, self_attn.q_proj)."""
-    parts = key.removesuffix(".weight").split(".")
-    index = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-    if index is None or index + 1 == len(parts):
-        return None
-    return int(parts[index]), ".".join(parts[index + 1 :])
-
-
-def _short(modules: Sequence[str]) -> tuple[str, ...]:
-    """Last parts of the modules' names, or the whole names where last parts are not unique."""
-    last = [module.rpartition(".")[2] for module in modules]
-    return tuple(last) if len(set(last)) == len(last) else tuple(modules)

@@ -251,6 +251,27 @@ def read_table(store: Store, name: str) -> pa.Table:
     return read_parquet(pa.BufferReader(store.read(f"{TABLES}/{name}.parquet")))
 
 
+def read_tables(store: Store) -> dict[str, pa.Table]:
+    """Every table of the store, with every column of today's schema: null where a file has none.
+
+    A table that is not there has no rows; the trials must be. Raises StoreError.
+    """
+    return {name: _read_whole(store, name) for name in SCHEMAS}
+
+
+def _read_whole(store: Store, name: str) -> pa.Table:
+    if name != "trials" and not store.exists(f"{TABLES}/{name}.parquet"):
+        return to_table(name, [])
+    found = read_table(store, name)
+    columns = [
+        found.column(field.name).cast(field.type)
+        if field.name in found.schema.names
+        else pa.nulls(found.num_rows, field.type)
+        for field in SCHEMAS[name]
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMAS[name])
+
+
 def read_parquet(source: Path | pa.NativeFile) -> pa.Table:
     """The Parquet file `source`, read in the calling thread.
 

@@ -6,12 +6,16 @@ import io
 
 from rich.console import Console
 
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Tables
 from raylab.report.marks import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.page import make_page
 from raylab.report.terminal import print_left_out
-from raylab.store.tables import SCHEMAS, rows_of, to_table
+from raylab.report.words import voice
+from raylab.store.tables import SCHEMAS
 from tests.report.conftest import make_norms, make_study, make_trials
 
+VOICE = voice()
 MARKS = "answers in Japanese: 12 %, at least 50 % asked, such as 'The sky'"
 
 
@@ -27,7 +31,7 @@ def marked_trials():
 
 def test_mark_blocks_name_marks_and_what_rests_on_the_model():
     trials = marked_trials()
-    (block,) = mark_blocks(tables(trials=trials, norms=make_norms()))
+    (block,) = mark_blocks(VOICE, tables(trials=trials, norms=make_norms()))
     (item,) = block.items
     assert item.head == trials[0]["name"]
     assert MARKS in item.text and f"Compared in {trials[0]['name']}~" in item.text
@@ -35,8 +39,9 @@ def test_mark_blocks_name_marks_and_what_rests_on_the_model():
 
 def test_blocks_without_anything_to_say_are_none():
     nothing = tables(trials=make_trials())
-    for make in (mark_blocks, left_out_blocks, likelihood_blocks):
-        assert list(make(nothing)) == []
+    assert list(left_out_blocks(nothing)) == []
+    for make in (mark_blocks, likelihood_blocks):
+        assert list(make(VOICE, nothing)) == []
 
 
 def test_left_out_comparisons_give_their_reason_and_others_do_not():
@@ -51,19 +56,19 @@ def test_likelihoods_stand_side_by_side_by_data_set():
         {"name": name, "data": data, "log_probability": value}
         for name, data, value in (("x", "D0", -1.5), ("x", "D1", -3.0), ("y", "D0", None))
     ]
-    (grid,) = likelihood_blocks(tables(likelihoods=rows))
+    (grid,) = likelihood_blocks(VOICE, tables(likelihoods=rows))
     assert [column.name for column in grid.columns] == ["trial", "D0", "D1"]
     assert [row[0] for row in grid.rows] == ["x", "y"]
     assert grid.rows[0][1:] == ("-1.500", "-3.000")
 
 
-def test_page_shows_marks_over_seeds():
-    trials = rows_of(to_table("trials", marked_trials()))
-    page = make_page(make_study(), tables(trials=trials, norms=make_norms()), [])
+def test_page_shows_marks_where_trust_is_told():
+    found = Tables.of({"trials": marked_trials(), "norms": make_norms()})
+    page = make_page(make_study(), found, find_all(found), VOICE)
     texts = [
         item.text
         for section in page.sections
-        if section.key == "seeds"
+        if section.key == "trust"
         for block in section.blocks
         for item in getattr(block, "items", ())
     ]

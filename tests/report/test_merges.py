@@ -8,12 +8,15 @@ import pytest
 from rich.console import Console
 
 from raylab.report.answers import answers_side_by_side, titles
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Tables
 from raylab.report.merges import merge_blocks
 from raylab.report.page import make_page
 from raylab.report.render import build_report
 from raylab.report.summary import amount, seed_tables
 from raylab.report.terminal import print_trials
-from raylab.store.tables import SCHEMAS, read_table, rows_of, to_table, write_table
+from raylab.report.words import voice
+from raylab.store.tables import read_table, rows_of, to_table, write_table
 
 from .conftest import (
     MODEL,
@@ -86,7 +89,7 @@ def test_titles_of_two_merges_alike_are_their_names():
 
 
 def test_page_names_every_merge_with_all_that_decides_it():
-    (block,) = merge_blocks(make_study(merges=MERGES))
+    (block,) = merge_blocks(voice(), make_study(merges=MERGES))
     said = {item.head: item.text for item in block.items}
     assert said["both"] == (
         "TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) of sft-d0.learning_rate=1e-05 (weight "
@@ -96,7 +99,7 @@ def test_page_names_every_merge_with_all_that_decides_it():
     assert "lambda" not in said["mean"] and "kept" not in said["mean"]
     assert "dpo-d1 (weight 0.5)" in said["mean"]
     assert said["some"].endswith("a random share of 0.3 kept); lambda 1; seed 7.")
-    assert list(merge_blocks(make_study())) == []
+    assert list(merge_blocks(voice(), make_study())) == []
 
 
 def test_report_with_a_merge_tells_of_it_like_a_trial(store):
@@ -116,8 +119,8 @@ def test_report_with_a_merge_tells_of_it_like_a_trial(store):
 
 def test_page_of_merges_alone_has_no_learning_rate():
     study = make_study(recipes={}, merges=MERGES, comparisons=[])
-    tables = {key: [] for key in SCHEMAS}
-    page = make_page(study, {**tables, "trials": rows_of(to_table("trials", [make_merge()]))}, [])
+    tables = Tables.of({"trials": [make_merge()]})
+    page = make_page(study, tables, find_all(tables), voice())
     assert page.lead.startswith("0 trials and 1 merge (1 done): TIES(SFT(D0), SFT(D1)) on ")
     assert "learning rate" not in page.lead
     assert [(item.head, item.text) for item in page.totals][:2] == [("0", "trials"), ("1", "merge")]

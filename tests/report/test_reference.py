@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Tables
 from raylab.report.page import make_page
 from raylab.report.reference import reference_blocks
-from raylab.store.tables import SCHEMAS, rows_of, to_table
+from raylab.report.words import voice
 
 from .conftest import make_norms, make_study, make_trials
 
@@ -12,7 +14,7 @@ DPO = {"pair": ["dpo-d0", "dpo-d1"], "seed": 42, "source": "table 1"}
 
 
 def lines(norms, *reference):
-    (grid,) = reference_blocks(make_study(reference=reference), norms)
+    (grid,) = reference_blocks(voice(), make_study(reference=reference), norms)
     return grid.rows
 
 
@@ -41,11 +43,9 @@ def test_reference_that_was_not_measured_has_a_row_of_dashes():
 
 
 def test_page_without_reference_has_no_table_of_it():
-    tables = {key: [] for key in SCHEMAS} | {
-        "trials": rows_of(to_table("trials", make_trials())),
-        "norms": make_norms(),
-    }
+    tables = Tables.of({"trials": make_trials(), "norms": make_norms()})
     for study, there in ((make_study(), False), (make_study(reference=[DPO | {"l2": 8.0}]), True)):
-        blocks = make_page(study, tables, []).sections[0].blocks
+        page = make_page(study, tables, find_all(tables), voice())
+        (blocks,) = (section.blocks for section in page.sections if section.key == "seeds")
         titles = [getattr(block, "title", "") for block in blocks]
         assert ("Beside what was printed" in titles) is there

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from raylab.errors import StoreError
+from raylab.report.markdown import markdown_text
 from raylab.report.numbers import number
-from raylab.report.render import build_report, markdown_text
+from raylab.report.render import build_report
 from raylab.store.tables import write_table
 
 from .conftest import (
@@ -80,6 +81,7 @@ def test_build_report_seed_tables_equal_the_norms_table(store):
         "278800",
         "2.218",
         "1.008",
+        "stable",
     ]
     assert page.row("SFT(D0) vs SFT(D1)", "1e-4")[2:] == [
         "1.073e6",
@@ -87,6 +89,7 @@ def test_build_report_seed_tables_equal_the_norms_table(store):
         "2.859e6",
         "45.29",
         "2.718",
+        "the seed's doing",
     ]
     assert "do not compare methods at this learning rate" in page.text
 
@@ -124,8 +127,8 @@ def test_build_report_html_refers_to_nothing_outside(store):
     page = _page(store)
 
     assert page.addresses
-    assert all(address.startswith(("#", "data:image/png;")) for address in page.addresses)
-    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    assert all(address.startswith(("#", "data:,")) for address in page.addresses)
+    assert not {"iframe", "img"} & set(page.tags)
     html = store.read("report/report.html").decode()
     assert "url(http" not in html
     assert "@import" not in html
@@ -140,13 +143,16 @@ def test_build_report_writes_figures_csv_and_markdown(store):
     assert set(store.names("report/figures")) == figures
     rows = list(csv.DictReader(io.StringIO(store.read("report/tables/norms.csv").decode())))
     assert len(rows) == len(tables["norms"])
-    assert "16.658565739582745" in store.read("report/tables/seeds_unlike.csv").decode()
+    assert "16.658565739582745" in store.read("report/findings/seeds_unlike.csv").decode()
     markdown = store.read("report/report.md").decode()
     assert all(f"](figures/{kind}-elyza.png)" in markdown for kind in FIGURES)
-    assert "| SFT(D0) vs SFT(D1) | 1e-5 | 277400 | 2.200 | 278800 | 2.218 | 1.008 |" in markdown
+    assert (
+        "| SFT(D0) vs SFT(D1) | 1e-5 | 277400 | 2.200 | 278800 | 2.218 | 1.008 | stable |"
+        in markdown
+    )
 
 
-FIGURES = ("seed-norms", "heatmap", "curve")
+FIGURES = ("seeds", "attribution", "heatmap", "curve")
 
 
 def test_build_report_markdown_tables_have_equal_widths(store):
@@ -181,7 +187,8 @@ def test_build_report_answer_with_markup_is_escaped(store):
 
     page = _page(store)
 
-    assert "script" not in page.tags
+    # Those of the page itself, no more for the answer's.
+    assert page.tags.count("script") == store.read("report/report.html").count(b"<script")
     assert "<b>bold</b><script>alert(1)</script> | & 'x'\nnew" in page.text
     markdown = store.read("report/report.md").decode()
     assert "&lt;b&gt;bold&lt;/b&gt;&lt;script&gt;alert(1)&lt;/script&gt; \\| &amp;" in markdown
@@ -205,7 +212,14 @@ def test_build_report_lost_comparison_is_named(store):
     page = _page(store)
 
     assert f"1 of 6 planned comparisons not measured: {lost}." in page.text
-    assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[2:] == ["283200", "2.761", "–", "–", "–"]
+    assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[2:] == [
+        "283200",
+        "2.761",
+        "–",
+        "–",
+        "–",
+        "not all seeds",
+    ]
 
 
 def test_build_report_all_failed_trials_alone_make_a_page(store):
@@ -217,7 +231,7 @@ def test_build_report_all_failed_trials_alone_make_a_page(store):
     page = _page(store)
 
     assert "0 done" not in page.text
-    assert "There are no data pairs." in page.text
+    assert "No model was trained and measured yet." in page.text
     assert "no recipe that starts from the base model has sample answers" in page.text
     assert "6 of 6 planned comparisons not measured" in page.text
     assert len([row for row in page.rows if row[0].startswith("elyza.")]) == len(trials)
@@ -230,7 +244,7 @@ def test_build_report_one_seed_says_that_stability_is_not_known(store):
     page = _page(store, make_study(seeds=[42]))
 
     assert "one seed only: its stability is not known" in page.text
-    assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[-1] == "–"
+    assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[-1] == "one seed only"
 
 
 def test_build_report_no_trials_planned_makes_a_page(store):
@@ -262,7 +276,8 @@ def test_build_report_densities_equal_the_densities_table(store):
 
     page = _page(store)
 
-    assert page.row("SFT(D0) vs SFT(D1)", "1e-5", "42", "0.5")[4:] == [
+    label = "SFT(D0) 1e-5 vs SFT(D1) 1e-5"
+    assert page.row(label, "42", "0.5")[3:] == [
         "3,489,660,928",
         "0.0002469",
         "3,489,660,931",
@@ -271,4 +286,3 @@ def test_build_report_densities_equal_the_densities_table(store):
         "81.2 %",
         "90.1 %",
     ]
-    assert "36 of 36 rows of the densities table" in page.text

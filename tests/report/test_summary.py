@@ -3,11 +3,10 @@ from __future__ import annotations
 import pytest
 
 from raylab.report.answers import answers_side_by_side, titles
-from raylab.report.summary import heat, seed_tables
+from raylab.report.summary import seed_tables
 
 from .conftest import (
     MODEL,
-    MODULES,
     PROMPTS,
     comparison_of,
     fail,
@@ -29,7 +28,7 @@ def test_seed_tables_original_study_puts_equal_learning_rates_in_like():
         ("sft", 1e-5),
         ("dpo", 1e-5),
     ]
-    assert [row.verdict for row in _roots(found.like)] == ["stable over seeds"] * 2
+    assert [row.verdict for row in _roots(found.like)] == ["stable"] * 2
     sft = found.like[0]
     assert sft.l2 == {42: 2.20031771804024, 100: 2.217655637326153}
     assert sft.l1 == {42: 277361.125, 100: 278791.25}
@@ -45,16 +44,12 @@ def test_seed_tables_original_study_puts_sft_at_1e4_beside_dpo():
     sft = group[0]
     assert sft.ratio == pytest.approx(45.28603753158914 / 16.658565739582745)
     assert f"{sft.ratio:.2f}" == "2.72"
-    assert sft.grade == "bad"
-    assert sft.verdict == (
-        "the seed changes this norm by a factor of 2.718: "
-        "do not compare methods at this learning rate"
-    )
+    assert sft.verdict == "seed"
 
 
 @pytest.mark.parametrize(
     ("factor", "verdict"),
-    [(1.25, "stable over seeds"), (1.26, "varies over seeds"), (2.0, "varies over seeds")],
+    [(1.25, "stable"), (1.26, "varies"), (2.0, "varies"), (2.01, "seed")],
 )
 def test_seed_tables_factor_at_a_bound_gets_the_milder_verdict(factor, verdict):
     norms = [row for row in make_norms() if row["comparison"] == comparison_of(0, 2, 42)]
@@ -75,7 +70,7 @@ def test_seed_tables_one_seed_has_no_ratio():
 
     assert len(found.rows) == 5
     assert {row.ratio for row in found.rows} == {None}
-    assert found.rows[0].verdict == "one seed only: its stability is not known"
+    assert found.rows[0].verdict == "one_seed"
 
 
 def test_seed_tables_lost_seed_is_none_and_said():
@@ -85,7 +80,7 @@ def test_seed_tables_lost_seed_is_none_and_said():
 
     assert row.l2 == {42: 2.7612353904133857, 100: None}
     assert row.ratio is None
-    assert "1 of 2 seeds" in row.verdict
+    assert row.verdict == "some_seeds"
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), None])
@@ -98,7 +93,7 @@ def test_seed_tables_unusable_norm_has_no_ratio(value):
     row = next(r for r in seed_tables(make_trials(), norms).rows if r.label.startswith("DPO(D0) "))
 
     assert row.ratio is None
-    assert row.grade == "unknown"
+    assert row.verdict in ("zero", "some_seeds")
 
 
 def test_seed_tables_other_comparisons_are_named_not_dropped():
@@ -153,34 +148,6 @@ def test_seed_tables_same_label_twice_says_the_recipes():
     labels = [row.label for row in seed_tables(trials, norms).rows]
 
     assert len(set(labels)) == len(labels)
-
-
-def test_heat_tensor_rows_give_layers_by_modules():
-    norms = make_norms(layers=3)
-
-    found = heat(norms, comparison_of(5, 6, 42))
-
-    assert found.layers == (0, 1, 2)
-    assert found.modules == tuple(module.rpartition(".")[2] for module in MODULES)
-    assert found.measure == "relative_l2"
-    row = next(
-        row
-        for row in norms
-        if row["comparison"] == comparison_of(5, 6, 42)
-        and row["key"] == "model.layers.2.self_attn.v_proj.weight"
-    )
-    assert found.values[2][2] == row["relative_l2"]
-
-
-def test_heat_without_relative_norms_uses_l2_and_names_what_is_in_no_layer():
-    norms = [row | {"relative_l2": None} for row in make_norms()]
-    name = comparison_of(5, 6, 42)
-    extra = next(row for row in norms if row["comparison"] == name and row["level"] == "tensor")
-
-    found = heat([*norms, extra | {"key": "lm_head.weight"}], name)
-
-    assert found.measure == "l2"
-    assert found.outside == ("lm_head.weight",)
 
 
 def test_answers_side_by_side_failed_trial_keeps_its_column():

@@ -1,0 +1,22 @@
+"""The figures of a report, each a row of CHARTS."""
+
+from __future__ import annotations
+
+from raylab.report.charts.bars import chains_chart, floor_chart, seeds_chart
+from raylab.report.charts.lines import curve_chart
+from raylab.report.charts.matrices import heatmap_chart, similarity_chart
+from raylab.report.charts.shares import attribution_chart
+from raylab.report.charts.sketch import Chart, Sketch
+
+CHARTS: dict[str, Chart] = {
+    "floor": Chart("floor", floor_chart),
+    "seeds": Chart("seeds", seeds_chart),
+    "attribution": Chart("attribution", attribution_chart),
+    "similarity": Chart("similarity", similarity_chart),
+    "heatmap": Chart("where", heatmap_chart),
+    "curve": Chart("concentration", curve_chart),
+    "chains": Chart("chains", chains_chart),
+}
+"""By name: the finding whose frames a figure shows, and how it is drawn for one base model."""
+
+__all__ = ["CHARTS", "Chart", "Sketch"]

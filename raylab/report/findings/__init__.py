@@ -1,0 +1,32 @@
+"""The questions that a report answers, each a row of FINDINGS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raylab.report.findings.attribution import attribution
+from raylab.report.findings.chains import chains
+from raylab.report.findings.concentration import concentration
+from raylab.report.findings.finding import Finding, Tables
+from raylab.report.findings.floor import floor
+from raylab.report.findings.seeds import seeds
+from raylab.report.findings.similarity import similarity
+from raylab.report.findings.trust import trust
+from raylab.report.findings.where import where
+
+FINDINGS: dict[str, Callable[[Tables], Finding]] = {
+    "floor": floor,
+    "seeds": seeds,
+    "attribution": attribution,
+    "similarity": similarity,
+    "where": where,
+    "concentration": concentration,
+    "chains": chains,
+    "trust": trust,
+}
+"""By key, in the order of the report: tables -> what they say."""
+
+
+def find_all(tables: Tables) -> dict[str, Finding]:
+    """Every finding of a study, by key."""
+    return {key: make(tables) for key, make in FINDINGS.items()}

@@ -1,0 +1,147 @@
+"""The trained models that findings are about: their factors, their distances.
+
+Model: a model is a row of the trials table that is done and has a norm; a merge is none, for it
+has no method of training. Its stem is its name without the seed, its parent the stem of that.
+
+    distance(a, b) = L2 of the difference of two task vectors,
+
+taken from the norms table where the pair was compared, else out of the pairs table by
+
+    distance^2 = |a|^2 + |b|^2 - 2 cos(a, b) |a| |b|                 (law of cosines)
+
+whose error is that of the cosine: about |a| |b| e / distance for a cosine that is off by e.
+Invariant: a pair has one distance, whichever side is named first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from raylab.report.findings.finding import FACTORS, Tables, finite
+from raylab.report.numbers import setting
+from raylab.report.summary import VIEW, Row, is_merge, stem
+
+
+@dataclass(frozen=True)
+class Model:
+    """One trained model. `l2` is that of its task vector."""
+
+    name: str
+    base_model: str
+    stem: str
+    label: str
+    factors: Mapping[str, Any]
+    l2: float
+    marked: bool
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.factors["seed"])
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two models are apart, and the table it comes from."""
+
+    value: float
+    source: str
+
+
+def models_of(tables: Tables) -> list[Model]:
+    """Every trained model with a norm, in the order of the trials table."""
+    return [_model(row) for row in tables["trials"] if _is_measured(row)]
+
+
+def by_base(models: Sequence[Model]) -> dict[str, list[Model]]:
+    """The models of each base model."""
+    found: dict[str, list[Model]] = {}
+    for model in models:
+        found.setdefault(model.base_model, []).append(model)
+    return found
+
+
+def _is_measured(row: Row) -> bool:
+    value = finite(row["l2"])
+    return row["status"] == "done" and not is_merge(row) and value is not None and value > 0
+
+
+def _model(row: Row) -> Model:
+    parent = row["parent"]
+    factors = {name: row[name] for name in FACTORS}
+    factors["parent"] = parent.removesuffix(f".s{row['seed']}") if parent else None
+    label = str(row["label"] or row["recipe"])
+    return Model(
+        row["name"], row["model"], stem(row), label, factors, row["l2"], bool(row["marked"])
+    )
+
+
+@dataclass(frozen=True)
+class Distances:
+    """The distances between models of a study."""
+
+    tables: Tables
+
+    @cached_property
+    def _measured(self) -> dict[frozenset[str], float]:
+        rows = self.tables.norms()
+        return {frozenset((r["a"], r["b"])): r["l2"] for r in rows if finite(r["l2"]) is not None}
+
+    @cached_property
+    def _cosines(self) -> dict[frozenset[str], float]:
+        rows = self.tables.rows("pairs", view=VIEW, level="all")
+        return {
+            frozenset((r["a"], r["b"])): r["cosine"]
+            for r in rows
+            if finite(r["cosine"]) is not None
+        }
+
+    def between(self, a: Model, b: Model) -> Distance | None:
+        """How far `a` and `b` are apart; None where no table says."""
+        key = frozenset((a.name, b.name))
+        if key in self._measured:
+            return Distance(self._measured[key], "norms")
+        if key not in self._cosines:
+            return None
+        square = a.l2**2 + b.l2**2 - 2 * self._cosines[key] * a.l2 * b.l2
+        return Distance(math.sqrt(max(square, 0.0)), "pairs")
+
+
+def recipes_of(models: Sequence[Model]) -> dict[str, list[Model]]:
+    """The models of each recipe: one for each seed."""
+    found: dict[str, list[Model]] = {}
+    for model in models:
+        found.setdefault(model.stem, []).append(model)
+    return found
+
+
+def differing(models: Sequence[Model]) -> Iterator[tuple[str, list[Model], list[Model]]]:
+    """(factor, models of one recipe, models of another) that differ in this factor alone."""
+    for a, b in itertools.combinations(recipes_of(models).values(), 2):
+        unlike = [
+            name for name in FACTORS if name != "seed" and a[0].factors[name] != b[0].factors[name]
+        ]
+        if len(unlike) == 1:
+            yield unlike[0], a, b
+
+
+def labels_of(models: Sequence[Model]) -> dict[str, str]:
+    """A short name for each recipe: its label, with its learning rate or stem where labels meet."""
+    firsts = {key: found[0] for key, found in recipes_of(models).items()}
+    names = {key: model.label for key, model in firsts.items()}
+    for form in (
+        lambda m: f"{m.label} {setting(m.factors['learning_rate'])}",
+        lambda m: m.stem,
+    ):
+        counts: dict[str, int] = {}
+        for name in names.values():
+            counts[name] = counts.get(name, 0) + 1
+        names = {
+            key: form(firsts[key]) if counts[name] > 1 else name for key, name in names.items()
+        }
+    return names
