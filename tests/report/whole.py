@@ -20,7 +20,7 @@ from raylab.store.tables import write_table
 
 from .conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study
 
-LAYERS = 32
+LAYERS = 12
 _RANK, _COLUMNS = 6, 8
 _ENTRIES = _RANK * _COLUMNS
 TENSORS = [f"model.layers.{n}.{module}.weight" for n in range(LAYERS) for module in MODULES]
