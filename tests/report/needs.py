@@ -1,4 +1,4 @@
-"""What tests of the report need of a machine: where it is missing they are skipped, but not in CI."""
+"""What tests of the report need of a machine: without it they are skipped, but fail in CI."""
 
 from __future__ import annotations
 
