@@ -153,9 +153,11 @@ def test_copy_button_clicked_gives_the_rows_shown_as_tab_separated_text(tab, all
     tab.type("dpo-d1")
     lines = [[title for title, _ in columns(tab, "trials")], *rows(tab, "trials")]
     assert len(lines) == 7
-    tab.allow("clipboard-write", allowed)
-    written = "navigator.clipboard.writeText('').then(() => 'granted', () => 'denied')"
-    assert tab.run(f"() => {written}") == allowed
+    written = "() => navigator.clipboard.writeText('').then(() => 'granted', () => 'denied')"
+    for setting in ("granted", allowed):
+        tab.allow("clipboard-write", setting)
+        assert tab.run(written) == setting
+    assert tab.pasted() == ""
     tab.click(f"document.querySelector('{bar} button')")
     tab.when(f"{bar} button", "root.textContent === 'copied'")
     assert tab.pasted() == "\n".join("\t".join(line) for line in lines)
