@@ -36,6 +36,7 @@ from .reading import (
 )
 from .whole import LAYERS, MODULES, write_whole_study
 
+pytestmark = pytest.mark.slow  # The first one makes two reports.
 SCHEMES = ("light", "dark")
 LANGUAGES = ("en", "ja")
 ALL = [f"figure-{name}-elyza" for name in CHARTS]
