@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from raylab.errors import InputError
 from raylab.store.paths import TABLES, Store
 
 _TEXT, _INT, _REAL, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -249,6 +250,20 @@ def write_table(store: Store, name: str, rows: Iterable[Mapping[str, Any]]) -> p
 def read_table(store: Store, name: str) -> pa.Table:
     """OUT/tables/<name>.parquet. Raises StoreError where it is not there."""
     return read_parquet(pa.BufferReader(store.read(f"{TABLES}/{name}.parquet")))
+
+
+def named_table(store: Store, name: str) -> pa.Table:
+    """The table that a user names, with every column of today's schema. Raises InputError."""
+    if name not in SCHEMAS:
+        raise InputError("there is no such table", found=name, expected=", ".join(SCHEMAS))
+    if not store.exists(f"{TABLES}/trials.parquet"):
+        raise InputError(
+            "no results are there",
+            found=store.address(TABLES),
+            expected="OUT of `raylab run`",
+            todo="check the path; a study without --out is in runs/<its name>",
+        )
+    return _read_whole(store, name)
 
 
 def read_tables(store: Store) -> dict[str, pa.Table]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 
+from raylab.errors import InputError
 from raylab.report.charts.sketch import Frames, Sketch, data_of, rows_of_model, tooltips
 from raylab.report.findings.finding import mean
 from raylab.report.findings.places import kind_order
@@ -65,18 +66,19 @@ def _cells(
 
 
 def heatmap_chart(
-    voice: Voice, frames: Frames, model: str, name: str | None = None
+    voice: Voice, frames: Frames, model: str, recipe: str | None = None
 ) -> Sketch | None:
     """Norms by layer and module kind of one recipe or difference, which the reader chooses.
 
-    `name` is the one shown first: a recipe's stem, or two joined by "~".
+    `recipe` is the one shown first: a recipe, or two joined by "~". Raises InputError where it
+    was not measured.
     """
     found = [row for row in rows_of_model(frames, "where", model) if row["layer"] is not None]
     if not found:
         return None
     subjects = {row["name"]: row["label"] for row in sorted(found, key=_differences_first)}
-    first = subjects[name] if name in subjects else next(iter(subjects.values()))
-    kept = {*list(subjects)[:MOST_SUBJECTS], *([name] if name else [])}
+    shown = _subject(subjects, model, recipe)
+    first, kept = subjects[shown], {*list(subjects)[:MOST_SUBJECTS], shown}
     cells = [
         {"of": row["label"], "layer": row["layer"], "kind": row["kind"],
          "value": row["value"] and float(f"{row['value']:.4g}")}
@@ -115,6 +117,18 @@ def heatmap_chart(
         total = len(set(subjects.values()))
         caption += " " + voice("chart.cut", shown=len(options), total=total)
     return Sketch(chart, caption)
+
+
+def _subject(subjects: Mapping[str, str], model: str, recipe: str | None) -> str:
+    """The key of a recipe or of a difference of two, with or without its base model's name."""
+    if recipe is None:
+        return next(iter(subjects))
+    parts = [part.removeprefix(f"{model}.") for part in recipe.split("~")]
+    key = "~".join(f"{model}.{part}" for part in parts)
+    if key not in subjects:
+        raise InputError("this was not measured by tensor", found=recipe,
+                         expected=", ".join(subjects))  # fmt: skip
+    return key
 
 
 def _step(layers: int) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 import altair as alt
 
 from raylab.report.summary import Row, Rows
-from raylab.report.words.voice import Voice
 
 Frames = Mapping[str, Rows]
 
@@ -26,12 +25,12 @@ class Sketch:
     caption: str
 
 
-Draw = Callable[[Voice, Frames, str], Sketch | None]
+Draw = Callable[..., Sketch | None]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`draw(voice, frames, base model)` gives None where the frames have nothing of that model."""
+    """`draw(voice, frames, base model, **choice)`; None where the frames lack that model."""
 
     finding: str
     draw: Draw
