@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from raylab.report.findings.finding import Tables, finite
 from raylab.report.findings.floor import verdict_of
-from raylab.report.summary import Row
+from raylab.report.summary import Row, Rows
 from raylab.spec.study import Study
 
 METRICS = (
@@ -93,19 +93,29 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _numbers(one: Tables, other: Tables) -> Iterator[Changed]:
-    for what, key, metrics, rows in (
-        ("trial", "name", METRICS, lambda tables: tables["trials"]),
-        ("comparison", "comparison", NORMS, lambda tables: tables.norms()),
-    ):
+    for what, key, metrics, rows in _SUBJECTS:
         left, right = ({row[key]: row for row in rows(tables)} for tables in (one, other))
         for metric in metrics:
-            spreads = [_spreads(found, metric) for found in (left, right)]
-            for name in dict.fromkeys([*left, *right]):
-                sides = _value(left, name, metric), _value(right, name, metric)
-                if sides != (None, None):
-                    stem = _SEED.sub("", name)
-                    known = [s[stem] for s in spreads if s.get(stem) is not None]
-                    yield _changed(what, name, metric, *sides, max(known, default=None))
+            yield from _of_metric(what, metric, left, right)
+
+
+_SUBJECTS: tuple[tuple[str, str, Sequence[str], Callable[[Tables], Rows]], ...] = (
+    ("trial", "name", METRICS, lambda tables: tables["trials"]),
+    ("comparison", "comparison", NORMS, lambda tables: tables.norms()),
+)
+
+
+def _of_metric(
+    what: str, metric: str, left: Mapping[str, Row], right: Mapping[str, Row]
+) -> Iterator[Changed]:
+    spreads = [_spreads(found, metric) for found in (left, right)]
+    for name in dict.fromkeys([*left, *right]):
+        one, other = _value(left, name, metric), _value(right, name, metric)
+        if one is None and other is None:
+            continue
+        stem = _SEED.sub("", name)
+        known = [found[stem] for found in spreads if stem in found]
+        yield _changed(what, name, metric, one, other, max(known, default=None))
 
 
 def _value(rows: Mapping[str, Row], name: str, metric: str) -> float | None:
