@@ -9,9 +9,12 @@ Invariant: every character of a cell is shown as it is; a line of the table is a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from raylab.report.blocks import Column, Grid
-from raylab.report.page import Page
+
+if TYPE_CHECKING:
+    from raylab.report.page import Page
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%",
