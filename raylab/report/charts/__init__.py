@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raylab.report.charts.bars import chains_chart, floor_chart, seeds_chart
-from raylab.report.charts.lines import curve_chart
+from raylab.report.charts.lines import curve_chart, paths_chart
 from raylab.report.charts.matrices import heatmap_chart, similarity_chart
 from raylab.report.charts.shares import attribution_chart
 from raylab.report.charts.sketch import Chart, Sketch
@@ -16,6 +16,7 @@ CHARTS: dict[str, Chart] = {
     "heatmap": Chart("where", heatmap_chart),
     "curve": Chart("concentration", curve_chart),
     "chains": Chart("chains", chains_chart),
+    "paths": Chart("paths", paths_chart),
 }
 """By name: the finding whose frames a figure shows, and how it is drawn for one base model."""
 

@@ -7,8 +7,15 @@ from typing import Any
 
 import altair as alt
 
-from raylab.errors import InputError
-from raylab.report.charts.sketch import Frames, Sketch, data_of, rows_of_model, tooltips
+from raylab.report.charts.sketch import (
+    Frames,
+    Sketch,
+    choice_of,
+    data_of,
+    rows_of_model,
+    subject_of,
+    tooltips,
+)
 from raylab.report.findings.finding import mean
 from raylab.report.findings.places import kind_order
 from raylab.report.summary import Row
@@ -77,7 +84,7 @@ def heatmap_chart(
     if not found:
         return None
     subjects = {row["name"]: row["label"] for row in sorted(found, key=_differences_first)}
-    shown = _subject(subjects, model, recipe)
+    shown = subject_of(subjects, model, recipe)
     first, kept = subjects[shown], {*list(subjects)[:MOST_SUBJECTS], shown}
     cells = [
         {"of": row["label"], "layer": row["layer"], "kind": row["kind"],
@@ -87,11 +94,6 @@ def heatmap_chart(
     options = list(dict.fromkeys(subjects[key] for key in subjects if key in kept))
     values = [cell["value"] for cell in cells if cell["value"]]
     wide = bool(values) and max(values) / min(values) > WIDE_SPAN
-    choice = alt.param(
-        name="chosen",
-        value=first,
-        bind=alt.binding_select(options=options, name=voice("choose") + " "),
-    )
     layers = len({cell["layer"] for cell in cells})
     measure = voice(f"measure.{found[0]['measure']}")
     hover = {"layer": (voice("axis.layer"), None), "kind": (voice("axis.kind"), None),
@@ -108,7 +110,7 @@ def heatmap_chart(
                             legend=alt.Legend(format=".2g", gradientLength=200)),
             tooltip=tooltips(**hover),
         )
-        .add_params(choice)
+        .add_params(choice_of(voice, options, first))
         .transform_filter("datum.of == chosen")
         .properties(width="container", height={"step": _step(layers)})
     )  # fmt: skip
@@ -117,18 +119,6 @@ def heatmap_chart(
         total = len(set(subjects.values()))
         caption += " " + voice("chart.cut", shown=len(options), total=total)
     return Sketch(chart, caption)
-
-
-def _subject(subjects: Mapping[str, str], model: str, recipe: str | None) -> str:
-    """The key of a recipe or of a difference of two, with or without its base model's name."""
-    if recipe is None:
-        return next(iter(subjects))
-    parts = [part.removeprefix(f"{model}.") for part in recipe.split("~")]
-    key = "~".join(f"{model}.{part}" for part in parts)
-    if key not in subjects:
-        raise InputError("this was not measured by tensor", found=recipe,
-                         expected=", ".join(subjects))  # fmt: skip
-    return key
 
 
 def _step(layers: int) -> int:

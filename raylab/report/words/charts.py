@@ -36,8 +36,8 @@ CHARTS: dict[str, tuple[str, str]] = {
         "{model}：親の変化、子の追加分、全体の L2。",
     ),
     "caption.paths": (
-        "{model}: norm of each layer along the training, as a share of its last, {label}.",
-        "{model}：学習中の各層のノルム（最終値に対する割合）、{label}。",
+        "{model}: norm of each layer along the training, as a share of its last; choose a recipe. This one is {label}.",
+        "{model}：学習中の各層のノルム（最終値に対する割合）。レシピを選べます。表示中：{label}。",
     ),
     "chart.cut": (
         "{shown:count} of {total:count} are shown.",
