@@ -208,6 +208,17 @@ SCHEMAS: dict[str, pa.Schema] = {
         cut=_INT,
         note=_TEXT,
     ),
+    "paths": _schema(
+        trial_id=_TEXT,
+        name=_TEXT,
+        step=_INT,
+        layer=_TEXT,
+        norm=_REAL,
+        step_norm=_REAL,
+        turn=_REAL,
+        sketch=pa.list_(_REAL),
+        note=_TEXT,
+    ),
     "comparisons": _schema(
         comparison=_TEXT,
         a=_TEXT,
@@ -249,6 +260,11 @@ def write_table(store: Store, name: str, rows: Iterable[Mapping[str, Any]]) -> p
 def read_table(store: Store, name: str) -> pa.Table:
     """OUT/tables/<name>.parquet. Raises StoreError where it is not there."""
     return read_parquet(pa.BufferReader(store.read(f"{TABLES}/{name}.parquet")))
+
+
+def read_rows(store: Store, key: str) -> Sequence[dict[str, Any]]:
+    """The rows of the Parquet file `key`, whatever its columns. Raises StoreError."""
+    return rows_of(read_parquet(pa.BufferReader(store.read(key))))
 
 
 def read_parquet(source: Path | pa.NativeFile) -> pa.Table:
