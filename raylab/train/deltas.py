@@ -1,24 +1,24 @@
 """What LoRA factors say of the deltas that they stand for; no delta is ever formed.
 
-Model: an adapted module's delta is scale * up @ down, with up = B (rows, r), down = A (r, columns)
-and the scale that PEFT applies, rank-stabilised or not. An inner product of two of them comes out
-of small Gram matrices, <U V, X Y> = sum((U^T X) * (V Y^T)). The difference of two is itself of
-rank 2 r, (U - X) V + X (V - Y), so that it is taken where the factors differ, and not as the
-small difference of large inner products. Modules of one shape and rank are measured together.
-A sketch of a delta is SKETCH numbers u_k^T delta v_k / sqrt(SKETCH), u_k and v_k signs that
-depend on the module's name and shape alone: the inner product of two sketches estimates that of
-the deltas without bias (Alon et al. 1999, "Tracking join and self-join sizes in limited storage",
-with signs drawn for each pair, not four-wise independent ones).
+Model: an adapted module's delta is scale * B A, with B (rows, r), A (r, columns) and the scale
+that PEFT applies, rank-stabilised or not. Inner products of deltas come out of small Gram
+matrices, <B A, D C> = sum((B^T D) * (A C^T)). A step from D C to B A is itself a product of rank
+2 r, (B - D) A + D (A - C), so that it is taken where the factors differ, not as the small
+difference of large inner products. Modules of one shape and rank are measured together.
+A sketch of a delta is SKETCH numbers u_k^T delta v_k / sqrt(SKETCH), where u_k and v_k are signs
+that depend on the module's name and shape alone; that of a layer is the sum over its modules.
+The inner product of two sketches estimates that of the deltas without bias, as in Alon et al.
+1999, "Tracking join and self-join sizes in limited storage", doi:10.1145/303976.303978.
 
-Exact: sums are float64 over factors that are float32. A norm of a difference is good to about
-1e-13 of |(U - X) V| + |X (V - Y)|, which is that of itself unless both parts cancel.
-Known by measurement (tests/train/test_deltas.py): an estimated cosine of two sketches of one
-layer has a standard deviation of up to 0.3; of a whole model, the sketches of its layers side by
-side, of 0.3 / sqrt(layers).
+Exact: sums are float64 over factors in float32. A norm is good to about 1e-13 of itself, and so
+is a step's, of |(B - D) A| + |D (A - C)|, which is more than the step only where the two cancel.
+Estimated: the cosine of two sketches of one layer has a standard deviation of about 0.25 where
+the deltas are orthogonal, less where they are alike, 0 where they are equal. Sketches of L
+layers side by side are one of the model, with 0.25 / sqrt(L).
 
-Invariant: takes no random number of any generator; a sketch has the same signs in every process,
-under every version of every library. Not measured: magnitudes of DoRA, biases, modules saved
-whole, adapters of another name (which are frozen: a parent's).
+Invariant: takes no random number of any generator; a module has the same signs in every process,
+under every version of every library. Not measured: magnitudes of DoRA, convolutions, biases,
+modules saved whole, and adapters of another name than the trained one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,80 +37,75 @@ from raylab.plan.shards import natural_order
 SKETCH = 16
 """Numbers of a sketch."""
 _ADAPTER = "default"
-_MOST_ENTRIES = 1 << 21
-"""Of the factors of a group: its temporaries in float64 are a few dozen MB at most."""
+_MOST_ENTRIES = 1 << 17
+"""Of the factors of a group of several modules: temporaries near the core took half the time."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """n deltas up @ down of one shape. up: (n, rows, r), down: (n, r, columns), one dtype."""
+    """n deltas left^T right of one shape. left: (n, r, rows), right: (n, r, columns), one dtype."""
 
-    up: torch.Tensor
-    down: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
 
     def to(self, place: torch.device | str, dtype: torch.dtype) -> Factors:
         """The same on another device, in another dtype."""
-        return Factors(self.up.to(place, dtype), self.down.to(place, dtype))
+        return Factors(self.left.to(place, dtype), self.right.to(place, dtype))
 
 
-def difference(now: Factors, before: Factors) -> Factors:
-    """now - before, as one product of rank 2 r."""
-    up = torch.cat([now.up - before.up, before.up], dim=2)
-    down = torch.cat([now.down, now.down - before.down], dim=1)
-    return Factors(up, down)
+def steps_between(records: Sequence[Factors]) -> Factors:
+    """Each record less the one after it in `records`: products of rank 2 r, one below the other."""
+    pairs = list(pairwise(records))
+    left = [part for now, before in pairs for part in (now.left - before.left, before.left)]
+    right = [part for now, before in pairs for part in (now.right, now.right - before.right)]
+    return Factors(torch.cat(left, dim=1), torch.cat(right, dim=1))
 
 
-def products(one: Factors, other: Factors) -> torch.Tensor:
-    """(n,): the Frobenius inner products of the deltas, each with its counterpart."""
-    return ((one.up.mT @ other.up) * (one.down @ other.down.mT)).sum((1, 2))
+def products(one: Factors, others: Factors) -> torch.Tensor:
+    """(n, m): the Frobenius inner products of n deltas with m each, which lie below each other."""
+    terms = (one.left @ others.left.mT) * (one.right @ others.right.mT)
+    return terms.unflatten(2, (-1, one.left.shape[1])).sum((1, 3))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Modules of one shape and rank, in the order of `names`, with scales (n,) in float64.
+    """Modules of one shape and rank, in the order of `names`, with scales (n, 1) in float64.
 
-    left (n, SKETCH, rows) and right (n, SKETCH, columns), int8, are the signs of their sketches.
+    weights: B and A of each, the parameters themselves. signs: those of the sketches, int8, with
+    SKETCH in place of r.
     """
 
     names: tuple[str, ...]
-    modules: tuple[Any, ...]
+    weights: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     scales: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
+    signs: Factors
 
     def factors(self) -> Factors:
         """A copy of the factors as they are now, in float32, where the modules are."""
-        found = [factors_of(module) for module in self.modules]
-        up = torch.stack([up.detach().float() for up, _ in found])
-        return Factors(up, torch.stack([down.detach().float() for _, down in found]))
+        left = torch.stack([up.detach().mT.float() for up, _ in self.weights])
+        return Factors(left, torch.stack([down.detach().float() for _, down in self.weights]))
 
     def measure(self, now: Factors, before: Sequence[Factors]) -> torch.Tensor:
         """(n, 3 + SKETCH), float64: |delta|^2, |step|^2, <step, the step before>, the sketch.
 
         `before` are the last two records, the latest first; what there are too few of is NaN.
         """
-        device = now.up.device
-        exact = [found.to(device, torch.float64) for found in (now, *before)]
-        steps = [difference(*pair) for pair in zip(exact, exact[1:], strict=False)]
-        pairs = [(exact[0], exact[0]), *((steps[0], step) for step in steps)]
-        found = torch.full((len(self.names), 3), torch.nan, dtype=torch.float64, device=device)
-        for column, pair in enumerate(pairs):
-            found[:, column] = products(*pair)
-        scales = self.scales.to(device)[:, None]
-        return torch.cat([found * scales**2, self._sketch(exact[0]) * scales], dim=1)
+        device, rank = now.left.device, now.left.shape[1]
+        records = [found.to(device, torch.float64) for found in (now, *before)]
+        squares = [products(records[0], records[0])]
+        if before:
+            steps = steps_between(records)
+            last = Factors(steps.left[:, : 2 * rank], steps.right[:, : 2 * rank])
+            squares.append(products(last, steps))
+        missing = now.left.new_full((len(self.names), 2 - len(before)), torch.nan)
+        scales = self.scales.to(device)
+        found = torch.cat([*squares, missing], dim=1) * scales**2
+        return torch.cat([found, self._sketch(records[0]) * scales], dim=1)
 
     def _sketch(self, exact: Factors) -> torch.Tensor:
-        left, right = (
-            signs.to(exact.up.device, torch.float64) for signs in (self.left, self.right)
-        )
-        return ((left @ exact.up) * (right @ exact.down.mT)).sum(2) / SKETCH**0.5
-
-
-def factors_of(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """(up, down) of an adapted module; of an embedding the delta is that of its transpose."""
-    if _ADAPTER in module.lora_A:
-        return module.lora_B[_ADAPTER].weight, module.lora_A[_ADAPTER].weight
-    return module.lora_embedding_B[_ADAPTER], module.lora_embedding_A[_ADAPTER]
+        signs = self.signs.to(exact.left.device, torch.float64)
+        halves = (signs.left @ exact.left.mT) * (signs.right @ exact.right.mT)
+        return halves.sum(2) / SKETCH**0.5
 
 
 def groups_of(model: Any) -> tuple[Group, ...]:
@@ -117,7 +113,7 @@ def groups_of(model: Any) -> tuple[Group, ...]:
     found = dict(_adapted(model.get_base_model()))
     kinds: dict[tuple[int, int, int], list[str]] = {}
     for name in sorted(found, key=natural_order):
-        up, down = factors_of(found[name])
+        up, down = weights_of(found[name])
         kinds.setdefault((up.shape[0], *down.shape), []).append(name)
     return tuple(
         _group(names[first : first + most], found)
@@ -130,17 +126,25 @@ def groups_of(model: Any) -> tuple[Group, ...]:
 def _adapted(model: Any) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         held = (getattr(module, kind, ()) for kind in ("lora_A", "lora_embedding_A"))
-        if any(_ADAPTER in adapters for adapters in held):
+        if any(_ADAPTER in adapters for adapters in held) and weights_of(module)[0].dim() == 2:
             yield name, module
 
 
+def weights_of(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """B (rows, r) and A (r, columns) of an adapted module; an embedding's delta is transposed."""
+    if _ADAPTER in module.lora_A:
+        return module.lora_B[_ADAPTER].weight, module.lora_A[_ADAPTER].weight
+    return module.lora_embedding_B[_ADAPTER], module.lora_embedding_A[_ADAPTER]
+
+
 def _group(names: Sequence[str], found: Mapping[str, Any]) -> Group:
-    modules = tuple(found[name] for name in names)
-    scales = torch.tensor([module.scaling[_ADAPTER] for module in modules], dtype=torch.float64)
-    up, down = factors_of(modules[0])
+    weights = tuple(weights_of(found[name]) for name in names)
+    scales = [[found[name].scaling[_ADAPTER]] for name in names]
+    up, down = weights[0]
     signs = [signs_of(name, up.shape[0], down.shape[1]) for name in names]
     left, right = (torch.stack(side) for side in zip(*signs, strict=True))
-    return Group(tuple(names), modules, scales, left, right)
+    exact = torch.tensor(scales, dtype=torch.float64)
+    return Group(tuple(names), weights, exact, Factors(left, right))
 
 
 def signs_of(name: str, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,9 +11,12 @@ Undefined, and null: a step where there is no record before it, a turn where the
 steps or one of them is zero.
 
 For the next record the factors of the last two are kept in main memory, in float32. They and the
-records go with every checkpoint of the trainer as one safetensors file, which holds no pickle.
-A record takes 2 to 3 ms of the demo's model (a step: 60 ms) in one thread of a CPU; adapters of
-an 8B model with r = 8 take about 0.5 s there. Checkpoints grow by two adapters, from three.
+records go with every checkpoint of the trainer as one safetensors file, which holds no pickle: a
+checkpoint holds two adapters more, beside three (weights and Adam's state).
+Cost: less than 1 % of the demo's training, 3 to 4 ms for each of 45 records where a step takes 60
+ms of one thread; in larger models a step grows faster. Adapters of an 8B model with r = 8 take 0.4
+s of one thread, were they on a CPU; where there is a GPU it does the sums. A training of fewer
+than MOST steps has a record at each of them, at most MOST in all.
 
 Invariant: takes no random numbers and touches no gradient: the adapter's bytes are the same with
 and without. A training that went on from a checkpoint has bit for bit the records of one that
@@ -22,8 +25,8 @@ was never ended; one from a checkpoint without them has those from there on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ from raylab.plan.shards import layer_of, natural_order
 from raylab.reduce.blas import one_blas_thread
 from raylab.train.deltas import SKETCH, Factors, Group, groups_of
 
-MOST = 64
+MOST = 48
 """Records of one training."""
 CHECKPOINTED = "paths.safetensors"
 """The file in a directory of a checkpoint of the trainer."""
@@ -58,6 +61,9 @@ class Waypoint:
     step_norm: np.ndarray
     turn: np.ndarray
     sketch: np.ndarray
+
+
+_NUMBERS = tuple(field.name for field in fields(Waypoint))
 
 
 def interval(steps: int, most: int = MOST) -> int:
@@ -87,7 +93,7 @@ class PathRecorder(TrainerCallback):
         if not state.global_step:
             self._record(0)
         elif file.exists():
-            self._points, self._before = _read(file, len(self._groups))
+            self._points, self._before = _unpacked(load_file(file), self._groups)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the step where it is its turn."""
@@ -97,24 +103,21 @@ class PathRecorder(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Add the records to the checkpoint that the trainer has saved."""
-        save_file(_packed(self._points, self._before), _file(args, state))
+        save_file(_packed(self._points, self._before, self._groups), _file(args, state))
 
     def table(self) -> pa.Table:
         """A row for each step and layer: the columns of the table `paths` that a trial fills."""
-        points, layers = self._points, len(self._layers)
-        sketches = np.concatenate([point.sketch.reshape(-1) for point in points.values()])
-        offsets = np.arange(len(points) * layers + 1, dtype=np.int32) * SKETCH
-        numbers = {
-            name: pa.array(
-                np.concatenate([getattr(p, name) for p in points.values()]), from_pandas=True
-            )
-            for name in ("norm", "step_norm", "turn")
+        points, layers = list(self._points.values()), len(self._layers)
+        whole = {
+            name: np.concatenate([getattr(point, name) for point in points]) for name in _NUMBERS
         }
+        sketches = whole.pop("sketch").reshape(-1)
+        offsets = np.arange(0, len(sketches) + 1, SKETCH, dtype=np.int32)
         return pa.table(
             {
-                "step": pa.array(np.repeat(np.fromiter(points, dtype=np.int64), layers)),
+                "step": pa.array(np.repeat(np.fromiter(self._points, dtype=np.int64), layers)),
                 "layer": pa.array(self._layers * len(points), pa.string()),
-                **numbers,
+                **{name: pa.array(values, from_pandas=True) for name, values in whole.items()},
                 "sketch": pa.ListArray.from_arrays(offsets, sketches),
             }
         )
@@ -122,18 +125,15 @@ class PathRecorder(TrainerCallback):
     @torch.no_grad()
     def _record(self, step: int) -> None:
         """Measure the adapter as it is, and remember it for the next record."""
+        found, kept = [], []
         # The bits of a product may depend on its threads, of which libraries may take fewer.
         with one_blas_thread():
-            now = [group.factors() for group in self._groups]
-            earlier = zip(*self._before, strict=True) if self._before else [()] * len(now)
-            found = [
-                group.measure(factors, before)
-                for group, factors, before in zip(self._groups, now, earlier, strict=True)
-            ]
-            sums = self._by_layer(torch.cat(found).cpu().numpy())
-        self._points[step] = self._waypoint(sums)
-        kept = tuple(factors.to("cpu", torch.float32) for factors in now)
-        self._before = [kept, *self._before][:2]
+            for place, group in enumerate(self._groups):
+                now = group.factors()
+                found.append(group.measure(now, [snapshot[place] for snapshot in self._before]))
+                kept.append(now.to("cpu", torch.float32))
+        self._points[step] = self._waypoint(self._by_layer(torch.cat(found).cpu().numpy()))
+        self._before = [tuple(kept), *self._before][:2]
 
     def _by_layer(self, found: np.ndarray) -> np.ndarray:
         """(layers, 3 + SKETCH): the sums of the modules' rows, in one order."""
@@ -159,29 +159,36 @@ def _file(args: Any, state: Any) -> Path:
     return Path(args.output_dir) / directory / CHECKPOINTED
 
 
-def _packed(points: dict[int, Waypoint], before: Sequence[Snapshot]) -> dict[str, torch.Tensor]:
-    """Records and factors as named tensors, in which every bit is as it was."""
+def _packed(
+    points: Mapping[int, Waypoint], before: Sequence[Snapshot], groups: Sequence[Group]
+) -> dict[str, torch.Tensor]:
+    """Records by step, factors by module, each bit as it was."""
     tensors = {"steps": torch.tensor(list(points), dtype=torch.int64)}
-    for name in Waypoint.__dataclass_fields__:
-        for step, point in points.items():
+    for step, point in points.items():
+        for name in _NUMBERS:
             tensors[f"{name}.{step}"] = torch.from_numpy(np.ascontiguousarray(getattr(point, name)))
     for age, snapshot in enumerate(before):
-        for place, factors in enumerate(snapshot):
-            tensors[f"up.{age}.{place}"] = factors.up
-            tensors[f"down.{age}.{place}"] = factors.down
+        for group, factors in zip(groups, snapshot, strict=True):
+            for name, left, right in zip(group.names, factors.left, factors.right, strict=True):
+                tensors[f"left.{age}.{name}"], tensors[f"right.{age}.{name}"] = left, right
     return tensors
 
 
-def _read(file: Path, groups: int) -> tuple[dict[int, Waypoint], list[Snapshot]]:
-    """What `_packed` was given."""
-    tensors = load_file(file)
+def _unpacked(
+    tensors: Mapping[str, torch.Tensor], groups: Sequence[Group]
+) -> tuple[dict[int, Waypoint], list[Snapshot]]:
+    """The records and the factors that `_packed` was given."""
     points = {
-        step: Waypoint(**{n: tensors[f"{n}.{step}"].numpy() for n in Waypoint.__dataclass_fields__})
+        step: Waypoint(**{name: tensors[f"{name}.{step}"].numpy() for name in _NUMBERS})
         for step in tensors["steps"].tolist()
     }
-    before = [
-        tuple(Factors(tensors[f"up.{a}.{p}"], tensors[f"down.{a}.{p}"]) for p in range(groups))
-        for a in range(2)
-        if f"up.{a}.0" in tensors
-    ]
-    return points, before
+    ages = range(min(2, len(points)))
+    return points, [tuple(_stacked(tensors, age, group) for group in groups) for age in ages]
+
+
+def _stacked(tensors: Mapping[str, torch.Tensor], age: int, group: Group) -> Factors:
+    left, right = (
+        torch.stack([tensors[f"{side}.{age}.{name}"] for name in group.names])
+        for side in ("left", "right")
+    )
+    return Factors(left, right)
