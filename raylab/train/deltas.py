@@ -8,7 +8,7 @@ difference of large inner products. Modules of one shape and rank are measured t
 A sketch of a delta is SKETCH numbers u_k^T delta v_k / sqrt(SKETCH), where u_k and v_k are signs
 that depend on the module's name and shape alone; that of a layer is the sum over its modules.
 The inner product of two sketches estimates that of the deltas without bias, as in Alon et al.
-1999, "Tracking join and self-join sizes in limited storage", doi:10.1145/303976.303978.
+1999, "Tracking join and self-join sizes in limited storage" (PODS).
 
 Exact: sums are float64 over factors in float32. A norm is good to about 1e-13 of itself, and so
 is a step's, of |(B - D) A| + |D (A - C)|, which is more than the step only where the two cancel.
