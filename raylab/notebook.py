@@ -23,8 +23,9 @@ from raylab.report.findings.finding import Finding, Tables
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.paths import Store
+from raylab.store.schemas import SCHEMAS
 from raylab.store.studies import read_study
-from raylab.store.tables import SCHEMAS, read_tables
+from raylab.store.tables import read_tables
 
 
 @dataclass(frozen=True)

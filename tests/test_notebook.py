@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 import raylab
 from raylab.errors import InputError, ModelError
 from raylab.report.charts import CHARTS
-from raylab.store.tables import SCHEMAS
+from raylab.store.schemas import SCHEMAS
 
 from .report.conftest import make_study, name_of, write_study
 

@@ -23,11 +23,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from raylab.errors import StoreError
 from raylab.store.paths import CHECKPOINTS, Store
 from raylab.store.records import FileEntry, measure, write_json
+from raylab.train.paths import CHECKPOINTED
 
 _LATEST = "latest.json"
 _NEEDED = (
     "adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt",
-    "rng_state.pth", "scaler.pt", "trainer_state.json",
+    "rng_state.pth", "scaler.pt", "trainer_state.json", CHECKPOINTED,
 )  # fmt: skip
 _ASK_SECONDS = 1.0
 

@@ -34,6 +34,7 @@ PROMISED = {
     "pairs": "a b view level key cosine sign_agreement sign_conflict density overlap "
     "overlap_by_chance",
     "spectra": "model tensor singular_values effective_rank",
+    "paths": "trial_id name step layer norm step_norm turn sketch note",
     "chains": "model level key l2_parent l2_child l2 cosine cancellation",
 }
 SAMPLE = {
