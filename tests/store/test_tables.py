@@ -11,15 +11,8 @@ import pytest
 
 from raylab.errors import StoreError
 from raylab.store.paths import Store
-from raylab.store.tables import (
-    SCHEMAS,
-    VOLATILE,
-    read_table,
-    rows_of,
-    to_csv,
-    to_table,
-    write_table,
-)
+from raylab.store.schemas import SCHEMAS, VOLATILE
+from raylab.store.tables import read_table, rows_of, to_csv, to_table, write_table
 
 # Columns that the design promises; more may be added, none renamed.
 PROMISED = {
