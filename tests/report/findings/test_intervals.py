@@ -44,6 +44,12 @@ def test_share_interval_any_f_has_its_tails_at_the_bounds(f, df, residual_df):
             assert stats.f.cdf(f, df, residual_df) <= tail + 1e-9
 
 
+@pytest.mark.parametrize("f", [1e3, 1e5, 1e7])
+def test_share_interval_of_a_large_f_has_its_tails_at_the_bounds(f):
+    for bound, tail in zip(share_interval(f, 2, 9, 12), (0.975, 0.025), strict=True):
+        assert below(f, 2, 9, noncentrality_of(bound, 12)) == pytest.approx(tail, abs=1e-5)
+
+
 def test_share_interval_by_a_grid_of_noncentralities_agrees():
     f, df, residual_df, observations = 5.2, 3, 20, 24
     grid = np.linspace(0, 60, 6_001)
