@@ -49,7 +49,9 @@ def curve_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
     normal = [{**point, "label": voice("normal")} for point in normal_curve(lowest)]
     x = alt.X("density:Q", title=voice("axis.kept"), scale=alt.Scale(type="log"),
               axis=alt.Axis(format="~%"))  # fmt: skip
-    y = alt.Y("share:Q", title=voice("axis.l2_share"), axis=alt.Axis(format="%"))
+    # A share that is rounded to just above one would add a tick.
+    y = alt.Y("share:Q", title=voice("axis.l2_share"), axis=alt.Axis(format="%"),
+              scale=alt.Scale(domain=[0, 1]))  # fmt: skip
     colour = alt.Color("label:N", title=voice("legend.comparison"), sort=names,
                        legend=alt.Legend(columns=2))  # fmt: skip
     hover = tooltips(

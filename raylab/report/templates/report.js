@@ -100,6 +100,17 @@ function showLayer(figure, spec, datum) {
   detail.replaceChildren(table);
 }
 
+// The caption ends with what is shown.
+function followChoice(view, caption) {
+  let shown = view.signal("chosen");
+  view.addSignalListener("chosen", (_, chosen) => {
+    const text = caption.data;
+    const place = text.lastIndexOf(shown);
+    if (place >= 0) caption.data = text.slice(0, place) + chosen + text.slice(place + shown.length);
+    shown = chosen;
+  });
+}
+
 async function liven(figure) {
   const spec = JSON.parse(figure.querySelector(".spec").textContent);
   const place = figure.querySelector(".chart");
@@ -113,10 +124,12 @@ async function liven(figure) {
   old.remove();
   figure.classList.add("ready");
   if (figure.id.startsWith("figure-heatmap")) {
-    figure.querySelector("figcaption").append(` ${words.click}`);
+    const caption = figure.querySelector("figcaption");
+    caption.append(` ${words.click}`);
     view.addEventListener("click", (event, item) => {
       if (item?.datum?.layer !== undefined) showLayer(figure, spec, item.datum);
     });
+    followChoice(view, caption.firstChild);
   }
 }
 

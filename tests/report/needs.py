@@ -1,0 +1,34 @@
+"""What tests of the report need of a machine: without it they are skipped, but fail in CI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from typing import TypeVar
+
+import pytest
+
+from .browser import NAMES
+
+Found = TypeVar("Found")
+
+
+def chromium() -> str:
+    """The path of a Chromium."""
+    return _needed(next(filter(None, map(shutil.which, NAMES)), ""), "Chromium")
+
+
+def japanese_fonts() -> set[str]:
+    """The families of fonts that have Japanese glyphs."""
+    command = ["fc-list", ":lang=ja", "family"]
+    listed = subprocess.check_output(command, text=True) if shutil.which(command[0]) else ""
+    families = {name.strip() for name in re.split(r"[,\n]", listed) if name.strip()}
+    return _needed(families, "a font with Japanese glyphs")
+
+
+def _needed(found: Found, what: str) -> Found:
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is not installed")
+    return found

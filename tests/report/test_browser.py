@@ -1,0 +1,253 @@
+"""The HTML report in a real browser: it is quiet, fits, lives, prints, and needs no scripts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+
+import altair as alt
+import pytest
+
+from raylab.report.charts import CHARTS
+from raylab.report.charts.drawing import drawing
+from raylab.report.render import build_report
+from raylab.store.paths import Store
+
+from .browser import Browser
+from .conftest import make_study
+from .needs import chromium, japanese_fonts
+from .reading import (
+    CELLS,
+    HEATMAP,
+    columns,
+    contrasts,
+    each,
+    figures,
+    heat,
+    heat_rows,
+    liven,
+    paper,
+    rows,
+    table,
+    tools,
+    value_of,
+    widths,
+)
+from .whole import LAYERS, MODULES, write_whole_study
+
+SCHEMES = ("light", "dark")
+LANGUAGES = ("en", "ja")
+ALL = [f"figure-{name}-elyza" for name in CHARTS]
+# Vega-Lite warns of each figure that fills a width, and drops nothing.
+HARMLESS = 'WARN Dropping "fit-y" because spec has discrete height.'
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = Browser(chromium(), tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def reports(browser, tmp_path_factory):
+    """By language: the address of a report with every section and figure."""
+    store = Store(str(tmp_path_factory.mktemp("whole")))
+    write_whole_study(store)
+    found = {}
+    for language in LANGUAGES:
+        page = tmp_path_factory.mktemp(language) / "report.html"
+        shutil.copy(build_report(make_study(), store, language), page)
+        found[language] = page.as_uri()
+    return found
+
+
+@pytest.fixture
+def tab(browser, reports):
+    """The English report in a wide light window, all of its figures alive."""
+    with browser.tab() as tab:
+        tab.open(reports["en"])
+        liven(tab)
+        yield tab
+
+
+def test_browser_of_a_page_that_fails_tells_of_all_of_it(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<script>console.error('said'); fetch('http://127.0.0.1:9/asked').catch(() => 0);"
+        " Promise.reject(new Error('thrown'))</script><img src='http://127.0.0.1:9/image'>"
+    )
+    with browser.tab() as tab:
+        tab.open(page.as_uri())
+        assert "said" in tab.said
+        assert "thrown" in tab.thrown[0]
+        assert sorted(tab.asked) == ["http://127.0.0.1:9/asked", "http://127.0.0.1:9/image"]
+
+
+@pytest.mark.parametrize(
+    ("language", "width", "scheme"), itertools.product(LANGUAGES, (1280, 390), SCHEMES)
+)
+def test_page_in_any_window_lives_is_quiet_and_fits(browser, reports, language, width, scheme):
+    with browser.tab(width, scheme) as tab:
+        tab.open(reports[language])
+        before = widths(tab)
+        assert figures(tab) == ALL
+        liven(tab)
+        drawn = each(tab, "figure .chart svg", "e.getBoundingClientRect().width")
+        assert len(drawn) == len(ALL)
+        assert min(drawn) > 0
+        assert (set(tab.said) - {HARMLESS}, tab.thrown, tab.asked) == (set(), [], [])
+        for whole, window in (before, widths(tab)):
+            assert whole <= window == width
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_chart_text_in_either_scheme_stands_out_from_the_paper(browser, reports, scheme):
+    with browser.tab(scheme=scheme) as tab:
+        tab.open(reports["en"])
+        for drawn in ("static", "alive"):
+            found = contrasts(tab, "figure .chart svg text")
+            assert len(found) > 100, drawn
+            assert min(found) > 7, drawn
+            liven(tab)
+        red = int(re.findall(r"\d+", paper(tab))[0])
+        assert (red > 127) == (scheme == "light")
+
+
+@pytest.mark.parametrize(
+    ("name", "dashes"),
+    [("trials", True), ("differences", True), ("counted", False), ("densities_of", False)],
+)
+def test_header_button_clicked_sorts_numbers_up_then_down_with_dashes_last(tab, name, dashes):
+    numbers = [place for place, (_, form) in enumerate(columns(tab, name)) if form == "number"]
+    assert numbers
+    for place, way in itertools.product(numbers, ("ascending", "descending")):
+        head = f"document.querySelectorAll('{table(name)} th[scope=col]')[{place}]"
+        tab.click(f"{head}.querySelector('button')")
+        found = [row[place] for row in rows(tab, name)]
+        known = [text for text in found if text != "–"]
+        values = [value_of(text) for text in known]
+        assert found == [*known, *["–"] * (len(found) - len(known))]
+        assert values == sorted(values, reverse=way == "descending")
+        assert tab.run(f"() => {head}.ariaSort") == way
+    assert ("–" in found) == dashes
+
+
+def test_filter_typed_hides_the_rows_without_it_and_emptied_shows_all(tab):
+    before = rows(tab, "trials")
+    field = f"document.querySelector('{tools('trials')} input')"
+    tab.click(field)
+    tab.type("SFT-D1.")
+    wanted = [row for row in before if "sft-d1." in " ".join(row).lower()]
+    assert 0 < len(wanted) < len(before)
+    assert rows(tab, "trials") == wanted
+    tab.run(f"() => {{ {field}.value = ''; {field}.dispatchEvent(new Event('input')); }}")
+    assert rows(tab, "trials") == before
+
+
+@pytest.mark.parametrize("allowed", ["granted", "denied"])
+def test_copy_button_clicked_gives_the_rows_shown_as_tab_separated_text(tab, allowed):
+    bar = tools("trials")
+    tab.click(f"document.querySelector('{bar} input')")
+    tab.type("dpo-d1")
+    lines = [[title for title, _ in columns(tab, "trials")], *rows(tab, "trials")]
+    assert len(lines) == 7
+    written = "() => navigator.clipboard.writeText('').then(() => 'granted', () => 'denied')"
+    for setting in ("granted", allowed):
+        tab.allow("clipboard-write", setting)
+        assert tab.run(written) == setting
+    assert tab.pasted() == ""
+    tab.click(f"document.querySelector('{bar} button')")
+    tab.when(f"{bar} button", "root.textContent === 'copied'")
+    assert tab.pasted() == "\n".join("\t".join(line) for line in lines)
+
+
+def test_heat_map_cell_clicked_shows_the_rows_of_its_layer(tab):
+    datum = tab.run(f"() => {CELLS}[40].__data__.datum")
+    tab.click(f"{CELLS}[40]")
+    place = (datum["of"], datum["layer"])
+    wanted = [row for row in heat_rows(tab) if (row["of"], row["layer"]) == place]
+    (_, title), *shown = each(
+        tab, f"#{HEATMAP} .detail tr", "[...e.cells].map((cell) => cell.textContent)"
+    )
+    assert title == f"{datum['of']}, layer {datum['layer']}"
+    assert len(wanted) == len(MODULES)
+    assert [(kind, float(value)) for kind, value in shown] == [
+        (row["kind"], row["value"]) for row in wanted
+    ]
+
+
+def test_heat_map_choice_changed_draws_another_and_says_which(tab):
+    before = heat(tab)
+    chosen = tab.run(
+        "(id) => { const choice = document.querySelector(`#${id} select`);"
+        " choice.selectedIndex = choice.options.length - 1;"
+        " choice.dispatchEvent(new Event('change', {bubbles: true}));"
+        " return choice.value; }",
+        HEATMAP,
+    )
+    tab.when(f"#{HEATMAP} figcaption", f"root.textContent.includes({chosen!r})")
+    cells = [(row["layer"], row["kind"]) for row in heat_rows(tab) if row["of"] == chosen]
+    assert [(layer, kind) for layer, kind, _ in heat(tab)] == cells
+    assert len(heat(tab)) == len(before) == LAYERS * len(MODULES)
+    assert heat(tab) != before
+
+
+def test_page_printed_from_a_dark_screen_has_pages_on_white_without_tools(browser, reports):
+    with browser.tab(scheme="dark") as tab:
+        tab.open(reports["en"])
+        liven(tab)
+        bars = (".tools, nav, .vega-bindings", "getComputedStyle(e).display")
+        assert set(each(tab, *bars)) == {"flex", "block"}
+        assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf())) > 1
+        tab.emulate("dark", "print")
+        assert set(each(tab, *bars)) == {"none"}
+        assert paper(tab) == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_printed_on_a4_has_every_column_on_the_paper(browser, reports, language):
+    with browser.tab() as tab:
+        tab.open(reports[language])
+        liven(tab)
+        tab.emulate("light", "print")
+        # 210 mm less margins of 1 cm at 96 pixels an inch, without an event that figures heed.
+        tab.run("() => { document.body.style.width = '718px'; document.body.style.margin = 0; }")
+        assert max(each(tab, "th, td, figure svg", "e.getBoundingClientRect().right")) <= 718
+
+
+def test_page_without_scripts_shows_figures_and_tables(browser, reports):
+    with browser.tab(scripts=False) as tab:
+        tab.open(reports["en"])
+        drawn = each(tab, "figure .chart > svg[role=img]", "e.getBoundingClientRect().width")
+        assert len(drawn) == len(ALL)
+        assert min(drawn) > 500
+        assert len(rows(tab, "trials")) == 22
+        assert each(tab, ".tools, button, .ready", "e.outerHTML") == []
+        assert tab.thrown == []
+
+
+def test_page_in_japanese_is_drawn_with_japanese_fonts(browser, reports):
+    families = japanese_fonts()
+    with browser.tab() as tab:
+        tab.open(reports["ja"])
+        liven(tab)
+        axis = (
+            "[...document.querySelectorAll('.chart svg text')].find((e) => e.textContent === '層')"
+        )
+        tab.run(f"() => {{ {axis}.id = 'axis'; }}")
+        for selector, glyphs in (("#trials h2", 5), ("#trials h3", 6), ("#axis", 1)):
+            found = tab.fonts(selector)
+            assert set(found) <= families, selector
+            assert sum(found.values()) == glyphs
+
+
+def test_figure_as_png_in_japanese_has_glyphs_and_no_boxes():
+    # Boxes, or nothing, in the place of missing glyphs would make the two alike.
+    japanese_fonts()
+    charts = [
+        alt.Chart(alt.Data(values=[{"a": 1}])).mark_text(text=text).properties(width=90)
+        for text in ("学習", "層毎")
+    ]
+    assert drawing(charts[0]).png != drawing(charts[1]).png
