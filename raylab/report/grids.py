@@ -53,7 +53,7 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
         GridRow(
             frame,
             ("pair", "model", "learning_rate", NORMS, "mean", "deviation", "low", "high", "ratio",
-             "verdict"),
+             "seed_distance", "times_seed", "verdict"),
             {"ratio": "l2_factor", "verdict": "seeds_verdict"},
         )
         for frame in ("seeds_like", "seeds_unlike")

@@ -21,6 +21,7 @@ _TITLES: dict[str, tuple[str, str]] = {
     "mean": ("mean L2", "L2 の平均"),
     "seed_distance": ("between seeds", "シード間"),
     "ratio": ("times the seed", "シードとの比"),
+    "times_seed": ("times the seed", "シードとの比"),
     "verdict": ("where to", "移動先"),
     "seeds_verdict": ("verdict", "判定"),
     "source": ("source", "出典"),
