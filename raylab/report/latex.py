@@ -8,6 +8,7 @@ Invariant: every character of a cell is shown as it is; a line of the table is a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%",
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "–": "--", "°": r"\textdegree{}", "\n": " ",
+    "<": r"\textless{}", ">": r"\textgreater{}", "–": r"\textendash{}", "°": r"\textdegree{}",
+    "'": r"\textquotesingle{}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}", "\n": " ",
 }  # fmt: skip
+# Two of one of them are another character to a font, unless something is between.
+_JOINED = "-,<>"
 _HEAD = r"""% Compile with XeLaTeX or LuaLaTeX, or take one of the tables:
 % it needs the packages booktabs and longtable.
 \documentclass[9pt]{extarticle}
@@ -58,23 +62,35 @@ def latex_rows(
 ) -> str:
     """Rows of finished texts as a longtable: numbers to the right, texts to the left."""
     forms = "".join("r" if column.form == "number" else "l" for column in columns)
-    head = " & ".join(latex_text(column.name) for column in columns)
+    head = [r"\toprule", _line([column.name for column in columns]), r"\midrule"]
     caption = rf"\caption{{{latex_text(title)}}}" if title else ""
     label = rf"\label{{tab:{name}}}" if name else ""
     lines = [
         rf"\begin{{longtable}}{{{forms}}}",
         *([rf"{caption}{label}\\"] if caption else []),
-        r"\toprule",
-        rf"{head} \\",
-        r"\midrule",
+        *head,
+        # A label that every page repeats would be defined several times.
+        r"\endfirsthead",
+        *head,
         r"\endhead",
-        *(rf"{' & '.join(map(latex_text, row))} \\" for row in rows),
+        *map(_line, rows),
         r"\bottomrule",
         r"\end{longtable}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _line(cells: Sequence[str]) -> str:
+    line = " & ".join(map(latex_text, cells))
+    # The line before would take a bracket or an asterisk for its own.
+    guard = "{}" if line.startswith(("[", "*")) else ""
+    return rf"{guard}{line} \\"
+
+
 def latex_text(text: str) -> str:
     """Plain text as LaTeX that shows it."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    return "".join(
+        _SPECIAL.get(character, character)
+        + (r"\/" if character == after and after in _JOINED else "")
+        for character, after in itertools.pairwise(f"{text}\n")
+    )
