@@ -87,6 +87,17 @@ def test_chains_parent_that_did_not_move_has_no_angle_and_no_share():
     assert row["l2_parent"] == 0
 
 
+def test_chains_added_counts_the_trials_whose_share_it_gives():
+    child = np.array([1.0, 2.0])
+    found = chains(
+        tables_of(
+            chain(name_of("d", 1), np.zeros(2), child), chain(name_of("d", 2), 2 * child, child)
+        )
+    )
+    (added,) = values_of(found.sentences, "chains.added")
+    assert added == {"count": 1, "low": 0.5, "high": 0.5}
+
+
 def test_chains_rows_of_layers_are_left_out():
     parts = np.array([1.0, 0.0]), np.array([1.0, 1.0])
     layer = chain(name_of("d", 1), *parts, level="layer", key="0")

@@ -141,6 +141,7 @@ def test_concentration_frames_hold_task_vectors_and_differences():
     found = concentration(tables_of(curve, spectra=spectra))
     vector, difference = found.frames["concentration"]
     assert (vector["what"], difference["what"]) == ("task vector", "difference")
+    assert (vector["seed"], difference["seed"]) == (1, 1)
     assert (vector["effective_rank"], vector["rank"]) == (6.0, 16)
     assert (difference["effective_rank"], difference["rank"]) == (None, None)
     assert vector["l2_in_1"] == share_at(curve, "l2_share", 0.01)

@@ -137,27 +137,6 @@ def test_floor_difference_without_a_measured_pair_has_a_row_of_unknowns():
     assert (row["seeds"], row["seed_pairs"], row["verdict"]) == (0, 0, "unknown")
 
 
-def test_floor_parent_of_another_recipe_is_the_factor_that_differs():
-    trials = [
-        trial(recipe, seed, 1.0, method="dpo", parent=name_of(parent, seed))
-        for recipe, parent in (("x", "sft-d0"), ("y", "sft-d1"))
-        for seed in (1, 2)
-    ]
-    assert set(differences_of(Tables.of({"trials": trials}))) == {("parent", "x", "y")}
-
-
-def test_floor_failed_trials_and_merges_are_no_models():
-    trials = [
-        trial("a"),
-        trial("b", data="D1", status="failed"),
-        trial("m", method="ties", data="D1"),
-        trial("n", l2=None, data="D2"),
-    ]
-    found = floor(Tables.of({"trials": trials}))
-    assert [row["label"] for row in found.frames["floor"]] == ["A"]
-    assert found.frames["differences"] == []
-
-
 @pytest.mark.parametrize(
     ("apart", "verdict"),
     [(1.0, "within"), (1.25, "within"), (1.26, "near"), (1.99, "near"), (2.0, "beyond")],
@@ -198,3 +177,23 @@ def test_floor_one_seed_says_that_there_is_no_floor():
     assert row["distance"] == pytest.approx(1.0, rel=1e-12)
     assert row["norm_spread"] is row["norm_times"] is row["ratio"] is None
     assert (row["verdict"], row["norm_verdict"]) == ("unknown", "unknown")
+
+
+def test_floor_answer_names_the_factors_that_are_mostly_beyond():
+    # Data moves models by ten times the seed, the method by as much as the seed.
+    found = {r: [name_of(r, s) for s in (1, 2)] for r in "xyz"}
+    lengths = {"x": (1.0, 1.1), "y": (10.0, 11.0), "z": (1.0, 1.1)}
+    changes = {"x": {}, "y": {"data": "D1"}, "z": {"method": "dpo"}}
+    trials = [trial(r, s, lengths[r][s - 1], **changes[r]) for r in "xyz" for s in (1, 2)]
+    norms = [norm(*names, 1.0) for names in found.values()]
+    norms += [norm(a, b, 10.0) for a, b in zip(found["x"], found["y"], strict=True)]
+    norms += [norm(a, b, 1.1) for a, b in zip(found["x"], found["z"], strict=True)]
+    headline = floor(Tables.of({"trials": trials, "norms": norms})).headline
+    assert values_of(headline, "floor.answer") == [{"far": ("data",), "place": ("data",)}]
+    factors = {s.head: s for s in headline if s.key == "floor.factor"}
+    data, method = factors["factor.data"], factors["factor.method"]
+    assert (data.grade, method.grade) == ("good", "bad")
+    assert data.values["place"].values["verdicts"] == (("beyond", 1, 1),)
+    assert method.values["place"].values["verdicts"] == (("within", 1, 1),)
+    assert data.values["norm"].values["low"] == pytest.approx(10, rel=1e-12)
+    assert data.values["norm"].values["spread"] == pytest.approx(1.1, rel=1e-12)
