@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster test-alone test-long test-real check format clean
+.PHONY: demo test test-cluster test-alone test-long test-real check docs format clean
 
 demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
@@ -34,6 +34,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m raylab.cli_pages
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -19,6 +19,7 @@ from raylab.cli_data import data
 from raylab.cli_models import diff, merge
 from raylab.cli_options import Address, Json, Lang, Language, Out, StudyFile, console, out_of, say
 from raylab.cli_publish import publish
+from raylab.cli_tables import compare, table
 from raylab.errors import InputError, RaylabError
 from raylab.imports import loading
 from raylab.plan.cache import evaluation_id, plan_states
@@ -75,11 +76,11 @@ def plan(
         scheduled = {"schedule": schedule} if schedule else {}
         print(json.dumps({"trials": rows, **sizes, **scheduled}, ensure_ascii=False, indent=1))
         return
-    table = Table("trial", "id", "state", "why", box=None, pad_edge=False)
+    view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
     for item in states:
         mark = " (provisional)" if item.trial.provisional else ""
-        table.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
-    console().print(table)
+        view.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
+    console().print(view)
     print_demands(asked, console())
     for line in disk_lines(loaded, inputs, [*trials, *merges]):
         print(line)
@@ -175,6 +176,8 @@ def status(
 app.command()(diff)
 app.command()(merge)
 app.command()(publish)
+app.command()(table)
+app.command()(compare)
 app.add_typer(data, name="data")
 
 

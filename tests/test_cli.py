@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from raylab.store.paths import Store
-from raylab.store.tables import VOLATILE, read_table
+from raylab.store.schemas import VOLATILE
+from raylab.store.tables import read_table
 
 RAYLAB = str(Path(sys.executable).parent / "raylab")
 QUICK = Path(__file__).parents[1] / "jobs" / "demo" / "study-quick.yaml"

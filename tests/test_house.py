@@ -75,11 +75,11 @@ def test_imports_ray_only_cluster(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_imports_cluster_only_cli_inside_functions(name):
+def test_imports_cluster_only_cli_and_notebook_inside_functions(name):
     if name.startswith("raylab/cluster/"):
         return
     found = [inside for module, inside in imports(name) if is_below(module, "raylab.cluster")]
-    assert all(found) if name == "raylab/cli.py" else not found
+    assert all(found) if name in ("raylab/cli.py", "raylab/notebook.py") else not found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,6 +116,10 @@ def loaded_by(modules, unwanted):
 def test_importing_plan_and_cli_loads_nothing_heavy():
     light = ["raylab.cli", "raylab.plan.trials", "raylab.spec.loading", "raylab.plan.cache"]
     assert loaded_by(light, HEAVY) == []
+
+
+def test_importing_raylab_and_the_verb_table_loads_nothing_heavy():
+    assert loaded_by(["raylab", "raylab.report.table_view", "raylab.store.queries"], HEAVY) == []
 
 
 def test_importing_report_loads_neither_torch_nor_ray():

@@ -20,6 +20,7 @@ COMMANDS = [
     for block in re.findall(r"```console\n(.*?)```", README, re.S)
     for line in block.splitlines()
 ]
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.S)
 # The demo is run by way of the quick study; making an environment is what `make` did before this
 # test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py.
 CLUSTER = README[README.index("## On a cluster") : README.index("## What is where")]
@@ -48,6 +49,18 @@ def test_readme_commands_in_order_all_succeed(tmp_path):
             timeout=300,
         )
         assert done.returncode == 0, (command, done.stderr)
+    for example in EXAMPLES:
+        # What a notebook would show of the last line is printed here.
+        *lines, last = [line for line in example.splitlines() if line]
+        code = "\n".join([*lines, f"print({last.partition('  #')[0]})"])
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0 and done.stdout.strip(), (example, done.stderr)
+
+
+def test_readme_has_three_examples_for_a_notebook():
+    assert len(EXAMPLES) == 3 and all("raylab.open(" in example for example in EXAMPLES)
 
 
 def test_readme_make_targets_exist():

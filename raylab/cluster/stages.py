@@ -26,7 +26,14 @@ from raylab.plan.gpu import too_large
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.notes import notes_of, with_notes
 from raylab.plan.outcomes import comparison_rows
-from raylab.plan.status import attempt_rows, likelihood_rows, rate_rows, sample_rows, trial_rows
+from raylab.plan.status import (
+    attempt_rows,
+    likelihood_rows,
+    path_rows,
+    rate_rows,
+    sample_rows,
+    trial_rows,
+)
 from raylab.plan.trials import Trial
 from raylab.reduce.kept import Kept
 from raylab.reduce.study import Executor, Job, Tables, detail_models, reduce_pairs
@@ -51,6 +58,7 @@ _OF_MODELS = {
     "samples": sample_rows,
     "rates": rate_rows,
     "likelihoods": likelihood_rows,
+    "paths": path_rows,
 }
 _TABLES_OF_STAGES = ("trials", *_OF_MODELS, "comparisons", *TABLES_OF_REDUCE)
 

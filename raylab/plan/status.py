@@ -23,6 +23,7 @@ from raylab.store.paths import Store
 from raylab.store.records import (
     ADAPTER,
     LOG,
+    PATHS,
     SAMPLES,
     Record,
     read_attempts,
@@ -31,7 +32,8 @@ from raylab.store.records import (
     trial_key,
 )
 from raylab.store.running import Running, read_running
-from raylab.store.tables import SCHEMAS
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import read_rows
 
 _FRESH_SECONDS = 60
 # What a running trial tells of its training.
@@ -150,12 +152,27 @@ def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, 
 
 def sample_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
     """The rows of the samples table: what every finished trial's model said."""
+    for trial, key in _sealed(trials, store, SAMPLES):
+        for line in store.read(key).decode().splitlines():
+            yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}
+
+
+def path_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
+    """The rows of the paths table: each layer of every finished trial at its recorded steps.
+
+    None of a merge, nor of a trial that was finished before paths were recorded.
+    """
+    for trial, key in _sealed(trials, store, PATHS):
+        for row in read_rows(store, key):
+            yield {"trial_id": trial.id, "name": trial.name, **row}
+
+
+def _sealed(trials: Sequence[Planned], store: Store, name: str) -> Iterator[tuple[Planned, str]]:
+    """The finished trials whose records name the file `name`, each with its key."""
     records, _ = read_records(store)
     for trial in trials:
-        if trial.id not in records or SAMPLES not in records[trial.id].files:
-            continue
-        for line in store.read(trial_key(trial.folder, SAMPLES)).decode().splitlines():
-            yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}
+        if trial.id in records and name in records[trial.id].files:
+            yield trial, trial_key(trial.folder, name)
 
 
 def rate_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:

@@ -7,9 +7,10 @@ Invariant: all text is plain, and whoever renders it escapes it; every cell of a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from raylab.report.charts.drawing import Drawing
+if TYPE_CHECKING:
+    from raylab.report.charts.drawing import Drawing
 
 
 @dataclass(frozen=True)

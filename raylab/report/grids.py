@@ -53,7 +53,7 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
         GridRow(
             frame,
             ("pair", "model", "learning_rate", NORMS, "mean", "deviation", "low", "high", "ratio",
-             "verdict"),
+             "seed_distance", "times_seed", "verdict"),
             {"ratio": "l2_factor", "verdict": "seeds_verdict"},
         )
         for frame in ("seeds_like", "seeds_unlike")
@@ -94,6 +94,14 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
              "angle", "cancellation"),
         ),
     ),
+    "paths": (
+        GridRow(
+            "paths",
+            ("label", "model", "seed", "steps", "records", "length", "displacement",
+             "length_ratio", "first", "first_at"),
+        ),
+        GridRow("parting", ("label", "model", "seeds", "parted", "last_cosine")),
+    ),
     "trust": (
         GridRow("audit", ("label", "seed", "numel", "l2", *_AUDIT)),
         GridRow("counted", ("model", "universe", "numel", "comparisons")),
@@ -122,7 +130,19 @@ _TEXTS: dict[str, Form] = {
     "response": lambda voice, value: voice(f"word.{value}"),
     "what": lambda voice, value: voice(f"word.{value}"),
     **dict.fromkeys(
-        ("label", "pair", "model", "source", "level", "key", "name", "nearest", "kind", "universe"),
+        (
+            "label",
+            "pair",
+            "model",
+            "source",
+            "level",
+            "key",
+            "name",
+            "nearest",
+            "kind",
+            "universe",
+            "first",
+        ),
         _plain,
     ),
 }
@@ -132,15 +152,16 @@ _NUMBERS: dict[str, Form] = {
     "angle": lambda voice, value: MISSING if value is None else f"{value:.0f}°",
     "seconds": lambda voice, value: duration(value),
     **dict.fromkeys(("seed", "layer"), _plain),
-    **dict.fromkeys(("cosine", "silhouette", "within", "between"), _cosine),
+    **dict.fromkeys(("cosine", "silhouette", "within", "between", "last_cosine"), _cosine),
     **dict.fromkeys(
         ("seeds", "df", "observations", "residual_df", "levels", "num_keep", "at_or_above",
-         "numel", "comparisons"),
+         "numel", "comparisons", "steps", "records"),
         lambda voice, value: count(value),
     ),
     **dict.fromkeys(
         ("share", "partial_share", "relative_distance", "half_l1", "half_l2", "l2_in_1",
-         "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", *_AUDIT),
+         "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
+         "parted", *_AUDIT),
         lambda voice, value: rate(value),
     ),
 }  # fmt: skip

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from raylab.report.blocks import Column, Grid
-from raylab.report.page import Page
+
+if TYPE_CHECKING:
+    from raylab.report.page import Page
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%",

@@ -28,7 +28,8 @@ from raylab.report.summary import Rows
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.paths import REPORT, TABLES, Store
-from raylab.store.tables import SCHEMAS, read_tables, to_csv
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import read_tables, to_csv
 
 FINDINGS = f"{REPORT}/findings"
 

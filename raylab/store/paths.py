@@ -57,6 +57,11 @@ class Store:
         """Whether it lies on this machine's file system."""
         return isinstance(self._fs, fs.LocalFileSystem)
 
+    @property
+    def file_system(self) -> fs.FileSystem:
+        """Where its keys are, for libraries that take one of pyarrow's."""
+        return self._fs
+
     def waiting(self, seconds: float) -> Store:
         """The same store, with the patience of as many seconds for an operation."""
         store = copy.copy(self)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from raylab.errors import ModelError
 from raylab.spec.base import resolve
-from raylab.spec.loading import parse_study
 from raylab.spec.study import Located, Quantization, Study
 from raylab.store.addresses import refuse_credentials
-from raylab.store.paths import STUDY, Store, study_scratch
+from raylab.store.paths import Store, study_scratch
 from raylab.store.records import ADAPTER, Record, read_records, trial_key
+from raylab.store.studies import read_study
 
 MERGED = "merged"
 """The checkpoint in the folder of a merge."""
@@ -135,10 +135,7 @@ def place_of(directory: Path, base: Path | None = None) -> Place:
 def _study_of(reference: str) -> tuple[Store, Study, str]:
     out, _, name = reference.rpartition("#")
     store = Store(out)
-    if not store.exists(STUDY):
-        raise ModelError("no study is there", found=out, expected="OUT of `raylab run`")
-    text = store.read(STUDY).decode(errors="replace")
-    return store, parse_study(text, Path(store.path(STUDY))), name
+    return store, read_study(store), name
 
 
 def _in_study(reference: str) -> FoundModel:

@@ -1,9 +1,9 @@
-"""The tables of a study: their columns, and Parquet in and out.
+"""The tables of a study: Parquet in and out.
 
-Model: every table has one Arrow schema here, and is written whole, from rows, in a fixed order.
-Invariant: a column's name and type never depend on the rows; a row that lacks a column holds
-null there, one with an unknown column is a mistake of raylab (AssertionError). No column is
-ever renamed; columns may be added.
+Model: every table has one Arrow schema (`raylab.store.schemas`), and is written whole, from rows,
+in a fixed order.
+Invariant: a row that lacks a column holds null there, one with an unknown column is a mistake of
+raylab (AssertionError).
 """
 
 from __future__ import annotations
@@ -17,213 +17,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from raylab.errors import InputError
 from raylab.store.paths import TABLES, Store
-
-_TEXT, _INT, _REAL, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-
-
-def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema(list(columns.items()))
-
-
-_NORMS = {"numel": _INT, "l1": _REAL, "l2": _REAL, "linf": _REAL, "nonzero": _INT}
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "trials": _schema(
-        trial_id=_TEXT,
-        name=_TEXT,
-        model=_TEXT,
-        recipe=_TEXT,
-        label=_TEXT,
-        method=_TEXT,
-        data=_TEXT,
-        seed=_INT,
-        learning_rate=_REAL,
-        parent=_TEXT,
-        status=_TEXT,
-        cause=_TEXT,
-        message=_TEXT,
-        attempts=_INT,
-        micro_batch=_INT,
-        note=_TEXT,
-        steps=_INT,
-        examples=_INT,
-        cut=_INT,
-        dropped=_INT,
-        train_loss=_REAL,
-        eval_loss=_REAL,
-        l1=_REAL,
-        l2=_REAL,
-        l2_parent=_REAL,
-        l2_child=_REAL,
-        japanese_rate=_REAL,
-        stopped_rate=_REAL,
-        repetition_rate=_REAL,
-        distinct_rate=_REAL,
-        style_rate=_REAL,
-        answer_length=_REAL,
-        marked=_BOOL,
-        marks=_TEXT,
-        seconds=_REAL,
-        tokens_per_second=_REAL,
-        peak_memory_bytes=_INT,
-        adapter=_TEXT,
-        log=_TEXT,
-    ),
-    "attempts": _schema(
-        trial_id=_TEXT,
-        name=_TEXT,
-        attempt=_INT,
-        cause=_TEXT,
-        message=_TEXT,
-        final=_BOOL,
-        node=_TEXT,
-        gpus=_TEXT,
-        started=_REAL,
-        seconds=_REAL,
-        note=_TEXT,
-    ),
-    "norms": _schema(
-        comparison=_TEXT,
-        a=_TEXT,
-        b=_TEXT,
-        view=_TEXT,
-        universe=_TEXT,
-        level=_TEXT,
-        key=_TEXT,
-        **_NORMS,
-        relative_l2=_REAL,
-        note=_TEXT,
-    ),
-    "densities": _schema(
-        comparison=_TEXT,
-        view=_TEXT,
-        universe=_TEXT,
-        density=_REAL,
-        num_keep=_INT,
-        threshold=_REAL,
-        at_or_above=_INT,
-        l1=_REAL,
-        l2=_REAL,
-        l1_share=_REAL,
-        l2_share=_REAL,
-        note=_TEXT,
-    ),
-    "curve": _schema(
-        comparison=_TEXT,
-        view=_TEXT,
-        universe=_TEXT,
-        density=_REAL,
-        l1_share=_REAL,
-        l2_share=_REAL,
-        note=_TEXT,
-    ),
-    "pairs": _schema(
-        a=_TEXT,
-        b=_TEXT,
-        view=_TEXT,
-        universe=_TEXT,
-        level=_TEXT,
-        key=_TEXT,
-        numel=_INT,
-        cosine=_REAL,
-        sign_agreement=_REAL,
-        sign_conflict=_REAL,
-        density=_REAL,
-        overlap=_REAL,
-        overlap_by_chance=_REAL,
-        note=_TEXT,
-    ),
-    "spectra": _schema(
-        model=_TEXT,
-        tensor=_TEXT,
-        rank=_INT,
-        singular_values=pa.list_(_REAL),
-        shares=pa.list_(_REAL),
-        effective_rank=_REAL,
-        note=_TEXT,
-    ),
-    "chains": _schema(
-        model=_TEXT,
-        level=_TEXT,
-        key=_TEXT,
-        l2_parent=_REAL,
-        l2_child=_REAL,
-        l2=_REAL,
-        cosine=_REAL,
-        cancellation=_REAL,
-        note=_TEXT,
-    ),
-    "audit": _schema(
-        model=_TEXT,
-        level=_TEXT,
-        key=_TEXT,
-        numel=_INT,
-        l2=_REAL,
-        merged_error=_REAL,
-        merged_false_zeros=_REAL,
-        dequantized_error=_REAL,
-        dequantized_false_zeros=_REAL,
-        quantization_noise=_REAL,
-        note=_TEXT,
-    ),
-    "samples": _schema(
-        trial_id=_TEXT,
-        name=_TEXT,
-        prompt=_TEXT,
-        answer=_TEXT,
-        expected=_TEXT,
-        tokens=_INT,
-        stopped=_BOOL,
-        reason=_TEXT,
-        draw=_INT,
-        token_ids=pa.list_(_INT),
-        expected_tokens=_INT,
-        japanese=_BOOL,
-        repetition=_BOOL,
-        style=_BOOL,
-        note=_TEXT,
-    ),
-    "rates": _schema(
-        trial_id=_TEXT,
-        name=_TEXT,
-        answers=_TEXT,
-        count=_INT,
-        japanese_rate=_REAL,
-        stopped_rate=_REAL,
-        repetition_rate=_REAL,
-        style_rate=_REAL,
-        distinct_rate=_REAL,
-        answer_length=_REAL,
-        answer_tokens=_REAL,
-        note=_TEXT,
-    ),
-    "likelihoods": _schema(
-        trial_id=_TEXT,
-        name=_TEXT,
-        data=_TEXT,
-        answers=_INT,
-        tokens=_INT,
-        log_probability=_REAL,
-        cut=_INT,
-        note=_TEXT,
-    ),
-    "comparisons": _schema(
-        comparison=_TEXT,
-        a=_TEXT,
-        b=_TEXT,
-        form=_TEXT,
-        status=_TEXT,
-        message=_TEXT,
-        note=_TEXT,
-    ),
-}
-
-# What may differ between two runs that made the same tables.
-VOLATILE = (
-    "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node",
-    "gpus",
-)  # fmt: skip
+from raylab.store.schemas import SCHEMAS
 
 
 def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -251,6 +47,20 @@ def read_table(store: Store, name: str) -> pa.Table:
     return read_parquet(pa.BufferReader(store.read(f"{TABLES}/{name}.parquet")))
 
 
+def named_table(store: Store, name: str) -> pa.Table:
+    """The table that a user names, with every column of today's schema. Raises InputError."""
+    if name not in SCHEMAS:
+        raise InputError("there is no such table", found=name, expected=", ".join(SCHEMAS))
+    if not store.exists(f"{TABLES}/trials.parquet"):
+        raise InputError(
+            "no results are there",
+            found=store.address(TABLES),
+            expected="OUT of `raylab run`",
+            todo="check the path; a study without --out is in runs/<its name>",
+        )
+    return _read_whole(store, name)
+
+
 def read_tables(store: Store) -> dict[str, pa.Table]:
     """Every table of the store, with every column of today's schema: null where a file has none.
 
@@ -272,6 +82,11 @@ def _read_whole(store: Store, name: str) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SCHEMAS[name])
 
 
+def read_rows(store: Store, key: str) -> Sequence[dict[str, Any]]:
+    """The rows of the Parquet file `key`, whatever its columns. Raises StoreError."""
+    return rows_of(read_parquet(pa.BufferReader(store.read(key))))
+
+
 def read_parquet(source: Path | pa.NativeFile) -> pa.Table:
     """The Parquet file `source`, read in the calling thread.
 
@@ -287,7 +102,7 @@ def to_csv(table: pa.Table) -> bytes:
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
             texts = [None if v is None else json.dumps(v) for v in table.column(index).to_pylist()]
-            table = table.set_column(index, field.name, pa.array(texts, _TEXT))
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     buffer = io.BytesIO()
     csv.write_csv(table, buffer)
     return buffer.getvalue()

@@ -1,8 +1,9 @@
 """Where a training goes on after its process died: the trainer's own checkpoint, in the store.
 
 Model: every so many seconds the trainer saves adapter, optimizer, scheduler, random states and its
-place in the data. `Saver` copies these files to OUT/checkpoints/<trial>/<step>/ and then names
-them, with size and SHA-256, in latest.json, which takes the place of the one before.
+place in the data; `raylab.train.paths` adds the path so far. `Saver` copies these files to
+OUT/checkpoints/<trial>/<step>/ and then names them, with size and SHA-256, in latest.json, which
+takes the place of the one before.
 Invariant: a checkpoint is used only where every byte is what was saved, for the same trial and
 micro-batch; otherwise the training starts over. Pickles in it (optimizer, random states) are read
 by torch with weights_only, after their SHA-256 matched.
@@ -23,11 +24,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from raylab.errors import StoreError
 from raylab.store.paths import CHECKPOINTS, Store
 from raylab.store.records import FileEntry, measure, write_json
+from raylab.train.paths import CHECKPOINTED
 
 _LATEST = "latest.json"
 _NEEDED = (
     "adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt",
-    "rng_state.pth", "scaler.pt", "trainer_state.json",
+    "rng_state.pth", "scaler.pt", "trainer_state.json", CHECKPOINTED,
 )  # fmt: skip
 _ASK_SECONDS = 1.0
 

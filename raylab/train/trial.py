@@ -13,8 +13,6 @@ leaves an attempt with its cause, and no record.
 
 from __future__ import annotations
 
-import io
-import json
 import logging
 import math
 import tempfile
@@ -24,10 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from peft import PeftModel
-from pyarrow import parquet
 from transformers import set_seed
 
 from raylab.errors import NonFiniteError, StoreError
@@ -41,7 +37,6 @@ from raylab.spec.study import Study
 from raylab.store.paths import Store, study_scratch
 from raylab.store.records import (
     ADAPTER,
-    HISTORY,
     PROGRESS,
     Record,
     finite_or_none,
@@ -60,16 +55,16 @@ from raylab.train.interview import Interview, interview
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, free_memory, load_base, load_tokenizer, share_gpu
 from raylab.train.parents import Family, start_of
+from raylab.train.paths import PathRecorder
 from raylab.train.prepared import prepared_of
 from raylab.train.progress import Listener, Progress
 from raylab.train.questions import write_samples
 from raylab.train.resume import Checkpoints, Saver
+from raylab.train.seal import Fitted, save_adapter, seal
 from raylab.train.watch import Watch
 
 _HASTE = 1.0
 """Seconds of patience with a store for what can be missed."""
-_HOLD_ON = 1800.0
-"""Seconds of patience with a store for what took hours to make."""
 
 _log = logging.getLogger("raylab.train")
 
@@ -163,26 +158,14 @@ def _train(
         metrics["first_step_seconds"] = result.first_step - running.started
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_bytes"] = peak_memory()
-        record = _seal(work, store, result, metrics)
+        record = seal(store, trial.folder, result, _record(work, metrics))
     checkpoints.forget()
     return record
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """What training leaves: the adapter's directory, answers, history and metrics."""
-
-    adapter: Path
-    said: Interview
-    history: Sequence[Mapping[str, Any]]
-    metrics: Mapping[str, Any]
-    first_step: float
-    """When it ended, in seconds since 1970."""
-
-
 def _fit(
     work: Work, family: Family, directory: Path, listener: Listener, checkpoints: Checkpoints
-) -> _Fitted:
+) -> Fitted:
     study, trial, asked = work.study, work.trial, work.study.evaluation
     training = with_micro_batch(trial.variant.training, checkpoints.micro_batch)
     variant = replace(trial.variant, training=training)
@@ -197,7 +180,7 @@ def _fit(
     teach_stopping(model, tokenizer)
     for adapter in start.frozen:
         attach_frozen(model, adapter)
-    progress = Progress(listener)
+    progress, path = Progress(listener), PathRecorder()
     saver = Saver(
         checkpoints, study.resources.checkpoint_seconds, is_to_stop(family.store), progress.kept
     )
@@ -205,7 +188,7 @@ def _fit(
     with Watch(stuck, study.resources.timeout_seconds) as watch:
         prepared = prepared_of(trial, family)
         setting = Setting(variant, trial.seed, study.quantization, asked, directory, prepared)
-        trainer = build_trainer(model, tokenizer, examples, setting, [progress, saver, watch])
+        trainer = build_trainer(model, tokenizer, examples, setting, [progress, path, saver, watch])
         counted = trainer.counted["train"]
         if said := counted.said(training.max_length):
             _log.warning("%s: %s", trial.name, said)
@@ -215,7 +198,8 @@ def _fit(
             raise Stopped
         _check_finite(trainer.model)
         adapter = directory / ADAPTER
-        _save_adapter(trainer.model, adapter, work)
+        name = trial.base_model
+        save_adapter(trainer.model, adapter, name, study.base_models[name])
         said = _interview(work, trainer.model, tokenizer, examples)
         eval_loss = _held_out_loss(trainer, examples)
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
@@ -229,7 +213,8 @@ def _fit(
         **said.metrics,
     }
     assert progress.first_step, "a training has a step"
-    return _Fitted(adapter, said, list(trainer.state.log_history), metrics, progress.first_step)
+    logs = list(trainer.state.log_history)
+    return Fitted(adapter, said, logs, path.table(), metrics, progress.first_step)
 
 
 def _ask_again(work: Work, family: Family, store: Store, known: Record) -> Record:
@@ -267,20 +252,6 @@ def _check_finite(model: Any) -> None:
             raise NonFiniteError("a weight is not finite", found=name, expected="numbers")
 
 
-def _save_adapter(model: PeftModel, directory: Path, work: Work) -> None:
-    """Save the adapter; its config names the base model as the study does, in a stable order."""
-    model.save_pretrained(directory)
-    (directory / "README.md").unlink(missing_ok=True)
-    file = directory / "adapter_config.json"
-    config = json.loads(file.read_text())
-    place = work.study.base_models[work.trial.base_model]
-    config["base_model_name_or_path"] = place.hub or work.trial.base_model
-    config["revision"] = place.revision
-    if isinstance(config.get("target_modules"), list):
-        config["target_modules"].sort()
-    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-
-
 def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float]:
     """L1 and L2 of the whole way from the base model; of a chain also L2 of its two parts."""
     ancestors = tuple(family.adapter(family.trials[name]) for name in trial.lineage)
@@ -292,12 +263,9 @@ def _task_vector(trial: Trial, family: Family, adapter: Path) -> dict[str, float
     return norms
 
 
-def _seal(work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any]) -> Record:
-    trial, folder, store = work.trial, work.trial.folder, store.waiting(_HOLD_ON)
-    store.upload(result.adapter, trial_key(folder, ADAPTER))
-    write_samples(store, folder, result.said.rows)
-    store.write(trial_key(folder, HISTORY), _history(result.history))
-    record = Record(
+def _record(work: Work, metrics: Mapping[str, Any]) -> Record:
+    trial = work.trial
+    return Record(
         name=trial.name,
         id=trial.id,
         identity=dict(trial.identity),
@@ -306,15 +274,3 @@ def _seal(work: Work, store: Store, result: _Fitted, metrics: Mapping[str, Any])
         versions=versions(),
         metrics={key: finite_or_none(value) for key, value in metrics.items()},
     )
-    return write_record(store, folder, record)
-
-
-def _history(logs: Sequence[Mapping[str, Any]]) -> bytes:
-    """Every log of the trainer as a row; a value that a row lacks is null."""
-    columns = sorted({key for log in logs for key, v in log.items() if isinstance(v, (int, float))})
-    table = pa.table(
-        {name: pa.array([log.get(name) for log in logs], pa.float64()) for name in columns}
-    )
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer)
-    return buffer.getvalue()

@@ -20,7 +20,8 @@ from pathlib import Path
 from raylab.store.paths import Store
 from raylab.store.records import read_attempts, read_progress
 from raylab.store.running import Running, read_running
-from raylab.store.tables import VOLATILE, read_table
+from raylab.store.schemas import VOLATILE
+from raylab.store.tables import read_table
 
 HEAD, WORKER = "ray start --head --port=6379", "ray start --address=HEAD:6379"
 RAYLAB = str(Path(sys.executable).parent / "raylab")

@@ -14,7 +14,8 @@ from raylab.plan.cache import ASK_AGAIN
 from raylab.reduce.study import InProcess, reduce_pairs
 from raylab.spec.loading import parse_study
 from raylab.store.paths import Store
-from raylab.store.tables import VOLATILE, read_table
+from raylab.store.schemas import VOLATILE
+from raylab.store.tables import read_table
 from tests.cluster.whole import prepared_of, quiet, run
 
 pytestmark = pytest.mark.cluster

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import time
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
-from raylab.plan.status import attempt_rows, live_rows, sample_rows, trial_rows
+from raylab.plan.status import attempt_rows, live_rows, path_rows, sample_rows, trial_rows
 from raylab.plan.trials import plan_trials
 from raylab.store.lease import LEASE
 from raylab.store.paths import Store
 from raylab.store.records import (
+    PATHS,
     PROGRESS,
     SAMPLES,
     Attempt,
@@ -21,7 +25,7 @@ from raylab.store.records import (
     write_record,
 )
 from raylab.store.running import RUNNING, Running
-from raylab.store.tables import SCHEMAS
+from raylab.store.schemas import SCHEMAS
 from tests.studies import make_inputs, make_study
 
 
@@ -187,3 +191,16 @@ def test_sample_rows_are_those_of_finished_trials(planned):
     store.write(trial_key(trials["third"].folder, SAMPLES), b'{"prompt": "ha')
     store.delete(trial_key(trials["second"].folder, SAMPLES))
     assert [row["name"] for row in sample_rows(trials.values(), store)] == [trials["alone"].name]
+
+
+def test_path_rows_are_those_of_finished_trials_that_recorded_any(planned):
+    store, trials = planned
+    row = {"step": 3, "layer": "model.layers.0", "norm": 0.5, "turn": None, "sketch": [1.0, -2.0]}
+    buffer = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist([row, row]), buffer)
+    for name in ("alone", "third"):
+        store.write(trial_key(trials[name].folder, PATHS), buffer.getvalue())
+    for name in ("alone", "first"):
+        seal(store, trials[name])
+    named = {"trial_id": trials["alone"].id, "name": trials["alone"].name}
+    assert list(path_rows(list(trials.values()), store)) == [{**named, **row}] * 2

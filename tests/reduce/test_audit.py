@@ -16,7 +16,8 @@ from raylab.errors import NonFiniteError
 from raylab.reduce.audit import audit_parts, audit_rows
 from raylab.reduce.views import Place
 from raylab.spec.study import Quantization
-from raylab.store.tables import SCHEMAS, to_table
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import to_table
 from raylab.store.tensors import Checkpoint
 
 Q0, Q1, UP = (

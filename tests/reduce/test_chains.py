@@ -19,7 +19,8 @@ from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.chains import chain_parts, chain_rows
 from raylab.reduce.study import task_vector_norms
 from raylab.reduce.views import Place, Side
-from raylab.store.tables import SCHEMAS, to_table
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import to_table
 from tests.oracles.norms import root
 from tests.reduce.arrays import arrays
 

@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 from raylab.errors import NonFiniteError
 from raylab.reduce.spectra import effective_rank, shares, singular_values, spectra_of
 from raylab.reduce.views import Place
-from raylab.store.tables import SCHEMAS, to_table
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import to_table
 from raylab.store.tensors import Checkpoint
 
 QUICK = settings(max_examples=60, deadline=None)

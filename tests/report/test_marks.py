@@ -12,7 +12,7 @@ from raylab.report.marks import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.page import make_page
 from raylab.report.terminal import print_left_out
 from raylab.report.words import voice
-from raylab.store.tables import SCHEMAS
+from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_norms, make_study, make_trials
 
 VOICE = voice()

@@ -54,6 +54,7 @@ def write_whole_study(store: Store) -> dict[str, Rows]:
         "chains": [_chain(n, vectors[p], parts[n]) for n, p in parents.items() if n in parts],
         "audit": [_audit(name, x) for name, x in vectors.items()],
         "likelihoods": list(_likelihoods(list(vectors))),
+        "paths": [row for name, x in parts.items() for row in _path(name, x)],
     }
     for name, rows in tables.items():
         write_table(store, name, rows)
@@ -181,6 +182,25 @@ def _audit(name: str, x: np.ndarray) -> dict:
     }
     head = {"model": name, "level": "all", "key": "all", "numel": x.size, "l2": _l2(x)}
     return {**head, **errors, "quantization_noise": _l2(np.round(base / grid) * grid - base)}
+
+
+def _path(name: str, x: np.ndarray) -> Iterator[dict]:
+    """A way to `x` that slows down, by layer; a sketch is the first entries of a layer."""
+    layers = x.reshape(LAYERS, -1)
+    before = np.zeros_like(layers)
+    for step in range(0, 50, 10):
+        position = layers * (1 - (1 - step / 40) ** 2)
+        for layer in range(LAYERS):
+            yield {
+                "trial_id": "0" * 16,
+                "name": name,
+                "step": step,
+                "layer": f"model.layers.{layer}",
+                "norm": _l2(position[layer]),
+                "step_norm": _l2(position[layer] - before[layer]) if step else None,
+                "sketch": position[layer][:16].tolist(),
+            }
+        before = position
 
 
 def _likelihoods(names: list[str]) -> Iterator[dict]:

@@ -11,15 +11,8 @@ import pytest
 
 from raylab.errors import StoreError
 from raylab.store.paths import Store
-from raylab.store.tables import (
-    SCHEMAS,
-    VOLATILE,
-    read_table,
-    rows_of,
-    to_csv,
-    to_table,
-    write_table,
-)
+from raylab.store.schemas import SCHEMAS, VOLATILE
+from raylab.store.tables import read_table, rows_of, to_csv, to_table, write_table
 
 # Columns that the design promises; more may be added, none renamed.
 PROMISED = {
@@ -34,6 +27,7 @@ PROMISED = {
     "pairs": "a b view level key cosine sign_agreement sign_conflict density overlap "
     "overlap_by_chance",
     "spectra": "model tensor singular_values effective_rank",
+    "paths": "trial_id name step layer norm step_norm turn sketch note",
     "chains": "model level key l2_parent l2_child l2 cosine cancellation",
 }
 SAMPLE = {

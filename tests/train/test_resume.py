@@ -50,6 +50,10 @@ def history(made, recipe):
     return [row for row in table.to_pylist() if row["loss"] is not None]
 
 
+def paths(made, recipe):
+    return (made.adapter(recipe).parent / "paths.parquet").read_bytes()
+
+
 @pytest.mark.parametrize("recipe", ["sft-d1", "dpo-d0", "stacked"])
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(bench, recipe):
     whole, cut = bench("whole", all=EVERY_STEP), bench("cut", all=EVERY_STEP)
@@ -63,6 +67,7 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(bench, recipe):
     found = cut.run(recipe)
     assert cut.adapter_bytes(recipe) == whole.adapter_bytes(recipe)
     assert history(cut, recipe) == history(whole, recipe)
+    assert paths(cut, recipe) == paths(whole, recipe)
     changing = {"seconds", "first_step_seconds", "tokens_per_second", "peak_memory_bytes"}
     assert {k: v for k, v in found.metrics.items() if k not in changing} == {
         k: v for k, v in expected.metrics.items() if k not in changing
@@ -165,5 +170,6 @@ def test_training_that_hangs_is_ended_with_its_stack_and_goes_on(bench, study_te
     whole.run("sft-d1")
     cut.run("sft-d1")
     assert cut.adapter_bytes("sft-d1") == whole.adapter_bytes("sft-d1")
+    assert paths(cut, "sft-d1") == paths(whole, "sft-d1")
     attempts = read_attempts(Store(str(cut.out)), cut.work("sft-d1").trial.folder)
     assert [(a.cause, a.final) for a in attempts] == [("preempted", False), (None, True)]

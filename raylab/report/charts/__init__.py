@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from raylab.report.charts.bars import chains_chart, floor_chart, seeds_chart
-from raylab.report.charts.lines import curve_chart
-from raylab.report.charts.matrices import heatmap_chart, similarity_chart
+from raylab.report.charts.lines import curve_chart, paths_chart
+from raylab.report.charts.matrices import similarity_chart
+from raylab.report.charts.places import heatmap_chart
 from raylab.report.charts.shares import attribution_chart
 from raylab.report.charts.sketch import Chart, Sketch
 
@@ -12,10 +13,13 @@ CHARTS: dict[str, Chart] = {
     "floor": Chart("floor", floor_chart),
     "seeds": Chart("seeds", seeds_chart),
     "attribution": Chart("attribution", attribution_chart),
-    "similarity": Chart("similarity", similarity_chart),
+    "similarity": Chart("similarity", similarity_chart("similarity")),
+    "signs": Chart("similarity", similarity_chart("signs")),
+    "overlap": Chart("similarity", similarity_chart("overlap")),
     "heatmap": Chart("where", heatmap_chart),
     "curve": Chart("concentration", curve_chart),
     "chains": Chart("chains", chains_chart),
+    "paths": Chart("paths", paths_chart),
 }
 """By name: the finding whose frames a figure shows, and how it is drawn for one base model."""
 

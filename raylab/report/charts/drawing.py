@@ -66,10 +66,14 @@ class Drawing:
         return self.spec.replace('"width": "container"', f'"width": {WIDTH}')
 
 
+def themed(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+    """The chart in raylab's theme."""
+    return chart.configure(**CONFIG)
+
+
 def drawing(chart: alt.TopLevelMixin) -> Drawing:
     """The chart in raylab's theme. Raises what Altair raises for a chart that is not valid."""
-    spec = chart.to_dict()
-    spec["config"] = CONFIG
+    spec = themed(chart).to_dict()
     spec.pop("$schema", None)
     return Drawing(json.dumps(spec, sort_keys=True, ensure_ascii=False))
 

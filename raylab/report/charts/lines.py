@@ -8,10 +8,19 @@ import altair as alt
 import numpy as np
 from scipy import stats
 
-from raylab.report.charts.sketch import Frames, Sketch, data_of, rows_of_model, tooltips
+from raylab.report.charts.sketch import (
+    Frames,
+    Sketch,
+    choice_of,
+    data_of,
+    rows_of_model,
+    subject_of,
+    tooltips,
+)
 from raylab.report.words.voice import Voice
 
 MOST = 8
+MOST_PATHS = 20
 
 
 def curve_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
@@ -60,6 +69,46 @@ def curve_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
     ).properties(width="container", height=300)
     caption = voice("caption.curve", model=model, shown=len(names), total=len(subjects))
     return Sketch(chart, caption)
+
+
+def paths_chart(
+    voice: Voice, frames: Frames, model: str, recipe: str | None = None
+) -> Sketch | None:
+    """The norm of each layer at the recorded steps, of one recipe that the reader chooses."""
+    found = [row for row in rows_of_model(frames, "path_points", model) if row["share"] is not None]
+    if not found:
+        return None
+    names = {row["name"].rpartition(".s")[0]: row["label"] for row in found}
+    shown = subject_of(names, model, recipe)
+    first, kept = names[shown], {*list(names.values())[:MOST_PATHS], names[shown]}
+    points = [
+        {"of": row["label"], "layer": row["layer"], "step": row["step"],
+         "share": round(row["share"], 4)}
+        for row in found if row["label"] in kept
+    ]  # fmt: skip
+    options = list(dict.fromkeys(point["of"] for point in points))
+    layers = list(dict.fromkeys(point["layer"] for point in points))
+    ranks = {layer: place for place, layer in enumerate(layers)}
+    chart = (
+        alt.Chart(data_of([{**point, "rank": ranks[point["layer"]]} for point in points]))
+        .mark_line()
+        .encode(
+            x=alt.X("step:Q", title=voice("axis.step")),
+            y=alt.Y("share:Q", title=voice("axis.path"), axis=alt.Axis(format="%")),
+            color=alt.Color("rank:O", title=voice("legend.layer"), legend=None,
+                            scale=alt.Scale(scheme="viridis")),
+            detail="layer:N",
+            tooltip=tooltips(
+                layer=(voice("legend.layer"), None),
+                step=(voice("axis.step"), "d"),
+                share=(voice("axis.path"), ".1%"),
+            ),
+        )
+        .add_params(choice_of(voice, options, first))
+        .transform_filter("datum.of == chosen")
+        .properties(width="container", height=280)
+    )  # fmt: skip
+    return Sketch(chart, voice("caption.paths", model=model, label=first))
 
 
 def normal_curve(lowest: float, points: int = 40) -> list[dict[str, Any]]:

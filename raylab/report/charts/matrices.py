@@ -1,126 +1,125 @@
-"""Figures of cells: similarities of all pairs of models, norms by layer and module kind."""
+"""Figures of all pairs of models: how alike they are, with what each of them is.
+
+Model: a figure is a row of MEASURES. Models come in the order of their clustering by cosine; a
+strip on the left marks the method, the data and the seed of each. With more models than
+MOST_MODELS a cell is a recipe's mean over seeds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from raylab.report.charts.sketch import Frames, Sketch, data_of, rows_of_model, tooltips
 from raylab.report.findings.finding import mean
-from raylab.report.findings.places import kind_order
 from raylab.report.summary import Row
 from raylab.report.words.voice import Voice
 
 MOST_MODELS = 40
-MOST_SUBJECTS = 30
-WIDE_SPAN = 10
+_MARKED = ("method", "data", "seed")
 
 
-def similarity_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
-    """Cosines of all pairs in the order of their clustering."""
-    rows = rows_of_model(frames, "similarity", model)
+@dataclass(frozen=True)
+class Measure:
+    """A column of the frame `similarity`: the ends and the middle of its colours.
+
+    `least` and `most` are None where the data say; `own` is a model's likeness to itself.
+    """
+
+    column: str
+    least: float
+    most: float | None
+    middle: float
+    own: float | None
+
+
+MEASURES: dict[str, Measure] = {
+    "similarity": Measure("cosine", -1.0, 1.0, 0.0, 1.0),
+    "signs": Measure("sign_agreement", 0.0, 1.0, 0.5, 1.0),
+    "overlap": Measure("over_chance", 0.0, None, 1.0, None),
+}
+
+
+def similarity_chart(measure: str) -> Callable[[Voice, Frames, str], Sketch | None]:
+    """How one of MEASURES is drawn."""
+    return partial(_chart, measure)
+
+
+def _chart(name: str, voice: Voice, frames: Frames, model: str) -> Sketch | None:
+    measure = MEASURES[name]
+    rows = [r for r in rows_of_model(frames, "similarity", model) if r[measure.column] is not None]
     members = rows_of_model(frames, "neighbours", model)
     if not rows:
         return None
-    left = ""
-    labels = {row["name"]: row["label"] for row in members}
-    if len(members) > MOST_MODELS:
-        left = voice("caption.similarity.recipes", models=len(members))
-        labels = {name: label.rpartition(", ")[0] for name, label in labels.items()}
-    order = list(dict.fromkeys(labels[row["name"]] for row in members))
-    cells = list(_cells(rows, labels, order))
-    x = alt.X("a:N", title=None, sort=order, axis=alt.Axis(labelAngle=-60))
+    several = len(members) > MOST_MODELS
+    left = voice("caption.similarity.recipes", models=len(members)) if several else ""
+    labels = {row["name"]: _label(row, several) for row in members}
+    order = list(dict.fromkeys(labels.values()))
+    # A model's marks stand in the same grid as its likenesses, before them.
+    marks = [voice.factor(factor) for factor in _MARKED[: 2 if several else 3]]
     y = alt.Y("b:N", title=None, sort=order)
-    colour = alt.Color(
-        "cosine:Q",
-        title=voice("axis.cosine"),
-        scale=alt.Scale(scheme="blueorange", domain=[-1, 1], domainMid=0),
-    )
-    hover = {"a": ("a", None), "b": ("b", None), "cosine": (voice("axis.cosine"), ".3f")}
-    chart = (
+    x = alt.X("a:N", title=None, sort=[*marks, *order], axis=alt.Axis(labelAngle=-60))
+    title = voice(f"axis.{measure.column}")
+    cells = _cells(rows, labels, order, measure)
+    strip = _marks(voice, members, labels, several)
+    kinds = [kind for mark in marks for kind in dict.fromkeys(
+        cell["mark"] for cell in strip if cell["a"] == mark)]  # fmt: skip
+    chart = alt.layer(
+        alt.Chart(data_of(strip))
+        .mark_rect()
+        .encode(x=x, y=y, color=alt.Color("mark:N", title=None, sort=kinds,
+                                          legend=alt.Legend(columns=8)),
+                tooltip=tooltips(b=(voice.column("label"), None), mark=(voice("axis.mark"), None))),
         alt.Chart(data_of(cells))
         .mark_rect()
-        .encode(x=x, y=y, color=colour, tooltip=tooltips(**hover))
-        .properties(width="container", height={"step": max(9, min(18, 700 // len(order)))})
-    )
-    return Sketch(chart, voice("caption.similarity", model=model, left=left))
+        .encode(x=x, y=y, color=_colours(measure, cells, title),
+                tooltip=tooltips(a=("a", None), b=("b", None), value=(title, ".3f"))),
+    ).resolve_scale(color="independent")  # fmt: skip
+    sized = chart.properties(width="container", height={"step": max(9, min(18, 700 // len(order)))})
+    return Sketch(sized, voice(f"caption.{name}", model=model, left=left))
+
+
+def _label(row: Row, several: bool) -> str:
+    return str(row["label"]).rpartition(", ")[0] if several else str(row["label"])
+
+
+def _colours(measure: Measure, cells: Sequence[Mapping[str, Any]], title: str) -> alt.Color:
+    most = measure.most or max(2 * measure.middle, *(cell["value"] for cell in cells))
+    scale = alt.Scale(scheme="blueorange", domain=[measure.least, most], domainMid=measure.middle)
+    return alt.Color("value:Q", title=title, scale=scale, legend=alt.Legend(gradientLength=200))
+
+
+def _marks(
+    voice: Voice, members: Sequence[Row], labels: Mapping[str, str], several: bool
+) -> list[dict[str, Any]]:
+    """The method, data and seed of each model; of recipes the first two."""
+    found = {
+        (labels[row["name"]], factor): str(row[factor])
+        for row in members
+        for factor in _MARKED[: 2 if several else 3]
+    }
+    return [
+        {"a": voice.factor(factor), "b": label, "mark": value}
+        for (label, factor), value in found.items()
+    ]
 
 
 def _cells(
-    rows: Sequence[Row], labels: Mapping[str, str], order: Sequence[str]
+    rows: Sequence[Row], labels: Mapping[str, str], order: Sequence[str], measure: Measure
 ) -> list[dict[str, Any]]:
     """Both halves of the matrix and its diagonal; pairs of equal labels are averaged."""
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         a, b = labels[row["a"]], labels[row["b"]]
         for key in {(a, b), (b, a)}:
-            found.setdefault(key, []).append(row["cosine"])
-    alone = {(name, name): [1.0] for name in order if (name, name) not in found}
+            found.setdefault(key, []).append(row[measure.column])
+    if measure.own is not None:
+        for name in order:
+            found.setdefault((name, name), [measure.own])
     return [
-        {"a": a, "b": b, "cosine": round(mean(values) or 0.0, 4)}
-        for (a, b), values in {**found, **alone}.items()
+        {"a": a, "b": b, "value": round(mean(values) or 0.0, 4)} for (a, b), values in found.items()
     ]
-
-
-def heatmap_chart(
-    voice: Voice, frames: Frames, model: str, name: str | None = None
-) -> Sketch | None:
-    """Norms by layer and module kind of one recipe or difference, which the reader chooses.
-
-    `name` is the one shown first: a recipe's stem, or two joined by "~".
-    """
-    found = [row for row in rows_of_model(frames, "where", model) if row["layer"] is not None]
-    if not found:
-        return None
-    subjects = {row["name"]: row["label"] for row in sorted(found, key=_differences_first)}
-    first = subjects[name] if name in subjects else next(iter(subjects.values()))
-    kept = {*list(subjects)[:MOST_SUBJECTS], *([name] if name else [])}
-    cells = [
-        {"of": row["label"], "layer": row["layer"], "kind": row["kind"],
-         "value": row["value"] and float(f"{row['value']:.4g}")}
-        for row in found if row["name"] in kept
-    ]  # fmt: skip
-    options = list(dict.fromkeys(subjects[key] for key in subjects if key in kept))
-    values = [cell["value"] for cell in cells if cell["value"]]
-    wide = bool(values) and max(values) / min(values) > WIDE_SPAN
-    choice = alt.param(
-        name="chosen",
-        value=first,
-        bind=alt.binding_select(options=options, name=voice("choose") + " "),
-    )
-    layers = len({cell["layer"] for cell in cells})
-    measure = voice(f"measure.{found[0]['measure']}")
-    hover = {"layer": (voice("axis.layer"), None), "kind": (voice("axis.kind"), None),
-             "value": (measure, ".4g")}  # fmt: skip
-    chart = (
-        alt.Chart(data_of(cells))
-        .mark_rect()
-        .encode(
-            x=alt.X("kind:N", title=None, axis=alt.Axis(labelAngle=-30),
-                    sort=sorted({cell["kind"] for cell in cells}, key=kind_order)),
-            y=alt.Y("layer:O", title=voice("axis.layer"), sort="descending"),
-            color=alt.Color("value:Q", title=measure,
-                            scale=alt.Scale(scheme="viridis", type="log" if wide else "linear"),
-                            legend=alt.Legend(format=".2g", gradientLength=200)),
-            tooltip=tooltips(**hover),
-        )
-        .add_params(choice)
-        .transform_filter("datum.of == chosen")
-        .properties(width="container", height={"step": _step(layers)})
-    )  # fmt: skip
-    caption = voice("caption.heatmap", model=model, measure=found[0]["measure"], label=first)
-    if len(options) < len(set(subjects.values())):
-        total = len(set(subjects.values()))
-        caption += " " + voice("chart.cut", shown=len(options), total=total)
-    return Sketch(chart, caption)
-
-
-def _step(layers: int) -> int:
-    """The height of a layer: all of them within about 600 pixels."""
-    return max(10, min(26, 600 // layers))
-
-
-def _differences_first(row: Row) -> bool:
-    return bool(row["what"] != "difference")

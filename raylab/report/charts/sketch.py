@@ -12,6 +12,7 @@ from typing import Any
 
 import altair as alt
 
+from raylab.errors import InputError
 from raylab.report.summary import Row, Rows
 from raylab.report.words.voice import Voice
 
@@ -26,12 +27,12 @@ class Sketch:
     caption: str
 
 
-Draw = Callable[[Voice, Frames, str], Sketch | None]
+Draw = Callable[..., Sketch | None]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """`draw(voice, frames, base model)` gives None where the frames have nothing of that model."""
+    """`draw(voice, frames, base model, **choice)`; None where the frames lack that model."""
 
     finding: str
     draw: Draw
@@ -62,3 +63,21 @@ def axis_for(values: Sequence[float | None]) -> alt.Scale:
     if positive and max(positive) / min(positive) > 30:
         return alt.Scale(type="log", domain=[min(positive) / 2, max(positive) * 2])
     return alt.Scale(type="linear", zero=True)
+
+
+def subject_of(subjects: Mapping[str, str], model: str, recipe: str | None) -> str:
+    """The key of a recipe or of a difference of two, with or without its base model's name."""
+    if recipe is None:
+        return next(iter(subjects))
+    parts = [part.removeprefix(f"{model}.") for part in recipe.split("~")]
+    key = "~".join(f"{model}.{part}" for part in parts)
+    if key not in subjects:
+        raise InputError("this was not measured", found=recipe,
+                         expected=", ".join(subjects))  # fmt: skip
+    return key
+
+
+def choice_of(voice: Voice, options: Sequence[str], first: str) -> alt.Parameter:
+    """What a reader chooses between, as the parameter `chosen`."""
+    bound = alt.binding_select(options=list(options), name=f"{voice('choose')} ")
+    return alt.param(name="chosen", value=first, bind=bound)

@@ -9,6 +9,7 @@ from raylab.report.findings.chains import chains
 from raylab.report.findings.concentration import concentration
 from raylab.report.findings.finding import Finding, Tables
 from raylab.report.findings.floor import floor
+from raylab.report.findings.paths import paths
 from raylab.report.findings.seeds import seeds
 from raylab.report.findings.similarity import similarity
 from raylab.report.findings.trust import trust
@@ -22,6 +23,7 @@ FINDINGS: dict[str, Callable[[Tables], Finding]] = {
     "where": where,
     "concentration": concentration,
     "chains": chains,
+    "paths": paths,
     "trust": trust,
 }
 """By key, in the order of the report: tables -> what they say."""

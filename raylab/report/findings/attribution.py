@@ -57,7 +57,8 @@ def attribution(tables: Tables) -> Finding:
             rows += _rows(base, response, found)
             if response.level == "all":
                 sentence = _sentence(base, response, found)
-                (headline if response.name == "log_l2" else said).append(sentence)
+                answers = response.name == "log_l2" and found.residual_df > 0
+                (headline if answers else said).append(sentence)
         said += _design_sentences(base, mine)
     if not rows:
         said.append(Sentence("attribution.nothing", {}, "unknown"))

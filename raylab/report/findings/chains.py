@@ -56,7 +56,7 @@ def _sentences(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sentence]:
     angles = [row["angle"] for row in rows if row["angle"] is not None]
     lost = [row["cancellation"] for row in rows if row["cancellation"] is not None]
     if shares:
-        values = {"count": len(rows), "low": min(shares), "high": max(shares)}
+        values = {"count": len(shares), "low": min(shares), "high": max(shares)}
         yield Sentence("chains.added", values)
     if angles:
         back = sum(angle > 100 for angle in angles)

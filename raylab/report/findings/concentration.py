@@ -65,8 +65,8 @@ def concentration(tables: Tables) -> Finding:
 
 def density_of_half(rows: Sequence[Row], column: str) -> float | None:
     """The density at which `column` reaches one half; None where the curve does not."""
-    shares = np.asarray([row[column] for row in rows], np.float64)
-    if shares[0] > 0.5 or shares[-1] < 0.5:
+    shares = _shares(rows, column)
+    if shares is None or shares[0] > 0.5 or shares[-1] < 0.5:
         return None
     logs = np.log([row["density"] for row in rows])
     return float(np.exp(np.interp(0.5, shares, logs)))
@@ -75,10 +75,16 @@ def density_of_half(rows: Sequence[Row], column: str) -> float | None:
 def share_at(rows: Sequence[Row], column: str, density: float) -> float | None:
     """The share of the largest `density` of entries; None outside of the curve."""
     logs = np.log([row["density"] for row in rows])
-    place = float(np.log(density))
-    if not logs[0] <= place <= logs[-1]:
+    shares, place = _shares(rows, column), float(np.log(density))
+    if shares is None or not logs[0] <= place <= logs[-1]:
         return None
-    return float(np.interp(place, logs, [row[column] for row in rows]))
+    return float(np.interp(place, logs, shares))
+
+
+def _shares(rows: Sequence[Row], column: str) -> np.ndarray | None:
+    """The column as float64; None where a point has no share."""
+    values = [finite(row[column]) for row in rows]
+    return None if None in values else np.asarray(values, np.float64)
 
 
 def _curves(tables: Tables) -> Mapping[str, list[Row]]:

@@ -40,6 +40,9 @@ class Design:
 
 def design_of(levels: Levels) -> Design:
     """The design of observations."""
+    # Observations of equal levels say nothing more of a design than one of them.
+    combinations = list(dict.fromkeys(zip(*levels.values(), strict=True)))
+    levels = dict(zip(levels, zip(*combinations, strict=True), strict=True)) if combinations else {}
     groups: tuple[tuple[str, ...], ...] = tuple(
         (name,) for name, found in levels.items() if len(set(found)) > 1
     )
@@ -85,7 +88,7 @@ def _deficient(
     """The first two groups that lose rank beside the others; None where the design has it."""
     if not coded:
         return None
-    columns = {group: _columns(found) for group, found in coded.items()}
+    columns = {group: indicators(found) for group, found in coded.items()}
     whole = _rank(list(columns.values()))
     lost = [
         group
@@ -95,7 +98,7 @@ def _deficient(
     return (lost[0], lost[1]) if len(lost) > 1 else None
 
 
-def _columns(codes: Sequence[int]) -> np.ndarray:
+def indicators(codes: Sequence[int] | np.ndarray) -> np.ndarray:
     """Indicators of all levels but the first, float64 (observations, levels - 1)."""
     found = np.asarray(codes)
     return (found[:, None] == np.arange(1, found.max() + 1)).astype(np.float64)

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylab.report.summary import VIEW, Row, Rows
-from raylab.store.tables import SCHEMAS, rows_of, to_table
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import rows_of, to_table
 
 Grade = Literal["", "good", "fair", "bad", "unknown"]
 FACTORS = ("method", "data", "learning_rate", "parent", "seed")

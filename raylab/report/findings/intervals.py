@@ -6,8 +6,8 @@ Psychological Methods 9(2), eq. 9-11):
 
     partial share = lambda / (lambda + n),   F ~ F'(df, df_residual, lambda)
 
-Invariant: the same values give the same interval, whatever was drawn before; too few seeds or no
-residual freedom give none.
+Invariant: the same values give the same interval, whatever was drawn before; too few seeds, no
+residual freedom, or a residual of rounding alone give none.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from scipy import optimize, stats
 LEVEL = 0.95
 RESAMPLES = 9_999
 LEAST = 3
+LARGEST_F = 1e9
+"""Beyond it a residual is what rounding leaves, and scipy 1.17's noncentral F gives NaN."""
 _SEED = 20_040_611
 
 Interval = tuple[float, float] | tuple[None, None]
@@ -42,7 +44,7 @@ def bootstrap_interval(values: Sequence[float]) -> Interval:
 
 def share_interval(f: float, df: float, residual_df: float, observations: int) -> Interval:
     """The interval at 95 % of the partial share whose F statistic is `f`."""
-    if residual_df <= 0 or not np.isfinite(f):
+    if residual_df <= 0 or not f <= LARGEST_F:
         return None, None
     low, high = (
         _noncentrality(f, df, residual_df, tail) for tail in ((1 + LEVEL) / 2, (1 - LEVEL) / 2)

@@ -108,7 +108,9 @@ class Distances:
             return Distance(self._measured[key], "norms")
         if key not in self._cosines:
             return None
-        square = a.l2**2 + b.l2**2 - 2 * self._cosines[key] * a.l2 * b.l2
+        # In one order of the two, so that a pair has one distance to the last bit.
+        one, other = sorted((a.l2, b.l2))
+        square = one**2 + other**2 - 2 * self._cosines[key] * one * other
         return Distance(math.sqrt(max(square, 0.0)), "pairs")
 
 

@@ -1,20 +1,23 @@
 """The tables of the original progress report: norms by pair and seed, with their verdicts.
 
 Model: a row is a data pair over all seeds (`raylab.report.summary.seed_tables`), at learning
-rates that methods share and at others; with three seeds or more its mean, standard deviation and
-bootstrap interval stand beside it.
+rates that methods share and at others; beside it stand the two floors (the spread of the norm over
+seeds, and how far two seeds of either recipe end apart), and with three seeds or more its mean,
+standard deviation and bootstrap interval.
 Invariant: every data pair of the norms table has a row, and its verdict follows from its ratio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from raylab.report.findings.caveats import caveats_of
 from raylab.report.findings.finding import Finding, Grade, Sentence, Tables, deviation, mean
+from raylab.report.findings.floor import seed_distances
 from raylab.report.findings.intervals import LEAST, bootstrap_interval
-from raylab.report.findings.models import models_of
+from raylab.report.findings.models import Distances, Model, models_of, recipes_of
 from raylab.report.summary import SeedRow, SeedTables, seed_tables
 
 GRADES: dict[str, Grade] = {"stable": "good", "varies": "fair", "seed": "bad"}
@@ -24,9 +27,10 @@ def seeds(tables: Tables) -> Finding:
     """The two tables, and a sentence for each data pair."""
     found = seed_tables(tables["trials"], tables.norms())
     unlike = [(group, row) for group, rows in enumerate(found.unlike, 1) for row in rows]
+    floors = _Floors(recipes_of(models_of(tables)), Distances(tables))
     frames = {
-        "seeds_like": [_record(row, found) for row in found.like],
-        "seeds_unlike": [{"group": group, **_record(row, found)} for group, row in unlike],
+        "seeds_like": [_record(row, found, floors) for row in found.like],
+        "seeds_unlike": [{"group": group, **_record(row, found, floors)} for group, row in unlike],
     }
     names = {name for row in found.rows for name in row.comparisons.values()}
     sides = {side for name in names for side in name.split("~")}
@@ -56,7 +60,20 @@ def _sentences(found: SeedTables) -> Iterator[Sentence]:
         yield Sentence("seeds.others", {"count": len(found.others)})
 
 
-def _record(row: SeedRow, found: SeedTables) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Floors:
+    """How far seeds of a recipe end apart."""
+
+    recipes: Mapping[str, Sequence[Model]]
+    distances: Distances
+
+    def of(self, row: SeedRow) -> float | None:
+        """The mean distance of two seeds of either recipe."""
+        found = [self.recipes.get(stem, ()) for stem in row.recipes]
+        return mean([d for models in found for d in seed_distances(models, self.distances)])
+
+
+def _record(row: SeedRow, found: SeedTables, floors: _Floors) -> dict[str, Any]:
     record: dict[str, Any] = {
         "model": row.model,
         "pair": row.label,
@@ -70,4 +87,12 @@ def _record(row: SeedRow, found: SeedTables) -> dict[str, Any]:
     low, high = bootstrap_interval(values)
     average = mean(values) if len(values) >= LEAST else None
     spread = {"mean": average, "deviation": deviation(values), "low": low, "high": high}
-    return {**record, **spread, "ratio": row.ratio, "verdict": row.verdict}
+    floor, known = floors.of(row), mean(values)
+    return {
+        **record,
+        **spread,
+        "ratio": row.ratio,
+        "seed_distance": floor,
+        "times_seed": known / floor if known is not None and floor else None,
+        "verdict": row.verdict,
+    }

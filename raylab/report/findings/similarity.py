@@ -1,9 +1,9 @@
 """Which models moved alike? Signed cosines of all pairs, clustered.
 
 Model: similarity is the cosine of two task vectors; the order of models is that of the leaves of
-average linkage over 1 - cosine (scipy, leaves ordered optimally). Whether models of one level of a
-factor lie together is told by the mean silhouette (Rousseeuw 1987) over those levels that have
-two models or more:
+average linkage over 1 - cosine, turned by scipy's `optimal_ordering` so that neighbours are alike.
+Whether models of one level of a factor lie together is told by the mean silhouette (Rousseeuw
+1987) over those levels that have two models or more:
 
     s(i) = (b - a) / max(a, b)
 

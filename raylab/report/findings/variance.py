@@ -1,15 +1,17 @@
 """How much of a response's variance goes with each group of factors.
 
 Model: y = mean + one effect for each level of each group + residual, without interactions, fitted
-by least squares; sums of squares are of type II (what a group explains beyond all the others),
-by statsmodels' `anova_lm`.
+by least squares (statsmodels). Sums of squares are of type II: what a group explains beyond all
+the others, SS(group) = SSR(model without it) - SSR(model).
 
     share         = SS(group) / SS(total)                  (eta squared)
     partial share = SS(group) / (SS(group) + SS(residual))
     unassigned    = 1 - sum of shares - residual share
 
 The last is what groups explain only together, where the design is not balanced: zero where it is,
-and below zero where one hides what another explains.
+and below zero where one hides what another explains. Observations of equal levels are fitted as
+one, their mean, weighted by their number: the same sums of squares, with what lies between equals
+added to the residual, at the cost of as many rows as there are combinations.
 Invariant: without residual freedom there is no interval, and no partial share; a response that
 does not vary has no shares.
 """
@@ -20,11 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
+from statsmodels.regression.linear_model import WLS
 
-from raylab.report.findings.design import Levels, codes_of, design_of
+from raylab.report.findings.design import Levels, codes_of, design_of, indicators
 from raylab.report.findings.intervals import share_interval
 
 _NO_VARIANCE = 1e-20
@@ -67,27 +67,44 @@ def analyse(
     groups = design_of(levels).groups
     if not groups or total <= _NO_VARIANCE * max(1.0, float(np.sum(y**2))):
         return None
-    frame = pd.DataFrame({f"g{i}": codes_of(levels, g) for i, g in enumerate(groups)})
-    frame["y"] = y
-    terms = " + ".join(f"C(g{i})" for i in range(len(groups)))
-    fitted = ols(f"y ~ {terms}", frame).fit()
-    residual_df = int(fitted.df_resid)
-    residual = float(fitted.ssr) if residual_df else 0.0
-    sums, freedoms = _type_two(fitted, len(groups), residual_df)
-    parts = tuple(
-        _part(group, ss, df, total, residual, residual_df if independent else 0, len(y))
-        for group, ss, df in zip(groups, sums, freedoms, strict=True)
-    )
-    left = 1 - sum(part.share for part in parts) - residual / total
-    return Analysis(parts, len(y), total, residual_df, residual / total, left)
+    cells = _cells_of(levels, groups, y)
+    residual, rank = cells.residual(range(len(groups)))
+    residual_df = len(y) - rank
+    residual = residual if residual_df else 0.0
+    parts = []
+    for place, group in enumerate(groups):
+        without, left = cells.residual([i for i in range(len(groups)) if i != place])
+        ss, df = max(without - residual, 0.0), rank - left
+        freedom = residual_df if independent else 0
+        parts.append(_part(group, ss, df, total, residual, freedom, len(y)))
+    apart = 1 - sum(part.share for part in parts) - residual / total
+    return Analysis(tuple(parts), len(y), total, residual_df, residual / total, apart)
 
 
-def _type_two(fitted: object, groups: int, residual_df: int) -> tuple[list[float], list[int]]:
-    # anova_lm divides by the residual's freedom; its sums of squares do not need it.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        table = anova_lm(fitted, typ=2)
-    rows = [table.loc[f"C(g{i})"] for i in range(groups)]
-    return [float(row["sum_sq"]) for row in rows], [int(row["df"]) for row in rows]
+@dataclass(frozen=True)
+class _Cells:
+    """Observations by combination of levels: codes int (groups, cells), means and counts float64
+    (cells,), and the sum of squares between equals."""
+
+    codes: np.ndarray
+    means: np.ndarray
+    counts: np.ndarray
+    within: float
+
+    def residual(self, groups: Sequence[int]) -> tuple[float, int]:
+        """The residual sum of squares of a model of some groups, and its rank."""
+        columns = [np.ones((len(self.means), 1)), *(indicators(self.codes[i]) for i in groups)]
+        design = np.hstack(columns)
+        fitted = WLS(self.means, design, weights=self.counts).fit()
+        return float(fitted.ssr) + self.within, int(np.linalg.matrix_rank(design))
+
+
+def _cells_of(levels: Levels, groups: Sequence[tuple[str, ...]], y: np.ndarray) -> _Cells:
+    codes = np.asarray([codes_of(levels, group) for group in groups])
+    combinations, cell = np.unique(codes, axis=1, return_inverse=True)
+    counts = np.bincount(cell).astype(np.float64)
+    means = np.bincount(cell, weights=y) / counts
+    return _Cells(combinations, means, counts, float(np.sum((y - means[cell]) ** 2)))
 
 
 def _part(

@@ -112,7 +112,9 @@ def _rows(head: Mapping[str, Any], cells: Cells, measure: str) -> Iterator[dict[
 
 def _sentences(base: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Sentence]:
     recipes = [row for row in rows if row["what"] == "recipe"] or list(rows)
-    subjects = {row["name"]: [r for r in recipes if r["name"] == row["name"]] for row in recipes}
+    subjects: dict[str, list[Mapping[str, Any]]] = {}
+    for row in recipes:
+        subjects.setdefault(row["name"], []).append(row)
     if not subjects:
         return
     tops: dict[str, list[float]] = {}

@@ -123,13 +123,13 @@ async function liven(figure) {
   const { view } = await window.vegaEmbed(live, spec, options);
   old.remove();
   figure.classList.add("ready");
+  const caption = figure.querySelector("figcaption");
+  if (spec.params?.some((param) => param.name === "chosen")) followChoice(view, caption.firstChild);
   if (figure.id.startsWith("figure-heatmap")) {
-    const caption = figure.querySelector("figcaption");
     caption.append(` ${words.click}`);
     view.addEventListener("click", (event, item) => {
       if (item?.datum?.layer !== undefined) showLayer(figure, spec, item.datum);
     });
-    followChoice(view, caption.firstChild);
   }
 }
 

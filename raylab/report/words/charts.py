@@ -16,8 +16,16 @@ CHARTS: dict[str, tuple[str, str]] = {
         "{model}：{response:word}の分散のうち各要因に対応する割合（全体と場所別）。分離できない要因は一色で示す。",
     ),
     "caption.similarity": (
-        "{model}: cosine of the task vectors of every two models, in the order of their clustering.{left}",
-        "{model}：すべてのモデル対のタスクベクトルのコサイン（クラスタリング順）。{left}",
+        "{model}: cosine of the task vectors of every two models, in the order of their clustering; on the left what each of them is.{left}",
+        "{model}：すべてのモデル対のタスクベクトルのコサイン（クラスタリング順）。左端は各モデルの手法・データ・シード。{left}",
+    ),
+    "caption.signs": (
+        "{model}: share of the entries, both non-zero, whose signs agree; one half is chance.{left}",
+        "{model}：ともに非ゼロの要素のうち符号が一致する割合。偶然なら 0.5。{left}",
+    ),
+    "caption.overlap": (
+        "{model}: how many times more than by chance the largest entries of two models are the same ones, at the study's smallest density.{left}",
+        "{model}：最小の密度で、二つのモデルの最大要素が偶然の何倍重なるか。{left}",
     ),
     "caption.similarity.recipes": (
         " Means over seeds, for there are {models:count} models.",
@@ -36,8 +44,8 @@ CHARTS: dict[str, tuple[str, str]] = {
         "{model}：親の変化、子の追加分、全体の L2。",
     ),
     "caption.paths": (
-        "{model}: norm of each layer along the training, as a share of its last, {label}.",
-        "{model}：学習中の各層のノルム（最終値に対する割合）、{label}。",
+        "{model}: norm of each layer along the training, as a share of its last; choose a recipe. This one is {label}.",
+        "{model}：学習中の各層のノルム（最終値に対する割合）。レシピを選べます。表示中：{label}。",
     ),
     "chart.cut": (
         "{shown:count} of {total:count} are shown.",
@@ -50,6 +58,9 @@ CHARTS: dict[str, tuple[str, str]] = {
     "axis.layer": ("layer", "層"),
     "axis.kind": ("module kind", "モジュールの種類"),
     "axis.cosine": ("cosine", "コサイン"),
+    "axis.sign_agreement": ("share of signs that agree", "符号の一致率"),
+    "axis.over_chance": ("overlap over chance", "重なり／偶然"),
+    "axis.mark": ("is", "種別"),
     "axis.kept": ("largest entries kept", "大きい方から保持した割合"),
     "axis.l2_share": ("share of L2", "L2 の割合"),
     "axis.step": ("step", "ステップ"),

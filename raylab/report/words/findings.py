@@ -202,22 +202,22 @@ FINDINGS: dict[str, tuple[str, str]] = {
     ),
     # Along the way.
     "paths.straight": (
-        "{count:plural:trial}: the way is {low:number} to {high:number} times as long as what is left of it at the end.",
-        "{count:count} 件の学習：経路の長さは、最終的な変位の {low:number}〜{high:number} 倍です。",
+        "{model}: in {count:plural:trial} the way is {low:number} to {high:number} times as long as what is left of it at the end.",
+        "{model}：{count:count} 件の学習で、経路の長さは最終的な変位の {low:number}〜{high:number} 倍です。",
     ),
     "paths.first": (
         "{model}: {layer} is the first to reach half of its final norm in {count:count} of {total:plural:trial}.",
         "{model}：{total:count} 件中 {count:count} 件で、{layer} が最初に最終ノルムの半分に達します。",
     ),
     "paths.part": (
-        "{model}: seeds of a recipe have parted (cosine below one half) by {low:rate} to {high:rate} of the steps ({count:plural:recipe}).",
+        "{model}: seeds of a recipe have parted (cosine below one half) from {low:rate} to {high:rate} of the steps on ({count:plural:recipe}).",
         "{model}：同じレシピのシードは、全ステップの {low:rate}〜{high:rate} までに分かれます（コサイン 0.5 未満、{count:count} レシピ）。",
     ),
     "paths.together": (
         "{model}: in {count:plural:recipe} seeds never part (their cosine stays above one half).",
         "{model}：{count:count} レシピではシードが最後まで分かれません（コサイン 0.5 以上）。",
     ),
-    "paths.nothing": ("No path was recorded.", "経路は記録されていません。"),
+    "paths.nothing": ("No training's path was recorded.", "経路は記録されていません。"),
     # Trust.
     "trust.done": (
         "All {total:plural:trial} are done.",

@@ -1,0 +1,102 @@
+"""A study in a notebook: its tables as pandas frames, its findings, its figures.
+
+Model: `raylab.open(OUT)` reads the tables of a store once; everything else is made of them, as
+the report is.
+Invariant: nothing in the store changes; a frame is the caller's own to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from raylab.errors import InputError
+from raylab.report.charts import CHARTS
+from raylab.report.charts.drawing import themed
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Finding, Tables
+from raylab.report.words import Voice, voice
+from raylab.spec.study import Study
+from raylab.store.paths import Store
+from raylab.store.schemas import SCHEMAS
+from raylab.store.studies import read_study
+from raylab.store.tables import read_tables
+
+
+@dataclass(frozen=True)
+class Told:
+    """One finding in words; `frames` are its numbers, by name."""
+
+    key: str
+    title: str
+    sentences: tuple[str, ...]
+    frames: Mapping[str, pd.DataFrame]
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"  {sentence}" for sentence in self.sentences)])
+
+
+class Results:
+    """What a study found. `results.trials`, `results.norms`, ... are its tables."""
+
+    def __init__(self, out: str) -> None:
+        """Read the tables at `out`, a directory or URI. Raises StoreError, ModelError."""
+        self.store = Store(out)
+        self.study: Study = read_study(self.store)
+        self._arrow = read_tables(self.store)
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        if name not in SCHEMAS:
+            raise AttributeError(f"{name}: the tables are {', '.join(SCHEMAS)}")
+        return self._arrow[name].to_pandas()
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *SCHEMAS]
+
+    @cached_property
+    def _findings(self) -> dict[str, Finding]:
+        return find_all(Tables(self._arrow))
+
+    def findings(self, lang: str = "en") -> dict[str, Told]:
+        """Every finding, by key: its sentences in a language, its numbers as frames."""
+        speaker = voice(lang)
+        return {key: _told(speaker, finding) for key, finding in self._findings.items()}
+
+    def figure(
+        self, name: str, model: str | None = None, lang: str = "en", **choice: Any
+    ) -> alt.TopLevelMixin:
+        """A figure of the report for one base model [the first]; it draws itself in a notebook.
+
+        `choice` is what the figure takes: `recipe` for "heatmap", `response` for
+        "attribution". Raises InputError where there is no such figure or nothing to show.
+        """
+        if name not in CHARTS:
+            raise InputError("no figure has this name", found=name, expected=", ".join(CHARTS))
+        base = model or next(iter(self.study.base_models))
+        chart = CHARTS[name]
+        sketch = chart.draw(voice(lang), self._findings[chart.finding].frames, base, **choice)
+        if sketch is None:
+            raise InputError(
+                f"the figure {name} has nothing to show",
+                found=base,
+                expected="a base model of the study that was measured",
+            )
+        return themed(sketch.chart)
+
+    def result_grid(self) -> Any:
+        """Ray Tune's ResultGrid of the last training."""
+        from raylab.cluster.grid import result_grid
+
+        return result_grid(self.store)
+
+
+def _told(speaker: Voice, finding: Finding) -> Told:
+    said = (*finding.headline, *finding.sentences, *finding.caveats)
+    frames = {name: pd.DataFrame(rows) for name, rows in finding.frames.items()}
+    sentences = tuple(speaker.say(sentence) for sentence in said)
+    return Told(finding.key, speaker(f"section.{finding.key}"), sentences, frames)

@@ -1,0 +1,94 @@
+"""A study in a notebook: frames equal the tables, figures show what was asked."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from ruamel.yaml import YAML
+
+import raylab
+from raylab.errors import InputError, ModelError
+from raylab.report.charts import CHARTS
+from raylab.store.schemas import SCHEMAS
+
+from .report.conftest import make_study, name_of, write_study
+
+
+@pytest.fixture
+def results(tmp_path):
+    from raylab.store.paths import Store
+
+    store, stream = Store(str(tmp_path)), io.StringIO()
+    tables = write_study(store)
+    dumped = make_study().model_dump(mode="json", exclude_none=True)
+    # The hand-made trials know recipes that this study does not ask for; they are still read.
+    YAML(typ="safe", pure=True).dump(dumped, stream)
+    store.write("study.yaml", stream.getvalue().encode())
+    return raylab.open(str(tmp_path)), tables
+
+
+def test_open_tables_are_frames_of_all_rows(results):
+    opened, tables = results
+    assert len(opened.trials) == len(tables["trials"])
+    assert list(opened.norms.columns) == SCHEMAS["norms"].names
+    row = opened.trials.set_index("name").loc[name_of("dpo-d0", 42)]
+    (expected,) = (t for t in tables["trials"] if t["name"] == name_of("dpo-d0", 42))
+    assert row["l2"] == expected["l2"]
+    assert len(opened.spectra) == 0
+    assert {"trials", "norms"} <= set(dir(opened))
+
+
+def test_open_a_frame_that_was_changed_leaves_the_next_one_alone(results):
+    opened, _ = results
+    mine = opened.trials
+    mine["l2"] = 0.0
+    assert (opened.trials["l2"].dropna() > 0).all()
+
+
+def test_open_unknown_table_is_an_attribute_error_that_lists_them(results):
+    with pytest.raises(AttributeError, match="trials, attempts, norms"):
+        results[0].nothing  # noqa: B018
+
+
+def test_findings_have_sentences_and_frames(results):
+    found = results[0].findings()
+    assert "factor of 2.718" in str(found["seeds"])
+    assert found["seeds"].frames["seeds_like"]["l2_s42"].iloc[0] == 2.20031771804024
+    assert results[0].findings("ja")["seeds"].title == "シード間のノルム"
+
+
+def test_figure_heatmap_shows_the_recipe_asked_for(results):
+    opened, tables = results
+    pair = "dpo-d0~dpo-d1"
+    spec = opened.figure("heatmap", recipe=pair).to_dict()
+    (chosen,) = (p["value"] for p in spec["params"] if p["name"] == "chosen")
+    assert chosen == "DPO(D0) vs DPO(D1)"
+    values = next(iter(spec.get("datasets", {}).values()), None) or spec["data"]["values"]
+    cells = [row for row in values if row["of"] == chosen]
+    assert len(cells) == 32 * 7
+    tensor = "model.layers.3.mlp.up_proj.weight"
+    mine = [
+        row["relative_l2"]
+        for row in tables["norms"]
+        if row["level"] == "tensor" and row["key"] == tensor
+        and row["a"].startswith("elyza.dpo-d0.s")
+    ]  # fmt: skip
+    (cell,) = (row for row in cells if (row["layer"], row["kind"]) == (3, "up"))
+    assert cell["value"] == pytest.approx(sum(mine) / len(mine), rel=1e-3)
+
+
+def test_figure_that_is_not_there_says_which_are(results):
+    for name, choice, expected in (
+        ("nothing", {}, ", ".join(CHARTS)),
+        ("heatmap", {"recipe": "nix"}, "dpo-d0"),
+        ("chains", {}, "measured"),
+        ("curve", {"model": "nix"}, "base model"),
+    ):
+        with pytest.raises(InputError, match=expected.replace("(", r"\(")):
+            results[0].figure(name, **choice)
+
+
+def test_open_where_no_study_is_says_so(tmp_path):
+    with pytest.raises(ModelError, match="no study is there"):
+        raylab.open(str(tmp_path))
