@@ -6,7 +6,8 @@ last record, and a sketch. Of the whole model squares add up over layers:
 
     length       = sum over records of sqrt(sum over layers of step_norm^2)
     displacement = sqrt(sum over layers of norm^2) at the last record
-    first        = the layer that reaches half of its last norm at the earliest step
+    first        = the layer that reaches half of its last norm soonest, between two records on a
+                   straight line
     parted       = the first step, as a share of all, from which on two seeds' sketches, all layers
                    side by side, have a cosine below one half
 
@@ -92,18 +93,22 @@ def _row(model: Model, labels: Mapping[str, str], path: Path) -> dict[str, Any]:
 def _first(path: Path) -> tuple[str | None, float | None]:
     """The layer that is first at half of its last norm, and at which share of the steps."""
     steps = sorted(path)
-    reached: dict[str, int] = {}
-    for layer, last in path[steps[-1]].items():
-        bound = HALF * (last["norm"] or 0.0)
-        for step in steps:
-            row = path[step].get(layer)
-            if bound > 0 and row is not None and (row["norm"] or 0.0) >= bound:
-                reached[layer] = step
-                break
-    if not reached:
+    reached = {layer: _half_way(path, steps, layer) for layer in path[steps[-1]]}
+    known = {layer: step for layer, step in reached.items() if step is not None}
+    if not known:
         return None, None
-    layer = min(reached, key=lambda name: reached[name])
-    return layer, reached[layer] / steps[-1]
+    layer = min(known, key=lambda name: known[name])
+    return layer, known[layer] / steps[-1]
+
+
+def _half_way(path: Path, steps: Sequence[int], layer: str) -> float | None:
+    """The step at which a layer's norm reaches half of its last, between two records as a line."""
+    found = [(step, path[step][layer]["norm"] or 0.0) for step in steps if layer in path[step]]
+    bound = HALF * found[-1][1]
+    for (before, low), (step, high) in itertools.pairwise(found):
+        if bound > 0 and high >= bound:
+            return before + (step - before) * max(0.0, bound - low) / (high - low or 1.0)
+    return None
 
 
 def cosine_of_sketches(one: Mapping[str, Row], other: Mapping[str, Row]) -> float | None:

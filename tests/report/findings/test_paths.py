@@ -76,7 +76,8 @@ def test_path_straight_and_bent_have_the_lengths_of_their_steps():
 def test_first_layer_is_the_one_that_reaches_half_of_its_end_soonest():
     slow = {**STRAIGHT, 10: vectors((0.5, 0), (0, 3))}
     (row,) = found(walk(name_of("dpo-d0", 42), slow)).frames["paths"]
-    assert (row["first"], row["first_at"]) == ("model.layers.1", 0.5)
+    # Half of 4 on the line from 0 at step 0 to 3 at step 10 is at step 20 / 3, of 20.
+    assert (row["first"], row["first_at"]) == ("model.layers.1", pytest.approx(1 / 3))
 
 
 def test_seeds_part_at_the_step_from_which_their_cosine_stays_below_one_half():
