@@ -114,7 +114,7 @@ FINDINGS: dict[str, tuple[str, str]] = {
     # What goes with what.
     "attribution.shares": (
         "{model}: the variance of {response:word} over {observations:count} observations goes {parts:shares}; {residual:share} is left over{unassigned:unassigned}.",
-        "{model}：{observations:count} 件の観測における{response:word}の分散の内訳は、{parts:shares}、残差 {residual:share} です{unassigned:unassigned}。",
+        "{model}：{observations:count} 件の観測における {response:word} の分散の内訳は、{parts:shares}、残差 {residual:share} です{unassigned:unassigned}。",
     ),
     "attribution.unassigned": (
         "; {share:rate} cannot be told apart, for the design is not balanced",
@@ -122,7 +122,7 @@ FINDINGS: dict[str, tuple[str, str]] = {
     ),
     "attribution.saturated": (
         "{model}: the variance of {response:word} over {observations:count} observations goes {parts:shares}; no freedom is left ({residual:rate} left over), so that this is a description, with no interval.",
-        "{model}：{observations:count} 件の観測における{response:word}の分散の内訳は、{parts:shares} です。残差の自由度がない（残差 {residual:rate}）ため、記述にとどまり区間はありません。",
+        "{model}：{observations:count} 件の観測における {response:word} の分散の内訳は、{parts:shares} です。残差の自由度がない（残差 {residual:rate}）ため、記述にとどまり区間はありません。",
     ),
     "attribution.inseparable": (
         "{model}: {factors:factors} cannot be told apart in this study, for one is varied only within a level of the other; their share is given as one.",
