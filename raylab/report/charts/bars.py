@@ -39,7 +39,10 @@ def floor_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
          "to": row["high"] and row["high"] / row["seed_distance"]}
         for row in rows
     ]  # fmt: skip
-    x = alt.X("ratio:Q", title=voice("axis.ratio"), scale=alt.Scale(type="log"))
+    ratios = [row["ratio"] for row in shown]
+    ends = [min(*ratios, 1.0) / 1.2, max(*ratios, BEYOND) * 1.2]
+    scale = alt.Scale(type="log", domain=ends, nice=False)
+    x = alt.X("ratio:Q", title=voice("axis.ratio"), scale=scale)
     y = alt.Y("line:N", title=None, sort=[row["line"] for row in shown])
     colour = alt.Color("said:N", title=voice("legend.factor"))
     base = alt.Chart(data_of(shown))
@@ -61,7 +64,7 @@ def floor_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
         for at, dash in ((1.0, [1, 0]), (BEYOND, [4, 3]))
     ]
     layers = [*lines, *([spans] if any(row["from"] for row in shown) else []), points]
-    chart = alt.layer(*layers).properties(width="container", height={"step": _STEP})
+    chart = alt.layer(*layers).properties(width="container", height=_STEP * len(shown))
     return Sketch(chart, voice("caption.floor", model=model) + _cut(voice, len(shown), len(found)))
 
 
@@ -128,5 +131,6 @@ def _grouped(
         }),
     )  # fmt: skip
     texts = base.mark_text(align="left", dx=3).encode(text=alt.Text("l2:Q", format=".4~g"))
-    step = {"step": 15, "for": "position"} if len(groups) < 2 else {"step": 13, "for": "offset"}
-    return alt.layer(marks, texts).properties(width="container", height=step)
+    lines = len({bar[line] for bar in bars})
+    height = lines * (_STEP if len(groups) < 2 else 16 * len(groups) + 6)
+    return alt.layer(marks, texts).properties(width="container", height=height)

@@ -79,7 +79,9 @@ def _chart(name: str, voice: Voice, frames: Frames, model: str) -> Sketch | None
         .encode(x=x, y=y, color=_colours(measure, cells, title),
                 tooltip=tooltips(a=("a", None), b=("b", None), value=(title, ".3f"))),
     ).resolve_scale(color="independent")  # fmt: skip
-    sized = chart.properties(width="container", height={"step": max(9, min(18, 700 // len(order)))})
+    sized = chart.properties(
+        width="container", height=len(order) * max(9, min(18, 700 // len(order)))
+    )
     return Sketch(sized, voice(f"caption.{name}", model=model, left=left))
 
 

@@ -61,7 +61,7 @@ def heatmap_chart(
         )
         .add_params(choice_of(voice, options, first))
         .transform_filter("datum.of == chosen")
-        .properties(width="container", height={"step": _step(layers)})
+        .properties(width="container", height=layers * _step(layers))
     )  # fmt: skip
     caption = voice("caption.heatmap", model=model, measure=found[0]["measure"], label=first)
     if len(options) < len(set(subjects.values())):

@@ -45,6 +45,6 @@ def attribution_chart(
             ),
         )
         .transform_calculate(rank=f"indexof({factors!r}, datum.factor)")
-        .properties(width="container", height={"step": 16})
+        .properties(width="container", height=16 * len(places))
     )
     return Sketch(chart, voice("caption.attribution", model=model, response=wanted))

@@ -1,5 +1,7 @@
 """What figures are drawn with: their words, the frames of a finding, one base model.
 
+A figure fills its container's width; its height is a number, for Vega-Lite 6 warns in a reader's
+console of rows that set it.
 Invariant: a figure shows values of frames, and nothing of its own; where it cannot show all of
 them its caption says how many of how many.
 """
