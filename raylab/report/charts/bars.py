@@ -15,6 +15,7 @@ from raylab.report.charts.sketch import (
     rows_of_model,
     tooltips,
 )
+from raylab.report.findings.finding import finite
 from raylab.report.findings.floor import BEYOND
 from raylab.report.numbers import setting
 from raylab.report.words.voice import Voice
@@ -26,7 +27,7 @@ _PARTS = ("l2_parent", "l2_child", "l2")
 
 def floor_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
     """How many times farther than another seed: a point for each difference, by factor."""
-    found = [row for row in rows_of_model(frames, "differences", model) if row["ratio"]]
+    found = [row for row in rows_of_model(frames, "differences", model) if finite(row["ratio"])]
     if not found:
         return None
     rows = sorted(found, key=lambda row: row["ratio"])

@@ -75,7 +75,7 @@ def drawing(chart: alt.TopLevelMixin) -> Drawing:
     """The chart in raylab's theme. Raises what Altair raises for a chart that is not valid."""
     spec = themed(chart).to_dict()
     spec.pop("$schema", None)
-    return Drawing(json.dumps(spec, sort_keys=True, ensure_ascii=False))
+    return Drawing(json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False))
 
 
 def numbered(svg: str, prefix: str = "") -> str:

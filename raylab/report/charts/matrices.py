@@ -15,7 +15,7 @@ from typing import Any
 import altair as alt
 
 from raylab.report.charts.sketch import Frames, Sketch, data_of, rows_of_model, tooltips
-from raylab.report.findings.finding import mean
+from raylab.report.findings.finding import finite, mean
 from raylab.report.summary import Row
 from raylab.report.words.voice import Voice
 
@@ -51,7 +51,11 @@ def similarity_chart(measure: str) -> Callable[[Voice, Frames, str], Sketch | No
 
 def _chart(name: str, voice: Voice, frames: Frames, model: str) -> Sketch | None:
     measure = MEASURES[name]
-    rows = [r for r in rows_of_model(frames, "similarity", model) if r[measure.column] is not None]
+    rows = [
+        row
+        for row in rows_of_model(frames, "similarity", model)
+        if finite(row[measure.column]) is not None
+    ]
     members = rows_of_model(frames, "neighbours", model)
     if not rows:
         return None

@@ -13,6 +13,7 @@ from raylab.report.charts.sketch import (
     subject_of,
     tooltips,
 )
+from raylab.report.findings.finding import finite
 from raylab.report.findings.places import kind_order
 from raylab.report.summary import Row
 from raylab.report.words.voice import Voice
@@ -41,8 +42,11 @@ def heatmap_chart(
         for row in found if row["name"] in kept
     ]  # fmt: skip
     options = list(dict.fromkeys(subjects[key] for key in subjects if key in kept))
-    values = [cell["value"] for cell in cells if cell["value"]]
+    values = [cell["value"] for cell in cells if finite(cell["value"])]
     wide = bool(values) and max(values) / min(values) > WIDE_SPAN
+    # A cell that did not move has no place on a logarithmic scale, and is left blank.
+    ends = {"type": "log", "domain": [min(values), max(values)]} if wide else {"type": "linear"}
+    scale = alt.Scale(scheme="viridis", **ends)
     layers = len({cell["layer"] for cell in cells})
     measure = voice(f"measure.{found[0]['measure']}")
     hover = {"layer": (voice("axis.layer"), None), "kind": (voice("axis.kind"), None),
@@ -55,7 +59,7 @@ def heatmap_chart(
                     sort=sorted({cell["kind"] for cell in cells}, key=kind_order)),
             y=alt.Y("layer:O", title=voice("axis.layer"), sort="descending"),
             color=alt.Color("value:Q", title=measure,
-                            scale=alt.Scale(scheme="viridis", type="log" if wide else "linear"),
+                            scale=scale,
                             legend=alt.Legend(format=".2g", gradientLength=200)),
             tooltip=tooltips(**hover),
         )

@@ -8,6 +8,7 @@ them its caption says how many of how many.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,8 +47,12 @@ def rows_of_model(frames: Frames, name: str, model: str) -> list[Row]:
 
 
 def data_of(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
-    """Rows as a chart's data."""
-    return alt.Data(values=[dict(row) for row in rows])
+    """Rows as a chart's data; what is not finite has no place in JSON, and none in a figure."""
+    return alt.Data(values=[{name: _shown(row[name]) for name in row} for row in rows])
+
+
+def _shown(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def tooltips(**fields: tuple[str, str | None]) -> list[alt.Tooltip]:
@@ -61,7 +66,7 @@ def tooltips(**fields: tuple[str, str | None]) -> list[alt.Tooltip]:
 
 def axis_for(values: Sequence[float | None]) -> alt.Scale:
     """A scale for lengths: logarithmic where they span over 30 times."""
-    positive = [value for value in values if value]
+    positive = [value for value in values if value and math.isfinite(value)]
     if positive and max(positive) / min(positive) > 30:
         return alt.Scale(type="log", domain=[min(positive) / 2, max(positive) * 2])
     return alt.Scale(type="linear", zero=True)
