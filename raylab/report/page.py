@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from raylab.report.blocks import Block, Grid, Item, Items, Picture
-from raylab.report.findings.finding import Finding, Tables
+from raylab.report.findings.finding import Finding, Sentence, Tables
 from raylab.report.marks import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.merges import merge_blocks
 from raylab.report.numbers import setting
@@ -96,15 +96,26 @@ def make_page(
         "numbers": (Items(tuple(_definitions(voice))),),
         "tables": (Items(tuple(places)),),
     }
-    headlines = [sentence for finding in findings.values() for sentence in finding.headline]
     return Page(
         study.name,
         _lead(voice, study, trials),
         tuple(_totals(voice, trials)),
-        tuple(said(voice, headlines)),
+        tuple(said(voice, _in_short(findings))),
         tuple(Section(key, voice(f"section.{key}"), blocks) for key, blocks in parts.items()),
         voice,
     )
+
+
+def _in_short(findings: Mapping[str, Finding]) -> Iterator[Sentence]:
+    """What stands on the first screen, and what that rests on, each once."""
+    answering = [finding for finding in findings.values() if finding.headline]
+    for finding in answering:
+        yield from finding.headline
+    caveats: list[Sentence] = []
+    for caveat in (caveat for finding in answering for caveat in finding.caveats):
+        if caveat not in caveats:
+            caveats.append(caveat)
+    yield from caveats
 
 
 def _definitions(voice: Voice) -> Iterator[Item]:

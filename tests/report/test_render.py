@@ -286,3 +286,13 @@ def test_build_report_densities_equal_the_densities_table(store):
         "81.2 %",
         "90.1 %",
     ]
+
+
+def test_build_report_first_screen_says_what_its_answers_rest_on(store):
+    tables = write_study(store)
+    build_report(make_study(), store)
+    markdown = store.read("report/report.md").decode()
+    (marked,) = (row["name"] for row in tables["trials"] if row["marked"])
+    short = markdown[: markdown.index("## Is it more than the seed?")]
+    assert short.count("This rests on 1 of 19 models that are marked") == 1
+    assert marked in short.replace("\\", "")

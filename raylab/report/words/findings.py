@@ -249,7 +249,7 @@ FINDINGS: dict[str, tuple[str, str]] = {
     ),
     # What findings rest on.
     "caveat.marked": (
-        "This rests on {count:count} of {total:plural:model} that are marked: {names:some}.",
+        "This rests on {count:count} of {total:plural:model} that are marked, for their answers fall short: {names:some}.",
         "この結果は、印の付いたモデル（{total:count} 中 {count:count}）に依拠しています：{names:some}。",
     ),
     "caveat.one_seed": (
