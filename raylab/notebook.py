@@ -20,6 +20,7 @@ from raylab.report.charts import CHARTS
 from raylab.report.charts.drawing import themed
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding, Tables
+from raylab.report.findings.settings import settings_of
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.paths import Store
@@ -60,7 +61,7 @@ class Results:
 
     @cached_property
     def _findings(self) -> dict[str, Finding]:
-        return find_all(Tables(self._arrow))
+        return find_all(Tables(self._arrow, settings_of(self.study)))
 
     def findings(self, lang: str = "en") -> dict[str, Told]:
         """Every finding, by key: its sentences in a language, its numbers as frames."""

@@ -13,7 +13,6 @@ Invariant: every number that either study has is a row: the same bits, changed, 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -146,7 +145,10 @@ def _changed(
     if one == other:
         return Changed(what, name, metric, one, other, spread, 0.0, "same")
     change = abs(one - other)
-    times = None if spread is None else change / spread if spread else math.inf
+    if spread == 0:
+        # All seeds of each study agree: any change is more than the seed makes.
+        return Changed(what, name, metric, one, other, spread, None, "beyond")
+    times = None if spread is None else change / spread
     return Changed(what, name, metric, one, other, spread, times, verdict_of(times))
 
 

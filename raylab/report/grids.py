@@ -39,9 +39,9 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
         GridRow(
             "differences",
             ("factor", "label", "model", "norm_factor", "norm_spread", "norm_verdict", "seeds",
-             "distance", "deviation", "low", "high",
-             "seed_distance", "ratio", "verdict", "source"),
-            {"label": "difference"},
+             "distance", "deviation", "low", "high", "seed_distance", "ratio", "ratio_unlike",
+             "ratio_most", "verdict", "also"),
+            {"label": "difference", "low": "boot_low", "high": "boot_high"},
         ),
         GridRow(
             "floor",
@@ -54,7 +54,8 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
             frame,
             ("pair", "model", "learning_rate", NORMS, "mean", "deviation", "low", "high", "ratio",
              "seed_distance", "times_seed", "verdict"),
-            {"ratio": "l2_factor", "verdict": "seeds_verdict"},
+            {"ratio": "l2_factor", "verdict": "seeds_verdict", "low": "boot_low",
+             "high": "boot_high"},
         )
         for frame in ("seeds_like", "seeds_unlike")
     ),
@@ -135,6 +136,7 @@ _TEXTS: dict[str, Form] = {
             "pair",
             "model",
             "source",
+            "also",
             "level",
             "key",
             "name",

@@ -80,7 +80,7 @@ def make_page(
     trials = tables["trials"]
     extra: dict[str, tuple[Block, ...]] = {
         "seeds": (
-            *missing_blocks(voice, study, trials, tables.norms()),
+            *missing_blocks(voice, study, trials, tables["norms"]),
             *reference_blocks(voice, study, tables.norms()),
             *left_out_blocks(tables),
         ),

@@ -21,6 +21,7 @@ from raylab.report.blocks import Item, Picture
 from raylab.report.charts.drawing import bundle, numbered
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding, Tables
+from raylab.report.findings.settings import settings_of
 from raylab.report.latex import latex_document
 from raylab.report.markdown import markdown_text
 from raylab.report.page import Page, make_page
@@ -37,14 +38,13 @@ FINDINGS = f"{REPORT}/findings"
 def build_report(study: Study, store: Store, language: str = "en") -> str:
     """Write OUT/report out of OUT/tables; the address of report.html. Raises StoreError."""
     tables = read_tables(store)
-    findings = find_all(Tables(tables))
+    source = Tables(tables, settings_of(study))
+    findings = find_all(source)
     speaker = voice(language)
     frames = {name: frame_table(rows) for name, rows in _frames(findings)}
-    page = make_page(
-        study, Tables(tables), findings, speaker, list(_places(speaker, store, tables))
-    )
+    page = make_page(study, source, findings, speaker, list(_places(speaker, store, tables)))
     # What a former report showed and this one does not would stand beside it.
-    for folder in (f"{REPORT}/figures", FINDINGS):
+    for folder in (f"{REPORT}/figures", f"{REPORT}/tables", FINDINGS):
         store.delete(folder)
     for name, table in tables.items():
         if table.num_rows:

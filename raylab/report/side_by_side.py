@@ -6,7 +6,6 @@ are counted.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from rich.console import Console
@@ -55,7 +54,7 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
 
 def _cells(row: Changed) -> tuple[str, ...]:
     name = row.name.replace("~", "\n~ ", 1)
-    times = MISSING if row.times is None else "inf" if math.isinf(row.times) else f"{row.times:.3g}"
+    times = MISSING if row.times is None else f"{row.times:.3g}"
     values = number(row.one), number(row.other)
     return (f"{row.metric} of {name}", *values, times, _SAID[row.verdict])
 

@@ -70,9 +70,18 @@ def select(
     # One key after another, from the last on: the order of equals is kept.
     for name, down in reversed(keys):
         order = "descending" if down else "ascending"
-        places = pc.sort_indices(_with_place(table, name), [(name, order), (_PLACE, "ascending")])
-        table = table.take(places)
+        table = table.take(_order(table, name, order))
     return table.select([_known(table, name) for name in columns]) if columns else table
+
+
+def _order(table: pa.Table, name: str, order: str) -> pa.Array:
+    try:
+        return pc.sort_indices(_with_place(table, name), [(name, order), (_PLACE, "ascending")])
+    except (pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        found = str(table.schema.field(name).type)
+        raise InputError(
+            f"a table cannot be sorted by {name}", found=found, expected="texts or numbers"
+        ) from error
 
 
 _PLACE = "place of the row"
@@ -96,10 +105,10 @@ def _mask(table: pa.Table, condition: Filter) -> pa.ChunkedArray:
         missing = pc.is_null(column)
         return missing if condition.operator == "=" else pc.invert(missing)
     try:
+        compare = OPERATORS[condition.operator]
         if condition.operator == "~":
-            return pc.match_substring_regex(column.cast(pa.string()), condition.value)
-        value = pa.scalar(condition.value).cast(column.type)
-        return OPERATORS[condition.operator](column, value)
+            return compare(column.cast(pa.string()), condition.value)
+        return compare(column, pa.scalar(condition.value).cast(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"a filter on {condition.column} cannot be used",

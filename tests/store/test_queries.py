@@ -103,3 +103,9 @@ def test_select_numbers_agree_with_python(values, operator, bound):
     assert ordered[: len(known)] == known
     assert all(v is None for v in ordered[len(known) :])
     assert not any(v is not None and math.isnan(v) for v in ordered)
+
+
+def test_select_sort_by_lists_is_refused_by_name():
+    table = pa.table({"shares": [[1.0], [0.5]]})
+    with pytest.raises(InputError, match="cannot be sorted by shares"):
+        select(table, sort=["shares"])

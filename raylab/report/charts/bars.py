@@ -11,12 +11,12 @@ from raylab.report.charts.sketch import (
     Frames,
     Sketch,
     axis_for,
+    cut,
     data_of,
     rows_of_model,
     tooltips,
 )
 from raylab.report.findings.finding import finite
-from raylab.report.findings.floor import BEYOND
 from raylab.report.numbers import setting
 from raylab.report.words.voice import Voice
 
@@ -41,7 +41,7 @@ def floor_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
         for row in rows
     ]  # fmt: skip
     ratios = [row["ratio"] for row in shown]
-    ends = [min(*ratios, 1.0) / 1.2, max(*ratios, BEYOND) * 1.2]
+    ends = [min(*ratios, 1.0) / 1.2, max(*ratios, 1.0) * 1.2]
     scale = alt.Scale(type="log", domain=ends, nice=False)
     x = alt.X("ratio:Q", title=voice("axis.ratio"), scale=scale)
     y = alt.Y("line:N", title=None, sort=[row["line"] for row in shown])
@@ -60,22 +60,15 @@ def floor_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
         ),
     )
     spans = base.mark_rule().encode(x="from:Q", x2="to:Q", y=y, color=colour)
-    lines = [
-        alt.Chart(data_of([{"at": at}])).mark_rule(strokeDash=dash).encode(x="at:Q")
-        for at, dash in ((1.0, [1, 0]), (BEYOND, [4, 3]))
-    ]
-    layers = [*lines, *([spans] if any(row["from"] for row in shown) else []), points]
+    line = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
+    layers = [line, *([spans] if any(row["from"] for row in shown) else []), points]
     chart = alt.layer(*layers).properties(width="container", height=_STEP * len(shown))
-    return Sketch(chart, voice("caption.floor", model=model) + _cut(voice, len(shown), len(found)))
+    return Sketch(chart, voice("caption.floor", model=model) + cut(voice, len(shown), len(found)))
 
 
 def _spread(rows: Sequence[Any]) -> list[Any]:
     """As many as fit, spread evenly over their order, both ends among them."""
     return [rows[round(place * (len(rows) - 1) / (MOST - 1))] for place in range(MOST)]
-
-
-def _cut(voice: Voice, shown: int, total: int) -> str:
-    return "" if shown == total else " " + voice("chart.cut", shown=shown, total=total)
 
 
 def seeds_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
@@ -94,7 +87,7 @@ def seeds_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
     if not bars:
         return None
     shown = min(len(found), MOST)
-    caption = voice("caption.seeds", model=model) + _cut(voice, shown, len(found))
+    caption = voice("caption.seeds", model=model) + cut(voice, shown, len(found))
     return Sketch(_grouped(voice, bars, "pair", "seed", "axis.l2", "legend.seed"), caption)
 
 
@@ -108,7 +101,7 @@ def chains_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
     ]
     if not bars:
         return None
-    caption = voice("caption.chains", model=model) + _cut(voice, min(len(found), MOST), len(found))
+    caption = voice("caption.chains", model=model) + cut(voice, min(len(found), MOST), len(found))
     return Sketch(_grouped(voice, bars, "trial", "part", "axis.l2_part", "legend.part"), caption)
 
 

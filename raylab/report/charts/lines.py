@@ -12,6 +12,7 @@ from raylab.report.charts.sketch import (
     Frames,
     Sketch,
     choice_of,
+    cut,
     data_of,
     rows_of_model,
     subject_of,
@@ -108,7 +109,8 @@ def paths_chart(
         .transform_filter("datum.of == chosen")
         .properties(width="container", height=280)
     )  # fmt: skip
-    return Sketch(chart, voice("caption.paths", model=model, label=first))
+    caption = voice("caption.paths", model=model, label=first)
+    return Sketch(chart, caption + cut(voice, len(options), len(set(names.values()))))
 
 
 def normal_curve(lowest: float, points: int = 40) -> list[dict[str, Any]]:

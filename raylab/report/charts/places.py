@@ -8,6 +8,7 @@ from raylab.report.charts.sketch import (
     Frames,
     Sketch,
     choice_of,
+    cut,
     data_of,
     rows_of_model,
     subject_of,
@@ -68,9 +69,7 @@ def heatmap_chart(
         .properties(width="container", height=layers * _step(layers))
     )  # fmt: skip
     caption = voice("caption.heatmap", model=model, measure=found[0]["measure"], label=first)
-    if len(options) < len(set(subjects.values())):
-        total = len(set(subjects.values()))
-        caption += " " + voice("chart.cut", shown=len(options), total=total)
+    caption += cut(voice, len(options), len(set(subjects.values())))
     return Sketch(chart, caption)
 
 

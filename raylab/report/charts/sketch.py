@@ -88,3 +88,8 @@ def choice_of(voice: Voice, options: Sequence[str], first: str) -> alt.Parameter
     """What a reader chooses between, as the parameter `chosen`."""
     bound = alt.binding_select(options=list(options), name=f"{voice('choose')} ")
     return alt.param(name="chosen", value=first, bind=bound)
+
+
+def cut(voice: Voice, shown: int, total: int) -> str:
+    """What a caption adds where not everything is shown."""
+    return "" if shown == total else " " + voice("chart.cut", shown=shown, total=total)

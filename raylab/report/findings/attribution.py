@@ -4,8 +4,9 @@ Model: responses, each over the models of one base model:
     log_l2           log L2 of the task vector                       one observation a model
     log_relative_l2  log of L2 over that of the base's weights       one observation a model
     cosine           cosine of two task vectors                      one observation a pair
-The first two have the factors method, data, learning rate, parent and seed; a pair has, for each
-of them, whether its two models share it. Each is analysed as a whole, by layer and by module kind
+The first two have the factors method, data, learning rate, parent and seed, and what else the
+study's recipes vary; a pair has, for each group of them that can be told apart, whether its two
+models agree in it. Each is analysed as a whole, by layer and by module kind
 (`raylab.report.findings.variance`). Pairs share models, so that cosines have shares and no
 intervals.
 Invariant: factors that the design cannot tell apart are one row under both names; a factor that
@@ -16,14 +17,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raylab.report.findings.caveats import caveats_of
 from raylab.report.findings.design import Levels, design_of
 from raylab.report.findings.finding import FACTORS, Finding, Sentence, Tables, finite
-from raylab.report.findings.models import Model, by_base, models_of
+from raylab.report.findings.models import Model, by_base, models_of, varied_settings
 from raylab.report.findings.variance import Analysis, analyse
 from raylab.report.summary import VIEW
 
@@ -67,8 +68,10 @@ def attribution(tables: Tables) -> Finding:
 
 
 def factor_levels(models: Sequence[Model]) -> Levels:
-    """By factor: its level in each model."""
-    return {name: [model.factors[name] for model in models] for name in FACTORS}
+    """By factor, and by setting that is varied: its level in each model."""
+    factors = {name: [model.factors[name] for model in models] for name in FACTORS}
+    settings = {n: [repr(m.settings.get(n)) for m in models] for n in varied_settings(models)}
+    return {**factors, **settings}
 
 
 def _norm_responses(tables: Tables, models: Sequence[Model]) -> Iterator[Response]:
@@ -112,9 +115,22 @@ def _cosine_responses(tables: Tables, models: Sequence[Model]) -> Iterator[Respo
             if a in names and b in names and finite(value) is not None:
                 groups.setdefault(key, {})[a, b] = value
         for key, found in groups.items():
-            pairs = [(names[a].factors, names[b].factors) for a, b in found]
-            shared = {name: [a[name] == b[name] for a, b in pairs] for name in FACTORS}
+            shared = _shared(names, found)
             yield Response("cosine", level, key, shared, list(found.values()))
+
+
+def _shared(names: Mapping[str, Model], pairs: Iterable[tuple[str, str]]) -> Levels:
+    """By group of factors that the models' design cannot tell apart: whether two models agree."""
+    models = list(names.values())
+    places = {name: place for place, name in enumerate(names)}
+    levels = factor_levels(models)
+    return {
+        FACTOR_MARK.join(group): [
+            all(levels[name][places[a]] == levels[name][places[b]] for name in group)
+            for a, b in pairs
+        ]
+        for group in design_of(levels).groups
+    }
 
 
 def _rows(base: str, response: Response, found: Analysis) -> Iterator[dict[str, Any]]:

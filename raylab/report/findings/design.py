@@ -38,8 +38,8 @@ class Design:
         return tuple(group for group in self.groups if len(group) > 1)
 
 
-def design_of(levels: Levels) -> Design:
-    """The design of observations."""
+def design_of(levels: Levels, *, nesting: bool = True) -> Design:
+    """The design of observations; without `nesting` only what has no rank is bound."""
     # Observations of equal levels say nothing more of a design than one of them.
     combinations = list(dict.fromkeys(zip(*levels.values(), strict=True)))
     levels = dict(zip(levels, zip(*combinations, strict=True), strict=True)) if combinations else {}
@@ -47,7 +47,7 @@ def design_of(levels: Levels) -> Design:
         (name,) for name, found in levels.items() if len(set(found)) > 1
     )
     constant = tuple(name for name, found in levels.items() if len(set(found)) <= 1)
-    while (pair := _bound(levels, groups)) is not None:
+    while (pair := _bound(levels, groups, nesting)) is not None:
         a, b = pair
         kept = [group for group in groups if group not in pair]
         names = {*a, *b}
@@ -64,12 +64,12 @@ def codes_of(levels: Levels, group: Sequence[str]) -> list[int]:
 
 
 def _bound(
-    levels: Levels, groups: Sequence[tuple[str, ...]]
+    levels: Levels, groups: Sequence[tuple[str, ...]], nesting: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Two groups that cannot be told apart; None where all can."""
     coded = {group: codes_of(levels, group) for group in groups}
     for a, b in itertools.combinations(groups, 2):
-        if _is_nested(coded[a], coded[b]) or _is_nested(coded[b], coded[a]):
+        if nesting and (_is_nested(coded[a], coded[b]) or _is_nested(coded[b], coded[a])):
             return a, b
     return _deficient(coded)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylab.report.findings.settings import Settings
 from raylab.report.summary import VIEW, Row, Rows
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import rows_of, to_table
@@ -61,15 +62,18 @@ class Tables(Mapping[str, Rows]):
     no more than what is asked of it.
     """
 
-    def __init__(self, arrow: Mapping[str, pa.Table]) -> None:
-        """Hold Arrow tables by name; one that is missing has no rows."""
-        self._arrow = dict(arrow)
+    def __init__(self, arrow: Mapping[str, pa.Table], settings: Settings | None = None) -> None:
+        """Hold Arrow tables by name; one that is missing has no rows.
+
+        `settings` are those of the study's variants, where the study is at hand.
+        """
+        self._arrow, self.settings = dict(arrow), dict(settings or {})
         self._rows: dict[tuple[Any, ...], Rows] = {}
 
     @classmethod
-    def of(cls, rows: Mapping[str, Iterable[Row]]) -> Tables:
+    def of(cls, rows: Mapping[str, Iterable[Row]], settings: Settings | None = None) -> Tables:
         """The same, of rows by name."""
-        return cls({name: to_table(name, found) for name, found in rows.items()})
+        return cls({name: to_table(name, found) for name, found in rows.items()}, settings)
 
     def __getitem__(self, name: str) -> Rows:
         return self.rows(name)

@@ -4,12 +4,16 @@ Model: the seed moves a recipe in two ways, each a floor (`floor` frame): its no
 seeds (the largest over the smallest), and two seeds of it end `seed_distance` apart. Two recipes
 that differ in one factor alone are read against both:
 
-    how far:  norm_times = log(larger mean norm / smaller) / log(larger spread of the two)
-    where to: ratio      = mean distance at like seeds / mean distance of two seeds of either
+    how far:  norm_times   = log(larger mean norm / smaller) / log(larger spread of the two)
+    where to: ratio_unlike = mean distance at unlike seeds / mean distance of two seeds of either
+              ratio        = mean distance at like seeds   / the same
 
-If the two recipes were one, distances at unlike seeds would be alike and the ratio about 1. Where
-the factor moves models by d and the seed by s, independently, distance^2 is about d^2 + s^2: at a
-ratio of 2 three quarters of the squared distance are the factor's, at 1.25 a third.
+At unlike seeds the two recipes are held against each other as two seeds of one are: were they one
+recipe, ratio_unlike would be 1; where the factor moves models by d and the seed by s,
+independently, distance^2 is d^2 + s^2, so that at 2 three quarters of it are the factor's, at
+1.25 a third. `ratio` is the number of the original report: what a seed moves both recipes by
+alike is not in it. No distance is more than the sum of both norms. Where even that is below twice
+the seeds' (`ratio_most` < 2), as when seeds end in unrelated directions, the question is open.
 Invariant: every pair of recipes that differ in one factor alone has a row, measured or not.
 """
 
@@ -33,6 +37,8 @@ from raylab.report.findings.finding import (
 )
 from raylab.report.findings.intervals import bootstrap_interval
 from raylab.report.findings.models import (
+    Difference,
+    Distance,
     Distances,
     Model,
     by_base,
@@ -47,6 +53,7 @@ VERDICTS: Mapping[str, Grade] = {
     "beyond": "good",
     "near": "fair",
     "within": "bad",
+    "open": "unknown",
     "unknown": "unknown",
 }
 
@@ -59,9 +66,9 @@ def floor(tables: Tables) -> Finding:
         labels = labels_of(mine)
         for found in recipes_of(mine).values():
             floors.append(_floor_row(found, labels, distances))
-        for factor, a, b in differing(mine):
-            differences.append(_difference_row(factor, a, b, labels, distances))
-    differences.sort(key=lambda row: FACTORS.index(row["factor"]))
+        for found_one in differing(mine):
+            differences.append(_difference_row(found_one, labels, distances))
+    differences.sort(key=lambda row: (*FACTORS, row["factor"]).index(row["factor"]))
     headline = tuple(_headline(models, differences))
     said = tuple(_floor_sentences(floors))
     frames = {"differences": differences, "floor": floors}
@@ -106,39 +113,56 @@ def _floor_row(
 
 
 def _difference_row(
-    factor: str,
-    a: Sequence[Model],
-    b: Sequence[Model],
-    labels: Mapping[str, str],
-    distances: Distances,
+    found: Difference, labels: Mapping[str, str], distances: Distances
 ) -> dict[str, Any]:
-    other = {model.seed: model for model in b}
-    pairs = [distances.between(m, other[m.seed]) for m in a if m.seed in other]
-    known = [pair for pair in pairs if pair is not None]
-    values = [pair.value for pair in known]
+    a, b = found.a, found.b
+    pairs = [(one, other) for one in a for other in b]
+    like = _known(distances, [p for p in pairs if p[0].seed == p[1].seed])
+    unlike = [d.value for d in _known(distances, [p for p in pairs if p[0].seed != p[1].seed])]
+    values = [distance.value for distance in like]
     apart = [*seed_distances(a, distances), *seed_distances(b, distances)]
-    average, between = mean(values), mean(apart)
-    ratio = average / between if average is not None and between else None
+    between, most = mean(apart), sum(mean([m.l2 for m in side]) or 0.0 for side in (a, b))
     low, high = bootstrap_interval(values)
+    ratios = {
+        "ratio": _over(mean(values), between),
+        "ratio_unlike": _over(mean(unlike), between),
+        "ratio_most": _over(most, between),
+    }
     return {
         "model": a[0].base_model,
-        "factor": factor,
+        "factor": found.factor,
         "a": a[0].stem,
         "b": b[0].stem,
         "label": f"{labels[a[0].stem]} vs {labels[b[0].stem]}",
+        "also": ", ".join(found.also) or None,
         **_norm_columns(a, b),
         "seeds": len(values),
-        "distance": average,
+        "distance": mean(values),
         "deviation": deviation(values),
         "low": low,
         "high": high,
         "seed_pairs": len(apart),
         "seed_distance": between,
-        "ratio": ratio,
-        "verdict": verdict_of(ratio),
-        "source": "+".join(sorted({pair.source for pair in known})),
+        **ratios,
+        "verdict": _place_verdict(ratios["ratio_unlike"], ratios["ratio_most"]),
+        "source": "+".join(sorted({distance.source for distance in like})),
         "marked": any(model.marked for model in (*a, *b)),
     }
+
+
+def _known(distances: Distances, pairs: Sequence[tuple[Model, Model]]) -> list[Distance]:
+    found = (distances.between(a, b) for a, b in pairs)
+    return [distance for distance in found if distance is not None]
+
+
+def _over(value: float | None, floor: float | None) -> float | None:
+    return value / floor if value is not None and floor else None
+
+
+def _place_verdict(ratio: float | None, most: float | None) -> str:
+    if ratio is not None and most is not None and most < BEYOND:
+        return "open"
+    return verdict_of(ratio)
 
 
 def _norm_columns(a: Sequence[Model], b: Sequence[Model]) -> dict[str, Any]:
@@ -177,37 +201,46 @@ def _headline(
         yield Sentence("floor.one_seed", {}, "unknown")
     if not differences:
         yield Sentence("floor.no_difference", {}, "unknown")
-    yield from _answer(differences)
-    for factor in dict.fromkeys(row["factor"] for row in differences):
-        mine = [row for row in differences if row["factor"] == factor]
-        values = {"norm": _norm_sentence(mine), "place": _place_sentence(mine)}
-        alike = values["norm"].grade == values["place"].grade
-        grade: Grade = values["norm"].grade if alike else "fair"
+        return
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in differences:
+        groups.setdefault(row["factor"], []).append(row)
+    yield _answer(groups)
+    for factor, mine in groups.items():
+        also = dict.fromkeys(
+            name for row in mine if row["also"] for name in row["also"].split(", ")
+        )
+        norm, place = _norm_sentence(mine), _place_sentence(mine)
+        grade: Grade = norm.grade if norm.grade == place.grade else "fair"
+        values = {"norm": norm, "place": place, "also": tuple(also)}
         yield Sentence("floor.factor", values, grade, f"factor.{factor}")
 
 
-def _answer(differences: Sequence[Mapping[str, Any]]) -> Iterator[Sentence]:
-    """Which factors are beyond the seed in most of their differences, the largest first."""
-    largest: dict[str, float] = {}
-    for row in differences:
-        largest[row["factor"]] = max(largest.get(row["factor"], 0.0), row["norm_factor"])
-    beyond = {
-        column: tuple(
-            factor
-            for factor in sorted(largest, key=lambda name: -largest[name])
-            if _is_mostly_beyond([r for r in differences if r["factor"] == factor], column)
+def _answer(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> Sentence:
+    """For each question what most differences in a factor say, the largest differences first."""
+    order = sorted(groups, key=lambda name: -max(row["norm_factor"] for row in groups[name]))
+    values = {
+        question: tuple(
+            (answer, tuple(name for name in order if _most(groups[name], column) == answer))
+            for answer in ANSWERS
         )
-        for column in ("norm_verdict", "verdict")
+        for question, column in (("far", "norm_verdict"), ("place", "verdict"))
     }
-    if any(row["verdict"] != "unknown" for row in differences):
-        yield Sentence(
-            "floor.answer", {"far": beyond["norm_verdict"], "place": beyond["verdict"]}, "",
-            "section.floor",
-        )  # fmt: skip
+    return Sentence("floor.answer", values, "", "section.floor")
 
 
-def _is_mostly_beyond(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
-    return sum(row[column] == "beyond" for row in rows) > len(rows) / 2
+ANSWERS = ("yes", "partly", "no", "open", "unknown")
+"""Beyond the seed in most differences that are known, in some, in none; cannot be told; not
+measured."""
+
+
+def _most(rows: Sequence[Mapping[str, Any]], column: str) -> str:
+    verdicts = [row[column] for row in rows]
+    known = [verdict for verdict in verdicts if verdict not in ("open", "unknown")]
+    if not known:
+        return "open" if "open" in verdicts else "unknown"
+    beyond = known.count("beyond")
+    return "yes" if beyond > len(known) / 2 else "partly" if beyond else "no"
 
 
 def _norm_sentence(rows: Sequence[Mapping[str, Any]]) -> Sentence:
@@ -225,13 +258,16 @@ def _norm_sentence(rows: Sequence[Mapping[str, Any]]) -> Sentence:
 
 
 def _place_sentence(rows: Sequence[Mapping[str, Any]]) -> Sentence:
-    ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
-    if not ratios:
+    unlike = [row["ratio_unlike"] for row in rows if row["ratio_unlike"] is not None]
+    like = [row["ratio"] for row in rows if row["ratio"] is not None]
+    if not like:
         return Sentence("floor.place.unknown", {"total": len(rows)}, "unknown")
     values = {
         "verdicts": counted_verdicts(rows, "verdict"),
-        "low": min(ratios),
-        "high": max(ratios),
+        "low": min(like),
+        "high": max(like),
+        "low_unlike": min(unlike, default=None),
+        "high_unlike": max(unlike, default=None),
     }
     return Sentence("floor.place", values, _grade_of(rows, "verdict"))
 

@@ -17,19 +17,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from raylab.report.findings.finding import FACTORS, Tables, finite
+from raylab.report.findings.settings import Settings
 from raylab.report.numbers import setting
 from raylab.report.summary import VIEW, Row, is_merge, stem
 
 
 @dataclass(frozen=True)
 class Model:
-    """One trained model. `l2` is that of its task vector."""
+    """One trained model. `l2` is that of its task vector; `settings` is what else it was trained
+    with, empty where the study is not at hand."""
 
     name: str
     base_model: str
@@ -38,6 +41,7 @@ class Model:
     factors: Mapping[str, Any]
     l2: float
     marked: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -55,7 +59,7 @@ class Distance:
 
 def models_of(tables: Tables) -> list[Model]:
     """Every trained model with a norm, in the order of the trials table."""
-    return [_model(row) for row in tables["trials"] if _is_measured(row)]
+    return [_model(row, tables.settings) for row in tables["trials"] if _is_measured(row)]
 
 
 def by_base(models: Sequence[Model]) -> dict[str, list[Model]]:
@@ -71,13 +75,21 @@ def _is_measured(row: Row) -> bool:
     return row["status"] == "done" and not is_merge(row) and value is not None and value > 0
 
 
-def _model(row: Row) -> Model:
+def _model(row: Row, settings: Settings) -> Model:
     parent = row["parent"]
     factors = {name: row[name] for name in FACTORS}
     factors["parent"] = parent.removesuffix(f".s{row['seed']}") if parent else None
     label = str(row["label"] or row["recipe"])
+    variant = stem(row).removeprefix(f"{row['model']}.")
     return Model(
-        row["name"], row["model"], stem(row), label, factors, row["l2"], bool(row["marked"])
+        row["name"],
+        row["model"],
+        stem(row),
+        label,
+        factors,
+        row["l2"],
+        bool(row["marked"]),
+        settings.get(variant, {}),
     )
 
 
@@ -122,28 +134,60 @@ def recipes_of(models: Sequence[Model]) -> dict[str, list[Model]]:
     return found
 
 
-def differing(models: Sequence[Model]) -> Iterator[tuple[str, list[Model], list[Model]]]:
-    """(factor, models of one recipe, models of another) that differ in this factor alone."""
+@dataclass(frozen=True)
+class Difference:
+    """Two recipes that differ in one factor; `also` names the settings that differ as well."""
+
+    factor: str
+    a: Sequence[Model]
+    b: Sequence[Model]
+    also: tuple[str, ...]
+
+
+def differing(models: Sequence[Model]) -> list[Difference]:
+    """Every two recipes of one base model that differ in one factor, or else in one setting.
+
+    Those that differ in settings as well are there only where no two differ in the factor alone.
+    """
+    found = []
     for a, b in itertools.combinations(recipes_of(models).values(), 2):
-        unlike = [
-            name for name in FACTORS if name != "seed" and a[0].factors[name] != b[0].factors[name]
-        ]
-        if len(unlike) == 1:
-            yield unlike[0], a, b
+        factors, also = _unlike(a[0], b[0])
+        if len(factors) == 1:
+            found.append(Difference(factors[0], a, b, also))
+        elif not factors and len(also) == 1:
+            found.append(Difference(also[0], a, b, ()))
+    clean = {difference.factor for difference in found if not difference.also}
+    return [item for item in found if not item.also or item.factor not in clean]
+
+
+def _unlike(a: Model, b: Model) -> tuple[list[str], tuple[str, ...]]:
+    """The factors and the settings in which two models differ; one without use is no difference."""
+    factors = [n for n in FACTORS if n != "seed" and a.factors[n] != b.factors[n]]
+    pairs = {name: (value, b.settings.get(name)) for name, value in a.settings.items()}
+    also = [name for name, (x, y) in pairs.items() if None not in (x, y) and x != y]
+    return factors, tuple(also)
+
+
+def varied_settings(models: Sequence[Model]) -> list[str]:
+    """The settings that are not the same in all models that have use for them."""
+    names = dict.fromkeys(name for model in models for name in model.settings)
+    values = {name: {repr(m.settings.get(name)) for m in models} - {"None"} for name in names}
+    return [name for name in names if len(values[name]) > 1]
 
 
 def labels_of(models: Sequence[Model]) -> dict[str, str]:
-    """A short name for each recipe: its label, with its learning rate or stem where labels meet."""
+    """A short name for each recipe: its label, with its learning rate or stem where labels of one
+    base model meet."""
     firsts = {key: found[0] for key, found in recipes_of(models).items()}
     names = {key: model.label for key, model in firsts.items()}
-    for form in (
-        lambda m: f"{m.label} {setting(m.factors['learning_rate'])}",
-        lambda m: m.stem,
-    ):
-        counts: dict[str, int] = {}
-        for name in names.values():
-            counts[name] = counts.get(name, 0) + 1
+    forms: tuple[Callable[[Model], str], ...] = (
+        lambda model: f"{model.label} {setting(model.factors['learning_rate'])}",
+        lambda model: model.stem,
+    )
+    for form in forms:
+        counts = Counter((firsts[key].base_model, name) for key, name in names.items())
         names = {
-            key: form(firsts[key]) if counts[name] > 1 else name for key, name in names.items()
+            key: form(firsts[key]) if counts[firsts[key].base_model, name] > 1 else name
+            for key, name in names.items()
         }
     return names

@@ -27,9 +27,9 @@ from raylab.report.findings.finding import FACTORS, Finding, Grade, Sentence, Ta
 from raylab.report.findings.models import Model, by_base, labels_of, models_of
 from raylab.report.summary import VIEW, Row
 
-APART = 0.25
+APART = 0.5
 """A mean silhouette from which on levels lie apart; below, structure is weak or none (Kaufman and
-Rousseeuw 1990, table 2.3)."""
+Rousseeuw 1990, section 2.2)."""
 
 
 def similarity(tables: Tables) -> Finding:
@@ -95,7 +95,7 @@ def silhouette(distances: np.ndarray, labels: Sequence[Any]) -> float | None:
 
 
 def _least_density(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the smallest density below one, which every pair has once."""
+    """The rows of the smallest density, which every pair has once."""
     found = sorted({row["density"] for row in rows if row["density"] is not None})
     return [row for row in rows if not found or row["density"] in (found[0], None)]
 

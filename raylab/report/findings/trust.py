@@ -3,7 +3,7 @@
 Model: the audit says how much of a task vector a checkpoint in the base model's dtype would lose
 (merged) and how much 4-bit weights hide (dequantized); trials that are not done and models that
 are marked are counted; the comparisons of one base model should be over equally many entries.
-Invariant: every trial is counted once, by its status.
+Invariant: every trial is counted once, by its status; merges are none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence, Tables, finite
 from raylab.report.findings.models import labels_of, models_of
+from raylab.report.summary import is_merge
 
 _LARGE = 0.1
 _AUDIT = (
@@ -50,14 +51,16 @@ def _counted_rows(tables: Tables) -> Iterator[dict[str, Any]]:
     """How many comparisons are over how many entries."""
     bases = {row["name"]: row["model"] for row in tables["trials"]}
     found = Counter(
-        (bases.get(row["a"]) or row["a"], row["universe"], row["numel"]) for row in tables.norms()
+        (bases.get(row["a"]) or bases.get(row["b"]) or row["b"], row["universe"], row["numel"])
+        for row in tables.norms()
     )
     for (model, universe, numel), count in found.items():
         yield {"model": model, "universe": universe, "numel": numel, "comparisons": count}
 
 
 def _trial_sentences(tables: Tables) -> Iterator[Sentence]:
-    statuses = Counter(str(row["status"]) for row in tables["trials"])
+    trials = [row for row in tables["trials"] if not is_merge(row)]
+    statuses = Counter(str(row["status"]) for row in trials)
     total = statuses.total()
     undone = total - statuses["done"]
     if undone:
@@ -68,7 +71,7 @@ def _trial_sentences(tables: Tables) -> Iterator[Sentence]:
         yield Sentence("trust.done", {"total": total}, "good")
     marked = [row["name"] for row in tables["trials"] if row["marked"]]
     if marked:
-        found = {"count": len(marked), "total": total, "names": tuple(marked)}
+        found = {"count": len(marked), "total": len(tables["trials"]), "names": tuple(marked)}
         yield Sentence("trust.marked", found, "fair")
 
 

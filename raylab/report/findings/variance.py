@@ -60,11 +60,13 @@ def analyse(
 ) -> Analysis | None:
     """The analysis of variance of `values`; None where nothing varies.
 
-    Observations that are not `independent` have shares and no intervals.
+    Observations that are not `independent`, which pairs of models are, have shares and no
+    intervals. Their factors were grouped by the models' own design: that two seeds of one recipe
+    never share a seed is no nesting of the study.
     """
     y = np.asarray(values, np.float64)
     total = float(np.sum((y - y.mean()) ** 2))
-    groups = design_of(levels).groups
+    groups = design_of(levels, nesting=independent).groups
     if not groups or total <= _NO_VARIANCE * max(1.0, float(np.sum(y**2))):
         return None
     cells = _cells_of(levels, groups, y)

@@ -127,7 +127,8 @@ def _sentences(base: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Sentenc
     for kind, shares in sorted(tops.items(), key=lambda item: -len(item[1])):
         values = {"model": base, "kind": kind, "count": len(shares), "total": len(subjects),
                   "low": min(shares), "high": max(shares)}  # fmt: skip
-        yield Sentence("where.kind", values)
+        is_recipe = next(iter(subjects.values()))[0]["what"] == "recipe"
+        yield Sentence("where.kind" if is_recipe else "where.kind_difference", values)
     yield from _depths(base, subjects)
 
 

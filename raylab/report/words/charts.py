@@ -4,8 +4,8 @@ from __future__ import annotations
 
 CHARTS: dict[str, tuple[str, str]] = {
     "caption.floor": (
-        "{model}: how far two recipes that differ in one factor alone are apart, as a multiple of how far two seeds of either are. At 1 (line) it is not to be told from the seed; from 2 on (dashes) it is beyond.",
-        "{model}：一つの要因だけが異なるレシピ間の距離を、同じレシピのシード間の距離の倍数で示す。1（実線）ではシードと区別できず、2（破線）以上で超える。",
+        "{model}: how far two recipes that differ in one factor are apart at like seeds, as a multiple of how far two seeds of either are. Left of the line another seed makes more of a difference than the factor.",
+        "{model}：一つの要因が異なるレシピ間の距離（同じシード）を、同じレシピのシード間の距離の倍数で示す。線より左では、要因よりもシードの違いの方が大きい。",
     ),
     "caption.seeds": (
         "{model}: L2 norm of the difference of each data pair, by seed.",

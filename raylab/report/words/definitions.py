@@ -35,10 +35,17 @@ _DEFINED: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ),
     ),
     "floor": (
-        ("times the seed", "シードとの比"),
+        ("at unlike seeds, at like seeds", "異なるシード、同じシードでの比"),
         (
-            "the mean distance of two recipes that differ in one factor alone, at like seeds, over the mean distance of two seeds of either: up to 1.25 not to be told from the seed, from 2 on beyond it.",
-            "一つの要因だけが異なるレシピ間の平均距離（同じシード）／それぞれのシード間の平均距離。1.25 以下はシードと区別できず、2 以上はシードを超える。",
+            "the mean distance of two recipes that differ in one factor over the mean distance of two seeds of either. At unlike seeds it is 1 where the two are one recipe: up to 1.25 not to be told from the seed, from 2 on beyond it. Where no distance could be twice the seeds' (at most), it cannot be told.",
+            "一つの要因が異なるレシピ間の平均距離／それぞれのシード間の平均距離。異なるシード間では、両者が同じレシピなら 1 になる：1.25 以下はシードと区別できず、2 以上はシードを超える。上限が 2 に届かない場合は判定できない。",
+        ),
+    ),
+    "norms_differ": (
+        ("norms differ by, seeds by", "ノルムの比、シード間の比"),
+        (
+            "the larger mean L2 of two recipes over the smaller, and the larger factor between seeds of either; the logarithm of the first over that of the second: up to 1.25 not to be told from the seed, from 2 on beyond it.",
+            "二つのレシピの平均 L2 の大きい方／小さい方と、それぞれのシード間の最大の比。対数の比が 1.25 以下はシードと区別できず、2 以上はシードを超える。",
         ),
     ),
     "distance": (
@@ -49,10 +56,10 @@ _DEFINED: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ),
     ),
     "interval": (
-        ("95 %", "95 %"),
+        ("bootstrap, 95 %", "ブートストラップ、95 %"),
         (
-            "a percentile bootstrap of the mean over three or more seeds (9,999 resamples); for partial shares the inversion of the noncentral F distribution.",
-            "三つ以上のシードの平均のブートストラップ百分位区間（9,999 回）。偏割合は非心 F 分布の逆転による。",
+            "a percentile bootstrap of the mean over three or more seeds (9,999 resamples, 2.5 to 97.5 %); of three seeds it is their range, and narrower than 95 % deserves for few seeds. For partial shares 95 % by inversion of the noncentral F distribution.",
+            "三つ以上のシードの平均のブートストラップ百分位区間（9,999 回、2.5〜97.5 %）。三つでは範囲そのものであり、シードが少ないと 95 % より狭い。偏割合は非心 F 分布の逆転による 95 % 区間。",
         ),
     ),
     "share": (
@@ -72,8 +79,8 @@ _DEFINED: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "silhouette": (
         ("silhouette", "シルエット"),
         (
-            "how much nearer a model is to its own level of a factor than to the next one, by 1 - cosine, from -1 to 1; from 0.25 on levels cluster apart.",
-            "あるモデルが自身の水準に、次に近い水準よりどれだけ近いか（1 - コサイン、-1〜1）。0.25 以上で水準ごとに分かれる。",
+            "how much nearer a model is to its own level of a factor than to the next one, by 1 - cosine, from -1 to 1; from 0.5 on levels cluster apart.",
+            "あるモデルが自身の水準に、次に近い水準よりどれだけ近いか（1 - コサイン、-1〜1）。0.5 以上で水準ごとに分かれる。",
         ),
     ),
     "relative": (

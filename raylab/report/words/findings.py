@@ -23,15 +23,26 @@ FINDINGS: dict[str, tuple[str, str]] = {
     "some.more": ("{shown} and {more} more", "{shown} ほか {more} 件"),
     # Is it more than the seed?
     "floor.answer": (
-        "How far models move: {far:yes}. Where they end: {place:yes}.",
-        "どれだけ動くか：{far:yes}。どこへ動くか：{place:yes}。",
+        "How far models move: {far:answers}. Where they end: {place:answers}.",
+        "どれだけ動くか：{far:answers}。どこへ動くか：{place:answers}。",
     ),
-    "answer.yes": ("yes, for {factors}", "{factors}はシードを超えます"),
-    "answer.no": ("no, for none of the factors", "シードを超える要因はありません"),
+    "answer.yes": ("yes for {factors:factors}", "{factors:factors}はシードを超える"),
+    "answer.no": ("no for {factors:factors}", "{factors:factors}は超えない"),
     "share.little": ("under 0.1 %", "0.1 % 未満"),
+    "floor.also": (
+        " These recipes also differ in {names:list}.",
+        "これらのレシピは {names:list} も異なります。",
+    ),
+    "answer.partly": ("in part for {factors:factors}", "{factors:factors}は一部で超える"),
+    "answer.open": (
+        "cannot be told for {factors:factors}, as seeds of one recipe end in nearly unrelated directions",
+        "{factors:factors}は判定できない（同じレシピのシードがほぼ無関係な方向に終わるため）",
+    ),
+    "answer.unknown": ("not measured for {factors:factors}", "{factors:factors}は未測定"),
+    "list.semicolon": ("; ", "、"),
     "floor.factor": (
-        "How far: {norm:said} Where to: {place:said}",
-        "移動量：{norm:said}移動先：{place:said}",
+        "How far: {norm:said} Where to: {place:said}{also:also}",
+        "移動量：{norm:said}移動先：{place:said}{also:also}",
     ),
     "floor.norm": (
         "{verdicts:verdicts}; norms differ by factors of {low:short} to {high:short}, between seeds by up to {spread:short}.",
@@ -42,12 +53,12 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "二つ目のシードを持つレシピがないため、{total:count} 件の差について不明です。",
     ),
     "floor.place": (
-        "{verdicts:verdicts}; {low:short} to {high:short} times as far apart as two seeds of one recipe.",
-        "{verdicts:verdicts}。同じレシピの二つのシードの {low:short}〜{high:short} 倍離れています。",
+        "{verdicts:verdicts}; {low_unlike:short} to {high_unlike:short} times as far apart at unlike seeds as two seeds of one recipe, {low:short} to {high:short} times at like seeds.",
+        "{verdicts:verdicts}。同じレシピの二つのシードに対し、異なるシード間で {low_unlike:short}〜{high_unlike:short} 倍、同じシードで {low:short}〜{high:short} 倍離れています。",
     ),
     "floor.place.unknown": (
-        "not known for {total:plural:difference}, for no recipe was compared with itself at another seed.",
-        "同じレシピをシード間で比較した測定がないため、{total:count} 件の差について不明です。",
+        "not known for {total:plural:difference}, for distances in the view delta were not measured.",
+        "delta での距離が測定されていないため、{total:count} 件の差について不明です。",
     ),
     "verdict.all": (
         "{verdict} in all of {total:plural:difference}",
@@ -104,8 +115,8 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "{pair}（学習率 {learning_rate:setting}）：{seeds:count} シード中 {measured:count} シードだけ測定されており、安定性は分かりません。L2 {l2:seeds}。",
     ),
     "seeds.nothing": (
-        "No two measured models share base model, method, seed, learning rate and parent and differ in data, so there is nothing to say over seeds.",
-        "ベースモデル、手法、シード、学習率、親モデルが同じでデータだけが異なる、測定済みのモデルの組がないため、シード間については何も言えません。",
+        "No two models measured in the view delta share base model, method, seed, learning rate and parent and differ in data, so there is nothing to say over seeds.",
+        "ベースモデル、手法、シード、学習率、親モデルが同じでデータだけが異なり、delta で測定されたモデルの組がないため、シード間については何も言えません。",
     ),
     "seeds.others": (
         "{count:plural:comparison} in the norms table are no data pairs and are not in the two tables.",
@@ -116,9 +127,13 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "{model}: the variance of {response:word} over {observations:count} observations goes {parts:shares}; {residual:share} is left over{unassigned:unassigned}.",
         "{model}：{observations:count} 件の観測における {response:word} の分散の内訳は、{parts:shares}、残差 {residual:share} です{unassigned:unassigned}。",
     ),
+    "attribution.overlap": (
+        "; shares overlap by {share:rate}, for the design is not balanced",
+        "（計画が釣り合っていないため割合は {share:rate} 重なる）",
+    ),
     "attribution.unassigned": (
-        "; {share:rate} cannot be told apart, for the design is not balanced",
-        "（計画が釣り合っていないため {share:rate} は分離不能）",
+        "; {share:rate} goes with several together, for the design is not balanced",
+        "（計画が釣り合っていないため {share:rate} は複数の要因に共通）",
     ),
     "attribution.saturated": (
         "{model}: the variance of {response:word} over {observations:count} observations goes {parts:shares}; no freedom is left ({residual:rate} left over), so that this is a description, with no interval.",
@@ -129,8 +144,8 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "{model}：{factors:factors} はこの研究では分離できません。一方が他方の一つの水準の中でしか変えられていないため、まとめて一つの割合とします。",
     ),
     "attribution.constant": (
-        "{model}: {factors:factors} was not varied, so nothing can be said of it.",
-        "{model}：{factors:factors} は変えられていないため、何も言えません。",
+        "{model}: not varied in this study, so that nothing can be said of it: {factors:factors}.",
+        "{model}：この研究で変えられていないため何も言えない要因：{factors:factors}。",
     ),
     "attribution.nothing": (
         "Fewer than two models, or no factor that varies: there is no variance to attribute.",
@@ -166,13 +181,17 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "{model}: in {count:count} of {total:plural:recipe} the most of the squared L2 is in {kind} ({low:rate} to {high:rate}).",
         "{model}：{total:count} レシピ中 {count:count} レシピで、L2 の二乗のうち最も大きな割合が {kind} にあります（{low:rate}〜{high:rate}）。",
     ),
+    "where.kind_difference": (
+        "{model}: in {count:count} of {total:plural:difference} the most of the squared L2 is in {kind} ({low:rate} to {high:rate}).",
+        "{model}：{total:count} 件の差分中 {count:count} 件で、L2 の二乗のうち最も大きな割合が {kind} にあります（{low:rate}〜{high:rate}）。",
+    ),
     "where.depth": (
         "{model}: the last {late:count} of {layers:plural:layer} hold {low:rate} to {high:rate} of the squared L2.",
         "{model}：{layers:count} 層中の最後の {late:count} 層が、L2 の二乗の {low:rate}〜{high:rate} を占めます。",
     ),
     "where.nothing": (
-        "No norms by tensor were measured, so there is nothing to say of places.",
-        "テンソルごとのノルムが測定されていないため、場所については何も言えません。",
+        "No norms by tensor were measured in the view delta, so there is nothing to say of places.",
+        "delta でテンソルごとのノルムが測定されていないため、場所については何も言えません。",
     ),
     # How concentrated.
     "concentration.half": (
@@ -184,8 +203,8 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "テンソルの差分の平均実効ランクは {low:number}〜{high:number}（上限 {rank:count}）です。",
     ),
     "concentration.nothing": (
-        "No curve was measured, so there is nothing to say of concentration.",
-        "曲線が測定されていないため、集中度については何も言えません。",
+        "No curve was measured in the view delta, so there is nothing to say of concentration.",
+        "delta での曲線が測定されていないため、集中度については何も言えません。",
     ),
     # Chained trials.
     "chains.added": (
@@ -214,8 +233,8 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "{model}：同じレシピのシードは、全ステップの {low:rate}〜{high:rate} までに分かれます（コサイン 0.5 未満、{count:count} レシピ）。",
     ),
     "paths.together": (
-        "{model}: in {count:plural:recipe} seeds never part (their cosine stays above one half).",
-        "{model}：{count:count} レシピではシードが最後まで分かれません（コサイン 0.5 以上）。",
+        "{model}: in {count:plural:recipe} some seeds have not parted by the end (their cosine is above one half).",
+        "{model}：{count:count} レシピでは、最後まで分かれていないシードがあります（コサイン 0.5 以上）。",
     ),
     "paths.nothing": ("No training's path was recorded.", "経路は記録されていません。"),
     # Trust.

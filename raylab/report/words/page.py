@@ -10,7 +10,6 @@ PAGE: dict[str, tuple[str, str]] = {
     "page.filter": ("filter", "絞り込み"),
     "page.copy": ("copy", "コピー"),
     "page.copied": ("copied", "コピーしました"),
-    "page.rests": ("Note", "注意"),
     "page.click": ("Click a cell to see its layer.", "セルをクリックするとその層が表示されます。"),
     "page.layer": ("layer {layer}", "第 {layer} 層"),
     "section.floor": ("Is it more than the seed?", "シードによる差を超えるか"),

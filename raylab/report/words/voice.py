@@ -114,6 +114,13 @@ def _verdicts(voice: Voice, value: Sequence[tuple[str, int, int]], argument: str
     return voice("list.comma").join(texts)
 
 
+def _unassigned(voice: Voice, value: float, argument: str) -> str:
+    if abs(value) < 5e-3:
+        return ""
+    key = "attribution.unassigned" if value > 0 else "attribution.overlap"
+    return voice(key, share=abs(value))
+
+
 FORMS: dict[str, Callable[[Voice, Any, str], str]] = {
     "": lambda voice, value, _: MISSING if value is None else str(value),
     "number": lambda voice, value, _: number(value),
@@ -121,14 +128,11 @@ FORMS: dict[str, Callable[[Voice, Any, str], str]] = {
     "cosine": lambda voice, value, _: MISSING if value is None else f"{value:.2f}",
     "count": lambda voice, value, _: count(value),
     "share": lambda voice, value, _: voice("share.little") if 0 < value < 5e-4 else rate(value),
-    "unassigned": lambda voice, value, _: (
-        voice("attribution.unassigned", share=value) if abs(value) >= 5e-3 else ""
+    "unassigned": _unassigned,
+    "answers": lambda voice, value, _: voice("list.semicolon").join(
+        voice(f"answer.{answer}", factors=factors) for answer, factors in value if factors
     ),
-    "yes": lambda voice, value, _: (
-        voice("answer.yes", factors=voice.listing(map(voice.factor, value)))
-        if value
-        else voice("answer.no")
-    ),
+    "also": lambda voice, value, _: voice("floor.also", names=value) if value else "",
     "rate": lambda voice, value, _: rate(value),
     "setting": lambda voice, value, _: setting(value),
     "degrees": lambda voice, value, _: MISSING if value is None else f"{value:.0f}°",

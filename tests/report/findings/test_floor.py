@@ -102,6 +102,7 @@ def test_floor_independent_parts_of_factor_and_seed_have_the_ratio_of_their_size
     vectors = {(r, s): places[r] + chance.normal(0, 1, size) for r in "ab" for s in SEEDS}
     row = differences_of(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))["data", "a", "b"]
     assert row["ratio"] == pytest.approx(2, rel=0.02)
+    assert row["ratio_unlike"] == pytest.approx(2, rel=0.02)
 
 
 def test_floor_measured_distance_wins_over_a_derived_one():
@@ -141,14 +142,77 @@ def test_floor_difference_without_a_measured_pair_has_a_row_of_unknowns():
     ("apart", "verdict"),
     [(1.0, "within"), (1.25, "within"), (1.26, "near"), (1.99, "near"), (2.0, "beyond")],
 )
-def test_floor_verdict_follows_the_ratio_of_measured_distances(apart, verdict):
+def test_floor_verdict_follows_the_ratio_of_distances_at_unlike_seeds(apart, verdict):
     found = {r: [name_of(r, s) for s in (1, 2)] for r in "ab"}
     norms = [norm(*found["a"], 1.0), norm(*found["b"], 1.0)]
-    norms += [norm(a, b, apart) for a, b in zip(found["a"], found["b"], strict=True)]
-    trials = [trial(r, s, data=r) for r in "ab" for s in (1, 2)]
-    row = differences_of(Tables.of({"trials": trials, "norms": norms}))["data", "a", "b"]
-    assert (row["ratio"], row["verdict"], row["source"]) == (apart, verdict, "norms")
+    # At like seeds the recipes lie close together, which is no reason for a verdict.
+    norms += [norm(a, b, 0.5) for a, b in zip(found["a"], found["b"], strict=True)]
+    norms += [norm(a, b, apart) for a, b in zip(found["a"], found["b"][::-1], strict=True)]
+
+    def row_of(l2):
+        trials = [trial(r, s, l2, data=r) for r in "ab" for s in (1, 2)]
+        return differences_of(Tables.of({"trials": trials, "norms": norms}))["data", "a", "b"]
+
+    row = row_of(5.0)
+    assert (row["ratio"], row["ratio_unlike"], row["source"]) == (0.5, apart, "norms")
+    assert (row["ratio_most"], row["verdict"]) == (10.0, verdict)
+    # Of vectors of length 0.9 no two are twice as far apart as two that are 1 apart.
+    assert row_of(0.9)["verdict"] == "open"
+    assert row_of(1.0)["verdict"] == verdict
     assert verdict_of(None) == "unknown"
+
+
+def test_floor_ratios_at_unlike_seeds_and_at_most_agree_with_the_vectors():
+    vectors = make_vectors()
+    row = differences_of(study_of(vectors, RECIPES))["data", "a", "b"]
+    unlike = [length(vectors["a", s] - vectors["b", t]) for s in SEEDS for t in SEEDS if s != t]
+    most = sum(np.mean([length(vectors[r, s]) for s in SEEDS]) for r in "ab")
+    assert row["ratio_unlike"] * row["seed_distance"] == pytest.approx(np.mean(unlike), rel=1e-12)
+    assert row["ratio_most"] * row["seed_distance"] == pytest.approx(most, rel=1e-12)
+
+
+def test_floor_one_recipe_taken_twice_has_a_ratio_of_one_at_unlike_seeds():
+    vectors = make_vectors({"a": {}, "b": {}})
+    vectors |= {("b", seed): vectors["a", seed] for seed in SEEDS}
+    row = differences_of(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))["data", "a", "b"]
+    assert row["ratio"] == pytest.approx(0, abs=1e-6)
+    assert row["ratio_unlike"] == pytest.approx(1, rel=1e-12)
+
+
+def test_floor_seeds_in_unrelated_directions_leave_the_question_open():
+    # Parts at right angles: 2 |x| over sqrt(2) |x| is below 2, whatever the data do.
+    vectors = make_vectors({"a": {}, "b": {}}, size=4000)
+    found = floor(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))
+    (row,) = found.frames["differences"]
+    assert row["ratio_most"] < 2 and row["verdict"] == "open"
+    (answer,) = values_of(found.headline, "floor.answer")
+    assert dict(answer["place"])["open"] == ("data",)
+
+
+SETTINGS = {"a": {"epochs": 3.0, "beta": None, "lora.r": 8}, "b": {"epochs": 2.0, "beta": 0.3,
+            "lora.r": 8}, "c": {"epochs": 3.0, "beta": 0.3, "lora.r": 8}}  # fmt: skip
+
+
+def study_with(recipes, settings):
+    tables = study_of(make_vectors(recipes), recipes)
+    return Tables.of({"trials": tables["trials"], "pairs": tables["pairs"]}, settings)
+
+
+def test_floor_recipes_that_differ_in_a_setting_as_well_say_so():
+    recipes = {"a": {}, "b": {"method": "dpo"}}
+    found = floor(study_with(recipes, {r: SETTINGS[r] for r in recipes}))
+    (row,) = found.frames["differences"]
+    # beta is of no use to SFT, and so no difference.
+    assert (row["factor"], row["also"]) == ("method", "epochs")
+    (said,) = values_of(found.headline, "floor.factor")
+    assert said["also"] == ("epochs",)
+
+
+def test_floor_recipes_that_differ_in_the_factor_alone_are_taken_before_others():
+    recipes = {"a": {}, "b": {"method": "dpo"}, "c": {"method": "dpo"}}
+    rows = differences_of(study_with(recipes, SETTINGS))
+    assert set(rows) == {("method", "a", "c"), ("epochs", "b", "c")}
+    assert {row["also"] for row in rows.values()} == {None}
 
 
 @pytest.mark.parametrize(
@@ -186,10 +250,13 @@ def test_floor_answer_names_the_factors_that_are_mostly_beyond():
     changes = {"x": {}, "y": {"data": "D1"}, "z": {"method": "dpo"}}
     trials = [trial(r, s, lengths[r][s - 1], **changes[r]) for r in "xyz" for s in (1, 2)]
     norms = [norm(*names, 1.0) for names in found.values()]
-    norms += [norm(a, b, 10.0) for a, b in zip(found["x"], found["y"], strict=True)]
-    norms += [norm(a, b, 1.1) for a, b in zip(found["x"], found["z"], strict=True)]
+    norms += [norm(a, b, 10.0) for a, b in itertools.product(found["x"], found["y"])]
+    norms += [norm(a, b, 1.1) for a, b in itertools.product(found["x"], found["z"])]
     headline = floor(Tables.of({"trials": trials, "norms": norms})).headline
-    assert values_of(headline, "floor.answer") == [{"far": ("data",), "place": ("data",)}]
+    (answer,) = values_of(headline, "floor.answer")
+    for question in ("far", "place"):
+        said = {verdict: names for verdict, names in answer[question] if names}
+        assert said == {"yes": ("data",), "no": ("method",)}
     factors = {s.head: s for s in headline if s.key == "floor.factor"}
     data, method = factors["factor.data"], factors["factor.method"]
     assert (data.grade, method.grade) == ("good", "bad")

@@ -80,7 +80,8 @@ def test_differing_parents_are_a_factor_of_their_own():
             for seed in (1, 2)
         )
     )
-    ((factor, a, b),) = differing(found)
+    (difference,) = differing(found)
+    factor, a, b = difference.factor, difference.a, difference.b
     assert (factor, len(a), len(b)) == ("parent", 2, 2)
 
 
