@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -18,58 +19,70 @@ from raylab.report.charts.sketch import (
     subject_of,
     tooltips,
 )
+from raylab.report.findings.finding import finite
+from raylab.report.summary import Row
 from raylab.report.words.voice import Voice
 
 MOST = 8
 MOST_PATHS = 20
 
 
-def curve_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
-    """The share of L2 in the largest entries of each difference, beside that of normal ones."""
+_NORMS = ("L2", "L1")
+
+
+def curve_chart(voice: Voice, frames: Frames, model: str, norm: str = "L2") -> Sketch | None:
+    """The share of a norm in the largest entries of each difference, beside that of normal ones."""
     found = rows_of_model(frames, "curves", model)
-    if not found:
-        return None
     subjects: dict[str, str] = {}
     for row in sorted(found, key=lambda row: row["what"] != "difference"):
         if row["seed"] is not None:
             subjects.setdefault(row["label"], row["comparison"])
     kept = set(list(subjects.values())[:MOST])
-    points = [
-        {"label": row["label"], "density": row["density"], "share": round(row["l2_share"], 5)}
-        for row in found if row["comparison"] in kept
-    ]  # fmt: skip
+    points = _shares([row for row in found if row["comparison"] in kept])
     if not points:
         return None
-    marked = [
-        {"label": row["label"], "density": row["density"], "share": row["l2_share"]}
-        for row in rows_of_model(frames, "densities_of", model)
-        if row["comparison"] in kept and row["l2_share"] is not None
-    ]
+    at_densities = rows_of_model(frames, "densities_of", model)
+    marked = _shares([row for row in at_densities if row["comparison"] in kept])
     names = list(dict.fromkeys(point["label"] for point in points))
     lowest = min(point["density"] for point in points)
     normal = [{**point, "label": voice("normal")} for point in normal_curve(lowest)]
     x = alt.X("density:Q", title=voice("axis.kept"), scale=alt.Scale(type="log"),
               axis=alt.Axis(format="~%"))  # fmt: skip
     # A share that is rounded to just above one would add a tick.
-    y = alt.Y("share:Q", title=voice("axis.l2_share"), axis=alt.Axis(format="%"),
+    y = alt.Y("share:Q", title=voice("axis.norm_share"), axis=alt.Axis(format="%"),
               scale=alt.Scale(domain=[0, 1]))  # fmt: skip
     colour = alt.Color("label:N", title=voice("legend.comparison"), sort=names,
                        legend=alt.Legend(columns=2))  # fmt: skip
     hover = tooltips(
         label=(voice("legend.comparison"), None),
         density=(voice("axis.kept"), ".3%"),
-        share=(voice("axis.l2_share"), ".1%"),
+        share=(voice("axis.norm_share"), ".1%"),
     )
     lines = alt.Chart(data_of(points)).mark_line().encode(x=x, y=y, color=colour, tooltip=hover)
     dots = alt.Chart(data_of(marked)).mark_point(filled=True, size=45)
     dotted = alt.Chart(data_of(normal)).mark_line(strokeDash=[2, 3], color="#8a8a8a")
-    chart = alt.layer(
+    layers = (
         dotted.encode(x=x, y=y, tooltip=hover),
         lines,
         dots.encode(x=x, y=y, color=colour, tooltip=hover),
-    ).properties(width="container", height=300)
-    caption = voice("caption.curve", model=model, shown=len(names), total=len(subjects))
-    return Sketch(chart, caption)
+    )
+    chart = (
+        alt.layer(*(layer.transform_filter("datum.of == chosen") for layer in layers))
+        .add_params(choice_of(voice, _NORMS, norm))
+        .properties(width="container", height=300)
+    )
+    values = {"model": model, "shown": len(names), "total": len(subjects), "norm": norm}
+    return Sketch(chart, voice("caption.curve", **values))
+
+
+def _shares(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Both norms' shares of rows of a density, those that are known."""
+    return [
+        {"of": norm, "label": row["label"], "density": row["density"], "share": round(share, 5)}
+        for norm in _NORMS
+        for row in rows
+        if (share := finite(row[f"{norm.lower()}_share"])) is not None
+    ]
 
 
 def paths_chart(
@@ -114,13 +127,19 @@ def paths_chart(
 
 
 def normal_curve(lowest: float, points: int = 40) -> list[dict[str, Any]]:
-    """The share of L2 in the largest entries of independent normal ones, from a density on.
+    """The shares of L2 and L1 in the largest entries of independent normal ones, from a density on.
 
-    With 2 (1 - Phi(z)) = d the share of the squares is d + 2 z phi(z).
+    With 2 (1 - Phi(z)) = d the share of the squares is d + 2 z phi(z), that of the magnitudes
+    exp(-z^2 / 2).
     """
     densities = np.geomspace(lowest, 1, points)
     z = stats.norm.isf(densities / 2)
-    shares = np.sqrt(densities + 2 * z * stats.norm.pdf(z))
+    shares = {
+        "L2": np.sqrt(densities + 2 * z * stats.norm.pdf(z)),
+        "L1": np.exp(-(z**2) / 2),
+    }
     return [
-        {"density": float(d), "share": float(s)} for d, s in zip(densities, shares, strict=True)
+        {"of": norm, "density": density, "share": share}
+        for norm, found in shares.items()
+        for density, share in zip(densities.tolist(), found.tolist(), strict=True)
     ]

@@ -36,8 +36,8 @@ CHARTS: dict[str, tuple[str, str]] = {
         "{model}：層とモジュール別の{measure:measure}（シード平均）。レシピまたは差分を選べます。表示中：{label}。",
     ),
     "caption.curve": (
-        "{model}: share of L2 in the largest entries, {shown:count} of {total:count} curves (one seed); points are the study's densities, dots what independent normal entries would give.",
-        "{model}：大きい方からの要素に含まれる L2 の割合（{total:count} 本中 {shown:count} 本、シード一つ）。点は研究の密度、点線は独立な正規分布の場合。",
+        "{model}: share of a norm in the largest entries, {shown:count} of {total:count} curves (one seed); points are the study's densities, dots what independent normal entries would give. This one is {norm}.",
+        "{model}：大きい方からの要素に含まれるノルムの割合（{total:count} 本中 {shown:count} 本、シード一つ）。点は研究の密度、点線は独立な正規分布の場合。表示中：{norm}。",
     ),
     "caption.chains": (
         "{model}: L2 of what the parent did, of what the child added and of the whole.",
@@ -62,7 +62,7 @@ CHARTS: dict[str, tuple[str, str]] = {
     "axis.over_chance": ("overlap over chance", "重なり／偶然"),
     "axis.mark": ("is", "種別"),
     "axis.kept": ("largest entries kept", "大きい方から保持した割合"),
-    "axis.l2_share": ("share of L2", "L2 の割合"),
+    "axis.norm_share": ("share of the norm", "ノルムの割合"),
     "axis.step": ("step", "ステップ"),
     "axis.path": ("norm / last norm", "ノルム／最終ノルム"),
     "legend.seed": ("seed", "シード"),

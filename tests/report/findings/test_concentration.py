@@ -63,10 +63,12 @@ def test_normal_half_agrees_with_integration(column, power, half):
 def test_normal_curve_agrees_with_integration():
     points = normal_curve(1e-4, 9)
     assert [points[0]["density"], points[-1]["density"]] == pytest.approx([1e-4, 1], rel=1e-9)
+    assert [point["of"] for point in points] == ["L2"] * 9 + ["L1"] * 9
     for point in points:
         d = point["density"]
         z = optimize.bisect(lambda z, d=d: tail_of(0, z) - d, 0, 8, xtol=1e-13) if d < 1 else 0
-        assert point["share"] == pytest.approx(math.sqrt(tail_of(2, z)), abs=1e-7)
+        share = math.sqrt(tail_of(2, z)) if point["of"] == "L2" else tail_of(1, z)
+        assert point["share"] == pytest.approx(share, abs=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["normal", "laplace"])
