@@ -44,8 +44,8 @@ def said(voice: Voice, sentences: Iterable[Sentence]) -> Iterator[Items]:
 
 
 def _item(voice: Voice, sentence: Sentence) -> Item:
-    head = voice(sentence.head) if sentence.head else ""
-    return Item(head[:1].upper() + head[1:], voice.say(sentence), sentence.grade)
+    head = voice.head(sentence) if sentence.head else ""
+    return Item(head, voice.say(sentence), sentence.grade)
 
 
 def pictures_of(voice: Voice, finding: Finding) -> Iterator[Picture]:

@@ -38,6 +38,13 @@ class Voice:
         """A sentence of a finding."""
         return self(sentence.key, **sentence.values)
 
+    def head(self, sentence: Sentence) -> str:
+        """What a sentence is about, its first letter large; a setting keeps its own name."""
+        if not self.has(sentence.head):
+            return sentence.head.removeprefix("factor.")
+        text = self(sentence.head)
+        return text[:1].upper() + text[1:]
+
     def has(self, key: str) -> bool:
         """Whether there are words for `key`."""
         return key in self.words

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Tables
 from raylab.report.findings.settings import settings_of
+from raylab.report.page import make_page
+from raylab.report.words import voice
 
-from ..conftest import make_study
+from ..conftest import MODEL, make_study, make_trials
 
 RECIPES = {
     "sft": {"method": "sft", "data": "D0", "sweep": {"lora.r": [8, 64]}},
@@ -23,3 +27,29 @@ def test_settings_of_a_study_have_what_each_variant_is_trained_with():
     assert (found["dpo"]["beta"], found["sft.lora.r=8"]["beta"]) == (0.3, None)
     assert (found["dpo"]["chain"], found["after"]["chain"]) == (None, "merge")
     assert not any("learning_rate" in row for row in found.values())
+
+
+def test_page_of_a_sweep_over_a_setting_calls_it_by_its_name():
+    study = make_study(recipes={"sft": RECIPES["sft"]}, comparisons=[])
+    template = make_trials()[0]
+    trials = [
+        template
+        | {
+            "name": f"{MODEL}.sft.lora.r={r}.s{seed}",
+            "recipe": f"sft.lora.r={r}",
+            "seed": seed,
+            "l2": r + seed / 100,
+            "marked": False,
+        }
+        for r in (8, 64)
+        for seed in (42, 100)
+    ]
+    tables = Tables.of({"trials": trials}, settings_of(study))
+    findings = find_all(tables)
+    (row,) = findings["floor"].frames["differences"]
+    assert (row["factor"], row["norm_verdict"]) == ("lora.r", "beyond")
+    shares = findings["attribution"].frames["attribution"]
+    assert "lora.r" in {row["factor"] for row in shares}
+    page = make_page(study, tables, findings, voice())
+    heads = [item.head for block in page.answers for item in block.items]
+    assert {"lora.r", "Is it more than the seed?"} <= set(heads)
