@@ -144,7 +144,6 @@ FORMS: dict[str, Callable[[Voice, Any, str], str]] = {
     "setting": lambda voice, value, _: setting(value),
     "degrees": lambda voice, value, _: MISSING if value is None else f"{value:.0f}°",
     "factor": lambda voice, value, _: voice.factor(value),
-    "Factor": lambda voice, value, _: voice.factor(value)[:1].upper() + voice.factor(value)[1:],
     "factors": lambda voice, value, _: voice.listing(map(voice.factor, value)),
     "list": lambda voice, value, _: voice.listing(value),
     "some": lambda voice, value, _: voice.some(value),
