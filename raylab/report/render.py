@@ -9,13 +9,11 @@ another host is loaded; a table that is missing counts as empty, except the tria
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pyarrow import parquet
 
 from raylab.report.blocks import Item, Picture
 from raylab.report.charts.drawing import bundle, numbered
@@ -30,7 +28,7 @@ from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.paths import REPORT, TABLES, Store
 from raylab.store.schemas import SCHEMAS
-from raylab.store.tables import read_tables, to_csv
+from raylab.store.tables import read_tables, to_csv, to_parquet
 
 FINDINGS = f"{REPORT}/findings"
 
@@ -51,7 +49,7 @@ def build_report(study: Study, store: Store, language: str = "en") -> str:
             store.write(f"{REPORT}/tables/{name}.csv", to_csv(table))
     for name, table in frames.items():
         store.write(f"{FINDINGS}/{name}.csv", to_csv(table))
-        store.write(f"{FINDINGS}/{name}.parquet", _parquet(table))
+        store.write(f"{FINDINGS}/{name}.parquet", to_parquet(table))
     for picture in page.pictures:
         store.write(f"{REPORT}/figures/{picture.name}.svg", picture.drawing.svg)
         store.write(f"{REPORT}/figures/{picture.name}.png", picture.drawing.png)
@@ -110,12 +108,6 @@ def _spec(picture: Picture) -> Markup:
 def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
     for finding in findings.values():
         yield from ((name, rows) for name, rows in finding.frames.items() if rows)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def _places(speaker: Voice, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:

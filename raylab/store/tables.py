@@ -36,10 +36,15 @@ def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 def write_table(store: Store, name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Write OUT/tables/<name>.parquet, and return the table."""
     table = to_table(name, rows)
+    store.write(f"{TABLES}/{name}.parquet", to_parquet(table))
+    return table
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """The table as Parquet."""
     buffer = io.BytesIO()
     parquet.write_table(table, buffer, compression="zstd")
-    store.write(f"{TABLES}/{name}.parquet", buffer.getvalue())
-    return table
+    return buffer.getvalue()
 
 
 def read_table(store: Store, name: str) -> pa.Table:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import Finding, Sentence, Tables, finite
+from raylab.report.findings.finding import Finding, Sentence, Tables, finite, over
 from raylab.report.findings.models import Model, labels_of, models_of
 
 
@@ -47,7 +47,7 @@ def _row(row: Mapping[str, Any], model: Model | None, labels: Mapping[str, str])
         **parts,
         "angle": angle_of(parts["cosine"]),
         "cancellation": finite(row["cancellation"]),
-        "child_share": child / parent if parent and child is not None else None,
+        "child_share": over(child, parent),
     }
 
 

@@ -120,3 +120,8 @@ def deviation(values: Sequence[float]) -> float | None:
     if len(values) < 3:
         return None
     return float(np.std(np.asarray(values, np.float64), ddof=1))
+
+
+def over(value: float | None, whole: float | None) -> float | None:
+    """The value over the whole; None where either was not measured, or the whole is zero."""
+    return value / whole if value is not None and whole else None

@@ -34,6 +34,7 @@ from raylab.report.findings.finding import (
     Tables,
     deviation,
     mean,
+    over,
 )
 from raylab.report.findings.intervals import bootstrap_interval
 from raylab.report.findings.models import (
@@ -108,7 +109,7 @@ def _floor_row(
         "l2_factor": _spread(found),
         "seed_pairs": len(apart),
         "seed_distance": between,
-        "relative_distance": between / average if between is not None else None,
+        "relative_distance": over(between, average),
     }
 
 
@@ -124,9 +125,9 @@ def _difference_row(
     between, most = mean(apart), sum(mean([m.l2 for m in side]) or 0.0 for side in (a, b))
     low, high = bootstrap_interval(values)
     ratios = {
-        "ratio": _over(mean(values), between),
-        "ratio_unlike": _over(mean(unlike), between),
-        "ratio_most": _over(most, between),
+        "ratio": over(mean(values), between),
+        "ratio_unlike": over(mean(unlike), between),
+        "ratio_most": over(most, between),
     }
     return {
         "model": a[0].base_model,
@@ -153,10 +154,6 @@ def _difference_row(
 def _known(distances: Distances, pairs: Sequence[tuple[Model, Model]]) -> list[Distance]:
     found = (distances.between(a, b) for a, b in pairs)
     return [distance for distance in found if distance is not None]
-
-
-def _over(value: float | None, floor: float | None) -> float | None:
-    return value / floor if value is not None and floor else None
 
 
 def _place_verdict(ratio: float | None, most: float | None) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import Finding, Sentence, Tables, mean
+from raylab.report.findings.finding import Finding, Sentence, Tables, mean, over
 from raylab.report.findings.models import Model, by_base, labels_of, models_of, recipes_of
 from raylab.report.summary import Row
 
@@ -84,7 +84,7 @@ def _row(model: Model, labels: Mapping[str, str], path: Path) -> dict[str, Any]:
         "records": len(steps),
         "length": length,
         "displacement": displacement,
-        "length_ratio": length / displacement if displacement else None,
+        "length_ratio": over(length, displacement),
         "first": first,
         "first_at": at,
     }
@@ -171,7 +171,7 @@ def _points(model: Model, labels: Mapping[str, str], path: Path) -> Iterator[dic
                 "step": step,
                 "layer": layer,
                 "norm": row["norm"],
-                "share": row["norm"] / whole if whole and row["norm"] is not None else None,
+                "share": over(row["norm"], whole),
             }
 
 

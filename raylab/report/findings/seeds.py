@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import Finding, Grade, Sentence, Tables, deviation, mean
+from raylab.report.findings.finding import Finding, Grade, Sentence, Tables, deviation, mean, over
 from raylab.report.findings.floor import seed_distances
 from raylab.report.findings.intervals import LEAST, bootstrap_interval
 from raylab.report.findings.models import Distances, Model, models_of, recipes_of
@@ -27,14 +27,15 @@ def seeds(tables: Tables) -> Finding:
     """The two tables, and a sentence for each data pair."""
     found = seed_tables(tables["trials"], tables.norms())
     unlike = [(group, row) for group, rows in enumerate(found.unlike, 1) for row in rows]
-    floors = _Floors(recipes_of(models_of(tables)), Distances(tables))
+    models = models_of(tables)
+    floors = _Floors(recipes_of(models), Distances(tables))
     frames = {
         "seeds_like": [_record(row, found, floors) for row in found.like],
         "seeds_unlike": [{"group": group, **_record(row, found, floors)} for group, row in unlike],
     }
     names = {name for row in found.rows for name in row.comparisons.values()}
     sides = {side for name in names for side in name.split("~")}
-    resting = [model for model in models_of(tables) if model.name in sides]
+    resting = [model for model in models if model.name in sides]
     return Finding(
         "seeds",
         (),
@@ -85,14 +86,14 @@ def _record(row: SeedRow, found: SeedTables, floors: _Floors) -> dict[str, Any]:
         record |= {f"l1_s{seed}": row.l1[seed], f"l2_s{seed}": row.l2[seed]}
     values = [value for value in row.l2.values() if value is not None]
     low, high = bootstrap_interval(values)
-    average = mean(values) if len(values) >= LEAST else None
+    known, floor = mean(values), floors.of(row)
+    average = known if len(values) >= LEAST else None
     spread = {"mean": average, "deviation": deviation(values), "low": low, "high": high}
-    floor, known = floors.of(row), mean(values)
     return {
         **record,
         **spread,
         "ratio": row.ratio,
         "seed_distance": floor,
-        "times_seed": known / floor if known is not None and floor else None,
+        "times_seed": over(known, floor),
         "verdict": row.verdict,
     }

@@ -23,7 +23,16 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import FACTORS, Finding, Grade, Sentence, Tables, finite, mean
+from raylab.report.findings.finding import (
+    FACTORS,
+    Finding,
+    Grade,
+    Sentence,
+    Tables,
+    finite,
+    mean,
+    over,
+)
 from raylab.report.findings.models import Model, by_base, labels_of, models_of
 from raylab.report.summary import VIEW, Row
 
@@ -132,15 +141,11 @@ def _pair_rows(
             "density": row["density"],
             "overlap": row["overlap"],
             "overlap_by_chance": row["overlap_by_chance"],
-            "over_chance": _over(row["overlap"], row["overlap_by_chance"]),
+            "over_chance": over(row["overlap"], row["overlap_by_chance"]),
         }
         for row in rows
         if row["a"] in places and row["b"] in places
     ]
-
-
-def _over(value: float | None, chance: float | None) -> float | None:
-    return value / chance if value is not None and chance else None
 
 
 def _neighbour_rows(

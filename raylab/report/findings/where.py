@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import Finding, Sentence, Tables, finite, mean
+from raylab.report.findings.finding import Finding, Sentence, Tables, finite, mean, over
 from raylab.report.findings.models import Model, by_base, labels_of, models_of
 from raylab.report.findings.places import kind_order, place_of
 from raylab.report.summary import Row, is_data_pair
@@ -105,7 +105,7 @@ def _rows(head: Mapping[str, Any], cells: Cells, measure: str) -> Iterator[dict[
             "value": relative if measure == "relative_l2" else l2,
             "l2": l2,
             "relative_l2": relative,
-            "share": l2**2 / total if total else None,
+            "share": over(l2**2, total),
             "seeds": len(found),
         }
 
