@@ -34,7 +34,8 @@ def trust(tables: Tables) -> Finding:
     counted = list(_counted_rows(tables))
     said = (*_trial_sentences(tables), *_audit_sentences(audit), *_counted_sentences(counted))
     headline = tuple(sentence for sentence in said if sentence.grade == "bad")
-    return Finding("trust", headline, said, (), {"audit": audit, "counted": counted})
+    rest = tuple(sentence for sentence in said if sentence not in headline)
+    return Finding("trust", headline, rest, (), {"audit": audit, "counted": counted})
 
 
 def _audit_rows(tables: Tables) -> Iterator[dict[str, Any]]:

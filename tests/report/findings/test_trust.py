@@ -20,7 +20,8 @@ def audit(model, **values):
 
 
 def said(**tables):
-    return trust(Tables.of(tables)).sentences
+    found = trust(Tables.of(tables))
+    return (*found.headline, *found.sentences)
 
 
 def graded(sentences):
