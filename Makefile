@@ -36,7 +36,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
-	$(BIN)/python -m raylab.cli_pages
+	$(BIN)/python -m raylab.cli.docs
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -167,9 +167,9 @@ def ties(base: Path, models: Sequence[Path]) -> dict[str, Any]:
 
 def bytes_rows(work: Path, model: Llama) -> Iterator[Row]:
     """Two comparisons or twenty (each ordered pair once or twice) over the same four models."""
-    from raylab.reduce.study import InProcess, Job, reduce_pairs
-    from raylab.reduce.tile import Pair
-    from raylab.reduce.views import Place
+    from raylab.reduce.passes import InProcess, Job, reduce_pairs
+    from raylab.reduce.row_block import Pair
+    from raylab.weights.views import Place
 
     made = [write_checkpoint(work / f"m{seed}", model, seed) for seed in range(4)]
     places = {path.name: Place(checkpoint=path, base=made[0]) for path in made}

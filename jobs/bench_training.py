@@ -140,7 +140,7 @@ from raylab.imports import loading
 
 with loading():
     from raylab.plan.trials import plan_trials, read_inputs
-    from raylab.spec.loading import load_study
+    from raylab.spec.study_file import load_study
     from raylab.train.attempts import quiet_libraries
     from raylab.train.trial import Work, run_trial
 
@@ -161,7 +161,7 @@ import contextlib, os, signal, sys, threading, time
 from pathlib import Path
 from raylab.cluster import stages
 from raylab.cluster.session import connected
-from raylab.spec.loading import load_study
+from raylab.spec.study_file import load_study
 
 def interrupt():
     while not any(Path(sys.argv[2]).glob("trials/*/record.json")):

@@ -36,8 +36,8 @@ from bench_training import BARE, BATCH, DEMO, EIGHT, FIRST, FOUR, ONE, OURS, wri
 
 from raylab.plan.schedule import simulate
 from raylab.plan.trials import Trial, plan_trials, read_inputs
-from raylab.spec.loading import load_study
-from raylab.store.paths import Store
+from raylab.spec.study_file import load_study
+from raylab.store.filesystem import Store
 from raylab.store.records import HISTORY, read_attempts, read_record, trial_key
 from raylab.store.tables import read_parquet, rows_of
 

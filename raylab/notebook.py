@@ -16,16 +16,16 @@ import altair as alt
 import pandas as pd
 
 from raylab.errors import InputError
-from raylab.report.charts import CHARTS
-from raylab.report.charts.drawing import themed
+from raylab.report.figures import CHARTS
+from raylab.report.figures.drawing import themed
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding, Tables
 from raylab.report.findings.settings import settings_of
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
+from raylab.store.saved_study import read_study
 from raylab.store.schemas import SCHEMAS
-from raylab.store.studies import read_study
 from raylab.store.tables import read_tables
 
 
@@ -91,7 +91,7 @@ class Results:
 
     def result_grid(self) -> Any:
         """Ray Tune's ResultGrid of the last training."""
-        from raylab.cluster.grid import result_grid
+        from raylab.cluster.result_grid import result_grid
 
         return result_grid(self.store)
 

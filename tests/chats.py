@@ -1,7 +1,7 @@
 """Tiny tokenizers that frame chats as the five families do, and models to go with them.
 
 A vocabulary of 256 bytes, a few merges, and the special tokens of its family. The template is one
-of `raylab.spec.templates.NAMED`, with or without the markers of what the assistant said.
+of `raylab.spec.data.templates.NAMED`, with or without the markers of what the assistant said.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from raylab.spec.templates import NAMED
+from raylab.spec.data.templates import NAMED
 from tests.architectures import tiny_model
 
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from tests.object_store import BUCKET, CREDENTIALS, QUICK, moto_server, proxy_before, uri_through
 
 os.environ["HF_HUB_OFFLINE"] = "1"

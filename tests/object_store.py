@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pyarrow import fs
 
-from raylab.store.patience import Patience
+from raylab.store.retry import Patience
 from tests.store.faults import FaultyProxy
 
 BUCKET = "bucket"

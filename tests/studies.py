@@ -7,8 +7,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from raylab.plan.trials import Inputs
-from raylab.spec.base import Resolved
-from raylab.spec.rows import Row
+from raylab.spec.data.rows import Row
+from raylab.spec.models import Resolved
 from raylab.spec.study import Study
 
 D0 = [(f"質問{i}", f"答え{i}です。") for i in range(12)]

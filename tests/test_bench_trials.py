@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import load_study
+from raylab.spec.study_file import load_study
 
 JOBS = Path(__file__).parents[1] / "jobs"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raylab.cli import main
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
 from tests.reduce.models import (
     EMBED,

@@ -285,11 +285,13 @@ def test_docker_image_is_the_one_that_kuberay_runs(kuberay):
 
 def test_upload_of_the_checkout_leaves_out_what_rayignore_names(tmp_path):
     checkout = tmp_path / "checkout"
-    for name in ("raylab/cli.py", "jobs/run_study.py", ".venv/x", "runs/x", ".git/x"):
+    for name in ("raylab/cli/__init__.py", "jobs/run_study.py", ".venv/x", "runs/x", ".git/x"):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).touch()
     (checkout / ".rayignore").write_text(text_of(".rayignore"))
     package = tmp_path / "package.zip"
     create_package(str(checkout), package, include_gitignore=False)
     with ZipFile(package) as uploaded:
-        assert {"raylab/cli.py", "jobs/run_study.py", ".rayignore"} == set(uploaded.namelist())
+        assert {"raylab/cli/__init__.py", "jobs/run_study.py", ".rayignore"} == set(
+            uploaded.namelist()
+        )

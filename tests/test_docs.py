@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from raylab.cli_pages import pages
+from raylab.cli.docs import pages
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Tables
-from raylab.report.grids import GRIDS
+from raylab.report.page.grids import GRIDS
 from raylab.store.schemas import SCHEMAS
 
 from .report.conftest import make_curve, make_densities, make_norms, make_trials

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 import raylab
 from raylab.errors import InputError, ModelError
-from raylab.report.charts import CHARTS
+from raylab.report.figures import CHARTS
 from raylab.store.schemas import SCHEMAS
 
 from .report.conftest import make_study, name_of, write_study
@@ -17,7 +17,7 @@ from .report.conftest import make_study, name_of, write_study
 
 @pytest.fixture
 def results(tmp_path):
-    from raylab.store.paths import Store
+    from raylab.store.filesystem import Store
 
     store, stream = Store(str(tmp_path)), io.StringIO()
     tables = write_study(store)

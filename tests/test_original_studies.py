@@ -10,9 +10,9 @@ import pytest
 
 from raylab.cli import main
 from raylab.plan.comparisons import plan_comparisons
-from raylab.plan.gpu import demands
+from raylab.plan.gpu_demand import demands
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import load_study
+from raylab.spec.study_file import load_study
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"smollm2-135m"}

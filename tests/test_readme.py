@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.spec.loading import parse_study
+from raylab.spec.study_file import parse_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

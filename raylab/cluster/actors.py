@@ -28,9 +28,9 @@ from ray.exceptions import (
 
 from raylab.cluster.session import own_gpus, slots
 from raylab.errors import ClusterError
-from raylab.reduce.calls import Call, Job
-from raylab.reduce.kept import pack, unpack
-from raylab.store.paths import Store, study_scratch
+from raylab.reduce.job import Call, Job
+from raylab.reduce.shard_cache import pack, unpack
+from raylab.store.filesystem import Store, study_scratch
 
 DEADLINE = 3600.0
 _START = 30.0

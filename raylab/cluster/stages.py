@@ -14,19 +14,24 @@ from contextlib import contextmanager
 from typing import Any
 
 from raylab.cluster.actors import ActorPool
-from raylab.cluster.cards import smallest_card
-from raylab.cluster.prepared import Prepared, write_study
-from raylab.cluster.prepared import prepare as prepare
 from raylab.cluster.session import connected, has_gpus
+from raylab.cluster.shared_storage import require_visible
+from raylab.cluster.smallest_gpu import smallest_card
 from raylab.cluster.stop import stoppable
-from raylab.cluster.visible import require_visible
+from raylab.cluster.study_context import Prepared, write_study
+from raylab.cluster.study_context import prepare as prepare
+from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.comparisons import PlannedComparison, plan_comparisons
-from raylab.plan.gpu import too_large
+from raylab.plan.gpu_demand import too_large
 from raylab.plan.merges import PlannedMerge
-from raylab.plan.notes import notes_of, with_notes
-from raylab.plan.outcomes import comparison_rows
-from raylab.plan.status import (
+from raylab.plan.trials import Trial
+from raylab.reduce.passes import Executor, Job, Tables, detail_models, reduce_pairs
+from raylab.reduce.row_block import Pair
+from raylab.reduce.shard_cache import Kept
+from raylab.results.comparison_rows import comparison_rows
+from raylab.results.notes import notes_of, with_notes
+from raylab.results.trial_rows import (
     attempt_rows,
     likelihood_rows,
     path_rows,
@@ -34,18 +39,13 @@ from raylab.plan.status import (
     sample_rows,
     trial_rows,
 )
-from raylab.plan.trials import Trial
-from raylab.reduce.kept import Kept
-from raylab.reduce.study import Executor, Job, Tables, detail_models, reduce_pairs
-from raylab.reduce.tile import Pair
-from raylab.reduce.views import DELTA, View
-from raylab.report.numbers import plural
 from raylab.spec.identity import fingerprint
+from raylab.store.filesystem import REDUCE, REPORT, TABLES, Store
 from raylab.store.lease import Held, hold
-from raylab.store.paths import REDUCE, REPORT, TABLES, Store
 from raylab.store.records import RECORD, Record, damaged_files, read_records, trial_key
 from raylab.store.references import Place
 from raylab.store.tables import write_table
+from raylab.weights.views import DELTA, View
 
 Say = Callable[[str], None]
 
@@ -140,7 +140,7 @@ def _train(prepared: Prepared, lease: Held, say: Say, states: Sequence[PlannedTr
 
 
 def _train_trials(prepared: Prepared, lease: Held, trials: Sequence[Trial], say: Say) -> None:
-    from raylab.cluster.early import Early
+    from raylab.cluster.callbacks.preview import Early
     from raylab.cluster.tune import train_trials
 
     say(f"{len(trials)} of {len(prepared.trials)} trials to train")
@@ -159,7 +159,7 @@ def _train_trials(prepared: Prepared, lease: Held, trials: Sequence[Trial], say:
 
 def _merge(prepared: Prepared, say: Say) -> None:
     """Make the merges whose trials are done by now."""
-    from raylab.cluster.merges import make_merges
+    from raylab.cluster.merge_tasks import make_merges
 
     records, _ = read_records(prepared.store)
     states = plan_states(prepared.planned, records, prepared.evaluation)
@@ -301,7 +301,7 @@ def _reduced(prepared: Prepared, base: str, view: str) -> dict[str, Any]:
 
 def report(prepared: Prepared) -> str:
     """Write the report out of the tables; its address."""
-    from raylab.report.render import build_report
+    from raylab.report.page.render import build_report
 
     address = build_report(prepared.study, prepared.store)
     prepared.store.write(ASKED, fingerprint(_asked(prepared)).encode())

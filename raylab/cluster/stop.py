@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from raylab.store.attempt_state import ask_to_stop, let_run
+from raylab.store.filesystem import Store
 from raylab.store.lease import Held
-from raylab.store.paths import Store
-from raylab.store.running import ask_to_stop, let_run
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -18,18 +18,18 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raylab.cluster.callbacks.failures import DEATHS_ALLOWED, Faults
+from raylab.cluster.callbacks.progress import narrator
+from raylab.cluster.callbacks.tracking import trackers
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
-from raylab.cluster.faults import DEATHS_ALLOWED, Faults
-from raylab.cluster.narrate import narrator
 from raylab.cluster.session import own_gpus, slots
 from raylab.cluster.stop import Stop
-from raylab.cluster.tracking import trackers
 from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
-from raylab.spec.base import Resolved
+from raylab.spec.models import Resolved
 from raylab.spec.study import Study
-from raylab.store.paths import TUNE, Store
+from raylab.store.filesystem import TUNE, Store
 from raylab.store.records import read_records
 
 
@@ -170,6 +170,6 @@ def _release_everywhere(out: str, parent_id: str) -> None:
 
 @ray.remote
 def _release(out: str, parent_id: str) -> None:
-    from raylab.train.parents import release
+    from raylab.train.base_checkpoint import release
 
     release(Store(out), parent_id)

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raylab.plan.merges import Planned, PlannedMerge, needs_of
+from raylab.spec.data.held_out import held_out_answers
+from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
-from raylab.spec.questions import held_out_answers
-from raylab.spec.rows import Row, rows_fingerprint
 from raylab.spec.study import Study
 from raylab.store.records import Record
 

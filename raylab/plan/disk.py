@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from raylab.plan.catalogue import shape_of_base
+from raylab.number_format import size
 from raylab.plan.merges import Planned, PlannedMerge
+from raylab.plan.model_shapes import shape_of_base
 from raylab.plan.trials import Inputs, Trial
-from raylab.report.numbers import size
-from raylab.spec.base import Resolved, weights_shapes
+from raylab.spec.models import Resolved, weights_shapes
 from raylab.spec.study import Study
 
 _FLOAT32, _BFLOAT16 = 4, 2

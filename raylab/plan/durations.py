@@ -20,8 +20,8 @@ from statistics import median
 from typing import Any, Literal
 
 from raylab.plan.trials import Trial
+from raylab.spec.data.rows import Row, is_held_out
 from raylab.spec.identity import fingerprint
-from raylab.spec.rows import Row, is_held_out
 from raylab.spec.study import Study
 from raylab.store.records import Record
 

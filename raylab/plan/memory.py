@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from raylab.plan.activations import (
+from raylab.plan.activation_memory import (
     FLOAT32,
     KERNELS,
     Kernels,
@@ -24,7 +24,7 @@ from raylab.plan.activations import (
     scoring_bytes,
     training_bytes,
 )
-from raylab.plan.catalogue import Shape
+from raylab.plan.model_shapes import Shape
 from raylab.spec.study import Evaluation, Lora, Method, Quantization, Training
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -16,8 +16,8 @@ from typing import Any
 
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
-from raylab.spec.merges import Slot, members_of, merge_name, slots_of
-from raylab.spec.merging import MergeRequest
+from raylab.spec.merge_members import Slot, members_of, merge_name, slots_of
+from raylab.spec.merges import MergeRequest
 from raylab.spec.recipes import Variant, trial_name
 from raylab.spec.study import FinishedModel, Study
 

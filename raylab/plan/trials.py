@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylab.spec.base import Resolved, check_base, resolve
-from raylab.spec.data import load_data
+from raylab.spec.data.dataset import load_data
+from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.identity import fingerprint
+from raylab.spec.models import Resolved, check_base, resolve
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
-from raylab.spec.rows import Row, rows_fingerprint
 from raylab.spec.study import Study
 
 FORMAT = 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from raylab.publish.facts import Facts, Training
+from raylab.publish.provenance import Facts, Training
 
 _FORMS = {
     "adapter": (

@@ -13,9 +13,9 @@ import shutil
 from pathlib import Path
 
 from raylab.publish.card import card_of
-from raylab.publish.facts import Facts, facts_of
-from raylab.store.checkpoints import TOKENIZER, check_absent, copy_beside, whole_directory
+from raylab.publish.provenance import Facts, facts_of
 from raylab.store.references import Made
+from raylab.weights.checkpoint_writer import TOKENIZER, check_absent, copy_beside, whole_directory
 
 CARD, FACTS = "README.md", "raylab.json"
 _OF_ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
@@ -41,7 +41,7 @@ def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
         shutil.copytree(made.place.checkpoint, part, dirs_exist_ok=True)
         return facts
     if facts.form == "merged":
-        from raylab.reduce.merged import write_merged
+        from raylab.weights.merged_export import write_merged
 
         write_merged(made.place, part, len(os.sched_getaffinity(0)))
         return facts
@@ -55,7 +55,7 @@ def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
 
 
 def _write_concatenated(made: Made, facts: Facts, part: Path) -> Facts:
-    from raylab.reduce.concatenate import concatenate, largest_difference
+    from raylab.weights.chain_export import concatenate, largest_difference
 
     concatenate(made.place.adapters, part)
     difference = largest_difference(made.place.adapters, part)

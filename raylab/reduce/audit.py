@@ -32,14 +32,14 @@ from typing import Any
 import torch
 
 from raylab.errors import NonFiniteError
-from raylab.plan.shards import levels, tiles
-from raylab.reduce.blas import one_blas_thread
 from raylab.reduce.chains import inner_products, pieces
-from raylab.reduce.views import Place
+from raylab.reduce.shards import levels, tiles
+from raylab.reduce.threads import one_blas_thread
 from raylab.spec.study import Quantization
-from raylab.store.tensors import Adapter, Checkpoint
-from raylab.store.tensors.checkpoint import Weights
-from raylab.store.tensors.starts import Held, Merged
+from raylab.weights import Adapter, Checkpoint
+from raylab.weights.checkpoint import Weights
+from raylab.weights.quantized_base import Held, Merged
+from raylab.weights.views import Place
 
 
 @dataclass(frozen=True)

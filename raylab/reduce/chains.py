@@ -25,10 +25,10 @@ from typing import Any
 import torch
 
 from raylab.errors import ModelError, NonFiniteError
-from raylab.plan.shards import levels, tiles
-from raylab.reduce.blas import one_blas_thread
-from raylab.reduce.views import Side
-from raylab.store.tensors import Shape
+from raylab.reduce.shards import levels, tiles
+from raylab.reduce.threads import one_blas_thread
+from raylab.weights import Shape
+from raylab.weights.views import Side
 
 _PIECE = 1 << 15  # entries whose float64 copies stay in a core's own cache
 

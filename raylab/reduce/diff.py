@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
-from raylab.plan.shards import Shape, layer_of, levels, module_of
-from raylab.reduce.accounting import STRICT, Accounting, Tolerance, account, check_base
-from raylab.reduce.foresight import foresee
-from raylab.reduce.kernels import Norms
-from raylab.reduce.relations import whole_relation
-from raylab.reduce.rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
-from raylab.reduce.scan import at_density, scan_pair
-from raylab.reduce.shard import Measured
-from raylab.reduce.study import (
+from raylab.reduce.histogram import Norms
+from raylab.reduce.interval_scan import at_density, scan_pair
+from raylab.reduce.pairwise import whole_relation
+from raylab.reduce.passes import (
     InProcess,
     Job,
     Reduced,
@@ -31,14 +26,19 @@ from raylab.reduce.study import (
     reference_of,
     task_vector_name,
 )
-from raylab.reduce.tile import Pair
-from raylab.reduce.views import DELTA, Side, View
+from raylab.reduce.row_block import Pair
+from raylab.reduce.shard import Measured
+from raylab.reduce.shards import Shape, layer_of, levels, module_of
+from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
+from raylab.reduce.threshold_sampling import foresee
 from raylab.spec.study import ViewName
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.records import write_json
 from raylab.store.references import FoundModel
 from raylab.store.tables import write_table
-from raylab.store.tensors import Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.alignment import STRICT, Accounting, Tolerance, account, check_base
+from raylab.weights.views import DELTA, Side, View
 
 PAIR = "a~b"
 

@@ -22,11 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raylab.errors import NonFiniteError
-from raylab.plan.shards import tiles
-from raylab.reduce.blas import Piece, in_threads
-from raylab.reduce.details import Details, detail
-from raylab.reduce.foresight import NOTHING_FORESEEN, Foreseen, sample_rows
-from raylab.reduce.kernels import (
+from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
     Candidates,
@@ -38,10 +34,14 @@ from raylab.reduce.kernels import (
     no_moments,
     norms_of,
 )
-from raylab.reduce.relations import InOrder, Limits, Masks, Relation, masks_of, products_of
-from raylab.reduce.sampling import add_products
-from raylab.reduce.tallies import Tally, add_sample, sum_of_squares, tally_for
-from raylab.reduce.tile import Difference, Models, Pair, Tile
+from raylab.reduce.histogram_backend import Tally, add_sample, sum_of_squares, tally_for
+from raylab.reduce.model_details import Details, detail
+from raylab.reduce.pairwise import InOrder, Limits, Masks, Relation, masks_of, products_of
+from raylab.reduce.row_block import Difference, Models, Pair, Tile
+from raylab.reduce.sample_histogram import add_products
+from raylab.reduce.shards import tiles
+from raylab.reduce.threads import Piece, in_threads
+from raylab.reduce.threshold_sampling import NOTHING_FORESEEN, Foreseen, sample_rows
 
 Buckets = Mapping[str, Sequence[int]]
 Found = dict[str, Candidates]

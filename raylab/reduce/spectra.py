@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 from raylab.errors import NonFiniteError
-from raylab.reduce.blas import one_blas_thread
-from raylab.reduce.views import Place
-from raylab.store.tensors import Adapter, Checkpoint
+from raylab.reduce.threads import one_blas_thread
+from raylab.weights import Adapter, Checkpoint
+from raylab.weights.views import Place
 
 LowRank = tuple[torch.Tensor, torch.Tensor, float]
 """A (r, columns), B (rows, r) and scale: one term scale * (B @ A) of a delta."""

@@ -18,7 +18,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from raylab.reduce.kernels import (
+from raylab.reduce.histogram import (
     Moments,
     Norms,
     bucket_sums,

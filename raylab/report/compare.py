@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from raylab.report.findings.finding import Tables, finite
-from raylab.report.findings.floor import verdict_of
-from raylab.report.summary import Row, Rows
+from raylab.report.findings.seed_baseline import verdict_of
+from raylab.report.findings.seed_tables import Row, Rows
 from raylab.spec.study import Study
 
 METRICS = (

@@ -74,7 +74,7 @@ class Evaluation(Frozen):
     likelihoods: bool = True
     """Take the likelihood of the held-out answers of every data set."""
     style: str | Ending | None = None
-    """The ending rule that `style_rate` counts: one of `raylab.spec.styles.STYLES`, or
+    """The ending rule that `style_rate` counts: one of `raylab.spec.scoring.styles.STYLES`, or
     `{ending: <regular expression>}`."""
     limits: Limits = LIMITS
     """What marks a model in every table and in the report."""

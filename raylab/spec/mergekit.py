@@ -1,6 +1,6 @@
 """Reads the part of mergekit's YAML that raylab can carry out, and refuses the rest by name.
 
-Model: one mapping with merge_method (a row of `raylab.spec.merging.METHODS`), models (each with
+Model: one mapping with merge_method (a row of `raylab.spec.merges.METHODS`), models (each with
 `model` and its own weight and density), base_model, parameters (weight, density, lambda,
 normalize, int8_mask, rescale), dtype and out_dtype, and tokenizer_source: base. A model's own
 parameter comes before the common one. Defaults are mergekit's: density 1, and no division by
@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from raylab.errors import InputError
-from raylab.spec.merging import METHODS, MergeRequest, request_merge
+from raylab.spec.merges import METHODS, MergeRequest, request_merge
 
 _FIELDS = (
     "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source",

@@ -1,51 +1,206 @@
-"""The merges of a study as they will be made: of which models, over which base, at which seed.
+"""What a merge is asked to do: the method, the models, their weights, and what is kept of each.
 
-Model: a model of a merge is one variant of a recipe, or a finished model. A merge is made once
-for each base model and seed that have all its models: recipes are trained on every base model
-with every seed; a finished model has one base model, and is at home at its seed, or at every
-seed where it names none. A merge of finished models alone is made once.
-Invariant: the order follows the study file alone; for a study without problems
-(`raylab.spec.references`) every merge is made at least once.
+Model: METHODS is the table of methods, one row each, which cites its paper. With the task
+vectors d_i = model_i - base, a row says which entries of d_i stay (all, the largest, or a
+random share, scaled up for what was dropped), whether the models elect a sign for each entry,
+and whether their weighted sum is divided by the weights that went into it:
+
+    merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
+
+`linear` works on the models' values and has no base. `raylab.merge.reference_steps` says what each
+step means for one entry.
+Invariant: a MergeRequest can be carried out as far as its words go. What would have no effect
+under its method (a density for `linear`) is refused, so that nothing asked is ever ignored.
 """
 
 from __future__ import annotations
 
-from raylab.spec.recipes import Variant, variants_of
-from raylab.spec.study import FinishedModel, Merge, Study
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
 
-Slot = tuple[str, int | None]
-"""A base model, and a seed where there is one."""
+from raylab.errors import InputError
 
+Scope = Literal["global", "tensor"]
 
-def members_of(study: Study, merge: Merge) -> list[Variant | FinishedModel]:
-    """The models that are merged, in order."""
-    return [_member(study, name) for name in merge.models]
-
-
-def _member(study: Study, name: str) -> Variant | FinishedModel:
-    if name in study.models:
-        return study.models[name]
-    (variant,) = variants_of(study, name)
-    return variant
+DENSITY = 0.2
+SEED = 0
 
 
-def slots_of(study: Study, merge: Merge) -> list[Slot]:
-    """Where the merge is made."""
-    members = members_of(study, merge)
-    finished = [member for member in members if isinstance(member, FinishedModel)]
-    bases = {member.base_model for member in finished}
-    seeds = {member.seed for member in finished if member.seed is not None}
-    is_trained = len(finished) < len(members)
-    wanted = study.seeds if is_trained else tuple(seeds) or (None,)
-    return [
-        (base, seed)
-        for base in study.base_models
-        for seed in wanted
-        if bases <= {base} and seeds <= {seed}
-    ]
+@dataclass(frozen=True)
+class MergeMethod:
+    """One row of the table. `normalizes` is the default; a request may say otherwise."""
+
+    title: str
+    paper: str
+    keeps: Literal["all", "largest", "random"]
+    elects: bool
+    normalizes: bool
+    of: Literal["deltas", "values"] = "deltas"
 
 
-def merge_name(merge: str, slot: Slot) -> str:
-    """What the merge is called there: like a trial, without a seed where it has none."""
-    base, seed = slot
-    return f"{base}.{merge}" if seed is None else f"{base}.{merge}.s{seed}"
+METHODS: dict[str, MergeMethod] = {
+    "ties": MergeMethod(
+        title="TIES-Merging",
+        paper="Yadav et al. 2023, arXiv:2306.01708",
+        keeps="largest",
+        elects=True,
+        normalizes=True,
+    ),
+    "task_arithmetic": MergeMethod(
+        title="Task arithmetic",
+        paper="Ilharco et al. 2022, arXiv:2212.04089",
+        keeps="all",
+        elects=False,
+        normalizes=False,
+    ),
+    "dare_ties": MergeMethod(
+        title="DARE (drop and rescale), then TIES' election and disjoint mean",
+        paper="Yu et al. 2023, arXiv:2311.03099; Yadav et al. 2023, arXiv:2306.01708",
+        keeps="random",
+        elects=True,
+        normalizes=True,
+    ),
+    "dare_linear": MergeMethod(
+        title="DARE (drop and rescale), then task arithmetic",
+        paper="Yu et al. 2023, arXiv:2311.03099; Ilharco et al. 2022, arXiv:2212.04089",
+        keeps="random",
+        elects=False,
+        normalizes=False,
+    ),
+    "linear": MergeMethod(
+        title="Weighted mean of weights (model soup)",
+        paper="Wortsman et al. 2022, arXiv:2203.05482",
+        keeps="all",
+        elects=False,
+        normalizes=True,
+        of="values",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MergeInput:
+    """One model of a merge. density: the fraction kept of what it changes, in (0, 1]."""
+
+    model: str
+    weight: float = 1.0
+    density: float = 1.0
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """A merge, checked; make one with `request_merge`.
+
+    scaling: the lambda that the merged task vector is multiplied by. scope and seed: None where
+    the method has no use for them. dtype: what the output has to have; None: the base's own.
+    """
+
+    method: str
+    inputs: tuple[MergeInput, ...]
+    base: str | None
+    scope: Scope | None
+    scaling: float
+    seed: int | None
+    normalize: bool
+    dtype: str | None = None
+
+    @property
+    def row(self) -> MergeMethod:
+        """The method's row in the table."""
+        return METHODS[self.method]
+
+
+def request_merge(
+    method: str | None,
+    models: Sequence[str],
+    *,
+    base: str | None = None,
+    weights: Sequence[float] | None = None,
+    density: float | Sequence[float] | None = None,
+    scope: str | None = None,
+    scaling: float | None = None,
+    seed: int | None = None,
+    normalize: bool | None = None,
+    dtype: str | None = None,
+) -> MergeRequest:
+    """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
+    lambda 1, seed 0. density: one for all models, or one for each. Raises InputError.
+    """
+    if method is None or method not in METHODS:
+        raise InputError("there is no such merge method", found=method, expected=", ".join(METHODS))
+    row = METHODS[method]
+    request = MergeRequest(
+        method=method,
+        inputs=_inputs(row, models, weights, density),
+        base=base,
+        scope=cast(Scope, scope or "global") if row.keeps == "largest" else None,
+        scaling=1.0 if scaling is None else scaling,
+        seed=(SEED if seed is None else seed) if row.keeps == "random" else None,
+        normalize=row.normalizes if normalize is None else normalize,
+        dtype=dtype,
+    )
+    _refuse_idle(method, {"density": density, "scope": scope, "seed": seed, "lambda": scaling})
+    _check_numbers(request)
+    if base is None and row.of == "deltas":
+        raise InputError(f"{method} needs the base model", expected="a base model: --base")
+    return request
+
+
+def _inputs(
+    row: MergeMethod,
+    models: Sequence[str],
+    weights: Sequence[float] | None,
+    density: float | Sequence[float] | None,
+) -> tuple[MergeInput, ...]:
+    if not models:
+        raise InputError("a merge needs models", found="none", expected="at least one")
+    if weights and len(weights) != len(models):
+        raise InputError(
+            "the weights do not match the models",
+            found=f"{len(weights)} weights for {len(models)} models",
+            expected="one weight for each model, in the same order, or none at all",
+        )
+    if density is None:
+        density = 1.0 if row.keeps == "all" else DENSITY
+    densities = [density] * len(models) if isinstance(density, int | float) else density
+    given = zip(models, weights or [1.0] * len(models), densities, strict=True)
+    return tuple(MergeInput(model, float(weight), float(share)) for model, weight, share in given)
+
+
+def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
+    row = METHODS[method]
+    used = {
+        "density": row.keeps != "all",
+        "scope": row.keeps == "largest",
+        "seed": row.keeps == "random",
+        "lambda": row.of == "deltas",
+    }
+    idle = [name for name, value in given.items() if value is not None and not used[name]]
+    if idle:
+        raise InputError(
+            f"{method} has no {' and no '.join(idle)}",
+            found=", ".join(f"{name} {given[name]}" for name in idle),
+            expected=f"only what {method} uses: weight"
+            + "".join(f", {name}" for name, is_used in used.items() if is_used),
+        )
+
+
+def _check_numbers(request: MergeRequest) -> None:
+    weights = [item.weight for item in request.inputs]
+    if not all(math.isfinite(weight) for weight in [*weights, request.scaling]):
+        raise InputError("weights and lambda are finite numbers", found=(weights, request.scaling))
+    if (request.row.elects or request.normalize) and (min(weights) < 0 or max(weights) == 0):
+        raise InputError(
+            f"{request.method} divides by the weights, or lets them vote",
+            found=weights,
+            expected="weights of at least 0, not all of them 0",
+        )
+    for density in (item.density for item in request.inputs):
+        if not 0 < density <= 1:
+            raise InputError("a density is a fraction", found=density, expected="in (0, 1]")
+    if request.scope not in (None, "global", "tensor"):
+        raise InputError("no such scope", found=request.scope, expected="global or tensor")
+    if request.seed is not None and not 0 <= request.seed < 1 << 64:
+        raise InputError("the seed is out of range", found=request.seed, expected="0 to 2^64 - 1")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from raylab.spec.templates import read_template, template_text
+from raylab.spec.data.templates import read_template, template_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -61,7 +61,7 @@ class BaseModelRef(Located):
     """Run the Python code that comes with the model. Off unless you have read it."""
     chat_template: str | None = None
     """How prompts and answers are framed, where not as the model itself does: the name of one of
-    `raylab.spec.templates.NAMED`, a file relative to the study file, or a Jinja template."""
+    `raylab.spec.data.templates.NAMED`, a file relative to the study file, or a Jinja template."""
 
     @property
     def template(self) -> str | None:

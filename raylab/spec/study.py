@@ -6,7 +6,7 @@ Comparisons name pairs whose difference is reduced.
 Defaults are the values of the study that raylab was made for (QLoRA with r = 8, alpha = 128 on
 all linear layers; 3 epochs, batch 2, Adam, 1e-5, cosine; DPO beta = 0.3).
 Invariant: a Study is valid field by field; what it says across fields is checked by
-`raylab.spec.references`. Nothing here touches a file.
+`raylab.spec.validation`. Nothing here touches a file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pydantic import Field, create_model, model_validator
 
 from raylab.errors import StudyError
 from raylab.spec.evaluation import Evaluation as Evaluation
-from raylab.spec.merging import METHODS, MergeRequest, Scope, request_merge
-from raylab.spec.printed import Printed
+from raylab.spec.merges import METHODS, MergeRequest, Scope, request_merge
+from raylab.spec.published_norms import Printed
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
 
@@ -156,7 +156,7 @@ class Merge(_with_lambda()):  # type: ignore[misc]
     """
 
     method: Annotated[str, Field(json_schema_extra={"enum": [*METHODS]})]
-    """A row of `raylab.spec.merging.METHODS`."""
+    """A row of `raylab.spec.merges.METHODS`."""
     models: tuple[str, ...] = Field(min_length=1)
     """Recipes, variants of swept ones, or finished models."""
     weights: tuple[float, ...] | None = Field(default=None, min_length=1)

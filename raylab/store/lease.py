@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from filelock import FileLock
 
 from raylab.errors import LeaseError, StoreError
-from raylab.store.holder import Lease, is_dead, own_lease, parse_lease
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
+from raylab.store.process_identity import Lease, is_dead, own_lease, parse_lease
 
 LEASE = "lease.json"
 _LOCK = ".lease.lock"

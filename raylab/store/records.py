@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from raylab.store.paths import TRIALS, Store
+from raylab.store.filesystem import TRIALS, Store
 
 RECORD = "record.json"
 ADAPTER = "adapter"

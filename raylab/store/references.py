@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raylab.errors import ModelError
-from raylab.spec.base import resolve
+from raylab.spec.models import resolve
 from raylab.spec.study import Located, Quantization, Study
-from raylab.store.addresses import refuse_credentials
-from raylab.store.paths import Store, study_scratch
+from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import ADAPTER, Record, read_records, trial_key
-from raylab.store.studies import read_study
+from raylab.store.saved_study import read_study
+from raylab.store.uri import refuse_credentials
 
 MERGED = "merged"
 """The checkpoint in the folder of a merge."""

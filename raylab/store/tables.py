@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from raylab.errors import InputError
-from raylab.store.paths import TABLES, Store
+from raylab.store.filesystem import TABLES, Store
 from raylab.store.schemas import SCHEMAS
 
 

@@ -22,9 +22,9 @@ from typing import TextIO
 
 import torch
 
-from raylab.store.paths import Store, study_scratch
+from raylab.store.attempt_state import Running, begin, close, end, kernel_oom_kills
+from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import LOG, read_attempts, trial_key
-from raylab.store.running import Running, begin, close, end, kernel_oom_kills
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "ray")
 # Allocators of torch that raise no OutOfMemoryError.

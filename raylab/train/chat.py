@@ -19,7 +19,7 @@ from datasets import Dataset
 from jinja2 import TemplateError
 
 from raylab.errors import ModelError
-from raylab.spec.base import no_template
+from raylab.spec.models import no_template
 
 _ANSWERS = ("completion", "chosen", "rejected")
 _PROBE = [{"role": "user", "content": "Question"}], [{"role": "assistant", "content": "Answer"}]

@@ -1,7 +1,7 @@
 """The table of training methods: which trl trainer each uses, and with which options.
 
 Model: a method is a row in METHODS. To add one, add a row and its examples in
-`raylab.train.data`. `build_trainer` makes the trainer, then mends what trl 1.16 does to it.
+`raylab.train.examples`. `build_trainer` makes the trainer, then mends what trl 1.16 does to it.
 Invariant: adapter weights, and so Adam's state, are float32; the adapter keeps the study's
 dropout in every method; evaluating in mid-training changes nothing.
 """
@@ -25,12 +25,12 @@ from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.chat import Counted
-from raylab.train.data import Examples
-from raylab.train.foreign import check_loss, check_parts
-from raylab.train.logprobs import with_reference
+from raylab.train.dataset_cache import Prepared, tokenised
+from raylab.train.examples import Examples
 from raylab.train.model import silence_dropout
-from raylab.train.prepared import Prepared, tokenised
-from raylab.train.random import preserved_random_state
+from raylab.train.random_state import preserved_random_state
+from raylab.train.reference_logprobs import with_reference
+from raylab.train.remote_code import check_loss, check_parts
 
 
 class _Undisturbed:

@@ -23,12 +23,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
-from raylab.spec.base import Resolved, check_code
+from raylab.spec.models import Resolved, check_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
-from raylab.store.tensors import Adapter
 from raylab.train.chat import fit_tokenizer
-from raylab.train.foreign import check_source
+from raylab.train.remote_code import check_source
+from raylab.weights import Adapter
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 

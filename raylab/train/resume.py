@@ -1,7 +1,7 @@
 """Where a training goes on after its process died: the trainer's own checkpoint, in the store.
 
 Model: every so many seconds the trainer saves adapter, optimizer, scheduler, random states and its
-place in the data; `raylab.train.paths` adds the path so far. `Saver` copies these files to
+place in the data; `raylab.train.trajectory` adds the path so far. `Saver` copies these files to
 OUT/checkpoints/<trial>/<step>/ and then names them, with size and SHA-256, in latest.json, which
 takes the place of the one before.
 Invariant: a checkpoint is used only where every byte is what was saved, for the same trial and
@@ -22,9 +22,9 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from raylab.errors import StoreError
-from raylab.store.paths import CHECKPOINTS, Store
+from raylab.store.filesystem import CHECKPOINTS, Store
 from raylab.store.records import FileEntry, measure, write_json
-from raylab.train.paths import CHECKPOINTED
+from raylab.train.trajectory import CHECKPOINTED
 
 _LATEST = "latest.json"
 _NEEDED = (

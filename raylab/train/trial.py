@@ -27,14 +27,14 @@ from peft import PeftModel
 from transformers import set_seed
 
 from raylab.errors import NonFiniteError, StoreError
-from raylab.plan.batches import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.cache import evaluation_id
+from raylab.plan.micro_batches import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.trials import Trial
-from raylab.reduce.study import task_vector_norms
-from raylab.reduce.views import Place
-from raylab.spec.rows import Row
+from raylab.reduce.passes import task_vector_norms
+from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
-from raylab.store.paths import Store, study_scratch
+from raylab.store.attempt_state import Running, is_to_stop, stuck_file
+from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import (
     ADAPTER,
     PROGRESS,
@@ -46,22 +46,22 @@ from raylab.store.records import (
     write_json,
     write_record,
 )
-from raylab.store.running import Running, is_to_stop, stuck_file
 from raylab.train.attempts import Stopped, attempted, peak_memory, versions
 from raylab.train.attempts import quiet_libraries as quiet_libraries
+from raylab.train.base_checkpoint import Family, start_of
 from raylab.train.chat import teach_stopping
-from raylab.train.data import Examples, examples_of
-from raylab.train.interview import Interview, interview
+from raylab.train.dataset_cache import prepared_of
+from raylab.train.evaluate.evaluate import Interview, interview
+from raylab.train.evaluate.samples import write_samples
+from raylab.train.examples import Examples, examples_of
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import attach_frozen, free_memory, load_base, load_tokenizer, share_gpu
-from raylab.train.parents import Family, start_of
-from raylab.train.paths import PathRecorder
-from raylab.train.prepared import prepared_of
 from raylab.train.progress import Listener, Progress
-from raylab.train.questions import write_samples
 from raylab.train.resume import Checkpoints, Saver
-from raylab.train.seal import Fitted, save_adapter, seal
-from raylab.train.watch import Watch
+from raylab.train.save_artifacts import Fitted, save_adapter, seal
+from raylab.train.trajectory import PathRecorder
+from raylab.train.watchdog import Watch
+from raylab.weights.views import Place
 
 _HASTE = 1.0
 """Seconds of patience with a store for what can be missed."""

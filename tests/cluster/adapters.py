@@ -7,9 +7,9 @@ import json
 import numpy as np
 from safetensors.numpy import save_file
 
-from raylab.reduce.study import Job, reduce_pairs
-from raylab.reduce.tile import Pair
-from raylab.reduce.views import Place
+from raylab.reduce.passes import Job, reduce_pairs
+from raylab.reduce.row_block import Pair
+from raylab.weights.views import Place
 
 DENSITIES = (0.01, 0.2, 0.5)
 

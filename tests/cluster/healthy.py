@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from raylab.cluster.verdicts import Node
+from raylab.cluster.doctor.rules import Node
 
 RAY = {"CPU": 16.0, "GPU": 2.0, "object_store_memory": 20e9}
 FACTS = {

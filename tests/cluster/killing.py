@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raylab.store.paths import Store
+from raylab.store.attempt_state import Running, read_running
+from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_progress
-from raylab.store.running import Running, read_running
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 

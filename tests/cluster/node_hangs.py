@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from raylab.cluster.doctor import examine
+from raylab.cluster.doctor.examine import examine
 
 
 def main(out: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from raylab.cluster.visible import require_visible, working_nodes
+from raylab.cluster.shared_storage import require_visible, working_nodes
 from raylab.errors import OutError
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 
 
 def asked(store: Store, other=None) -> str:

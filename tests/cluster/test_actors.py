@@ -12,7 +12,7 @@ import ray
 
 from raylab.cluster.actors import ActorPool
 from raylab.errors import ClusterError, ModelError
-from raylab.reduce.study import Call
+from raylab.reduce.passes import Call
 
 pytestmark = pytest.mark.cluster
 
@@ -47,7 +47,7 @@ class Opened:
 
 
 class Job:
-    """Stands where `raylab.reduce.study.Job` does: something picklable that opens."""
+    """Stands where `raylab.reduce.passes.Job` does: something picklable that opens."""
 
     out = None
 

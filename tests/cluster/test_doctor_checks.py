@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.cluster.checks import CHECKS, cells, judge
-from raylab.cluster.verdicts import Node
+from raylab.cluster.doctor.checks import CHECKS, cells, judge
+from raylab.cluster.doctor.rules import Node
 from tests.cluster.healthy import RAY, driver, node
 
 NONE = {"devices": []}

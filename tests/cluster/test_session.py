@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raylab.cluster.prepared import prepare
+from raylab.cluster.study_context import prepare
 from raylab.errors import OutError
-from raylab.spec.loading import parse_study
+from raylab.spec.study_file import parse_study
 
 RECIPES = "recipes:\n  sft: {method: sft, data: D0}\n"
 JOIN = """

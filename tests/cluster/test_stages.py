@@ -11,9 +11,9 @@ import pytest
 from raylab.cluster import stages
 from raylab.cluster.tune import train_trials
 from raylab.plan.cache import ASK_AGAIN
-from raylab.reduce.study import InProcess, reduce_pairs
-from raylab.spec.loading import parse_study
-from raylab.store.paths import Store
+from raylab.reduce.passes import InProcess, reduce_pairs
+from raylab.spec.study_file import parse_study
+from raylab.store.filesystem import Store
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 from tests.cluster.whole import prepared_of, quiet, run
@@ -189,7 +189,7 @@ def test_damaged_adapter_is_said_and_trained_again(two_gpus, copy):
 
 
 def test_merged_parents_after_the_run_are_deleted(finished):
-    from raylab.store.paths import study_scratch
+    from raylab.store.filesystem import study_scratch
 
     _, prepared, _ = finished
     merged = study_scratch(prepared.store) / "merged"

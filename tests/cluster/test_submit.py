@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
 from tests.cluster.nodes import Nodes, started
 from tests.conftest import DEMO, STUDY

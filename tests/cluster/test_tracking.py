@@ -10,11 +10,11 @@ import struct
 import pytest
 
 from raylab.cluster import stages
-from raylab.cluster.tracking import TRACKERS, measured, trackers
+from raylab.cluster.callbacks.tracking import TRACKERS, measured, trackers
 from raylab.errors import InputError
 from raylab.plan.trials import plan_trials
-from raylab.spec.loading import parse_study
-from raylab.store.paths import Store
+from raylab.spec.study_file import parse_study
+from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
 from tests.cluster.whole import prepared_of, quiet
 from tests.studies import make_inputs, make_study

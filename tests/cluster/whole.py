@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from raylab.cluster import stages
-from raylab.spec.loading import parse_study
+from raylab.spec.study_file import parse_study
 
 RECIPES = """
 recipes:

@@ -2,7 +2,7 @@
 
 from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.trials import plan_trials
-from raylab.spec.references import check_references
+from raylab.spec.validation import check_references
 from tests.studies import make_inputs, make_study
 
 SFT0, SFT1 = {"method": "sft", "data": "D0"}, {"method": "sft", "data": "D1"}

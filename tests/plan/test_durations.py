@@ -6,7 +6,7 @@ import pytest
 
 from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import plan_trials
-from raylab.spec.rows import is_held_out
+from raylab.spec.data.rows import is_held_out
 from raylab.store.records import Record
 from tests.studies import D0, make_inputs, make_study
 

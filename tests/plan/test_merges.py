@@ -9,11 +9,11 @@ import pytest
 from raylab.plan.cache import plan_states
 from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.merges import plan_merges
-from raylab.plan.status import trial_rows
 from raylab.plan.trials import plan_trials
-from raylab.spec.base import Resolved
-from raylab.spec.references import check_references
-from raylab.store.paths import Store
+from raylab.results.trial_rows import trial_rows
+from raylab.spec.models import Resolved
+from raylab.spec.validation import check_references
+from raylab.store.filesystem import Store
 from raylab.store.records import Attempt, Record, trial_key, write_attempt, write_record
 from raylab.store.tables import to_table
 from tests.studies import CHAIN, D0, D1, make_inputs, make_study

@@ -7,9 +7,9 @@ import pytest
 from raylab.errors import DataError, ModelError
 from raylab.plan.trials import plan_trials, read_inputs, trial_name
 from raylab.spec.identity import fingerprint
-from raylab.spec.loading import load_study
-from raylab.spec.references import check_references
 from raylab.spec.study import Lora, Quantization, Training
+from raylab.spec.study_file import load_study
+from raylab.spec.validation import check_references
 from tests.studies import CHAIN, D0, D1, make_inputs, make_study, write_jsonl, write_study_folder
 
 # Another valid value for every field; a new field must be added here.

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import parse_study
-from raylab.store.paths import STUDY, Store
+from raylab.spec.study_file import parse_study
+from raylab.store.filesystem import STUDY, Store
 from raylab.store.records import Record, write_record
 from tests.architectures import save_adapter
 

@@ -11,8 +11,8 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from raylab.plan import shards
-from raylab.reduce import scan
+from raylab.reduce import interval_scan as scan
+from raylab.reduce import shards
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Q0, UP0, BIAS0 = (

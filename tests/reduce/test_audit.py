@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 from raylab.errors import NonFiniteError
 from raylab.reduce.audit import audit_parts, audit_rows
-from raylab.reduce.views import Place
 from raylab.spec.study import Quantization
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
-from raylab.store.tensors import Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.views import Place
 
 Q0, Q1, UP = (
     "model.layers.0.self_attn.q_proj.weight",

@@ -17,15 +17,15 @@ from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
 from raylab.reduce import diff as reduction
-from raylab.reduce import foresight
-from raylab.reduce.accounting import Tolerance
+from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
-from raylab.reduce.views import View
 from raylab.spec.study import Quantization
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.references import FoundModel, Place, find_model
 from raylab.store.tables import read_table
-from raylab.store.tensors import Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.alignment import Tolerance
+from raylab.weights.views import View
 from tests.architectures import merged_by_peft, save_adapter, save_tiny
 from tests.oracles import norms as exact
 from tests.oracles import relations as oracle

@@ -12,16 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce import foresight, relations, study
-from raylab.reduce.foresight import count_buckets, guess, sample_rows
-from raylab.reduce.relations import InOrder, products_of
-from raylab.reduce.sampling import add_products
-from raylab.reduce.study import InProcess, Job, reduce_pairs
-from raylab.reduce.tallies import add_sample
-from raylab.reduce.tile import Pair
-from raylab.reduce.views import Place
-from raylab.store.tensors.files import MappedFile
-from raylab.store.tensors.parts import Factors
+from raylab.reduce import pairwise as relations
+from raylab.reduce import passes as study
+from raylab.reduce import threshold_sampling as foresight
+from raylab.reduce.histogram_backend import add_sample
+from raylab.reduce.pairwise import InOrder, products_of
+from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.row_block import Pair
+from raylab.reduce.sample_histogram import add_products
+from raylab.reduce.threshold_sampling import count_buckets, guess, sample_rows
+from raylab.weights.adapter_parts import Factors
+from raylab.weights.safetensors_file import MappedFile
+from raylab.weights.views import Place
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (

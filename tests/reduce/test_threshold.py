@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce.kernels import (
+from raylab.reduce.histogram import (
     Extremes,
     add_candidates,
     add_moments,

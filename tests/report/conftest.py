@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raylab.spec.study import Study
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 
 Rows = list[dict[str, Any]]

@@ -9,10 +9,10 @@ import shutil
 import altair as alt
 import pytest
 
-from raylab.report.charts import CHARTS
-from raylab.report.charts.drawing import drawing
-from raylab.report.render import build_report
-from raylab.store.paths import Store
+from raylab.report.figures import CHARTS
+from raylab.report.figures.drawing import drawing
+from raylab.report.page.render import build_report
+from raylab.store.filesystem import Store
 
 from .browser import Browser
 from .conftest import make_study

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Tables
-from raylab.report.page import make_page
-from raylab.report.render import render_markdown
+from raylab.report.page.page import make_page
+from raylab.report.page.render import render_markdown
 from raylab.report.words import LANGUAGES, voice
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.schemas import SCHEMAS
 
 from .conftest import make_study

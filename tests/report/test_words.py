@@ -11,7 +11,7 @@ import pytest
 import raylab.report
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Tables
-from raylab.report.grids import GRIDS
+from raylab.report.page.grids import GRIDS
 from raylab.report.words import LANGUAGES, WORDS, voice
 
 from .conftest import make_norms, make_trials

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from raylab.plan.shards import levels
-from raylab.store.paths import Store
+from raylab.reduce.shards import levels
+from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 
 from .conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study

@@ -85,7 +85,7 @@ def test_changed_fields_differences_are_named_in_order():
 
 CODE = """
 import json, sys
-from raylab.spec.loading import load_study
+from raylab.spec.study_file import load_study
 from raylab.plan.trials import plan_trials, read_inputs
 study = load_study(sys.argv[1])
 print(json.dumps({t.name: t.id for t in plan_trials(study, read_inputs(study))}))

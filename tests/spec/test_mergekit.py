@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raylab.errors import InputError
 from raylab.spec.mergekit import read_mergekit, requested
-from raylab.spec.merging import MergeInput
+from raylab.spec.merges import MergeInput
 
 TIES = """
 merge_method: ties

@@ -1,67 +1,89 @@
-"""Merges of a study file: what an editor completes, and mistakes with their lines."""
+"""What a merge may be asked: defaults, and everything that makes no sense refused by name."""
 
-from __future__ import annotations
-
+import math
 import re
 
 import pytest
-from ruamel.yaml import YAML
 
-from raylab.errors import StudyError
-from raylab.spec.loading import parse_study
-from raylab.spec.merging import METHODS
-from raylab.spec.study import Study
-
-TEXT = """\
-name: demo
-base_models:
-  tiny: {path: base}
-data:
-  D0: {path: d0.jsonl}
-recipes:
-  sft: {method: sft, data: D0}
-merges:
-  both:
-    method: ties
-    models: [sft]
-    density: 0.2
-    lambda: 1
-"""
-MISTAKES = {
-    "method": ("method: ties", "method: tie", 10, "merges.both.method", "did you mean ties?"),
-    "model": ("[sft]", "[sftt]", 11, "merges.both.models.0", "did you mean sft?"),
-    "density": ("0.2", "1.2", 12, "merges.both.density", "found 1.2"),
-    "lambda": ("lambda: 1", "lambda: x", 13, "merges.both.lambda", "found 'x'"),
-    "field": ("lambda", "lamda", 13, "merges.both.lamda", "did you mean lambda?"),
-    "idle": ("density", "seed", 12, "merges.both.seed", "integer"),
-    "refused": ("lambda: 1", "seed: 1", 9, "merges.both", "ties has no seed; found: seed 1;"),
-}
+from raylab.errors import InputError
+from raylab.spec.merges import METHODS, MergeInput, request_merge
 
 
-@pytest.mark.parametrize("kind", MISTAKES)
-def test_mistake_in_a_merge_names_line_and_field(kind, tmp_path):
-    old, new, line, field, said = MISTAKES[kind]
-    assert TEXT.count(old) == 1
-    with pytest.raises(StudyError) as caught:
-        parse_study(TEXT.replace(old, new), tmp_path / "study.yaml")
-    (message,) = caught.value.message.splitlines()
-    assert re.search(rf"line {line}: {re.escape(field)}: ", message), message
-    assert said in message
+def test_methods_every_row_cites_its_paper():
+    assert set(METHODS) == {"ties", "linear", "task_arithmetic", "dare_ties", "dare_linear"}
+    assert all(
+        re.search(r"\w+ et al\. 20\d\d, arXiv:\d{4}\.\d{5}", m.paper) for m in METHODS.values()
+    )
 
 
-def test_schema_lists_the_methods_and_every_parameter():
-    schema = Study.model_json_schema()["$defs"]["Merge"]
-    assert schema["properties"]["method"]["enum"] == list(METHODS)
-    assert set(schema["properties"]) == {
-        "method", "models", "weights", "density", "scope", "lambda", "seed"
-    }  # fmt: skip
-    assert all(entry.get("description") for entry in schema["properties"].values())
+def test_request_ties_without_options_has_the_promised_defaults():
+    request = request_merge("ties", ["a", "b"], base="m")
+    assert request.inputs == (MergeInput("a", 1.0, 0.2), MergeInput("b", 1.0, 0.2))
+    assert (request.scope, request.scaling, request.normalize) == ("global", 1.0, True)
+    assert request.seed is None
 
 
-def test_study_with_a_merge_written_and_read_again_is_the_same(tmp_path):
-    study = parse_study(TEXT, tmp_path / "study.yaml")
-    with (tmp_path / "again.yaml").open("w") as file:
-        YAML(typ="safe", pure=True).dump(study.model_dump(mode="json", exclude_none=True), file)
-    again = parse_study((tmp_path / "again.yaml").read_text(), tmp_path / "again.yaml")
-    assert again == study
-    assert getattr(again.merges["both"], "lambda") == 1
+@pytest.mark.parametrize(
+    ("method", "scope", "seed", "density", "normalize"),
+    [
+        ("ties", "global", None, 0.2, True),
+        ("dare_ties", None, 0, 0.2, True),
+        ("dare_linear", None, 0, 0.2, False),
+        ("task_arithmetic", None, None, 1.0, False),
+        ("linear", None, None, 1.0, True),
+    ],
+)
+def test_request_method_has_only_what_it_uses(method, scope, seed, density, normalize):
+    request = request_merge(method, ["a"], base="m")
+    found = (request.scope, request.seed, request.inputs[0].density, request.normalize)
+    assert found == (scope, seed, density, normalize)
+
+
+def test_request_density_for_each_model_is_taken_in_order():
+    request = request_merge("ties", ["a", "b"], base="m", weights=[2, 3], density=[0.1, 1])
+    assert [(i.weight, i.density) for i in request.inputs] == [(2.0, 0.1), (3.0, 1.0)]
+
+
+def test_request_linear_needs_no_base():
+    assert request_merge("linear", ["a"]).base is None
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "named"),
+    [
+        ("slerp", {}, "slerp"),
+        (None, {}, "ties"),
+        ("ties", {"base": None}, "base"),
+        ("ties", {"weights": [1]}, "1 weights for 2 models"),
+        ("ties", {"weights": [1, -1]}, "at least 0"),
+        ("ties", {"weights": [0, 0]}, "not all of them 0"),
+        ("linear", {"weights": [1, -1]}, "at least 0"),
+        ("dare_ties", {"weights": [1, -1], "normalize": False}, "lets them vote"),
+        ("task_arithmetic", {"weights": [1, math.nan]}, "finite"),
+        ("task_arithmetic", {"scaling": math.inf}, "finite"),
+        ("ties", {"density": 0.0}, "(0, 1]"),
+        ("ties", {"density": 1.5}, "(0, 1]"),
+        ("ties", {"density": math.nan}, "(0, 1]"),
+        ("ties", {"scope": "layer"}, "global or tensor"),
+        ("ties", {"seed": 1}, "seed"),
+        ("dare_ties", {"scope": "tensor"}, "scope"),
+        ("dare_ties", {"seed": -1}, "2^64"),
+        ("task_arithmetic", {"density": 0.5}, "density"),
+        ("linear", {"scaling": 2.0}, "lambda"),
+    ],
+)
+def test_request_without_sense_is_refused_by_name(method, options, named):
+    with pytest.raises(InputError) as refused:
+        request_merge(method, ["a", "b"], **{"base": "m", **options})
+    assert named in refused.value.message
+    assert refused.value.exit_status == 2
+
+
+def test_request_no_models_is_refused():
+    with pytest.raises(InputError, match="needs models"):
+        request_merge("ties", [], base="m")
+
+
+def test_request_negative_weights_are_fine_where_nothing_votes():
+    request = request_merge("task_arithmetic", ["a", "b"], base="m", weights=[1, -0.5])
+    assert [item.weight for item in request.inputs] == [1.0, -0.5]

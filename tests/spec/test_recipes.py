@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from raylab.spec.recipes import expand_recipes, resolve_parameters, swept_fields, variants_of
-from raylab.spec.references import check_references
 from raylab.spec.study import Lora, LoraOverrides, Training, TrainingOverrides
+from raylab.spec.validation import check_references
 from tests.studies import make_study
 
 SFT = {"method": "sft", "data": "D2"}

@@ -5,9 +5,9 @@ import json
 import sys
 
 from raylab.errors import LeaseError
+from raylab.store.filesystem import Store
 from raylab.store.lease import Intervals, hold
-from raylab.store.paths import Store
-from raylab.store.patience import Patience
+from raylab.store.retry import Patience
 
 FAST = Intervals(beat=0.2, watch=1.2, settle=0.6)
 PATIENCE = Patience(total=5, first=0.02, longest=0.1, connect=1, answer=2, asks=1)

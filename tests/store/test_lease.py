@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from raylab.errors import LeaseError
-from raylab.store import holder
-from raylab.store.holder import own_lease
+from raylab.store import process_identity as holder
+from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE, hold, read_lease
-from raylab.store.paths import Store
+from raylab.store.process_identity import own_lease
 from tests.object_store import QUICK
 from tests.store.holds_lease import FAST
 

@@ -10,8 +10,7 @@ import time
 import pytest
 
 from raylab.errors import OutError, StoreError
-from raylab.store.paths import SMALL, Store, study_scratch
-from raylab.store.patience import Patience
+from raylab.store.filesystem import SMALL, Store, study_scratch
 from raylab.store.records import (
     RECORD,
     Record,
@@ -21,6 +20,7 @@ from raylab.store.records import (
     trial_key,
     write_record,
 )
+from raylab.store.retry import Patience
 from raylab.store.tables import read_table, write_table
 from tests.object_store import QUICK, uri_through
 from tests.store.faults import some

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylab.errors import StoreError
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.records import (
     Attempt,
     Record,

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from raylab.errors import ModelError, RaylabError
-from raylab.spec import base as bases
+from raylab.spec import models as bases
 from raylab.spec.study import Quantization
 from raylab.store.references import FoundModel, Place, find_base, find_model, place_of
 from tests.reduce.models import (

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from raylab.errors import StoreError
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.schemas import SCHEMAS, VOLATILE
 from raylab.store.tables import read_table, rows_of, to_csv, to_table, write_table
 
@@ -111,7 +111,7 @@ def test_csv_list_column_is_json():
 
 _READ_AND_END = """
 import sys
-from raylab.store.paths import Store
+from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
 for _ in range(3):
     read_table(Store(sys.argv[1]), "curve")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import parse_study
+from raylab.spec.study_file import parse_study
 from raylab.train.trial import Work, quiet_libraries, run_trial
 
 RECIPES = """

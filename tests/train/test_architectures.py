@@ -14,18 +14,18 @@ from transformers import AutoModelForCausalLM
 
 from raylab.cluster import stages
 from raylab.errors import ModelError
+from raylab.merge.study_merge import MergeWork, run_merge
 from raylab.plan.comparisons import plan_comparisons
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.reduce.study import InProcess
-from raylab.spec.loading import parse_study
+from raylab.reduce.passes import InProcess
 from raylab.spec.study import Lora, Quantization
+from raylab.spec.study_file import parse_study
 from raylab.store.records import read_records
 from raylab.store.tables import read_table, rows_of
 from raylab.train.attempts import quiet_libraries
-from raylab.train.merging import MergeWork, run_merge
+from raylab.train.base_checkpoint import merged_directory
 from raylab.train.methods import _lora_config
 from raylab.train.model import load_base, load_tokenizer
-from raylab.train.parents import merged_directory
 from raylab.train.trial import Work, run_trial
 from tests.architectures import ARCHITECTURES, tiny_model
 from tests.chats import save_base

@@ -7,16 +7,16 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import parse_study
-from raylab.spec.rows import Row
+from raylab.spec.data.rows import Row
+from raylab.spec.data.templates import NAMED
 from raylab.spec.study import Evaluation, Quantization
-from raylab.spec.templates import NAMED
-from raylab.store.paths import Store
+from raylab.spec.study_file import parse_study
+from raylab.store.filesystem import Store
 from raylab.store.records import read_records
 from raylab.train.attempts import quiet_libraries
 from raylab.train.chat import Counted, end_of_answer, fit_tokenizer, teach_stopping
-from raylab.train.checks import ask
-from raylab.train.data import examples_of
+from raylab.train.evaluate.generate import ask
+from raylab.train.examples import examples_of
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import load_base, load_tokenizer
 from raylab.train.trial import Work, run_trial

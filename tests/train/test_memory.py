@@ -12,12 +12,12 @@ from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from raylab.plan.activations import KERNELS, Pass, scoring_bytes
-from raylab.plan.catalogue import published, shape_of
+from raylab.plan.activation_memory import KERNELS, Pass, scoring_bytes
 from raylab.plan.memory import Need, estimate_memory
+from raylab.plan.model_shapes import published, shape_of
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
-from raylab.train.data import Examples
+from raylab.train.examples import Examples
 from raylab.train.methods import Setting, build_trainer
 from raylab.train.model import load_base, load_tokenizer
 from raylab.train.trial import quiet_libraries

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from raylab.cluster.prepared import prepare, write_study
-from raylab.plan.status import trial_rows
-from raylab.store.paths import Store, study_scratch
+from raylab.cluster.study_context import prepare, write_study
+from raylab.results.trial_rows import trial_rows
+from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
 from raylab.train.trial import _storing
 from tests.object_store import QUICK

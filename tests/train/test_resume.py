@@ -11,9 +11,9 @@ import torch
 from pyarrow import parquet
 from trl import SFTTrainer
 
-from raylab.store.paths import CHECKPOINTS, Store
+from raylab.store.attempt_state import ask_to_stop, last_words, let_run
+from raylab.store.filesystem import CHECKPOINTS, Store
 from raylab.store.records import read_attempts
-from raylab.store.running import ask_to_stop, last_words, let_run
 from raylab.train.attempts import Stopped
 from raylab.train.trial import quiet_libraries, run_trial
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from jobs.make_smollm2 import installed, make
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.spec.loading import parse_study
+from raylab.spec.study_file import parse_study
 from raylab.train.attempts import quiet_libraries
 from raylab.train.chat import end_of_answer
 from raylab.train.model import load_tokenizer

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raylab.report.findings.attribution import attribution
+from raylab.report.findings.by_layer import where
 from raylab.report.findings.chains import chains
 from raylab.report.findings.concentration import concentration
 from raylab.report.findings.finding import Finding, Tables
-from raylab.report.findings.floor import floor
-from raylab.report.findings.paths import paths
-from raylab.report.findings.seeds import seeds
+from raylab.report.findings.over_seeds import seeds
+from raylab.report.findings.reliability import trust
+from raylab.report.findings.seed_baseline import floor
 from raylab.report.findings.similarity import similarity
-from raylab.report.findings.trust import trust
-from raylab.report.findings.where import where
+from raylab.report.findings.trajectories import paths
 
 FINDINGS: dict[str, Callable[[Tables], Finding]] = {
     "floor": floor,

@@ -24,9 +24,9 @@ from typing import Any
 from raylab.report.findings.caveats import caveats_of
 from raylab.report.findings.design import Levels, design_of
 from raylab.report.findings.finding import FACTORS, Finding, Sentence, Tables, finite
-from raylab.report.findings.models import Model, by_base, models_of, varied_settings
+from raylab.report.findings.seed_tables import VIEW
+from raylab.report.findings.trained_models import Model, by_base, models_of, varied_settings
 from raylab.report.findings.variance import Analysis, analyse
-from raylab.report.summary import VIEW
 
 LEVELS = ("all", "layer", "module")
 MEASURES = {"log_l2": "l2", "log_relative_l2": "relative_l2"}

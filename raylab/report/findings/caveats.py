@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from raylab.report.findings.finding import Sentence
-from raylab.report.findings.models import Model
+from raylab.report.findings.trained_models import Model
 
 
 def caveats_of(models: Sequence[Model]) -> tuple[Sentence, ...]:

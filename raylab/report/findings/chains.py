@@ -14,7 +14,7 @@ from typing import Any
 
 from raylab.report.findings.caveats import caveats_of
 from raylab.report.findings.finding import Finding, Sentence, Tables, finite, over
-from raylab.report.findings.models import Model, labels_of, models_of
+from raylab.report.findings.trained_models import Model, labels_of, models_of
 
 
 def chains(tables: Tables) -> Finding:

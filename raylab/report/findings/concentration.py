@@ -21,8 +21,8 @@ import numpy as np
 
 from raylab.report.findings.caveats import caveats_of
 from raylab.report.findings.finding import Finding, Sentence, Tables, finite, mean
-from raylab.report.findings.models import Model, labels_of, models_of
-from raylab.report.summary import VIEW, Row
+from raylab.report.findings.seed_tables import VIEW, Row
+from raylab.report.findings.trained_models import Model, labels_of, models_of
 
 NORMAL_HALF = {"l1": 0.239032, "l2": 0.042672}
 """The density that holds half of a norm of normal entries."""

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylab.report.findings.seed_tables import VIEW, Row, Rows
 from raylab.report.findings.settings import Settings
-from raylab.report.summary import VIEW, Row, Rows
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import rows_of, to_table
 

@@ -33,8 +33,8 @@ from raylab.report.findings.finding import (
     mean,
     over,
 )
-from raylab.report.findings.models import Model, by_base, labels_of, models_of
-from raylab.report.summary import VIEW, Row
+from raylab.report.findings.seed_tables import VIEW, Row
+from raylab.report.findings.trained_models import Model, by_base, labels_of, models_of
 
 APART = 0.5
 """A mean silhouette from which on levels lie apart; below, structure is weak or none (Kaufman and

@@ -7,7 +7,7 @@ from raylab.report.words.columns import COLUMNS
 from raylab.report.words.definitions import DEFINITIONS
 from raylab.report.words.findings import FINDINGS
 from raylab.report.words.page import PAGE
-from raylab.report.words.voice import LANGUAGES, Voice
+from raylab.report.words.translator import LANGUAGES, Voice
 
 WORDS = {**PAGE, **FINDINGS, **COLUMNS, **CHARTS, **DEFINITIONS}
 """Every text by key: one for each of LANGUAGES."""

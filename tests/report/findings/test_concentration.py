@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize
 
-from raylab.report.charts.lines import normal_curve
+from raylab.report.figures.lines import normal_curve
 from raylab.report.findings.concentration import (
     NORMAL_HALF,
     POINTS,

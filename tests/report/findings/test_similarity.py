@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylab.report.findings.finding import Tables
-from raylab.report.findings.models import models_of
 from raylab.report.findings.similarity import matrix_of, order_of, silhouette, similarity
+from raylab.report.findings.trained_models import models_of
 from tests.report.findings.vectors import (
     cosine_of,
     name_of,

@@ -1,0 +1,140 @@
+"""The verbs that take models instead of a study: diff and merge, nearly all of it options.
+
+Model and invariant: as in `raylab.cli`, which names these two as its own. Neither needs Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from raylab.cli.options import Json, console
+from raylab.imports import loading
+from raylab.spec.study import DENSITIES, checked_densities
+from raylab.store.filesystem import Store
+
+_MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
+_View = Literal["delta", "merged", "dequantized"]
+_Universe = Literal["compared", "model"]
+_Missing = Literal["error", "skip"]
+_Mismatch = Literal["error", "crop", "skip"]
+_Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=_MODEL)],
+    b: Annotated[str, typer.Argument(metavar="B", help=_MODEL)],
+    base: Annotated[
+        str | None, typer.Option(help="The base model: relate the two task vectors as well.")
+    ] = None,
+    density: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Keep this share of the largest entries; repeatable [default: 0.1 0.2 0.5 1]."
+        ),
+    ] = None,
+    view: Annotated[_View, typer.Option(help="What a difference means.")] = "delta",
+    universe: Annotated[
+        _Universe, typer.Option(help="Count the entries compared, or all of the model.")
+    ] = "compared",
+    missing: Annotated[
+        _Missing, typer.Option(help="What to do with tensors that one model lacks.")
+    ] = "error",
+    mismatch: Annotated[
+        _Mismatch, typer.Option(help="What to do with tensors of two shapes.")
+    ] = "error",
+    non_finite: Annotated[
+        _Missing, typer.Option(help="What to do with entries that are NaN or infinite.")
+    ] = "error",
+    threads: _Threads = None,
+    out: Annotated[
+        str | None, typer.Option(help="A directory or URI for the tables and diff.json.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Subtract two models: exact norms, thresholds and layers. Needs no Ray."""
+    with loading():
+        from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
+        from raylab.report.terminal.printing import print_diff
+        from raylab.store.references import find_base, find_model
+        from raylab.weights.alignment import Tolerance
+
+    left, right = find_model(a), find_model(b)
+    request = DiffRequest(
+        left,
+        right,
+        base=find_base(base) if base else None,
+        densities=checked_densities(density or DENSITIES),
+        view=view_of(view, left, right),
+        universe=universe,
+        tolerance=Tolerance(missing, mismatch, non_finite),
+        threads=threads or len(os.sched_getaffinity(0)),
+        curve=out is not None,
+    )
+    found = diff(request)
+    if out:
+        write_diff(found, Store(out))
+    if as_json:
+        print(json.dumps(found.document, ensure_ascii=False, indent=1))
+    else:
+        print_diff(found.document, console())
+
+
+def merge(
+    out: Annotated[Path, typer.Option(help="A new directory for the merged checkpoint.")],
+    method: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="METHOD", help="ties, task_arithmetic, dare_ties, dare_linear or linear."
+        ),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="The base model; `linear` needs none.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help=_MODEL + " Repeatable.")] = None,
+    weight: Annotated[
+        list[float] | None, typer.Option(help="One for each model, in order; otherwise 1.")
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(help="The share of entries kept, otherwise 0.2.")
+    ] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="Trim over the whole model (global) or per tensor.")
+    ] = None,
+    scaling: Annotated[
+        float | None, typer.Option("--lambda", help="Scales the merged task vector, otherwise 1.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what DARE drops, otherwise 0.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A mergekit YAML, instead of METHOD and models.")
+    ] = None,
+    max_shard_gb: Annotated[
+        float, typer.Option(min=0.001, help="The most GB of tensors in one file.")
+    ] = 4.0,
+    threads: _Threads = None,
+) -> None:
+    """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
+    from raylab.spec.mergekit import requested
+
+    request = requested(
+        config,
+        method,
+        model,
+        base=base,
+        weights=weight,
+        density=density,
+        scope=scope,
+        scaling=scaling,
+        seed=seed,
+    )
+    with loading():
+        from raylab.merge.card import summary_lines
+        from raylab.merge.merge import merge_named
+
+    started = time.monotonic()
+    record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)
+    print("\n".join(summary_lines(record)))
+    print(f"{time.monotonic() - started:.1f} s: {out}")

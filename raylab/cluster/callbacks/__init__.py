@@ -1,0 +1,1 @@
+"""Callbacks of Ray Tune: progress, tracking, early comparisons, failures."""

@@ -1,0 +1,1 @@
+"""Checks of every node of a cluster before a study."""

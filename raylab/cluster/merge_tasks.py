@@ -1,0 +1,86 @@
+"""merges -> Ray tasks: each merge one task with the resources of a trial.
+
+Model: merges whose trials are done run side by side, as many as the cluster has room for; each
+makes its own record through `raylab.merge.study_merge`. The store is the truth.
+Invariant: a merge that ends leaves a record, or an attempt with its cause, also where its worker
+was lost; one that fails stops no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from raylab.cluster.session import own_gpus, slots
+from raylab.number_format import duration, number
+from raylab.plan.merges import PlannedMerge
+from raylab.plan.trials import Inputs, Trial
+from raylab.spec.study import Study
+from raylab.store.filesystem import Store
+from raylab.store.records import Attempt, read_attempts, write_attempt
+
+
+def make_merges(
+    study: Study,
+    inputs: Inputs,
+    trials: Sequence[Trial],
+    merges: Sequence[PlannedMerge],
+    store: Store,
+    say: Callable[[str], None],
+) -> None:
+    """Make `merges`, whose trials are done. Failures are left in the store."""
+    _, resources = slots(study.resources.gpus, study.resources.cpus)
+    task: Any = _make.options(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))
+    common = ray.put((study, inputs, {trial.name: trial for trial in trials}, store.uri))
+    before = {merge.id: len(read_attempts(store, merge.folder)) for merge in merges}
+    flying = {task.remote(merge, common): merge for merge in merges}
+    try:
+        while flying:
+            (reference,), _ = ray.wait(list(flying), num_returns=1)
+            merge = flying.pop(reference)
+            count = f"[{len(merges) - len(flying)}/{len(merges)}]"
+            try:
+                metrics = ray.get(reference)
+            except RayError as error:
+                leave_attempt(store, merge, before[merge.id], error)
+                say(f"{count} {merge.name}  failed; the trial table says why")
+            else:
+                what = f"{duration(metrics['seconds'])} s  L2 {number(metrics['l2'])}"
+                say(f"{count} {merge.name}  done in {what}")
+    finally:
+        for reference in flying:
+            ray.cancel(reference, force=True)
+
+
+# A second try is the next run's. Ray ends the process of a task that had a GPU by itself.
+@ray.remote(max_retries=0)
+def _make(
+    merge: PlannedMerge, common: tuple[Study, Inputs, Mapping[str, Trial], str]
+) -> Mapping[str, Any]:
+    """One merge on a worker; its metrics."""
+    from raylab.merge.study_merge import MergeWork, run_merge
+    from raylab.train.attempts import quiet_libraries
+    from raylab.train.model import base_directory
+
+    study, inputs, trials, out = common
+    finished = {
+        item.model: base_directory(inputs.models[item.model])
+        for item in merge.request.inputs
+        if item.model in inputs.models
+    }
+    base = base_directory(inputs.base_models[merge.base_model])
+    work = MergeWork(study, merge, trials, finished, inputs.rows, base, out)
+    with quiet_libraries():
+        return run_merge(work, own_gpus()).metrics
+
+
+def leave_attempt(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:
+    """Keep an attempt for a merge that has `before`, if its worker could not do so itself."""
+    if len(read_attempts(store, merge.folder)) > before:
+        return
+    said = error.cause if isinstance(error, RayTaskError) else f"its worker was lost: {error}"
+    attempt = Attempt(attempt=before + 1, cause="error", message=f"{said}".strip()[:500])
+    write_attempt(store, merge.folder, attempt)

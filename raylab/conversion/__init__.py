@@ -1,0 +1,1 @@
+"""The answers of a data set rewritten in another style."""

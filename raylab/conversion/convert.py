@@ -1,0 +1,178 @@
+"""A data set's answers in another style: one file becomes another.
+
+Model: a style is a row of CONVERTERS, a function of a text. The column that is rewritten is the
+one that is named, or else the answers of the file's format: in a conversation the last turn, so
+that what is asked stays the same and both files make pairs.
+Invariant: the new file has the kind, rows, columns and order of the old one, and differs in that
+column alone; it appears whole or not at all, and replaces nothing unless it is told to.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from raylab.conversion.ojousama import ojousama
+from raylab.errors import DataError, InputError
+from raylab.spec.data.dataset import read_data_set
+from raylab.spec.data.formats import format_of
+from raylab.spec.data.readers import Record, read_records
+from raylab.spec.scoring.styles import STYLES, in_style
+from raylab.spec.sources import DataSet
+from raylab.store.tables import read_parquet
+
+Values = dict[str, Any]
+
+CONVERTERS: dict[str, Callable[[str], str]] = {"ojousama": ojousama}
+
+# Where the answers of each format are: a column, and in a conversation the text of a turn.
+ANSWERS = {
+    "text": ("completion", None),
+    "alpaca": ("output", None),
+    "messages": ("messages", "content"),
+    "sharegpt": ("conversations", "value"),
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of a file's answers; rates are None where the style has no ending rule."""
+
+    rows: int
+    rewritten: int
+    unchanged: tuple[str, ...]
+    """The places of rows that stayed as they were."""
+    style_before: float | None
+    style_after: float | None
+
+
+def convert_file(
+    source: Path, out: Path, style: str, column: str | None = None, *, force: bool = False
+) -> Converted:
+    """Write `source` to `out` with its answers in `style`. Raises InputError or DataError."""
+    convert = CONVERTERS.get(style)
+    if convert is None:
+        raise InputError("no such style can be made", found=style, expected=", ".join(CONVERTERS))
+    _check_out(source, out, force)
+    records = _records(source)
+    column, part = (column, None) if column else _answers(source, records)
+    before = [_get(record, column, part) for record in records]
+    after = [convert(text) for text in before]
+    rows = [_put(r.values, column, part, t) for r, t in zip(records, after, strict=True)]
+    _write(source, out, rows)
+    same = [r.place for r, a, b in zip(records, before, after, strict=True) if a == b]
+    rates = [_rate(texts, style) for texts in (before, after)]
+    return Converted(len(rows), len(rows) - len(same), tuple(same), *rates)
+
+
+def _check_out(source: Path, out: Path, force: bool) -> None:
+    if out.suffix.lower() != source.suffix.lower():
+        raise InputError(
+            "the new file is of another kind",
+            found=out,
+            expected=f"a name ending in {source.suffix}",
+        )
+    if out.exists() and not force:
+        raise InputError(
+            "the new file is there already", found=out, todo="name another, or give --force"
+        )
+    if not out.parent.is_dir():
+        raise InputError("there is no such directory", found=out.parent, todo="make it")
+
+
+def _records(source: Path) -> list[Record]:
+    if source.is_dir():
+        raise DataError("one file is converted at a time", found=source, expected="a file")
+    records, problems = read_records(str(source), DataSet(path=str(source)))
+    if problems:
+        found = "; ".join(f"row {p.place}: {p.what}" if p.place else p.what for p in problems[:5])
+        raise DataError(f"{source} cannot be read", found=found, expected="rows in UTF-8")
+    return records
+
+
+def _answers(source: Path, records: Sequence[Record]) -> tuple[str, str | None]:
+    data = DataSet(path=str(source))
+    form, problem = format_of(data, dict.fromkeys(c for r in records for c in r.values))
+    if form is None or form not in ANSWERS:
+        raise DataError(
+            f"it is not clear where the answers of {source} are",
+            found=problem or f"the format {form}",
+            expected=f"one of the formats {', '.join(ANSWERS)}",
+            todo="name the column of the answers with --column",
+        )
+    if wrong := read_data_set(str(source), data).problems:
+        raise DataError(f"{source} has unusable rows", found="; ".join(wrong))
+    return ANSWERS[form]
+
+
+def _get(record: Record, column: str, part: str | None) -> str:
+    value = record.values.get(column)
+    text = value[-1][part] if part and value else value
+    if not isinstance(text, str):
+        raise DataError(
+            f"the column {column!r} holds no text",
+            found=f"row {record.place}: {value!r:.80}",
+            expected="a text in every row",
+        )
+    return text
+
+
+def _put(values: Values, column: str, part: str | None, text: str) -> Values:
+    if part is None:
+        return {**values, column: text}
+    turns = copy.deepcopy(values[column])
+    turns[-1][part] = text
+    return {**values, column: turns}
+
+
+def _rate(texts: Sequence[str], style: str) -> float | None:
+    if style not in STYLES or not texts:
+        return None
+    return sum(in_style(text, style) for text in texts) / len(texts)
+
+
+def _write(source: Path, out: Path, rows: Sequence[Values]) -> None:
+    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        WRITERS[source.suffix.lower()](source, partial, rows)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_json_lines(source: Path, out: Path, rows: Sequence[Values]) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    out.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _write_json(source: Path, out: Path, rows: Sequence[Values]) -> None:
+    out.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_csv(source: Path, out: Path, rows: Sequence[Values]) -> None:
+    with out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_parquet(source: Path, out: Path, rows: Sequence[Values]) -> None:
+    table = pa.Table.from_pylist(list(rows), schema=read_parquet(source).schema)
+    parquet.write_table(table, out)
+
+
+WRITERS: dict[str, Callable[[Path, Path, Sequence[Values]], None]] = {
+    ".jsonl": _write_json_lines,
+    ".json": _write_json,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+}

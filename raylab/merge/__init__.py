@@ -1,0 +1,1 @@
+"""TIES and its relatives, written block by block."""

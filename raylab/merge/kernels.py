@@ -1,0 +1,240 @@
+"""The steps of merging, compiled: one pass over a tile for each step.
+
+Model: the functions below are those of `raylab.merge.reference_steps`, which says what they mean
+and cites the papers, and `subtract`, which makes a task vector's rows. Each is a loop that numba
+compiles for the CPU that it runs on, and that writes into memory it is given: fresh memory for
+every tile would cost more than the loops.
+
+Why numba: in plain torch every operation of a step writes its result to memory, and the election
+takes a dozen per model. Compiled, it keeps its four sums in blocks that stay in the first-level
+cache, and is twenty times as fast (1.5 ns an entry for two models, where torch takes 31). numba
+releases Python's lock, and keeps what it compiled on disk.
+Invariant: the same bits as the reference in torch. No loop is compiled with relaxed arithmetic,
+and no product is fused with a sum.
+
+Loops have signatures: what numba needs to look for the types of a call took a third of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit, types
+
+from raylab.merge.reference_steps import GAMMA, MIX_1, MIX_2
+from raylab.reduce.intrinsics import as_float
+
+Array = np.ndarray
+
+_BLOCK = 1024
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_WORDS = types.Array(types.uint16, 1, "C", readonly=True)
+_ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
+_INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
+_LARGEST = np.float32(3.4028234663852886e38)
+_GAMMA, _MIX_1, _MIX_2 = np.uint64(GAMMA), np.uint64(MIX_1), np.uint64(MIX_2)
+_ONE, _11, _27, _30, _31 = (np.uint64(number) for number in (1, 11, 27, 30, 31))
+_SIXTEEN = np.uint32(16)
+_INFINITE_FROM = {
+    torch.bfloat16: (2 - 2.0**-8) * 2.0**127,
+    torch.float16: (2 - 2.0**-11) * 2.0**15,
+    torch.float32: (2 - 2.0**-24) * 2.0**127,
+}
+"""The smallest magnitude that rounds to infinity."""
+
+
+@njit(_INT(_ROW), **_OPTIONS)
+def _non_finite(row: Array) -> int:
+    count = 0
+    for i in range(row.size):
+        count += not abs(row[i]) <= _LARGEST
+    return count
+
+
+@njit(_INT(_WORDS, _WORDS, _ROW), **_OPTIONS)
+def _subtract_bf16(values: Array, base: Array, row: Array) -> int:
+    count = np.int32(0)
+    for i in range(row.size):
+        value: Any = as_float(np.uint32(values[i]) << _SIXTEEN)
+        start: Any = as_float(np.uint32(base[i]) << _SIXTEEN)
+        row[i] = value - start
+        count = np.int32(count + (not abs(row[i]) <= _LARGEST))
+    return int(count)
+
+
+@njit(_INT(_ROW, types.float32), **_OPTIONS)
+def _trim(row: Array, threshold: np.float32) -> int:
+    kept = 0
+    for i in range(row.size):
+        value = row[i]
+        stays = (abs(value) >= threshold) & (value != 0)
+        kept += stays
+        row[i] = value if stays else np.float32(0)
+    return kept
+
+
+@njit(_INT(_ROW, _U64, _U64, _U64), **_OPTIONS)
+def _drop(row: Array, key: np.uint64, first: np.uint64, below: np.uint64) -> int:
+    kept = 0
+    for i in range(row.size):
+        hashed = key + (first + np.uint64(i) + _ONE) * _GAMMA
+        hashed = (hashed ^ (hashed >> _30)) * _MIX_1
+        hashed = (hashed ^ (hashed >> _27)) * _MIX_2
+        hashed = hashed ^ (hashed >> _31)
+        value = row[i]
+        stays = ((hashed >> _11) < below) & (value != 0)
+        kept += stays
+        row[i] = value if stays else np.float32(0)
+    return kept
+
+
+@njit(**_OPTIONS)
+def _vote(
+    row: Array,
+    other: Array,
+    factors: Array,
+    weights: Array,
+    up: Array,
+    down: Array,
+    up_weight: Array,
+    down_weight: Array,
+) -> None:
+    """Two models at once, one after the other: half the traffic of one at a time."""
+    factor, weight, factor_2, weight_2 = factors[0], weights[0], factors[1], weights[1]
+    for i in range(row.size):
+        x, y = factor * np.float64(row[i]), factor_2 * np.float64(other[i])
+        rises = up[i] + (x if x > 0 else 0.0)
+        falls = down[i] + (-x if x < 0 else 0.0)
+        for_up = up_weight[i] + (weight if x > 0 else 0.0)
+        for_down = down_weight[i] + (weight if x < 0 else 0.0)
+        up[i] = rises + (y if y > 0 else 0.0)
+        down[i] = falls + (-y if y < 0 else 0.0)
+        up_weight[i] = for_up + (weight_2 if y > 0 else 0.0)
+        down_weight[i] = for_down + (weight_2 if y < 0 else 0.0)
+
+
+@njit(**_OPTIONS)
+def _count_votes(
+    up: Array, down: Array, up_weight: Array, down_weight: Array, normalize: bool, merged: Array
+) -> None:
+    for i in range(merged.size):
+        rises = up[i] > down[i]
+        falls = down[i] > up[i]
+        total = up[i] if rises else (-down[i] if falls else 0.0)
+        divisor = up_weight[i] if rises else (down_weight[i] if falls else 1.0)
+        merged[i] = total / divisor if normalize else total
+
+
+@njit(types.void(_ROWS, _SUMS, _SUMS, _BOOL, _SUMS), **_OPTIONS)
+def _elect(deltas: Array, factors: Array, weights: Array, normalize: bool, merged: Array) -> None:
+    up, down = np.empty(_BLOCK), np.empty(_BLOCK)
+    up_weight, down_weight = np.empty(_BLOCK), np.empty(_BLOCK)
+    nobody = np.zeros(_BLOCK, np.float32)
+    for start in range(0, merged.size, _BLOCK):
+        stop = min(merged.size, start + _BLOCK)
+        up[:] = 0
+        down[:] = 0
+        up_weight[:] = 0
+        down_weight[:] = 0
+        for k in range(0, deltas.shape[0], 2):
+            row = deltas[k, start:stop]
+            other = deltas[k + 1, start:stop] if k + 1 < deltas.shape[0] else nobody[: row.size]
+            of = slice(k, k + 2)
+            _vote(row, other, factors[of], weights[of], up, down, up_weight, down_weight)
+        _count_votes(up, down, up_weight, down_weight, normalize, merged[start:stop])
+
+
+@njit(**_OPTIONS)
+def _add_row(row: Array, factor: float, merged: Array) -> None:
+    for i in range(row.size):
+        merged[i] += factor * np.float64(row[i])
+
+
+@njit(types.void(_ROWS, _SUMS, _F64, _SUMS), **_OPTIONS)
+def _add(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
+    for start in range(0, merged.size, _BLOCK):
+        part = merged[start : min(merged.size, start + _BLOCK)]
+        part[:] = 0
+        for k in range(factors.size):
+            _add_row(deltas[k, start : start + part.size], factors[k], part)
+        for i in range(part.size):
+            part[i] /= divisor
+
+
+@njit(_INT(_ROW, _SUMS, _F64, _BOOL, _F64), **_OPTIONS)
+def _move(base: Array, merged: Array, scaling: float, to_odd: bool, infinite_from: float) -> int:
+    """To odd: see `raylab.merge.reference_steps.round_once`."""
+    nearest = np.empty(_BLOCK, np.float32)
+    bits = nearest.view(np.int32)
+    bad = 0
+    for start in range(0, base.size, _BLOCK):
+        own = base[start : min(base.size, start + _BLOCK)]
+        moves = merged[start : start + own.size]
+        for i in range(own.size):
+            exact = np.float64(own[i]) + moves[i] * scaling
+            moves[i] = exact if moves[i] != 0 else np.float64(own[i])
+            nearest[i] = np.float32(moves[i])
+            bad += not abs(moves[i]) < infinite_from
+        if to_odd:
+            for i in range(own.size):
+                widened = np.float64(nearest[i])
+                beyond = np.int32(1) if abs(widened) > abs(moves[i]) else np.int32(0)
+                bits[i] = bits[i] if widened == moves[i] else (bits[i] - beyond) | np.int32(1)
+        own[:] = nearest[: own.size]
+    return bad
+
+
+def non_finite(delta: torch.Tensor) -> int:
+    """How many entries are NaN or infinite."""
+    return int(_non_finite(delta.numpy()))
+
+
+def subtract(values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> int:
+    """Write float32(values) - float32(base) into `row`; how many entries are NaN or infinite."""
+    if values.dtype == base.dtype == torch.bfloat16:
+        words = (x.view(torch.int16).numpy().view(np.uint16) for x in (values, base))
+        return int(_subtract_bf16(*words, row.numpy()))
+    return non_finite(row.copy_(values).sub_(base))
+
+
+def trim(delta: torch.Tensor, threshold: float) -> int:
+    """How many entries stay; the others become zero."""
+    return int(_trim(delta.numpy(), np.float32(threshold)))
+
+
+def drop(delta: torch.Tensor, key: int, first: int, below: int) -> int:
+    """How many entries stay; the others become zero."""
+    words = (np.uint64(number) for number in (key, first, below))
+    return int(_drop(delta.numpy(), *words))
+
+
+def elect(
+    deltas: torch.Tensor,
+    factors: Sequence[float],
+    weights: Sequence[float],
+    normalize: bool,
+    merged: torch.Tensor,
+) -> None:
+    """Write the elected mean into `merged`, float64 (size,)."""
+    # Models vote in twos; where their number is odd, nobody is the last one's other.
+    padded = (np.array([*given, 0.0]) for given in (factors, weights))
+    _elect(deltas.numpy(), *padded, normalize, merged.numpy())
+
+
+def add(
+    deltas: torch.Tensor, factors: Sequence[float], divisor: float, merged: torch.Tensor
+) -> None:
+    """Write the weighted sum into `merged`, float64 (size,)."""
+    _add(deltas.numpy(), np.array(factors), divisor, merged.numpy())
+
+
+def move(base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype) -> int:
+    """Write base + scaling * merged into `base`; how many entries are not finite in `dtype`.
+
+    A narrower `dtype` is left for the caller to round to: what is written is rounded to odd.
+    """
+    limit = _INFINITE_FROM[dtype]
+    return int(_move(base.numpy(), merged.numpy(), scaling, dtype != torch.float32, limit))

@@ -1,0 +1,249 @@
+"""What a base model is made of: the shape of every linear layer, out of its config alone.
+
+Model: a config is a mapping, as in `config.json`: that of the model where it is on this machine,
+else a published one out of `catalogue.json`, by hub id. A model type is a row of FAMILIES, which
+says which linear layers one decoder layer has, and what else counts for memory; custom code is
+known by its class.
+Invariant: nothing is downloaded, and nothing of transformers is loaded; a model type that has no
+row is unknown (None), never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from raylab.spec.models import Resolved
+
+Config = Mapping[str, Any]
+
+_FILE = Path(__file__).with_name("catalogue.json")
+
+
+class Linear(NamedTuple):
+    """One linear layer: `outputs` rows of `inputs` numbers, as its weight is stored."""
+
+    name: str
+    outputs: int
+    inputs: int
+    bias: bool = False
+
+    @property
+    def numel(self) -> int:
+        """The entries of its weight."""
+        return self.outputs * self.inputs
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the models of one type have in common.
+
+    `norms` are the widths that a layer's norms have weights for, in units of the hidden size; of
+    layer norms a bias as well. `eager`: attention keeps its scores, for no fused kernel caps them.
+    """
+
+    linears: Callable[[Config], Iterator[Linear]]
+    norms: int
+    norm_weights: int
+    final_norm_weights: int
+    is_layer_norm: bool = False
+    parallel: bool = False
+    gated: bool = True
+    packed_heads: bool = False
+    eager: bool = False
+    softcaps: bool = False
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of one model that decide how much memory it takes."""
+
+    family: Family
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool
+    positions: int
+    linears: tuple[Linear, ...]
+
+    @property
+    def linear_numel(self) -> int:
+        """The entries of all linear layers but the head: what is quantised."""
+        return self.layers * sum(linear.numel for linear in self.linears)
+
+    @property
+    def other_numel(self) -> int:
+        """The entries of everything else: embedding, head, norms and biases."""
+        tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        biases = self.layers * sum(linear.outputs for linear in self.linears if linear.bias)
+        norms = self.layers * self.family.norm_weights + self.family.final_norm_weights
+        return tables + biases + norms * self.hidden
+
+    @cached_property
+    def parameters(self) -> int:
+        """All entries, those of a tied head once."""
+        return self.linear_numel + self.other_numel
+
+    def adapter_numel(self, r: int, targets: tuple[str, ...] | None = None) -> int:
+        """The entries of an adapter of rank `r` on all linear layers, or on those of `targets`."""
+        sides = sum(linear.outputs + linear.inputs for linear in self.targeted(targets))
+        return self.layers * r * sides
+
+    def targeted(self, targets: tuple[str, ...] | None) -> list[Linear]:
+        """The linear layers of one decoder layer whose names end as `targets` say."""
+        if targets is None:
+            return list(self.linears)
+        ends = tuple(f".{target}" for target in targets)
+        return [linear for linear in self.linears if f".{linear.name}".endswith(ends)]
+
+
+def _grouped(config: Config, *, biased: bool = False) -> Iterator[Linear]:
+    """Queries, keys, values and output apart; a gate beside the way up."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    head = _head_size(config)
+    queries = config["num_attention_heads"] * head
+    keys = _kv_heads(config) * head
+    all_biased = bool(config.get("attention_bias", False))
+    yield Linear("self_attn.q_proj", queries, hidden, biased or all_biased)
+    yield Linear("self_attn.k_proj", keys, hidden, biased or all_biased)
+    yield Linear("self_attn.v_proj", keys, hidden, biased or all_biased)
+    yield Linear("self_attn.o_proj", hidden, queries, all_biased)
+    for name in ("gate_proj", "up_proj"):
+        yield Linear(f"mlp.{name}", inner, hidden, bool(config.get("mlp_bias", False)))
+    yield Linear("mlp.down_proj", hidden, inner, bool(config.get("mlp_bias", False)))
+
+
+def _gpt_neox(config: Config) -> Iterator[Linear]:
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    biased = bool(config.get("attention_bias", True))
+    yield Linear("attention.query_key_value", 3 * hidden, hidden, biased)
+    yield Linear("attention.dense", hidden, hidden, biased)
+    yield Linear("mlp.dense_h_to_4h", inner, hidden, True)
+    yield Linear("mlp.dense_4h_to_h", hidden, inner, True)
+
+
+def _stablelm_alpha(config: Config) -> Iterator[Linear]:
+    hidden, inner = config["hidden_size"], _intermediate(config)
+    yield Linear("attention.query_key_value", 3 * hidden, hidden)
+    yield Linear("attention.dense", hidden, hidden)
+    yield Linear("mlp.packed_input_proj", 2 * inner, hidden)
+    yield Linear("mlp.out_proj", hidden, inner)
+
+
+_LLAMA = Family(_grouped, norms=2, norm_weights=2, final_norm_weights=1)
+FAMILIES: dict[str, Family] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": Family(
+        lambda config: _grouped(config, biased=True), norms=2, norm_weights=2, final_norm_weights=1
+    ),
+    "gemma2": Family(
+        _grouped,
+        norms=4,
+        norm_weights=4,
+        final_norm_weights=1,
+        eager=True,
+        softcaps=True,
+        tied=True,
+    ),
+    "gpt_neox": Family(
+        _gpt_neox,
+        norms=2,
+        norm_weights=4,
+        final_norm_weights=2,
+        is_layer_norm=True,
+        parallel=True,
+        gated=False,
+        packed_heads=True,
+    ),
+    # Custom code. The first of a layer's two norms has no weights.
+    "JapaneseStableLMAlphaForCausalLM": Family(
+        _stablelm_alpha,
+        norms=2,
+        norm_weights=2,
+        final_norm_weights=2,
+        is_layer_norm=True,
+        parallel=True,
+        packed_heads=True,
+        eager=True,
+    ),
+}
+
+
+_NEEDED = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+
+
+def shape_of(config: Config) -> Shape | None:
+    """The shape of a model with `config`; None where its type has no row in FAMILIES, or the config
+    leaves to transformers what it does not say."""
+    names = (config.get("model_type"), *(config.get("architectures") or ()))
+    family = next((FAMILIES[name] for name in names if name in FAMILIES), None)
+    if family is None or any(key not in config for key in _NEEDED):
+        return None
+    tied = config.get("tie_word_embeddings")
+    return Shape(
+        family=family,
+        hidden=config["hidden_size"],
+        intermediate=_intermediate(config),
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        kv_heads=_kv_heads(config),
+        head_size=_head_size(config),
+        vocabulary=config["vocab_size"],
+        tied=family.tied if tied is None else bool(tied),
+        positions=config["max_position_embeddings"],
+        linears=tuple(family.linears(config)),
+    )
+
+
+def _intermediate(config: Config) -> int:
+    """As given; StableLM-alpha's code computes it: 8/3 of the hidden size, in steps of 256."""
+    given = config.get("intermediate_size")
+    if given is not None and "model_type" in config and config["model_type"] in FAMILIES:
+        return int(given)
+    return -(-(8 * config["hidden_size"] // 3) // 256) * 256
+
+
+def _kv_heads(config: Config) -> int:
+    return int(config.get("num_key_value_heads") or config["num_attention_heads"])
+
+
+def _head_size(config: Config) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+@lru_cache(maxsize=1)
+def published() -> Mapping[str, Config]:
+    """The published configs by hub id, each with its `parameters` and what is `unverified`."""
+    found: dict[str, Config] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def config_of(base: Resolved) -> Config | None:
+    """The config of a base model: its own where it is here, else the published one, else None."""
+    file = base.directory and base.directory / "config.json"
+    if file and file.is_file():
+        config: Config = json.loads(file.read_text(encoding="utf-8"))
+        return config
+    return published().get(base.source)
+
+
+def shape_of_base(base: Resolved) -> Shape | None:
+    """The shape of a base model; None where it is neither here nor in the catalogue."""
+    config = config_of(base)
+    return None if config is None else shape_of(config)

@@ -1,0 +1,120 @@
+"""What a reduction asks, and of whom: a job's models, calls on its shards, an executor.
+
+Model: a job names the models and what is asked of them, and opens them wherever it is sent; a
+call is a method of the opened job and its arguments; an executor answers calls, in a loop in
+this process or over a queue of Ray actors.
+Invariant: what a call gives depends on the job and the arguments alone, so whoever answers it,
+in whatever order, the results are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.reduce.row_block import BASE, Models, Pair
+from raylab.reduce.shard import ShardJob
+from raylab.reduce.shards import Shape
+from raylab.spec.study import Quantization
+from raylab.weights import Checkpoint
+from raylab.weights.views import DELTA, Place, Side, View
+
+
+class Call(NamedTuple):
+    """A method of ShardJob and its arguments. Calls of one home want the same actor."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    home: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every actor opens. `id` names it for good; it holds whatever decides the results."""
+
+    places: Mapping[str, Place]
+    pairs: tuple[Pair, ...]
+    base: Path | None = None
+    view: View = DELTA
+    shapes: Mapping[str, Shape] | None = None
+    threads: int = 1
+    vectors: tuple[str, ...] = ()
+    """Models whose task vectors are measured as well, related to each other, and detailed."""
+    quantization: Quantization | None = None
+    """How the base model was held while they were trained; for the audit."""
+    count_untouched: bool = False
+    skip_non_finite: bool = False
+    id: str = ""
+    out: str | None = None
+    """The object store from which a node fetches the places that lie in its scratch space."""
+
+    def models(self) -> Models:
+        """Open every model. Raises ModelError."""
+        base = Checkpoint(self.base) if self.base else None
+        sides = {key: Side(place, self.view, base) for key, place in self.places.items()}
+        weights = Side(Place(checkpoint=self.base), DELTA) if self.base else None
+        if weights and self.view != DELTA:
+            weights = Side(Place(), self.view, base)
+        return Models(
+            sides=sides,
+            shapes=compared_shapes(sides) if self.shapes is None else self.shapes,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            base=weights,
+            weights=base,
+            trained={key: self.places[key] for key in self.vectors},
+            quantization=self.quantization,
+            skip_non_finite=self.skip_non_finite,
+            count_untouched=self.count_untouched,
+        )
+
+    @property
+    def measured_pairs(self) -> tuple[Pair, ...]:
+        """The pairs, and each task vector against the base model."""
+        return (*self.pairs, *(Pair(task_vector_name(key), key, BASE) for key in self.vectors))
+
+    def open(self) -> ShardJob:
+        """Open every model for reducing shards."""
+        return ShardJob(self.models(), self.measured_pairs, self.threads)
+
+
+Executor = Callable[[Job, Sequence[Call]], Iterator[tuple[int, Any]]]
+"""Gives (index of the call, result), in any order."""
+
+
+class InProcess:
+    """The executor without Ray: one call after another, the models opened once."""
+
+    def __init__(self) -> None:
+        """Nothing is open yet."""
+        self._job: Job | None = None
+
+    def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+        """Each call's result, in order."""
+        if self._job is not job:
+            self._job, self._opened = job, job.open()
+        for index, call in enumerate(calls):
+            yield index, getattr(self._opened, call.method)(*call.arguments)
+
+
+def task_vector_name(key: str) -> str:
+    """How the comparison of a model with its base model is called where only `vectors` asks."""
+    return f"the task vector of {key}"
+
+
+def compared_shapes(sides: Mapping[str, Side]) -> dict[str, Shape]:
+    """The shapes of all tensors that any of the models changes. Raises ModelError."""
+    shapes: dict[str, Shape] = {}
+    for key, side in sides.items():
+        for name, shape in side.shapes.items():
+            if shapes.setdefault(name, shape) != shape:
+                raise ModelError(
+                    f"{name} has two shapes",
+                    found=f"{shape} in {key}, {shapes[name]} elsewhere",
+                    expected="models of one architecture",
+                )
+    return shapes

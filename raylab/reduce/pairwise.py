@@ -1,0 +1,238 @@
+"""How the task vectors of all pairs of models relate: cosine, signs, overlap of masks.
+
+Model: the deltas of N models over one tile are the rows of a matrix X (N, entries). Three kinds
+of products X X^T, over float64 values, over signs, and over masks of the largest entries, answer
+for all pairs at once, so that N models cost N reads and never N squared.
+
+    cosine(a, b)         = <a, b> / (|a| |b|)
+    sign_agreement       = entries where both are non-zero and of one sign / both non-zero
+    overlap(a, b)        = |A and B| / sqrt(|A| |B|), A and B the masks at a density
+    overlap_by_chance    = sqrt(|A| |B|) / numel, the expectation of independent masks
+
+A mask keeps |delta| >= threshold and > 0, the threshold being that of the model's whole task
+vector (the first step of TIES-Merging, Yadav et al. 2023, arXiv:2306.01708). Masks of one model
+are nested: two thresholds of equal counts have equal masks.
+Invariant: products are taken over slices whose bounds depend on the tensor alone, and added in
+their order: the same bits for any shards and threads. Counts are exact: products of signs and
+masks are integers below 2^24.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from raylab.reduce.histogram import INFINITY
+from raylab.reduce.shards import levels
+
+_SLICE = 1 << 16
+
+Deltas = Mapping[str, torch.Tensor | None]
+"""By model: float32 rows of its task vector; None where it does not change the tensor."""
+Limits = Mapping[str, Sequence[int]]
+"""By model: the magnitude bits of its threshold at each density."""
+Masks = np.ndarray
+"""int64 (K, N, N): how many entries the masks of two models share, at each density."""
+
+
+@dataclass
+class Products:
+    """Of one tensor, for N models and K densities: dot float64 (N, N); agree, both int64 (N, N);
+    masks int64 (K, N, N). `touched` says which of the models change the tensor."""
+
+    numel: int
+    touched: np.ndarray
+    dot: np.ndarray
+    agree: np.ndarray
+    both: np.ndarray
+    masks: Masks
+
+    def __iadd__(self, other: Products) -> Products:
+        self.numel += other.numel
+        for mine, more in (
+            (self.dot, other.dot),
+            (self.agree, other.agree),
+            (self.both, other.both),
+            (self.masks, other.masks),
+        ):
+            mine += more
+        return self
+
+
+@dataclass
+class Relation:
+    """Products by tensor; those of other shards are of other tensors."""
+
+    tensors: dict[str, Products] = field(default_factory=dict)
+
+    def merge(self, other: Relation) -> None:
+        """Take in other tensors."""
+        self.tensors.update(other.tensors)
+
+    def kept(self, model: int, density: int) -> int:
+        """How many entries the mask of one model keeps at one density, both by index."""
+        return sum(int(part.masks[density, model, model]) for part in self.tensors.values())
+
+    def with_masks(self, masks: Mapping[str, Masks]) -> Relation:
+        """The same products with these masks, by tensor."""
+        return Relation({n: replace(part, masks=masks[n]) for n, part in self.tensors.items()})
+
+
+class InOrder:
+    """Adds the products of one tensor's tiles in the order of their rows, whatever order they
+    come in; only what overtook another tile waits."""
+
+    def __init__(self) -> None:
+        """Nothing added yet."""
+        self.total: Products | None = None
+        self._next = 0
+        self._waiting: dict[int, tuple[int, Products]] = {}
+
+    def add(self, start: int, stop: int, products: Products) -> None:
+        """Take in the tile of rows [start, stop)."""
+        self._waiting[start] = (stop, products)
+        while self._next in self._waiting:
+            self._next, ready = self._waiting.pop(self._next)
+            if self.total is None:
+                self.total = ready
+            else:
+                self.total += ready
+
+
+def products_of(numel: int, deltas: Deltas, limits: Limits) -> Products:
+    """The products of one tile of `numel` entries, with masks at the thresholds of `limits`."""
+    count = len(deltas)
+    found = Products(
+        numel,
+        np.array([rows is not None for rows in deltas.values()]),
+        np.zeros((count, count)),
+        np.zeros((count, count), dtype=np.int64),
+        np.zeros((count, count), dtype=np.int64),
+        _no_masks(limits),
+    )
+    for rows in _slices(numel, deltas):
+        _add_values(found, rows)
+        _add_masks(found.masks, rows, limits)
+    return found
+
+
+def masks_of(numel: int, deltas: Deltas, limits: Limits) -> Masks:
+    """The masks of one tile alone."""
+    found = _no_masks(limits)
+    for rows in _slices(numel, deltas):
+        _add_masks(found, rows, limits)
+    return found
+
+
+def _no_masks(limits: Limits) -> Masks:
+    densities = len(next(iter(limits.values()), ()))
+    return np.zeros((densities, len(limits), len(limits)), dtype=np.int64)
+
+
+def _slices(numel: int, deltas: Deltas) -> Iterator[torch.Tensor]:
+    """float32 (N, entries) of the models one below the other, zeros where one has no rows; none
+    where no model changes the tile."""
+    known = next((rows for rows in deltas.values() if rows is not None), None)
+    if known is None:
+        return
+    flat = [None if rows is None else rows.reshape(-1) for rows in deltas.values()]
+    for start in range(0, numel, _SLICE):
+        stop = min(numel, start + _SLICE)
+        nothing = torch.zeros(stop - start, device=known.device)
+        yield torch.stack([nothing if rows is None else rows[start:stop] for rows in flat])
+
+
+def _add_values(products: Products, rows: torch.Tensor) -> None:
+    """Add the products of the values and of the signs of `rows`.
+
+    What is not finite counts as nothing: it was an error when the rows were measured, unless the
+    user said to leave it out.
+    """
+    wide = rows.to(torch.float64)
+    dot = (wide @ wide.T).cpu().numpy()
+    if not np.isfinite(dot).all():
+        _add_values(products, torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0))
+        return
+    products.dot += dot
+    signs = torch.sign(rows)
+    equal, both = _product(signs), _product(signs.abs())
+    products.agree += (both + equal) // 2
+    products.both += both
+
+
+def _add_masks(masks: Masks, rows: torch.Tensor, limits: Limits) -> None:
+    bits = rows.view(torch.int32) & 0x7FFFFFFF
+    for index in range(len(masks)):
+        limit = torch.tensor([[own[index]] for own in limits.values()], dtype=torch.int32)
+        mask = (bits >= limit.to(bits.device)) & (bits > 0) & (bits < INFINITY)
+        masks[index] += _product(mask.to(torch.float32))
+
+
+def _product(rows: torch.Tensor) -> np.ndarray:
+    return (rows @ rows.T).cpu().numpy().astype(np.int64)
+
+
+def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any]:
+    """Cosine and signs of two whole task vectors."""
+    return _of_pair(list(relation.tensors.values()), first, second)
+
+
+def relation_rows(
+    keys: Sequence[str], relation: Relation, densities: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the pairs table for every pair of `keys`, level, key and density."""
+    for first, second in itertools.combinations(range(len(keys)), 2):
+        touched = [
+            name
+            for name, found in relation.tensors.items()
+            if found.touched[first] or found.touched[second]
+        ]
+        for level, key, members in levels(touched):
+            if level == "tensor":
+                continue
+            parts = [relation.tensors[name] for name in members]
+            common = {
+                "a": keys[first],
+                "b": keys[second],
+                "level": level,
+                "key": key,
+                **_of_pair(parts, first, second),
+            }
+            for index, density in enumerate(densities):
+                yield {**common, "density": density, **_overlap(parts, index, first, second)}
+
+
+def _of_pair(parts: Sequence[Products], a: int, b: int) -> dict[str, Any]:
+    dot, left, right = (
+        math.fsum(float(part.dot[i, j]) for part in parts) for i, j in ((a, b), (a, a), (b, b))
+    )
+    cosine = None
+    if left > 0 and right > 0:
+        # Of equal vectors the quotient can be 2e-16 above 1.
+        cosine = max(-1.0, min(1.0, dot / math.sqrt(left) / math.sqrt(right)))
+    agree = sum(int(part.agree[a, b]) for part in parts)
+    both = sum(int(part.both[a, b]) for part in parts)
+    return {
+        "numel": sum(part.numel for part in parts),
+        "cosine": cosine,
+        "sign_agreement": agree / both if both else None,
+        "sign_conflict": (both - agree) / both if both else None,
+    }
+
+
+def _overlap(parts: Sequence[Products], density: int, a: int, b: int) -> dict[str, float | None]:
+    common, left, right = (
+        sum(int(part.masks[density, i, j]) for part in parts) for i, j in ((a, b), (a, a), (b, b))
+    )
+    mean = math.sqrt(left * right)
+    numel = sum(part.numel for part in parts)
+    return {
+        "overlap": common / mean if mean else None,
+        "overlap_by_chance": mean / numel if numel else None,
+    }

@@ -1,0 +1,258 @@
+"""All comparisons over one base model: plan the shards, run the passes, make the rows.
+
+Model: `reduce_pairs` hands calls to an executor and adds up what comes back. First a sample
+foresees the boundary buckets and guesses thresholds; then one pass measures, and relates the
+models to each other, with masks where every threshold was guessed; then the candidates of the
+boundary buckets are asked for. Models are read again only where buckets were not foreseen, and
+for masks where thresholds were not guessed, or wrongly.
+Invariant: foresight leaves no trace but in how often models are read. Rows come in the order of
+comparisons, levels and keys; they do not depend on the executor, the order of answers or the
+number of shards. A comparison whose two sides touch nothing has a row of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from raylab.reduce.histogram import Norms, add_candidates, bits_of
+from raylab.reduce.job import Call as Call
+from raylab.reduce.job import Executor as Executor
+from raylab.reduce.job import InProcess as InProcess
+from raylab.reduce.job import Job as Job
+from raylab.reduce.job import task_vector_name as task_vector_name
+from raylab.reduce.model_details import Details, detail_rows
+from raylab.reduce.pairwise import Limits, Masks, Relation, relation_rows
+from raylab.reduce.row_block import BASE, Pair
+from raylab.reduce.shard import Measured
+from raylab.reduce.shards import plan_shards
+from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
+from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
+from raylab.reduce.threshold_sampling import foresee, guess
+from raylab.weights.views import Place
+
+SHARDS = 32
+_FORESEEN_BYTES = 1 << 28
+_BUCKET_BYTES = 1 << 18
+
+
+@dataclass
+class Tables:
+    """Rows of the tables that a reduction fills, and what it read for them."""
+
+    norms: list[dict[str, Any]] = field(default_factory=list)
+    densities: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    spectra: list[dict[str, Any]] = field(default_factory=list)
+    chains: list[dict[str, Any]] = field(default_factory=list)
+    audit: list[dict[str, Any]] = field(default_factory=list)
+    bytes_read: int = 0
+    """Of weights, by the sample and the pass that measures."""
+    bytes_read_again: int = 0
+    passes: int = 0
+    """How often models were gone through: 1 for each reduction whose thresholds were foreseen."""
+
+    def extend(self, other: Tables) -> None:
+        """Append the rows of another reduction."""
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+
+@dataclass
+class Reduced:
+    """Everything measured of one job, before rows are made of it."""
+
+    total: Measured
+    kept: dict[str, list[AtDensity]]
+    relation: Relation | None
+    bytes_read_again: int
+    passes: int = 1
+    """How often the models were gone through, the sample aside."""
+
+
+def reduce_pairs(
+    job: Job, densities: Sequence[float], execute: Executor, shards: int = SHARDS
+) -> Tables:
+    """The rows of norms, densities, curve and pairs of `job`."""
+    found = reduce_job(job, densities, execute, shards)
+    common = {"view": job.view.name, "universe": universe_of(job)}
+    rows = Tables(
+        bytes_read=found.total.bytes_read,
+        bytes_read_again=found.bytes_read_again,
+        passes=found.passes,
+    )
+    for pair in job.pairs:
+        reference = reference_of(job, pair)
+        rows.norms += norm_rows(pair, found.total, reference, common)
+        rows.densities += density_rows(pair, found.kept.get(pair.name, []), common)
+        rows.curve += curve_rows(pair, found.total, common)
+    if found.relation:
+        relations = relation_rows(job.vectors, found.relation, densities)
+        rows.pairs += [common | row for row in relations]
+    return rows
+
+
+def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
+    """The rows of spectra, chains and audit of the models of `job.vectors`."""
+    total = Details()
+    for part in _Asked(job, execute, shards).all("detail"):
+        total.merge(part)
+    rows = detail_rows(total)
+    return Tables(spectra=rows["spectra"], chains=rows["chains"], audit=rows["audit"])
+
+
+def universe_of(job: Job) -> str:
+    """`compared` or, where untouched parameters count as zeros, `model`."""
+    return "model" if job.count_untouched else "compared"
+
+
+def reference_of(job: Job, pair: Pair) -> str:
+    """The key of the weights that relative norms of `pair` are relative to."""
+    place = job.places.get(pair.b, Place())
+    return pair.b if place.checkpoint else BASE
+
+
+def reduce_job(
+    job: Job,
+    densities: Sequence[float],
+    execute: Executor,
+    shards: int = SHARDS,
+    masks: bool = True,
+) -> Reduced:
+    """Run every pass of `job`; without `masks`, models are related by values and signs alone."""
+    asked = _Asked(job, execute, shards)
+    sample, total = _sampled(asked)
+    limits = _guessed(job, sample, densities if masks else ())
+    for part in asked.all("measure", _foreseen(job, sample, densities), limits):
+        total.merge(part)
+    candidates, more, again = _collected(asked, total, densities)
+    kept = {
+        name: [
+            at_density(moments, total.extremes[name].smallest, candidates[name], density)
+            for density in densities
+        ]
+        for name, moments in total.moments.items()
+    }
+    found = Reduced(total, kept, total.relation if limits else None, again, 1 + more)
+    return _masked(asked, found, limits, densities) if limits and masks else found
+
+
+class _Asked:
+    """One method after another, asked of every shard of a job."""
+
+    def __init__(self, job: Job, execute: Executor, shards: int) -> None:
+        self.job, self._execute = job, execute
+        planned = plan_shards(job.models().shapes, shards)
+        self._largest_first = sorted(planned, key=lambda shard: (-shard.numel, shard.index))
+
+    def all(self, method: str, *arguments: Any) -> list[Any]:
+        """What each shard gave, in the order of the shards, whatever order it comes in."""
+        calls = [Call(method, (s.names, *arguments), s.index) for s in self._largest_first]
+        found = dict(self._execute(self.job, calls))
+        return [found[index] for index in range(len(calls))]
+
+
+def _sampled(asked: _Asked) -> tuple[dict[str, np.ndarray], Measured]:
+    """(the sample's counts by comparison, the start of what is measured: the bytes read)."""
+    total: dict[str, np.ndarray] = {}
+    start = Measured()
+    for part, read in asked.all("sample"):
+        start.bytes_read += read
+        for name, counts in part.items():
+            total[name] = total[name] + counts if name in total else counts
+    return total, start
+
+
+def _foreseen(
+    job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]
+) -> dict[str, tuple[int, ...]]:
+    """The buckets to count along for each comparison, as far as memory allows."""
+    found: dict[str, tuple[int, ...]] = {}
+    room = _FORESEEN_BYTES // (_BUCKET_BYTES * job.threads)
+    for name, (counts, _) in sample.items():
+        buckets = foresee(counts, densities)
+        if len(buckets) <= room:
+            found[name] = buckets
+            room -= len(buckets)
+    return found
+
+
+def _guessed(job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]) -> Limits:
+    """Thresholds of the models to relate, each at no density where any cannot be guessed: the
+    masks of all would have to be taken again. A model alone is not related."""
+    if len(job.vectors) < 2:
+        return {}
+    found: dict[str, tuple[int, ...]] = {}
+    for key in job.vectors:
+        guesses = [guess(sample[task_vector_name(key)], density) for density in densities]
+        found[key] = tuple(bits for bits in guesses if bits is not None)
+    whole = all(len(limits) == len(densities) for limits in found.values())
+    return found if whole else dict.fromkeys(job.vectors, ())
+
+
+def _collected(
+    asked: _Asked, total: Measured, densities: Sequence[float]
+) -> tuple[dict[str, dict[int, np.ndarray]], int, int]:
+    """(counts in the boundary buckets of every comparison, passes more, bytes read again)."""
+    buckets = {name: boundary_buckets(m, densities) for name, m in total.moments.items()}
+    counts: dict[str, dict[int, np.ndarray]] = {name: {} for name in buckets}
+    again, passes = 0, 0
+    if not any(buckets.values()):
+        return counts, passes, again
+    for found, missed, read in asked.all("collect", buckets):
+        again, passes = again + read, max(passes, int(missed))
+        for name, more in found.items():
+            add_candidates(counts[name], more)
+    return counts, passes, again
+
+
+def _masked(asked: _Asked, found: Reduced, guesses: Limits, densities: Sequence[float]) -> Reduced:
+    """`found` with masks at the true thresholds; where these were not guessed, all models are
+    read again."""
+    assert found.relation is not None
+    truth = {key: _at(found, key, len(densities)) for key in guesses}
+    if _is_guessed(found.relation, guesses, truth):
+        return found
+    masks: dict[str, Masks] = {}
+    again = found.bytes_read_again
+    limits = {key: tuple(bits for bits, _ in at) for key, at in truth.items()}
+    for part, read in asked.all("mask", limits):
+        masks |= part
+        again += read
+    relation = found.relation.with_masks(masks)
+    return replace(found, relation=relation, bytes_read_again=again, passes=found.passes + 1)
+
+
+def _is_guessed(
+    relation: Relation, guesses: Limits, truth: Mapping[str, Sequence[tuple[int, int]]]
+) -> bool:
+    """Whether masks at the guesses keep as many entries as those at the true thresholds: then
+    they are the same."""
+    return all(
+        len(guesses[key]) == len(at)
+        and all(relation.kept(model, index) == count for index, (_, count) in enumerate(at))
+        for model, (key, at) in enumerate(truth.items())
+    )
+
+
+def _at(found: Reduced, key: str, densities: int) -> list[tuple[int, int]]:
+    """(bits of a model's threshold, how many entries its mask keeps) at each density."""
+    name = task_vector_name(key)
+    if name not in found.kept:
+        return [(0, 0)] * densities
+    nonzero = found.total.extremes[name].nonzero
+    return [
+        (bits_of(at.threshold), at.at_or_above if at.threshold > 0 else nonzero)
+        for at in found.kept[name]
+    ]
+
+
+def task_vector_norms(place: Place) -> Norms:
+    """The norms of one model's whole task vector, in this process."""
+    job = Job({"model": place}, (Pair("", "model", BASE),))
+    names = sorted(job.models().shapes)
+    return sum(job.open().measure(names, {}, {}).norms.get("", {}).values(), Norms())

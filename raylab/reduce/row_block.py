@@ -1,0 +1,199 @@
+"""A run of rows of one tensor, as every model has it.
+
+Model: `Models` holds the open models of a reduction, the shapes over which they are compared and
+the device. A `Tile` reads each model's rows when they are first asked for, and keeps them while
+the comparisons of this tile are made.
+Invariant: however many comparisons name a model, its rows are read once per tile. The
+difference of two models that have values is float32(a) - float32(b); else it is the difference
+of their task vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.reduce.histogram_backend import Tally
+from raylab.reduce.lora_product import MOST_RANK
+from raylab.reduce.shards import Shape
+from raylab.reduce.threshold_sampling import Foreseen
+from raylab.spec.study import Quantization
+from raylab.store.references import Place
+from raylab.weights import Checkpoint
+from raylab.weights.adapter_parts import Factors
+from raylab.weights.views import Side
+
+BASE = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison as the reduction sees it: two keys of the models."""
+
+    name: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """Open models by key, BASE being the base model's own weights where they are at hand."""
+
+    sides: Mapping[str, Side]
+    shapes: Mapping[str, Shape]
+    device: torch.device
+    base: Side | None = None
+    weights: Checkpoint | None = None
+    """The base model itself, whatever the view."""
+    trained: Mapping[str, Place] = field(default_factory=dict)
+    """Where the models lie whose details are asked for."""
+    quantization: Quantization | None = None
+    skip_non_finite: bool = False
+    count_untouched: bool = False
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of weights read so far."""
+        opened = [*self.sides.values(), *([self.base] if self.base else [])]
+        return sum(side.bytes_read for side in opened)
+
+    def has_values(self, key: str) -> bool:
+        """Whether differences with this model are of values, not of task vectors."""
+        side = self.base if key == BASE else self.sides[key]
+        return side is not None and side.has_values
+
+    def factors(self, pair: Pair, name: str) -> tuple[Factors, Factors] | None:
+        """Those of both sides, where each has a plain low-rank delta of the tensor `name`, of a
+        rank so small that their products are best formed where they are used."""
+        known = self.sides.get(pair.a), self.sides.get(pair.b)
+        found = [side.factors(name) for side in known if side]
+        match found:
+            case [Factors() as left, Factors() as right] if max(left.rank, right.rank) <= MOST_RANK:
+                return left, right
+        return None
+
+    def reference(self, b: str) -> str | None:
+        """Whose weights a difference with `b` is relative to: b's own where it is a checkpoint."""
+        if b != BASE and self.sides[b].checkpoint:
+            return b
+        return BASE if self.base else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """a - b, not yet subtracted; b None: a itself. `left_out` entries were not finite."""
+
+    a: torch.Tensor
+    b: torch.Tensor | None = None
+    left_out: int = 0
+
+    def into(self, tally: Tally, foreseen: Foreseen) -> None:
+        """Add it to `tally`."""
+        if self.b is None:
+            tally.add(self.a, foreseen)
+        else:
+            tally.add_difference(self.a, self.b, foreseen)
+
+    def finite(self) -> Difference:
+        """The same without the entries that are not finite."""
+        values = self.values()
+        kept = values[torch.isfinite(values)]
+        return Difference(kept, None, values.numel() - kept.numel())
+
+    def values(self) -> torch.Tensor:
+        """a - b, float32."""
+        return self.a if self.b is None else self.a.float() - self.b.float()
+
+
+class Tile:
+    """Rows [start, stop) of the tensor `name`. Belongs to one thread."""
+
+    def __init__(self, models: Models, name: str, start: int, stop: int) -> None:
+        """Nothing is read yet."""
+        self._models, self._where = models, (name, start, stop)
+        self._values: dict[str, torch.Tensor | None] = {}
+        self._deltas: dict[str, torch.Tensor | None] = {}
+
+    @property
+    def numel(self) -> int:
+        """How many entries it has."""
+        name, start, stop = self._where
+        shape = self._models.shapes[name]
+        columns = shape[1:] if len(shape) > 1 else shape
+        return (stop - start) * int(torch.Size(columns).numel())
+
+    def values(self, key: str) -> torch.Tensor | None:
+        """The model's own weights in their dtype; None where it has none under this view."""
+        if key not in self._values:
+            side = self._models.base if key == BASE else self._models.sides[key]
+            rows = side.values(*self._where) if side else None
+            if rows is None and key != BASE:
+                self._refuse_missing(key)
+            self._values[key] = None if rows is None else rows.to(self._models.device)
+        return self._values[key]
+
+    def _refuse_missing(self, key: str) -> None:
+        """A checkpoint has all of its model: what it lacks is no zero."""
+        own, name = self._models.sides[key].checkpoint, self._where[0]
+        if own is not None and not own.is_alias(name):
+            raise ModelError(
+                f"{key} lacks a tensor that it is compared over",
+                found=name,
+                expected="the tensors of its base model, and of the models beside it",
+            )
+
+    def delta(self, key: str) -> torch.Tensor | None:
+        """Rows of the task vector, float32; None where the model does not touch the tensor."""
+        if key not in self._deltas:
+            self._deltas[key] = self._delta(key)
+        return self._deltas[key]
+
+    def _delta(self, key: str) -> torch.Tensor | None:
+        if key == BASE:
+            return None
+        values = self.values(key)
+        start = None if values is None else self.values(BASE)
+        if values is not None and start is not None:
+            return values.float() - start.float()
+        rows = self._models.sides[key].delta(*self._where)
+        return None if rows is None else rows.to(self._models.device)
+
+    def difference(self, a: str, b: str) -> Difference | None:
+        """a - b; None where neither touches the tensor and untouched ones do not count."""
+        found = self._difference(a, b)
+        if found is None and self._models.count_untouched:
+            return Difference(torch.zeros(self.numel, device=self._models.device))
+        return found.finite() if found and self._models.skip_non_finite else found
+
+    def _difference(self, a: str, b: str) -> Difference | None:
+        left, right = self.values(a), self.values(b)
+        if left is not None and right is not None:
+            return Difference(left, right)
+        first, second = self.delta(a), self.delta(b)
+        if first is None:
+            return None if second is None else Difference(-second)
+        return Difference(first, second)
+
+    def references(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, torch.Tensor]]:
+        """(key, weights) of every model that a difference here is relative to."""
+        for key in dict.fromkeys(self._models.reference(pair.b) for pair in pairs):
+            values = None if key is None else self.values(key)
+            if key is not None and values is not None:
+                yield key, self._counted(values, [p for p in pairs if self._is_of(p, key)])
+
+    def _is_of(self, pair: Pair, reference: str) -> bool:
+        return self._models.reference(pair.b) == reference
+
+    def _counted(self, values: torch.Tensor, pairs: Sequence[Pair]) -> torch.Tensor:
+        """The entries of `values` where the differences of `pairs` are not left out."""
+        if not self._models.skip_non_finite:
+            return values
+        kept = torch.ones_like(values, dtype=torch.bool)
+        for pair in pairs:
+            found = self._difference(pair.a, pair.b)
+            if found is not None:
+                kept &= torch.isfinite(found.values())
+        return values[kept]

@@ -1,0 +1,229 @@
+"""Frames of findings as tables of a page: which columns, in which form.
+
+Model: a grid is a row of GRIDS: a frame and its columns in their order; how a column is written
+is a row of FORMS. A column without a value in any row is left out, as is the base model's where
+there is one only.
+Invariant: a grid that is cut says how many of how many rows it shows, and which file has all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raylab.number_format import MISSING, count, duration, number, rate, setting
+from raylab.report.findings.finding import Finding
+from raylab.report.findings.over_seeds import GRADES
+from raylab.report.findings.seed_tables import Row, Rows
+from raylab.report.page.blocks import Column, Grid
+from raylab.report.words.translator import Voice
+
+MOST = 60
+NORMS = "norms"
+"""Stands for the columns of norms by seed: l1_s42, l2_s42, ..."""
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """A frame shown as a table; `titles` gives columns another title than their own."""
+
+    frame: str
+    columns: tuple[str, ...]
+    titles: Mapping[str, str] | None = None
+
+
+_AUDIT = ("merged_error", "merged_false_zeros", "dequantized_error", "dequantized_false_zeros")
+GRIDS: dict[str, tuple[GridRow, ...]] = {
+    "floor": (
+        GridRow(
+            "differences",
+            ("factor", "label", "model", "norm_factor", "norm_spread", "norm_verdict", "seeds",
+             "distance", "deviation", "low", "high", "seed_distance", "ratio", "ratio_unlike",
+             "ratio_most", "verdict", "also"),
+            {"label": "difference", "low": "boot_low", "high": "boot_high"},
+        ),
+        GridRow(
+            "floor",
+            ("label", "model", "seeds", "l2_mean", "l2_deviation", "l2_low", "l2_high",
+             "l2_factor", "seed_distance", "relative_distance"),
+        ),
+    ),
+    "seeds": tuple(
+        GridRow(
+            frame,
+            ("pair", "model", "learning_rate", NORMS, "mean", "deviation", "low", "high", "ratio",
+             "seed_distance", "times_seed", "verdict"),
+            {"ratio": "l2_factor", "verdict": "seeds_verdict", "low": "boot_low",
+             "high": "boot_high"},
+        )
+        for frame in ("seeds_like", "seeds_unlike")
+    ),
+    "attribution": (
+        GridRow(
+            "attribution",
+            ("response", "level", "key", "factor", "model", "df", "sum_squares", "share",
+             "partial_share", "low", "high", "observations", "residual_df"),
+        ),
+    ),
+    "similarity": (
+        GridRow("silhouette", ("factor", "model", "levels", "silhouette", "within", "between")),
+        GridRow("neighbours", ("name", "model", "label", "nearest", "cosine")),
+    ),
+    "where": (
+        GridRow(
+            "where", ("label", "model", "layer", "kind", "l2", "relative_l2", "share", "seeds")
+        ),
+    ),
+    "concentration": (
+        GridRow(
+            "concentration",
+            ("label", "model", "what", "seed", "half_l1", "half_l2", "l2_in_1", "l2_in_10",
+             "effective_rank"),
+        ),
+        GridRow(
+            "densities_of",
+            ("label", "model", "seed", "density", "num_keep", "threshold", "at_or_above", "l1",
+             "l2", "l1_share", "l2_share"),
+            {"label": "difference"},
+        ),
+    ),
+    "chains": (
+        GridRow(
+            "chains",
+            ("label", "model", "seed", "l2_parent", "l2_child", "l2", "child_share", "cosine",
+             "angle", "cancellation"),
+        ),
+    ),
+    "paths": (
+        GridRow(
+            "paths",
+            ("label", "model", "seed", "steps", "records", "length", "displacement",
+             "length_ratio", "first", "first_at"),
+        ),
+        GridRow("parting", ("label", "model", "seeds", "parted", "last_cosine")),
+    ),
+    "trust": (
+        GridRow("audit", ("label", "seed", "numel", "l2", *_AUDIT)),
+        GridRow("counted", ("model", "universe", "numel", "comparisons")),
+    ),
+}  # fmt: skip
+"""By finding: the tables of its section."""
+
+_TITLES = {"densities_of": "densities"}
+_ALONE = ("trust",)
+
+Form = Callable[[Voice, Any], str]
+
+
+def _plain(voice: Voice, value: Any) -> str:
+    return MISSING if value is None else str(value)
+
+
+def _cosine(voice: Voice, value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3f}"
+
+
+_TEXTS: dict[str, Form] = {
+    "factor": lambda voice, value: voice.factor(value),
+    "verdict": lambda voice, value: voice(f"short.{value}"),
+    "norm_verdict": lambda voice, value: voice(f"short.{value}"),
+    "response": lambda voice, value: voice(f"word.{value}"),
+    "what": lambda voice, value: voice(f"word.{value}"),
+    **dict.fromkeys(
+        (
+            "label",
+            "pair",
+            "model",
+            "source",
+            "also",
+            "level",
+            "key",
+            "name",
+            "nearest",
+            "kind",
+            "universe",
+            "first",
+        ),
+        _plain,
+    ),
+}
+_NUMBERS: dict[str, Form] = {
+    "learning_rate": lambda voice, value: setting(value),
+    "density": lambda voice, value: setting(value),
+    "angle": lambda voice, value: MISSING if value is None else f"{value:.0f}°",
+    "seconds": lambda voice, value: duration(value),
+    **dict.fromkeys(("seed", "layer"), _plain),
+    **dict.fromkeys(("cosine", "silhouette", "within", "between", "last_cosine"), _cosine),
+    **dict.fromkeys(
+        ("seeds", "df", "observations", "residual_df", "levels", "num_keep", "at_or_above",
+         "numel", "comparisons", "steps", "records"),
+        lambda voice, value: count(value),
+    ),
+    **dict.fromkeys(
+        ("share", "partial_share", "relative_distance", "half_l1", "half_l2", "l2_in_1",
+         "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
+         "parted", *_AUDIT),
+        lambda voice, value: rate(value),
+    ),
+}  # fmt: skip
+# The interval of a share is one of shares; that of a distance one of distances.
+_SHARES = {"attribution": ("low", "high")}
+
+
+def grids_of(voice: Voice, finding: Finding) -> Iterator[Grid]:
+    """The tables of a finding that have rows."""
+    for shape in GRIDS.get(finding.key, ()):
+        rows = finding.frames.get(shape.frame, ())
+        if rows:
+            yield _grid(voice, finding.key, shape, rows)
+
+
+def _grid(voice: Voice, key: str, shape: GridRow, rows: Rows) -> Grid:
+    shown = rows[:MOST]
+    names = [name for name in _expanded(shape.columns, rows) if _is_shown(key, name, rows)]
+    columns = tuple(
+        Column(
+            voice.column((shape.titles or {}).get(name, name)),
+            "text" if name in _TEXTS else "number",
+        )
+        for name in names
+    )
+    lines = tuple(tuple(_cell(voice, shape.frame, name, row) for name in names) for row in shown)
+    file = f"findings/{shape.frame}.csv"
+    said = "grid.whole" if len(shown) == len(rows) else "grid.cut"
+    return Grid(
+        voice(f"grid.{_TITLES.get(shape.frame, shape.frame)}"),
+        columns,
+        lines,
+        tuple(_grade(row) for row in shown),
+        voice(said, shown=len(shown), total=len(rows), file=file),
+        shape.frame,
+    )
+
+
+def _expanded(columns: Sequence[str], rows: Rows) -> Iterator[str]:
+    for name in columns:
+        if name == NORMS:
+            yield from (key for key in rows[0] if key.startswith(("l1_s", "l2_s")))
+        else:
+            yield name
+
+
+def _is_shown(key: str, name: str, rows: Rows) -> bool:
+    values = [row.get(name) for row in rows]
+    if name == "model" and key not in _ALONE:
+        return len(set(values)) > 1
+    return name.startswith(("l1_s", "l2_s")) or any(value is not None for value in values)
+
+
+def _cell(voice: Voice, frame: str, name: str, row: Row) -> str:
+    value = row.get(name)
+    if name in _SHARES.get(frame, ()):
+        return rate(value)
+    form = _TEXTS.get(name) or _NUMBERS.get(name)
+    return form(voice, value) if form else number(value)
+
+
+def _grade(row: Row) -> str:
+    return GRADES.get(row.get("verdict", ""), "")

@@ -1,0 +1,122 @@
+"""A study's report: tables in, one HTML page, Markdown, LaTeX, figures, CSV and Parquet out.
+
+Model: tables are read from OUT/tables, findings made of them, and a Page of those; the page is
+written through one template or function for each form. The HTML file holds everything: styles,
+scripts, figures as SVG with the specification that a browser makes them live by.
+Invariant: the same tables give the same bytes. All text from tables is escaped; no address of
+another host is loaded; a table that is missing counts as empty, except the trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from raylab.report.figures.drawing import bundle, numbered
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Finding, Tables
+from raylab.report.findings.seed_tables import Rows
+from raylab.report.findings.settings import settings_of
+from raylab.report.page.blocks import Item, Picture
+from raylab.report.page.latex import latex_document
+from raylab.report.page.markdown import markdown_text
+from raylab.report.page.page import Page, make_page
+from raylab.report.words import Voice, voice
+from raylab.spec.study import Study
+from raylab.store.filesystem import REPORT, TABLES, Store
+from raylab.store.schemas import SCHEMAS
+from raylab.store.tables import read_tables, to_csv, to_parquet
+
+FINDINGS = f"{REPORT}/findings"
+
+
+def build_report(study: Study, store: Store, language: str = "en") -> str:
+    """Write OUT/report out of OUT/tables; the address of report.html. Raises StoreError."""
+    tables = read_tables(store)
+    source = Tables(tables, settings_of(study))
+    findings = find_all(source)
+    speaker = voice(language)
+    frames = {name: frame_table(rows) for name, rows in _frames(findings)}
+    page = make_page(study, source, findings, speaker, list(_places(speaker, store, tables)))
+    # What a former report showed and this one does not would stand beside it.
+    for folder in (f"{REPORT}/figures", f"{REPORT}/tables", FINDINGS):
+        store.delete(folder)
+    for name, table in tables.items():
+        if table.num_rows:
+            store.write(f"{REPORT}/tables/{name}.csv", to_csv(table))
+    for name, table in frames.items():
+        store.write(f"{FINDINGS}/{name}.csv", to_csv(table))
+        store.write(f"{FINDINGS}/{name}.parquet", to_parquet(table))
+    for picture in page.pictures:
+        store.write(f"{REPORT}/figures/{picture.name}.svg", picture.drawing.svg)
+        store.write(f"{REPORT}/figures/{picture.name}.png", picture.drawing.png)
+    store.write(f"{REPORT}/tables.tex", latex_document(page).encode())
+    store.write(f"{REPORT}/report.md", render_markdown(page).encode())
+    store.write(f"{REPORT}/report.html", render_html(page).encode())
+    return store.address(f"{REPORT}/report.html")
+
+
+def frame_table(rows: Rows) -> pa.Table:
+    """A frame's rows as an Arrow table with every column that a row has."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in columns})
+
+
+def render_html(page: Page) -> str:
+    """The page as one HTML file."""
+    environment = _environment(autoescape=True)
+    scripts = Markup(bundle()) if page.pictures else ""
+    return environment.get_template("report.html").render(
+        page=page, say=page.voice, vega=scripts, language=page.voice.language
+    )
+
+
+def render_markdown(page: Page) -> str:
+    """The page as Markdown, its figures beside it."""
+    template = _environment(autoescape=False).get_template("report.md")
+    return template.render(page=page, say=page.voice)
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("raylab.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"svg": _svg, "spec": _spec, "md": markdown_text}
+    return environment
+
+
+def _svg(picture: Picture) -> Markup:
+    """The figure as an element of a page; its labels were escaped when it was drawn."""
+    text = numbered(picture.drawing.svg.decode(), f"{picture.name}-")
+    label = Markup.escape(picture.caption)
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+
+
+def _spec(picture: Picture) -> Markup:
+    # Nothing in a script element may look like its end.
+    return Markup(picture.drawing.spec.replace("<", "\\u003c"))
+
+
+def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
+    for finding in findings.values():
+        yield from ((name, rows) for name, rows in finding.frames.items() if rows)
+
+
+def _places(speaker: Voice, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:
+    report = store.address(REPORT)
+    filled = [name for name in SCHEMAS if tables[name].num_rows]
+    empty = [name for name in SCHEMAS if not tables[name].num_rows]
+    yield Item(speaker("places.parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")
+    yield Item(speaker("places.csv"), f"{report}/tables: {', '.join(filled)}")
+    yield Item(speaker("places.latex"), f"{report}/tables.tex")
+    yield Item(speaker("places.figures"), speaker("places.as", address=f"{report}/figures"))
+    if empty:
+        yield Item(speaker("places.empty"), ", ".join(empty))

@@ -1,0 +1,1 @@
+"""Tables and live progress in a terminal."""

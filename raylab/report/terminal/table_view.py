@@ -1,0 +1,146 @@
+"""A table of the store in the form that somebody asks for.
+
+Model: a form is a row of FORMATS: an Arrow table -> text. For a terminal, columns without any
+value are left out, one whose value is the same in all rows stands once above, and columns that
+find no room are named below.
+Invariant: every form but the terminal's has all rows and columns, and every digit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from raylab.number_format import MISSING, count, listing, number, plural, setting
+from raylab.report.page.blocks import Column
+from raylab.report.page.latex import latex_rows
+from raylab.report.page.markdown import markdown_text
+from raylab.store.tables import to_csv
+
+_MOST_NAME, _GAP = 44, 2
+# What a row's name says already, and what only a file is the place for.
+_LAST = (
+    "trial_id", "recipe", "label", "method", "data", "seed", "parent", "a", "b", "adapter", "log",
+    "note", "steps", "examples", "token_ids", "message",
+)  # fmt: skip
+_CHOSEN = ("learning_rate", "density")
+
+
+def show_table(table: pa.Table, console: Console) -> None:
+    """The table for a terminal."""
+    rows = table.to_pylist()
+    alike, names = _alike(table.schema.names, rows)
+    if alike:
+        said = ", ".join(f"{name} {_text(name, value)}" for name, value in alike.items())
+        console.print(escape(said), highlight=False)
+    cells = {name: [_text(name, row[name]) for row in rows] for name in names}
+    shown = _fitting(cells, console.width)
+    view = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for name in shown:
+        right = not pa.types.is_string(table.schema.field(name).type)
+        view.add_column(
+            name,
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+            max_width=None if right else _MOST_NAME,
+        )
+    for place in range(len(rows)):
+        view.add_row(*(escape(cells[name][place]) for name in shown))
+    console.print(view)
+    gone = [name for name in names if name not in shown]
+    if gone:
+        words = f"no room for {listing(gone)}: choose by --column, or ask for another --format"
+        console.print(words, highlight=False)
+    console.print(plural(len(rows), "row"), highlight=False)
+
+
+def csv_text(table: pa.Table) -> str:
+    """The table as CSV."""
+    return to_csv(table).decode()
+
+
+def json_text(table: pa.Table) -> str:
+    """The table as a JSON list of objects."""
+    return json.dumps(table.to_pylist(), ensure_ascii=False, indent=1) + "\n"
+
+
+def markdown_table(table: pa.Table) -> str:
+    """The table in Markdown."""
+    names = table.schema.names
+    lines = [names, [":---" if _is_text(table, name) else "---:" for name in names]]
+    lines += [[_full(row[name]) for name in names] for row in table.to_pylist()]
+    texts = (" | ".join(map(markdown_text, line)) for line in lines)
+    return "".join(f"| {text} |\n" for text in texts)
+
+
+def latex_table(table: pa.Table) -> str:
+    """The table in LaTeX, in booktabs' style."""
+    names = table.schema.names
+    columns = [Column(name, "text" if _is_text(table, name) else "number") for name in names]
+    rows = [[_full(row[name]) for name in names] for row in table.to_pylist()]
+    return latex_rows(columns, rows)
+
+
+FORMATS: dict[str, Callable[[pa.Table], str]] = {
+    "csv": csv_text,
+    "json": json_text,
+    "markdown": markdown_table,
+    "latex": latex_table,
+}
+
+
+def _is_text(table: pa.Table, name: str) -> bool:
+    return bool(pa.types.is_string(table.schema.field(name).type))
+
+
+def _alike(
+    names: Sequence[str], rows: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """The columns that have one value in all of several rows, and the others that have any."""
+    alike, others = {}, []
+    for name in names:
+        values = [row[name] for row in rows]
+        if len(rows) > 1 and values[0] is not None and all(v == values[0] for v in values):
+            alike[name] = values[0]
+        elif any(value is not None for value in values) or not rows:
+            others.append(name)
+    return alike, others
+
+
+def _fitting(cells: dict[str, list[str]], width: int) -> list[str]:
+    """The columns that fit, in their order: first those that tell most; a text may fold."""
+    shown: set[str] = set()
+    left = width
+    for name in sorted(cells, key=lambda name: name in _LAST):
+        needed = min(max(cell_len(text) for text in (name, *cells[name])), _MOST_NAME) + _GAP
+        if needed <= left or not shown:
+            shown.add(name)
+            left -= needed
+    return [name for name in cells if name in shown]
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value) if name == "seed" else count(value)
+    if isinstance(value, float):
+        return setting(value) if name in _CHOSEN else number(value)
+    return _full(value)
+
+
+def _full(value: Any) -> str:
+    """A value with every digit."""
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, (list, float, bool)) else str(value)

@@ -1,0 +1,1 @@
+"""Data sets: formats, readers, rows, preference pairs and chat templates."""

@@ -1,0 +1,153 @@
+"""The data sets of a study: read, checked, and what is wrong with all of them in one message.
+
+Model: files or a hub give records, the format makes rows of them, then the pairs that recipes
+ask for are tried. What cannot be trained on is an error; what looks wrong is a warning.
+Invariant: all data sets are read and all pairs tried before an error is raised, so that one
+DataError lists every problem with row numbers (from 1), before anything trains.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from raylab.errors import DataError
+from raylab.spec.data.formats import FORMATS, RowError, format_of
+from raylab.spec.data.pairs import aligned_problems, listed, own_problems
+from raylab.spec.data.readers import Problem, Record, read_records
+from raylab.spec.data.rows import Row
+from raylab.spec.data.warnings import warnings_of
+from raylab.spec.recipes import expand_recipes
+from raylab.spec.sources import DataSet
+from raylab.spec.study import Study
+
+
+class Rows(NamedTuple):
+    """A data set as read: its rows, what each is called, and what is wrong."""
+
+    rows: list[Row]
+    places: list[str]
+    problems: list[str]
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The rows of every data set of a study, by name, and what looks wrong with them."""
+
+    rows: Mapping[str, Sequence[Row]] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def load_data(study: Study) -> Loaded:
+    """Read and check every data set of `study`. Raises one DataError for all problems."""
+    plain = {n: read_data_set(n, data) for n, data in study.data.items() if data.concat is None}
+    joined = {n: _joined(data.concat, plain) for n, data in study.data.items() if data.concat}
+    sets = {name: {**plain, **joined}[name] for name in study.data}
+    problems = {_called(study, n): "; ".join(plain[n].problems) for n in plain if plain[n].problems}
+    _raise({**problems, **_pair_problems(study, sets)})
+    longest = _longest(study)
+    warnings = [
+        f"data set {_called(study, name)}: {line}"
+        for name, (rows, places, *_) in plain.items()
+        for line in warnings_of(rows, places, longest.get(name))
+    ]
+    return Loaded({name: found.rows for name, found in sets.items()}, tuple(warnings))
+
+
+def load_rows(study: Study) -> dict[str, Sequence[Row]]:
+    """The rows of every data set of `study`, by name. Raises DataError."""
+    return dict(load_data(study).rows)
+
+
+def read_data_set(name: str, data: DataSet) -> Rows:
+    """The rows of one data set that is not joined from others, and what is wrong with it."""
+    records, unread = read_records(name, data)
+    wrong: dict[str, list[str]] = defaultdict(list)
+    for problem in unread:
+        wrong[problem.what].append(problem.place)
+    columns = dict.fromkeys(column for record in records for column in record.values)
+    form, lacking = format_of(data, columns) if records else (None, "")
+    rows, places = [], []
+    for record in records if form else ():
+        row = _row(form, data, record)
+        if isinstance(row, Row):
+            rows.append(row)
+            places.append(record.place)
+            continue
+        for problem in row:
+            wrong[problem.what].append(problem.place)
+    problems = [lacking] if lacking else []
+    for what, where in wrong.items():
+        problems += listed(f"{what} in rows", where) if any(where) else [what]
+    return Rows(rows, places, problems, form)
+
+
+def _row(form: str | None, data: DataSet, record: Record) -> Row | list[Problem]:
+    assert form is not None
+    try:
+        return FORMATS[form].row(data, record.values)
+    except RowError as error:
+        return [Problem(what, record.place) for what in error.problems]
+
+
+def _joined(names: Sequence[str] | None, plain: Mapping[str, Rows]) -> Rows:
+    parts = [(name, plain[name]) for name in names or ()]
+    rows = [row for _, part in parts for row in part.rows]
+    places = [f"{name}:{place}" for name, part in parts for place in part.places]
+    return Rows(rows, places, [])
+
+
+def _pair_problems(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
+    """What stands in the way of each pairing that a recipe asks for, tried once each."""
+    found: dict[str, str] = {}
+    tried: set[frozenset[str]] = set()
+    for recipe in study.recipes.values():
+        names = list(recipe.data_sets.values())
+        incomplete = any(
+            sets[name].problems for n in names for name in (study.data[n].concat or (n,))
+        )
+        if recipe.method != "dpo" or incomplete or frozenset(names) in tried:
+            continue
+        tried.add(frozenset(names))
+        if problems := _unpaired(names, sets):
+            found[" and ".join(names) + " as pairs"] = "; ".join(problems)
+    return found
+
+
+def _unpaired(names: Sequence[str], sets: Mapping[str, Rows]) -> list[str]:
+    if len(names) == 1:
+        (only,) = names
+        return own_problems(sets[only].rows, only, sets[only].places)
+    chosen, rejected = (sets[name] for name in names)
+    return aligned_problems(
+        chosen.rows, rejected.rows, (names[0], names[1]), (chosen.places, rejected.places)
+    )
+
+
+def _longest(study: Study) -> dict[str, int]:
+    """The largest max_length that each plain data set is cut at."""
+    found: dict[str, int] = {}
+    for variant in expand_recipes(study).values():
+        for used in variant.data_sets.values():
+            for name in study.data[used].concat or (used,):
+                found[name] = max(found.get(name, 0), variant.training.max_length)
+    return found
+
+
+def _called(study: Study, name: str) -> str:
+    return f"{name} ({study.data[name].hub or study.data[name].path})"
+
+
+def _raise(problems: Mapping[str, str]) -> None:
+    if problems:
+        raise DataError(
+            "data cannot be trained on as it is",
+            found="\n    ".join(f"{where}: {what}" for where, what in problems.items()),
+            expected="in every row a prompt and an answer; in pairs each prompt once on both "
+            "sides, with different answers",
+            todo="mend or remove these rows (counted from 1); `raylab data describe FILE` shows "
+            "what a file holds, `raylab data convert` makes answers in another style",
+        )

@@ -1,0 +1,51 @@
+"""What looks wrong with rows that can be trained on: warnings, each a row of CHECKS.
+
+Model: a check is a pattern that no sound text holds; it is sought in all that users and models say
+in a row, the rejected answer among it. Two more look at whole rows: a prompt that is asked again,
+and a row so long that no tokenizer fits it into max_length. How many characters a token holds is
+not known before a tokenizer is; Japanese has one to two, English four to five, so that beyond
+LONGEST characters for each token of max_length a row is cut, whatever the model.
+Invariant: pure functions; a warning stops nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from raylab.spec.data.pairs import listed, repeated
+from raylab.spec.data.rows import Row
+
+LONGEST = 8
+
+_LEAD, _REST = "[à-ï]", "[\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ€]{2}"
+
+# Each begins with a set of characters, which is what `re` looks for fastest.
+CHECKS: dict[str, re.Pattern[str]] = {
+    "replacement characters (U+FFFD), so text was lost,": re.compile("\ufffd"),
+    # ã‚ for あ
+    "text of a wrong encoding (UTF-8 read as Latin-1)": re.compile(f"{_LEAD}{_REST}{_LEAD}{_REST}"),
+    # 縺ゅ for あ
+    "text of a wrong encoding (UTF-8 read as Shift JIS)": re.compile("[縺繧繝].{1,2}[縺繧繝]"),
+    "a byte order mark inside the text": re.compile("\ufeff"),
+    "control characters": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]"),
+}
+
+
+def warnings_of(
+    rows: Sequence[Row], places: Sequence[str], max_length: int | None = None
+) -> list[str]:
+    """What looks wrong with `rows`, one line for each check that finds something."""
+    texts = [("\n".join(row.texts), place) for row, place in zip(rows, places, strict=True)]
+    found: list[str] = []
+    for what, pattern in CHECKS.items():
+        hits = [place for text, place in texts if pattern.search(text)]
+        found += listed(f"{what} in rows", hits)
+    found += listed("asked before in rows", repeated(rows, places))
+    if max_length is not None:
+        most = LONGEST * max_length
+        long = [place for text, place in texts if len(text) > most]
+        found += listed(
+            f"more than {most} characters, to be cut at {max_length} tokens, in rows", long
+        )
+    return found

@@ -1,0 +1,267 @@
+"""What a study says across its fields: names that must exist, parents without a cycle, sweeps.
+
+Model: each check is a function of the study that yields problems, listed in CHECKS; a problem
+is a location in the study and a message. All problems of a study come out at once.
+Invariant: a study without problems can be planned: every name in it leads somewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from raylab.errors import InputError
+from raylab.spec.merge_members import merge_name, slots_of
+from raylab.spec.merges import METHODS
+from raylab.spec.recipes import (
+    expand_recipes,
+    resolve_parameters,
+    swept_fields,
+    trial_name,
+    variants_of,
+)
+from raylab.spec.scoring.styles import STYLES
+from raylab.spec.study import Comparison, Merge, Study
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a study: where (path of keys) and what."""
+
+    location: tuple[str | int, ...]
+    message: str
+
+
+def check_references(study: Study) -> list[Problem]:
+    """Every problem of `study`, in the order of CHECKS; an empty list for a sound study."""
+    problems: list[Problem] = []
+    for check in CHECKS:
+        problems += check(study)
+        if problems:
+            break
+    return problems
+
+
+def _unknown(kind: str, name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+    return f"there is no {kind} {name!r}; {hint}"
+
+
+def _data_names(study: Study) -> Iterator[Problem]:
+    for name, data in study.data.items():
+        for part in data.concat or ():
+            if part not in study.data or study.data[part].concat:
+                simple = [key for key, item in study.data.items() if not item.concat]
+                yield Problem(("data", name, "concat"), _unknown("plain data set", part, simple))
+    for name, recipe in study.recipes.items():
+        for part, data_name in recipe.data_sets.items():
+            if data_name not in study.data:
+                yield Problem(("recipes", name, part), _unknown("data set", data_name, study.data))
+
+
+def _models(study: Study) -> Iterator[Problem]:
+    if not study.recipes and not study.models:
+        yield Problem(("recipes",), "a study needs `recipes` to train or `models` to compare")
+    for name, model in study.models.items():
+        if model.base_model not in study.base_models:
+            message = _unknown("base model", model.base_model, study.base_models)
+            yield Problem(("models", name, "base_model"), message)
+        if name in study.recipes:
+            yield Problem(("models", name), "a recipe has the same name; rename one of them")
+
+
+def _sweeps(study: Study) -> Iterator[Problem]:
+    known = swept_fields()
+    for name, key, values in _swept(study):
+        where = ("recipes", name, "sweep", key)
+        if key not in known:
+            yield Problem(where, _unknown("training parameter", key, known))
+        elif len(set(values)) != len(values) or not values:
+            yield Problem(where, f"give distinct values (found {list(values)!r})")
+
+
+def _swept(study: Study) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
+    """(recipe, parameter, values) of every sweep."""
+    for name, recipe in study.recipes.items():
+        yield from ((name, key, values) for key, values in recipe.sweep.items())
+
+
+def _parents(study: Study) -> Iterator[Problem]:
+    for name, recipe in study.recipes.items():
+        if recipe.parent is None:
+            continue
+        stem = _stem(study, recipe.parent)
+        if stem is None:
+            yield Problem(
+                ("recipes", name, "parent"), _unknown("recipe", recipe.parent, study.recipes)
+            )
+    if cycle := _cycle(study):
+        yield Problem(
+            ("recipes", cycle[0], "parent"), f"the parents form a cycle: {' <- '.join(cycle)}"
+        )
+
+
+def _stem(study: Study, name: str) -> str | None:
+    """The recipe of the file that `name` (a recipe, or one variant of a swept one) comes from."""
+    if name in study.recipes:
+        return name
+    swept = [stem for stem in study.recipes if name.startswith(f"{stem}.")]
+    return max(swept, key=len, default=None)
+
+
+def _cycle(study: Study) -> list[str] | None:
+    for start in study.recipes:
+        seen = [start]
+        while (parent := study.recipes[seen[-1]].parent) and (stem := _stem(study, parent)):
+            if stem in seen:
+                return [*seen[seen.index(stem) :], stem]
+            seen.append(stem)
+    return None
+
+
+def _values(study: Study) -> Iterator[Problem]:
+    """Swept values must be valid where they land."""
+    points = [(name, key, value) for name, key, values in _swept(study) for value in values]
+    for name, key, value in points:
+        try:
+            resolve_parameters(study, study.recipes[name], {key: value})
+        except ValidationError as error:
+            message = f"{error.errors()[0]['msg']} (found {value!r})"
+            yield Problem(("recipes", name, "sweep", key), message)
+
+
+def _names(study: Study) -> Iterator[Problem]:
+    """Everything that a comparison or a folder calls by name must have one of its own."""
+    taken = dict.fromkeys(study.base_models, "a base model")
+    combinations = itertools.product(study.base_models, _variant_names(study), study.seeds)
+    for base, variant, seed in combinations:
+        name = trial_name(base, variant, seed)
+        if name in taken:
+            yield Problem(("recipes",), f"{taken[name]} and a trial are both named {name}")
+        taken[name] = "a trial"
+    for name in study.models:
+        if name in taken:
+            yield Problem(("models", name), f"{taken[name]} has the same name")
+        taken[name] = "a finished model"
+    for merge in study.merges:
+        made = [merge_name(merge, slot) for slot in slots_of(study, study.merges[merge])]
+        for name in (merge, *made):
+            if name in taken:
+                yield Problem(("merges", merge), f"{taken[name]} is called {name}")
+            taken[name] = "another merge"
+
+
+def _variant_names(study: Study) -> list[str]:
+    return [variant.name for name in study.recipes for variant in variants_of(study, name)]
+
+
+def _variants(study: Study) -> Iterator[Problem]:
+    """A parent may be one variant of a swept recipe; it must be one that there is."""
+    for name, recipe in study.recipes.items():
+        if recipe.parent and not variants_of(study, recipe.parent):
+            stem = _stem(study, recipe.parent) or recipe.parent
+            known = [variant.name for variant in variants_of(study, stem)]
+            yield Problem(("recipes", name, "parent"), _unknown("recipe", recipe.parent, known))
+
+
+def _merges(study: Study) -> Iterator[Problem]:
+    for name, merge in study.merges.items():
+        problems = list(_merge(study, merge))
+        for field, message in problems:
+            yield Problem(("merges", name, *field), message)
+        if name in study.recipes or name in study.models:
+            yield Problem(("merges", name), "a recipe or model has the same name; rename one")
+        if not problems and not slots_of(study, merge):
+            message = "its models are of different base models, or of seeds that never meet"
+            yield Problem(("merges", name, "models"), message)
+
+
+def _merge(study: Study, merge: Merge) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(field, message) of what is wrong with a merge by itself."""
+    if merge.method not in METHODS:
+        yield ("method",), _unknown("merge method", merge.method, METHODS)
+        return
+    for index, model in enumerate(merge.models):
+        if message := _no_single_model(study, model):
+            yield ("models", index), message
+    try:
+        merge.request(merge.models, "the base model")
+    except InputError as error:
+        yield (), error.message.replace("\n  ", "; ")
+
+
+def _no_single_model(study: Study, name: str) -> str:
+    """Why `name` is no one model that a merge can take; empty where it is."""
+    variants = [variant.name for variant in variants_of(study, name)]
+    if name in study.models or len(variants) == 1:
+        return ""
+    if variants:
+        return f"{name!r} is several trainings; name one: {', '.join(variants)}"
+    return _unknown("recipe or model", name, sorted({*expand_recipes(study), *study.models}))
+
+
+def _comparisons(study: Study) -> Iterator[Problem]:
+    known = {*study.recipes, *expand_recipes(study), *study.models, *study.merges}
+    for index, comparison in enumerate(study.comparisons):
+        for field, name in _named(comparison):
+            if name not in known:
+                message = _unknown("recipe, merge or model", name, sorted(known))
+                yield Problem(("comparisons", index, field), message)
+
+
+def _named(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """(field, name) of every recipe or model that a comparison names."""
+    for field in type(comparison).model_fields:
+        value = getattr(comparison, field)
+        if value is not None and value != "all":
+            yield from ((field, name) for name in value)
+
+
+def _style(study: Study) -> Iterator[Problem]:
+    style = study.evaluation.style
+    if isinstance(style, str) and style not in STYLES:
+        yield Problem(("evaluation", "style"), _unknown("style", style, STYLES))
+
+
+def _seeds(study: Study) -> Iterator[Problem]:
+    if len(set(study.seeds)) != len(study.seeds):
+        yield Problem(("seeds",), f"the seeds must be distinct (found {list(study.seeds)})")
+
+
+def _reference(study: Study) -> Iterator[Problem]:
+    """Printed norms belong to two trials that there are."""
+    known = expand_recipes(study)
+    for index, printed in enumerate(study.reference):
+        at = ("reference", index)
+        for name in printed.pair:
+            if name not in known:
+                yield Problem((*at, "pair"), _unknown("recipe", name, known))
+        if printed.seed not in study.seeds:
+            yield Problem((*at, "seed"), f"is none of the study's seeds {list(study.seeds)}")
+        base = printed.base_model
+        if base is None and len(study.base_models) > 1:
+            yield Problem(at, "the study has several base models; name one with `base_model`")
+        if base is not None and base not in study.base_models:
+            yield Problem((*at, "base_model"), _unknown("base model", base, study.base_models))
+
+
+CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
+    _seeds,
+    _style,
+    _data_names,
+    _models,
+    _sweeps,
+    _parents,
+    _values,
+    _variants,
+    _merges,
+    _names,
+    _comparisons,
+    _reference,
+)

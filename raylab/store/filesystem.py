@@ -1,0 +1,221 @@
+"""The address of every artefact of a study, on a local disk or behind a URI.
+
+Model: a store is a root (a directory, file://, s3://, gs://) and slash-separated keys below it,
+reached through pyarrow.fs. Workers open it again from its URI. Whatever it does is tried again
+while the fault may pass (`raylab.store.retry`).
+Invariant: a key holds either the whole of what was written or what was there before: local files
+are written beside their place, flushed to disk and renamed; object stores show an object when
+its upload is complete. Doing an operation again does no harm.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from pyarrow import fs
+
+from raylab.errors import OutError, StoreError
+from raylab.spec.identity import fingerprint
+from raylab.store.retry import Patience, patiently
+from raylab.store.uri import EXPECTED, opened
+
+STUDY = "study.yaml"
+TRIALS = "trials"
+TABLES = "tables"
+REPORT = "report"
+REDUCE = "reduce"
+TUNE = "tune"
+PREPARED = "prepared"
+CHECKPOINTS = "checkpoints"
+
+SMALL = 4 << 20
+"""Bytes that pyarrow sends to an object store in one request."""
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """Everything below one OUT."""
+
+    def __init__(self, out: str, patience: Patience | None = None) -> None:
+        """Address the store at `out`; nothing is read or written yet. Raises OutError."""
+        self.patience = patience or Patience()
+        self._at = opened(out, self.patience)
+        self._fs, self.root, self.uri = self._at.files, self._at.root, self._at.uri
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine's file system."""
+        return isinstance(self._fs, fs.LocalFileSystem)
+
+    @property
+    def file_system(self) -> fs.FileSystem:
+        """Where its keys are, for libraries that take one of pyarrow's."""
+        return self._fs
+
+    def waiting(self, seconds: float) -> Store:
+        """The same store, with the patience of as many seconds for an operation."""
+        store = copy.copy(self)
+        store.patience = replace(self.patience, total=seconds)
+        return store
+
+    def path(self, key: str) -> str:
+        """The address of `key` within the file system."""
+        return f"{self.root}/{key}"
+
+    def address(self, key: str) -> str:
+        """The address of `key` for people: a path, or a URI without its options."""
+        return f"{self._at.scheme}{self.path(key)}"
+
+    def prepare(self) -> None:
+        """Create the root and prove that it can be written. Raises OutError."""
+        probe = f".probe-{uuid.uuid4().hex[:8]}"
+        try:
+            if self.is_local:
+                self._fs.create_dir(self.root, recursive=True)
+            self.write(probe, b"raylab")
+            self.delete(probe)
+        except (OSError, StoreError) as error:
+            raise OutError(
+                "OUT cannot be written",
+                found=f"{self.uri}: {error}",
+                expected=EXPECTED,
+                todo="check the path, its permissions and the free space",
+            ) from error
+
+    def exists(self, key: str) -> bool:
+        """Whether something is at `key`. Raises StoreError."""
+        return bool(self._info(key).type != fs.FileType.NotFound)
+
+    def size(self, key: str) -> int | None:
+        """Bytes at `key`; None where nothing is. Raises StoreError."""
+        size: int | None = self._info(key).size
+        return size
+
+    def read(self, key: str) -> bytes:
+        """The bytes at `key`. Raises StoreError."""
+        return self._try(lambda: self._read(key), key, "read")
+
+    def read_if_there(self, key: str) -> bytes | None:
+        """The bytes at `key`; None where nothing is. Raises StoreError."""
+
+        def read() -> bytes | None:
+            try:
+                return self._read(key)
+            except FileNotFoundError:
+                return None
+
+        return self._try(read, key, "read")
+
+    def _read(self, key: str) -> bytes:
+        with self._fs.open_input_file(self.path(key)) as stream:
+            data, size = bytes(stream.read()), stream.size()
+        if len(data) != size:
+            raise OSError(f"{len(data)} of {size} bytes came")
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put `data` at `key`, whole or not at all. Raises StoreError."""
+        self._try(lambda: self._write(key, data), key, "written")
+
+    def _write(self, key: str, data: bytes) -> None:
+        if self.is_local:
+            _write_atomically(Path(self.path(key)), data)
+            return
+        files = self._at.small if len(data) <= SMALL else self._fs
+        with files.open_output_stream(self.path(key)) as stream:
+            stream.write(data)
+
+    def delete(self, key: str) -> None:
+        """Remove the file or folder at `key`, if it is there. Raises StoreError."""
+        self._try(lambda: self._delete(key), key, "deleted")
+
+    def _delete(self, key: str) -> None:
+        kind = self._fs.get_file_info(self.path(key)).type
+        # Another process, or a try whose answer was lost, may be faster.
+        with suppress(FileNotFoundError):
+            if kind == fs.FileType.Directory:
+                self._fs.delete_dir(self.path(key))
+            elif kind == fs.FileType.File:
+                self._fs.delete_file(self.path(key))
+
+    def names(self, key: str) -> list[str]:
+        """The names directly below `key`, sorted. Raises StoreError."""
+        return sorted(info.base_name for info in self._list(key, recursive=False))
+
+    def files(self, key: str) -> Iterator[str]:
+        """The keys of all files below `key`, relative to it, sorted. Raises StoreError."""
+        yield from self.sizes(key)
+
+    def sizes(self, key: str) -> dict[str, int]:
+        """Bytes of all files below `key`, by their sorted keys relative to it. Raises StoreError.
+
+        An object store lists a thousand files with one request, at whatever depth they are.
+        """
+        prefix = len(self.path(key)) + 1
+        infos = self._list(key, recursive=True)
+        found = {i.path[prefix:]: i.size for i in infos if i.type == fs.FileType.File}
+        return dict(sorted(found.items()))
+
+    def upload(self, directory: Path, key: str) -> None:
+        """Copy every file below `directory` to below `key`. Raises StoreError."""
+        for file in sorted(path for path in directory.rglob("*") if path.is_file()):
+            self.write(f"{key}/{file.relative_to(directory).as_posix()}", file.read_bytes())
+
+    def local(self, key: str, scratch: Path) -> Path:
+        """A local directory with the files below `key`: the place itself, or a copy.
+
+        Raises StoreError.
+        """
+        if self.is_local:
+            return Path(self.path(key))
+        target = scratch / key
+        for name in self.files(key):
+            copied = partial(_write_atomically, target / name, self.read(f"{key}/{name}"))
+            patiently(copied, self.patience, f"{target / name} cannot be written")
+        return target
+
+    def _info(self, key: str) -> fs.FileInfo:
+        return self._try(lambda: self._fs.get_file_info(self.path(key)), key, "read")
+
+    def _list(self, key: str, recursive: bool) -> list[fs.FileInfo]:
+        selector = fs.FileSelector(self.path(key), allow_not_found=True, recursive=recursive)
+        return self._try(lambda: self._fs.get_file_info(selector), key, "listed")
+
+    def _try(self, operation: Callable[[], Result], key: str, verb: str) -> Result:
+        return patiently(operation, self.patience, f"{self.address(key)} cannot be {verb}")
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def scratch_space() -> Path:
+    """This node's directory for what can be made again: $RAYLAB_SCRATCH, or a temporary one."""
+    chosen = os.environ.get("RAYLAB_SCRATCH")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylab-{os.getuid()}"
+
+
+def study_scratch(store: Store) -> Path:
+    """This node's directory for what this store's study can make again."""
+    return scratch_space() / fingerprint(store.uri)

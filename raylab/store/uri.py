@@ -1,0 +1,111 @@
+"""OUT as a user writes it -> a file system and a root within it.
+
+Model: a path, or a URI as pyarrow.fs takes it, whose query may hold options (`region`,
+`endpoint_override`, `scheme` ...). Object stores are opened with raylab's own timeouts and number
+of asks. Credentials come from the environment alone.
+Invariant: a URI that carries credentials is refused before anything is made of it, and no error
+repeats it; so no URI that a store knows is a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote
+
+from pyarrow import fs
+
+from raylab.errors import OutError, StoreError
+from raylab.store.retry import Patience, patiently
+
+EXPECTED = "a directory or a URI (file://, s3://, gs://) that can be written"
+_URI = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?#]*)")
+_SECRET = re.compile(r"[?&;#][^=&]*(key|secret|token|password|passwd|credential|sig)[^=&]*=", re.I)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file system, the root of a store within it, and the URI that workers open it by.
+
+    `small` is the file system by which small files are written: with one request each.
+    """
+
+    files: fs.FileSystem
+    small: fs.FileSystem
+    root: str
+    uri: str
+
+    @property
+    def scheme(self) -> str:
+        """`s3://` and so on; nothing for a local path."""
+        found = _URI.match(self.uri)
+        local = found is None or isinstance(self.files, fs.LocalFileSystem)
+        return "" if local else f"{found['scheme']}://"  # type: ignore[index]
+
+
+def refuse_credentials(address: str) -> None:
+    """Raise OutError where `address` is a URI with a user, password, key or token in it."""
+    found = _URI.match(address)
+    if not found:
+        return
+    # A secret may hold a slash, which would end the host before its `@`.
+    host, query = unquote(found["host"]), unquote(address.partition("?")[2])
+    in_host = ":" in host or ("@" in host and found["scheme"].lower() == "s3")
+    if in_host or "@" in query or _SECRET.search(f"?{query}"):
+        raise OutError(
+            "an address holds credentials",
+            found=f"{found['scheme']}://... (not repeated here)",
+            expected="credentials in the environment, such as AWS_ACCESS_KEY_ID or a role",
+            todo="take them out of the address, and change them if others could read it",
+        )
+
+
+def opened(out: str, patience: Patience) -> Address:
+    """The address `out`; nothing is read or written. Raises OutError."""
+    refuse_credentials(out)
+    if not _URI.match(out):
+        local, root = fs.LocalFileSystem(), str(Path(out).expanduser().resolve())
+        return Address(local, local, root, root)
+    try:
+        made, root = _from_uri(out, patience)
+    except (OSError, ValueError) as error:
+        reason = error.found if isinstance(error, StoreError) else error
+        raise OutError(
+            "OUT is no address of a store", found=f"{out}: {reason}", expected=EXPECTED
+        ) from error
+    return Address(*_tuned(made, patience), root, out)
+
+
+def _from_uri(uri: str, patience: Patience) -> tuple[fs.FileSystem, str]:
+    if not uri.startswith("s3:"):
+        return fs.FileSystem.from_uri(uri)
+    # Without a region in the URI, pyarrow asks the network where the bucket is.
+    return patiently(
+        lambda: fs.FileSystem.from_uri(uri), patience, "the bucket's region cannot be found"
+    )
+
+
+def _tuned(made: fs.FileSystem, patience: Patience) -> tuple[fs.FileSystem, fs.FileSystem]:
+    """The same file system with raylab's timeouts, for whole files and for small ones."""
+    if isinstance(made, fs.S3FileSystem):
+        options = _options(made) | {
+            "connect_timeout": patience.connect,
+            "request_timeout": patience.answer,
+            "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=patience.asks),
+        }
+        # With a delayed open an upload that cannot be begun ends as an empty object; a file that
+        # fits one request is never begun, and costs a third of the requests.
+        whole = fs.S3FileSystem(**options | {"allow_delayed_open": False})
+        return whole, fs.S3FileSystem(**options | {"allow_delayed_open": True})
+    if isinstance(made, fs.GcsFileSystem):
+        limit = timedelta(seconds=max(1, round(patience.answer)))
+        made = fs.GcsFileSystem(**_options(made) | {"retry_time_limit": limit})
+    return made, made
+
+
+def _options(made: fs.FileSystem) -> dict[str, object]:
+    """What a file system is made with, as pyarrow itself hands it to another process."""
+    _, (options, *_) = made.__reduce__()
+    return dict(options)

@@ -1,0 +1,1 @@
+"""Questions to a trained model, and how likely it finds held-out answers."""

@@ -1,0 +1,145 @@
+"""What a trained model says: greedy answers, and sampled ones.
+
+Model: the model answers prompts in batches, framed by its chat template; an answer ends with a
+stop token (`eos`), or where its room does (`length`). How answers are judged is
+`raylab.spec.scoring.rates`.
+Invariant: asking changes nothing: it runs in eval mode, without gradients, and restores every
+random state. A greedy answer never depends on which prompts share its batch's size; sampled ones
+are a function of the model, the prompts and the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from raylab.plan.memory import ANSWERS_BATCH
+from raylab.spec.data.rows import Row
+from raylab.spec.evaluation import Evaluation
+from raylab.spec.identity import fingerprint
+from raylab.spec.scoring.rates import Answer
+from raylab.train.random_state import preserved_random_state
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer: `tokens` counts those generated, without the one that ended it.
+
+    draw: 0 for the greedy answer, then 1, 2, ... for sampled ones; reason: eos or length;
+    expected_tokens: of the data's own answer, by the same tokenizer.
+    """
+
+    prompt: str
+    answer: str
+    expected: str
+    tokens: int
+    stopped: bool
+    reason: str = "eos"
+    draw: int = 0
+    token_ids: tuple[int, ...] = ()
+    expected_tokens: int | None = None
+
+    @property
+    def as_answer(self) -> Answer:
+        """What is judged of it."""
+        return Answer(self.answer, self.tokens, self.stopped)
+
+    def expected_answer(self, room: int) -> Answer:
+        """The data's own answer to its prompt, as if it had been said in `room` tokens."""
+        tokens = self.expected_tokens
+        return Answer(self.expected, tokens, stopped=tokens is None or tokens < room)
+
+    def as_row(self) -> dict[str, Any]:
+        """The sample as a row of the samples table, without the trial's columns."""
+        return asdict(self) | {"token_ids": list(self.token_ids)}
+
+
+def ask(
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[Row],
+    evaluation: Evaluation,
+    seed: int,
+) -> list[Sample]:
+    """Answers of `model` to `questions`, each with the answer that the data has for it.
+
+    First the greedy ones, then each draw of the sampled ones, in the order of the questions.
+    """
+    samples: list[Sample] = []
+    was_training = model.training
+    model.eval()
+    with preserved_random_state(), torch.no_grad():
+        for draw in range(1 + evaluation.sampled):
+            torch.manual_seed(_seed_of(seed, draw))
+            for start in range(0, len(questions), ANSWERS_BATCH):
+                batch = questions[start : start + ANSWERS_BATCH]
+                samples += _ask_batch(model, tokenizer, batch, evaluation, draw)
+    model.train(was_training)
+    return samples
+
+
+def _seed_of(seed: int, draw: int) -> int:
+    """A seed for each draw, in which no training of the study draws its noise."""
+    return int(fingerprint({"answers of": seed, "draw": draw})[:12], 16)
+
+
+def _ask_batch(
+    model: Any,
+    tokenizer: Any,
+    batch: Sequence[Row],
+    evaluation: Evaluation,
+    draw: int,
+) -> list[Sample]:
+    chats = [question.chat for question in batch]
+    inputs = tokenizer.apply_chat_template(
+        chats,
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        return_dict=True,
+    ).to(model.device)
+    output = model.generate(
+        **inputs,
+        max_new_tokens=evaluation.max_new_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        **_decoding(evaluation, draw),
+    )
+    answers = output[:, inputs["input_ids"].shape[1] :].tolist()
+    stops = _stop_tokens(model, tokenizer)
+    return [
+        _sample(tokenizer, question, answer, stops, draw)
+        for question, answer in zip(batch, answers, strict=True)
+    ]
+
+
+def _decoding(evaluation: Evaluation, draw: int) -> dict[str, Any]:
+    if draw == 0:
+        return {"do_sample": False}
+    drawn = {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
+    # Without top_k=0 transformers draws among 50 tokens.
+    return {"do_sample": True, "top_k": 0, **drawn}
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
+    configured = model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
+
+
+def _sample(tokenizer: Any, question: Row, answer: list[int], stops: set[int], draw: int) -> Sample:
+    length = next((i for i, token in enumerate(answer) if token in stops), len(answer))
+    stopped = length < len(answer)
+    return Sample(
+        prompt=question.prompt,
+        answer=tokenizer.decode(answer[:length], skip_special_tokens=True).strip(),
+        expected=question.completion,
+        tokens=length,
+        stopped=stopped,
+        reason="eos" if stopped else "length",
+        draw=draw,
+        token_ids=tuple(answer[:length]),
+        expected_tokens=len(tokenizer(question.completion, add_special_tokens=False)["input_ids"]),
+    )

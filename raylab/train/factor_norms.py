@@ -1,0 +1,161 @@
+"""What LoRA factors say of the deltas that they stand for; no delta is ever formed.
+
+Model: an adapted module's delta is scale * B A, with B (rows, r), A (r, columns) and the scale
+that PEFT applies, rank-stabilised or not. Inner products of deltas come out of small Gram
+matrices, <B A, D C> = sum((B^T D) * (A C^T)). A step from D C to B A is itself a product of rank
+2 r, (B - D) A + D (A - C), so that it is taken where the factors differ, not as the small
+difference of large inner products. Modules of one shape and rank are measured together.
+A sketch of a delta is SKETCH numbers u_k^T delta v_k / sqrt(SKETCH), where u_k and v_k are signs
+that depend on the module's name and shape alone; that of a layer is the sum over its modules.
+The inner product of two sketches estimates that of the deltas without bias, as in Alon et al.
+1999, "Tracking join and self-join sizes in limited storage" (PODS).
+
+Exact: sums are float64 over factors in float32. A norm is good to about 1e-13 of itself, and so
+is a step's, of |(B - D) A| + |D (A - C)|, which is more than the step only where the two cancel.
+Estimated: the cosine of two sketches of one layer has a standard deviation of about 0.25 where
+the deltas are orthogonal, less where they are alike, 0 where they are equal. Sketches of L
+layers side by side are one of the model, with 0.25 / sqrt(L).
+
+Invariant: takes no random number of any generator; a module has the same signs in every process,
+under every version of every library. Not measured: magnitudes of DoRA, convolutions, biases,
+modules saved whole, and adapters of another name than the trained one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from raylab.reduce.shards import natural_order
+
+SKETCH = 16
+"""Numbers of a sketch."""
+_ADAPTER = "default"
+_MOST_ENTRIES = 1 << 17
+"""Of the factors of a group of several modules: temporaries near the core took half the time."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """n deltas left^T right of one shape. left: (n, r, rows), right: (n, r, columns), one dtype."""
+
+    left: torch.Tensor
+    right: torch.Tensor
+
+    def to(self, place: torch.device | str, dtype: torch.dtype) -> Factors:
+        """The same on another device, in another dtype."""
+        return Factors(self.left.to(place, dtype), self.right.to(place, dtype))
+
+
+def steps_between(records: Sequence[Factors]) -> Factors:
+    """Each record less the one after it in `records`: products of rank 2 r, one below the other."""
+    pairs = list(pairwise(records))
+    left = [part for now, before in pairs for part in (now.left - before.left, before.left)]
+    right = [part for now, before in pairs for part in (now.right, now.right - before.right)]
+    return Factors(torch.cat(left, dim=1), torch.cat(right, dim=1))
+
+
+def products(one: Factors, others: Factors) -> torch.Tensor:
+    """(n, m): the Frobenius inner products of n deltas with m each, which lie below each other."""
+    terms = (one.left @ others.left.mT) * (one.right @ others.right.mT)
+    return terms.unflatten(2, (-1, one.left.shape[1])).sum((1, 3))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Modules of one shape and rank, in the order of `names`, with scales (n, 1) in float64.
+
+    weights: B and A of each, the parameters themselves. signs: those of the sketches, int8, with
+    SKETCH in place of r.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    scales: torch.Tensor
+    signs: Factors
+
+    def factors(self) -> Factors:
+        """A copy of the factors as they are now, in float32, where the modules are."""
+        left = torch.stack([up.detach().mT.float() for up, _ in self.weights])
+        return Factors(left, torch.stack([down.detach().float() for _, down in self.weights]))
+
+    def measure(self, now: Factors, before: Sequence[Factors]) -> torch.Tensor:
+        """(n, 3 + SKETCH), float64: |delta|^2, |step|^2, <step, the step before>, the sketch.
+
+        `before` are the last two records, the latest first; what there are too few of is NaN.
+        """
+        device, rank = now.left.device, now.left.shape[1]
+        records = [found.to(device, torch.float64) for found in (now, *before)]
+        squares = [products(records[0], records[0])]
+        if before:
+            steps = steps_between(records)
+            last = Factors(steps.left[:, : 2 * rank], steps.right[:, : 2 * rank])
+            squares.append(products(last, steps))
+        missing = now.left.new_full((len(self.names), 2 - len(before)), torch.nan)
+        scales = self.scales.to(device)
+        found = torch.cat([*squares, missing], dim=1) * scales**2
+        return torch.cat([found, self._sketch(records[0]) * scales], dim=1)
+
+    def _sketch(self, exact: Factors) -> torch.Tensor:
+        signs = self.signs.to(exact.left.device, torch.float64)
+        halves = (signs.left @ exact.left.mT) * (signs.right @ exact.right.mT)
+        return halves.sum(2) / SKETCH**0.5
+
+
+def groups_of(model: Any) -> tuple[Group, ...]:
+    """The modules that the trained adapter of a PEFT model changes, in groups of one shape."""
+    found = dict(_adapted(model.get_base_model()))
+    kinds: dict[tuple[int, int, int], list[str]] = {}
+    for name in sorted(found, key=natural_order):
+        up, down = weights_of(found[name])
+        kinds.setdefault((up.shape[0], *down.shape), []).append(name)
+    return tuple(
+        _group(names[first : first + most], found)
+        for (rows, rank, columns), names in kinds.items()
+        for most in [max(1, _MOST_ENTRIES // (rank * (rows + columns)))]
+        for first in range(0, len(names), most)
+    )
+
+
+def _adapted(model: Any) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        held = (getattr(module, kind, ()) for kind in ("lora_A", "lora_embedding_A"))
+        if any(_ADAPTER in adapters for adapters in held) and weights_of(module)[0].dim() == 2:
+            yield name, module
+
+
+def weights_of(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """B (rows, r) and A (r, columns) of an adapted module; an embedding's delta is transposed."""
+    if _ADAPTER in module.lora_A:
+        return module.lora_B[_ADAPTER].weight, module.lora_A[_ADAPTER].weight
+    return module.lora_embedding_B[_ADAPTER], module.lora_embedding_A[_ADAPTER]
+
+
+def _group(names: Sequence[str], found: Mapping[str, Any]) -> Group:
+    weights = tuple(weights_of(found[name]) for name in names)
+    scales = [[found[name].scaling[_ADAPTER]] for name in names]
+    up, down = weights[0]
+    signs = [signs_of(name, up.shape[0], down.shape[1]) for name in names]
+    left, right = (torch.stack(side) for side in zip(*signs, strict=True))
+    exact = torch.tensor(scales, dtype=torch.float64)
+    return Group(tuple(names), weights, exact, Factors(left, right))
+
+
+def signs_of(name: str, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(SKETCH, rows) and (SKETCH, columns) of -1 and 1, int8: the bits of a hash.
+
+    No generator: a library's may give other numbers in its next version.
+    """
+    count = SKETCH * (rows + columns)
+    seed = f"raylab sketch 1\n{name}\n{rows} {columns}".encode()
+    digest = hashlib.shake_256(seed).digest(-(-count // 8))
+    bits = np.unpackbits(np.frombuffer(digest, dtype=np.uint8), count=count)
+    signs = torch.from_numpy(bits.astype(np.int8) * 2 - 1)
+    left, right = signs.split([SKETCH * rows, SKETCH * columns])
+    return left.reshape(SKETCH, rows), right.reshape(SKETCH, columns)

@@ -1,0 +1,7 @@
+"""Lazy readers of weights: a checkpoint, or an adapter, one tensor or a few rows at a time."""
+
+from raylab.weights.adapter import Adapter
+from raylab.weights.checkpoint import Checkpoint
+from raylab.weights.safetensors_file import Shape
+
+__all__ = ["Adapter", "Checkpoint", "Shape"]

@@ -1,0 +1,151 @@
+"""A PEFT LoRA adapter: what it does to the weights of its base model, by rows.
+
+Model: an adapter changes some tensors of the base model, each by one part or several (see
+`raylab.weights.adapter_parts`), which apply one after the other.
+Invariant: a tensor that the base model does not have, or has in another shape, is refused where
+the base model is at hand; what depends on the base model's weights is refused where it is not.
+Opening reads headers only; a delta is never formed whole. The bits of some rows depend on the
+tensor and the bounds of the rows alone, given one BLAS thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.weights.adapter_config import read_config
+from raylab.weights.adapter_parts import LowRank, Part, Tokens
+from raylab.weights.checkpoint import Weights
+from raylab.weights.lora_layout import Parts, read_parts
+from raylab.weights.safetensors_file import Shape
+
+
+class Adapter:
+    """A PEFT LoRA adapter as saved. Safe in any number of threads."""
+
+    def __init__(self, parts: Parts, base: Weights | None) -> None:
+        """Hold the parts by the name of the tensor that they change; see `open`."""
+        self._parts, self._base = parts, base
+        self.names = tuple(sorted(parts))
+        self.shapes: Mapping[str, Shape] = {name: parts[name][-1].shape for name in self.names}
+        self.low_rank = frozenset(n for n in self.names if _is_low_rank(parts[n]))
+        self.conv1d = frozenset(n for n in self.names if any(map(_is_conv1d, parts[n])))
+
+    @classmethod
+    def open(cls, directory: Path, base: Weights | None = None) -> Adapter:
+        """Open the adapter at `directory`, trained from the weights `base`. Raises ModelError.
+
+        Without `base` an adapter of plain LoRA parts can be opened, and nothing is held against
+        the base model.
+        """
+        parts = read_parts(directory, read_config(directory), base)
+        if base is None:
+            _refuse_what_needs_weights(directory, parts)
+        else:
+            parts = _named_as_stored(parts, base)
+            _check_against(directory, parts, base)
+        return cls(parts, base)
+
+    def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """(A, B, scale), float32, of a tensor in `low_rank`: delta = scale * (B @ A).
+
+        Of an embedding, or a layer with fan_in_fan_out, A and B change places here, so that the
+        delta has the shape of the weight as it is stored.
+        """
+        (part,) = self._parts[name]
+        assert isinstance(part, LowRank) and part.magnitude is None
+        found = part.factors()
+        if part.transposed:
+            return found.up.T, found.down.T, found.scale
+        return found.down, found.up, found.scale
+
+    def changes_tied(self, name: str) -> bool:
+        """Whether PEFT's merge changes the weight under all the names that it is tied to."""
+        parts = self._parts[name]
+        return any(isinstance(p, Tokens) or _is_in_place(p) for p in parts)
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop) of the delta, 2-D, float32, contiguous."""
+        weight = self._start(name, start, stop)
+        before, *others = self._parts[name]
+        total = before.delta(start, stop, weight)
+        for part in others:
+            weight = None if weight is None else before.merged(start, stop, weight)
+            total = total + part.delta(start, stop, weight)
+            before = part
+        return total
+
+    def merged(self, name: str, start: int, stop: int, weight: torch.Tensor) -> torch.Tensor:
+        """Rows [start, stop) after merging into `weight`, the same rows, 2-D, in its dtype.
+
+        Bit for bit what PEFT's `merge_and_unload` gives on a CPU; `weight` itself where the
+        adapter does not touch the tensor.
+        """
+        for part in self._parts.get(self._merged_as(name), ()):
+            weight = part.merged(start, stop, weight)
+        return weight
+
+    def _merged_as(self, name: str) -> str:
+        """An alias follows what is added to its partner, which shares its memory in PEFT."""
+        if name in self.shapes or self._base is None or not self._base.is_alias(name):
+            return name
+        partner = self._base.stored_name(name) or name
+        return partner if partner in self.shapes and self.changes_tied(partner) else name
+
+    def _start(self, name: str, start: int, stop: int) -> torch.Tensor | None:
+        if not any(part.needs_weight for part in self._parts[name]):
+            return None
+        assert self._base is not None
+        return self._base.raw(name, start, stop)
+
+
+def _is_in_place(part: Part) -> bool:
+    """Plain LoRA, which PEFT adds to the memory of the weight; DoRA puts a new one in its place."""
+    return isinstance(part, LowRank) and part.magnitude is None
+
+
+def _is_low_rank(parts: tuple[Part, ...]) -> bool:
+    return len(parts) == 1 and _is_in_place(parts[0])
+
+
+def _is_conv1d(part: Part) -> bool:
+    """Whether the layer keeps its weight transposed and is no embedding."""
+    return isinstance(part, LowRank) and part.transposed and not part.rounds_twice
+
+
+def _refuse_what_needs_weights(directory: Path, parts: Parts) -> None:
+    needing = [n for n in sorted(parts) if any(part.needs_weight for part in parts[n])]
+    if needing:
+        raise ModelError(
+            "the adapter changes tensors in a way that depends on the base model's weights",
+            found=f"{directory}: {', '.join(needing[:5])} ({len(needing)} in all)",
+            expected="the base model's weights (for DoRA, modules_to_save, bias, embeddings)",
+            todo="name the base model: --base, or base_model in a study",
+        )
+
+
+def _named_as_stored(parts: Parts, base: Weights) -> Parts:
+    """Keys as the base model's files name them; a tied weight keeps the name of its own."""
+    return {
+        name if base.is_alias(name) else base.stored_name(name) or name: found
+        for name, found in parts.items()
+    }
+
+
+def _check_against(directory: Path, parts: Parts, base: Weights) -> None:
+    odd = []
+    for name, found in sorted(parts.items()):
+        stored = base.stored_name(name)
+        shape = None if stored is None else base.shapes[stored]
+        if any(part.shape != shape for part in found):
+            odd.append(f"{name} {found[-1].shape}, {shape or 'not'} in the base model")
+    if odd:
+        raise ModelError(
+            "the adapter does not fit the base model",
+            found=f"{directory}: {'; '.join(odd[:3])} ({len(odd)} in all)",
+            expected="tensors of the base model in their shapes",
+            todo="compare it with the base model that it was trained from",
+        )

@@ -1,0 +1,211 @@
+"""Which entries of two models are compared, and what becomes of all others.
+
+Model: the union of both models' parameters is gone through, each name once. What both have in
+one shape is compared; what differs is an error that names the tensors, unless the user said what
+to do with it.
+Invariant: compared + tied + only_in_a + only_in_b + cropped + skipped + non_finite is the number
+of entries of the union, a tensor of two shapes counting with the larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from raylab.errors import ModelError
+from raylab.reduce.shards import Shape
+from raylab.weights import Checkpoint
+from raylab.weights.views import Side
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What to do with tensors that only one model has, that have two shapes (crop: compare the
+    rows that both vocabularies have), and with entries that are not finite."""
+
+    missing: Literal["error", "skip"] = "error"
+    mismatch: Literal["error", "crop", "skip"] = "error"
+    non_finite: Literal["error", "skip"] = "error"
+
+
+STRICT = Tolerance()
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """Entries by what became of them."""
+
+    compared: int = 0
+    tied: int = 0
+    only_in_a: int = 0
+    only_in_b: int = 0
+    cropped: int = 0
+    skipped: int = 0
+    non_finite: int = 0
+
+    def as_row(self) -> dict[str, int]:
+        """The counts by name."""
+        return asdict(self)
+
+    def without(self, non_finite: int) -> Accounting:
+        """The same where so many of the compared entries turned out not to be finite."""
+        return replace(self, compared=self.compared - non_finite, non_finite=non_finite)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The tensors of a whole model: its parameters, aliases of them, and what is neither."""
+
+    shapes: Mapping[str, Shape]
+    tied: Mapping[str, Shape]
+    skipped: Mapping[str, Shape]
+
+
+def account(
+    a: Side,
+    b: Side,
+    tolerance: Tolerance,
+    base: Checkpoint | None = None,
+    universe: Literal["compared", "model"] = "compared",
+) -> tuple[dict[str, Shape], Accounting]:
+    """(the shapes over which two models are compared, what became of all entries).
+
+    Adapters are compared over the tensors that either targets. Against a checkpoint, or in the
+    universe of the model, they are the whole of `base`. Raises ModelError.
+    """
+    changed = _union([side for side in (a, b) if not side.checkpoint])
+    if universe == "compared" and not a.checkpoint and not b.checkpoint:
+        return changed, Accounting(compared=_size(changed, changed))
+    return _of_whole_models(_entries(a, changed, base), _entries(b, changed, base), tolerance)
+
+
+def _entries(side: Side, changed: Mapping[str, Shape], base: Checkpoint | None) -> _Entries:
+    if side.checkpoint:
+        own = side.checkpoint
+        return _Entries(own.shapes, own.tied, own.skipped)
+    if base is None:
+        raise ModelError(
+            "an adapter and a checkpoint are compared over their base model",
+            expected="the base model's weights",
+            todo="name the base model: --base BASE, a checkpoint directory",
+        )
+    tied = {name: shape for name, shape in base.tied.items() if name not in changed}
+    return _Entries({**base.shapes, **changed}, tied, base.skipped)
+
+
+def _of_whole_models(
+    a: _Entries, b: _Entries, tolerance: Tolerance
+) -> tuple[dict[str, Shape], Accounting]:
+    only_a, only_b = (sorted(set(x.shapes) - set(y.shapes)) for x, y in ((a, b), (b, a)))
+    if tolerance.missing == "error":
+        _refuse_missing(only_a, only_b)
+    common = sorted(set(a.shapes) & set(b.shapes))
+    unlike = [name for name in common if a.shapes[name] != b.shapes[name]]
+    shapes = {name: a.shapes[name] for name in common if name not in unlike}
+    cropped, skipped = _settle(a, b, unlike, tolerance, shapes)
+    parameters = {*a.shapes, *b.shapes}
+    tied = _larger(a.tied, b.tied, parameters)
+    odd = _larger(a.skipped, b.skipped, parameters | set(tied))
+    return shapes, Accounting(
+        compared=_size(shapes, shapes),
+        tied=sum(tied.values()),
+        only_in_a=_size(a.shapes, only_a),
+        only_in_b=_size(b.shapes, only_b),
+        cropped=cropped,
+        skipped=skipped + sum(odd.values()),
+    )
+
+
+def _larger(
+    a: Mapping[str, Shape], b: Mapping[str, Shape], known: Collection[str]
+) -> dict[str, int]:
+    """The entries of every tensor in `a` or `b` that is not among the `known` ones."""
+    return {
+        name: max(math.prod(of[name]) for of in (a, b) if name in of)
+        for name in {**a, **b}
+        if name not in known
+    }
+
+
+def _size(shapes: Mapping[str, Shape], names: Sequence[str] | Mapping[str, Shape]) -> int:
+    return sum(math.prod(shapes[name]) for name in names)
+
+
+def _union(sides: Sequence[Side]) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+    for side in sides:
+        for name, shape in side.shapes.items():
+            if shapes.setdefault(name, shape) != shape:
+                raise ModelError(
+                    f"{name} has two shapes",
+                    found=f"{shapes[name]} in a, {shape} in b",
+                    expected="adapters of one base model",
+                )
+    return shapes
+
+
+def _refuse_missing(only_a: Sequence[str], only_b: Sequence[str]) -> None:
+    for names, where in ((only_a, "only a has"), (only_b, "only b has")):
+        if names:
+            raise ModelError(
+                f"{where} {len(names)} tensors",
+                found=", ".join(names[:_NAMED]),
+                expected="the same tensors in both models",
+                todo="`--missing skip` leaves them out, and counts them",
+            )
+
+
+def _settle(
+    a: _Entries,
+    b: _Entries,
+    unlike: Sequence[str],
+    tolerance: Tolerance,
+    shapes: dict[str, Shape],
+) -> tuple[int, int]:
+    """(entries cropped, entries skipped) of tensors of two shapes; adds to `shapes` what stays."""
+    cropped = skipped = 0
+    for name in unlike:
+        left, right = a.shapes[name], b.shapes[name]
+        larger = max(math.prod(left), math.prod(right))
+        rows_differ = len(left) > 1 and left[1:] == right[1:]
+        if tolerance.mismatch == "crop" and rows_differ:
+            shapes[name] = min(left, right)
+            cropped += larger - math.prod(shapes[name])
+        elif tolerance.mismatch == "skip":
+            skipped += larger
+        else:
+            raise ModelError(
+                f"{name} has two shapes",
+                found=f"{left} in a, {right} in b",
+                expected="one shape"
+                + (", or more rows in one" if tolerance.mismatch == "crop" else ""),
+                todo="`--mismatch crop` compares the rows that both have, `--mismatch skip` "
+                "leaves the tensor out",
+            )
+    return cropped, skipped
+
+
+def check_base(shapes: Mapping[str, Shape], base: Checkpoint) -> None:
+    """Raise ModelError where two checkpoints are compared over more than their base model has."""
+    odd = [
+        f"{name} {shape}, {base.shapes.get(name, 'not')} in the base model"
+        for name, shape in sorted(shapes.items())
+        if not _holds(base.shapes.get(name), shape)
+    ]
+    if odd:
+        raise ModelError(
+            "the base model lacks entries that are compared",
+            found=f"{'; '.join(odd[:_NAMED])} ({len(odd)} in all)",
+            expected="the base model of both, with their tensors in their shapes",
+            todo="without --base the two models are compared alone",
+        )
+
+
+def _holds(shape: Shape | None, wanted: Shape) -> bool:
+    if shape is None or len(shape) < 2:
+        return shape == wanted
+    return shape[1:] == wanted[1:] and shape[0] >= wanted[0]

@@ -1,0 +1,162 @@
+"""The weights of a whole model, by rows.
+
+Model: a checkpoint is a folder of safetensors files and a config.json. Where the config ties the
+output head to the input embedding, the two are one parameter: a head that is stored as well is an
+alias, listed in `tied` and left out of `shapes`. What older versions of transformers stored
+beside the parameters (attention masks, rotary frequencies) is no parameter: it is in `skipped`.
+Invariant: every parameter is in `shapes` once, in bf16, fp16 or fp32; any other dtype is refused
+by name. An alias whose bytes differ from its partner's is an error as soon as those rows are
+read, never a choice made in silence: transformers would then not tie them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.weights.safetensors_file import DTYPES, Shape
+from raylab.weights.safetensors_folder import SafetensorsFolder, read_json
+
+HEADS = ("lm_head.weight", "embed_out.weight")
+EMBEDDINGS = ("model.embed_tokens.weight", "gpt_neox.embed_in.weight", "transformer.wte.weight")
+_TIED_UNLESS_SAID = ("gemma", "gemma2", "gemma3_text", "gpt2")
+"""Types of models whose embeddings are tied where config.json does not say."""
+_NO_PARAMETER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
+_MASK = re.compile(r"\.(attention|attn)\.bias$")
+"""A causal mask where its entries are whole numbers; a bias of that name has real ones."""
+
+
+class Weights(Protocol):
+    """Whole weights, by rows: a checkpoint, or what adapters made of one."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of every parameter, by name."""
+
+    def stored_name(self, name: str) -> str | None:
+        """The name in `shapes` of what a module tree calls `name`, if it is there."""
+
+    def is_alias(self, name: str) -> bool:
+        """Whether `name` is tied to another parameter."""
+
+    def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop), 2-D, in their own dtype; an alias has its partner's rows."""
+
+
+class Checkpoint:
+    """The weights of a whole model. Safe in any number of threads."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the checkpoint at `directory`; reads headers only. Raises ModelError."""
+        self._directory = directory
+        self._folder = SafetensorsFolder(directory)
+        config = _config(directory)
+        stored = self._folder.shapes
+        self.skipped: Mapping[str, Shape] = {
+            name: shape for name, shape in stored.items() if self._is_no_parameter(name)
+        }
+        self._check_dtypes()
+        partners = _tied_partners(stored, config)
+        self.tied: Mapping[str, Shape] = {n: stored[n] for n in partners if n in stored}
+        self._partners = partners
+        self._aliases = {partner: name for name, partner in partners.items() if name in stored}
+        self.shapes: Mapping[str, Shape] = {
+            name: shape
+            for name, shape in stored.items()
+            if name not in self.skipped and name not in self.tied
+        }
+        for name, shape in self.tied.items():
+            if shape != stored[partners[name]]:
+                self._refuse_alias(name, f"{shape} and {stored[partners[name]]}")
+
+    def stored_name(self, name: str) -> str | None:
+        """The name in `shapes` of the parameter that a module tree calls `name`, if it is there.
+
+        An alias goes by its partner's name; GPT-NeoX's head is called lm_head in transformers 5
+        and embed_out in files.
+        """
+        names = [name, *(HEADS if name in HEADS else ())]
+        found = [self._partners.get(candidate, candidate) for candidate in names]
+        return next((candidate for candidate in found if candidate in self.shapes), None)
+
+    def is_alias(self, name: str) -> bool:
+        """Whether `name` is tied to another tensor, stored or not."""
+        return name in self._partners
+
+    def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop), 2-D, in the file's dtype; a vector has one row.
+
+        A view of the mapped file where it is aligned; not to be written to. Raises ModelError
+        where a stored alias differs in these rows.
+        """
+        rows = self._folder.rows(self._partners.get(name, name), start, stop)
+        if alias := self._aliases.get(name):
+            same = self._folder.rows(alias, start, stop)
+            if not torch.equal(rows.view(torch.uint8), same.view(torch.uint8)):
+                self._refuse_alias(alias, f"they differ in rows {start} to {stop}")
+        return rows
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop), 2-D, float32, contiguous; a copy unless the file is float32."""
+        return self.raw(name, start, stop).to(torch.float32).contiguous()
+
+    def _is_no_parameter(self, name: str) -> bool:
+        is_real = self._folder.dtypes[name] in DTYPES
+        return bool(_NO_PARAMETER.search(name) or (not is_real and _MASK.search(name)))
+
+    def _check_dtypes(self) -> None:
+        dtypes = self._folder.dtypes
+        odd = sorted(n for n in dtypes if dtypes[n] not in DTYPES and n not in self.skipped)
+        if odd:
+            raise ModelError(
+                f"{self._directory} holds tensors of a dtype that is not compared",
+                found=", ".join(f"{name}: {dtypes[name]}" for name in odd[:5]),
+                expected=" or ".join(DTYPES),
+                todo="save the model in one of these dtypes, not quantised",
+            )
+
+    def _refuse_alias(self, name: str, found: str) -> None:
+        raise ModelError(
+            f"{self._directory} stores {name}, which its config.json ties to "
+            f"{self._partners[name]}, and they are not the same",
+            found=found,
+            expected="one weight under both names",
+            todo="set tie_word_embeddings to false in config.json if they are two weights, "
+            "or remove the one that is not used",
+        )
+
+
+def _config(directory: Path) -> Mapping[str, Any]:
+    """config.json; empty where a folder of weights has none. Raises ModelError."""
+    file = directory / "config.json"
+    found = read_json(file, "a model's config") if file.exists() else {}
+    if found.get("quantization_config"):
+        raise ModelError(
+            f"{directory} is quantised already",
+            found="quantization_config in config.json",
+            expected="full-precision weights",
+            todo="take the model that it was made from",
+        )
+    return found
+
+
+def _tied_partners(stored: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[str, str]:
+    """The stored partner of every name of a tied weight: the head's partner is the embedding.
+
+    Where only the head is stored, the embedding is the alias, as in transformers.
+    """
+    tied = config.get("tie_word_embeddings")
+    if tied is None:
+        tied = config.get("model_type") in _TIED_UNLESS_SAID
+    if not tied:
+        return {}
+    embedding = next((name for name in EMBEDDINGS if name in stored), None)
+    if embedding is not None:
+        return dict.fromkeys(HEADS, embedding)
+    head = next((name for name in HEADS if name in stored), None)
+    return {} if head is None else dict.fromkeys(EMBEDDINGS, head)

@@ -1,0 +1,187 @@
+"""From the tensors that an adapter's file holds to parts of the base model's tensors.
+
+Model: PEFT saves a tensor under the module that it belongs to, and the ending of its name says
+what it is: `base_model.model.<module>.lora_A.weight`. A name without an ending of PEFT's is a
+parameter of the base model, saved whole: of modules_to_save, a trained bias, or an embedding
+beside its factors (`<module>.base_layer.weight`).
+Invariant: every tensor of the file goes into exactly one part, or the adapter is refused with
+the names that are left over. Parts of one tensor stand in the order in which they apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.weights.adapter_config import AdapterConfig
+from raylab.weights.adapter_parts import Factors, LowRank, Part, Replaced, Shift, Tokens
+from raylab.weights.checkpoint import Weights
+from raylab.weights.safetensors_file import DTYPES
+from raylab.weights.safetensors_folder import SafetensorsFolder
+
+_PREFIX = "base_model.model."
+_ENDINGS = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_B.bias": "shift",
+    ".lora_embedding_A": "embedding A",
+    ".lora_embedding_B": "embedding B",
+    ".lora_magnitude_vector": "magnitude",
+    ".token_adapter.trainable_tokens_delta": "tokens",
+}
+_MARKS_OF_PEFT = ("lora_", "token_adapter.", "modules_to_save.", "original_module.", "base_layer.")
+_SAVED_TWICE = (".modules_to_save.", ".original_module.")
+"""With bias="all" PEFT saves the biases of a module of modules_to_save three times: as they are
+loaded, and under these two names, which are not loaded."""
+_FACTORS_KEPT = 16
+"""How many tensors' factors an adapter keeps in memory."""
+
+Kinds = Mapping[str, str]
+"""The file's name of a module's tensor, by what it is: a value of `_ENDINGS`."""
+Parts = dict[str, tuple[Part, ...]]
+
+
+def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> Parts:
+    """The parts of every tensor that the adapter at `directory` changes. Raises ModelError."""
+    folder = SafetensorsFolder(directory, "adapter_model")
+    modules, whole = _sorted_out(directory, folder)
+    parts: Parts = {
+        name: (Replaced(folder.shapes[key], partial(folder.rows, key)),)
+        for name, key in whole.items()
+    }
+    reader = _Reader(folder, config, base)
+    for module, kinds in modules.items():
+        for ending, part in reader.parts_of(module, kinds):
+            name = f"{module}.{ending}"
+            parts[name] = (*parts.get(name, ()), part)
+    return parts
+
+
+def _sorted_out(
+    directory: Path, folder: SafetensorsFolder
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """(the kinds of every module, the file's name of every parameter that is saved whole)."""
+    modules: dict[str, dict[str, str]] = {}
+    whole: dict[str, str] = {}
+    odd = [f"{key}: {dtype}" for key, dtype in folder.dtypes.items() if dtype not in DTYPES]
+    for key in filter(lambda key: not _is_saved_twice(key, folder), folder.shapes):
+        ending = next((end for end in _ENDINGS if key.endswith(end)), "")
+        stem = key.removeprefix(_PREFIX).removesuffix(ending)
+        name = stem if ending else stem.replace(".base_layer.", ".")
+        is_foreign = not key.startswith(_PREFIX) or any(mark in name for mark in _MARKS_OF_PEFT)
+        if is_foreign or name in whole:
+            odd.append(key)
+        elif ending:
+            modules.setdefault(name, {})[_ENDINGS[ending]] = key
+        else:
+            whole[name] = key
+    if odd:
+        raise ModelError(
+            "the adapter has tensors that are not read",
+            found=f"{directory}: {', '.join(sorted(odd)[:5])} ({len(odd)} in all)",
+            expected=f"names as PEFT saves them, in {', '.join(DTYPES)}",
+        )
+    return modules, whole
+
+
+def _is_saved_twice(key: str, folder: SafetensorsFolder) -> bool:
+    return any(mark in key and key.replace(mark, ".") in folder.shapes for mark in _SAVED_TWICE)
+
+
+class _Reader:
+    """Makes the parts of one module after the other, and checks every shape before any use."""
+
+    def __init__(
+        self, folder: SafetensorsFolder, config: AdapterConfig, base: Weights | None
+    ) -> None:
+        self._folder, self._config, self._base = folder, config, base
+        self._factors = lru_cache(maxsize=_FACTORS_KEPT)(self._read_factors)
+
+    def parts_of(self, module: str, kinds: Kinds) -> Iterator[tuple[str, Part]]:
+        """("weight" or "bias", part) of one module. Raises ModelError for an odd set of kinds."""
+        is_dora = self._config.use_dora
+        match sorted(kinds):
+            case ["A", "B"] if not is_dora:
+                yield "weight", self._low_rank(module, kinds["A"], kinds["B"])
+            case ["A", "B", "shift"] if not is_dora and self._config.lora_bias:
+                yield "weight", self._low_rank(module, kinds["A"], kinds["B"])
+                yield "bias", self._shift(module, kinds["shift"])
+            case ["A", "B", "magnitude"] if is_dora:
+                yield "weight", self._low_rank(module, kinds["A"], kinds["B"], kinds["magnitude"])
+            case ["embedding A", "embedding B"] if not is_dora:
+                yield "weight", self._embedding(module, kinds)
+            case ["tokens"]:
+                yield "weight", self._tokens(module, kinds["tokens"])
+            case found:
+                raise ModelError(
+                    f"the adapter's tensors for {module} do not form pairs that are read",
+                    found=f"{', '.join(found)}, use_dora: {is_dora}",
+                    expected="A and B, with a magnitude for DoRA on a linear layer",
+                )
+
+    def _low_rank(self, module: str, a: str, b: str, magnitude: str | None = None) -> LowRank:
+        down, up = self._folder.shapes[a], self._folder.shapes[b]
+        self._check_factors(module, a, b)
+        transposed = self._config.fan_in_fan_out
+        if magnitude is not None and self._folder.shapes[magnitude] != (up[0],):
+            raise ModelError(
+                f"the magnitude of {module} does not fit",
+                found=self._folder.shapes[magnitude],
+                expected=f"({up[0]},), one for each row of the weight",
+            )
+        return LowRank(
+            shape=(down[1], up[0]) if transposed else (up[0], down[1]),
+            factors=partial(self._factors, a, b, self._config.scale_of(module)),
+            transposed=transposed,
+            magnitude=None if magnitude is None else partial(self._float32, magnitude),
+        )
+
+    def _embedding(self, module: str, kinds: Kinds) -> LowRank:
+        a, b = kinds["embedding A"], kinds["embedding B"]
+        self._check_factors(module, a, b)
+        return LowRank(
+            shape=(self._folder.shapes[a][1], self._folder.shapes[b][0]),
+            factors=partial(self._factors, a, b, self._config.scale_of(module)),
+            transposed=True,
+            rounds_twice=True,
+        )
+
+    def _shift(self, module: str, key: str) -> Shift:
+        scale = self._config.scale_of(module)
+        return Shift(self._folder.shapes[key], partial(self._folder.rows, key), scale)
+
+    def _tokens(self, module: str, key: str) -> Tokens:
+        indices = tuple(self._config.tokens_of(module))
+        saved = self._folder.shapes[key]
+        name = self._base.stored_name(f"{module}.weight") if self._base else None
+        height = self._base.shapes[name][0] if self._base and name else max(indices, default=0) + 1
+        is_sound = len(set(indices)) == len(indices) and all(0 <= i < height for i in indices)
+        if len(saved) != 2 or saved[0] != len(indices) or not is_sound:
+            raise ModelError(
+                f"the trained tokens of {module} do not fit",
+                found=f"{saved} for trainable_token_indices {list(indices)[:5]}",
+                expected=f"a row for each of different tokens below {height}",
+            )
+        return Tokens((height, saved[1]), indices, partial(self._folder.rows, key))
+
+    def _check_factors(self, module: str, a: str, b: str) -> None:
+        down, up = self._folder.shapes[a], self._folder.shapes[b]
+        rank = self._config.rank_of(module)
+        if len(down) != 2 or len(up) != 2 or not rank == down[0] == up[1]:
+            raise ModelError(
+                f"the factors of {module} do not fit",
+                found=f"A {down}, B {up}",
+                expected=f"A ({rank}, columns) and B (rows, {rank}) of a linear layer or an "
+                "embedding, with the rank that adapter_config.json gives",
+            )
+
+    def _read_factors(self, a: str, b: str, scale: float) -> Factors:
+        return Factors(self._float32(a), self._float32(b), scale)
+
+    def _float32(self, key: str) -> torch.Tensor:
+        """The whole tensor, a copy with an address of its own."""
+        return self._folder.tensor(key).to(torch.float32, copy=True)

@@ -1,0 +1,219 @@
+"""One model as a comparison sees it: what training did, what is saved, or what was trained on.
+
+Model: a place says where a model's parameters lie, a view says what a difference means, and a
+side is one model under a view. With W the base model's weights, W' those that its last training
+started from (W with all adapters but the last merged in), D its delta, and h what training holds
+of its start (4 bits):
+
+    view          values                              delta (its task vector)
+    delta         a checkpoint's own; else None       sum of the chain's D; checkpoint - W
+    merged        round(W' + D)                       values - W
+    dequantized   round(h(W') + D)                    values - round(h(W))
+
+A checkpoint's values are its own under every view, and its task vector is checkpoint - W. The
+base model itself is a place without adapters: its D is zero.
+Invariant: rows depend on the tensor and their bounds alone, given one BLAS thread; any number of
+threads may ask. What a view needs and is not there (weights, quantisation settings) is refused
+when the side is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.spec.study import Quantization
+from raylab.store.references import Place as Place
+from raylab.weights import Adapter, Checkpoint, Shape
+from raylab.weights.adapter_parts import Factors
+from raylab.weights.checkpoint import Weights
+from raylab.weights.quantized_base import Counted, Held, Merged
+from raylab.weights.safetensors_file import matrix_shape
+
+
+@dataclass(frozen=True)
+class View:
+    """What a difference means; `quantization` is that of the training, for `dequantized`."""
+
+    name: Literal["delta", "merged", "dequantized"] = "delta"
+    quantization: Quantization | None = None
+
+
+DELTA = View()
+
+
+class Side:
+    """One model under a view."""
+
+    def __init__(self, place: Place, view: View = DELTA, base: Checkpoint | None = None) -> None:
+        """Open what `place` names; `base` is its base model where that is open already.
+
+        Reads headers only. Raises ModelError for what cannot be read, does not fit the base
+        model, or needs what is not there.
+        """
+        if base is None and place.base is not None:
+            base = Checkpoint(place.base)
+        self._base = Counted(base) if base else None
+        self._checkpoint = Checkpoint(place.checkpoint) if place.checkpoint else None
+        self._own = Counted(self._checkpoint) if self._checkpoint else None
+        self._adapters = () if self._own else _chain(place.adapters, view, self._base)
+        self._before, self._origin = (
+            (None, None) if self._own else _starts(self._adapters, view, self._base)
+        )
+        sources = [self._own] if self._own else self._adapters
+        self.shapes: Mapping[str, Shape] = {
+            name: shape for source in sources for name, shape in source.shapes.items()
+        }
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint that it is; None for adapters and the base model."""
+        return self._checkpoint
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it has weights of its own under this view."""
+        return self._own is not None or self._before is not None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it has weights of its own under every view."""
+        return self._own is not None
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of checkpoints read so far, counted at every read."""
+        return sum(weights.bytes_read for weights in (self._own, self._base) if weights)
+
+    def values(self, name: str, start: int, stop: int) -> torch.Tensor | None:
+        """Rows [start, stop) of the model's own weights, 2-D, in their dtype; not to be written to.
+
+        None where it has no weights under this view, or not this tensor.
+        """
+        if self._own is not None:
+            return self._own.raw(name, start, stop) if name in self._own.shapes else None
+        if self._before is None or self._before.stored_name(name) is None:
+            return None
+        return self._with_last(name, start, stop, self._before.raw(name, start, stop))
+
+    def delta(self, name: str, start: int, stop: int) -> torch.Tensor | None:
+        """Rows [start, stop) of the task vector, 2-D, float32; None where it touches none of them.
+
+        Raises ModelError for a checkpoint whose base model has no such rows.
+        """
+        if name not in self.shapes:
+            return None
+        if self._own is not None:
+            mine = self._own.raw(name, start, stop).float()
+            return mine - self._rows_of_base(name, start, stop)
+        if self._before is None or self._origin is None:
+            return self._sum_of_deltas(name, start, stop)
+        before = self._before.raw(name, start, stop)
+        is_first = self._before is self._origin
+        origin = before if is_first else self._origin.raw(name, start, stop)
+        mine = self._with_last(name, start, stop, before)
+        return mine.float() - origin.to(mine.dtype).float()
+
+    def factors(self, name: str) -> Factors | None:
+        """What the delta is the product of, where it is the delta of one plain LoRA layer."""
+        touching = [adapter for adapter in self._adapters if name in adapter.shapes]
+        if self._before is not None or len(touching) != 1 or name not in touching[0].low_rank:
+            return None
+        return Factors(*touching[0].factors(name))
+
+    def _with_last(self, name: str, start: int, stop: int, rows: torch.Tensor) -> torch.Tensor:
+        """`rows` with the last delta added, rounded to the base model's dtype."""
+        assert self._base is not None
+        if self._adapters:
+            rows = self._adapters[-1].merged(name, start, stop, rows)
+        return rows.to(self._base.raw(name, 0, 0).dtype)
+
+    def _sum_of_deltas(self, name: str, start: int, stop: int) -> torch.Tensor:
+        first, *others = (adapter for adapter in self._adapters if name in adapter.shapes)
+        total = first.rows(name, start, stop)
+        for adapter in others:
+            total += adapter.rows(name, start, stop)
+        return total
+
+    def _rows_of_base(self, name: str, start: int, stop: int) -> torch.Tensor:
+        if self._base is None:
+            raise ModelError(
+                "a checkpoint has no base model to be held against",
+                expected="the base model's weights on this machine",
+                todo="name the base model: --base, or base_model in a study",
+            )
+        mine, theirs = self.shapes[name], self._base.shapes.get(name)
+        if theirs is None or theirs[1:] != mine[1:] or stop > matrix_shape(theirs)[0]:
+            raise ModelError(
+                f"{name} differs in shape from the base model's",
+                found=f"{mine}, {theirs or 'not'} in the base model",
+                expected="one shape",
+            )
+        return self._base.raw(name, start, stop).float()
+
+
+def _chain(paths: Sequence[Path], view: View, base: Counted | None) -> tuple[Adapter, ...]:
+    """The adapters, each opened over what it was trained from. Raises ModelError."""
+    adapters: list[Adapter] = []
+    for path in paths:
+        start = Merged(base, adapters) if base and adapters else base
+        adapter = Adapter.open(path, start)
+        if start is not None:
+            _refuse_tied(path, adapter, start, view, is_chain=len(paths) > 1)
+        if view.name == "dequantized" and adapter.conv1d:
+            raise ModelError(
+                "layers that keep their weight transposed have no dequantized view",
+                found=f"{path}: {', '.join(sorted(adapter.conv1d)[:3])}",
+                expected="linear layers",
+                todo="use --view delta or --view merged",
+            )
+        adapters.append(adapter)
+    return tuple(adapters)
+
+
+def _refuse_tied(
+    path: Path, adapter: Adapter, start: Weights, view: View, *, is_chain: bool
+) -> None:
+    """Refuse a change of one of two tied weights where it would have to change both.
+
+    PEFT adds a delta to the one memory that both share, but replaces a weight under one name.
+    """
+    for name in filter(start.is_alias, adapter.names):
+        is_added = adapter.changes_tied(name)
+        if is_added if view.name != "delta" else is_chain and not is_added:
+            raise ModelError(
+                f"the adapter changes {name}, which the base model ties to another weight",
+                found=f"{path}, view {view.name}",
+                expected="an adapter that leaves a tied output head alone",
+                todo="use --view delta of the adapter alone",
+            )
+
+
+def _starts(
+    adapters: tuple[Adapter, ...], view: View, base: Counted | None
+) -> tuple[Weights | None, Weights | None]:
+    """(what the last delta is added to, the same of the base model). Raises ModelError."""
+    if view.name == "delta":
+        return None, None
+    if base is None:
+        raise ModelError(
+            f"the view {view.name} needs the base model's weights",
+            expected="the base model on this machine",
+            todo="name the base model: --base, or base_model in a study",
+        )
+    start = Merged(base, adapters[:-1]) if len(adapters) > 1 else base
+    if view.name == "merged":
+        return start, base
+    if view.quantization is None:
+        raise ModelError(
+            "the view dequantized needs the settings of the quantisation",
+            expected="the study that trained the model",
+            todo="compare trials of a study (OUT#name), or use --view delta or --view merged",
+        )
+    held = Held(base, view.quantization)
+    return (held if start is base else Held(start, view.quantization)), held

@@ -1,0 +1,130 @@
+"""Models, their distances and labels against real vectors, and what a finding rests on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raylab.report.findings.caveats import caveats_of
+from raylab.report.findings.finding import Tables, deviation, finite, mean
+from raylab.report.findings.trained_models import Distances, differing, labels_of, models_of
+from tests.report.findings.vectors import BASE, name_of, norm, pair, study_of, trial
+
+RECIPES = {"a": {"data": "D0"}, "b": {"data": "D1"}}
+
+
+def models(*trials):
+    return models_of(Tables.of({"trials": trials}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 100))
+def test_between_any_two_vectors_is_the_length_of_their_difference(seed, size):
+    chance = np.random.default_rng(seed)
+    one, other = chance.normal(0, 1, 8), chance.normal(0, size, 8)
+    tables = study_of({("a", 1): one, ("b", 1): other}, RECIPES)
+    a, b = models_of(tables)
+    found = Distances(tables).between(a, b)
+    assert found.source == "pairs"
+    assert found.value == pytest.approx(math.dist(one, other), rel=1e-9)
+    assert Distances(tables).between(b, a).value == pytest.approx(found.value, rel=1e-12)
+
+
+def test_between_equal_vectors_is_zero_and_not_imaginary():
+    tables = Tables.of(
+        {
+            "trials": [trial("a", l2=0.1), trial("b", l2=0.1, data="D1")],
+            "pairs": [pair(name_of("a", 1), name_of("b", 1), 1.0000000000000002)],
+        }
+    )
+    assert Distances(tables).between(*models_of(tables)).value == 0.0
+
+
+def test_between_models_that_no_table_compares_is_none():
+    rows = {
+        "trials": [trial("a"), trial("b", data="D1")],
+        "pairs": [pair(name_of("a", 1), name_of("b", 1), 0.3, level="layer", key="0")],
+        "norms": [norm(name_of("a", 1), name_of("b", 1), math.nan)],
+    }
+    tables = Tables.of(rows)
+    assert Distances(tables).between(*models_of(tables)) is None
+
+
+def test_models_of_leaves_out_failed_trials_merges_and_those_without_a_norm():
+    found = models(
+        trial("a"),
+        trial("b", status="failed"),
+        trial("m", method="ties"),
+        trial("n", l2=None),
+        trial("o", l2=0.0),
+        trial("p", l2=math.nan),
+    )
+    assert [model.name for model in found] == [name_of("a", 1)]
+    assert (found[0].stem, found[0].seed, found[0].label) == (f"{BASE}.a", 1, "A")
+
+
+def test_models_of_one_parent_at_two_seeds_share_its_stem():
+    found = models(*(trial("d", s, parent=name_of("p", s)) for s in (4, 100)))
+    assert [model.factors["parent"] for model in found] == [f"{BASE}.p"] * 2
+
+
+def test_differing_parents_are_a_factor_of_their_own():
+    found = models(
+        *(
+            trial(recipe, seed, method="dpo", parent=name_of(parent, seed))
+            for recipe, parent in (("x", "p"), ("y", "q"))
+            for seed in (1, 2)
+        )
+    )
+    (difference,) = differing(found)
+    factor, a, b = difference.factor, difference.a, difference.b
+    assert (factor, len(a), len(b)) == ("parent", 2, 2)
+
+
+def test_differing_two_factors_or_none_is_no_difference():
+    assert not list(differing(models(trial("x"), trial("y", data="D1", method="dpo"))))
+    assert not list(differing(models(trial("x"), trial("y"))))
+
+
+def test_labels_of_recipes_with_one_label_are_told_apart_by_what_differs():
+    found = labels_of(
+        models(
+            trial("a", label="SFT", learning_rate=1e-5),
+            trial("b", label="SFT", learning_rate=1e-4),
+            trial("c", label="DPO", learning_rate=1e-5),
+            trial("d", label="DPO", learning_rate=1e-5, data="D1"),
+            trial("e", label="KTO"),
+        )
+    )
+    assert found == {
+        f"{BASE}.a": "SFT 1e-5",
+        f"{BASE}.b": "SFT 1e-4",
+        f"{BASE}.c": f"{BASE}.c",
+        f"{BASE}.d": f"{BASE}.d",
+        f"{BASE}.e": "KTO",
+    }
+
+
+def test_caveats_of_marked_models_and_a_single_seed_are_both_said():
+    marked, lone = caveats_of(models(trial("a", 5, marked=True), trial("b", 5)))
+    assert marked.values == {"count": 1, "total": 2, "names": (name_of("a", 5),)}
+    assert (lone.key, lone.values) == ("caveat.one_seed", {"seed": 5})
+    assert caveats_of(models(trial("a", 5), trial("b", 6))) == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=9))
+def test_mean_and_deviation_of_any_values_agree_with_their_definitions(values):
+    average = sum(values) / len(values)
+    squares = sum((value - average) ** 2 for value in values)
+    assert mean(values) == pytest.approx(average, abs=1e-6)
+    assert deviation(values) == pytest.approx(math.sqrt(squares / (len(values) - 1)), abs=1e-6)
+
+
+def test_mean_of_nothing_and_deviation_of_two_are_none():
+    assert mean([]) is deviation([1.0, 2.0]) is None
+    assert finite(None) is finite(math.nan) is finite(-math.inf) is None

@@ -1,0 +1,126 @@
+"""Merges in a report: named for what they are, beside trials, never as a data pair."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Tables
+from raylab.report.findings.seed_tables import amount, seed_tables
+from raylab.report.page.answers import answers_side_by_side, titles
+from raylab.report.page.merge_blocks import merge_blocks
+from raylab.report.page.page import make_page
+from raylab.report.page.render import build_report
+from raylab.report.terminal.printing import print_trials
+from raylab.report.words import voice
+from raylab.store.tables import read_table, rows_of, to_table, write_table
+
+from .conftest import (
+    MODEL,
+    PROMPTS,
+    make_merge,
+    make_norms,
+    make_samples,
+    make_study,
+    make_trials,
+    name_of,
+    write_study,
+)
+
+MERGES = {
+    "both": {"method": "ties", "models": ["sft-d0.learning_rate=1e-05", "dpo-d0"], "lambda": 0.7},
+    "mean": {"method": "linear", "models": ["dpo-d0", "dpo-d1"], "weights": [1, 0.5]},
+    "some": {"method": "dare_ties", "models": ["dpo-d0"], "density": 0.3, "seed": 7},
+}
+DPO = (name_of("dpo-d0", 42), name_of("both", 42))
+
+
+def planned():
+    """Rows of trials and a merge, and of norms, one comparison being of the merge and a trial."""
+    norms = make_norms()
+    comparison = {**norms[0], "comparison": "~".join(DPO), "a": DPO[0], "b": DPO[1]}
+    return [*make_trials(), make_merge()], [*norms, comparison]
+
+
+def test_merges_are_counted_apart_from_trials():
+    assert amount([]) == "0 trials"
+    assert amount(make_trials()) == "22 trials"
+    assert amount([*make_trials(), make_merge()]) == "22 trials and 1 merge"
+    stream = io.StringIO()
+    rows = rows_of(to_table("trials", [*make_trials(), make_merge()]))
+    print_trials(rows, Console(file=stream, width=100, color_system=None))
+    assert "22 trials and 1 merge: 23 done" in stream.getvalue()
+
+
+def test_comparison_with_a_merge_is_no_data_pair_but_is_counted():
+    trials, norms = planned()
+    found = seed_tables(trials, norms)
+    assert "~".join(DPO) in found.others
+    assert found.rows == seed_tables(make_trials(), make_norms()).rows
+    alike = [make_merge(), make_merge(name=f"{MODEL}.x.s42", data="D1")]
+    pair = {**norms[0], "comparison": "p", "a": alike[0]["name"], "b": alike[1]["name"]}
+    assert seed_tables(alike, [pair]).others == ("p",)
+
+
+@pytest.mark.parametrize("seed", [42, None])
+def test_answers_of_a_merge_stand_beside_those_of_recipes(seed):
+    trials = [*make_trials(), make_merge(seed)]
+    found = answers_side_by_side(make_samples(trials), trials, MODEL)
+    assert (found.seed, found.merges, len(found.columns)) == (42, 1, 8)
+    assert found.columns[-1] == "TIES(SFT(D0), SFT(D1))"
+    assert found.rows[0][1][-1]["name"] == trials[-1]["name"]
+
+
+def test_answers_of_a_merge_without_any_trial_have_no_seed():
+    merges = [make_merge(None)]
+    found = answers_side_by_side(make_samples(merges), merges, MODEL)
+    assert (found.seed, found.merges) == (None, 1)
+    assert [prompt for prompt, _ in found.rows] == list(PROMPTS[:4])
+
+
+def test_titles_of_two_merges_alike_are_their_names():
+    merges = [make_merge(), make_merge(name=name_of("other", 42))]
+    assert titles(merges) == (f"{MODEL}.both", f"{MODEL}.other")
+    trials = [*make_trials((42,))[:2], make_merge()]
+    assert titles(trials) == ("SFT(D0) at 1e-5", "SFT(D0) at 1e-4", "TIES(SFT(D0), SFT(D1))")
+
+
+def test_page_names_every_merge_with_all_that_decides_it():
+    (block,) = merge_blocks(voice(), make_study(merges=MERGES))
+    said = {item.head: item.text for item in block.items}
+    assert said["both"] == (
+        "TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) of sft-d0.learning_rate=1e-05 (weight "
+        "1, the largest 0.2 kept of the whole task vector) and dpo-d0 (weight 1, the largest 0.2 "
+        "kept of the whole task vector); lambda 0.7."
+    )
+    assert "lambda" not in said["mean"] and "kept" not in said["mean"]
+    assert "dpo-d1 (weight 0.5)" in said["mean"]
+    assert said["some"].endswith("a random share of 0.3 kept); lambda 1; seed 7.")
+    assert list(merge_blocks(voice(), make_study())) == []
+
+
+def test_report_with_a_merge_tells_of_it_like_a_trial(store):
+    tables = write_study(store)
+    trials = [*tables["trials"], make_merge()]
+    write_table(store, "trials", trials)
+    write_table(store, "samples", make_samples(trials))
+    study = make_study(merges=MERGES, comparisons=[{"pair": ["both", "dpo-d0"]}])
+    build_report(study, store)
+    text = store.read("report/report.md").decode()
+    assert "22 trials and 1 merge (20 done, 1 failed, 2 blocked)" in text
+    assert "and 1 merge; the rest" in text
+    assert text.count("TIES(SFT(D0), SFT(D1))") >= 3
+    assert f"{MODEL}.both.s42~{MODEL}.dpo-d0.s42".replace("~", "\\~") in text
+    assert rows_of(read_table(store, "trials"))[-1]["method"] == "ties"
+
+
+def test_page_of_merges_alone_has_no_learning_rate():
+    study = make_study(recipes={}, merges=MERGES, comparisons=[])
+    tables = Tables.of({"trials": [make_merge()]})
+    page = make_page(study, tables, find_all(tables), voice())
+    assert page.lead.startswith("0 trials and 1 merge (1 done): TIES(SFT(D0), SFT(D1)) on ")
+    assert "learning rate" not in page.lead
+    assert [(item.head, item.text) for item in page.totals][:2] == [("0", "trials"), ("1", "merge")]

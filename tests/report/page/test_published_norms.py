@@ -1,0 +1,51 @@
+"""Printed norms beside those measured."""
+
+from __future__ import annotations
+
+from raylab.report.findings import find_all
+from raylab.report.findings.finding import Tables
+from raylab.report.page.page import make_page
+from raylab.report.page.published_norms import reference_blocks
+from raylab.report.words import voice
+
+from .conftest import make_norms, make_study, make_trials
+
+DPO = {"pair": ["dpo-d0", "dpo-d1"], "seed": 42, "source": "table 1"}
+
+
+def lines(norms, *reference):
+    (grid,) = reference_blocks(voice(), make_study(reference=reference), norms)
+    return grid.rows
+
+
+def measured(a="dpo-d0.s42", b="dpo-d1.s42"):
+    names = {key: f"{row}" for key, row in (("a", a), ("b", b))}
+    base = next(iter(make_study().base_models))
+    row = {key: f"{base}.{name}" for key, name in names.items()}
+    return [row | {"level": "all", "view": "delta", "l1": 30.0, "l2": 4.0}]
+
+
+def test_reference_stands_beside_what_was_measured_with_the_ratio():
+    (line,) = lines(measured(), DPO | {"l1": 20.0, "l2": 8.0})
+    assert line == (
+        *("dpo-d0 vs dpo-d1", "42", "20.00", "30.00", "1.500", "8.000", "4.000", "0.5000"),
+        "table 1",
+    )
+
+
+def test_reference_is_found_whichever_side_comes_first():
+    turned = measured(a="dpo-d1.s42", b="dpo-d0.s42")
+    assert lines(turned, DPO | {"l2": 8.0})[0][6:8] == ("4.000", "0.5000")
+
+
+def test_reference_that_was_not_measured_has_a_row_of_dashes():
+    assert lines([], DPO | {"l2": 8.0})[0][2:8] == ("–", "–", "–", "8.000", "–", "–")
+
+
+def test_page_without_reference_has_no_table_of_it():
+    tables = Tables.of({"trials": make_trials(), "norms": make_norms()})
+    for study, there in ((make_study(), False), (make_study(reference=[DPO | {"l2": 8.0}]), True)):
+        page = make_page(study, tables, find_all(tables), voice())
+        (blocks,) = (section.blocks for section in page.sections if section.key == "seeds")
+        titles = [getattr(block, "title", "") for block in blocks]
+        assert ("Beside what was printed" in titles) is there

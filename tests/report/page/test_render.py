@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from raylab.errors import StoreError
+from raylab.number_format import number
+from raylab.report.page.markdown import markdown_text
+from raylab.report.page.render import build_report
+from raylab.store.tables import write_table
+
+from .conftest import (
+    comparison_of,
+    fail,
+    make_norms,
+    make_samples,
+    make_study,
+    make_trials,
+    name_of,
+    write_study,
+)
+
+_VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and the cells of tables, and checks that tags are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.addresses = [], [], []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in _VOID:
+            self.open.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+    def row(self, *head: str) -> list[str]:
+        return next(row for row in self.rows if tuple(row[: len(head)]) == head)
+
+
+def _page(store, study=None) -> Reader:
+    address = build_report(study or make_study(), store)
+    assert address == store.path("report/report.html")
+    return Reader(store.read("report/report.html").decode())
+
+
+def test_build_report_seed_tables_equal_the_norms_table(store):
+    write_study(store)
+
+    page = _page(store)
+
+    assert page.row("SFT(D0) vs SFT(D1)", "1e-5")[2:] == [
+        "277400",
+        "2.200",
+        "278800",
+        "2.218",
+        "1.008",
+        "stable",
+    ]
+    assert page.row("SFT(D0) vs SFT(D1)", "1e-4")[2:] == [
+        "1.073e6",
+        "16.66",
+        "2.859e6",
+        "45.29",
+        "2.718",
+        "the seed's doing",
+    ]
+    assert "do not compare methods at this learning rate" in page.text
+
+
+def test_build_report_trial_table_equals_the_trials_table(store):
+    tables = write_study(store)
+
+    page = _page(store)
+
+    for trial in tables["trials"]:
+        cells = page.row(trial["name"])
+        assert cells[4] == trial["status"]
+        assert cells[5:8] == [number(trial.get(k)) for k in ("train_loss", "eval_loss", "l2")]
+
+
+def test_build_report_failed_and_blocked_trials_come_first_with_cause_and_message(store):
+    write_study(store)
+
+    page = _page(store)
+
+    start = page.rows.index(next(row for row in page.rows if row[0] == "trial"))
+    assert [row[4] for row in page.rows[start + 1 : start + 5]] == [
+        "failed",
+        "blocked",
+        "blocked",
+        "done",
+    ]
+    assert "failed: oom: CUDA out of memory" in page.text
+    assert f"blocked: its parent {name_of('sft-d2', 100)} failed" in page.text
+
+
+def test_build_report_html_refers_to_nothing_outside(store):
+    write_study(store)
+
+    page = _page(store)
+
+    assert page.addresses
+    assert all(address.startswith(("#", "data:,")) for address in page.addresses)
+    assert not {"iframe", "img"} & set(page.tags)
+    html = store.read("report/report.html").decode()
+    assert "url(http" not in html
+    assert "@import" not in html
+
+
+def test_build_report_writes_figures_csv_and_markdown(store):
+    tables = write_study(store)
+
+    build_report(make_study(), store)
+
+    figures = {f"{kind}-elyza.{end}" for kind in FIGURES for end in ("png", "svg")}
+    assert set(store.names("report/figures")) == figures
+    rows = list(csv.DictReader(io.StringIO(store.read("report/tables/norms.csv").decode())))
+    assert len(rows) == len(tables["norms"])
+    assert "16.658565739582745" in store.read("report/findings/seeds_unlike.csv").decode()
+    markdown = store.read("report/report.md").decode()
+    assert all(f"](figures/{kind}-elyza.png)" in markdown for kind in FIGURES)
+    assert (
+        "| SFT(D0) vs SFT(D1) | 1e-5 | 277400 | 2.200 | 278800 | 2.218 | 1.008 | stable |"
+        in markdown
+    )
+
+
+FIGURES = ("seeds", "attribution", "heatmap", "curve")
+
+
+def test_build_report_markdown_tables_have_equal_widths(store):
+    write_study(store)
+    build_report(make_study(), store)
+
+    widths: set[int] = set()
+    for line in [*store.read("report/report.md").decode().splitlines(), ""]:
+        if line.startswith("|"):
+            widths.add(line.replace("\\|", "").count("|"))
+        else:
+            assert len(widths) <= 1
+            widths = set()
+
+
+def test_build_report_twice_gives_the_same_bytes(store):
+    write_study(store)
+
+    def everything():
+        build_report(make_study(), store)
+        return {key: store.read(f"report/{key}") for key in store.files("report")}
+
+    assert everything() == everything()
+
+
+def test_build_report_answer_with_markup_is_escaped(store):
+    write_study(store)
+    trials = make_trials()
+    samples = make_samples(trials)
+    samples[0]["answer"] = "<b>bold</b><script>alert(1)</script> | & 'x'\nnew"
+    write_table(store, "samples", samples)
+
+    page = _page(store)
+
+    # Those of the page itself, no more for the answer's.
+    assert page.tags.count("script") == store.read("report/report.html").count(b"<script")
+    assert "<b>bold</b><script>alert(1)</script> | & 'x'\nnew" in page.text
+    markdown = store.read("report/report.md").decode()
+    assert "&lt;b&gt;bold&lt;/b&gt;&lt;script&gt;alert(1)&lt;/script&gt; \\| &amp;" in markdown
+    assert "<script>" not in markdown
+
+
+def test_build_report_answers_say_how_many_of_how_many(store):
+    write_study(store)
+
+    page = _page(store)
+
+    assert "4 of 5 prompts; all 7 recipes that start from the base model" in page.text
+    assert page.row("日本で一番高い山はどこですか？")[1].endswith("[did not stop]")
+
+
+def test_build_report_lost_comparison_is_named(store):
+    write_study(store)
+    lost = comparison_of(5, 6, 100)
+    write_table(store, "norms", [row for row in make_norms() if row["comparison"] != lost])
+
+    page = _page(store)
+
+    assert f"1 of 6 planned comparisons not measured: {lost}." in page.text
+    assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[2:] == [
+        "283200",
+        "2.761",
+        "–",
+        "–",
+        "–",
+        "not all seeds",
+    ]
+
+
+def test_build_report_all_failed_trials_alone_make_a_page(store):
+    trials = make_trials()
+    for trial in list(trials):
+        fail(trials, trial["name"], "failed", "oom", "out of memory")
+    write_table(store, "trials", trials)
+
+    page = _page(store)
+
+    assert "0 done" not in page.text
+    assert "No model was trained and measured yet." in page.text
+    assert "no recipe that starts from the base model has sample answers" in page.text
+    assert "6 of 6 planned comparisons not measured" in page.text
+    assert len([row for row in page.rows if row[0].startswith("elyza.")]) == len(trials)
+
+
+def test_build_report_one_seed_says_that_stability_is_not_known(store):
+    write_table(store, "trials", make_trials((42,)))
+    write_table(store, "norms", make_norms((42,)))
+
+    page = _page(store, make_study(seeds=[42]))
+
+    assert "one seed only: its stability is not known" in page.text
+    assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[-1] == "one seed only"
+
+
+def test_build_report_no_trials_planned_makes_a_page(store):
+    write_table(store, "trials", [])
+
+    assert "0 trials" in _page(store, make_study(recipes={}, comparisons=[])).text
+
+
+def test_build_report_without_trials_table_raises_store_error(store):
+    with pytest.raises(StoreError, match="trials"):
+        build_report(make_study(), store)
+
+
+def test_markdown_text_special_characters_are_shown():
+    assert markdown_text("a|b *c* _d_\n<e>") == "a\\|b \\*c\\* \\_d\\_<br>&lt;e&gt;"
+
+
+def test_import_report_loads_neither_torch_ray_nor_transformers():
+    code = (
+        "import sys, raylab.report.page.render, raylab.report.terminal.printing\n"
+        "print(sorted({'torch', 'ray', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_build_report_densities_equal_the_densities_table(store):
+    write_study(store)
+
+    page = _page(store)
+
+    label = "SFT(D0) 1e-5 vs SFT(D1) 1e-5"
+    assert page.row(label, "42", "0.5")[3:] == [
+        "3,489,660,928",
+        "0.0002469",
+        "3,489,660,931",
+        "225300",
+        "1.787",
+        "81.2 %",
+        "90.1 %",
+    ]
+
+
+def test_build_report_first_screen_says_what_its_answers_rest_on(store):
+    tables = write_study(store)
+    build_report(make_study(), store)
+    markdown = store.read("report/report.md").decode()
+    (marked,) = (row["name"] for row in tables["trials"] if row["marked"])
+    short = markdown[: markdown.index("## Is it more than the seed?")]
+    assert short.count("This rests on 1 of 19 models that are marked") == 1
+    assert marked in short.replace("\\", "")

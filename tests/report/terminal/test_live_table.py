@@ -1,0 +1,135 @@
+"""The table of a study in progress: it fits every window, and leaves nothing unsaid."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from raylab.report.terminal.live_table import live_table, totals
+
+STATUSES = ("done", "running", "failed", "blocked", "pending")
+
+
+def row(name, status, **more):
+    return {"name": name, "status": status, "method": "sft", **more}
+
+
+def running(name, **more):
+    sight = {"step": 12, "steps": 90, "loss": 1.2345, "tokens_per_second": 5231.4}
+    return row(name, "running", **sight, **{"seconds_left": 750.0, "memory_bytes": None, **more})
+
+
+def drawn(rows, width=80, height=None, elapsed=None):
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, height=height or 100, color_system=None)
+    console.print(live_table(rows, width, height, elapsed))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+optional = st.none() | st.floats(0, 1e7)
+rows_of_any_study = st.lists(
+    st.builds(
+        lambda number, status, loss, left, memory, cause, attempt: row(
+            f"demo.dpo-d0-after-sft-d2.s{number}",
+            status,
+            **{"step": number, "steps": 99999, "loss": loss, "tokens_per_second": loss},
+            **{"seconds_left": left, "memory_bytes": memory, "cause": cause, "attempt": attempt},
+        ),
+        st.integers(0, 99999),
+        st.sampled_from(STATUSES),
+        optional,
+        optional,
+        st.none() | st.integers(0, 10**12),
+        st.sampled_from([None, "oom", "non_finite"]),
+        st.integers(1, 12),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_of_any_study, st.integers(50, 150), st.integers(6, 50))
+def test_live_table_of_any_study_fits_any_window(rows, width, height):
+    lines = drawn(rows, width, height, elapsed=3.0)
+    assert len(lines) < height
+    assert all(len(line) <= width for line in lines)
+    counted = " ".join(lines)
+    for status in STATUSES:
+        amount = sum(item["status"] == status for item in rows)
+        assert not amount or f"{amount} {status}" in counted
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows_of_any_study, st.integers(50, 150))
+def test_live_table_without_a_height_names_all_that_are_not_done(rows, width):
+    text = "".join("".join(drawn(rows, width)).split())
+    assert all(item["name"] in text for item in rows if item["status"] == "failed")
+    shown = sum(item["status"] in ("running", "blocked", "pending") for item in rows)
+    assert "more" not in text
+    assert text.count("/99999") == shown
+
+
+def test_live_table_at_80_columns_shows_a_whole_line_for_each_running_trial():
+    lines = drawn([running("demo.dpo-d0-after-sft-d1.s42"), row("b", "pending")], 80, 24, 65.0)
+    assert lines[0].split() == ["trial", "status", "step", "loss", "tokens/s", "left", "memory"]
+    cells = "demo.dpo-d0-after-sft-d1.s42 running 12/90 1.234 5231 12:30 –"
+    assert lines[2].split() == cells.split()
+    assert lines[3:] == [
+        "1 not training yet; 1:05 so far; at least 12:30 to go",
+        "2 trials: 1 running, 1 pending",
+    ]
+
+
+def test_live_table_of_a_low_window_counts_what_it_leaves_out():
+    rows = [running(f"r{i}") for i in range(20)] + [
+        row(f"f{i}", "failed", cause="oom", message="no [memory] left\nfound: 3") for i in range(9)
+    ]
+    lines = drawn(rows, 80, 14)
+    assert lines[-1] == "29 trials: 20 running, 9 failed"
+    (more,) = [int(m[1]) for line in lines if (m := re.match(r"… (\d+) more running", line))]
+    assert more + sum(line.startswith("r") for line in lines) == 20
+    (alike,) = [int(m[1]) for line in lines if (m := re.match(r"… (\d+) more like", line))]
+    assert alike + sum(line.startswith("f") for line in lines) == 9
+    assert "f0 failed: oom: no [memory] left" in lines
+
+
+def test_live_table_of_a_retried_trial_says_why():
+    (_, _, line, *_) = drawn([running("a", attempt=2, cause="oom")], 80, 24)
+    assert line.startswith("a     attempt 2: oom")
+
+
+@pytest.mark.parametrize(
+    ("left", "waiting", "said"),
+    [
+        ([750.0, 80.0], False, "12:30 of training left"),
+        ([750.0, 80.0], True, "at least 12:30 to go"),
+        ([750.0, None], False, None),
+        ([None, None], True, None),
+        ([0.2, 0.0], True, None),
+    ],
+)
+def test_live_table_says_no_time_left_that_is_not_known(left, waiting, said):
+    rows = [running(f"r{i}", seconds_left=seconds) for i, seconds in enumerate(left)]
+    rows += [row("w", "pending")] * waiting
+    text = "\n".join(drawn(rows, 80, 24))
+    assert said in text if said else "training left" not in text and "to go" not in text
+
+
+def test_live_table_of_a_silent_trial_says_for_how_long():
+    lines = drawn([row("a", "pending", heard_seconds=3700.0)], 80, 24)
+    assert lines[0] == "a stopped: no sign of life for 1:01:40"
+
+
+def test_live_table_heard_is_a_column_where_it_is_known():
+    lines = drawn([running("a", heard_seconds=4.2)], 80, 24)
+    assert lines[0].endswith("heard")
+    assert lines[2].endswith("0:04 ago")
+
+
+def test_totals_of_no_trials_says_so():
+    assert totals([]) == "0 trials"

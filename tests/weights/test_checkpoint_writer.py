@@ -1,0 +1,188 @@
+"""Checkpoints appear whole or not at all, and safetensors reads what was laid out."""
+
+import fcntl
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from raylab.errors import OutError, StoreError
+from raylab.weights import checkpoint_writer as checkpoints
+from raylab.weights.checkpoint_writer import (
+    CheckpointWriter,
+    TensorPlan,
+    copy_beside,
+    plan_files,
+    whole_directory,
+)
+
+PLANS = [
+    TensorPlan("a", "BF16", (3, 5)),
+    TensorPlan("b", "F32", (2, 2)),
+    TensorPlan("c", "U8", (3,)),
+    TensorPlan("empty", "F16", (0, 4)),
+    TensorPlan("scalar", "F32", ()),
+]
+DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "U8": torch.uint8, "F16": torch.float16}
+
+
+def written(directory, most_bytes):
+    tensors = {p.name: torch.full(p.shape, 3, dtype=DTYPES[p.dtype]) for p in PLANS}
+    with CheckpointWriter(directory, PLANS, most_bytes) as writer:
+        for name, values in reversed(tensors.items()):
+            data = values.flatten().view(torch.uint8).numpy().data
+            middle = len(data) // 2
+            writer.write(name, middle, data[middle:])
+            writer.write(name, 0, data[:middle])
+    return tensors
+
+
+@pytest.mark.parametrize("most_bytes", [1, 40, 10**6])
+def test_write_any_dtypes_in_any_order_is_read_by_safetensors(tmp_path, most_bytes):
+    tensors = written(tmp_path, most_bytes)
+    read = {}
+    for file in tmp_path.glob("*.safetensors"):
+        read |= load_file(file)
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[n], v) and read[n].dtype == v.dtype for n, v in tensors.items())
+
+
+def test_write_one_file_has_no_index_and_says_pt(tmp_path):
+    written(tmp_path, 10**6)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_write_many_files_have_an_index_of_all_tensors(tmp_path):
+    written(tmp_path, 40)
+    index = json.loads((tmp_path / checkpoints.INDEX).read_text())
+    assert index["metadata"] == {"total_size": 30 + 16 + 3 + 4}
+    assert index["weight_map"] == {
+        "a": "model-00001-of-00002.safetensors",
+        "b": "model-00002-of-00002.safetensors",
+        "c": "model-00002-of-00002.safetensors",
+        "empty": "model-00002-of-00002.safetensors",
+        "scalar": "model-00002-of-00002.safetensors",
+    }
+
+
+def test_plan_files_wider_dtypes_come_first_and_all_are_aligned():
+    (plan,) = plan_files(PLANS)
+    widths = {"a": 2, "b": 4, "c": 1, "empty": 2, "scalar": 4}
+    assert all(plan.begins[name] % width == 0 for name, width in widths.items())
+    assert len(plan.header) % 8 == 0
+
+
+def test_write_missing_bytes_are_noticed(tmp_path):
+    with (
+        pytest.raises(AssertionError, match="bytes were not written"),
+        CheckpointWriter(tmp_path, PLANS),
+    ):
+        pass
+
+
+def test_write_without_room_is_refused_before_a_file_is_made(tmp_path, monkeypatch):
+    free = SimpleNamespace(free=100)
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(OutError, match="does not fit") as refused:
+        CheckpointWriter(tmp_path, PLANS)
+    assert "100 bytes free" in refused.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_disk_that_fails_raises_store_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "pwrite", full)
+    with pytest.raises(StoreError, match="No space left"), CheckpointWriter(tmp_path, PLANS):
+        pass
+
+
+def test_write_disk_that_takes_a_part_is_asked_again(tmp_path, monkeypatch):
+    pwrite = os.pwrite
+    monkeypatch.setattr(checkpoints.os, "pwrite", lambda h, data, at: pwrite(h, data[:5], at))
+    tensors = written(tmp_path, 10**6)
+    assert torch.equal(load_file(tmp_path / "model.safetensors")["a"], tensors["a"])
+
+
+def test_whole_directory_appears_at_the_end(tmp_path):
+    out = tmp_path / "new" / "out"
+    with whole_directory(out) as part:
+        (part / "file").write_text("x")
+        assert not out.exists()
+    assert (out / "file").read_text() == "x"
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_whole_directory_that_fails_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), whole_directory(tmp_path / "out") as part:
+        (part / "file").write_text("x")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_directory_system_that_fails_is_a_store_error(tmp_path):
+    with pytest.raises(StoreError, match="disk full"), whole_directory(tmp_path / "out"):
+        raise OSError("disk full")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_whole_directory_never_replaces_what_is_there(tmp_path, kind):
+    out = tmp_path / "out"
+    make = {"file": out.touch, "directory": out.mkdir, "link": lambda: out.symlink_to("nowhere")}
+    make[kind]()
+    with pytest.raises(OutError, match="there already"), whole_directory(out):
+        pass
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_whole_directory_what_comes_in_the_meantime_is_not_replaced(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(OutError, match="there already"), whole_directory(out):
+        out.mkdir()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_whole_directory_clears_up_after_the_killed_but_not_the_living(tmp_path):
+    killed, living = tmp_path / ".out[1].part-1", tmp_path / ".out[1].part-2"
+    other = tmp_path / ".out2.part-1"
+    for path in (killed, living, other):
+        path.mkdir()
+        (path / "file").touch()
+    lock = os.open(living, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with whole_directory(tmp_path / "out[1]"):
+        pass
+    os.close(lock)
+    assert sorted(tmp_path.iterdir()) == sorted([living, other, tmp_path / "out[1]"])
+
+
+def test_whole_directory_where_nothing_can_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutError, match="cannot be made"), whole_directory(tmp_path / "file" / "x"):
+        pass
+
+
+def test_copy_beside_takes_what_belongs_to_a_model_and_no_weights(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    wanted = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer.model",
+              "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",
+              "vocab.json", "merges.txt", "modeling_x.py", "LICENSE",
+              "additional_chat_templates/tool.jinja"]  # fmt: skip
+    left = ["README.md", "model.safetensors", "model.safetensors.index.json", "optimizer.pt"]
+    target.mkdir()
+    for name in wanted + left:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    copy_beside(source, target)
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert found == set(wanted)
+    assert (target / "config.json").read_text() == "config.json"
