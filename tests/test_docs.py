@@ -14,8 +14,7 @@ from raylab.report.findings import find_all
 from raylab.report.findings.finding import Tables
 from raylab.report.page.grids import GRIDS
 from raylab.store.schemas import SCHEMAS
-
-from .report.conftest import make_curve, make_densities, make_norms, make_trials
+from tests.report.conftest import make_curve, make_densities, make_norms, make_trials
 
 DOCS = Path(__file__).parents[1] / "docs"
 METHOD = (DOCS / "method.md").read_text()

@@ -11,8 +11,7 @@ import raylab
 from raylab.errors import InputError, ModelError
 from raylab.report.figures import CHARTS
 from raylab.store.schemas import SCHEMAS
-
-from .report.conftest import make_study, name_of, write_study
+from tests.report.conftest import make_study, name_of, write_study
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from ruamel.yaml import YAML
 from raylab.cli import main
 from raylab.store.filesystem import Store
 from raylab.store.tables import read_table, rows_of
-
-from .report.conftest import make_study, name_of, write_study
+from tests.report.conftest import make_study, name_of, write_study
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from .browser import NAMES
+from tests.report.browser import NAMES
 
 Found = TypeVar("Found")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .browser import Tab
+from tests.report.browser import Tab
 
 HEATMAP = "figure-heatmap-elyza"
 CELLS = f"document.querySelectorAll('#{HEATMAP} .mark-rect.role-mark path')"

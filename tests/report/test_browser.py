@@ -13,11 +13,10 @@ from raylab.report.figures import CHARTS
 from raylab.report.figures.drawing import drawing
 from raylab.report.page.render import build_report
 from raylab.store.filesystem import Store
-
-from .browser import Browser
-from .conftest import make_study
-from .needs import chromium, japanese_fonts
-from .reading import (
+from tests.report.browser import Browser
+from tests.report.conftest import make_study
+from tests.report.needs import chromium, japanese_fonts
+from tests.report.reading import (
     CELLS,
     HEATMAP,
     columns,
@@ -34,7 +33,7 @@ from .reading import (
     value_of,
     widths,
 )
-from .whole import LAYERS, MODULES, write_whole_study
+from tests.report.whole import LAYERS, MODULES, write_whole_study
 
 pytestmark = pytest.mark.slow  # The first one makes two reports.
 SCHEMES = ("light", "dark")

@@ -10,8 +10,7 @@ from rich.console import Console
 from raylab.report.compare import compare
 from raylab.report.findings.finding import Tables
 from raylab.report.terminal.comparison import print_comparison
-
-from .conftest import comparison_of, make_norms, make_study, make_trials, name_of
+from tests.report.conftest import comparison_of, make_norms, make_study, make_trials, name_of
 
 
 def tables(**changes):

@@ -16,9 +16,8 @@ from raylab.report.page.render import render_markdown
 from raylab.report.words import LANGUAGES, voice
 from raylab.store.filesystem import Store
 from raylab.store.schemas import SCHEMAS
-
-from .conftest import make_study
-from .whole import write_whole_study
+from tests.report.conftest import make_study
+from tests.report.whole import write_whole_study
 
 # Identity, without which a row is nobody's; it is never lost.
 KEPT = {

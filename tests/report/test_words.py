@@ -13,8 +13,7 @@ from raylab.report.findings import find_all
 from raylab.report.findings.finding import Tables
 from raylab.report.page.grids import GRIDS
 from raylab.report.words import LANGUAGES, WORDS, voice
-
-from .conftest import make_norms, make_trials
+from tests.report.conftest import make_norms, make_trials
 
 ROOT = Path(raylab.report.__file__).parent
 

@@ -17,8 +17,7 @@ import numpy as np
 from raylab.reduce.shards import levels
 from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
-
-from .conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study
+from tests.report.conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study
 
 LAYERS = 12
 _RANK, _COLUMNS = 6, 8

@@ -23,7 +23,7 @@ from raylab.train import trial
 from raylab.train.factor_norms import SKETCH
 from raylab.train.trajectory import CHECKPOINTED, MOST, PathRecorder, interval
 from tests.oracles.paths import deltas, path
-from tests.train.test_deltas import adapted
+from tests.train.test_factor_norms import adapted
 from tests.train.test_resume import EVERY_STEP, stopped_at
 
 

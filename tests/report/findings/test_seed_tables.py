@@ -4,8 +4,7 @@ import pytest
 
 from raylab.report.findings.seed_tables import seed_tables
 from raylab.report.page.answers import answers_side_by_side, titles
-
-from .conftest import (
+from tests.report.conftest import (
     MODEL,
     PROMPTS,
     comparison_of,

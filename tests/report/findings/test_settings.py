@@ -7,8 +7,7 @@ from raylab.report.findings.finding import Tables
 from raylab.report.findings.settings import settings_of
 from raylab.report.page.page import make_page
 from raylab.report.words import voice
-
-from ..conftest import MODEL, make_study, make_trials
+from tests.report.conftest import MODEL, make_study, make_trials
 
 RECIPES = {
     "sft": {"method": "sft", "data": "D0", "sweep": {"lora.r": [8, 64]}},

@@ -9,8 +9,7 @@ import pytest
 
 from raylab.report.findings.finding import Tables
 from raylab.report.findings.trajectories import cosine_of_sketches, paths
-
-from ..conftest import make_trials, name_of
+from tests.report.conftest import make_trials, name_of
 
 LAYERS = ("model.layers.0", "model.layers.1")
 

@@ -14,10 +14,9 @@ from raylab.report.page.blocks import Column, Grid
 from raylab.report.page.latex import latex_document, latex_rows, latex_table, latex_text
 from raylab.report.page.page import Section, make_page
 from raylab.report.words import voice
-
-from .conftest import make_study
-from .needs import japanese_fonts
-from .whole import write_whole_study
+from tests.report.conftest import make_study
+from tests.report.needs import japanese_fonts
+from tests.report.whole import write_whole_study
 
 COLUMNS = (Column("trial", "text"), Column("L2 %"), Column("answer", "answer"))
 SIGNS = [*string.punctuation, "–", "°", "a--b---c", "a,,b", "`quoted'", '"', "?`!`<<>>", "''", "``"]

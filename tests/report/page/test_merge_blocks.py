@@ -17,8 +17,7 @@ from raylab.report.page.render import build_report
 from raylab.report.terminal.printing import print_trials
 from raylab.report.words import voice
 from raylab.store.tables import read_table, rows_of, to_table, write_table
-
-from .conftest import (
+from tests.report.conftest import (
     MODEL,
     PROMPTS,
     make_merge,

@@ -7,8 +7,7 @@ from raylab.report.findings.finding import Tables
 from raylab.report.page.page import make_page
 from raylab.report.page.published_norms import reference_blocks
 from raylab.report.words import voice
-
-from .conftest import make_norms, make_study, make_trials
+from tests.report.conftest import make_norms, make_study, make_trials
 
 DPO = {"pair": ["dpo-d0", "dpo-d1"], "seed": 42, "source": "table 1"}
 

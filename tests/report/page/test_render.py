@@ -13,8 +13,7 @@ from raylab.number_format import number
 from raylab.report.page.markdown import markdown_text
 from raylab.report.page.render import build_report
 from raylab.store.tables import write_table
-
-from .conftest import (
+from tests.report.conftest import (
     comparison_of,
     fail,
     make_norms,

@@ -11,8 +11,7 @@ from raylab.report.terminal.printing import (
     print_trials,
 )
 from raylab.store.tables import rows_of, to_table
-
-from .conftest import fail, make_norms, make_trials, name_of
+from tests.report.conftest import fail, make_norms, make_trials, name_of
 
 
 def _printed(show, name, rows) -> str:

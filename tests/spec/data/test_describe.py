@@ -16,7 +16,7 @@ from raylab.spec.data.describe import describe_files, spread
 from raylab.spec.data.scripts import script_of
 from tests.studies import write_jsonl
 
-DEMO = Path(__file__).parents[2] / "jobs" / "demo"
+DEMO = Path(__file__).parents[3] / "jobs" / "demo"
 D0, D1 = (DEMO / "data" / name for name in ("d0.jsonl", "d1.jsonl"))
 
 
