@@ -19,7 +19,7 @@ from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 
 RAYLAB = str(Path(sys.executable).parent / "raylab")
-QUICK = Path(__file__).parents[1] / "jobs" / "demo" / "study-quick.yaml"
+QUICK = Path(__file__).parents[2] / "jobs" / "demo" / "study-quick.yaml"
 
 
 def raylab(*words, **options):
