@@ -17,11 +17,12 @@ from typing import Protocol
 import torch
 
 from raylab.merge import kernels
-from raylab.merge.inputs import DTYPES, MergePlan
-from raylab.merge.model_rows import ModelRows, columns_of, pieces_of, refuse
+from raylab.merge.inputs import MergePlan
+from raylab.merge.model_rows import ModelRows, pieces_of, refuse
 from raylab.merge.reference_steps import kept_below, stream_key
 from raylab.merge.trim import Trims
-from raylab.reduce.threads import Piece, in_threads
+from raylab.weights.row_tiles import Piece, columns_of, in_threads
+from raylab.weights.safetensors_file import DTYPE_NAMES
 
 Kept = Counter[tuple[int, str]]
 """How many entries of a model stayed in a tensor and are not zero."""
@@ -74,7 +75,7 @@ class _Work:
         if request.row.of == "values":
             base.zero_()
         bad = kernels.move(base, merged, request.scaling, dtype)
-        refuse(bad, f"the merged {piece[0]}, as {DTYPES[dtype]},")
+        refuse(bad, f"the merged {piece[0]}, as {DTYPE_NAMES[dtype]},")
         self._write(piece, self._rows.take("moved", base.shape, dtype).copy_(base))
 
     def _keep(self, row: torch.Tensor, model: int, piece: Piece) -> int:

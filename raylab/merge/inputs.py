@@ -20,10 +20,8 @@ from raylab.spec.merges import MergeRequest
 from raylab.store.references import Place
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint_writer import TensorPlan
+from raylab.weights.safetensors_file import DTYPE_NAMES
 from raylab.weights.views import DELTA, Side
-
-DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
-"""As safetensors names them."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,9 @@ class MergePlan:
     @property
     def tensors(self) -> list[TensorPlan]:
         """The output's tensors, as files hold them."""
-        return [TensorPlan(n, DTYPES[self.dtypes[n]], shape) for n, shape in self.shapes.items()]
+        return [
+            TensorPlan(n, DTYPE_NAMES[self.dtypes[n]], shape) for n, shape in self.shapes.items()
+        ]
 
     def models_of(self, name: str) -> list[int]:
         """Which models have a part in the tensor: for `linear` all of them."""

@@ -3,7 +3,7 @@
 Model: a piece is some rows of one tensor, and threads share the pieces. `ModelRows` fills a
 thread's own memory with the base model's rows and the models': fresh memory for every piece would
 cost more than the arithmetic on it.
-Invariant: where an adapter has a part, pieces are the tiles of `raylab.reduce.shards`, so that its
+Invariant: where an adapter has a part, pieces are the tiles of `raylab.weights.row_tiles`, so that its
 rows, whose bits may depend on the bounds, are the same when thresholds are found, when they are
 trimmed, and when models are compared. Between checkpoints bounds leave no trace, and larger pieces
 cost less: those of 2^19 took 0.7 times as long as tiles, larger ones as long as these.
@@ -20,15 +20,9 @@ import torch
 from raylab.errors import NonFiniteError
 from raylab.merge.inputs import MergePlan
 from raylab.merge.kernels import non_finite, subtract
-from raylab.reduce.shards import TILE_ENTRIES, Shape, tiles
-from raylab.reduce.threads import Piece
+from raylab.weights.row_tiles import TILE_ENTRIES, Piece, columns_of, tiles
 
 _LARGE = 2 * TILE_ENTRIES
-
-
-def columns_of(shape: Shape) -> int:
-    """Entries of a row; a vector is one row, as in `raylab.reduce.shards.tiles`."""
-    return math.prod(shape[1:] if len(shape) > 1 else shape)
 
 
 def pieces_of(plan: MergePlan, names: Iterable[str]) -> list[Piece]:

@@ -27,8 +27,8 @@ from raylab.merge.inputs import MergePlan
 from raylab.merge.magnitude_counts import tally
 from raylab.merge.model_rows import ModelRows, pieces_of
 from raylab.reduce.histogram import magnitude_of
-from raylab.reduce.threads import Piece, in_threads
 from raylab.reduce.threshold import num_keep
+from raylab.weights.row_tiles import Piece, in_threads
 
 _SHARE = 64
 """One of so many rows of every piece is in the sample."""

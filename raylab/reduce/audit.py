@@ -33,12 +33,12 @@ import torch
 
 from raylab.errors import NonFiniteError
 from raylab.reduce.chains import inner_products, pieces
-from raylab.reduce.shards import levels, tiles
-from raylab.reduce.threads import one_blas_thread
 from raylab.spec.study import Quantization
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.checkpoint import Weights
+from raylab.weights.names import levels
 from raylab.weights.quantized_base import Held, Merged
+from raylab.weights.row_tiles import one_blas_thread, tiles
 from raylab.weights.views import Place
 
 

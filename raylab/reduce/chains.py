@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 from raylab.errors import ModelError, NonFiniteError
-from raylab.reduce.shards import levels, tiles
-from raylab.reduce.threads import one_blas_thread
 from raylab.weights import Shape
+from raylab.weights.names import levels
+from raylab.weights.row_tiles import one_blas_thread, tiles
 from raylab.weights.views import Side
 
 _PIECE = 1 << 15  # entries whose float64 copies stay in a core's own cache

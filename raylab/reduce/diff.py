@@ -28,7 +28,6 @@ from raylab.reduce.passes import (
 )
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard import Measured
-from raylab.reduce.shards import Shape, layer_of, levels, module_of
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
 from raylab.reduce.threshold_sampling import foresee
 from raylab.spec.study import ViewName
@@ -38,6 +37,8 @@ from raylab.store.references import FoundModel
 from raylab.store.tables import write_table
 from raylab.weights import Checkpoint
 from raylab.weights.alignment import STRICT, Accounting, Tolerance, account, check_base
+from raylab.weights.names import layer_of, levels, module_of
+from raylab.weights.safetensors_file import Shape
 from raylab.weights.views import DELTA, Side, View
 
 PAIR = "a~b"

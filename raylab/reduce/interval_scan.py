@@ -26,9 +26,8 @@ from raylab.reduce.histogram import INFINITY, Extremes, Norms, partial_sums
 from raylab.reduce.histogram_numba import squares_of
 from raylab.reduce.interval_scanner import Above, Piece, Scanner, runs_of
 from raylab.reduce.row_block import Models, Pair, Tile
-from raylab.reduce.shards import TILE_ENTRIES, tiles
-from raylab.reduce.threads import in_threads
 from raylab.reduce.threshold import AtDensity, kept_at, num_keep, within
+from raylab.weights.row_tiles import TILE_ENTRIES, in_threads, tiles
 
 _PIECE = 16 * TILE_ENTRIES
 

@@ -19,9 +19,9 @@ import torch
 from raylab.errors import ModelError
 from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
-from raylab.reduce.shards import Shape
 from raylab.spec.study import Quantization
 from raylab.weights import Checkpoint
+from raylab.weights.safetensors_file import Shape
 from raylab.weights.views import DELTA, Place, Side, View
 
 

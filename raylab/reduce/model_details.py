@@ -14,10 +14,10 @@ from typing import Any
 
 from raylab.reduce.audit import AuditSums, audit_parts, audit_rows
 from raylab.reduce.chains import ChainSums, chain_parts, chain_rows
-from raylab.reduce.shards import natural_order
 from raylab.reduce.spectra import spectra_of
 from raylab.spec.study import Quantization
 from raylab.weights import Checkpoint
+from raylab.weights.names import natural_order
 from raylab.weights.views import Place, Side
 
 Row = dict[str, Any]

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from raylab.reduce.histogram import INFINITY
-from raylab.reduce.shards import levels
+from raylab.weights.names import levels
 
 _SLICE = 1 << 16
 

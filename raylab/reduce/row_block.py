@@ -18,12 +18,12 @@ import torch
 from raylab.errors import ModelError
 from raylab.reduce.histogram_backend import Tally
 from raylab.reduce.lora_product import MOST_RANK
-from raylab.reduce.shards import Shape
 from raylab.reduce.threshold_sampling import Foreseen
 from raylab.spec.study import Quantization
 from raylab.store.references import Place
 from raylab.weights import Checkpoint
 from raylab.weights.adapter_parts import Factors
+from raylab.weights.safetensors_file import Shape
 from raylab.weights.views import Side
 
 BASE = ""

@@ -39,9 +39,8 @@ from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import InOrder, Limits, Masks, Relation, masks_of, products_of
 from raylab.reduce.row_block import Difference, Models, Pair, Tile
 from raylab.reduce.sample_histogram import add_products
-from raylab.reduce.shards import tiles
-from raylab.reduce.threads import Piece, in_threads
 from raylab.reduce.threshold_sampling import NOTHING_FORESEEN, Foreseen, sample_rows
+from raylab.weights.row_tiles import Piece, in_threads, tiles
 
 Buckets = Mapping[str, Sequence[int]]
 Found = dict[str, Candidates]

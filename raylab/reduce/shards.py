@@ -1,24 +1,19 @@
-"""Tensor names and sizes -> shards and tiles.
+"""Which tensors are reduced together.
 
-Model: a shard is a set of layers that one actor reduces for all comparisons at once; layers are
-dealt out, the largest first, to the shard that has least so far. A tile is a run of full-width
-rows of one tensor, of about 2^18 entries, whose temporaries stay near the core (adapters took 1.3
-times as long in tiles of 2^20).
-Invariant: the tiles of a tensor depend on its shape alone; every tensor is in exactly one
-shard; the plan depends on names, shapes and the number of shards, not on who executes it.
+Model: a shard is a set of layers that one actor reduces for all comparisons at once. The largest
+layers are dealt out first, each to the shard that has the fewest entries so far.
+Invariant: every tensor is in exactly one shard. The plan depends on names, shapes and the number
+of shards, not on the executor.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-TILE_ENTRIES = 1 << 18
-_LAYER = re.compile(r"^(.*?\.\d+)\.(.+)$")
-
-Shape = tuple[int, ...]
+from raylab.weights.names import layer_of
+from raylab.weights.safetensors_file import Shape
 
 
 @dataclass(frozen=True)
@@ -28,36 +23,6 @@ class Shard:
     index: int
     names: tuple[str, ...]
     numel: int
-
-
-def layer_of(name: str) -> str:
-    """model.layers.3.self_attn.q_proj.weight -> model.layers.3; else the module's own name."""
-    match = _LAYER.match(name)
-    return match.group(1) if match else name.rpartition(".")[0] or name
-
-
-def module_of(name: str) -> str:
-    """model.layers.3.self_attn.q_proj.weight -> q_proj; a bias keeps its word: q_proj.bias."""
-    stem, _, last = name.rpartition(".")
-    module = stem.rpartition(".")[2] or name
-    return module if last == "weight" else f"{module}.{last}" if stem else name
-
-
-def levels(names: Iterable[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """(level, key, tensors) for the whole, every layer, module kind and tensor."""
-    ordered = sorted(names, key=natural_order)
-    yield "all", "all", ordered
-    for level, key_of in (("layer", layer_of), ("module", module_of), ("tensor", str)):
-        groups: dict[str, list[str]] = {}
-        for name in ordered:
-            groups.setdefault(key_of(name), []).append(name)
-        for key, members in groups.items():
-            yield level, key, members
-
-
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """Layers in the order of their numbers: 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def plan_shards(shapes: Mapping[str, Shape], most: int) -> list[Shard]:
@@ -74,13 +39,3 @@ def plan_shards(shapes: Mapping[str, Shape], most: int) -> list[Shard]:
         bins[lightest] += layers[layer]
         loads[lightest] += sizes[layer]
     return [Shard(i, tuple(sorted(bins[i])), loads[i]) for i in range(count)]
-
-
-def tiles(shape: Shape, entries: int | None = None) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the row tiles of a tensor, of about `entries`
-    (TILE_ENTRIES); a vector is one row."""
-    rows = shape[0] if len(shape) > 1 else 1
-    columns = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
-    step = max(1, (entries or TILE_ENTRIES) // max(1, columns))
-    for start in range(0, rows, step):
-        yield start, min(rows, start + step)

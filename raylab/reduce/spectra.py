@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from raylab.errors import NonFiniteError
-from raylab.reduce.threads import one_blas_thread
 from raylab.weights import Adapter, Checkpoint
+from raylab.weights.row_tiles import one_blas_thread
 from raylab.weights.views import Place
 
 LowRank = tuple[torch.Tensor, torch.Tensor, float]

@@ -14,8 +14,8 @@ from typing import Any
 from raylab.reduce.histogram import Norms
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard import Measured
-from raylab.reduce.shards import levels
 from raylab.reduce.threshold import AtDensity, curve
+from raylab.weights.names import levels
 
 Row = dict[str, Any]
 

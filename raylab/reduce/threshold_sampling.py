@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from raylab.reduce.histogram import BUCKETS, Candidates
-from raylab.reduce.shards import Shape, tiles
+from raylab.weights.row_tiles import tiles
+from raylab.weights.safetensors_file import Shape
 
 _SHARE = 32
 _EVERY = 4

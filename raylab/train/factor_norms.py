@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raylab.reduce.shards import natural_order
+from raylab.weights.names import natural_order
 
 SKETCH = 16
 """Numbers of a sketch."""

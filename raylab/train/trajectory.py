@@ -37,9 +37,9 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from raylab.reduce.shards import layer_of, natural_order
-from raylab.reduce.threads import one_blas_thread
 from raylab.train.factor_norms import SKETCH, Factors, Group, groups_of
+from raylab.weights.names import layer_of, natural_order
+from raylab.weights.row_tiles import one_blas_thread
 
 MOST = 48
 """Records of one training."""

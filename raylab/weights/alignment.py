@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from raylab.errors import ModelError
-from raylab.reduce.shards import Shape
 from raylab.weights import Checkpoint
+from raylab.weights.safetensors_file import Shape
 from raylab.weights.views import Side
 
 _NAMED = 5

@@ -14,13 +14,11 @@ from pathlib import Path
 import torch
 
 from raylab.errors import ModelError
-from raylab.merge.inputs import DTYPES
-from raylab.merge.model_rows import columns_of
-from raylab.reduce.shards import tiles
-from raylab.reduce.threads import Piece, in_threads
 from raylab.store.references import Place
 from raylab.weights import Checkpoint
 from raylab.weights.checkpoint_writer import MOST_BYTES, CheckpointWriter, TensorPlan, copy_beside
+from raylab.weights.row_tiles import Piece, columns_of, in_threads, tiles
+from raylab.weights.safetensors_file import DTYPE_NAMES
 from raylab.weights.views import Side, View
 
 
@@ -39,7 +37,7 @@ def write_merged(place: Place, directory: Path, threads: int, most_bytes: int = 
     side = Side(place, View("merged"), template)
     shapes = template.shapes
     plans = [
-        TensorPlan(name, DTYPES[template.raw(name, 0, 0).dtype], shape)
+        TensorPlan(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
         for name, shape in shapes.items()
     ]
     pieces = [(name, *rows) for name, shape in shapes.items() for rows in tiles(shape)]

@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from raylab.reduce.shards import TILE_ENTRIES
 from raylab.spec.study import Quantization
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Weights
+from raylab.weights.row_tiles import TILE_ENTRIES
 from raylab.weights.safetensors_file import Shape
 
 _BLOCK = 64

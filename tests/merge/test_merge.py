@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.errors import InputError, ModelError, NonFiniteError, OutError
 from raylab.merge.merge import merge_models
-from raylab.reduce import shards
 from raylab.spec.merges import METHODS, request_merge
 from raylab.store.references import Place
+from raylab.weights import row_tiles
 from tests.oracles import merging as oracle
 
 SHAPES = {"a.weight": (6, 5), "b.weight": (3, 8), "norm.weight": (7,), "deep.0.weight": (2, 3, 2)}
@@ -225,7 +225,7 @@ def test_merge_any_tiles_and_threads_give_the_same_bytes(
     tmp_path, trio, monkeypatch, method, options
 ):
     merge(tmp_path / "once", method, trio[2], threads=1, **options)
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 11)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 11)
     merge(tmp_path / "again", method, trio[2], threads=3, **options)
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("once", "again"))
     assert first == second
@@ -400,7 +400,7 @@ def test_merge_adapters_trim_what_they_change(tmp_path, demo_base, adapters, sco
 
 
 def test_merge_adapters_any_threads_give_the_same_bytes(tmp_path, demo_base, adapters, monkeypatch):
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 1 << 12)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 1 << 12)
     paths = [demo_base, *adapters]
     merge(tmp_path / "one", "ties", paths, threads=1)
     merge(tmp_path / "three", "ties", paths, threads=3)

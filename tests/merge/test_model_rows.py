@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raylab.merge.model_rows import ModelRows, pieces_of
-from raylab.reduce.shards import tiles
+from raylab.weights.row_tiles import tiles
 
 SHAPES = {"wide": (3000, 1000), "vector": (700_000,), "scalar": (), "deep": (300, 10, 20)}
 

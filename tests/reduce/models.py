@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 from raylab.reduce import interval_scan as scan
-from raylab.reduce import shards
+from raylab.weights import row_tiles
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Q0, UP0, BIAS0 = (
@@ -33,7 +33,7 @@ LINEAR = (Q0, UP0, Q10)
 
 def cut_tiles(monkeypatch, entries):
     """Make every tile and piece about `entries` long, so that small tensors have several."""
-    monkeypatch.setattr(shards, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", entries)
     monkeypatch.setattr(scan, "TILE_ENTRIES", entries)
     monkeypatch.setattr(scan, "_PIECE", 2 * entries)
 

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 
 from raylab.reduce import pairwise as relations
-from raylab.reduce import shards as planned
 from raylab.reduce.pairwise import (
     InOrder,
     Relation,
@@ -23,6 +22,7 @@ from raylab.reduce.pairwise import (
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.tables import to_table
+from raylab.weights import row_tiles
 from raylab.weights.safetensors_file import MappedFile
 from raylab.weights.views import Place
 from tests.oracles import relations as oracle
@@ -144,7 +144,7 @@ def test_pairs_of_adapters_that_touch_different_tensors_equal_numpy(mixed):
     for name, place in places.items():
         side = Job({name: place}, ()).models().sides[name]
         vectors[name] = {
-            n: torch.cat([side.delta(n, *bounds) for bounds in planned.tiles(shape)]).numpy()
+            n: torch.cat([side.delta(n, *bounds) for bounds in row_tiles.tiles(shape)]).numpy()
             for n, shape in side.shapes.items()
         }
     for name in ("all", "up"):

@@ -14,8 +14,8 @@ from raylab.reduce.histogram import bucket_moments, no_moments
 from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.shards import tiles
 from raylab.reduce.threshold_sampling import Foreseen, foresee, sample_rows
+from raylab.weights.row_tiles import tiles
 from raylab.weights.views import Place
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays

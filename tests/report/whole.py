@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from raylab.reduce.shards import levels
 from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
+from raylab.weights.names import levels
 from tests.report.conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study
 
 LAYERS = 12

@@ -17,8 +17,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
-from raylab.reduce import shards
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Adapter, Checkpoint, row_tiles
 from raylab.weights.adapter_config import AdapterConfig, read_config
 from tests.architectures import merged_by_peft, save_adapter, save_random, tiny_model
 
@@ -52,12 +51,14 @@ def edited(path, tmp_path, drop=(), add=None, **changes):
 def whole(adapter, name):
     """The delta of one tensor, put together from its tiles."""
     shape = adapter.shapes[name]
-    return torch.cat([adapter.rows(name, *bounds) for bounds in shards.tiles(shape)]).reshape(shape)
+    return torch.cat([adapter.rows(name, *bounds) for bounds in row_tiles.tiles(shape)]).reshape(
+        shape
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, BF16])
 def test_rows_equal_peft_delta_weight_bit_for_bit(base, tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 64 * 37)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 64 * 37)
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     lora = {"use_rslora": True, "rank_pattern": {"k_proj": 2}, "alpha_pattern": {r"mlp\..*": 5}}
     model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", **lora))

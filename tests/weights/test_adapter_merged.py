@@ -9,8 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from raylab.reduce import shards
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Adapter, Checkpoint, row_tiles
 from raylab.weights.quantized_base import Merged
 from tests.architectures import ARCHITECTURES, merged_by_peft, save_adapter, save_random
 
@@ -28,7 +27,7 @@ PATTERNS = {
 @pytest.fixture(autouse=True)
 def many_tiles(monkeypatch):
     """Tiles of 37 rows of 64 columns, so that every tensor has several, the last one smaller."""
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 64 * 37)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 64 * 37)
 
 
 def lora_of(kind, architecture):
@@ -46,7 +45,7 @@ def mismatches(weights, expected):
     """How many entries differ, by tensor, over all row tiles of all tensors."""
     found = {}
     for name, shape in weights.shapes.items():
-        rows = [weights.raw(name, *bounds) for bounds in shards.tiles(shape)]
+        rows = [weights.raw(name, *bounds) for bounds in row_tiles.tiles(shape)]
         merged = torch.cat(rows).reshape(shape)
         assert merged.dtype == expected[name].dtype
         found[name] = int((merged != expected[name]).sum())
@@ -121,13 +120,13 @@ class OneLinear(nn.Module):
 
 @pytest.mark.parametrize("rank", [1, 8, 33])
 def test_merged_last_tile_of_one_row_equals_peft(tmp_path, monkeypatch, rank):
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 1 << 20)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 1 << 20)
     weight = torch.randn(1025, 2048, generator=torch.Generator().manual_seed(rank))
     save_file({"lin.weight": weight}, tmp_path / "model.safetensors")
     lora = LoraConfig(r=rank, lora_alpha=16, target_modules=["lin"])
     save_random(get_peft_model(OneLinear(weight), lora), tmp_path, rank)
     merged = PeftModel.from_pretrained(OneLinear(weight), tmp_path).merge_and_unload()
     checkpoint = Checkpoint(tmp_path)
-    assert [stop - start for start, stop in shards.tiles(weight.shape)] == [512, 512, 1]
+    assert [stop - start for start, stop in row_tiles.tiles(weight.shape)] == [512, 512, 1]
     found = Merged(checkpoint, [Adapter.open(tmp_path, checkpoint)])
     assert mismatches(found, {"lin.weight": merged.lin.weight.data}) == {}

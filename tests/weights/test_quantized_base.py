@@ -10,10 +10,9 @@ from bitsandbytes.functional import QuantState, dequantize_4bit, quantize_4bit
 from bitsandbytes.nn import Linear4bit
 from safetensors.torch import save_file
 
-from raylab.reduce import shards
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
-from raylab.weights import Checkpoint
+from raylab.weights import Checkpoint, row_tiles
 from raylab.weights.quantized_base import Counted, Held
 from tests.architectures import ARCHITECTURES
 
@@ -30,7 +29,7 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Tiles of 7 rows of 64 columns, which begin and end within blocks of other widths."""
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 64 * 7)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 64 * 7)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +38,7 @@ def small_tiles(monkeypatch):
 
 def whole(weights, name):
     shape = weights.shapes[name]
-    parts = [weights.raw(name, *bounds) for bounds in shards.tiles(shape)]
+    parts = [weights.raw(name, *bounds) for bounds in row_tiles.tiles(shape)]
     return torch.cat(parts).reshape(shape)
 
 

@@ -10,10 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from raylab.errors import ModelError
-from raylab.reduce import shards
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
-from raylab.weights import Checkpoint
+from raylab.weights import Checkpoint, row_tiles
 from raylab.weights.views import Place, Side, View
 from tests.architectures import merged_by_peft, save_adapter, save_tiny, tiny_model
 
@@ -26,7 +25,7 @@ NORM = "model.norm.weight"
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Tiles of 23 rows of 64 columns, in one thread."""
-    monkeypatch.setattr(shards, "TILE_ENTRIES", 64 * 23)
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 64 * 23)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -50,7 +49,7 @@ def child(base, tmp_path_factory):
 
 def whole(rows_of, name, shape):
     """A tensor put together from its tiles; None where there is none."""
-    parts = [rows_of(name, *bounds) for bounds in shards.tiles(shape)]
+    parts = [rows_of(name, *bounds) for bounds in row_tiles.tiles(shape)]
     if any(part is None for part in parts):
         assert parts == [None] * len(parts)
         return None
