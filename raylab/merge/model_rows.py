@@ -3,8 +3,8 @@
 Model: a piece is some rows of one tensor, and threads share the pieces. `ModelRows` fills a
 thread's own memory with the base model's rows and the models': fresh memory for every piece would
 cost more than the arithmetic on it.
-Invariant: where an adapter has a part, pieces are the tiles of `raylab.weights.row_tiles`, so that its
-rows, whose bits may depend on the bounds, are the same when thresholds are found, when they are
+Invariant: where an adapter has a part, pieces are the tiles of `raylab.weights.row_tiles`, so that
+its rows, whose bits may depend on the bounds, are the same when thresholds are found, when they are
 trimmed, and when models are compared. Between checkpoints bounds leave no trace, and larger pieces
 cost less: those of 2^19 took 0.7 times as long as tiles, larger ones as long as these.
 """
