@@ -131,8 +131,8 @@ def merge(
         seed=seed,
     )
     with loading():
-        from raylab.merge.card import summary_lines
         from raylab.merge.merge import merge_named
+        from raylab.merge.record import summary_lines
 
     started = time.monotonic()
     record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from raylab.merge.blocks import merge_tiles
-from raylab.merge.card import card_of, record_of
 from raylab.merge.inputs import plan_merge
+from raylab.merge.record import card_metadata, record_of
 from raylab.merge.trim import trims_of
 from raylab.spec.merges import MergeRequest
 from raylab.store.records import FileEntry
@@ -32,9 +32,9 @@ from raylab.weights.checkpoint_writer import (
     flush,
     whole_directory,
 )
+from raylab.weights.model_card import write_model_card
 
 RECORD = "merge.json"
-CARD = "README.md"
 
 
 def merge_models(
@@ -67,7 +67,7 @@ def merge_models(
         flushed.result()
         names = [file.relative_to(part).as_posix() for file in files]
         record = record_of(plan, trims, kept, dict(zip(names, entries, strict=True)))
-        (part / CARD).write_text(card_of(out.name, record), encoding="utf-8")
+        write_model_card(part, card_metadata(record), title=out.name, merge=record)
         text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
         (part / RECORD).write_text(text + "\n", encoding="utf-8")
     return record

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from raylab.merge.card import summary_lines
 from raylab.merge.merge import merge_models
+from raylab.merge.record import summary_lines
 from raylab.plan.cache import evaluation_id
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial

@@ -1,9 +1,9 @@
-"""Fills the folder that is published: weights, tokenizer, card, and the facts as JSON.
+"""Writes the folder that is published: weights, tokenizer, model card, and the facts as JSON.
 
-Model: a trial without a parent is its own adapter; a chained one is one adapter by concatenation;
-with `merged` either is a whole model, and a merge always is.
-Invariant: the folder appears whole or not at all, and holds safetensors alone, no pickle. What
-cannot be published is refused before anything is written.
+Model: a trial without a parent is published as its own adapter, a chained trial as one adapter
+that concatenates the chain. With `merged` either is a whole model; a merge always is one.
+Invariant: the folder appears whole or not at all. It holds safetensors files and no pickle. A
+model that cannot be published is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import os
 import shutil
 from pathlib import Path
 
-from raylab.publish.card import card_of
 from raylab.publish.provenance import Facts, facts_of
 from raylab.store.references import Made
 from raylab.weights.checkpoint_writer import TOKENIZER, check_absent, copy_beside, whole_directory
+from raylab.weights.model_card import write_model_card
 
-CARD, FACTS = "README.md", "raylab.json"
-_OF_ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+FACTS = "raylab.json"
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
 def write_folder(made: Made, repo: str, out: Path, *, merged: bool = False) -> Facts:
-    """Write what is published of `made` as `repo` to the new directory `out`; its facts.
+    """Write the model `made`, published as `repo`, to the new directory `out`; return its facts.
 
     Raises ModelError and OutError before anything is written, StoreError where the disk fails.
     """
@@ -30,33 +30,31 @@ def write_folder(made: Made, repo: str, out: Path, *, merged: bool = False) -> F
     facts = facts_of(made, merged=merged)
     with whole_directory(out) as part:
         facts = _write_weights(made, facts, part)
-        (part / CARD).write_text(card_of(repo, facts), encoding="utf-8")
+        write_model_card(
+            part, facts.metadata, title=repo.rpartition("/")[2], repo=repo, facts=facts, merge=None
+        )
         (part / FACTS).write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return facts
 
 
 def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
+    """Write weights, config and tokenizer; the facts with the difference of a concatenation."""
+    from raylab.weights import chain_export, merged_export
+
+    place = made.place
     if facts.form == "merge":
-        assert made.place.checkpoint is not None
-        shutil.copytree(made.place.checkpoint, part, dirs_exist_ok=True)
+        assert place.checkpoint is not None
+        shutil.copytree(place.checkpoint, part, dirs_exist_ok=True)
         return facts
     if facts.form == "merged":
-        from raylab.weights.merged_export import write_merged
-
-        write_merged(made.place, part, len(os.sched_getaffinity(0)))
+        merged_export.write_merged(place, part, len(os.sched_getaffinity(0)))
         return facts
-    if made.place.base is not None:
-        copy_beside(made.place.base, part, TOKENIZER)
+    if place.base is not None:
+        copy_beside(place.base, part, TOKENIZER)
     if facts.form == "adapter":
-        for name in _OF_ADAPTER:
-            shutil.copyfile(made.place.adapters[0] / name, part / name)
+        for name in _ADAPTER_FILES:
+            shutil.copyfile(place.adapters[0] / name, part / name)
         return facts
-    return _write_concatenated(made, facts, part)
-
-
-def _write_concatenated(made: Made, facts: Facts, part: Path) -> Facts:
-    from raylab.weights.chain_export import concatenate, largest_difference
-
-    concatenate(made.place.adapters, part)
-    difference = largest_difference(made.place.adapters, part)
+    chain_export.concatenate(place.adapters, part)
+    difference = chain_export.largest_difference(place.adapters, part)
     return facts.model_copy(update={"difference": difference})

@@ -1,13 +1,13 @@
-"""What is told of a published model: its base, its trainings, what it said, how it was made.
+"""The facts of a published model: its base model, its trainings, its answers, its versions.
 
-Model: `facts_of` takes them from records; nothing else is known, so nothing else can be told. A
-training's settings are its identity: everything that determines its weights.
-Invariant: no path, host, address or token is among them. The same records give the same facts.
+Model: `facts_of` takes all facts from records. A training's settings are its identity: everything
+that determines its weights.
+Invariant: no path, host, address or token is among the facts. The same records give the same
+facts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -18,10 +18,11 @@ from raylab.store.records import Record
 from raylab.store.references import Made, is_merged
 
 Form = Literal["adapter", "concatenated", "merged", "merge"]
-"""adapter: one training's own. concatenated: those of a chain as one. merged: a whole model, of
-a trial. merge: a whole model that was merged of several."""
+"""adapter: the adapter of one training. concatenated: the adapters of a chain as one. merged: a
+trial as a whole model. merge: a whole model that was merged of several."""
 
-_ELSEWHERE = ("base_model", "parent", "format")
+_NOT_SETTINGS = ("base_model", "parent", "format")
+"""Fields of an identity that have a place of their own, or none, in the facts."""
 
 
 class Training(BaseModel):
@@ -32,14 +33,14 @@ class Training(BaseModel):
     id: str
     parent: str | None
     data: dict[str, str]
-    """The data sets by the part that they play, and their fingerprints."""
+    """The data sets by their role in the training, each with its fingerprint."""
     settings: dict[str, Any]
     metrics: dict[str, float]
     versions: dict[str, str]
 
 
 class Facts(BaseModel):
-    """All that a model card says."""
+    """Everything that a model card says; raylab.json holds it."""
 
     model_config = ConfigDict(frozen=True)
     raylab: str
@@ -54,36 +55,49 @@ class Facts(BaseModel):
     likelihoods: dict[str, dict[str, float | None]]
     marks: str | None
     difference: float | None = None
-    """Of a concatenated adapter from the chain's sum, relative to its largest entry."""
+    """Of a concatenated adapter from the chain's sum, relative to the sum's largest entry."""
 
     @property
-    def base_named(self) -> str:
-        """What a script loads as the base model."""
-        return self.hub or self.base_model
+    def is_whole(self) -> bool:
+        """Whether it is a model of its own, and no adapter."""
+        return self.form in ("merged", "merge")
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the model card, for huggingface_hub.ModelCardData."""
+        methods = {str(training.settings.get("method", "merge")) for training in self.trainings}
+        metadata: dict[str, Any] = {
+            "library_name": "transformers" if self.is_whole else "peft",
+            "tags": ["raylab", *sorted(methods)],
+        }
+        if self.hub:
+            metadata["base_model"] = self.hub
+            relation = {"merge": "merge", "merged": "finetune"}.get(self.form, "adapter")
+            metadata["base_model_relation"] = relation
+        if self.is_whole:
+            metadata["pipeline_tag"] = "text-generation"
+        return metadata
 
 
 def facts_of(made: Made, *, merged: bool) -> Facts:
     """The facts of a trial or merge that is published, as a whole model where `merged`."""
-    place = made.study.base_models[made.base_model]
+    base_model = made.study.base_models[made.base_model]
     metrics = made.record.metrics
     identity = str(made.record.identity.get("base_model", "unknown"))
+    # The identity of a model of the hub is hub:ID@COMMIT.
+    commit = identity.rpartition("@")[2] if identity.startswith("hub:") else None
     return Facts(
         raylab=raylab.__version__,
         form=_form(made, merged=merged),
         base_model=made.base_model,
-        hub=place.hub,
-        revision=_commit(identity) or place.revision,
+        hub=base_model.hub,
+        revision=commit or base_model.revision,
         base_identity=identity,
         trainings=tuple(map(_training, made.lineage)),
         answers=metrics.get("answers", {}),
         likelihoods=metrics.get("likelihoods", {}),
         marks=mark_columns(metrics, made.study.evaluation.limits)["marks"],
     )
-
-
-def _commit(identity: str) -> str | None:
-    """The commit that an identity `hub:ID@COMMIT` names."""
-    return identity.rpartition("@")[2] if identity.startswith("hub:") else None
 
 
 def _form(made: Made, *, merged: bool) -> Form:
@@ -95,13 +109,12 @@ def _form(made: Made, *, merged: bool) -> Form:
 
 
 def _training(record: Record) -> Training:
-    identity: Mapping[str, Any] = record.identity
-    told = {key: value for key, value in identity.items() if key not in _ELSEWHERE}
+    settings = {key: val for key, val in record.identity.items() if key not in _NOT_SETTINGS}
     data = {
-        part: f"{name} ({told.pop(f'data.{part}', 'unknown')})"
-        for part, name in record.data.items()
+        role: f"{name} ({settings.pop(f'data.{role}', 'unknown')})"
+        for role, name in record.data.items()
     }
-    numbers = {
+    metrics = {
         key: value
         for key, value in record.metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
@@ -109,9 +122,9 @@ def _training(record: Record) -> Training:
     return Training(
         name=record.name,
         id=record.id,
-        parent=identity.get("parent"),
+        parent=record.identity.get("parent"),
         data=data,
-        settings=told,
-        metrics=numbers,
+        settings=settings,
+        metrics=metrics,
         versions=record.versions,
     )

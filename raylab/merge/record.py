@@ -1,0 +1,95 @@
+"""The record of a finished merge, merge.json, and the summaries that are made of it.
+
+Model: the record holds the request (method, models, weights, densities, scope, lambda, seed) and
+the result (thresholds, entries kept, files with sizes and SHA-256). For each model, and for each
+set of entries that were trimmed together, it holds three counts: `num_keep` entries were to stay,
+`at_or_above` entries reach the threshold, and `kept` entries reach it, are not zero, and were
+merged. With ties `kept` exceeds `num_keep`.
+Invariant: the record depends on the request and the models alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import raylab
+from raylab.merge.blocks import Kept
+from raylab.merge.inputs import MergePlan
+from raylab.merge.trim import Trims
+from raylab.store.records import FileEntry
+
+
+def record_of(
+    plan: MergePlan, trims: Sequence[Trims], kept: Kept, files: Mapping[str, FileEntry]
+) -> dict[str, Any]:
+    """The record of a merge, as JSON holds it."""
+    request = plan.request
+    changed = [name for name in plan.shapes if plan.models_of(name)]
+    return {
+        "raylab": raylab.__version__,
+        "method": request.method,
+        "title": request.row.title,
+        "paper": request.row.paper,
+        "base": request.base,
+        "scope": request.scope,
+        "lambda": request.scaling,
+        "seed": request.seed,
+        "normalize": request.normalize,
+        "numel": sum(math.prod(shape) for shape in plan.shapes.values()),
+        "tensors_merged": len(changed),
+        "tensors_copied": len(plan.shapes) - len(changed),
+        "models": [_model_row(plan, i, trims[i], kept) for i in range(len(request.inputs))],
+        "files": {name: entry.model_dump() for name, entry in files.items()},
+    }
+
+
+def _model_row(plan: MergePlan, model: int, trims: Trims, kept: Kept) -> dict[str, Any]:
+    request = plan.request
+    item, names = request.inputs[model], [n for n in plan.shapes if model in plan.models_of(n)]
+    row: dict[str, Any] = {
+        "model": item.model,
+        "weight": item.weight,
+        "density": item.density,
+        "numel": sum(math.prod(plan.shapes[name]) for name in names),
+        "kept": sum(kept[model, name] for name in names),
+    }
+    if request.scope == "global" and trims:
+        row |= asdict(next(iter(trims.values())))
+    if request.scope == "tensor":
+        row["num_keep"] = sum(trims[name].num_keep for name in names)
+        row["tensors"] = {
+            name: {**asdict(trims[name]), "kept": kept[model, name]} for name in names
+        }
+    return row
+
+
+def summary_lines(record: Mapping[str, Any]) -> list[str]:
+    """One line for the method, and one for each model with its settings and counts."""
+    settings = [f"{name} {record[name]}" for name in ("scope", "seed") if record[name] is not None]
+    settings.append(f"lambda {record['lambda']:g}")
+    lines = [f"{record['method']}: {', '.join(settings)}"]
+    for row in record["models"]:
+        parts = [f"weight {row['weight']:g}", f"density {row['density']:g}"]
+        if "num_keep" in row:
+            parts.append(f"num_keep {row['num_keep']:,}")
+        if "threshold" in row:
+            parts.append(f"threshold {row['threshold']:.6g}")
+        parts.append(f"kept {row['kept']:,} of {row['numel']:,}")
+        lines.append(f"  {row['model']}: {', '.join(parts)}")
+    return lines
+
+
+def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of the merge's model card, for huggingface_hub.ModelCardData."""
+    models = [record["base"], *(row["model"] for row in record["models"])]
+    on_hub = dict.fromkeys(model for model in models if model and _is_hub_id(model))
+    metadata = {"library_name": "transformers", "tags": ["merge", "raylab"]}
+    return metadata | ({"base_model": list(on_hub)} if on_hub else {})
+
+
+def _is_hub_id(text: str) -> bool:
+    return text.count("/") == 1 and "#" not in text and text[0] != "." and not Path(text).exists()
