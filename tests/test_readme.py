@@ -1,4 +1,4 @@
-"""Every command in the README is run: as it stands, or by what stands for it here."""
+"""The README and the pages of docs/: every command is run, every name in them exists."""
 
 from __future__ import annotations
 
@@ -14,84 +14,102 @@ import pytest
 from raylab.spec.study_file import parse_study
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-]
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.S)
+# In the order in which a newcomer reads them; they share one folder and one OUT.
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("study", "data", "cluster", "report")))
+TEXT = {name: (ROOT / name).read_text() for name in PAGES}
+README = TEXT["README.md"]
 # The demo is run by way of the quick study; making an environment is what `make` did before this
 # test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py.
-CLUSTER = README[README.index("## On a cluster") : README.index("## What is where")]
-ELSEWHERE = {
-    "make demo",
-    *(command for command in COMMANDS if f"\n$ {command}\n" in CLUSTER),
-    "python3.11 -m venv .venv",
-    ".venv/bin/pip install -c constraints.txt -e '.[dev]'",
-}
+ELSEWHERE = re.compile(
+    r"make demo|python3\.11 -m venv|\.venv/bin/pip|ray (job|start|up|get-auth)|export RAY_|kubectl"
+)
+
+
+def blocks(name, language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT[name], re.S)
+
+
+def commands(name):
+    lines = [line for block in blocks(name, "console") for line in block.splitlines()]
+    return [line.removeprefix("$ ") for line in lines]
+
+
+def run(command, folder, **options):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
 
 
 @pytest.mark.slow
-def test_readme_commands_in_order_all_succeed(tmp_path):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+def test_commands_of_all_pages_in_order_succeed(tmp_path):
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
-    ran = [command for command in COMMANDS if command not in ELSEWHERE]
-    assert any(command.startswith("raylab run") for command in ran)
-    for command in ran:
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=tmp_path,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, (command, done.stderr)
-    for example in EXAMPLES:
+    wanted = dict.fromkeys(c for name in PAGES for c in commands(name) if not ELSEWHERE.match(c))
+    assert any(command.startswith("raylab run") for command in wanted)
+    for command in wanted:
+        run(command, tmp_path, shell=True)
+    for example in blocks("docs/report.md", "python"):
         # What a notebook would show of the last line is printed here.
         *lines, last = [line for line in example.splitlines() if line]
         code = "\n".join([*lines, f"print({last.partition('  #')[0]})"])
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0 and done.stdout.strip(), (example, done.stderr)
+        assert run([sys.executable, "-c", code], tmp_path).strip(), example
 
 
-def test_readme_has_three_examples_for_a_notebook():
-    assert len(EXAMPLES) == 3 and all("raylab.open(" in example for example in EXAMPLES)
+def test_report_page_has_three_examples_for_a_notebook():
+    found = blocks("docs/report.md", "python")
+    assert len(found) == 3 and all("raylab.open(" in example for example in found)
 
 
-def test_readme_make_targets_exist():
+def test_readme_has_at_most_12_kb():
+    assert len(README.encode()) <= 12 * 1024
+
+
+def test_pages_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`make (\w+)`", README):
-        assert f"\n{target}:" in makefile
+    for text in TEXT.values():
+        for target in re.findall(r"`make ([\w-]+)`", text):
+            assert f"\n{target}:" in makefile, target
 
 
 def test_readme_demo_target_runs_the_demo_study():
     assert "raylab run jobs/demo/study.yaml" in (ROOT / "Makefile").read_text()
 
 
-def test_readme_study_is_a_valid_one():
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    study = parse_study(text, Path("study.yaml"))
-    assert study.seeds == (42, 100)
+@pytest.mark.parametrize("name", ["README.md", "docs/study.md"])
+def test_example_of_a_study_is_valid(name):
+    (text,) = blocks(name, "yaml")
+    assert parse_study(text, Path("study.yaml")).seeds == (42, 100)
 
 
-def test_readme_architecture_names_every_module():
-    section = README[README.index("## Architecture") :]
-    for module in (ROOT / "raylab").rglob("*.py"):
-        if module.name != "__init__.py":
-            assert module.name in section, module
+def test_pages_name_only_files_that_exist():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for name in re.findall(r"`((?:raylab|jobs|tests|docs)/[\w./-]+)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
-def test_readme_names_every_dependency():
+def test_architecture_names_every_package():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for folder in (ROOT / "raylab").iterdir():
+        if folder.is_dir() and (folder / "__init__.py").exists():
+            assert f"`{folder.name}/`" in text, folder.name
+
+
+def test_architecture_names_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     needed = [*project["dependencies"], *(name for extra in extras for name in extra)]
     names = [re.match(r"[a-z0-9.-]+", name).group() for name in needed]
-    section = README[README.index("## What each dependency") : README.index("## Limits")]
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text[text.index("## Dependencies") : text.index("## Speed")]
     pins = (ROOT / "constraints.txt").read_text()
     for name in names:
         assert name in section, name

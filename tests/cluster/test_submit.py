@@ -1,4 +1,4 @@
-"""Studies submitted with `ray job submit`, by the README's commands, to a cluster with a token.
+"""Studies that `ray job submit` submits, by docs/cluster.md, to a cluster with a token.
 
 Three are submitted at once: one that succeeds, one of which a trial fails, one that is not there.
 """
@@ -17,11 +17,11 @@ from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
 from tests.cluster.nodes import Nodes, started
 from tests.conftest import DEMO, STUDY
-from tests.test_readme import CLUSTER, ROOT
+from tests.test_readme import ROOT, commands
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-COMMANDS = re.findall(r"^\$ (.+)$", CLUSTER, re.M)
+COMMANDS = commands("docs/cluster.md")
 OUT = "/shared/quick"
 STUDY_FILE = "jobs/demo/study-quick.yaml"
 BAD = "recipes:\n  bad: {method: sft, data: D1, training: {learning_rate: 1e30}}\n"
@@ -30,7 +30,7 @@ GIVEN = """ --runtime-env-json {"env_vars":{"HF_HUB_OFFLINE":"1"}} -- """
 
 
 def said(beginning):
-    """The README's one command that begins so."""
+    """The one command of docs/cluster.md that begins so."""
     (command,) = (each for each in COMMANDS if each.startswith(beginning))
     return command
 
@@ -48,7 +48,7 @@ class Submitted:
 
 
 def submit(nodes: Nodes, command: str) -> Submitted:
-    """Run one of the README's commands after its exports, the dashboard's port aside."""
+    """Run one of the commands of docs/cluster.md after its exports, the dashboard's port aside."""
     exports = (each.removeprefix("export ") for each in COMMANDS if each.startswith("export "))
     told = dict(each.split("=") for each in exports)
     assert told.keys() == {"RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS"}
