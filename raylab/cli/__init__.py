@@ -1,39 +1,20 @@
 """The command line: parse, call, print.
 
-Model: every verb is a function that calls a stage and prints what came out; results go to
-standard output, everything said along the way to standard error.
-Invariant: exit status 0, 1 or 2 as `raylab.errors` says; an error is one message, without a
-traceback unless `--debug`. `plan`, `status` and `schema` load neither torch nor Ray.
+Model: every verb is a function of the modules of this package; `main` calls the one that is asked.
+Invariant: the exit status is 0, 1 or 2, as `raylab.errors` says. An error is one message on
+standard error, without a traceback unless `--debug`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.table import Table
 
-from raylab.cli.data import data
-from raylab.cli.models import diff, merge
-from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, console, out_of, say
-from raylab.cli.publish import publish
-from raylab.cli.tables import compare, table
-from raylab.errors import InputError, RaylabError
-from raylab.imports import loading
-from raylab.plan.cache import evaluation_id, plan_states
-from raylab.plan.disk import disk_lines
-from raylab.plan.gpu_demand import ASSUMED, demands
-from raylab.plan.merges import Planned, plan_merges
-from raylab.plan.schedule import schedule_study
-from raylab.plan.trials import Inputs, plan_trials, read_inputs
-from raylab.results.trial_rows import is_driven, live_rows
-from raylab.spec.study import Study
-from raylab.spec.study_file import load_study
-from raylab.store.filesystem import Store
-from raylab.store.records import read_records
-from raylab.store.tables import read_table, rows_of
+from raylab.cli import data, models, study, tables
+from raylab.cli.options import say
+from raylab.errors import RaylabError
 
 app = typer.Typer(
     add_completion=False,
@@ -41,193 +22,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a study of LLM fine-tunes on Ray, and measure exactly what moved.",
 )
+# The order of the help.
+for _verb in (
+    *(study.plan, study.run, study.train, study.reduce, study.report, study.status),
+    *(models.diff, models.merge, models.publish),
+    *(tables.table, tables.compare),
+    *(study.doctor, study.schema),
+):
+    app.command()(_verb)
+app.add_typer(data.app, name="data")
 
 _INTERRUPTED = 130
-
-
-@app.command()
-def plan(
-    study: StudyFile,
-    out: Out = None,
-    gpus: Annotated[
-        int | None, typer.Option(min=1, help="Simulate the schedule on so many GPUs.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show every trial and merge: cached, to run or blocked, and which field made it new."""
-    from raylab.report.terminal.gpu_demand import print_demands
-    from raylab.report.terminal.printing import print_schedule
-
-    loaded = load_study(study)
-    inputs = read_inputs(loaded)
-    _warn(inputs)
-    trials = plan_trials(loaded, inputs)
-    merges = plan_merges(loaded, inputs, trials)
-    records, _ = read_records(Store(out_of(loaded, out)))
-    states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
-    schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
-    asked = demands(loaded, inputs, trials)
-    if as_json:
-        rows = [
-            {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
-            for s in states
-        ]
-        sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
-        scheduled = {"schedule": schedule} if schedule else {}
-        print(json.dumps({"trials": rows, **sizes, **scheduled}, ensure_ascii=False, indent=1))
-        return
-    view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
-    for item in states:
-        mark = " (provisional)" if item.trial.provisional else ""
-        view.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
-    console().print(view)
-    print_demands(asked, console())
-    for line in disk_lines(loaded, inputs, [*trials, *merges]):
-        print(line)
-    if schedule:
-        print_schedule(schedule, console())
-
-
-@app.command()
-def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
-    """Train, reduce and report; run again: what is done stays as it is."""
-    with loading():
-        from raylab.cluster import stages
-
-    loaded = load_study(study)
-    prepared = stages.prepare(loaded, out_of(loaded, out))
-    _warn(prepared.inputs)
-    complete = stages.run(prepared, address, say)
-    _print_trials(prepared.store)
-    _print_norms(prepared.store)
-    print(f"report: {prepared.store.address('report/report.html')}")
-    _exit(complete)
-
-
-@app.command()
-def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
-    """Train the trials and make the merges that are not in the store."""
-    with loading():
-        from raylab.cluster import stages
-
-    loaded = load_study(study)
-    prepared = stages.prepare(loaded, out_of(loaded, out))
-    _warn(prepared.inputs)
-    complete = stages.train(prepared, address, say)
-    _print_trials(prepared.store)
-    _exit(complete)
-
-
-@app.command()
-def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
-    """Reduce every comparison whose two sides are in the store."""
-    with loading():
-        from raylab.cluster import stages
-
-    loaded = load_study(study)
-    prepared = stages.prepare(loaded, out_of(loaded, out))
-    stages.reduce(prepared, address, say)
-    _print_norms(prepared.store)
-
-
-@app.command()
-def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
-    """Write the report out of the tables in the store."""
-    from raylab.report.page.render import build_report
-
-    loaded = load_study(study)
-    address = build_report(loaded, Store(out_of(loaded, out)), lang.value)
-    print(f"report: {address}")
-
-
-@app.command()
-def status(
-    study: StudyFile,
-    out: Out = None,
-    as_json: Json = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
-    ] = False,
-) -> None:
-    """Show what became of every trial and merge, also while a study runs."""
-    from raylab.report.terminal import live_display as screen
-    from raylab.report.terminal.printing import print_status
-
-    if watch and as_json:
-        raise InputError("--watch and --json exclude each other", todo="give one of them")
-    loaded = load_study(study)
-    inputs = read_inputs(loaded)
-    trials = plan_trials(loaded, inputs)
-    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
-    store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
-    if watch:
-        screen.watch(
-            lambda: live_rows(planned, store, limits),
-            screen.outlet(sys.stdout, timed=False),
-            lambda: is_driven(store),
-        )
-    rows = live_rows(planned, store, limits)
-    if as_json:
-        print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
-    else:
-        print_status(rows, console())
-
-
-app.command()(diff)
-app.command()(merge)
-app.command()(publish)
-app.command()(table)
-app.command()(compare)
-app.add_typer(data, name="data")
-
-
-@app.command()
-def doctor(
-    address: Address = None,
-    storage: Annotated[
-        str | None, typer.Option(help="A directory or URI that every node should reach.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what every node of a cluster sees, and what would make a study fail there."""
-    from raylab.cluster.doctor.examine import examine
-    from raylab.report.terminal.printing import print_examination
-
-    found = examine(address, storage)
-    if as_json:
-        print(json.dumps(found.document, ensure_ascii=False, indent=1))
-    else:
-        print_examination(found.document, found.cells, console())
-    _exit(found.healthy)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of a study file, for editors that complete it."""
-    print(json.dumps(Study.model_json_schema(), ensure_ascii=False, indent=1))
-
-
-def _warn(inputs: Inputs) -> None:
-    for line in inputs.warnings:
-        say(f"warning: {line}")
-
-
-def _print_trials(store: Store) -> None:
-    from raylab.report.terminal.printing import print_trials
-
-    print_trials(rows_of(read_table(store, "trials")), console())
-
-
-def _print_norms(store: Store) -> None:
-    from raylab.report.terminal.printing import print_left_out, print_norms
-
-    print_norms(rows_of(read_table(store, "norms")), console())
-    print_left_out(rows_of(read_table(store, "comparisons")), console())
-
-
-def _exit(complete: bool) -> None:
-    if not complete:
-        raise typer.Exit(1)
+"""The status with which typer ends an interrupted command, as a shell does."""
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -242,7 +48,6 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"raylab: {error.message}", file=sys.stderr)
         sys.exit(error.exit_status)
     except SystemExit as end:
-        # typer ends an interrupted command with the shell's 130.
         if end.code != _INTERRUPTED:
             raise
         say("raylab: interrupted; the same command goes on from here")

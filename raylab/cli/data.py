@@ -1,6 +1,6 @@
-"""`raylab data`: what data sets hold, and their answers in another style.
+"""`raylab data`: describe data sets, and write their answers in another style.
 
-Model: a verb reads its files as a study would, does one thing, and prints what came out.
+Model: a verb reads its files as a study would, does one thing, and prints the result.
 Invariant: `describe` writes nothing, ends with 2 where a study would refuse a file, and loads
 neither torch nor transformers unless a tokenizer is named; `convert` replaces no file unasked.
 """
@@ -16,13 +16,13 @@ from rich.table import Table
 
 from raylab.cli.options import Json, console, say
 
-data = typer.Typer(no_args_is_help=True, help="Look at data sets, and make one out of another.")
+app = typer.Typer(no_args_is_help=True, help="Look at data sets, and make one out of another.")
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files or directories.")]
 Column = typer.Option(help="The column, if it is called otherwise.", rich_help_panel="Columns")
 
 
-@data.command()
+@app.command()
 def describe(
     files: Files,
     tokenizer: Annotated[
@@ -42,12 +42,12 @@ def describe(
     if as_json:
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
-        _print(found)
+        _print_description(found)
     if any(item["problems"] for item in found["files"]):
         raise typer.Exit(2)
 
 
-@data.command()
+@app.command()
 def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The data set.")],
     style: Annotated[str, typer.Option(help="The style to make: ojousama.")],
@@ -69,7 +69,7 @@ def convert(
         say(f"unchanged rows: {', '.join(made.unchanged[:10])}{more}")
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print_description(found: dict[str, Any]) -> None:
     for item in found["files"]:
         print(f"{item['file']}: {item['rows']} rows, format {item['format'] or 'unknown'}")
         if item["rows"]:

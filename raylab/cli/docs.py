@@ -1,6 +1,6 @@
-"""A page for each command, made of the command line itself: `python -m raylab.cli.docs`.
+"""Make the pages of docs/commands, one a command: `python -m raylab.cli.docs`.
 
-Invariant: the pages in docs/commands say what the code says; a test makes them again and compares.
+Invariant: the pages hold the commands' own help; a test makes them again and compares.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pages() -> dict[str, str]:
 
 
 def write(directory: Path) -> None:
-    """Write every page, and remove those of commands that are no more."""
+    """Write every page, and remove the pages of commands that no longer exist."""
     directory.mkdir(parents=True, exist_ok=True)
     made = pages()
     for file in directory.glob("*.md"):

@@ -1,6 +1,6 @@
-"""The verbs that take models instead of a study: diff and merge, nearly all of it options.
+"""The verbs that take models instead of a study: diff, merge and publish.
 
-Model and invariant: as in `raylab.cli`, which names these two as its own. Neither needs Ray.
+Model and invariant: as in `raylab.cli`. None of them needs Ray.
 """
 
 from __future__ import annotations
@@ -138,3 +138,36 @@ def merge(
     record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)
     print("\n".join(summary_lines(record)))
     print(f"{time.monotonic() - started:.1f} s: {out}")
+
+
+def publish(
+    model: Annotated[str, typer.Argument(metavar="OUT#NAME", help="A trial or merge of a study.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the hub.")],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A whole model instead of an adapter.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the folder, and upload nothing.")
+    ] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="For all to see; a new repository is private.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new directory for the folder [default: published/<NAME>]."),
+    ] = None,
+) -> None:
+    """Put a trained model on a hub, with a card; the token is HF_TOKEN of the environment."""
+    from raylab.publish.folder import write_folder
+    from raylab.publish.upload import check_repo, token_of_environment, upload
+    from raylab.store.references import find_made
+
+    check_repo(repo)
+    token = None if dry_run else token_of_environment()
+    directory = out or Path("published") / repo.rpartition("/")[2]
+    facts = write_folder(find_made(model), repo, directory, merged=merged)
+    print(f"{facts.form}: {directory}")
+    if facts.difference is not None:
+        print(f"largest difference from the chain's sum: {facts.difference:.2g}")
+    if token:
+        print(f"published: {upload(directory, repo, token, public=public)}")

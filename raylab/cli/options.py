@@ -1,7 +1,7 @@
-"""What the verbs of the command line share: options, and where words go.
+"""What the verbs of the command line share: options, and the places of output.
 
-Invariant: results go to standard output, what is said along the way to standard error; a table
-that nobody watches is always equally wide.
+Invariant: results go to standard output, messages to standard error. A table that is not printed
+on a terminal always has the same width.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Address = Annotated[
 
 
 class Language(StrEnum):
-    """What a report may be written in."""
+    """The languages of a report."""
 
     en = "en"
     ja = "ja"
@@ -37,16 +37,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def out_of(study: Study, out: str | None) -> str:
-    """Where the results of `study` go."""
+    """The address of the results of `study`."""
     return out or f"runs/{study.name}"
 
 
-def say(words: str) -> None:
-    """Tell the user what happens."""
-    print(words, file=sys.stderr, flush=True)
+def say(message: str) -> None:
+    """Print a message on standard error."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def console() -> Console:
-    """Where tables are printed."""
-    wide = sys.stdout.isatty()
-    return Console(width=None if wide else 120)
+    """Standard output, 120 columns wide unless it is a terminal."""
+    return Console(width=None if sys.stdout.isatty() else 120)

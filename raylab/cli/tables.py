@@ -1,7 +1,6 @@
-"""The verbs that look at what is in a store: table and compare.
+"""The verbs that read the tables of a store: table and compare.
 
-Model and invariant: as in `raylab.cli`, which names these as its own. They need neither torch
-nor Ray; what they read is never changed.
+Model and invariant: as in `raylab.cli`. They need neither torch nor Ray, and write nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,198 @@
+"""The verbs of a study: plan, run, train, reduce, report, status, doctor and schema.
+
+Model: a verb reads the study, calls one stage and prints its result. Results go to standard
+output, messages along the way to standard error.
+Invariant: `plan`, `status` and `schema` load neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, console, out_of, say
+from raylab.errors import InputError
+from raylab.imports import loading
+from raylab.plan.cache import evaluation_id, plan_states
+from raylab.plan.disk import disk_lines
+from raylab.plan.gpu_demand import ASSUMED, demands
+from raylab.plan.merges import Planned, plan_merges
+from raylab.plan.schedule import schedule_study
+from raylab.plan.trials import Inputs, plan_trials, read_inputs
+from raylab.results.trial_rows import is_driven, live_rows
+from raylab.spec.study import Study
+from raylab.spec.study_file import load_study
+from raylab.store.filesystem import Store
+from raylab.store.records import read_records
+from raylab.store.tables import read_table, rows_of
+
+
+def plan(
+    study: StudyFile,
+    out: Out = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Simulate the schedule on so many GPUs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show every trial and merge: cached, to run or blocked, and which field made it new."""
+    from raylab.report.terminal.gpu_demand import print_demands
+    from raylab.report.terminal.printing import print_schedule
+
+    loaded = load_study(study)
+    inputs = read_inputs(loaded)
+    _warn(inputs)
+    trials = plan_trials(loaded, inputs)
+    merges = plan_merges(loaded, inputs, trials)
+    records, _ = read_records(Store(out_of(loaded, out)))
+    states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
+    schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
+    asked = demands(loaded, inputs, trials)
+    if as_json:
+        rows = [
+            {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
+            for s in states
+        ]
+        sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
+        scheduled = {"schedule": schedule} if schedule else {}
+        print(json.dumps({"trials": rows, **sizes, **scheduled}, ensure_ascii=False, indent=1))
+        return
+    view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
+    for item in states:
+        mark = " (provisional)" if item.trial.provisional else ""
+        view.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
+    console().print(view)
+    print_demands(asked, console())
+    for line in disk_lines(loaded, inputs, [*trials, *merges]):
+        print(line)
+    if schedule:
+        print_schedule(schedule, console())
+
+
+def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
+    """Train, reduce and report; run again: what is done stays as it is."""
+    with loading():
+        from raylab.cluster import stages
+
+    loaded = load_study(study)
+    prepared = stages.prepare(loaded, out_of(loaded, out))
+    _warn(prepared.inputs)
+    complete = stages.run(prepared, address, say)
+    _print_trials(prepared.store)
+    _print_norms(prepared.store)
+    print(f"report: {prepared.store.address('report/report.html')}")
+    if not complete:
+        raise typer.Exit(1)
+
+
+def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
+    """Train the trials and make the merges that are not in the store."""
+    with loading():
+        from raylab.cluster import stages
+
+    loaded = load_study(study)
+    prepared = stages.prepare(loaded, out_of(loaded, out))
+    _warn(prepared.inputs)
+    complete = stages.train(prepared, address, say)
+    _print_trials(prepared.store)
+    if not complete:
+        raise typer.Exit(1)
+
+
+def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
+    """Reduce every comparison whose two sides are in the store."""
+    with loading():
+        from raylab.cluster import stages
+
+    loaded = load_study(study)
+    prepared = stages.prepare(loaded, out_of(loaded, out))
+    stages.reduce(prepared, address, say)
+    _print_norms(prepared.store)
+
+
+def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
+    """Write the report out of the tables in the store."""
+    from raylab.report.page.render import build_report
+
+    loaded = load_study(study)
+    address = build_report(loaded, Store(out_of(loaded, out)), lang.value)
+    print(f"report: {address}")
+
+
+def status(
+    study: StudyFile,
+    out: Out = None,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
+    ] = False,
+) -> None:
+    """Show what became of every trial and merge, also while a study runs."""
+    from raylab.report.terminal import live_display
+    from raylab.report.terminal.printing import print_status
+
+    if watch and as_json:
+        raise InputError("--watch and --json exclude each other", todo="give one of them")
+    loaded = load_study(study)
+    inputs = read_inputs(loaded)
+    trials = plan_trials(loaded, inputs)
+    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
+    store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
+    if watch:
+        live_display.watch(
+            lambda: live_rows(planned, store, limits),
+            live_display.outlet(sys.stdout, timed=False),
+            lambda: is_driven(store),
+        )
+    rows = live_rows(planned, store, limits)
+    if as_json:
+        print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
+    else:
+        print_status(rows, console())
+
+
+def doctor(
+    address: Address = None,
+    storage: Annotated[
+        str | None, typer.Option(help="A directory or URI that every node should reach.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what every node of a cluster sees, and what would make a study fail there."""
+    from raylab.cluster.doctor.examine import examine
+    from raylab.report.terminal.printing import print_examination
+
+    found = examine(address, storage)
+    if as_json:
+        print(json.dumps(found.document, ensure_ascii=False, indent=1))
+    else:
+        print_examination(found.document, found.cells, console())
+    if not found.healthy:
+        raise typer.Exit(1)
+
+
+def schema() -> None:
+    """Print the JSON schema of a study file, for editors that complete it."""
+    print(json.dumps(Study.model_json_schema(), ensure_ascii=False, indent=1))
+
+
+def _warn(inputs: Inputs) -> None:
+    for line in inputs.warnings:
+        say(f"warning: {line}")
+
+
+def _print_trials(store: Store) -> None:
+    from raylab.report.terminal.printing import print_trials
+
+    print_trials(rows_of(read_table(store, "trials")), console())
+
+
+def _print_norms(store: Store) -> None:
+    from raylab.report.terminal.printing import print_left_out, print_norms
+
+    print_norms(rows_of(read_table(store, "norms")), console())
+    print_left_out(rows_of(read_table(store, "comparisons")), console())
