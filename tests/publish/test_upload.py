@@ -11,7 +11,7 @@ import pytest
 
 from raylab.cli import main
 from raylab.errors import InputError
-from raylab.publish.upload import check_repo, token_of_environment
+from raylab.publish.upload import HubError, check_repo, token_of_environment, upload
 from tests.publish.hub import TOKEN, hub_server
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,16 @@ def test_publish_with_a_token_that_is_refused_is_one_message_without_it(made, hu
     assert "me/thing could not be published" in done.stderr and "401" in done.stderr
     assert "Traceback" not in done.stderr and "hf_wrong" not in done.stderr
     assert hub.files == {}
+
+
+def test_upload_error_that_repeats_the_token_is_told_without_it(monkeypatch, tmp_path):
+    def refuse(self, *arguments, **options):
+        raise OSError(f"no answer to a request with Authorization: Bearer {TOKEN}")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    with pytest.raises(HubError, match=r"Bearer \*\*\*") as caught:
+        upload(tmp_path, "me/thing", TOKEN)
+    assert TOKEN not in str(caught.value)
 
 
 def test_publish_without_a_token_writes_nothing(made, tmp_path, monkeypatch, capsys):

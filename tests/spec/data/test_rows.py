@@ -12,7 +12,7 @@ from pyarrow import parquet
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_rows
 from raylab.spec.data.pairs import align
-from raylab.spec.data.rows import Row, is_held_out, rows_fingerprint, split
+from raylab.spec.data.rows import Row, Turn, is_held_out, rows_fingerprint, split
 from tests.studies import make_study, write_jsonl
 
 GOOD = [("お元気ですか", "はい、元気です。"), ("二番目", "はい")]
@@ -230,6 +230,17 @@ def test_split_depends_on_prompts_alone(texts, share, random):
     random.shuffle(other)
     assert {row.prompt for row in split(other, share)[1]} == {row.prompt for row in held_out}
     assert not {row.prompt for row in training} & {row.prompt for row in held_out}
+
+
+def test_split_of_conversations_puts_each_row_on_one_side():
+    rows = [
+        Row("続けて", f"{i}ですわ", (Turn("user", f"質問{i}"), Turn("assistant", "はい")))
+        for i in range(40)
+    ]
+    training, held_out = split(rows, 0.5)
+    assert training and held_out
+    assert sorted([*training, *held_out]) == sorted(rows)
+    assert [is_held_out(row.asked, 0.5) for row in training] == [False] * len(training)
 
 
 def test_split_share_is_about_the_share():

@@ -1,0 +1,211 @@
+"""Small faults, each of which the suite has to catch.
+
+Model: a fault is a row of FAULTS: a text that stands once in one file, what it is changed into,
+and the quickest tests that then fail. `run.py` makes the changes, one at a time, in a copy.
+When code is moved or renamed, change `file`, `old`, `new` or `tests` here, and nothing else; the
+mistake that a row makes stays the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """`old` stands once in raylab/`file`; `tests` are pytest's node ids below tests/."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    # spec
+    Fault(
+        "a held-out row is trained on",
+        "spec/data/rows.py",
+        "training = [row for row in rows if not is_held_out(row.asked, share)]",
+        "training = [row for row in rows if not is_held_out(row.prompt, share)]",
+        ("spec/data/test_rows.py::test_split_of_conversations_puts_each_row_on_one_side",),
+    ),
+    # plan
+    Fault(
+        "an id without the seed",
+        "plan/trials.py",
+        '        "seed": seed,\n        "held_out"',
+        '        "held_out"',
+        ("plan/test_trials.py::test_id_seeds_and_recipes_differ_all",),
+    ),
+    Fault(
+        "an id without the parent",
+        "plan/trials.py",
+        'identity |= {"parent": parent.id, ',
+        "identity |= {",
+        ("plan/test_trials.py::test_id_field_of_parent_changed_moves_descendants_alone",),
+    ),
+    Fault(
+        "a failed trial's row is dropped",
+        "results/trial_rows.py",
+        "return list(rows.values())",
+        'return [row for row in rows.values() if row["status"] != "failed"]',
+        (
+            "results/test_trial_rows.py::test_trial_rows_after_a_failure_block_all_descendants_and_no_other",
+        ),
+    ),
+    # store
+    Fault(
+        "a lease that is not renewed",
+        "store/lease.py",
+        "self.lease = self.lease.next()",
+        "self.lease.next()",
+        ("store/test_lease.py::test_lease_beats_while_held_and_is_gone_afterwards",),
+    ),
+    Fault(
+        "a retry that gives up at once",
+        "store/retry.py",
+        "stop=stop_before_delay(patience.total)",
+        "stop=stop_before_delay(patience.first)",
+        ("store/test_retry.py::test_endless_fault_is_one_error_that_counts_tries",),
+    ),
+    Fault(
+        "a damaged file is not noticed",
+        "store/records.py",
+        "if sizes.get(name) != entry.size",
+        "if name not in sizes",
+        ("store/test_records.py::test_record_file_of_wrong_size_is_named_damaged",),
+    ),
+    # weights
+    Fault(
+        "a tied head is counted twice",
+        "weights/checkpoint.py",
+        "if name not in self.skipped and name not in self.tied",
+        "if name not in self.skipped",
+        ("weights/test_checkpoint.py::test_checkpoint_stored_head_of_tied_model_is_an_alias",),
+    ),
+    Fault(
+        "a scale by another rank",
+        "weights/adapter_config.py",
+        "rank = self.rank_of(module)",
+        "rank = self.r",
+        ("weights/test_adapter.py::test_scale_any_patterns_match_as_peft_matches",),
+    ),
+    Fault(
+        "a path that leaves its directory",
+        "weights/safetensors_folder.py",
+        'Path(name).name == name != ".."',
+        "not Path(name).is_absolute()",
+        ("weights/test_checkpoint.py::test_checkpoint_index_outside_its_directory_is_refused",),
+    ),
+    # train
+    Fault(
+        "a seed that is not set",
+        "train/methods.py",
+        "        seed=setting.seed,\n",
+        "",
+        ("train/test_trajectory.py::test_sketch_of_two_seeds_starts_at_one_place_and_parts",),
+    ),
+    Fault(
+        "a resume that skips the scheduler",
+        "train/resume.py",
+        '"optimizer.pt", "scheduler.pt",',
+        '"optimizer.pt",',
+        ("train/test_resume.py::test_training_that_was_stopped_goes_on_to_the_same_bytes[sft-d1]",),
+    ),
+    Fault(
+        "an adapter that stays in bf16",
+        "train/methods.py",
+        "parameter.data = parameter.data.to(torch.float32)",
+        "parameter.data = parameter.data.to(parameter.dtype)",
+        ("train/test_trial.py::test_adapter_entries_at_1e_5_nearly_all_move",),
+    ),
+    Fault(
+        "DPO's reference without the parent",
+        "train/base_checkpoint.py",
+        "(*below.frozen, family.adapter(parent))",
+        "below.frozen",
+        ("train/test_trial.py::test_dpo_reference_of_stacked_child_is_base_plus_parent",),
+    ),
+    Fault(
+        "a log-probability without the answer's first token",
+        "train/reference_logprobs.py",
+        "([0] * s.prompt + [1] * (s.length - s.prompt)",
+        "([0] * (s.prompt + 1) + [1] * (s.length - s.prompt - 1)",
+        (
+            "train/test_dataset_cache.py"
+            "::test_log_probabilities_are_those_of_a_plain_model_without_padding",
+        ),
+    ),
+    # reduce
+    Fault(
+        "a bucket off by one",
+        "reduce/threshold.py",
+        "return len(from_top) - 1 - int(",
+        "return len(from_top) - int(",
+        (
+            "reduce/test_threshold.py"
+            "::test_boundary_buckets_hold_the_last_kept_entry_unless_it_is_known_without",
+        ),
+    ),
+    Fault(
+        "a trimmed norm that holds all ties",
+        "reduce/threshold.py",
+        "kept[low] = keep - int(kept.sum())",
+        "kept[low] = counts[low]",
+        ("reduce/test_threshold.py::test_at_density_heavy_ties_keep_exactly_num_keep",),
+    ),
+    Fault(
+        "an infinity that is let through",
+        "reduce/histogram.py",
+        "int(bits.max()) >= INFINITY",
+        "int(bits.max()) > INFINITY",
+        ("reduce/test_histogram.py::test_moments_not_finite_are_refused",),
+    ),
+    # merge
+    Fault(
+        "a NaN that is let through",
+        "merge/kernels.py",
+        "count += not abs(row[i]) <= _LARGEST",
+        "count += abs(row[i]) > _LARGEST",
+        ("merge/test_reference_steps.py::test_non_finite_any_kind_is_counted",),
+    ),
+    Fault(
+        "a threshold that drops the entry at it",
+        "merge/kernels.py",
+        "(abs(value) >= threshold)",
+        "(abs(value) > threshold)",
+        ("merge/test_reference_steps.py::test_trim_any_threshold_is_the_definition_in_both",),
+    ),
+    Fault(
+        "a sign that wins at a tie",
+        "merge/kernels.py",
+        "rises = up[i] > down[i]",
+        "rises = up[i] >= down[i]",
+        ("merge/test_reference_steps.py::test_elect_any_models_is_the_definition_in_both",),
+    ),
+    # cluster
+    Fault(
+        "a child that starts before its parent",
+        "cluster/dag.py",
+        "return fresh and (trial.parent is None or trial.parent in self._done)",
+        "return fresh",
+        ("cluster/test_dag.py",),
+    ),
+    # report
+    Fault(
+        "a seed baseline of equal seeds",
+        "report/findings/seed_baseline.py",
+        "if p[0].seed != p[1].seed",
+        "if p[0].seed == p[1].seed",
+        ("report/findings/test_seed_baseline.py",),
+    ),
+    # publish
+    Fault(
+        "a token that is left in a message",
+        "publish/upload.py",
+        'str(error).replace(token, "***").strip()',
+        "str(error).strip()",
+        ("publish/test_upload.py::test_upload_error_that_repeats_the_token_is_told_without_it",),
+    ),
+)
