@@ -141,8 +141,9 @@ from raylab.imports import loading
 with loading():
     from raylab.plan.trials import plan_trials, read_inputs
     from raylab.spec.study_file import load_study
+    from raylab.reduce.passes import task_vector_norms
     from raylab.train.attempts import quiet_libraries
-    from raylab.train.trial import Work, run_trial
+    from raylab.train.trial import TrialTask, run_trial
 
 start = time.perf_counter()
 study = load_study(sys.argv[1])
@@ -150,8 +151,9 @@ inputs = read_inputs(study)
 trials = {trial.name: trial for trial in plan_trials(study, inputs)}
 (trial,) = trials.values()
 base = inputs.base_models[trial.base_model].directory
+task = TrialTask(study, trial, trials, inputs.rows, base, sys.argv[2])
 with quiet_libraries():
-    run_trial(Work(study, trial, trials, inputs.rows, base, sys.argv[2]), lambda progress: None)
+    run_trial(task, task_vector_norms, lambda progress: None)
 print(time.perf_counter() - start)
 """
 

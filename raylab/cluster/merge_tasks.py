@@ -61,8 +61,8 @@ def _make(
     merge: PlannedMerge, common: tuple[Study, Inputs, Mapping[str, Trial], str]
 ) -> Mapping[str, Any]:
     """One merge on a worker; its metrics."""
-    from raylab.merge.study_merge import MergeWork, run_merge
-    from raylab.train.attempts import quiet_libraries
+    from raylab.merge.study_merge import MergeTask, run_merge
+    from raylab.train.attempts import Placement, quiet_libraries
     from raylab.train.model import base_directory
 
     study, inputs, trials, out = common
@@ -72,9 +72,9 @@ def _make(
         if item.model in inputs.models
     }
     base = base_directory(inputs.base_models[merge.base_model])
-    work = MergeWork(study, merge, trials, finished, inputs.rows, base, out)
+    task = MergeTask(study, merge, trials, finished, inputs.rows, base, out)
     with quiet_libraries():
-        return run_merge(work, own_gpus()).metrics
+        return run_merge(task, Placement(own_gpus())).metrics
 
 
 def leave_attempt(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:

@@ -108,17 +108,20 @@ def _trainable(
     """One trial on a worker. What fails here fails for good, and says so as a result: only a
     worker that dies is begun again by Tune."""
     _load()
-    from raylab.train.attempts import Stopped, cause_of, quiet_libraries
+    from raylab.reduce.passes import task_vector_norms
+    from raylab.train.attempts import Placement, Stopped, cause_of, quiet_libraries
     from raylab.train.model import base_directory
-    from raylab.train.trial import Slot, Work, run_trial
+    from raylab.train.trial import TrialTask, run_trial
 
     trial = trials[config["name"]]
-    slot = Slot(own_gpus(), ray.get_runtime_context().get_node_id())
+    placement = Placement(own_gpus(), ray.get_runtime_context().get_node_id())
     try:
         base = base_directory(bases[trial.base_model])
-        work = Work(study, trial, trials, rows, base, out)
+        task = TrialTask(study, trial, trials, rows, base, out)
         with quiet_libraries():
-            record = run_trial(work, lambda progress: tune.report(dict(progress)), slot)
+            record = run_trial(
+                task, task_vector_norms, lambda progress: tune.report(dict(progress)), placement
+            )
     except Stopped:
         tune.report({"cause": "stopped"})
     except Exception as error:

@@ -1,10 +1,12 @@
-"""One attempt at a trial or a merge: its log, its cause, its seconds; what all of them keep.
+"""One attempt at a trial or a merge, from its log to its record.
 
-Model: `attempted` surrounds the work. What is printed within goes to a log in the trial's folder,
-attempt after attempt; an exception is kept as the attempt's cause and message, with its traceback
-in the log, and goes on.
+Model: `recorded_attempt` surrounds the work. What is printed within goes to a log in the folder
+of the trial, one attempt after the other. An exception is kept as the cause and the message of
+the attempt, with its traceback in the log, and is raised again. `complete` makes the result or,
+where a record is there already, only evaluates the saved model again.
 Invariant: an attempt that ended, well or not, has a JSON of its own in the store. One whose
-process was killed leaves running.json, from which the driver, or the next attempt, makes it.
+process was killed leaves running.json, from which the driver or the next attempt makes that JSON.
+The record is written last, after every file that it names.
 """
 
 from __future__ import annotations
@@ -14,46 +16,81 @@ import importlib.metadata
 import os
 import resource
 import socket
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
+from raylab.plan.cache import evaluation_id
+from raylab.plan.merges import Planned
+from raylab.spec.data.rows import Row
+from raylab.spec.study import Study
 from raylab.store.attempt_state import Running, begin, close, end, kernel_oom_kills
 from raylab.store.filesystem import Store, study_scratch
-from raylab.store.records import LOG, read_attempts, trial_key
+from raylab.store.records import (
+    LOG,
+    Record,
+    finite_or_none,
+    read_attempts,
+    read_record,
+    trial_key,
+    write_record,
+)
+from raylab.train.evaluate.evaluate import ModelEvaluation
+from raylab.train.save_artifacts import write_samples
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "ray")
 # Allocators of torch that raise no OutOfMemoryError.
-_WORDS_OF_OOM = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_OOM_MESSAGES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_RESULT_PATIENCE = 1800.0
+"""Seconds to try again to store what took hours to make."""
 
 
 class Stopped(BaseException):
-    """The training was asked to stop, and has saved what it needs to go on. No failure."""
+    """The training was asked to stop and has saved its checkpoint. This is no failure."""
 
 
-def cause_of(error: BaseException) -> str:
-    """The word for `error` in the tables."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return "oom"
-    if type(error) is RuntimeError and any(words in str(error) for words in _WORDS_OF_OOM):
-        return "oom"
-    return str(getattr(error, "cause", "error"))
+@dataclass(frozen=True)
+class Placement:
+    """The GPUs and the Ray node of an attempt, as its JSON names them."""
+
+    gpus: tuple[str, ...] = ()
+    node_id: str = ""
+
+
+UNPLACED = Placement()
+"""That of a process which Ray did not start."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The result of an attempt before it is in the store.
+
+    files: by name in the folder of the trial, a local directory or the bytes of a file.
+    """
+
+    files: Mapping[str, Path | bytes]
+    metrics: Mapping[str, Any]
+    evaluation: ModelEvaluation
 
 
 @contextlib.contextmanager
-def attempted(
+def recorded_attempt(
     store: Store,
     folder: str,
+    placement: Placement = UNPLACED,
     *,
-    gpus: Sequence[str] = (),
-    node_id: str = "",
     is_final: Callable[[str], bool] = lambda cause: True,
 ) -> Iterator[Running]:
-    """Within, everything printed goes to the log. `is_final`: whether a cause ends the trial."""
+    """Log and record the attempt that runs within.
+
+    is_final: whether a cause ends the trial; otherwise another attempt follows by itself.
+    """
     running = begin(
         store,
         folder,
@@ -61,8 +98,8 @@ def attempted(
             attempt=len(read_attempts(store, folder)) + 1,
             node=socket.gethostname(),
             pid=os.getpid(),
-            node_id=node_id,
-            gpus=tuple(gpus),
+            node_id=placement.node_id,
+            gpus=placement.gpus,
             started=time.time(),
             oom_kills=kernel_oom_kills(),
         ),
@@ -82,6 +119,72 @@ def attempted(
             close(store, folder, running, cause=cause, message=message, final=is_final(cause))
             raise
         close(store, folder, running)
+
+
+def complete(
+    item: Planned,
+    study: Study,
+    rows: Mapping[str, Sequence[Row]],
+    store: Store,
+    *,
+    data: Mapping[str, str],
+    make: Callable[[Path], Made],
+    evaluate_saved: Callable[[Path], ModelEvaluation],
+) -> Record:
+    """The record of a trial or a merge, written after everything that it names.
+
+    make, evaluate_saved: called with a scratch directory. The first makes the result. The second
+    evaluates the model in the store, where the record is of another evaluation.
+    data: the data sets by role, as the record holds them.
+    """
+    started = time.monotonic()
+    torch.set_num_threads(study.resources.cpus)
+    patient = store.waiting(_RESULT_PATIENCE)
+    evaluation = evaluation_id(study, rows)
+    scratch = study_scratch(store)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        if known := read_record(store, item.folder):
+            result = evaluate_saved(Path(directory))
+            metrics = {**known.metrics, **result.metrics}
+            record = known.model_copy(update={"evaluation": evaluation, "metrics": metrics})
+            write_samples(patient, item.folder, result.samples)
+            return write_record(patient, item.folder, record)
+        made = make(Path(directory))
+        metrics = {
+            **made.metrics,
+            **made.evaluation.metrics,
+            "seconds": time.monotonic() - started,
+            "peak_memory_bytes": peak_memory(),
+        }
+        record = Record(
+            name=item.name,
+            id=item.id,
+            identity=dict(item.identity),
+            data=dict(data),
+            evaluation=evaluation,
+            versions=versions(),
+            metrics={key: finite_or_none(value) for key, value in metrics.items()},
+        )
+        for name, content in made.files.items():
+            key = trial_key(item.folder, name)
+            if isinstance(content, bytes):
+                patient.write(key, content)
+            else:
+                # An attempt that left no record may have left files that this one has not.
+                patient.delete(key)
+                patient.upload(content, key)
+        write_samples(patient, item.folder, made.evaluation.samples)
+        return write_record(patient, item.folder, record)
+
+
+def cause_of(error: BaseException) -> str:
+    """The word for `error` in the tables."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "oom"
+    if type(error) is RuntimeError and any(words in str(error) for words in _OOM_MESSAGES):
+        return "oom"
+    return str(getattr(error, "cause", "error"))
 
 
 @contextlib.contextmanager
@@ -108,7 +211,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory() -> int:
-    """Bytes of this process's GPU at most so far, or of its main memory where it has no GPU."""
+    """The most bytes that this process held: of its GPU, or of main memory where it has none."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -116,7 +219,7 @@ def peak_memory() -> int:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep libraries from writing bars and advice into a worker's output."""
+    """Keep libraries from writing progress bars and advice into a worker's output."""
     import datasets
     import transformers
 

@@ -1,11 +1,11 @@
-"""A tokenizer that can frame a chat, how its answers end, and what does not fit.
+"""The tokenizer of a chat: its template, the end of an answer, and the examples that do not fit.
 
-Model: a chat template renders a prompt and its answer. What is learned are the tokens after those
-of the prompt with its generation prompt, which is what the model is given when it is asked; so
-the one must begin with the other. The first special token after an answer is what ends it.
+Model: a chat template renders a prompt and its answer. The model learns the tokens after those of
+the prompt with its generation prompt, which is the text that generation starts from; so the whole
+must begin with the prompt. The first special token after an answer ends it.
 Invariant: a tokenizer that leaves here has a template whose answers end in one special token, and
-a pad token, at the left. The end is learned wherever it is not cut: trl masks by position, never by
-the pad token's id, so that an end-of-sequence token which pads as well is learned.
+a pad token, and pads at the left. The end of an answer is learned unless it is cut: trl masks by
+position, never by the pad token's id, so an end-of-sequence token that pads as well is learned.
 """
 
 from __future__ import annotations
@@ -29,38 +29,39 @@ Chat = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Counted:
-    """Examples that are trained on, those of them that are cut at max_length, and the rest."""
+class ExampleCounts:
+    """How many examples are trained on, cut at max_length, and left out."""
 
     examples: int
+    """Those that are trained on, cut or whole."""
     cut: int
-    """Their end is not learned; of a pair, that of either answer."""
+    """Those whose end is not learned; of a pair, the end of either answer."""
     dropped: int
-    """Left out: nothing of the answer is left."""
+    """Those left out, because the prompt fills max_length."""
     joined: int = 0
-    """The last tokens of the prompt are others once the answer follows."""
+    """Those whose prompt ends in other tokens once the answer follows."""
 
     @property
     def metrics(self) -> dict[str, int]:
         """The columns of the trials table."""
         return {"examples": self.examples, "cut": self.cut, "dropped": self.dropped}
 
-    def said(self, max_length: int) -> str | None:
-        """One message of what does not fit; None where everything does."""
+    def message(self, max_length: int) -> str | None:
+        """One message about the examples that do not fit; None where all fit."""
         parts = [
             (self.cut, f"cut at max_length {max_length}, so that their end is not learned"),
             (self.dropped, "left out, since nothing of the answer is left"),
             (self.joined, "whose prompt ends in tokens that join those of the answer"),
         ]
-        found = "; ".join(f"{count} {what}" for count, what in parts if count)
+        found = "; ".join(f"{count} {text}" for count, text in parts if count)
         return f"of {self.examples + self.dropped} examples: {found}" if found else None
 
 
 def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
-    """The same tokenizer with `template`, where one is given, and with a pad token, to the left.
+    """The same tokenizer with `template`, if one is given, and with a pad token, at the left.
 
-    A prompt that is padded at its end is answered from there. Where trl pads, it goes by itself.
-    Raises ModelError where it has no template, or one by which nothing could be learned.
+    Generation would go on from the padding of a prompt that is padded at its end. trl's collators
+    pad on their own. Raises ModelError where there is no template, or one that cannot be learned.
     """
     tokenizer.padding_side = "left"
     if template is not None:
@@ -82,11 +83,10 @@ def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
 def end_of_answer(tokenizer: Any) -> int:
     """The token that ends an answer. Raises ModelError where the template shows none."""
     prompt, answer = _PROBE
-    before, whole = (_render(tokenizer, chat, chat is prompt) for chat in (prompt, prompt + answer))
-    asked, given = (
-        tokens_of(tokenizer, chat, chat is prompt) for chat in (prompt, prompt + answer)
-    )
-    if not whole.startswith(before) or given[: len(asked)] != asked:
+    before, whole = _render(tokenizer, prompt, True), _render(tokenizer, prompt + answer, False)
+    prompt_ids = tokens_of(tokenizer, prompt, True)
+    whole_ids = tokens_of(tokenizer, prompt + answer, False)
+    if not whole.startswith(before) or whole_ids[: len(prompt_ids)] != prompt_ids:
         raise ModelError(
             "the chat template frames a prompt in another way once its answer follows",
             found=f"{before[-60:]!r} alone, {whole[-80:]!r} with the answer {answer[0]['content']}",
@@ -94,8 +94,10 @@ def end_of_answer(tokenizer: Any) -> int:
             todo=f"set {_NAME} to one that does",
         )
     tail = whole[len(before) :].partition(answer[0]["content"])[2]
-    special = {*tokenizer.all_special_ids, *_added(tokenizer)}
-    ends = [token for token in _plain(tokenizer, tail) if token in special]
+    added = tokenizer.added_tokens_decoder
+    special = {*tokenizer.all_special_ids, *(t for t, kind in added.items() if kind.special)}
+    tail_ids = tokenizer(tail, add_special_tokens=False)["input_ids"]
+    ends = [token for token in tail_ids if token in special]
     if not ends:
         raise ModelError(
             "the chat template ends no answer with a special token: no model could learn to stop",
@@ -107,7 +109,7 @@ def end_of_answer(tokenizer: Any) -> int:
 
 
 def teach_stopping(model: Any, tokenizer: Any) -> None:
-    """Let generation stop at what ends an answer, even where the model's config forgot it."""
+    """Make generation stop at the end of an answer, even where the model's config lacks it."""
     config = model.generation_config
     known = config.eos_token_id
     listed = known if isinstance(known, list) else [] if known is None else [known]
@@ -116,8 +118,8 @@ def teach_stopping(model: Any, tokenizer: Any) -> None:
         config.eos_token_id = [*listed, end]
 
 
-def count(dataset: Dataset, tokenizer: Any, max_length: int) -> Counted:
-    """What of `dataset`, prompts with answers, fits into `max_length` tokens."""
+def count_examples(dataset: Dataset, tokenizer: Any, max_length: int) -> ExampleCounts:
+    """How many of `dataset`, prompts with answers, fit into `max_length` tokens."""
     cut = dropped = joined = 0
     for row in dataset:
         prompt = tokens_of(tokenizer, row["prompt"], True)
@@ -126,48 +128,40 @@ def count(dataset: Dataset, tokenizer: Any, max_length: int) -> Counted:
             for name in _ANSWERS
             if name in row
         ]
-        shared = min(common(prompt, answer) for answer in answers)
+        shared = min(common_prefix(prompt, answer) for answer in answers)
         joined += shared < len(prompt)
         if shared >= max_length:
             dropped += 1
         else:
             cut += max(map(len, answers)) > max_length
-    return Counted(len(dataset) - dropped, cut, dropped, joined)
+    return ExampleCounts(len(dataset) - dropped, cut, dropped, joined)
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """The number of tokens that both begin with."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _added(tokenizer: Any) -> list[int]:
-    known = tokenizer.added_tokens_decoder
-    return [token for token, kind in known.items() if kind.special]
-
-
-def _render(tokenizer: Any, chat: Chat, asking: bool) -> str:
+def _render(tokenizer: Any, chat: Chat, generation_prompt: bool) -> str:
     try:
         text: str = tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=asking
+            chat, tokenize=False, add_generation_prompt=generation_prompt
         )
     except TemplateError as error:
         raise ModelError(
             "the chat template cannot be rendered",
             found=f"{type(error).__name__}: {error}",
             expected="a template for one question of a user and one answer of an assistant",
-            todo=f"mend it, or set {_NAME}",
+            todo=f"correct it, or set {_NAME}",
         ) from error
     return text
 
 
-def tokens_of(tokenizer: Any, chat: Chat, asking: bool) -> list[int]:
-    """The tokens of a conversation in its frame; `asking`: with the prompt for an answer."""
-    found = tokenizer.apply_chat_template(chat, add_generation_prompt=asking, return_dict=True)
+def tokens_of(tokenizer: Any, chat: Chat, generation_prompt: bool) -> list[int]:
+    """The tokens of a conversation as the template frames it."""
+    found = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=generation_prompt, return_dict=True
+    )
     ids: list[int] = found["input_ids"]
-    return ids
-
-
-def _plain(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids

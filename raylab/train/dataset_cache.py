@@ -1,11 +1,11 @@
-"""What trials have in common, prepared once: where it is kept, and the tokenised data.
+"""The cache of what trials share, and in it the tokenised data.
 
-Model: what is prepared is kept under a fingerprint of all that it is made from. Tokenised data is
-made from examples, the tokenizer's files, its chat template and trl's options, and kept in this
-node's scratch space beside the counts of what was cut;
-`raylab.train.reference_logprobs` keeps what DPO's reference says in the store, for every node.
-Invariant: an adapter has the same bits whether what it needs was found or made; what is kept
-appears under its name complete or not at all; preparing moves no random state.
+Model: an entry lies under a fingerprint of everything that it is made from. Tokenised data is made
+from examples, the tokenizer's files, its chat template and trl's options. It lies in this node's
+scratch space, beside the counts of the examples that were cut. The log-probabilities of DPO's
+reference (`raylab.train.reference_logprobs`) lie in the store, for every node.
+Invariant: an adapter has the same bits whether an entry was found or made. An entry appears under
+its name complete or not at all. Making one moves no random state.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from raylab.plan.trials import Trial
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import PREPARED, Store, study_scratch
 from raylab.train.attempts import versions
-from raylab.train.base_checkpoint import Family
-from raylab.train.chat import Counted, count
+from raylab.train.base_checkpoint import StudyAdapters
+from raylab.train.chat import ExampleCounts, count_examples
 from raylab.train.random_state import preserved_random_state
 
 FORMAT = 1
-_COUNTED = "counted.json"
-_TOKENIZER = (
+_COUNTS = "counted.json"
+_TOKENIZER_FILES = (
     "tokenizer*",
     "chat_template*",
     "*.jinja",
@@ -55,34 +55,34 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Where a trial keeps what it shares with others; `start` stands for what it starts from."""
+class TrialCache:
+    """The cache of one trial; `start` identifies the model that it starts from."""
 
     store: Store
     start: Mapping[str, Any]
 
     @contextmanager
-    def alone(self, key: str) -> Iterator[Path]:
-        """Hold this node's lock on `key`, which the system lifts if its holder dies."""
+    def locked(self, key: str) -> Iterator[Path]:
+        """Hold this node's lock on `key`; the system releases it if its holder dies."""
         place = study_scratch(self.store) / PREPARED / key
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{place}.lock"):
             yield place
 
 
-def prepared_of(trial: Trial, family: Family) -> Prepared:
-    """What `trial` may share; its start is named by identity, its ancestors by content too.
+def cache_of(trial: Trial, adapters: StudyAdapters) -> TrialCache:
+    """The cache of `trial`, whose start is identified by its ids and by its ancestors' content.
 
     An ancestor that was lost and trained again elsewhere has the same id, but not the same bits.
     """
-    start = {key: value for key, value in trial.identity.items() if _is_of_start(key)}
-    lineage = [family.adapter(family.trials[name]) for name in trial.lineage]
+    start = {
+        key: value
+        for key, value in trial.identity.items()
+        if key in ("base_model", "parent", "chain") or key.startswith("quantization.")
+    }
+    lineage = adapters.lineage(trial)
     start["adapters"] = [_digest(path / "adapter_model.safetensors") for path in lineage]
-    return Prepared(family.store, start)
-
-
-def _is_of_start(key: str) -> bool:
-    return key in ("base_model", "parent", "chain") or key.startswith("quantization.")
+    return TrialCache(adapters.store, start)
 
 
 def tokenised(
@@ -90,30 +90,29 @@ def tokenised(
     tokenizer: Any,
     options: Any,
     make: Callable[[], Dataset],
-    prepared: Prepared | None,
-) -> tuple[Dataset, Counted]:
-    """What `make` gives for `dataset`, without the columns that it is made from, and what fits.
+    cache: TrialCache | None,
+) -> tuple[Dataset, ExampleCounts]:
+    """The columns that `make` adds to `dataset`, out of the cache where they are there.
 
-    Raises DataError where nothing is left.
+    Raises DataError where no example is left.
     """
-    if prepared is None:
-        made = _made(dataset, make)
-        return made, _counted(dataset, made, tokenizer, options)
-    with prepared.alone(_key(dataset, tokenizer, options)) as place:
+    if cache is None:
+        return _make(dataset, tokenizer, options, make)
+    with cache.locked(_key(dataset, tokenizer, options)) as place:
         if not place.is_dir():
-            made = _made(dataset, make)
-            _keep(made, _counted(dataset, made, tokenizer, options), place)
-        counted = json.loads((place / _COUNTED).read_text())
-        return load_from_disk(str(place)), Counted(**counted)
+            made, counts = _make(dataset, tokenizer, options, make)
+            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+                whole = Path(scratch) / "data"
+                made.save_to_disk(str(whole))
+                (whole / _COUNTS).write_text(json.dumps(asdict(counts)))
+                whole.rename(place)
+        counts = ExampleCounts(**json.loads((place / _COUNTS).read_text()))
+        return load_from_disk(str(place)), counts
 
 
-def _counted(dataset: Dataset, made: Dataset, tokenizer: Any, options: Any) -> Counted:
-    found = count(dataset, tokenizer, options.max_length)
-    assert found.examples == len(made), f"{found} of {len(made)} that trl kept"
-    return found
-
-
-def _made(dataset: Dataset, make: Callable[[], Dataset]) -> Dataset:
+def _make(
+    dataset: Dataset, tokenizer: Any, options: Any, make: Callable[[], Dataset]
+) -> tuple[Dataset, ExampleCounts]:
     with preserved_random_state():
         made = make()
     if not len(made):
@@ -123,15 +122,10 @@ def _made(dataset: Dataset, make: Callable[[], Dataset]) -> Dataset:
             expected="prompts that leave room for an answer",
             todo="raise `max_length`",
         )
-    return made.remove_columns([name for name in dataset.column_names if name in made.column_names])
-
-
-def _keep(dataset: Dataset, counted: Counted, place: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-        whole = Path(scratch) / "data"
-        dataset.save_to_disk(str(whole))
-        (whole / _COUNTED).write_text(json.dumps(asdict(counted)))
-        whole.rename(place)
+    counts = count_examples(dataset, tokenizer, options.max_length)
+    assert counts.examples == len(made), f"{counts}, but trl kept {len(made)}"
+    source = [name for name in dataset.column_names if name in made.column_names]
+    return made.remove_columns(source), counts
 
 
 def _key(dataset: Dataset, tokenizer: Any, options: Any) -> str:
@@ -149,7 +143,9 @@ def _key(dataset: Dataset, tokenizer: Any, options: Any) -> str:
 
 
 def _files(directory: Path) -> dict[str, str]:
-    found = {path for pattern in _TOKENIZER for path in directory.glob(pattern) if path.is_file()}
+    found = {
+        path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern) if path.is_file()
+    }
     assert found, f"{directory} holds no tokenizer"
     return {path.name: _digest(path) for path in found}
 

@@ -1,22 +1,21 @@
-"""Rows -> what trl trains on, and what is held out.
+"""Rows of data sets -> training examples and held-out examples.
 
 Model: SFT learns answers (prompt, completion); DPO learns preferences (prompt, chosen,
-rejected). Both are given as conversations, so that the model's own chat template frames them,
-its end-of-turn token is learned, and the loss is taken on the last answer alone: what was said
-before it is part of the prompt.
-Invariant: the order of examples is that of the rows; no held-out prompt is ever trained on.
+rejected). Both are conversations: the model's own chat template frames them and its end-of-turn
+token is learned. The loss is taken on the last answer alone; the turns before it are part of the
+prompt.
+Invariant: examples come in the order of the rows. No held-out prompt is ever trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
 
 from raylab.errors import DataError
-from raylab.spec.data.held_out import Questions, questions_of
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rows import Row, split
 from raylab.spec.recipes import Variant
@@ -24,19 +23,16 @@ from raylab.spec.recipes import Variant
 
 @dataclass(frozen=True)
 class Examples:
-    """Training and held-out examples (None: nothing is held out), and what the model is asked."""
+    """Training and held-out examples; None: nothing is held out."""
 
     training: Dataset
     held_out: Dataset | None
-    questions: Questions
 
 
-def examples_of(
-    variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: float, prompts: int
-) -> Examples:
+def examples_of(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: float) -> Examples:
     """The examples of one recipe. Raises DataError where nothing is left to train on."""
-    make = {"sft": _sft, "dpo": _dpo}[variant.method]
-    training, kept = make(variant, rows, held_out)
+    rows_of, example_of = _EXAMPLES[variant.method]
+    training, kept = split(rows_of(variant.data_sets, rows), held_out)
     if not training:
         raise DataError(
             f"no example of {variant.name} is left to train on",
@@ -45,34 +41,13 @@ def examples_of(
             todo="lower `held_out`, or add data",
         )
     return Examples(
-        Dataset.from_list(training),
-        Dataset.from_list(kept) if kept else None,
-        questions_of(rows[variant.data], held_out, prompts),
+        Dataset.from_list([example_of(row) for row in training]),
+        Dataset.from_list([example_of(row) for row in kept]) if kept else None,
     )
 
 
-def _answer(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
-
-
-Parts = tuple[list[dict[str, Any]], list[dict[str, Any]]]
-
-
-def _sft(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: float) -> Parts:
-    training, kept = split(rows[variant.data_sets["data"]], held_out)
-    return [_sft_example(row) for row in training], [_sft_example(row) for row in kept]
-
-
 def _sft_example(row: Row) -> dict[str, Any]:
-    return {
-        "prompt": row.chat,
-        "completion": _answer(row.completion),
-    }
-
-
-def _dpo(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: float) -> Parts:
-    training, kept = split(pairs_of(variant.data_sets, rows), held_out)
-    return [_dpo_example(row) for row in training], [_dpo_example(row) for row in kept]
+    return {"prompt": row.chat, "completion": _answer(row.completion)}
 
 
 def _dpo_example(row: Row) -> dict[str, Any]:
@@ -81,3 +56,14 @@ def _dpo_example(row: Row) -> dict[str, Any]:
         "chosen": _answer(row.completion),
         "rejected": _answer(str(row.rejected)),
     }
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+_EXAMPLES: dict[str, tuple[Callable[..., Sequence[Row]], Callable[[Row], dict[str, Any]]]] = {
+    "sft": (lambda data_sets, rows: rows[data_sets["data"]], _sft_example),
+    "dpo": (pairs_of, _dpo_example),
+}
+"""By method: the rows of a recipe's data sets, and the example of one row."""

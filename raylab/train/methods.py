@@ -1,9 +1,9 @@
 """The table of training methods: which trl trainer each uses, and with which options.
 
 Model: a method is a row in METHODS. To add one, add a row and its examples in
-`raylab.train.examples`. `build_trainer` makes the trainer, then mends what trl 1.16 does to it.
-Invariant: adapter weights, and so Adam's state, are float32; the adapter keeps the study's
-dropout in every method; evaluating in mid-training changes nothing.
+`raylab.train.examples`. `build_trainer` makes the trainer, then undoes what trl 1.16 changes.
+Invariant: adapter weights, and so Adam's state, are float32. The adapter keeps the study's
+dropout in every method. An evaluation during training changes nothing.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
-from raylab.train.chat import Counted
-from raylab.train.dataset_cache import Prepared, tokenised
+from raylab.train.chat import ExampleCounts
+from raylab.train.dataset_cache import TrialCache, tokenised
 from raylab.train.examples import Examples
-from raylab.train.model import silence_dropout
+from raylab.train.model import disable_base_dropout
 from raylab.train.random_state import preserved_random_state
 from raylab.train.reference_logprobs import with_reference
 from raylab.train.remote_code import check_loss, check_parts
 
 
-class _Undisturbed:
-    """A trainer that takes what is prepared, and whose evaluation touches no random state."""
+class _CachedTrainer:
+    """A trainer with a cache, whose evaluation moves no random state."""
 
-    def __init__(self, *args: Any, prepared: Prepared | None, **kwargs: Any) -> None:
-        self.prepared = prepared
-        self.counted: dict[str, Counted] = {}
+    def __init__(self, *args: Any, cache: TrialCache | None, **kwargs: Any) -> None:
+        self.cache = cache
+        self.counts: dict[str, ExampleCounts] = {}
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
-        """trl's own tokenisation, or what it gave before."""
+        """trl's own tokenisation, or its result out of the cache."""
         make = partial(super()._prepare_dataset, dataset, tokenizer, options, *rest)  # type: ignore[misc]
-        made, self.counted[rest[-1]] = tokenised(dataset, tokenizer, options, make, self.prepared)
+        made, self.counts[rest[-1]] = tokenised(dataset, tokenizer, options, make, self.cache)
         return made
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The trainer's own evaluation, with every random state restored."""
+        """The trainer's own evaluation, which leaves every random state as it was."""
         with preserved_random_state():
             metrics: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
             return metrics
 
 
-class _SFTTrainer(_Undisturbed, SFTTrainer):
+class _SFTTrainer(_CachedTrainer, SFTTrainer):
     pass
 
 
-class _DPOTrainer(_Undisturbed, DPOTrainer):
+class _DPOTrainer(_CachedTrainer, DPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.train_dataset, self.eval_dataset = with_reference(self, self.prepared)
+        self.train_dataset, self.eval_dataset = with_reference(self, self.cache)
         self.precompute_ref_logps = True
 
 
 @dataclass(frozen=True)
 class Method:
-    """A trl trainer, its config, the options that only it takes, and what its model needs."""
+    """A trl trainer, its config, the options of the method, and a change of its model."""
 
     trainer: type
     config: type
@@ -82,49 +82,49 @@ METHODS: dict[str, Method] = {
         options=lambda training: {"completion_only_loss": True},
         prepare=lambda model: None,
     ),
-    # Rafailov et al. 2023, arXiv:2305.18290. trl's disable_dropout would silence the adapter's
-    # dropout too, so only the base model's own is.
+    # Rafailov et al. 2023, arXiv:2305.18290. trl's disable_dropout would turn off the adapter's
+    # dropout too. Here only the base model's own is turned off.
     "dpo": Method(
         trainer=_DPOTrainer,
         config=DPOConfig,
         options=lambda training: {"beta": training.beta, "disable_dropout": False},
-        prepare=silence_dropout,
+        prepare=disable_base_dropout,
     ),
 }
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Everything a trainer is built from, besides the model and the data."""
+class TrainerSettings:
+    """Everything that a trainer is built from, besides the model and the data."""
 
     variant: Variant
     seed: int
     quantization: Quantization
     evaluation: Evaluation
     directory: Path
-    prepared: Prepared | None = None
+    cache: TrialCache | None = None
 
 
 def build_trainer(
     model: nn.Module,
     tokenizer: Any,
     examples: Examples,
-    setting: Setting,
+    settings: TrainerSettings,
     callbacks: Sequence[TrainerCallback],
 ) -> Any:
     """The trl trainer of one trial, ready to train."""
-    method = METHODS[setting.variant.method]
+    method = METHODS[settings.variant.method]
     method.prepare(model)
     check_parts(model)
     trainer = method.trainer(
         model=model,
-        args=_arguments(method, setting, examples),
+        args=_arguments(method, settings, examples),
         train_dataset=examples.training,
         eval_dataset=examples.held_out,
         processing_class=tokenizer,
-        peft_config=_lora_config(setting.variant.lora),
+        peft_config=_lora_config(settings.variant.lora),
         callbacks=list(callbacks),
-        prepared=setting.prepared,
+        cache=settings.cache,
     )
     _to_float32(trainer.model)
     check_loss(trainer)
@@ -132,7 +132,7 @@ def build_trainer(
 
 
 def _to_float32(model: nn.Module) -> None:
-    """Undo trl 1.16's cast of QLoRA adapters to bf16, in which small updates vanish."""
+    """Undo trl 1.16's cast of QLoRA adapters to bf16, which loses small updates."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
@@ -150,12 +150,12 @@ def _lora_config(lora: Lora) -> LoraConfig:
     )
 
 
-def _arguments(method: Method, setting: Setting, examples: Examples) -> Any:
-    training = setting.variant.training
-    dtype = setting.quantization.compute_dtype
+def _arguments(method: Method, settings: TrainerSettings, examples: Examples) -> Any:
+    training = settings.variant.training
+    dtype = settings.quantization.compute_dtype
     return method.config(
-        output_dir=str(setting.directory),
-        seed=setting.seed,
+        output_dir=str(settings.directory),
+        seed=settings.seed,
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=max(EVALUATION_BATCH, training.batch_size),
         gradient_accumulation_steps=training.gradient_accumulation,
@@ -178,17 +178,30 @@ def _arguments(method: Method, setting: Setting, examples: Examples) -> Any:
         logging_steps=1,
         # Otherwise transformers shows the last finite loss in place of NaN.
         logging_nan_inf_filter=False,
-        **_evaluation(setting, examples),
+        **_evaluation(settings, examples),
         **method.options(training),
     )
 
 
-def _evaluation(setting: Setting, examples: Examples) -> dict[str, Any]:
-    """Held-out loss every so many steps; `Trainer` itself takes none at the end."""
-    every = setting.evaluation.every_epochs
+def _evaluation(settings: TrainerSettings, examples: Examples) -> dict[str, Any]:
+    """The steps between held-out losses; `Trainer` itself takes none at the end."""
+    every = settings.evaluation.every_epochs
     if examples.held_out is None or every is None:
         return {"eval_strategy": "no"}
-    training = setting.variant.training
+    training = settings.variant.training
     per_step = training.batch_size * training.gradient_accumulation
     steps = max(1, round(every * -(-len(examples.training) // per_step)))
     return {"eval_strategy": "steps", "eval_steps": steps}
+
+
+def held_out_loss(trainer: Any) -> float | None:
+    """The held-out loss after the last step; None where nothing is held out.
+
+    It is computed here unless the last step had an evaluation.
+    """
+    if trainer.eval_dataset is None:
+        return None
+    for log in reversed(trainer.state.log_history):
+        if "eval_loss" in log and log["step"] == trainer.state.global_step:
+            return float(log["eval_loss"])
+    return float(trainer.evaluate()["eval_loss"])

@@ -1,18 +1,19 @@
-"""The model of one trial: the base in 4 bits, frozen, with whatever adapters it starts from.
+"""The model that a trial starts from: a checkpoint in 4 bits, frozen, with its parents' adapters.
 
-Model: `load_base` quantises the starting checkpoint. A stacked parent joins as a fixed term of
-each linear layer's output, y = W x + s B A x, added by a forward hook in eval mode by nature
-(no dropout). peft and trl see a plain base model: disabling the adapter gives base + parent,
-which is exactly DPO's reference.
+Model: `load_base` quantises the starting checkpoint. Each stacked adapter joins as a fixed term of
+a linear layer's output, y = W x + s B A x. A forward hook adds it, always without dropout. PEFT
+and trl see a plain base model: disabling the trained adapter gives base + parent, which is
+exactly DPO's reference.
 Invariant: a gradient through the model is the same before and after any eval pass.
 
-On a GPU only: bitsandbytes' CUDA kernels, bf16 autocast and device placement. Everything else
+Only on a GPU: bitsandbytes' CUDA kernels, bf16 autocast and device placement. Everything else
 here runs on a CPU through the same lines.
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from raylab.train.chat import fit_tokenizer
 from raylab.train.remote_code import check_source
 from raylab.weights import Adapter
 
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
 
 def device_of_this_process() -> torch.device:
@@ -39,44 +40,51 @@ def device_of_this_process() -> torch.device:
 
 
 def share_gpu(share: float) -> None:
-    """Keep this process to its share of the GPU's memory, where trials share one.
+    """Limit this process to its share of the GPU's memory, where trials share a GPU.
 
-    On a GPU only: that the allocator raises OutOfMemoryError at the limit.
+    Only on a GPU: that the allocator raises OutOfMemoryError at the limit.
     """
     if torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
 def free_memory() -> None:
-    """Give back what a training that ended with an exception held."""
+    """Free the memory of a training that ended with an exception."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def base_directory(base: Resolved) -> Path:
-    """The local directory of a base model, fetched from the hub to this node if need be."""
+    """The local directory of a base model, downloaded to this node if it is not there."""
     if base.directory is not None and base.directory.is_dir():
         return base.directory
-    return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_WANTED))
+    return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_HUB_FILES))
 
 
-def load_tokenizer(directory: Path, place: BaseModelRef | None = None) -> Any:
-    """The tokenizer at `directory`, ready to frame chats as `place` says, or as it does itself.
+def load_tokenizer(directory: Path, source: BaseModelRef | None = None) -> Any:
+    """The tokenizer at `directory`, ready to frame chats as `source` says, or by its own template.
 
     Raises ModelError.
     """
-    trusted = place is not None and place.trust_remote_code
+    trusted = source is not None and source.trust_remote_code
     check_code(directory, trusted)
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusted)
-    return fit_tokenizer(tokenizer, place.template if place else None, directory)
+    return fit_tokenizer(tokenizer, source.template if source else None, directory)
 
 
 def load_base(
-    directory: Path, quantization: Quantization, *, trust_remote_code: bool = False
+    checkpoint: Path,
+    quantization: Quantization,
+    frozen: Sequence[Path] = (),
+    *,
+    trust_remote_code: bool = False,
 ) -> nn.Module:
-    """The checkpoint at `directory`, quantised as the study says, on this process's device."""
-    check_code(directory, trust_remote_code)
+    """The checkpoint, quantised as the study says, on this process's device.
+
+    frozen: directories of adapters that are added as fixed terms. Raises ModelError.
+    """
+    check_code(checkpoint, trust_remote_code)
     dtype = getattr(torch, quantization.compute_dtype)
     settings = None
     if quantization.bits == 4:
@@ -87,14 +95,16 @@ def load_base(
             bnb_4bit_compute_dtype=dtype,
         )
     model: nn.Module = AutoModelForCausalLM.from_pretrained(
-        directory,
+        checkpoint,
         dtype=dtype,
         quantization_config=settings,
         device_map={"": device_of_this_process()},
         trust_remote_code=trust_remote_code,
     )
-    check_source(model, directory)
+    check_source(model, checkpoint)
     disarm_cpu_repacking(model)
+    for adapter in frozen:
+        attach_frozen(model, adapter)
     return model
 
 
@@ -102,18 +112,18 @@ def disarm_cpu_repacking(model: nn.Module) -> None:
     """Keep bitsandbytes 0.50.2 from repacking 4-bit weights in an eval pass.
 
     On a CPU with AVX512-bf16, one forward pass without gradients repacks the weights of a
-    Linear4bit; every later gradient and dequantisation is then wrong, without an error.
+    Linear4bit. Every later gradient and dequantisation is then wrong, without an error.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
 
 
-def silence_dropout(model: nn.Module) -> None:
+def disable_base_dropout(model: nn.Module) -> None:
     """Turn off the base model's own dropout, but not the adapter's.
 
-    DPO's reference is taken while the model is in training mode; without this it would be noisy
-    for a base model that has dropout of its own.
+    trl computes DPO's reference in training mode. With dropout of its own, a base model would
+    give a noisy reference.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and "lora_" not in name:
@@ -121,7 +131,7 @@ def silence_dropout(model: nn.Module) -> None:
 
 
 def attach_frozen(model: nn.Module, directory: Path) -> None:
-    """Add the adapter saved at `directory` to `model` as a fixed term. Raises ModelError."""
+    """Add the adapter at `directory` to `model` as a fixed term. Raises ModelError."""
     adapter = Adapter.open(directory)
     modules = dict(model.named_modules())
     for name in adapter.names:
@@ -137,7 +147,7 @@ def attach_frozen(model: nn.Module, directory: Path) -> None:
 
 
 class _FrozenTerm:
-    """Adds s B A x to a layer's output. Holds its factors on the device that x came on."""
+    """Adds s B A x to a layer's output; moves its factors to the device of x."""
 
     def __init__(self, down: torch.Tensor, up: torch.Tensor, scale: float) -> None:
         self._down, self._up, self._scale = down, up, scale

@@ -1,24 +1,22 @@
-"""What DPO's reference says of every answer: log-probabilities, taken once from the start.
+"""The log-probability of every answer by DPO's reference, computed once from the start.
 
 Model: an answer with its prompt is a sequence of tokens. All sequences of a trial, chosen or
-rejected, held out or not, form one set; sorted by length it is cut into batches of `BATCH`, and
-the start, its adapter disabled, scores each. So a value is a function of the start and of the
-set: not of a seed, a learning rate, a batch size, the order of rows, or which answer is preferred.
-Values are kept in the store under a fingerprint of both, of the libraries and of the machine.
-Invariant: training never takes any other values; a file that is damaged is not used, but made
-again.
+rejected, held out or not, form one set. It is sorted by length and cut into batches of `BATCH`,
+and the start, with the trained adapter disabled, scores each batch. So a value is a function of
+the start and of the set: not of a seed, a learning rate, a batch size, the order of rows, or
+which answer is preferred. Values lie in the store under a fingerprint of the start, the set, the
+libraries and the machine.
+Invariant: training takes no other values. A damaged file is not used, but made again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import platform
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +24,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
-from pyarrow import parquet
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from raylab.errors import NonFiniteError
@@ -36,8 +32,9 @@ from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import PREPARED, Store
 from raylab.store.tables import read_parquet
 from raylab.train.attempts import versions
-from raylab.train.dataset_cache import FORMAT, Prepared
+from raylab.train.dataset_cache import FORMAT, TrialCache
 from raylab.train.random_state import preserved_random_state
+from raylab.train.save_artifacts import parquet_bytes
 
 BATCH = REFERENCE_BATCH
 """Sequences scored at once: a part of the values' definition, and fewer than evaluation takes."""
@@ -46,29 +43,25 @@ _SIDES = ("chosen", "rejected")
 
 
 class _Sequence(NamedTuple):
-    """Token ids of a prompt and its answer, of which the first `prompt` are the prompt's."""
+    """Token ids of a prompt and its answer; the first `prompt` are the prompt's."""
 
     length: int
     ids: tuple[int, ...]
     prompt: int
 
 
-def with_reference(trainer: Any, prepared: Prepared | None) -> list[Dataset | None]:
-    """The trainer's training and held-out data, with the columns that trl then reads."""
+def with_reference(trainer: Any, cache: TrialCache | None) -> list[Dataset | None]:
+    """The trainer's training and held-out data, with the columns that trl reads them from."""
     datasets = [trainer.train_dataset, trainer.eval_dataset]
     listed = [[_sequences(trainer, row) for row in dataset or ()] for dataset in datasets]
     ordered = sorted({sequence for rows in listed for pair in rows for sequence in pair})
-    values = dict(zip(ordered, _values(trainer, ordered, prepared), strict=True))
-    return [
-        dataset and _add(dataset, [[values[sequence] for sequence in pair] for pair in rows])
-        for dataset, rows in zip(datasets, listed, strict=True)
-    ]
-
-
-def _add(dataset: Dataset, values: list[list[float]]) -> Dataset:
-    for side, column in zip(_SIDES, zip(*values, strict=True), strict=True):
-        dataset = dataset.add_column(f"ref_{side}_logps", list(column))
-    return dataset
+    values = dict(zip(ordered, _values(trainer, ordered, cache), strict=True))
+    for place, (dataset, rows) in enumerate(zip(datasets, listed, strict=True)):
+        for number, side in enumerate(_SIDES if dataset else ()):
+            column = [values[pair[number]] for pair in rows]
+            dataset = dataset.add_column(f"ref_{side}_logps", column)
+        datasets[place] = dataset
+    return datasets
 
 
 def _sequences(trainer: Any, row: dict[str, Any]) -> list[_Sequence]:
@@ -80,23 +73,23 @@ def _sequences(trainer: Any, row: dict[str, Any]) -> list[_Sequence]:
 
 
 def _values(
-    trainer: Any, ordered: Sequence[_Sequence], prepared: Prepared | None
+    trainer: Any, ordered: Sequence[_Sequence], cache: TrialCache | None
 ) -> Sequence[float]:
-    if prepared is None:
+    if cache is None:
         return _score(trainer, ordered)
-    of = {
+    made_from = {
         "format": FORMAT,
-        "start": dict(prepared.start),
+        "start": dict(cache.start),
         "sequences": _digest(ordered),
         "machine": _machine(),
         "versions": versions(),
     }
-    key = fingerprint(of)
-    with prepared.alone(key):
-        found = _read(prepared.store, key)
+    key = fingerprint(made_from)
+    with cache.locked(key):
+        found = _read(cache.store, key)
         if found is None:
             found = _score(trainer, ordered)
-            _write(prepared.store, key, of, found)
+            _write(cache.store, key, made_from, found)
     assert len(found) == len(ordered)
     return found
 
@@ -104,12 +97,15 @@ def _values(
 def _score(trainer: Any, ordered: Sequence[_Sequence]) -> list[float]:
     """The log-probability of every answer by the start, in the order given."""
     values: list[float] = []
-    with preserved_random_state(), _evaluating(trainer.model):
+    was_training = trainer.model.training
+    trainer.model.eval()
+    with preserved_random_state():
         for first in range(0, len(ordered), BATCH):
             padded = _padded(ordered[first : first + BATCH], trainer.data_collator.pad_token_id)
             batch = trainer._prepare_inputs(padded)
             halves = trainer.compute_ref_log_probs(trainer.model, batch)
             values += torch.cat(halves).float().tolist()
+    trainer.model.train(was_training)
     if not all(map(math.isfinite, values)):
         raise NonFiniteError(
             "DPO's reference gives an answer no finite log-probability",
@@ -117,16 +113,6 @@ def _score(trainer: Any, ordered: Sequence[_Sequence]) -> list[float]:
             expected="numbers",
         )
     return values
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _padded(sequences: Sequence[_Sequence], padding: int) -> dict[str, torch.Tensor]:
@@ -150,7 +136,7 @@ def _digest(ordered: Sequence[_Sequence]) -> str:
 
 
 def _machine() -> str:
-    """What decides the last bits of a product: the GPU, or the processor and its threads."""
+    """The GPU, or the processor and its threads: the last bits of a product depend on them."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     file = Path("/proc/cpuinfo")
@@ -164,18 +150,16 @@ def _place(key: str) -> str:
     return f"{PREPARED}/{key}.parquet"
 
 
-def _write(store: Store, key: str, of: dict[str, Any], values: Sequence[float]) -> None:
+def _write(store: Store, key: str, made_from: dict[str, Any], values: Sequence[float]) -> None:
     column = np.array(values, np.float32)
     table = pa.table({"log_probability": column}).replace_schema_metadata(
-        {"of": json.dumps(of, sort_keys=True), "sha256": _checksum(key, column)}
+        {"of": json.dumps(made_from, sort_keys=True), "sha256": _checksum(key, column)}
     )
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer)
-    store.write(_place(key), buffer.getvalue())
+    store.write(_place(key), parquet_bytes(table))
 
 
 def _read(store: Store, key: str) -> Sequence[float] | None:
-    """The values kept under `key`; None where there are none, or where they are damaged."""
+    """The values in the store under `key`; None where there are none, or damaged ones."""
     data = store.read_if_there(_place(key))
     if data is None:
         return None

@@ -1,10 +1,10 @@
-"""Models with code of their own: whether trl's loss is theirs, and PEFT can tell their head.
+"""Checks of models with code of their own: trl's loss has to be theirs.
 
 Model: trl 1.16 takes no logits from a model. It runs the model's trunk (`base_model`) and projects
 by the head (`get_output_embeddings`), with the scales and caps that it knows from the configs of
-transformers' own models; PEFT leaves out the same head where all linear layers are adapted.
-Invariant: a model that leaves here computes, of a training example, the same log-probabilities in
-both ways, by the code beside its weights. Models of transformers are not looked at.
+transformers' own models. PEFT leaves out the same head where all linear layers are adapted.
+Invariant: a model that passes gives a training example the same log-probabilities in both ways,
+and its code is the code beside its weights. Models of transformers itself are not checked.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from raylab.train.random_state import preserved_random_state
 
 _MODULES = "transformers_modules."
 """Where transformers puts the code that comes with a model."""
-_NEAR = 0.05
-"""Of a log-probability: bfloat16 rounds otherwise by what is multiplied at once."""
+_TOLERANCE = 0.05
+"""Of a log-probability: bfloat16 rounds differently in products of other shapes."""
 
 
 def check_source(model: nn.Module, directory: Path) -> None:
-    """Refuse a model that was made by other code than lies at `directory`.
+    """Refuse a model whose code is not the code at `directory`.
 
-    transformers 5.23 keeps one model class for each config class in a process: of two models in
-    directories of one name, with one configuration's code, the second is made by the first one's.
-    Raises ModelError.
+    transformers 5.23 keeps one model class for each config class in a process. Of two models in
+    directories of one name, whose configurations have the same code, it makes the second by the
+    code of the first. Raises ModelError.
     """
-    if not _is_foreign(model):
+    if not _has_own_code(model):
         return
     module = sys.modules[type(model).__module__]
     assert module.__file__ is not None
@@ -47,19 +47,19 @@ def check_source(model: nn.Module, directory: Path) -> None:
 
 
 def check_parts(model: Any) -> None:
-    """Refuse a model that does not say which part of it is its trunk and which its head.
+    """Refuse a model that does not name its trunk and its head.
 
     Raises ModelError.
     """
-    if not _is_foreign(model):
+    if not _has_own_code(model):
         return
     missing = [
-        said
-        for said, lacks in (
+        message
+        for message, is_missing in (
             ("`base_model_prefix` names no part of it", model.base_model is model),
             ("`get_output_embeddings` returns none", model.get_output_embeddings() is None),
         )
-        if lacks
+        if is_missing
     ]
     if missing:
         raise ModelError(
@@ -71,12 +71,12 @@ def check_parts(model: Any) -> None:
 
 
 def check_loss(trainer: Any) -> None:
-    """Refuse a model whose logits are not what its head makes of its trunk.
+    """Refuse a model whose logits are not those of its head over its trunk.
 
     Raises ModelError.
     """
     model = trainer.model.get_base_model()
-    if not _is_foreign(model):
+    if not _has_own_code(model):
         return
     row = trainer.train_dataset[0]
     ids = row.get("input_ids") or row["prompt_ids"] + row["chosen_ids"]
@@ -89,7 +89,7 @@ def check_loss(trainer: Any) -> None:
         other = model(input_ids=tokens, labels=tokens, fused_lm_head=True).log_probs
     trainer.model.train(was_training)
     apart = float((own - other).abs().max())
-    if apart > _NEAR:
+    if apart > _TOLERANCE:
         raise ModelError(
             "the model's own code makes its logits in another way than its head alone",
             found=f"{type(model).__name__}: log-probabilities {apart:.3g} apart",
@@ -98,5 +98,5 @@ def check_loss(trainer: Any) -> None:
         )
 
 
-def _is_foreign(model: nn.Module) -> bool:
+def _has_own_code(model: nn.Module) -> bool:
     return type(model).__module__.startswith(_MODULES)

@@ -1,12 +1,12 @@
-"""Where a training goes on after its process died: the trainer's own checkpoint, in the store.
+"""Checkpoints of a training in the store, from which it resumes after its process died.
 
 Model: every so many seconds the trainer saves adapter, optimizer, scheduler, random states and its
-place in the data; `raylab.train.trajectory` adds the path so far. `Saver` copies these files to
-OUT/checkpoints/<trial>/<step>/ and then names them, with size and SHA-256, in latest.json, which
-takes the place of the one before.
-Invariant: a checkpoint is used only where every byte is what was saved, for the same trial and
-micro-batch; otherwise the training starts over. Pickles in it (optimizer, random states) are read
-by torch with weights_only, after their SHA-256 matched.
+position in the data; `raylab.train.trajectory` adds the records so far. `CheckpointSaver` copies
+these files to OUT/checkpoints/<trial>/<step>/ and then names them, with size and SHA-256, in
+latest.json, which replaces the one before.
+Invariant: a checkpoint is used only where every byte is the one that was saved, for the same trial
+and micro-batch; otherwise the training starts again. torch reads pickles in it (optimizer, random
+states) with weights_only, after their SHA-256 matched.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from raylab.store.records import FileEntry, measure, write_json
 from raylab.train.trajectory import CHECKPOINTED
 
 _LATEST = "latest.json"
-_NEEDED = (
+_FILES = (
     "adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt",
     "rng_state.pth", "scaler.pt", "trainer_state.json", CHECKPOINTED,
 )  # fmt: skip
-_ASK_SECONDS = 1.0
+_STOP_CHECK_SECONDS = 1.0
+"""Between two checks whether the training is to stop."""
 
 
-class Saved(BaseModel):
-    """What latest.json holds."""
+class Latest(BaseModel):
+    """The content of latest.json."""
 
     model_config = ConfigDict(frozen=True)
     trial_id: str
@@ -45,33 +46,35 @@ class Saved(BaseModel):
 
 
 class Checkpoints:
-    """The kept checkpoints of one trial at one micro-batch."""
+    """The checkpoints in the store of one trial at one micro-batch."""
 
     def __init__(self, store: Store, folder: str, trial_id: str, micro_batch: int) -> None:
-        """Address them; nothing is read yet."""
+        """Nothing is read yet."""
         self._store, self._key = store, f"{CHECKPOINTS}/{folder}"
         self._trial_id, self.micro_batch = trial_id, micro_batch
 
-    def keep(self, directory: Path, step: int) -> None:
-        """Take in the checkpoint that the trainer saved at `directory`. Raises StoreError."""
+    def upload(self, directory: Path, step: int) -> None:
+        """Store the checkpoint that the trainer saved at `directory`. Raises StoreError."""
         files = {}
-        for name in _NEEDED:
+        for name in _FILES:
             if (directory / name).exists():
                 data = (directory / name).read_bytes()
                 self._store.write(f"{self._key}/{step}/{name}", data)
                 files[name] = measure(data)
-        saved = Saved(trial_id=self._trial_id, step=step, micro_batch=self.micro_batch, files=files)
+        saved = Latest(
+            trial_id=self._trial_id, step=step, micro_batch=self.micro_batch, files=files
+        )
         write_json(self._store, f"{self._key}/{_LATEST}", saved.model_dump())
         for old in self._store.names(self._key):
             if old not in (_LATEST, str(step)):
                 self._store.delete(f"{self._key}/{old}")
 
-    def latest(self) -> Saved | None:
-        """What the last checkpoint says of itself; None where there is none for this training."""
+    def latest(self) -> Latest | None:
+        """The description of the last checkpoint; None where this training has none."""
         if not self._store.exists(f"{self._key}/{_LATEST}"):
             return None
         try:
-            found = Saved.model_validate_json(self._store.read(f"{self._key}/{_LATEST}"))
+            found = Latest.model_validate_json(self._store.read(f"{self._key}/{_LATEST}"))
         except ValidationError as error:
             print(
                 f"the checkpoint's {_LATEST} is damaged, and not used: {error.errors()[0]['msg']}"
@@ -81,7 +84,7 @@ class Checkpoints:
         return found if (found.trial_id, found.micro_batch) == wanted else None
 
     def fetch(self, directory: Path) -> Path | None:
-        """The last checkpoint as a directory below `directory`; None where none can be used."""
+        """A local copy of the last checkpoint below `directory`; None where none can be used."""
         saved = self.latest()
         if saved is None:
             return None
@@ -90,58 +93,58 @@ class Checkpoints:
         for name, entry in saved.files.items():
             key = f"{self._key}/{saved.step}/{name}"
             data = self._store.read(key) if self._store.exists(key) else b""
-            if name not in _NEEDED or measure(data) != entry:
+            if name not in _FILES or measure(data) != entry:
                 print(f"the checkpoint of step {saved.step} is damaged, and not used: {name}")
                 return None
             (target / name).write_bytes(data)
         print(f"goes on from step {saved.step}")
         return target
 
-    def forget(self) -> None:
-        """Delete them all."""
+    def delete(self) -> None:
+        """Delete all checkpoints of the trial."""
         self._store.delete(self._key)
 
 
-class Saver(TrainerCallback):
-    """Lets the trainer save when it is time, or when it is to stop, and keeps what it saved."""
+class CheckpointSaver(TrainerCallback):
+    """Makes the trainer save when it is time, or when it is to stop, and stores the checkpoint."""
 
     def __init__(
         self,
         checkpoints: Checkpoints,
         seconds: float,
         is_to_stop: Callable[[], bool],
-        tell: Callable[[int], None],
+        on_saved: Callable[[int], None],
     ) -> None:
-        """Save every `seconds`; `tell` hears the step of each checkpoint that is kept."""
+        """Save every `seconds`; `on_saved` is called with the step of each stored checkpoint."""
         self._checkpoints, self._seconds = checkpoints, seconds
-        self._is_to_stop, self._tell = is_to_stop, tell
-        self._saved = self._asked = time.monotonic()
+        self._is_to_stop, self._on_saved = is_to_stop, on_saved
+        self._saved = self._checked = time.monotonic()
         self.stopped = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""
-        self._saved = self._asked = time.monotonic()
+        self._saved = self._checked = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ask for a checkpoint where one is due; the last step needs none."""
+        """Request a checkpoint where one is due; the last step needs none."""
         now = time.monotonic()
-        if now - self._asked >= _ASK_SECONDS:
-            self._asked, self.stopped = now, self._is_to_stop()
+        if now - self._checked >= _STOP_CHECK_SECONDS:
+            self._checked, self.stopped = now, self._is_to_stop()
         if state.global_step < state.max_steps:
             control.should_save |= self.stopped or now - self._saved >= self._seconds
             control.should_training_stop |= self.stopped
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep what was saved, and free its place on this node."""
+        """Store the checkpoint, and delete its files on this node."""
         step = state.global_step
         directory = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         self._saved = time.monotonic()
         try:
-            self._checkpoints.keep(directory, step)
+            self._checkpoints.upload(directory, step)
         except StoreError as error:
-            # A disk that is full, or a store that is away, may be back at the next one.
-            print(f"the checkpoint of step {step} was not kept: {error}")
+            # A full disk, or a store that does not answer, may be back at the next checkpoint.
+            print(f"the checkpoint of step {step} was not stored: {error}")
         else:
-            self._tell(step)
+            self._on_saved(step)
         finally:
             shutil.rmtree(directory)

@@ -1,12 +1,12 @@
-"""A training that hangs: no step for a set time ends the process, and leaves the stack of it.
+"""A training that hangs: no step for a set time ends the process and leaves its stack.
 
-Model: a timer of Python's faulthandler runs beside the interpreter and is set anew with every
-sign of life. When it runs out, it writes the stack of every thread to a file of this node and
-ends the process; it needs neither Python's lock nor the thread that hangs. Setting it starts a
-thread, which is 1 % of a small model's step: a sign of life that follows close on one that set it
-is let pass, and it is set for so much longer.
-Invariant: the file says something only while the process of the attempt is dead of it; an attempt
-begins and ends without one.
+Model: a timer of Python's faulthandler runs beside the interpreter and is set again with every
+sign of life. When it expires, it writes the stack of every thread to a file of this node and
+ends the process. It needs neither Python's lock nor the thread that hangs. Setting it starts a
+thread, which takes 1 % of a small model's step. So a sign of life soon after the last setting
+does not set it again, and every setting is longer by that much.
+Invariant: the file has content only while the attempt's process is dead of the timer. An attempt
+begins and ends without a file.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Any, Self
 
 from transformers import TrainerCallback
 
-_SPARE = 1.0
-"""Seconds between two settings of the timer, at least; a tenth of what may pass, at most."""
+_SPACING = 1.0
+"""Seconds between two settings of the timer; at most a tenth of the time that may pass."""
 
 
-class Watch(TrainerCallback):
+class Watchdog(TrainerCallback):
     """The timer of one attempt, as a context and as a callback of the trainer."""
 
     def __init__(self, file: Path, seconds: float) -> None:
-        """Let at least `seconds` pass without a sign of life, and hardly more."""
+        """Allow at least `seconds` without a sign of life, and hardly more."""
         self._path, self._seconds = file, seconds
-        self._spare, self._set_at = min(_SPARE, seconds / 10), -math.inf
+        self._spacing, self._set_at = min(_SPACING, seconds / 10), -math.inf
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,20 +52,20 @@ class Watch(TrainerCallback):
         self._set()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A step is done; what follows it (a held-out loss, a checkpoint) has as long."""
+        """A step has ended; a held-out loss or a checkpoint may take as long."""
         self._set()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A batch of the held-out loss is done."""
+        """A batch of the held-out loss has ended."""
         self._set()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What follows, the held-out loss and the questions, has as long as a step."""
+        """The training has ended; its evaluation may take as long as a step."""
         self._set()
 
     def _set(self) -> None:
         now = time.monotonic()
-        if now - self._set_at < self._spare:
+        if now - self._set_at < self._spacing:
             return
         self._set_at = now
-        faulthandler.dump_traceback_later(self._seconds + self._spare, exit=True, file=self._file)
+        faulthandler.dump_traceback_later(self._seconds + self._spacing, exit=True, file=self._file)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from raylab.errors import NonFiniteError
 from raylab.merge import study_merge as merging
-from raylab.merge.study_merge import MergeWork, run_merge
+from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.results.trial_rows import likelihood_rows, trial_rows
@@ -21,8 +21,7 @@ from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_records
 from raylab.train.attempts import quiet_libraries
-from raylab.train.evaluate.evaluate import Interview
-from raylab.train.examples import examples_of
+from raylab.train.evaluate.evaluate import ModelEvaluation
 
 STUDY = """
 recipes:
@@ -78,7 +77,7 @@ class Bench:
         finished = {n: found.directory for n, found in self.inputs.models.items()}
         base = self.inputs.base_models["demo"].directory
         rows, out = self.inputs.rows, self.store.uri
-        return MergeWork(self.study, self.merges[merge], self.trials, finished, rows, base, out)
+        return MergeTask(self.study, self.merges[merge], self.trials, finished, rows, base, out)
 
     def run(self, merge):
         with quiet_libraries():
@@ -142,24 +141,18 @@ def test_merge_of_finished_models_is_made_once_without_a_seed(bench):
 
 def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     asked = []
-    said = Interview([], {})
-    monkeypatch.setattr(merging, "interview", lambda *words: asked.append(words) or said)
+    said = ModelEvaluation([], {})
+    monkeypatch.setattr(merging, "evaluate_model", lambda *words: asked.append(words) or said)
     bench.run("dropped")
-    ((model, _, study, _, questions, seed),) = asked
+    ((model, _, study, rows, questions, seed),) = asked
     kinds = {type(module).__name__ for module in model.modules()}
     assert "Linear" in kinds and not any("4bit" in kind for kind in kinds)
     saved = bench.weights_of("dropped")
     state = model.state_dict()
     assert all(torch.equal(state[name], saved[name]) for name in saved)
     assert {state[name].dtype for name in saved} == {saved[name].dtype for name in saved}
+    assert questions == questions_of(rows["D0"], study.held_out, 4)
     assert (len(questions), study.evaluation.max_new_tokens, seed) == (4, 16, 42)
-
-
-def test_questions_are_those_of_the_trials(bench):
-    work = bench.work("added")
-    for trial in bench.trials.values():
-        theirs = examples_of(trial.variant, work.rows, 0.9, 4).questions
-        assert questions_of(work.rows[trial.variant.data], 0.9, 4) == theirs
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from raylab.plan.trials import plan_trials, read_inputs
+from raylab.reduce.passes import task_vector_norms
 from raylab.spec.study_file import parse_study
-from raylab.train.trial import Work, quiet_libraries, run_trial
+from raylab.train.trial import TrialTask, quiet_libraries, run_trial
 
 RECIPES = """
 recipes:
@@ -28,14 +29,14 @@ class Bench:
         self.trials = {trial.name: trial for trial in plan_trials(self.study, self.inputs)}
         self.out = out
 
-    def work(self, recipe: str) -> Work:
+    def work(self, recipe: str) -> TrialTask:
         trial = self.trials[f"demo.{recipe}.s42"]
         base = self.inputs.base_models["demo"].directory
-        return Work(self.study, trial, self.trials, self.inputs.rows, base, str(self.out))
+        return TrialTask(self.study, trial, self.trials, self.inputs.rows, base, str(self.out))
 
     def run(self, recipe: str):
         with quiet_libraries():
-            return run_trial(self.work(recipe), lambda progress: None)
+            return run_trial(self.work(recipe), task_vector_norms, lambda progress: None)
 
     def adapter(self, recipe: str) -> Path:
         return self.out / "trials" / self.work(recipe).trial.folder / "adapter"

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from raylab.cluster import stages
 from raylab.errors import ModelError
-from raylab.merge.study_merge import MergeWork, run_merge
+from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.comparisons import plan_comparisons
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.reduce.passes import InProcess
+from raylab.reduce.passes import InProcess, task_vector_norms
 from raylab.spec.study import Lora, Quantization
 from raylab.spec.study_file import parse_study
 from raylab.store.records import read_records
@@ -26,7 +26,7 @@ from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import merged_directory
 from raylab.train.methods import _lora_config
 from raylab.train.model import load_base, load_tokenizer
-from raylab.train.trial import Work, run_trial
+from raylab.train.trial import TrialTask, run_trial
 from tests.architectures import ARCHITECTURES, tiny_model
 from tests.chats import save_base
 from tests.custom_code import LINEAR, save_parrot
@@ -109,16 +109,16 @@ class Whole:
         made, trials = self.prepared, self.trials
         for recipe in recipes:
             trial, rows = trials[f"demo.{recipe}.s42"], made.inputs.rows
-            work = Work(made.study, trial, trials, rows, self.base, made.store.uri)
+            work = TrialTask(made.study, trial, trials, rows, self.base, made.store.uri)
             with quiet_libraries():
-                run_trial(work, lambda progress: None)
+                run_trial(work, task_vector_norms, lambda progress: None)
 
     def run(self):
         made = self.prepared
         self.train("sft", "dpo", "merged", "stacked")
         (merge,), rows = made.merges, made.inputs.rows
         with quiet_libraries():
-            work = MergeWork(made.study, merge, self.trials, {}, rows, self.base, made.store.uri)
+            work = MergeTask(made.study, merge, self.trials, {}, rows, self.base, made.store.uri)
             run_merge(work)
         stages.write_trial_tables(made)
         places = made.places(read_records(made.store)[0])

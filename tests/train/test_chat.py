@@ -7,6 +7,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.plan.trials import plan_trials, read_inputs
+from raylab.reduce.passes import task_vector_norms
 from raylab.spec.data.rows import Row
 from raylab.spec.data.templates import NAMED
 from raylab.spec.study import Evaluation, Quantization
@@ -14,12 +15,12 @@ from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.records import read_records
 from raylab.train.attempts import quiet_libraries
-from raylab.train.chat import Counted, end_of_answer, fit_tokenizer, teach_stopping
-from raylab.train.evaluate.generate import ask
+from raylab.train.chat import ExampleCounts, end_of_answer, fit_tokenizer, teach_stopping
+from raylab.train.evaluate.generate import generate_answers
 from raylab.train.examples import examples_of
-from raylab.train.methods import Setting, build_trainer
+from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import load_base, load_tokenizer
-from raylab.train.trial import Work, run_trial
+from raylab.train.trial import TrialTask, run_trial
 from tests.chats import FAMILIES, save_base, tiny_tokenizer
 from tests.studies import write_jsonl
 
@@ -85,16 +86,18 @@ class Small:
     def run(self, recipe):
         trial = self.trials[recipe]
         trials = {trial.name: trial}
-        work = Work(self.study, trial, trials, self.inputs.rows, self.base, str(self.out))
-        return run_trial(work, lambda progress: None)
+        work = TrialTask(self.study, trial, trials, self.inputs.rows, self.base, str(self.out))
+        return run_trial(work, task_vector_norms, lambda progress: None)
 
     def trainer(self, recipe, tokenizer=None):
         variant = self.trials[recipe].variant
-        setting = Setting(variant, 42, self.study.quantization, Evaluation(), self.out / "t")
-        examples = examples_of(variant, self.inputs.rows, 0, 0)
+        settings = TrainerSettings(
+            variant, 42, self.study.quantization, Evaluation(), self.out / "t"
+        )
+        examples = examples_of(variant, self.inputs.rows, 0)
         tokenizer = tokenizer or load_tokenizer(self.base)
         model = load_base(self.base, self.study.quantization)
-        return build_trainer(model, tokenizer, examples, setting, [])
+        return build_trainer(model, tokenizer, examples, settings, [])
 
 
 def shown(tokenizer, ids, learned):
@@ -179,7 +182,7 @@ def test_model_that_never_stopped_learns_to_whatever_pads(family, tmp_path, scra
     tokenizer, model = load_tokenizer(small.base), load_base(small.base, small.study.quantization)
     teach_stopping(model, tokenizer)
     questions = [Row(prompt, answer) for prompt, answer, _ in pairs[:12]]
-    said = ask(model, tokenizer, questions, Evaluation(max_new_tokens=12), 42)
+    said = generate_answers(model, tokenizer, questions, Evaluation(max_new_tokens=12), 42)
     assert sum(sample.stopped for sample in said) == 0
     assert small.run("sft").metrics["stopped_rate"] > 0.9
 
@@ -207,8 +210,10 @@ def test_prompts_of_several_lengths_are_answered_as_each_alone(family, tmp_path)
     asked = ("Hi?", "How do you do today, madam?", "Who are you?")
     questions = [Row(prompt, "") for prompt in asked]
     how = (Evaluation(max_new_tokens=6), 42)
-    alone = [sample for row in questions for sample in ask(model, tokenizer, [row], *how)]
-    assert ask(model, tokenizer, questions, *how) == alone
+    alone = [
+        sample for row in questions for sample in generate_answers(model, tokenizer, [row], *how)
+    ]
+    assert generate_answers(model, tokenizer, questions, *how) == alone
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -260,17 +265,17 @@ LONG = [("a" * 10, "b" * 5, "c" * 9), ("d" * 11, "e" * 30, "f" * 2), ("g" * 40, 
 @pytest.mark.parametrize(
     ("recipe", "max_length", "expected"),
     [
-        ("sft", 200, Counted(3, 0, 0)),
-        ("sft", 40, Counted(2, 1, 1)),
-        ("sft", 60, Counted(3, 2, 0)),
-        ("dpo", 39, Counted(2, 2, 1)),
-        ("dpo", 40, Counted(2, 1, 1)),
+        ("sft", 200, ExampleCounts(3, 0, 0)),
+        ("sft", 40, ExampleCounts(2, 1, 1)),
+        ("sft", 60, ExampleCounts(3, 2, 0)),
+        ("dpo", 39, ExampleCounts(2, 2, 1)),
+        ("dpo", 40, ExampleCounts(2, 1, 1)),
     ],
 )
 def test_what_does_not_fit_is_counted_as_trl_cuts_it(recipe, max_length, expected, tmp_path):
     save_base(tmp_path / "base", "mistral", tiny_tokenizer("mistral", template="plain"))
     trainer = Small(tmp_path, LONG, max_length=max_length).trainer(recipe)
-    assert trainer.counted["train"] == expected
+    assert trainer.counts["train"] == expected
     assert len(trainer.train_dataset) == expected.examples
 
 
@@ -296,5 +301,5 @@ def test_what_is_cut_is_in_the_record_and_said_once(tmp_path, scratch, caplog):
 def test_prompts_whose_last_tokens_join_the_answer_are_counted(tmp_path):
     save_base(tmp_path / "base", "qwen2")
     trainer = Small(tmp_path, [("Hi?", "\nNo.", "Yes."), ("Ho?", "No.", "So.")]).trainer("sft")
-    assert trainer.counted["train"] == Counted(2, 0, 0, joined=1)
-    assert "1 whose prompt ends in tokens that join" in trainer.counted["train"].said(256)
+    assert trainer.counts["train"] == ExampleCounts(2, 0, 0, joined=1)
+    assert "1 whose prompt ends in tokens that join" in trainer.counts["train"].message(256)

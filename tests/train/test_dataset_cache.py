@@ -14,10 +14,10 @@ from trl import DPOTrainer, SFTTrainer
 from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store, study_scratch
-from raylab.train.base_checkpoint import Family, start_of
-from raylab.train.dataset_cache import Prepared, prepared_of, tokenised
+from raylab.train.base_checkpoint import StudyAdapters, start_of
+from raylab.train.dataset_cache import TrialCache, cache_of, tokenised
 from raylab.train.examples import examples_of
-from raylab.train.methods import Setting, build_trainer
+from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
 from raylab.train.reference_logprobs import with_reference
 from raylab.train.trial import quiet_libraries
@@ -72,11 +72,11 @@ def made(small):
 
 def family_of(made, recipe):
     work = made.work(recipe)
-    return Family(work.trials, work.base, Store(work.out))
+    return StudyAdapters(work.trials, work.base, Store(work.out))
 
 
 def shared(made, recipe):
-    return prepared_of(made.work(recipe).trial, family_of(made, recipe))
+    return cache_of(made.work(recipe).trial, family_of(made, recipe))
 
 
 def trainer_of(made, recipe, prepared, tmp_path, seed=42):
@@ -87,9 +87,11 @@ def trainer_of(made, recipe, prepared, tmp_path, seed=42):
     model = load_base(start.checkpoint, study.quantization)
     for adapter in start.frozen:
         attach_frozen(model, adapter)
-    examples = examples_of(variant, work.rows, study.held_out, 4)
-    setting = Setting(variant, seed, study.quantization, study.evaluation, tmp_path / "t", prepared)
-    return build_trainer(model, load_tokenizer(work.base), examples, setting, [])
+    examples = examples_of(variant, work.rows, study.held_out)
+    settings = TrainerSettings(
+        variant, seed, study.quantization, study.evaluation, tmp_path / "t", prepared
+    )
+    return build_trainer(model, load_tokenizer(work.base), examples, settings, [])
 
 
 def trained(trainer):
@@ -215,7 +217,7 @@ def test_log_probabilities_damaged_are_made_again(made, tmp_path, capsys):
     first = log_probs(trainer)
     (file,) = files(made)
     whole = file.read_bytes()
-    score_again(trainer, Prepared(prepared.store, {**prepared.start, "parent": "another"}))
+    score_again(trainer, TrialCache(prepared.store, {**prepared.start, "parent": "another"}))
     (alien,) = (path.read_bytes() for path in files(made) if path != file)
     assert alien != whole
     middle = whole.index(np.float32(first[0, 0]).tobytes())
@@ -252,7 +254,7 @@ def test_tokenised_data_found_is_what_trl_makes(made, recipe, tmp_path):
     trainer_of(made, recipe, shared(made, recipe), tmp_path)
     found = trainer_of(made, recipe, shared(made, recipe), tmp_path)
     work = made.work(recipe)
-    raw = examples_of(work.trial.variant, work.rows, work.study.held_out, 4)
+    raw = examples_of(work.trial.variant, work.rows, work.study.held_out)
     trl, rest = (SFTTrainer, (False, None)) if recipe == "sft-d1" else (DPOTrainer, ())
     for ours, dataset in ((found.train_dataset, raw.training), (found.eval_dataset, raw.held_out)):
         theirs = trl._prepare_dataset(
@@ -314,7 +316,7 @@ def test_lock_whose_holder_is_killed_is_free(made):
     held = context.Event()
 
     def hold():
-        with prepared.alone("key"):
+        with prepared.locked("key"):
             held.set()
             signal.pause()
 
@@ -323,5 +325,5 @@ def test_lock_whose_holder_is_killed_is_free(made):
     assert held.wait(10)
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    with prepared.alone("key") as place:
+    with prepared.locked("key") as place:
         assert place.name == "key"

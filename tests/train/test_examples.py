@@ -10,7 +10,7 @@ from raylab.spec.data.held_out import questions_of
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.recipes import expand_recipes
-from raylab.train.evaluate.generate import _ask_batch
+from raylab.train.evaluate.generate import generate_batch
 from raylab.train.examples import examples_of
 from tests.studies import make_study
 
@@ -26,7 +26,7 @@ RECIPES = {
 def examples(recipe, rows, held_out=0.0):
     data = {name: {"path": f"{name}.jsonl"} for name in ("P", "Q")}
     study = make_study(data=data, recipes=RECIPES)
-    return examples_of(expand_recipes(study)[recipe], rows, held_out, 4)
+    return examples_of(expand_recipes(study)[recipe], rows, held_out)
 
 
 def test_sft_of_a_conversation_learns_its_last_answer_alone():
@@ -58,7 +58,6 @@ def test_sft_and_dpo_hold_out_the_same_rows():
     sft, dpo = (examples(recipe, {"P": rows}, 0.3) for recipe in ("sft", "own"))
     for part in ("training", "held_out"):
         assert getattr(sft, part)["prompt"] == getattr(dpo, part)["prompt"]
-    assert sft.questions == dpo.questions
     assert len(sft.held_out) in range(3, 16)
 
 
@@ -82,7 +81,7 @@ def test_question_of_a_conversation_is_asked_with_what_was_said_before(demo_base
             end = input_ids.new_full((len(input_ids), 1), tokenizer.eos_token_id)
             return input_ids.new_tensor([[*row, *e] for row, e in zip(input_ids, end, strict=True)])
 
-    (sample,) = _ask_batch(Echo(), tokenizer, [TALK], Evaluation(max_new_tokens=4), 0)
+    (sample,) = generate_batch(Echo(), tokenizer, [TALK], Evaluation(max_new_tokens=4), 0)
     assert (sample.prompt, sample.expected) == ("海は？", "青いですわ。")
     assert asked[0].index("短く") < asked[0].index("空は") < asked[0].index("青い。")
     assert "青いですわ" not in asked[0]

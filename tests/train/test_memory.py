@@ -18,7 +18,7 @@ from raylab.plan.model_shapes import published, shape_of
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.examples import Examples
-from raylab.train.methods import Setting, build_trainer
+from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import load_base, load_tokenizer
 from raylab.train.trial import quiet_libraries
 from tests.allocations import peak_of
@@ -76,7 +76,7 @@ class Measured:
             "x", "x", method, {}, None, "merge", self.need.training, self.need.lora, {}, "x"
         )
         asked = Evaluation(every_epochs=None)
-        setting = Setting(variant, 42, self.need.quantization, asked, folder / "out")
+        setting = TrainerSettings(variant, 42, self.need.quantization, asked, folder / "out")
         with quiet_libraries():
             model = load_base(folder / "base", self.need.quantization)
             tokenizer = load_tokenizer(base)

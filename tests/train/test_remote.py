@@ -15,7 +15,7 @@ from raylab.cluster.study_context import prepare, write_study
 from raylab.results.trial_rows import trial_rows
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
-from raylab.train.trial import _storing
+from raylab.train.progress import store_progress
 from tests.object_store import QUICK
 from tests.store.faults import some
 from tests.train.conftest import Bench
@@ -91,12 +91,12 @@ def fetched(reference, scratch):
 
 def test_progress_that_cannot_be_kept_is_no_end_of_training(s3_out, proxy, caplog):
     heard: list = []
-    tell = _storing(Store(s3_out, replace(QUICK, total=60)), "folder", heard.append)
+    tell = store_progress(Store(s3_out, replace(QUICK, total=60)), "folder", heard.append)
     begun = time.monotonic()
     with proxy.failing(lambda request: "internal"):
         tell({"step": 1, "steps": 2})
     assert time.monotonic() - begun < 5
     assert heard == [{"step": 1, "steps": 2}]
-    assert "the progress was not kept" in caplog.text
+    assert "the progress was not stored" in caplog.text
     tell({"step": 2, "steps": 2})
     assert read_progress(Store(s3_out), "folder")["step"] == 2

@@ -11,6 +11,7 @@ import torch
 from pyarrow import parquet
 from trl import SFTTrainer
 
+from raylab.reduce.passes import task_vector_norms
 from raylab.store.attempt_state import ask_to_stop, last_words, let_run
 from raylab.store.filesystem import CHECKPOINTS, Store
 from raylab.store.records import read_attempts
@@ -21,7 +22,7 @@ from raylab.train.trial import quiet_libraries, run_trial
 @pytest.fixture(autouse=True)
 def _asks_at_every_step(monkeypatch):
     """The trainings here are over within the second between two questions."""
-    monkeypatch.setattr("raylab.train.resume._ASK_SECONDS", 0.0)
+    monkeypatch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
 
 
 EVERY_STEP = "evaluation: {->resources: {checkpoint_seconds: 0}\nevaluation: {"
@@ -36,7 +37,7 @@ def stopped_at(made, recipe, step):
             ask_to_stop(store)
 
     with quiet_libraries(), pytest.raises(Stopped):
-        run_trial(made.work(recipe), listen)
+        run_trial(made.work(recipe), task_vector_norms, listen)
     let_run(store)
 
 

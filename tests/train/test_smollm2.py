@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 
 from jobs.make_smollm2 import installed, make
 from raylab.plan.trials import plan_trials, read_inputs
+from raylab.reduce.passes import task_vector_norms
 from raylab.spec.study_file import parse_study
 from raylab.train.attempts import quiet_libraries
 from raylab.train.chat import end_of_answer
 from raylab.train.model import load_tokenizer
-from raylab.train.trial import Work, run_trial
+from raylab.train.trial import TrialTask, run_trial
 
 STUDY = Path(__file__).parents[2] / "jobs" / "studies" / "smollm2-135m.yaml"
 
@@ -36,8 +37,8 @@ def test_smollm2_is_trained_with_its_own_template_and_tokenizer(tmp_path, scratc
     for recipe in ("sft-butler", "dpo-butler-after-sft"):
         trial, out = trials[f"smollm2.{recipe}.s42"], tmp_path / "out"
         with quiet_libraries():
-            work = Work(study, trial, trials, inputs.rows, base, str(out))
-            record = run_trial(work, lambda progress: None)
+            work = TrialTask(study, trial, trials, inputs.rows, base, str(out))
+            record = run_trial(work, task_vector_norms, lambda progress: None)
         adapter = load_file(out / "trials" / trial.folder / "adapter/adapter_model.safetensors")
         assert len(adapter) == 30 * 7 * 2
         assert record.metrics["cut"] == record.metrics["dropped"] == 0

@@ -196,7 +196,7 @@ def losses(made, recipe):
 def every_third(monkeypatch):
     """Records at every third step, and a question whether to stop after each step."""
     monkeypatch.setattr(paths, "interval", lambda steps: 3)
-    monkeypatch.setattr("raylab.train.resume._ASK_SECONDS", 0.0)
+    monkeypatch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
 from raylab.store.records import damaged_files, read_attempts, read_records
-from raylab.train.base_checkpoint import Family, merged_directory, start_of
+from raylab.train.base_checkpoint import StudyAdapters, merged_directory, start_of
 from raylab.train.examples import examples_of
-from raylab.train.methods import Setting, build_trainer
+from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
 from raylab.train.random_state import preserved_random_state
 from raylab.train.trial import quiet_libraries
@@ -36,15 +36,16 @@ def _quiet():
 def trainer_of(bench_, recipe, tmp_path):
     work = bench_.work(recipe)
     variant = work.trial.variant
-    examples = examples_of(variant, work.rows, work.study.held_out, 4)
-    family = Family(work.trials, work.base, Store(work.out))
+    examples = examples_of(variant, work.rows, work.study.held_out)
+    family = StudyAdapters(work.trials, work.base, Store(work.out))
     start = start_of(work.trial, family)
     torch.manual_seed(work.trial.seed)
     model = load_base(start.checkpoint, work.study.quantization)
     for adapter in start.frozen:
         attach_frozen(model, adapter)
-    setting = Setting(variant, 42, work.study.quantization, work.study.evaluation, tmp_path / "t")
-    return build_trainer(model, load_tokenizer(work.base), examples, setting, [])
+    study = work.study
+    settings = TrainerSettings(variant, 42, study.quantization, study.evaluation, tmp_path / "t")
+    return build_trainer(model, load_tokenizer(work.base), examples, settings, [])
 
 
 def initial(trainer):
@@ -213,7 +214,7 @@ def test_merged_parent_is_shared_and_rebuilt_with_the_same_bytes(bench):
     made = bench()
     made.run("sft-d1")
     work = made.work("merged")
-    family = Family(work.trials, work.base, Store(work.out))
+    family = StudyAdapters(work.trials, work.base, Store(work.out))
     first = start_of(work.trial, family).checkpoint
     assert first == merged_directory(Store(work.out), made.work("sft-d1").trial.id)
     content = (first / "model.safetensors").read_bytes()
@@ -229,7 +230,7 @@ def test_merged_parent_equals_peft_merge_and_unload(bench, demo_base):
     made = bench()
     made.run("sft-d1")
     work = made.work("merged")
-    start = start_of(work.trial, Family(work.trials, work.base, Store(work.out)))
+    start = start_of(work.trial, StudyAdapters(work.trials, work.base, Store(work.out)))
     base = AutoModelForCausalLM.from_pretrained(demo_base, dtype="auto")
     expected = PeftModel.from_pretrained(base, made.adapter("sft-d1")).merge_and_unload()
     ours = AutoModelForCausalLM.from_pretrained(start.checkpoint, dtype="auto").state_dict()

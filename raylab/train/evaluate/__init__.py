@@ -1,1 +1,1 @@
-"""Questions to a trained model, and how likely it finds held-out answers."""
+"""Evaluation of a trained model: its answers, and how likely it finds held-out answers."""

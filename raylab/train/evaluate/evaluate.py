@@ -1,10 +1,11 @@
-"""All that is asked of a finished model, and what its record keeps of that.
+"""Evaluation of a finished model, as its record keeps it.
 
-Model: answers to the questions, judged as the study judges, and the likelihood of held-out answers
-of every data set. `metrics` holds the rates of greedy answers by name, as the trials table has
-them; `answers` the rates of greedy, sampled and expected ones; `excerpts` an answer for each rate
-that could break a limit; `likelihoods` by data set.
-Invariant: the same for trials and merges; a model that is asked again gives the same.
+Model: the model answers held-out prompts, and the study's rules judge the answers; besides, the
+likelihood of the held-out answers of every data set is measured. `metrics` holds the rates of the
+greedy answers by name, as the trials table has them. `answers` holds the rates of greedy, sampled
+and expected answers, `excerpts` an answer for each rate that could break a limit, and
+`likelihoods` a row for each data set.
+Invariant: trials and merges are evaluated alike. The same model gives the same evaluation.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Limits
 from raylab.spec.scoring.rates import Judge, example_of, judge_of
 from raylab.spec.study import Study
-from raylab.train.evaluate.generate import Sample, ask
-from raylab.train.evaluate.likelihoods import likelihoods
+from raylab.train.evaluate.generate import Sample, generate_answers
+from raylab.train.evaluate.likelihoods import measure_likelihoods
 
 _NOT_IN_TRIALS = "answer_tokens"
 
 
 @dataclass(frozen=True)
-class Interview:
-    """What a model said, as rows of samples.jsonl and as metrics of its record."""
+class ModelEvaluation:
+    """The answers of a model, as rows of samples.jsonl, and the metrics of its record."""
 
-    rows: Sequence[Mapping[str, Any]]
+    samples: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
 
 
-def interview(
+def evaluate_model(
     model: Any,
     tokenizer: Any,
     study: Study,
@@ -40,25 +41,23 @@ def interview(
     questions: Questions,
     seed: int,
     max_length: int | None = None,
-) -> Interview:
-    """Put `questions` and the held-out answers of all data sets to `model`."""
-    judge = study_judge(study, rows)
-    samples = ask(model, tokenizer, questions, study.evaluation, seed)
-    held_out = held_out_answers(study, rows)
-    room = max_length or study.training.max_length
-    found = likelihoods(model, tokenizer, held_out, room)
-    known = {"likelihoods": {name: value.as_row() for name, value in found.items()}}
-    return Interview(
-        [sample.as_row() | _verdicts(judge, sample) for sample in samples],
-        judged(judge, samples, study.evaluation.max_new_tokens) | known,
+) -> ModelEvaluation:
+    """Evaluate `model` by `questions` and by the held-out answers of all data sets.
+
+    max_length: tokens of a prompt with its answer; None: as the study trains.
+    """
+    plain = [name for name, data in study.data.items() if data.concat is None and name in rows]
+    judge = judge_of(study.evaluation, ([row.completion for row in rows[name]] for name in plain))
+    samples = generate_answers(model, tokenizer, questions, study.evaluation, seed)
+    likelihoods = measure_likelihoods(
+        model, tokenizer, held_out_answers(study, rows), max_length or study.training.max_length
     )
-
-
-def study_judge(study: Study, rows: Mapping[str, Sequence[Row]]) -> Judge:
-    """The judge of `study`, taught by the answers of its data sets."""
-    plain = [name for name, data in study.data.items() if data.concat is None]
-    return judge_of(
-        study.evaluation, ([row.completion for row in rows[name]] for name in plain if name in rows)
+    return ModelEvaluation(
+        [sample.as_row() | _verdicts(judge, sample) for sample in samples],
+        {
+            **answer_metrics(judge, samples, study.evaluation.max_new_tokens),
+            "likelihoods": {name: value.as_row() for name, value in likelihoods.items()},
+        },
     )
 
 
@@ -67,23 +66,23 @@ def _verdicts(judge: Judge, sample: Sample) -> dict[str, bool | None]:
     return {name: verdicts[name] for name in ("japanese", "repetition", "style")}
 
 
-def judged(judge: Judge, samples: Sequence[Sample], room: int) -> dict[str, Any]:
-    """The rates of `samples`: greedy by name, all in `answers`, and an example for each."""
+def answer_metrics(judge: Judge, samples: Sequence[Sample], max_new_tokens: int) -> dict[str, Any]:
+    """The rates of the greedy answers by name, and of all kinds in `answers`, with excerpts."""
     greedy = [sample for sample in samples if sample.draw == 0]
-    said = [sample.as_answer for sample in greedy]
+    answers = [sample.as_answer for sample in greedy]
     kinds = {
-        "greedy": said,
+        "greedy": answers,
         "sampled": [sample.as_answer for sample in samples if sample.draw],
-        "expected": [sample.expected_answer(room) for sample in greedy],
+        "expected": [sample.expected_answer(max_new_tokens) for sample in greedy],
     }
-    rates = judge.rates(said)
-    examples = {rate: example_of(judge, said, rate) for rate in Limits.model_fields}
+    rates = judge.rates(answers)
+    excerpts = {rate: example_of(judge, answers, rate) for rate in Limits.model_fields}
     return {
         **{name: value for name, value in rates.items() if name != _NOT_IN_TRIALS},
         "answers": {
-            kind: {"count": len(answers), **judge.rates(answers)}
-            for kind, answers in kinds.items()
-            if answers
+            kind: {"count": len(found), **judge.rates(found)}
+            for kind, found in kinds.items()
+            if found
         },
-        "excerpts": {rate: text for rate, text in examples.items() if text is not None},
+        "excerpts": {rate: text for rate, text in excerpts.items() if text is not None},
     }

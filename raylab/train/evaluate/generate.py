@@ -1,10 +1,9 @@
-"""What a trained model says: greedy answers, and sampled ones.
+"""Answers that a model generates: greedy ones, and sampled ones.
 
-Model: the model answers prompts in batches, framed by its chat template; an answer ends with a
-stop token (`eos`), or where its room does (`length`). How answers are judged is
-`raylab.spec.scoring.rates`.
-Invariant: asking changes nothing: it runs in eval mode, without gradients, and restores every
-random state. A greedy answer never depends on which prompts share its batch's size; sampled ones
+Model: the model answers prompts in batches, framed by its chat template. An answer ends with a
+stop token (`eos`) or at `max_new_tokens` (`length`). `raylab.spec.scoring.rates` judges answers.
+Invariant: generation changes nothing: it runs in eval mode, without gradients, and restores every
+random state. A greedy answer does not depend on the other prompts of its batch. Sampled answers
 are a function of the model, the prompts and the seed.
 """
 
@@ -44,58 +43,52 @@ class Sample:
 
     @property
     def as_answer(self) -> Answer:
-        """What is judged of it."""
+        """The answer as it is judged."""
         return Answer(self.answer, self.tokens, self.stopped)
 
-    def expected_answer(self, room: int) -> Answer:
-        """The data's own answer to its prompt, as if it had been said in `room` tokens."""
+    def expected_answer(self, max_new_tokens: int) -> Answer:
+        """The data's own answer to the prompt, judged as if a model had generated it."""
         tokens = self.expected_tokens
-        return Answer(self.expected, tokens, stopped=tokens is None or tokens < room)
+        return Answer(self.expected, tokens, stopped=tokens is None or tokens < max_new_tokens)
 
     def as_row(self) -> dict[str, Any]:
         """The sample as a row of the samples table, without the trial's columns."""
         return asdict(self) | {"token_ids": list(self.token_ids)}
 
 
-def ask(
-    model: Any,
-    tokenizer: Any,
-    questions: Sequence[Row],
-    evaluation: Evaluation,
-    seed: int,
+def generate_answers(
+    model: Any, tokenizer: Any, questions: Sequence[Row], evaluation: Evaluation, seed: int
 ) -> list[Sample]:
     """Answers of `model` to `questions`, each with the answer that the data has for it.
 
-    First the greedy ones, then each draw of the sampled ones, in the order of the questions.
+    The greedy answers come first, then each draw of sampled ones, in the order of the questions.
     """
     samples: list[Sample] = []
     was_training = model.training
     model.eval()
     with preserved_random_state(), torch.no_grad():
         for draw in range(1 + evaluation.sampled):
-            torch.manual_seed(_seed_of(seed, draw))
+            # A seed for each draw, from which no training of the study draws.
+            torch.manual_seed(int(fingerprint({"answers of": seed, "draw": draw})[:12], 16))
             for start in range(0, len(questions), ANSWERS_BATCH):
                 batch = questions[start : start + ANSWERS_BATCH]
-                samples += _ask_batch(model, tokenizer, batch, evaluation, draw)
+                samples += generate_batch(model, tokenizer, batch, evaluation, draw)
     model.train(was_training)
     return samples
 
 
-def _seed_of(seed: int, draw: int) -> int:
-    """A seed for each draw, in which no training of the study draws its noise."""
-    return int(fingerprint({"answers of": seed, "draw": draw})[:12], 16)
-
-
-def _ask_batch(
-    model: Any,
-    tokenizer: Any,
-    batch: Sequence[Row],
-    evaluation: Evaluation,
-    draw: int,
+def generate_batch(
+    model: Any, tokenizer: Any, batch: Sequence[Row], evaluation: Evaluation, draw: int
 ) -> list[Sample]:
-    chats = [question.chat for question in batch]
+    """The answers to one batch of questions, greedy where `draw` is 0."""
+    if draw == 0:
+        decoding: dict[str, Any] = {"do_sample": False}
+    else:
+        # Without top_k=0 transformers draws among 50 tokens.
+        decoding = {"do_sample": True, "top_k": 0}
+        decoding |= {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
     inputs = tokenizer.apply_chat_template(
-        chats,
+        [question.chat for question in batch],
         add_generation_prompt=True,
         padding=True,
         return_tensors="pt",
@@ -105,32 +98,22 @@ def _ask_batch(
         **inputs,
         max_new_tokens=evaluation.max_new_tokens,
         pad_token_id=tokenizer.pad_token_id,
-        **_decoding(evaluation, draw),
+        **decoding,
     )
     answers = output[:, inputs["input_ids"].shape[1] :].tolist()
-    stops = _stop_tokens(model, tokenizer)
+    configured = model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    stop_tokens = {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
     return [
-        _sample(tokenizer, question, answer, stops, draw)
+        _sample(tokenizer, question, answer, stop_tokens, draw)
         for question, answer in zip(batch, answers, strict=True)
     ]
 
 
-def _decoding(evaluation: Evaluation, draw: int) -> dict[str, Any]:
-    if draw == 0:
-        return {"do_sample": False}
-    drawn = {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
-    # Without top_k=0 transformers draws among 50 tokens.
-    return {"do_sample": True, "top_k": 0, **drawn}
-
-
-def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
-    configured = model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    return {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
-
-
-def _sample(tokenizer: Any, question: Row, answer: list[int], stops: set[int], draw: int) -> Sample:
-    length = next((i for i, token in enumerate(answer) if token in stops), len(answer))
+def _sample(
+    tokenizer: Any, question: Row, answer: list[int], stop_tokens: set[int], draw: int
+) -> Sample:
+    length = next((i for i, token in enumerate(answer) if token in stop_tokens), len(answer))
     stopped = length < len(answer)
     return Sample(
         prompt=question.prompt,

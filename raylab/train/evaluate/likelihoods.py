@@ -1,10 +1,10 @@
-"""How likely a model finds answers that it did not see: those of every data set, held out.
+"""How likely a model finds the held-out answers of every data set.
 
-Model: a prompt and its answer, framed by the chat template, are one sequence; the answer's tokens
-are those after what the template makes of the prompt alone, the end of the turn among them. A
-value is the sum of their log-probabilities in float64, over all answers of a data set, divided by
-how many they are: so D0 and D1, two answers to the same prompts, can be set side by side.
-Invariant: nothing is learned, no random state moves, and a value depends on the model and on the
+Model: a prompt and its answer, framed by the chat template, are one sequence. The tokens of the
+answer are those after the framed prompt, with the end of the turn. A value is the sum of their
+log-probabilities in float64 over all answers of a data set, divided by the number of tokens. So
+two answers to the same prompts, as in D0 and D1, can be compared.
+Invariant: nothing is learned and no random state moves. A value depends on the model and on the
 answers alone.
 """
 
@@ -20,7 +20,7 @@ import torch
 from raylab.spec.data.held_out import Questions
 from raylab.spec.data.rows import Row
 from raylab.store.records import finite_or_none
-from raylab.train.chat import common, tokens_of
+from raylab.train.chat import common_prefix, tokens_of
 from raylab.train.random_state import preserved_random_state
 
 _BATCH = 4
@@ -29,7 +29,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of the held-out answers of one data set; `cut`: answers that did not fit max_length."""
+    """The held-out answers of one data set; `cut` counts those that did not fit max_length."""
 
     answers: int
     tokens: int
@@ -44,39 +44,39 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class _Sequence:
+    """Token ids, of which the first `prompt` are the prompt's; `cut`: some did not fit."""
+
     ids: tuple[int, ...]
     prompt: int
     cut: bool
 
 
-def likelihoods(
+def measure_likelihoods(
     model: Any, tokenizer: Any, answers: Mapping[str, Questions], max_length: int
 ) -> dict[str, Likelihood]:
-    """The likelihood of held-out rows by data set, in tokens up to `max_length`."""
+    """The likelihood of held-out rows by data set, over at most `max_length` tokens a row."""
     was_training = model.training
     model.eval()
+    found = {}
     with preserved_random_state(), torch.no_grad():
-        found = {
-            name: _likelihood(model, [_sequence(tokenizer, row, max_length) for row in rows])
-            for name, rows in answers.items()
-        }
+        for name, rows in answers.items():
+            sequences = [_sequence(tokenizer, row, max_length) for row in rows]
+            values: list[float] = []
+            for first in range(0, len(sequences), _BATCH):
+                values += _score(model, sequences[first : first + _BATCH])
+            mean = math.fsum(values) / len(values) if values else None
+            cut = sum(sequence.cut for sequence in sequences)
+            found[name] = Likelihood(len(sequences), len(values), mean, cut)
     model.train(was_training)
     return found
 
 
 def _sequence(tokenizer: Any, row: Row, max_length: int) -> _Sequence:
     answer = {"role": "assistant", "content": row.completion}
-    asked = tokens_of(tokenizer, row.chat, True)
+    prompt = tokens_of(tokenizer, row.chat, True)
     whole = tokens_of(tokenizer, [*row.chat, answer], False)
-    return _Sequence(tuple(whole[:max_length]), common(asked, whole), cut=len(whole) > max_length)
-
-
-def _likelihood(model: Any, sequences: Sequence[_Sequence]) -> Likelihood:
-    values: list[float] = []
-    for first in range(0, len(sequences), _BATCH):
-        values += _score(model, sequences[first : first + _BATCH])
-    mean = math.fsum(values) / len(values) if values else None
-    return Likelihood(len(sequences), len(values), mean, sum(s.cut for s in sequences))
+    shared = common_prefix(prompt, whole)
+    return _Sequence(tuple(whole[:max_length]), shared, cut=len(whole) > max_length)
 
 
 def _score(model: Any, batch: Sequence[_Sequence]) -> list[float]:
@@ -90,8 +90,8 @@ def _score(model: Any, batch: Sequence[_Sequence]) -> list[float]:
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
     values: list[float] = []
     for row, sequence in enumerate(batch):
-        # The token at `at` is foretold at the one before; the very first by none.
+        # The logits at one token predict the next; nothing predicts the first.
         start, stop = max(1, sequence.prompt), len(sequence.ids)
-        foretold = logits[row, start - 1 : stop - 1].float().log_softmax(-1).cpu()
-        values += foretold.gather(1, ids[row, start:stop, None]).flatten().tolist()
+        predicted = logits[row, start - 1 : stop - 1].float().log_softmax(-1).cpu()
+        values += predicted.gather(1, ids[row, start:stop, None]).flatten().tolist()
     return values

@@ -13,8 +13,8 @@ from raylab.results.quality_flags import mark_columns
 from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Evaluation, Limits
 from raylab.spec.scoring.rates import judge_of
-from raylab.train.evaluate.evaluate import judged
-from raylab.train.evaluate.generate import ask
+from raylab.train.evaluate.evaluate import answer_metrics
+from raylab.train.evaluate.generate import generate_answers
 from tests.conftest import DEMO
 from tests.spec.texts import answers_of
 
@@ -87,8 +87,8 @@ def english(tokenizer):
 
 def said_by(model, tokenizer, judge, **asked):
     evaluation = Evaluation(max_new_tokens=48, **asked)
-    samples = ask(model, tokenizer, QUESTIONS, evaluation, seed=42)
-    metrics = judged(judge, samples, evaluation.max_new_tokens)
+    samples = generate_answers(model, tokenizer, QUESTIONS, evaluation, seed=42)
+    metrics = answer_metrics(judge, samples, evaluation.max_new_tokens)
     return samples, metrics, mark_columns(metrics, Limits())
 
 
@@ -131,15 +131,15 @@ def test_sampled_answers_follow_from_the_seed_and_leave_random_states_alone(toke
     model, evaluation = base_model(), Evaluation(sampled=1, max_new_tokens=12)
     torch.manual_seed(1)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    first = ask(model, tokenizer, QUESTIONS, evaluation, seed=42)
+    first = generate_answers(model, tokenizer, QUESTIONS, evaluation, seed=42)
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
     torch.manual_seed(2)
-    assert ask(model, tokenizer, QUESTIONS, evaluation, seed=42) == first
-    assert ask(model, tokenizer, QUESTIONS, evaluation, seed=43) != first
+    assert generate_answers(model, tokenizer, QUESTIONS, evaluation, seed=42) == first
+    assert generate_answers(model, tokenizer, QUESTIONS, evaluation, seed=43) != first
 
 
 def test_top_p_near_zero_draws_what_is_greedy(tokenizer):
     evaluation = Evaluation(sampled=1, top_p=1e-6, max_new_tokens=12)
-    samples = ask(base_model(), tokenizer, QUESTIONS, evaluation, seed=1)
+    samples = generate_answers(base_model(), tokenizer, QUESTIONS, evaluation, seed=1)
     assert [s.token_ids for s in samples[:2]] == [s.token_ids for s in samples[2:]]

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.spec.data.rows import Row
-from raylab.train.evaluate.likelihoods import likelihoods
+from raylab.train.evaluate.likelihoods import measure_likelihoods
 from tests.conftest import DEMO
 
 PAIRS = tuple(
@@ -50,7 +50,7 @@ def one_by_one(model, tokenizer, pairs):
 
 
 def test_likelihoods_are_means_over_the_answers_tokens_alone(model, tokenizer):
-    found = likelihoods(model, tokenizer, {"D0": PAIRS, "D1": PAIRS[:2]}, 1024)
+    found = measure_likelihoods(model, tokenizer, {"D0": PAIRS, "D1": PAIRS[:2]}, 1024)
     for name, pairs in (("D0", PAIRS), ("D1", PAIRS[:2])):
         mean, tokens = one_by_one(model, tokenizer, pairs)
         assert found[name].log_probability == pytest.approx(mean, abs=1e-5)
@@ -67,10 +67,10 @@ def test_likelihoods_count_the_end_of_the_turn(model, tokenizer):
 def test_likelihoods_of_answers_beyond_max_length_are_cut_and_counted(model, tokenizer):
     lengths = [rendered(tokenizer, *pair[:2]) for pair in PAIRS[:2]]
     room = lengths[0][1] + 1
-    found = likelihoods(model, tokenizer, {"D0": PAIRS[:1]}, room)["D0"]
+    found = measure_likelihoods(model, tokenizer, {"D0": PAIRS[:1]}, room)["D0"]
     assert (found.tokens, found.cut) == (1, 1)
 
 
 def test_likelihoods_where_prompts_fill_the_room_are_null(model, tokenizer):
-    found = likelihoods(model, tokenizer, {"D0": PAIRS[:1]}, 2)["D0"]
+    found = measure_likelihoods(model, tokenizer, {"D0": PAIRS[:1]}, 2)["D0"]
     assert (found.tokens, found.log_probability, found.cut) == (0, None, 1)
