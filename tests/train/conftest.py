@@ -9,7 +9,8 @@ import pytest
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.reduce.passes import task_vector_norms
 from raylab.spec.study_file import parse_study
-from raylab.train.trial import TrialTask, quiet_libraries, run_trial
+from raylab.train.attempts import quiet_libraries
+from raylab.train.trial import TrialTask, run_trial
 
 RECIPES = """
 recipes:

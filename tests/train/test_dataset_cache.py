@@ -14,13 +14,13 @@ from trl import DPOTrainer, SFTTrainer
 from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store, study_scratch
+from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import StudyAdapters, start_of
 from raylab.train.dataset_cache import TrialCache, cache_of, tokenised
 from raylab.train.examples import examples_of
 from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
 from raylab.train.reference_logprobs import with_reference
-from raylab.train.trial import quiet_libraries
 
 PAIRS = 24
 

@@ -17,10 +17,10 @@ from raylab.plan.memory import Need, estimate_memory
 from raylab.plan.model_shapes import published, shape_of
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
+from raylab.train.attempts import quiet_libraries
 from raylab.train.examples import Examples
 from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import load_base, load_tokenizer
-from raylab.train.trial import quiet_libraries
 from tests.allocations import peak_of
 from tests.architectures import ARCHITECTURES, tiny_model
 

@@ -15,8 +15,8 @@ from raylab.reduce.passes import task_vector_norms
 from raylab.store.attempt_state import ask_to_stop, last_words, let_run
 from raylab.store.filesystem import CHECKPOINTS, Store
 from raylab.store.records import read_attempts
-from raylab.train.attempts import Stopped
-from raylab.train.trial import quiet_libraries, run_trial
+from raylab.train.attempts import Stopped, quiet_libraries
+from raylab.train.trial import run_trial
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,12 @@ from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
 from raylab.store.records import damaged_files, read_attempts, read_records
+from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import StudyAdapters, merged_directory, start_of
 from raylab.train.examples import examples_of
 from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import attach_frozen, load_base, load_tokenizer
 from raylab.train.random_state import preserved_random_state
-from raylab.train.trial import quiet_libraries
 
 NF4 = Quantization(compute_dtype="float32")
 
