@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster test-alone test-long test-real faults check docs format clean
+.PHONY: demo test test-cluster test-alone test-long test-real faults golden golden-check check docs
+.PHONY: format clean
 
 demo: $(READY)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
@@ -33,6 +34,17 @@ test-real: $(READY)
 # Some minutes: small faults, made one at a time in a copy, each of which a test has to catch.
 faults: $(READY)
 	$(BIN)/python tests/faults/run.py
+
+# Record the results before a change, and compare them after it: see tests/golden/README.md.
+GOLDEN ?= runs/golden
+
+golden: $(READY)
+	$(BIN)/python tests/golden/record.py $(GOLDEN)
+
+golden-check: $(READY)
+	new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT \
+	&& $(BIN)/python tests/golden/record.py "$$new" \
+	&& $(BIN)/python tests/golden/compare.py $(GOLDEN) "$$new"
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,320 @@
+"""Record what raylab computes: python tests/golden/record.py FOLDER [--only PART ...].
+
+The parts, each one JSON document of FOLDER:
+
+- inputs: SHA-256 of the models that the other parts read;
+- study: the quick study of the demo, its tables, adapters, records and file names; status, plan and
+  tables of it on the command line; differences of its trials;
+- views: the same study with all views and a merge, after its trials are trained;
+- diff: `raylab diff` of checkpoints, adapters and chained trials, in every view and way;
+- merge: `raylab merge`, SHA-256 of every tensor;
+- plan: `raylab plan` of the demo's study, and `raylab schema`.
+
+raylab is called by its command line alone, so that a recording holds across any change of its
+modules. The code that runs is that of PYTHONPATH, otherwise of this repository. Recordings hold on
+one machine: sums of products differ in their last bits between kinds of CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.golden.inputs import sha256, write_inputs  # noqa: E402
+from tests.golden.outputs import Outputs, file_names, weights  # noqa: E402
+
+PARTS = ("inputs", "study", "views", "diff", "merge", "plan")
+COMMAND = (sys.executable, "-c", "from raylab.cli import main; main()")
+LIBRARIES = ("torch", "numpy", "numba", "scipy", "transformers", "peft", "trl", "ray")
+
+DIFFS = """
+one two
+one two --view merged
+one two --view dequantized
+one two --base base
+one two --base base --view merged
+one two --base base --view dequantized
+one two --base base --universe model
+one two --base base --out
+one two --out
+one two --out --threads 1
+one two --threads 1
+one two --density 0.001 --density 0.29 --density 0.999
+base two
+one part
+one part --missing skip
+one short --mismatch crop
+one short --mismatch skip
+one holes
+one holes --non-finite skip
+one holes --non-finite skip --base base --out
+wide-a wide-b
+wide-a wide-b --out
+wide-a wide-b --base wide-base
+wide-a wide-b --non-finite skip --density 0.1 --density 0.7
+first second
+first second --base base
+first second --base base --view merged
+first second --base base --view dequantized
+first second --base base --universe model
+first second --out
+first one --base base
+store#one store#two --view merged
+store#one store#two --view dequantized
+store#one store#demo.child --view dequantized
+store#demo.first store#demo.second
+store#demo.first store#demo.second --view merged
+store#demo.first store#demo.second --view dequantized
+store#demo.first store#demo.second --view merged --out
+store#demo.first store#demo.child
+store#demo.first store#demo.child --view merged
+store#demo.first store#demo.child --view dequantized
+store#demo.child store#demo
+store#demo.child store#demo --view merged --base base
+store#demo.child store#demo --view dequantized --out
+store#demo.second store#demo.child --base base --universe model
+"""
+"""`raylab diff A B ...`, one a line; --out stands for a new folder."""
+
+MERGES = """
+ties --base base --model one --model two
+ties --base base --model one --model two --weight 1 --weight 0.5 --scope tensor --density 0.3
+task_arithmetic --base base --model one --model store#demo.child --lambda 0.7
+dare_ties --base base --model one --model two --density 0.4 --seed 7
+dare_linear --base base --model first --model second --density 0.5 --seed 3
+linear --model one --model two --weight 1 --weight 3
+ties --base wide-base --model wide-a --model wide-b --density 0.1
+"""
+"""`raylab merge ... --out`, one a line."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Calls raylab in the folder `work`, which holds the inputs."""
+
+    work: Path
+    outputs: Outputs
+
+    def call(self, *words: str) -> tuple[int, str]:
+        """(exit status, stdout) of one command. An error is shown, as it may not be meant."""
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=self.work,
+            env=_environment(self.work),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [""]
+            where = lines[-1] if "Traceback" in done.stderr else lines[0]
+            print(f"exit status {done.returncode}: raylab {' '.join(words)}: {where}", flush=True)
+        return done.returncode, done.stdout
+
+    def document(self, *words: str) -> dict[str, Any]:
+        """Exit status of one command, and the JSON document that it prints."""
+        status, printed = self.call(*words)
+        document = self.outputs.plain(json.loads(printed)) if status == 0 else None
+        return {"status": status, "document": document}
+
+    def lines(self, *words: str) -> dict[str, Any]:
+        """Exit status of one command, and the lines that it prints, numbered."""
+        status, printed = self.call(*words)
+        lines = self.outputs.text(printed).splitlines()
+        return {"status": status, "lines": {f"line {n}": line for n, line in enumerate(lines, 1)}}
+
+    def diff(self, words: str, number: int) -> dict[str, Any]:
+        """One line of DIFFS."""
+        out = self.work / f"diff-{number}"
+        asked = words.replace("--out", f"--out {out.name}").split()
+        found = self.document("diff", *asked, "--json")
+        if out.exists():
+            found["files"] = file_names(out)
+            found["tables"] = self.outputs.tables(out / "tables")
+            found["diff.json"] = self.outputs.json(out / "diff.json")
+        return found
+
+    def merge(self, words: str, number: int) -> dict[str, Any]:
+        """One line of MERGES."""
+        out = self.work / f"merge-{number}"
+        status, _ = self.call("merge", *words.split(), "--out", out.name)
+        if status:
+            return {"status": status}
+        record = self.outputs.json(out / "merge.json")
+        shown = {"status": status, "files": file_names(out), "weights": weights(out)}
+        return {**shown, "merge.json": record}
+
+    def study(self) -> dict[str, Any]:
+        """The quick study, trained."""
+        study, out = "demo/study-quick.yaml", self.work / "quick"
+        planned = self.document("plan", study, "--out", out.name, "--json")
+        status, _ = self.call("run", study, "--out", out.name)
+        trials = [f"{out.name}#demo.{name}.s42" for name in ("sft-d1", "dpo-d0-after-sft-d1")]
+        return {
+            "status": status,
+            **self._results(out),
+            "plan before": planned,
+            "plan after": self.document("plan", study, "--out", out.name, "--json"),
+            "status --json": self.document("status", study, "--out", out.name, "--json"),
+            "table norms": self.lines("table", "norms", out.name, "--format", "csv"),
+            "table densities": self.lines("table", "densities", out.name, "--format", "csv"),
+            "table pairs": self.lines(
+                *("table", "pairs", out.name, "--format", "csv", "--filter", "level=layer"),
+                *("--sort", "-cosine", "--column", "key", "--column", "cosine"),
+            ),
+            "diff": {
+                view: self.document("diff", *trials, "--view", view, "--json")
+                for view in ("delta", "merged", "dequantized")
+            },
+        }
+
+    def views(self) -> dict[str, Any]:
+        """The study with all views and a merge, in a copy of the quick study's results."""
+        out = self.work / "views"
+        shutil.copytree(self.work / "quick", out)
+        status, _ = self.call("run", "demo/study-views.yaml", "--out", out.name)
+        return {"status": status, **self._results(out)}
+
+    def _results(self, out: Path) -> dict[str, Any]:
+        folders = sorted((out / "trials").iterdir())
+        return {
+            "files": file_names(out),
+            "tables": self.outputs.tables(out / "tables"),
+            "findings": self.outputs.tables(out / "report" / "findings"),
+            "adapters": {
+                f"{folder.name}/{kind}": weights(folder / kind)
+                for folder in folders
+                for kind in ("adapter", "merged")
+                if (folder / kind).is_dir()
+            },
+            "records": {
+                folder.name: self.outputs.json(folder / "record.json") for folder in folders
+            },
+        }
+
+    def plan(self) -> dict[str, Any]:
+        """The demo's study as planned, and the schema of a study."""
+        return {
+            "plan": self.document("plan", "demo/study.yaml", "--out", "nowhere", "--json"),
+            "schema": self.document("schema"),
+        }
+
+    def inputs(self) -> dict[str, str]:
+        """SHA-256 of every input file."""
+        files = [file for file in sorted(self.work.rglob("*")) if file.is_file()]
+        store = self.work / "store"  # its study file holds an address
+        return {
+            file.relative_to(self.work).as_posix(): sha256(file)
+            for file in files
+            if store not in file.parents
+        }
+
+
+def _environment(work: Path) -> dict[str, str]:
+    """The environment of raylab: the code that is asked for, and no cache of an earlier run."""
+    given = os.environ.get("PYTHONPATH")
+    paths = (
+        [str(Path(path).resolve()) for path in given.split(os.pathsep)] if given else [str(ROOT)]
+    )
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(work / "cache"),
+        "RAYLAB_SCRATCH": str(work / "scratch"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _about(work: Path) -> dict[str, Any]:
+    """The code and the machine. Two recordings can be compared only where the machine is one."""
+    words = [sys.executable, "-c", "import raylab; print(raylab.__path__[0])"]
+    found = subprocess.run(
+        words, cwd=work, env=_environment(work), capture_output=True, text=True, check=True
+    )
+    code = Path(found.stdout.strip())
+    commit = subprocess.run(
+        ["git", "-C", str(code), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    cpu = Path("/proc/cpuinfo")
+    names = cpu.read_text().splitlines() if cpu.exists() else []
+    models = {line.partition(":")[2].strip() for line in names if line.startswith("model name")}
+    return {
+        "code": str(code),
+        "commit": commit.stdout.strip(),
+        "cpu": ", ".join(sorted(models)) or platform.processor(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _write(folder: Path, part: str, value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=1)
+    (folder / f"{part}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def record(folder: Path, parts: tuple[str, ...], work: Path, workers: int) -> None:
+    """Record the parts named; `workers` commands run at a time."""
+    write_inputs(work, ROOT / "jobs" / "demo")
+    recorder = Recorder(work, Outputs({str(work): "WORK"}))
+    made: dict[str, Any] = {"about": _about(work), "inputs": recorder.inputs()}
+
+    def study_and_views() -> None:
+        made["study"] = recorder.study()
+        if "views" in parts:
+            made["views"] = recorder.views()
+
+    def all_of(cases: str, one: Callable[[str, int], dict[str, Any]]) -> dict[str, Future]:
+        lines = cases.strip().splitlines()
+        return {words: pool.submit(one, words, n) for n, words in enumerate(lines)}
+
+    with ThreadPoolExecutor(workers) as pool:
+        trained = pool.submit(study_and_views) if {"study", "views"} & set(parts) else None
+        planned = pool.submit(recorder.plan) if "plan" in parts else None
+        merges = all_of(MERGES, recorder.merge) if "merge" in parts else {}
+        diffs = all_of(DIFFS, recorder.diff) if "diff" in parts else {}
+        made["merge"] = {words: one.result() for words, one in merges.items()}
+        made["diff"] = {words: one.result() for words, one in diffs.items()}
+        made["plan"] = planned.result() if planned else None
+        if trained:
+            trained.result()
+    for part in ("about", *parts):
+        _write(folder, part, made[part])
+
+
+def main() -> None:
+    """Record into the folder of the command line."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="golden-") as work:
+        record(asked.folder, tuple(asked.only), Path(work).resolve(), asked.workers)
+    print(f"{', '.join(asked.only)}: {asked.folder}, {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
