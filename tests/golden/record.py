@@ -11,8 +11,9 @@ The parts, each one JSON document of FOLDER:
 - plan: `raylab plan` of the demo's study, and `raylab schema`.
 
 raylab is called by its command line alone, so that a recording holds across any change of its
-modules. The code that runs is that of PYTHONPATH, otherwise of this repository. Recordings hold on
-one machine: sums of products differ in their last bits between kinds of CPU.
+modules. Short commands share a process, which saves the time of imports. The code that runs is that
+of PYTHONPATH, otherwise of this repository. Recordings hold on one machine: sums of products differ
+in their last bits between kinds of CPU.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +41,23 @@ from tests.golden.inputs import sha256, write_inputs  # noqa: E402
 from tests.golden.outputs import Outputs, file_names, weights  # noqa: E402
 
 PARTS = ("inputs", "study", "views", "diff", "merge", "plan")
-COMMAND = (sys.executable, "-c", "from raylab.cli import main; main()")
+SEVERAL = """
+import contextlib, io, json, sys, traceback
+from raylab.cli import main
+answers = sys.stdout
+for line in sys.stdin:
+    status, out, err = 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(json.loads(line))
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+"""
+"""Runs commands, each a JSON list of words in a line, and answers with status, stdout, stderr."""
 LIBRARIES = ("torch", "numpy", "numba", "scipy", "transformers", "peft", "trl", "ray")
 
 DIFFS = """
@@ -111,84 +128,104 @@ class Recorder:
     work: Path
     outputs: Outputs
 
-    def call(self, *words: str) -> tuple[int, str]:
-        """(exit status, stdout) of one command. An error is shown, as it may not be meant."""
+    def call(self, commands: Sequence[str]) -> list[tuple[int, str]]:
+        """(exit status, stdout) of each command, one after the other in one process.
+
+        An error is shown, as it may not be meant.
+        """
+        asked = "".join(json.dumps(words.split()) + "\n" for words in commands)
         done = subprocess.run(
-            [*COMMAND, *words],
+            [sys.executable, "-c", SEVERAL],
+            input=asked,
             cwd=self.work,
             env=_environment(self.work),
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [""]
-            where = lines[-1] if "Traceback" in done.stderr else lines[0]
-            print(f"exit status {done.returncode}: raylab {' '.join(words)}: {where}", flush=True)
-        return done.returncode, done.stdout
+        answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+        missing = [[done.returncode, "", done.stderr]] * (len(commands) - len(answers))
+        for words, (status, _, message) in zip(commands, answers + missing, strict=True):
+            if status:
+                lines = message.strip().splitlines() or [""]
+                where = lines[-1] if "Traceback" in message else lines[0]
+                print(f"exit status {status}: raylab {words}: {where}", flush=True)
+        return [(status, printed) for status, printed, _ in answers + missing]
 
-    def document(self, *words: str) -> dict[str, Any]:
-        """Exit status of one command, and the JSON document that it prints."""
-        status, printed = self.call(*words)
+    def document(self, answer: tuple[int, str]) -> dict[str, Any]:
+        """Exit status of one command, and the JSON document that it printed."""
+        status, printed = answer
         document = self.outputs.plain(json.loads(printed)) if status == 0 else None
         return {"status": status, "document": document}
 
-    def lines(self, *words: str) -> dict[str, Any]:
-        """Exit status of one command, and the lines that it prints, numbered."""
-        status, printed = self.call(*words)
+    def lines(self, answer: tuple[int, str]) -> dict[str, Any]:
+        """Exit status of one command, and the lines that it printed, numbered."""
+        status, printed = answer
         lines = self.outputs.text(printed).splitlines()
         return {"status": status, "lines": {f"line {n}": line for n, line in enumerate(lines, 1)}}
 
-    def diff(self, words: str, number: int) -> dict[str, Any]:
-        """One line of DIFFS."""
-        out = self.work / f"diff-{number}"
-        asked = words.replace("--out", f"--out {out.name}").split()
-        found = self.document("diff", *asked, "--json")
-        if out.exists():
-            found["files"] = file_names(out)
-            found["tables"] = self.outputs.tables(out / "tables")
-            found["diff.json"] = self.outputs.json(out / "diff.json")
+    def diffs(self, cases: Mapping[int, str]) -> dict[str, Any]:
+        """Lines of DIFFS by number."""
+        outs = {number: self.work / f"diff-{number}" for number in cases}
+        commands = [
+            f"diff {words} --json".replace("--out", f"--out {outs[number].name}")
+            for number, words in cases.items()
+        ]
+        found = {}
+        for (number, words), answer in zip(cases.items(), self.call(commands), strict=True):
+            out, found[words] = outs[number], self.document(answer)
+            if out.exists():
+                found[words]["files"] = file_names(out)
+                found[words]["tables"] = self.outputs.tables(out / "tables")
+                found[words]["diff.json"] = self.outputs.json(out / "diff.json")
         return found
 
-    def merge(self, words: str, number: int) -> dict[str, Any]:
-        """One line of MERGES."""
-        out = self.work / f"merge-{number}"
-        status, _ = self.call("merge", *words.split(), "--out", out.name)
-        if status:
-            return {"status": status}
-        record = self.outputs.json(out / "merge.json")
-        shown = {"status": status, "files": file_names(out), "weights": weights(out)}
-        return {**shown, "merge.json": record}
+    def merges(self, cases: Mapping[int, str]) -> dict[str, Any]:
+        """Lines of MERGES by number."""
+        commands = [f"merge {words} --out merge-{number}" for number, words in cases.items()]
+        found: dict[str, Any] = {}
+        for (number, words), answer in zip(cases.items(), self.call(commands), strict=True):
+            out, found[words] = self.work / f"merge-{number}", {"status": answer[0]}
+            if out.exists():
+                found[words]["files"] = file_names(out)
+                found[words]["weights"] = weights(out)
+                found[words]["merge.json"] = self.outputs.json(out / "merge.json")
+        return found
 
     def study(self) -> dict[str, Any]:
         """The quick study, trained."""
-        study, out = "demo/study-quick.yaml", self.work / "quick"
-        planned = self.document("plan", study, "--out", out.name, "--json")
-        status, _ = self.call("run", study, "--out", out.name)
-        trials = [f"{out.name}#demo.{name}.s42" for name in ("sft-d1", "dpo-d0-after-sft-d1")]
+        study, out = "demo/study-quick.yaml --out quick", self.work / "quick"
+        (before,) = self.call([f"plan {study} --json"])
+        ((status, _),) = self.call([f"run {study}"])
+        pair = "quick#demo.sft-d1.s42 quick#demo.dpo-d0-after-sft-d1.s42"
+        views = ("delta", "merged", "dequantized")
+        layers = "--filter level=layer --filter density=0.2 --sort -cosine"
+        tables = (
+            "norms quick",
+            "densities quick",
+            f"pairs quick {layers} --column key --column cosine",
+        )
+        answers = self.call(
+            [f"plan {study} --json", f"status {study} --json"]
+            + [f"diff {pair} --view {view} --json" for view in views]
+            + [f"table {table} --format csv" for table in tables]
+        )
+        after, shown = map(self.document, answers[:2])
         return {
             "status": status,
             **self._results(out),
-            "plan before": planned,
-            "plan after": self.document("plan", study, "--out", out.name, "--json"),
-            "status --json": self.document("status", study, "--out", out.name, "--json"),
-            "table norms": self.lines("table", "norms", out.name, "--format", "csv"),
-            "table densities": self.lines("table", "densities", out.name, "--format", "csv"),
-            "table pairs": self.lines(
-                *("table", "pairs", out.name, "--format", "csv", "--filter", "level=layer"),
-                *("--sort", "-cosine", "--column", "key", "--column", "cosine"),
-            ),
-            "diff": {
-                view: self.document("diff", *trials, "--view", view, "--json")
-                for view in ("delta", "merged", "dequantized")
-            },
+            "plan before": self.document(before),
+            "plan after": after,
+            "status --json": shown,
+            "diff": dict(zip(views, map(self.document, answers[2:5]), strict=True)),
+            "table": dict(zip(tables, map(self.lines, answers[5:]), strict=True)),
         }
 
     def views(self) -> dict[str, Any]:
         """The study with all views and a merge, in a copy of the quick study's results."""
         out = self.work / "views"
         shutil.copytree(self.work / "quick", out)
-        status, _ = self.call("run", "demo/study-views.yaml", "--out", out.name)
+        ((status, _),) = self.call(["run demo/study-views.yaml --out views"])
         return {"status": status, **self._results(out)}
 
     def _results(self, out: Path) -> dict[str, Any]:
@@ -210,10 +247,8 @@ class Recorder:
 
     def plan(self) -> dict[str, Any]:
         """The demo's study as planned, and the schema of a study."""
-        return {
-            "plan": self.document("plan", "demo/study.yaml", "--out", "nowhere", "--json"),
-            "schema": self.document("schema"),
-        }
+        answers = self.call(["plan demo/study.yaml --out nowhere --json", "schema"])
+        return dict(zip(("plan", "schema"), map(self.document, answers), strict=True))
 
     def inputs(self) -> dict[str, str]:
         """SHA-256 of every input file."""
@@ -272,32 +307,51 @@ def _write(folder: Path, part: str, value: Any) -> None:
     (folder / f"{part}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def record(folder: Path, parts: tuple[str, ...], work: Path, workers: int) -> None:
-    """Record the parts named; `workers` commands run at a time."""
+def _in_groups(
+    pool: ThreadPoolExecutor,
+    cases: str,
+    record_group: Callable[[Mapping[int, str]], dict[str, Any]],
+    groups: int,
+) -> Callable[[], dict[str, Any]]:
+    """Start the cases, one a line, in groups side by side; their results in the order of lines."""
+    lines = dict(enumerate(cases.strip().splitlines()))
+    parts = [{n: lines[n] for n in lines if n % groups == group} for group in range(groups)]
+    started = [pool.submit(record_group, part) for part in parts if part]
+
+    def results() -> dict[str, Any]:
+        found = {words: made for one in started for words, made in one.result().items()}
+        return {words: found[words] for words in lines.values()}
+
+    return results
+
+
+def record(folder: Path, parts: Sequence[str], work: Path, workers: int) -> None:
+    """Record the parts named; `workers` processes run at a time."""
     write_inputs(work, ROOT / "jobs" / "demo")
     recorder = Recorder(work, Outputs({str(work): "WORK"}))
-    made: dict[str, Any] = {"about": _about(work), "inputs": recorder.inputs()}
+    about = _about(work)
+    made: dict[str, Any] = {"inputs": recorder.inputs()}
 
     def study_and_views() -> None:
         made["study"] = recorder.study()
         if "views" in parts:
             made["views"] = recorder.views()
 
-    def all_of(cases: str, one: Callable[[str, int], dict[str, Any]]) -> dict[str, Future]:
-        lines = cases.strip().splitlines()
-        return {words: pool.submit(one, words, n) for n, words in enumerate(lines)}
-
     with ThreadPoolExecutor(workers) as pool:
-        trained = pool.submit(study_and_views) if {"study", "views"} & set(parts) else None
-        planned = pool.submit(recorder.plan) if "plan" in parts else None
-        merges = all_of(MERGES, recorder.merge) if "merge" in parts else {}
-        diffs = all_of(DIFFS, recorder.diff) if "diff" in parts else {}
-        made["merge"] = {words: one.result() for words, one in merges.items()}
-        made["diff"] = {words: one.result() for words, one in diffs.items()}
-        made["plan"] = planned.result() if planned else None
-        if trained:
+        started: dict[str, Callable[[], Any]] = {}
+        if {"study", "views"} & set(parts):
+            trained = pool.submit(study_and_views)
+        if "plan" in parts:
+            started["plan"] = pool.submit(recorder.plan).result
+        if "merge" in parts:
+            started["merge"] = _in_groups(pool, MERGES, recorder.merges, workers)
+        if "diff" in parts:
+            started["diff"] = _in_groups(pool, DIFFS, recorder.diffs, workers)
+        made |= {part: result() for part, result in started.items()}
+        if {"study", "views"} & set(parts):
             trained.result()
-    for part in ("about", *parts):
+    _write(folder, "about", about)
+    for part in parts:
         _write(folder, part, made[part])
 
 
