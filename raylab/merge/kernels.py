@@ -1,22 +1,44 @@
-"""The steps of merging, compiled: one pass over a tile for each step.
+"""The steps of merging, compiled: one loop over a tile of rows for each step.
 
-Model: the functions below are those of `raylab.merge.reference_steps`, which says what they mean
-and cites the papers, and `subtract`, which makes a task vector's rows. Each is a loop that numba
-compiles for the CPU that it runs on, and that writes into memory it is given: fresh memory for
-every tile would cost more than the loops.
+Model: d_i is the task vector of model i (for `linear`, its values), float32. All arithmetic on it
+is float64, with the models in the order of the request, and the result is rounded once.
 
-Why numba: in plain torch every operation of a step writes its result to memory, and the election
-takes a dozen per model. Compiled, it keeps its four sums in blocks that stay in the first-level
-cache, and is twenty times as fast (1.5 ns an entry for two models, where torch takes 31). numba
-releases Python's lock, and keeps what it compiled on disk.
-Invariant: the same bits as the reference in torch. No loop is compiled with relaxed arithmetic,
-and no product is fused with a sum.
+    trim            d_i stays where |d_i| >= threshold_i and d_i != 0
+                    (TIES-Merging: Yadav et al. 2023, arXiv:2306.01708, algorithm 1, step 1)
+    drop            d_i stays with probability density_i, and counts 1 / density_i times
+                    (DARE: Yu et al. 2023, arXiv:2311.03099, section 3.2)
+    weigh           x_i = c_i * d_i, with c_i = weight_i, for DARE weight_i / density_i
+    disjoint_merge  the sign whose x_i sum to the larger magnitude is elected; the mean of the x_i
+                    of this sign is their sum over the sum of their weights (TIES, steps 2 and 3)
+    weighted_sum    sum of x_i, over `divisor` (task arithmetic: Ilharco et al. 2022,
+                    arXiv:2212.04089; model soups: Wortsman et al. 2022, arXiv:2203.05482)
+    add_to_base     round(base + lambda * merged); an entry with merged = 0 keeps its bits
 
-Loops have signatures: what numba needs to look for the types of a call took a third of a second.
+Weights come before the election, because a weight says how much a model counts. Zeros do not vote
+and do not count in the mean. Where both signs sum to the same magnitude no sign is elected, and
+the entry stays as in the base: so merging the negated task vectors gives the negated result.
+Whether DARE keeps an entry depends on (seed, model, tensor, index of the entry) alone: the index
+selects an output of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators", figure 16), which starts at the key that `stream_key` makes of the others.
+To round float64 once to a 16-bit dtype, `add_to_base` rounds to odd in float32 (an inexact value
+takes the neighbour whose last bit is 1), and the caller rounds that to the dtype (Boldo and
+Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding
+to odd", theorem 3).
+Invariant: every step treats entries one by one, so tiles and threads do not change a bit. No loop
+is compiled with relaxed arithmetic, and no product is fused with a sum. tests/oracles/merge_steps
+does the same steps in plain torch, bit for bit.
+
+Why numba: in plain torch every operation of a step writes its result to memory, and
+`disjoint_merge` takes a dozen per model. Compiled, it keeps its four sums in blocks that stay in
+the first-level cache, and is twenty times as fast (1.5 ns an entry for two models, torch 31). numba
+releases Python's lock, and keeps compiled code on disk. The loops write into memory that they
+are given: fresh memory for every tile costs more than the loops. They have signatures, because
+numba took a third of a second to infer the types of a call.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +46,8 @@ import numpy as np
 import torch
 from numba import njit, types
 
-from raylab.merge.reference_steps import GAMMA, MIX_1, MIX_2
 from raylab.reduce.intrinsics import as_float
+from raylab.reduce.threshold import num_keep
 
 Array = np.ndarray
 
@@ -35,7 +57,8 @@ _WORDS = types.Array(types.uint16, 1, "C", readonly=True)
 _ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
 _INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
 _LARGEST = np.float32(3.4028234663852886e38)
-_GAMMA, _MIX_1, _MIX_2 = np.uint64(GAMMA), np.uint64(MIX_1), np.uint64(MIX_2)
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _ONE, _11, _27, _30, _31 = (np.uint64(number) for number in (1, 11, 27, 30, 31))
 _SIXTEEN = np.uint32(16)
 _INFINITE_FROM = {
@@ -129,10 +152,12 @@ def _count_votes(
 
 
 @njit(types.void(_ROWS, _SUMS, _SUMS, _BOOL, _SUMS), **_OPTIONS)
-def _elect(deltas: Array, factors: Array, weights: Array, normalize: bool, merged: Array) -> None:
+def _disjoint_merge(
+    deltas: Array, factors: Array, weights: Array, normalize: bool, merged: Array
+) -> None:
     up, down = np.empty(_BLOCK), np.empty(_BLOCK)
     up_weight, down_weight = np.empty(_BLOCK), np.empty(_BLOCK)
-    nobody = np.zeros(_BLOCK, np.float32)
+    no_votes = np.zeros(_BLOCK, np.float32)
     for start in range(0, merged.size, _BLOCK):
         stop = min(merged.size, start + _BLOCK)
         up[:] = 0
@@ -141,7 +166,7 @@ def _elect(deltas: Array, factors: Array, weights: Array, normalize: bool, merge
         down_weight[:] = 0
         for k in range(0, deltas.shape[0], 2):
             row = deltas[k, start:stop]
-            other = deltas[k + 1, start:stop] if k + 1 < deltas.shape[0] else nobody[: row.size]
+            other = deltas[k + 1, start:stop] if k + 1 < deltas.shape[0] else no_votes[: row.size]
             of = slice(k, k + 2)
             _vote(row, other, factors[of], weights[of], up, down, up_weight, down_weight)
         _count_votes(up, down, up_weight, down_weight, normalize, merged[start:stop])
@@ -154,7 +179,7 @@ def _add_row(row: Array, factor: float, merged: Array) -> None:
 
 
 @njit(types.void(_ROWS, _SUMS, _F64, _SUMS), **_OPTIONS)
-def _add(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
+def _weighted_sum(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
     for start in range(0, merged.size, _BLOCK):
         part = merged[start : min(merged.size, start + _BLOCK)]
         part[:] = 0
@@ -165,8 +190,10 @@ def _add(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
 
 
 @njit(_INT(_ROW, _SUMS, _F64, _BOOL, _F64), **_OPTIONS)
-def _move(base: Array, merged: Array, scaling: float, to_odd: bool, infinite_from: float) -> int:
-    """To odd: see `raylab.merge.reference_steps.round_once`."""
+def _add_to_base(
+    base: Array, merged: Array, scaling: float, to_odd: bool, infinite_from: float
+) -> int:
+    """`to_odd`: an inexact entry takes the neighbour in float32 whose last bit is 1."""
     nearest = np.empty(_BLOCK, np.float32)
     bits = nearest.view(np.int32)
     bad = 0
@@ -187,7 +214,18 @@ def _move(base: Array, merged: Array, scaling: float, to_odd: bool, infinite_fro
     return bad
 
 
-def non_finite(delta: torch.Tensor) -> int:
+def stream_key(seed: int, model: int, tensor: str) -> int:
+    """Where the random stream starts for one tensor of model number `model` of the request."""
+    text = f"{seed}\0{model}\0{tensor}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+
+
+def hash_limit(density: float) -> int:
+    """An entry stays if the upper 53 bits of its hash are below this limit, out of 2^53."""
+    return num_keep(density, 1 << 53)
+
+
+def count_non_finite(delta: torch.Tensor) -> int:
     """How many entries are NaN or infinite."""
     return int(_non_finite(delta.numpy()))
 
@@ -197,44 +235,55 @@ def subtract(values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> int
     if values.dtype == base.dtype == torch.bfloat16:
         words = (x.view(torch.int16).numpy().view(np.uint16) for x in (values, base))
         return int(_subtract_bf16(*words, row.numpy()))
-    return non_finite(row.copy_(values).sub_(base))
+    return count_non_finite(row.copy_(values).sub_(base))
 
 
 def trim(delta: torch.Tensor, threshold: float) -> int:
-    """How many entries stay; the others become zero."""
+    """Set entries whose magnitude is below `threshold` to zero; return how many are not zero.
+
+    delta: float32 (size,); threshold: exactly a float32.
+    """
     return int(_trim(delta.numpy(), np.float32(threshold)))
 
 
-def drop(delta: torch.Tensor, key: int, first: int, below: int) -> int:
-    """How many entries stay; the others become zero."""
-    words = (np.uint64(number) for number in (key, first, below))
+def drop(delta: torch.Tensor, key: int, first: int, limit: int) -> int:
+    """Set entries whose hash is not below `limit` to zero; return how many are not zero.
+
+    delta: float32 (size,), its entries being first, first + 1, ... of the tensor.
+    """
+    words = (np.uint64(number) for number in (key, first, limit))
     return int(_drop(delta.numpy(), *words))
 
 
-def elect(
+def disjoint_merge(
     deltas: torch.Tensor,
     factors: Sequence[float],
     weights: Sequence[float],
     normalize: bool,
     merged: torch.Tensor,
 ) -> None:
-    """Write the elected mean into `merged`, float64 (size,)."""
-    # Models vote in twos; where their number is odd, nobody is the last one's other.
+    """Write the sum of the x_i of the elected sign into `merged`, over the sum of their weights
+    where `normalize`. deltas: float32 (models, size); factors: the c_i; merged: float64 (size,).
+    """
+    # Two models vote at once; an odd number of models is padded with one that has no vote.
     padded = (np.array([*given, 0.0]) for given in (factors, weights))
-    _elect(deltas.numpy(), *padded, normalize, merged.numpy())
+    _disjoint_merge(deltas.numpy(), *padded, normalize, merged.numpy())
 
 
-def add(
+def weighted_sum(
     deltas: torch.Tensor, factors: Sequence[float], divisor: float, merged: torch.Tensor
 ) -> None:
-    """Write the weighted sum into `merged`, float64 (size,)."""
-    _add(deltas.numpy(), np.array(factors), divisor, merged.numpy())
+    """Write the sum of the x_i over `divisor` into `merged`; see `disjoint_merge`."""
+    _weighted_sum(deltas.numpy(), np.array(factors), divisor, merged.numpy())
 
 
-def move(base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype) -> int:
-    """Write base + scaling * merged into `base`; how many entries are not finite in `dtype`.
+def add_to_base(
+    base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype
+) -> int:
+    """Write base + scaling * merged into `base`; return how many entries overflow `dtype`.
 
-    A narrower `dtype` is left for the caller to round to: what is written is rounded to odd.
+    base: float32 (size,), its values being exact in `dtype`; merged: float64 (size,), overwritten.
+    For a narrower `dtype` the written values are rounded to odd, for the caller to round again.
     """
     limit = _INFINITE_FROM[dtype]
-    return int(_move(base.numpy(), merged.numpy(), scaling, dtype != torch.float32, limit))
+    return int(_add_to_base(base.numpy(), merged.numpy(), scaling, dtype != torch.float32, limit))

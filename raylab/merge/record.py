@@ -11,16 +11,19 @@ Invariant: the record depends on the request and the models alone.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import raylab
-from raylab.merge.blocks import Kept
 from raylab.merge.inputs import MergePlan
 from raylab.merge.trim import Trims
 from raylab.store.records import FileEntry
+
+Kept = Counter[tuple[int, str]]
+"""By model and tensor, how many entries stayed and are not zero."""
 
 
 def record_of(

@@ -23,9 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raylab.merge.inputs import MergePlan
+from raylab.merge.inputs import MergePlan, ModelRows
 from raylab.merge.magnitude_counts import tally
-from raylab.merge.model_rows import ModelRows, pieces_of
 from raylab.reduce.histogram import magnitude_of
 from raylab.reduce.threshold import num_keep
 from raylab.weights.row_tiles import Piece, in_threads
@@ -96,7 +95,7 @@ def _select(
     trims: dict[int, Trim] = {}
     ranges = {model: start.get(model, _EVERYTHING) for model in keeps}
     while ranges:
-        found = _count(plan, pieces_of(plan, names), ranges, threads)
+        found = _count(plan, plan.pieces(names), ranges, threads)
         wanted = {}
         for model, within in ranges.items():
             keep, from_top = keeps[model], np.cumsum(found[model][::-1])
@@ -125,7 +124,7 @@ def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
 def _foretold(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, _Range]:
     """Where a sample of rows says that the thresholds are; a model may be missing."""
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
-    sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in pieces_of(plan, names)]
+    sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in plan.pieces(names)]
     found = _count(plan, sample, ranges, threads)
     densities = {model: plan.request.inputs[model].density for model in found}
     foretold = {model: foretell(counts, densities[model]) for model, counts in found.items()}
@@ -161,7 +160,7 @@ def _count(
         size = rows.size(piece)
         for model in plan.models_of(piece[0]):
             if model in ranges:
-                row = rows.fill(rows.take("row", (size,), torch.float32), model, piece)
+                row = rows.fill(rows.buffer("row", (size,), torch.float32), model, piece)
                 within = ranges[model]
                 tally(row, within.first, within.last, within.shift, local.counts[model])
 

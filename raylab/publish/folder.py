@@ -39,7 +39,7 @@ def write_folder(made: Made, repo: str, out: Path, *, merged: bool = False) -> F
 
 def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
     """Write weights, config and tokenizer; the facts with the difference of a concatenation."""
-    from raylab.weights import chain_export, merged_export
+    from raylab.weights.export import concatenate, largest_difference, write_merged
 
     place = made.place
     if facts.form == "merge":
@@ -47,7 +47,7 @@ def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
         shutil.copytree(place.checkpoint, part, dirs_exist_ok=True)
         return facts
     if facts.form == "merged":
-        merged_export.write_merged(place, part, len(os.sched_getaffinity(0)))
+        write_merged(place, part, len(os.sched_getaffinity(0)))
         return facts
     if place.base is not None:
         copy_beside(place.base, part, TOKENIZER)
@@ -55,6 +55,6 @@ def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
         for name in _ADAPTER_FILES:
             shutil.copyfile(place.adapters[0] / name, part / name)
         return facts
-    chain_export.concatenate(place.adapters, part)
-    difference = chain_export.largest_difference(place.adapters, part)
+    concatenate(place.adapters, part)
+    difference = largest_difference(place.adapters, part)
     return facts.model_copy(update={"difference": difference})

@@ -7,8 +7,8 @@ and whether their weighted sum is divided by the weights that went into it:
 
     merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
 
-`linear` works on the models' values and has no base. `raylab.merge.reference_steps` says what each
-step means for one entry.
+`linear` works on the models' values and has no base. `raylab.merge.kernels` defines each
+step for one entry.
 Invariant: a MergeRequest can be carried out as far as its words go. What would have no effect
 under its method (a density for `linear`) is refused, so that nothing asked is ever ignored.
 """

@@ -28,9 +28,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from raylab.errors import OutError, StoreError
+import torch
 
-Shape = tuple[int, ...]
+from raylab.errors import OutError, StoreError
+from raylab.weights.row_tiles import columns_of
+from raylab.weights.safetensors_file import Shape
 
 INDEX = "model.safetensors.index.json"
 MOST_BYTES = 4_000_000_000
@@ -117,6 +119,7 @@ class CheckpointWriter:
         """Lay out the files in `directory`. Raises OutError where the disk has no room."""
         self._directory = directory
         self._files = plan_files(tensors, most_bytes)
+        self._shapes = {tensor.name: tensor.shape for tensor in tensors}
         self._left = sum(tensor.size for tensor in tensors)
         self._total = self._left
         self._lock = threading.Lock()
@@ -136,6 +139,12 @@ class CheckpointWriter:
             for tensor, begin in file.begins.items()
         }
         return self
+
+    def write_rows(self, tensor: str, start: int, rows: torch.Tensor) -> None:
+        """Put `rows`, full-width rows in the tensor's dtype, at row `start`. Raises StoreError."""
+        offset = start * columns_of(self._shapes[tensor]) * rows.element_size()
+        data = rows.contiguous().reshape(-1).view(torch.uint8)
+        self.write(tensor, offset, data.numpy().data)
 
     def write(self, tensor: str, offset: int, data: memoryview) -> None:
         """Put `data` at byte `offset` of the tensor. Raises StoreError."""

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from raylab.errors import NonFiniteError
 from raylab.merge.merge import merge_named
-from raylab.merge.reference_steps import add, elect, trim
 from raylab.spec.mergekit import read_mergekit
+from tests.oracles.merge_steps import disjoint_merge, trim, weighted_sum
 
 pytestmark = pytest.mark.filterwarnings("ignore:The density 1.0 is greater")
 
@@ -148,7 +148,7 @@ def test_ties_equal_weights_are_pefts():
     pefts = merge_utils.ties(list(deltas), torch.ones(3), density=0.3)
     limits = deltas.abs().sort(dim=1, descending=True).values[:, int(0.3 * 4096) - 1]
     kept = [trim(delta, limit.item())[0] for delta, limit in zip(deltas, limits, strict=True)]
-    found = elect(torch.stack(kept), [1.0] * 3, [1.0] * 3, True)
+    found = disjoint_merge(torch.stack(kept), [1.0] * 3, [1.0] * 3, True)
     torch.testing.assert_close(found, pefts.double(), rtol=1e-6, atol=1e-7)
     assert found.count_nonzero() > 1000
 
@@ -157,25 +157,27 @@ def test_task_arithmetic_any_weights_is_pefts():
     deltas = torch.randn(3, 1000, generator=torch.Generator().manual_seed(1))
     weights = [0.5, -1.0, 2.0]
     pefts = merge_utils.task_arithmetic(list(deltas), torch.tensor(weights))
-    torch.testing.assert_close(add(deltas, weights, 1.0), pefts.double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        weighted_sum(deltas, weights, 1.0), pefts.double(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_ties_weights_come_before_the_election_where_pefts_come_after():
     deltas, weights = rows([3], [-2]), [1.0, 4.0]
     assert merge_utils.ties(list(deltas), torch.tensor(weights), density=1.0).tolist() == [3.0]
-    assert elect(deltas, weights, weights, True).tolist() == [-2.0]
+    assert disjoint_merge(deltas, weights, weights, True).tolist() == [-2.0]
 
 
 def test_ties_weighted_mean_divides_by_weights_where_peft_divides_by_models():
     deltas, weights = rows([3], [2]), [1.0, 4.0]
     assert merge_utils.ties(list(deltas), torch.tensor(weights), density=1.0).tolist() == [5.5]
-    assert elect(deltas, weights, weights, True).tolist() == [(3 + 8) / 5]
+    assert disjoint_merge(deltas, weights, weights, True).tolist() == [(3 + 8) / 5]
 
 
 def test_ties_cancelling_models_elect_no_sign_where_peft_elects_the_positive():
     deltas = rows([3], [-3])
     assert merge_utils.ties(list(deltas), torch.ones(2), density=1.0).tolist() == [3.0]
-    assert elect(deltas, [1.0, 1.0], [1.0, 1.0], True).tolist() == [0.0]
+    assert disjoint_merge(deltas, [1.0, 1.0], [1.0, 1.0], True).tolist() == [0.0]
 
 
 def test_trim_keeps_all_ties_where_peft_keeps_num_keep():

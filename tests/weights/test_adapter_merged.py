@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from raylab.weights import Adapter, Checkpoint, row_tiles
 from raylab.weights.quantized_base import Merged
-from tests.architectures import ARCHITECTURES, merged_by_peft, save_adapter, save_random
+from tests.architectures import merged_by_peft, save_adapter, save_random
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 EMBEDDING = {"gpt_neox": "embed_in"}
@@ -53,17 +53,22 @@ def mismatches(weights, expected):
 
 
 CASES = [
-    *[(name, BF16, kind) for name in ARCHITECTURES for kind in ("patterns", "dora", "embeddings")],
-    *[
-        ("qwen2", dtype, kind)
-        for dtype in (F16, F32)
-        for kind in ("patterns", "dora", "embeddings")
-    ],
+    ("llama", BF16, "patterns"),
+    ("qwen2", F16, "patterns"),
+    ("gpt_neox", BF16, "patterns"),
+    ("mistral", BF16, "dora"),
+    ("qwen2", F32, "dora"),
+    ("gemma2", BF16, "dora"),
+    ("gpt_neox", BF16, "dora"),
+    ("qwen2", F16, "embeddings"),
+    ("gemma2", BF16, "embeddings"),
+    ("gpt_neox", BF16, "embeddings"),
     ("gemma2", BF16, "tokens"),
     ("gpt_neox", BF16, "tokens"),
     ("gpt_neox", BF16, "head"),
     ("mistral", BF16, "head"),
 ]
+"""Every architecture, dtype and kind; each kind with both ways to lay out a model."""
 
 
 @pytest.mark.parametrize(("architecture", "dtype", "kind"), CASES)

@@ -60,11 +60,14 @@ def weights_of_layers(names):
     return [n for n in names if ".layers." in n and n.endswith("weight") and "norm" not in n]
 
 
-@pytest.mark.parametrize("quantization", SETTINGS, ids=str)
-@pytest.mark.parametrize(("architecture", "dtype"), [("qwen2", BF16), ("qwen2", torch.float32)])
-def test_held_equals_the_weights_that_training_loads(bases, architecture, dtype, quantization):
-    held = Held(Checkpoint(bases[architecture, dtype]), quantization)
-    expected = held_by_training(bases[architecture, dtype], quantization)
+@pytest.mark.parametrize(
+    ("quantization", "dtype"),
+    [(SETTINGS[1], BF16), *((each, torch.float32) for each in SETTINGS)],
+    ids=str,
+)
+def test_held_equals_the_weights_that_training_loads(bases, dtype, quantization):
+    held = Held(Checkpoint(bases["qwen2", dtype]), quantization)
+    expected = held_by_training(bases["qwen2", dtype], quantization)
     for name in weights_of_layers(held.shapes):
         assert torch.equal(whole(held, name), expected[name].float()), name
 

@@ -1,4 +1,4 @@
-"""A chain as one adapter: its delta is the sum, as PEFT itself reads all of them."""
+"""A chain as one adapter or a whole model, against PEFT's reading and merging of its adapters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
-from raylab.weights.chain_export import concatenate, largest_difference
-from tests.architectures import ARCHITECTURES, save_adapter, save_tiny
+from raylab.store.references import Place
+from raylab.weights.export import concatenate, largest_difference, write_merged
+from tests.architectures import ARCHITECTURES, merged_by_peft, save_adapter
 
 EPSILON = 2.0**-23
 HALF = {
@@ -33,9 +34,15 @@ def deltas(base, adapter):
     return found
 
 
+@pytest.fixture(scope="module")
+def llama(bases):
+    return bases["llama", torch.bfloat16]
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_concatenated_adapter_has_the_sum_of_the_chains_deltas(tmp_path, architecture):
-    base = save_tiny(tmp_path / "base", architecture)
+def test_exports_of_a_chain_equal_peft(bases, tmp_path, architecture):
+    """The one adapter has the sum of the deltas; the whole model has the bits of PEFT's merge."""
+    base = bases[architecture, torch.bfloat16]
     parent = save_adapter(tmp_path / "parent", base, 1, r=8, lora_alpha=10)
     child = save_adapter(
         tmp_path / "child", base, 2, r=3, lora_alpha=7, target_modules=HALF[architecture]
@@ -49,11 +56,20 @@ def test_concatenated_adapter_has_the_sum_of_the_chains_deltas(tmp_path, archite
         assert (delta - summed).abs().max() <= 2 * EPSILON * summed.abs().max()
     assert largest_difference([parent, child], tmp_path / "one") <= 2 * EPSILON
 
+    out = tmp_path / "out"
+    out.mkdir()
+    write_merged(Place((parent, child), base=base), out, threads=2, most_bytes=60_000)
+    assert len(list(out.glob("model-*.safetensors"))) > 1
+    expected = merged_by_peft(base, parent, child)
+    found = AutoModelForCausalLM.from_pretrained(out, dtype="auto").state_dict()
+    for name, weight in found.items():
+        assert weight.dtype == torch.bfloat16
+        assert torch.equal(weight, expected[name]), name
 
-def test_concatenated_adapter_of_power_of_two_scales_is_exact(tmp_path):
-    base = save_tiny(tmp_path / "base", "llama")
+
+def test_concatenated_adapter_of_power_of_two_scales_is_exact(llama, tmp_path):
     chain = [
-        save_adapter(tmp_path / str(seed), base, seed, r=8, lora_alpha=128) for seed in (1, 2, 3)
+        save_adapter(tmp_path / str(seed), llama, seed, r=8, lora_alpha=128) for seed in (1, 2, 3)
     ]
     (tmp_path / "one").mkdir()
     concatenate(chain, tmp_path / "one")
@@ -61,8 +77,8 @@ def test_concatenated_adapter_of_power_of_two_scales_is_exact(tmp_path):
     assert largest_difference(chain, tmp_path / "one") < 1e-14
 
 
-def test_concatenated_adapter_answers_as_both_adapters_at_once(tmp_path):
-    base = save_tiny(tmp_path / "base", "llama", dtype=torch.float32)
+def test_concatenated_adapter_answers_as_both_adapters_at_once(bases, tmp_path):
+    base = bases["qwen2", torch.float32]
     parent = save_adapter(tmp_path / "parent", base, 1, use_rslora=True)
     child = save_adapter(tmp_path / "child", base, 2, r=2)
     (tmp_path / "one").mkdir()
@@ -77,9 +93,13 @@ def test_concatenated_adapter_answers_as_both_adapters_at_once(tmp_path):
     assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_adapter_with_more_than_factors_is_refused(tmp_path):
-    base = save_tiny(tmp_path / "base", "llama")
-    plain = save_adapter(tmp_path / "plain", base, 1)
-    dora = save_adapter(tmp_path / "dora", base, 2, use_dora=True)
+def test_adapter_with_more_than_factors_is_refused(llama, tmp_path):
+    plain = save_adapter(tmp_path / "plain", llama, 1)
+    dora = save_adapter(tmp_path / "dora", llama, 2, use_dora=True)
     with pytest.raises(ModelError, match="more than LoRA on linear layers"):
         concatenate([plain, dora], tmp_path)
+
+
+def test_whole_model_without_its_base_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="needs the base model's weights"):
+        write_merged(Place((tmp_path,)), tmp_path, threads=1)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raylab.merge import kernels as compiled
-from raylab.merge import reference_steps as plain
+from tests.oracles import merge_steps as plain
 from tests.oracles import merging as oracle
 from tests.reduce.arrays import LARGEST, arrays
 
@@ -61,7 +61,7 @@ def test_trim_zeros_at_a_threshold_of_zero_are_not_kept():
 @QUICK
 @given(arrays(), st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.sampled_from([0.1, 0.5, 1.0]))
 def test_drop_any_stream_is_splitmix64_in_both(delta, key, first, density):
-    below = plain.kept_below(density)
+    below = compiled.hash_limit(density)
     kept, written, count, counted = both("drop", delta, key, first, below)
     expected = [
         float(v) if oracle.splitmix(key, first + i) >> 11 < below else 0.0
@@ -82,7 +82,7 @@ def test_drop_half_keeps_half_without_correlation():
     masks = []
     for model, tensor in ((0, "a"), (1, "a"), (0, "b")):
         mask = ones.clone()
-        compiled.drop(mask, plain.stream_key(7, model, tensor), 0, plain.kept_below(0.5))
+        compiled.drop(mask, compiled.stream_key(7, model, tensor), 0, compiled.hash_limit(0.5))
         masks.append(mask * 2 - 1)
     deviation = 1 / math.sqrt(len(ones))
     for i, mask in enumerate(masks):
@@ -92,8 +92,8 @@ def test_drop_half_keeps_half_without_correlation():
 
 
 def test_kept_below_decimal_density_is_exact():
-    assert plain.kept_below(1.0) == 2**53
-    assert plain.kept_below(0.2) == 2**53 // 5
+    assert compiled.hash_limit(1.0) == 2**53
+    assert compiled.hash_limit(0.2) == 2**53 // 5
 
 
 @QUICK
@@ -105,9 +105,9 @@ def test_elect_any_models_is_the_definition_in_both(rows, data, normalize):
     weights = draw(st.lists(WEIGHTS, min_size=count, max_size=count))
     factors = [weight / 0.3 for weight in weights] if normalize else weights
     deltas = torch.from_numpy(rows)
-    found = plain.elect(deltas, factors, weights, normalize)
+    found = plain.disjoint_merge(deltas, factors, weights, normalize)
     written = torch.empty_like(found)
-    compiled.elect(deltas, factors, weights, normalize, written)
+    compiled.disjoint_merge(deltas, factors, weights, normalize, written)
     assert same_bits(found, written)
     assert found.tolist() == oracle.elected(rows, factors, weights, normalize)
 
@@ -116,8 +116,8 @@ def test_elect_negated_models_gives_the_negated_result():
     rows = torch.randn(3, 500, generator=torch.Generator().manual_seed(1))
     rows[:, ::7] = torch.tensor([[1.0], [-2.0], [1.0]])
     weights = [1.0, 1.0, 1.0]
-    found = plain.elect(rows, weights, weights, True)
-    assert torch.equal(plain.elect(-rows, weights, weights, True), -found)
+    found = plain.disjoint_merge(rows, weights, weights, True)
+    assert torch.equal(plain.disjoint_merge(-rows, weights, weights, True), -found)
     assert found[::7].eq(0).all()
 
 
@@ -127,18 +127,18 @@ def test_add_any_models_is_the_weighted_sum_in_both(rows, data):
     factors = data.draw(st.lists(st.floats(-4, 4), min_size=len(rows), max_size=len(rows)))
     divisor = data.draw(st.sampled_from([1.0, 3.0]))
     deltas = torch.from_numpy(rows)
-    found = plain.add(deltas, factors, divisor)
+    found = plain.weighted_sum(deltas, factors, divisor)
     written = torch.empty_like(found)
-    compiled.add(deltas, factors, divisor, written)
+    compiled.weighted_sum(deltas, factors, divisor, written)
     assert same_bits(found, written)
     assert found.tolist() == oracle.summed(rows, factors, divisor)
 
 
 def moves_of(base, merged, scaling, dtype):
     """What both give, base and merged being numpy arrays and base exact in `dtype`."""
-    found, bad = plain.move(torch.from_numpy(base), torch.from_numpy(merged), scaling, dtype)
+    found, bad = plain.add_to_base(torch.from_numpy(base), torch.from_numpy(merged), scaling, dtype)
     written = torch.from_numpy(base.copy())
-    counted = compiled.move(written, torch.from_numpy(merged.copy()), scaling, dtype)
+    counted = compiled.add_to_base(written, torch.from_numpy(merged.copy()), scaling, dtype)
     assert bad == counted
     assert same_bits(found, written.to(dtype))
     return found, bad
@@ -192,7 +192,7 @@ def test_move_nothing_keeps_the_sign_of_zero():
     assert (np.signbit(found.float().numpy()).tolist(), bad) == ([True, False], 0)
 
 
-@pytest.mark.parametrize("step", [plain.non_finite, compiled.non_finite])
+@pytest.mark.parametrize("step", [plain.count_non_finite, compiled.count_non_finite])
 def test_non_finite_any_kind_is_counted(step):
     values = [math.nan, math.inf, -math.inf, LARGEST, -LARGEST, 0.0]
     assert step(torch.tensor(values)) == 3

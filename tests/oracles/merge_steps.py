@@ -1,54 +1,19 @@
-"""The steps of merging, for one tile, in plain torch: what each number of a merged model means.
+"""The steps of merging for one tile, in plain torch; `raylab.merge.kernels` defines and cites them.
 
-Model: d_i is a model's task vector (for `linear`, its values), float32. All arithmetic on it is
-float64, models in the order of the request, and the result is rounded once.
-
-    trim            d_i stays where |d_i| >= threshold_i and d_i != 0
-                    (TIES-Merging: Yadav et al. 2023, arXiv:2306.01708, algorithm 1, step 1)
-    drop            d_i stays with probability density_i, and counts 1 / density_i times
-                    (DARE: Yu et al. 2023, arXiv:2311.03099, section 3.2)
-    weigh           x_i = c_i * d_i, with c_i = weight_i, for DARE weight_i / density_i
-    elect           the sign whose x_i sum to the larger magnitude wins; the mean of the x_i that
-                    have it is their sum over the sum of their weights (TIES, steps 2 and 3)
-    add             sum of x_i, over `divisor` (task arithmetic: Ilharco et al. 2022,
-                    arXiv:2212.04089; model soups: Wortsman et al. 2022, arXiv:2203.05482)
-    move            round(base + lambda * merged); an entry that nothing moves keeps its bits
-
-Weights come before the election, as a weight says how much a model is worth. Zeros do not vote
-and do not count in the mean. Where both signs sum to the same magnitude neither wins, and the
-entry stays as in the base: so merging the negated task vectors gives the negated result.
-Whether DARE keeps an entry depends on (seed, model, tensor, index of the entry) alone: it is
-the index-th output of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom
-number generators", figure 16), started at the key that `stream_key` makes of the others.
-Invariant: every step treats entries one by one, so tiles and threads leave no trace.
-`raylab.merge.kernels` does the same steps, compiled, bit for bit.
+Invariant: every step treats entries one by one. The compiled kernels give the same bits.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
-
-from raylab.reduce.threshold import num_keep
 
 GAMMA, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _UNIT_BITS = 53
 
 
-def stream_key(seed: int, model: int, tensor: str) -> int:
-    """Where the stream of one tensor of the model at place `model` of the request starts."""
-    text = f"{seed}\0{model}\0{tensor}".encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
-
-
-def kept_below(density: float) -> int:
-    """An entry stays if the upper 53 bits of its hash are below this, of 2^53."""
-    return num_keep(density, 1 << _UNIT_BITS)
-
-
-def non_finite(delta: torch.Tensor) -> int:
+def count_non_finite(delta: torch.Tensor) -> int:
     """How many entries are NaN or infinite."""
     return int((~torch.isfinite(delta)).sum())
 
@@ -62,8 +27,8 @@ def trim(delta: torch.Tensor, threshold: float) -> tuple[torch.Tensor, int]:
     return kept, int(torch.count_nonzero(kept))
 
 
-def drop(delta: torch.Tensor, key: int, first: int, below: int) -> tuple[torch.Tensor, int]:
-    """(`delta` with zeros where its hash is not below `below`, how many are not zero).
+def drop(delta: torch.Tensor, key: int, first: int, limit: int) -> tuple[torch.Tensor, int]:
+    """(`delta` with zeros where its hash is not below `limit`, how many are not zero).
 
     delta: float32 (size,), its entries being first, first + 1, ... of the tensor.
     """
@@ -72,7 +37,7 @@ def drop(delta: torch.Tensor, key: int, first: int, below: int) -> tuple[torch.T
     for shift, factor in ((30, MIX_1), (27, MIX_2)):
         hashed = (hashed ^ _shifted(hashed, shift)) * _wrapped(factor)
     hashed = hashed ^ _shifted(hashed, 31)
-    kept = torch.where(_shifted(hashed, 64 - _UNIT_BITS) < below, delta, 0.0)
+    kept = torch.where(_shifted(hashed, 64 - _UNIT_BITS) < limit, delta, 0.0)
     return kept, int(torch.count_nonzero(kept))
 
 
@@ -86,7 +51,7 @@ def _shifted(words: torch.Tensor, bits: int) -> torch.Tensor:
     return (words >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def elect(
+def disjoint_merge(
     deltas: torch.Tensor, factors: Sequence[float], weights: Sequence[float], normalize: bool
 ) -> torch.Tensor:
     """float64 (size,): the sum of the c_i * d_i with the elected sign, over the sum of their
@@ -103,7 +68,7 @@ def elect(
     return total / divisor if normalize else total
 
 
-def add(deltas: torch.Tensor, factors: Sequence[float], divisor: float) -> torch.Tensor:
+def weighted_sum(deltas: torch.Tensor, factors: Sequence[float], divisor: float) -> torch.Tensor:
     """float64 (size,): the sum of c_i * d_i, over `divisor`. deltas: float32 (models, size)."""
     total = torch.zeros(deltas.shape[1], dtype=torch.float64)
     for delta, factor in zip(deltas, factors, strict=True):
@@ -111,7 +76,7 @@ def add(deltas: torch.Tensor, factors: Sequence[float], divisor: float) -> torch
     return total / divisor
 
 
-def move(
+def add_to_base(
     base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype
 ) -> tuple[torch.Tensor, int]:
     """(base + scaling * merged in `dtype`, how many entries of it are not finite).
@@ -120,7 +85,7 @@ def move(
     """
     exact = base.to(torch.float64) + merged * scaling
     moved = torch.where(merged == 0, base.to(dtype), round_once(exact, dtype))
-    return moved, non_finite(moved)
+    return moved, count_non_finite(moved)
 
 
 def round_once(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

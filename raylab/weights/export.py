@@ -1,12 +1,15 @@
-"""The adapters of a chain as one adapter whose delta is their sum.
+"""Exports a trial as others load it: a chain as one adapter, or a trial as a whole model.
 
-Model: s1 B1 A1 + s2 B2 A2 = [s1 B1, s2 B2] [A1; A2], for each layer that any of them changes: the
-ranks add up, and the scales are folded into B, so that the one adapter has scale 1 (alpha equal
-to the rank). A layer whose rank is not the most common one has it in rank_pattern and
-alpha_pattern.
-Invariant: the delta is the chain's sum up to float32 rounding: of the fold (none where a scale is
-a power of two) and of the order in which a product is added up. Nothing is rounded to the base
-model's dtype in between, as merging one adapter after the other does.
+Model: `concatenate` writes the adapters of a chain as one adapter whose delta is their sum:
+s1 B1 A1 + s2 B2 A2 = [s1 B1, s2 B2] [A1; A2] for each layer that any of them changes. The ranks
+add up, and the scales are folded into B, so that the one adapter has scale 1 (alpha equals the
+rank). A layer whose rank is not the most common one has its rank in rank_pattern and
+alpha_pattern. `write_merged` writes the rows of the view `merged`: each adapter of the chain is
+added in float32 and rounded to the base model's dtype, one after the other.
+Invariant: the delta of the one adapter is the chain's sum up to float32 rounding: of the fold
+(none where a scale is a power of two), and of the order in which a product is added up. The whole
+model has the bits of PEFT's merge of one adapter after the other on a CPU, and no tensor is ever
+held whole.
 """
 
 from __future__ import annotations
@@ -24,8 +27,14 @@ import torch
 from safetensors.torch import save_file
 
 from raylab.errors import ModelError
+from raylab.store.references import Place
 from raylab.weights.adapter_config import AdapterConfig, read_config
+from raylab.weights.checkpoint import Checkpoint
+from raylab.weights.checkpoint_writer import MOST_BYTES, CheckpointWriter, TensorPlan, copy_beside
+from raylab.weights.row_tiles import Piece, in_threads, tiles
+from raylab.weights.safetensors_file import DTYPE_NAMES
 from raylab.weights.safetensors_folder import SafetensorsFolder, read_json
+from raylab.weights.views import Side, View
 
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -65,7 +74,13 @@ def concatenate(adapters: Sequence[Path], out: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for module in modules:
         own = [source for source in sources if module + _A in source.folder.shapes]
-        _check_fit(module, own)
+        shapes = {(s.folder.shapes[module + _B][0], s.folder.shapes[module + _A][1]) for s in own}
+        if len(shapes) > 1:
+            raise ModelError(
+                f"the adapters of the chain change {module} in different shapes",
+                found=", ".join(map(str, sorted(shapes))),
+                expected="one base model",
+            )
         tensors[module + _A] = torch.cat([source.down(module) for source in own]).contiguous()
         tensors[module + _B] = torch.cat([source.up(module) for source in own], 1).contiguous()
     ranks = {module: tensors[module + _A].shape[0] for module in modules}
@@ -88,41 +103,25 @@ def _open(directory: Path) -> _Source:
     return _Source(directory, config, folder)
 
 
-def _check_fit(module: str, sources: Sequence[_Source]) -> None:
-    shapes = {(s.folder.shapes[module + _B][0], s.folder.shapes[module + _A][1]) for s in sources}
-    if len(shapes) > 1:
-        raise ModelError(
-            f"the adapters of the chain change {module} in different shapes",
-            found=", ".join(map(str, sorted(shapes))),
-            expected="one base model",
-        )
-
-
 def _config(sources: Sequence[_Source], ranks: Mapping[str, int]) -> dict[str, Any]:
     """The last adapter's config, with the ranks and scales of the one adapter."""
-    found = [read_json(source.directory / CONFIG, "an adapter's config") for source in sources]
+    configs = [read_json(source.directory / CONFIG, "an adapter's config") for source in sources]
     usual = Counter(ranks.values()).most_common(1)[0][0]
     others = {re.escape(module): rank for module, rank in ranks.items() if rank != usual}
+    # Where all adapters target the same endings, these; else every module by its whole name.
+    targets: list[Any] = [config.get("target_modules") for config in configs]
+    are_lists = all(isinstance(endings, list) for endings in targets)
+    is_same = are_lists and all({*endings} == {*targets[0]} for endings in targets)
     return {
-        **found[-1],
+        **configs[-1],
         "r": usual,
         "lora_alpha": usual,
         "rank_pattern": others,
         "alpha_pattern": others,
         "use_rslora": False,
         "inference_mode": True,
-        "target_modules": _targets(found, ranks),
+        "target_modules": sorted(targets[0] if is_same else ranks),
     }
-
-
-def _targets(found: Sequence[Mapping[str, Any]], ranks: Mapping[str, int]) -> list[str]:
-    """The endings that all adapters target, or else every module by its whole name."""
-    targets = [config.get("target_modules") for config in found]
-    if isinstance(targets[0], list) and all(
-        isinstance(other, list) and {*other} == {*targets[0]} for other in targets
-    ):
-        return sorted(targets[0])
-    return sorted(ranks)
 
 
 def largest_difference(adapters: Sequence[Path], one: Path) -> float:
@@ -134,14 +133,44 @@ def largest_difference(adapters: Sequence[Path], one: Path) -> float:
     worst, largest = 0.0, 0.0
     for module in whole.modules:
         own = [source for source in sources if module + _A in source.folder.shapes]
-        summed = sum(_delta64(source, module) for source in own)
+        summed = sum(_float64_delta(source, module) for source in own)
         assert isinstance(summed, torch.Tensor)
-        worst = max(worst, float((_delta64(whole, module) - summed).abs().max()))
+        worst = max(worst, float((_float64_delta(whole, module) - summed).abs().max()))
         largest = max(largest, float(summed.abs().max()))
     return worst / largest if largest else math.inf if worst else 0.0
 
 
-def _delta64(source: _Source, module: str) -> torch.Tensor:
+def _float64_delta(source: _Source, module: str) -> torch.Tensor:
     scale = source.config.scale_of(module.removeprefix(_PREFIX))
     up, down = source.folder.tensor(module + _B), source.folder.tensor(module + _A)
     return scale * (up.double() @ down.double())
+
+
+def write_merged(place: Place, directory: Path, threads: int, most_bytes: int = MOST_BYTES) -> None:
+    """Write the model at `place` into `directory`, with the base model's config and tokenizer.
+
+    Raises ModelError where the base model is not on this machine, OutError and StoreError.
+    """
+    if place.base is None:
+        raise ModelError(
+            "a merged model needs the base model's weights",
+            expected="the base model on this machine",
+            todo="download it, or publish the adapter without --merged",
+        )
+    template = Checkpoint(place.base)
+    side = Side(place, View("merged"), template)
+    shapes = template.shapes
+    plans = [
+        TensorPlan(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
+        for name, shape in shapes.items()
+    ]
+    pieces = [(name, *rows) for name, shape in shapes.items() for rows in tiles(shape)]
+    with CheckpointWriter(directory, plans, most_bytes) as writer:
+
+        def write(piece: Piece) -> None:
+            rows = side.values(*piece)
+            assert rows is not None, "the view has weights of its own"
+            writer.write_rows(piece[0], piece[1], rows)
+
+        in_threads(pieces, write, threads)
+    copy_beside(place.base, directory)
