@@ -102,7 +102,7 @@ FAULTS = (
     Fault(
         "a seed that is not set",
         "train/methods.py",
-        "        seed=setting.seed,\n",
+        "        seed=settings.seed,\n",
         "",
         ("train/test_trajectory.py::test_sketch_of_two_seeds_starts_at_one_place_and_parts",),
     ),
@@ -123,7 +123,7 @@ FAULTS = (
     Fault(
         "DPO's reference without the parent",
         "train/base_checkpoint.py",
-        "(*below.frozen, family.adapter(parent))",
+        "(*below.frozen, adapters.directory(parent.name))",
         "below.frozen",
         ("train/test_trial.py::test_dpo_reference_of_stacked_child_is_base_plus_parent",),
     ),

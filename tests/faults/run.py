@@ -36,7 +36,7 @@ from faults import FAULTS, Fault
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("raylab", "tests", "jobs", "docs", "pyproject.toml", "README.md")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*_cache", ".hypothesis")
-LONGEST = 300
+LONGEST = 900
 """Seconds for the tests of one fault; a test that hangs has not caught it."""
 
 
