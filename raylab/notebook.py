@@ -16,11 +16,11 @@ import altair as alt
 import pandas as pd
 
 from raylab.errors import InputError
-from raylab.report.figures import CHARTS
+from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import themed
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Finding, Tables
-from raylab.report.findings.settings import settings_of
+from raylab.report.findings.finding import Finding
+from raylab.report.study_tables import Tables, settings_of
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
@@ -76,18 +76,18 @@ class Results:
         `choice` is what the figure takes: `recipe` for "heatmap", `response` for
         "attribution". Raises InputError where there is no such figure or nothing to show.
         """
-        if name not in CHARTS:
-            raise InputError("no figure has this name", found=name, expected=", ".join(CHARTS))
+        if name not in FIGURES:
+            raise InputError("no figure has this name", found=name, expected=", ".join(FIGURES))
         base = model or next(iter(self.study.base_models))
-        chart = CHARTS[name]
-        sketch = chart.draw(voice(lang), self._findings[chart.finding].frames, base, **choice)
-        if sketch is None:
+        kind = FIGURES[name]
+        figure = kind.draw(voice(lang), self._findings[kind.finding].frames, base, **choice)
+        if figure is None:
             raise InputError(
                 f"the figure {name} has nothing to show",
                 found=base,
                 expected="a base model of the study that was measured",
             )
-        return themed(sketch.chart)
+        return themed(figure.chart)
 
     def result_grid(self) -> Any:
         """Ray Tune's ResultGrid of the last training."""

@@ -11,8 +11,8 @@ import pytest
 
 from raylab.cli.docs import pages
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
 from raylab.report.page.grids import GRIDS
+from raylab.report.study_tables import Tables
 from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_curve, make_densities, make_norms, make_trials
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 import raylab
 from raylab.errors import InputError, ModelError
-from raylab.report.figures import CHARTS
+from raylab.report.figures import FIGURES
 from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_study, name_of, write_study
 
@@ -79,7 +79,7 @@ def test_figure_heatmap_shows_the_recipe_asked_for(results):
 
 def test_figure_that_is_not_there_says_which_are(results):
     for name, choice, expected in (
-        ("nothing", {}, ", ".join(CHARTS)),
+        ("nothing", {}, ", ".join(FIGURES)),
         ("heatmap", {"recipe": "nix"}, "dpo-d0"),
         ("chains", {}, "measured"),
         ("curve", {"model": "nix"}, "base model"),

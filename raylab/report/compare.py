@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from raylab.report.findings.finding import Tables, finite
 from raylab.report.findings.seed_baseline import verdict_of
-from raylab.report.findings.seed_tables import Row, Rows
+from raylab.report.findings.statistics import finite
+from raylab.report.study_tables import Row, Rows, Tables
 from raylab.spec.study import Study
 
 METRICS = (

@@ -9,8 +9,8 @@ import shutil
 import altair as alt
 import pytest
 
-from raylab.report.figures import CHARTS
-from raylab.report.figures.drawing import drawing
+from raylab.report.figures import FIGURES
+from raylab.report.figures.drawing import Drawing
 from raylab.report.page.render import build_report
 from raylab.store.filesystem import Store
 from tests.report.browser import Browser
@@ -38,7 +38,7 @@ from tests.report.whole import LAYERS, MODULES, write_whole_study
 pytestmark = pytest.mark.slow  # The first one makes two reports.
 SCHEMES = ("light", "dark")
 LANGUAGES = ("en", "ja")
-ALL = [f"figure-{name}-elyza" for name in CHARTS]
+ALL = [f"figure-{name}-elyza" for name in FIGURES]
 
 
 @pytest.fixture(scope="module")
@@ -248,4 +248,4 @@ def test_figure_as_png_in_japanese_has_glyphs_and_no_boxes():
         alt.Chart(alt.Data(values=[{"a": 1}])).mark_text(text=text).properties(width=90)
         for text in ("学習", "層毎")
     ]
-    assert drawing(charts[0]).png != drawing(charts[1]).png
+    assert Drawing.of(charts[0]).png != Drawing.of(charts[1]).png

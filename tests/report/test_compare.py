@@ -8,7 +8,7 @@ import math
 from rich.console import Console
 
 from raylab.report.compare import compare
-from raylab.report.findings.finding import Tables
+from raylab.report.study_tables import Tables
 from raylab.report.terminal.comparison import print_comparison
 from tests.report.conftest import comparison_of, make_norms, make_study, make_trials, name_of
 

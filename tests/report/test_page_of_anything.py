@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
 from raylab.report.page.page import make_page
 from raylab.report.page.render import render_markdown
+from raylab.report.study_tables import Tables
 from raylab.report.words import LANGUAGES, voice
 from raylab.store.filesystem import Store
 from raylab.store.schemas import SCHEMAS

@@ -10,8 +10,8 @@ import pytest
 
 import raylab.report
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
 from raylab.report.page.grids import GRIDS
+from raylab.report.study_tables import Tables
 from raylab.report.words import LANGUAGES, WORDS, voice
 from tests.report.conftest import make_norms, make_trials
 

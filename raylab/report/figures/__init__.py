@@ -1,26 +1,29 @@
-"""The figures of a report, each a row of CHARTS."""
+"""The figures of a report, each a row of FIGURES."""
 
 from __future__ import annotations
 
-from raylab.report.figures.bars import chains_chart, floor_chart, seeds_chart
-from raylab.report.figures.context import Chart, Sketch
-from raylab.report.figures.heatmap import heatmap_chart
-from raylab.report.figures.lines import curve_chart, paths_chart
-from raylab.report.figures.matrices import similarity_chart
-from raylab.report.figures.variance_shares import attribution_chart
+from raylab.report.figures.bars import (
+    attribution_figure,
+    chains_figure,
+    differences_figure,
+    over_seeds_figure,
+)
+from raylab.report.figures.figure import FigureType
+from raylab.report.figures.heatmaps import layers_figure, similarity_figure
+from raylab.report.figures.lines import concentration_figure, trajectories_figure
 
-CHARTS: dict[str, Chart] = {
-    "floor": Chart("floor", floor_chart),
-    "seeds": Chart("seeds", seeds_chart),
-    "attribution": Chart("attribution", attribution_chart),
-    "similarity": Chart("similarity", similarity_chart("similarity")),
-    "signs": Chart("similarity", similarity_chart("signs")),
-    "overlap": Chart("similarity", similarity_chart("overlap")),
-    "heatmap": Chart("where", heatmap_chart),
-    "curve": Chart("concentration", curve_chart),
-    "chains": Chart("chains", chains_chart),
-    "paths": Chart("paths", paths_chart),
+FIGURES: dict[str, FigureType] = {
+    "floor": FigureType("floor", differences_figure),
+    "seeds": FigureType("seeds", over_seeds_figure),
+    "attribution": FigureType("attribution", attribution_figure),
+    "similarity": FigureType("similarity", similarity_figure("similarity")),
+    "signs": FigureType("similarity", similarity_figure("signs")),
+    "overlap": FigureType("similarity", similarity_figure("overlap")),
+    "heatmap": FigureType("where", layers_figure),
+    "curve": FigureType("concentration", concentration_figure),
+    "chains": FigureType("chains", chains_figure),
+    "paths": FigureType("paths", trajectories_figure),
 }
-"""By name: the finding whose frames a figure shows, and how it is drawn for one base model."""
+"""By name: the finding whose frames a figure shows, and the function that draws it.
 
-__all__ = ["CHARTS", "Chart", "Sketch"]
+Names are those of files and of words, and stay."""

@@ -1,118 +1,121 @@
-"""Figures of lengths: differences against the seed, norms over seeds, the parts of chains."""
+"""Figures of points and bars: differences, norms over seeds, chains, shares of variance."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
 from raylab.number_format import setting
-from raylab.report.figures.context import (
+from raylab.report.figures.figure import (
+    Figure,
     Frames,
-    Sketch,
-    axis_for,
-    cut,
     data_of,
     rows_of_model,
+    shown_note,
     tooltips,
 )
-from raylab.report.findings.finding import finite
+from raylab.report.findings.statistics import finite
 from raylab.report.words.translator import Voice
 
-MOST = 40
-_STEP = 18
+MAX_LINES = 40
+_LINE_HEIGHT = 18
 _PARTS = ("l2_parent", "l2_child", "l2")
+_RESPONSES = ("log_l2", "log_relative_l2", "cosine")
 
 
-def floor_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
-    """How many times farther than another seed: a point for each difference, by factor."""
-    found = [row for row in rows_of_model(frames, "differences", model) if finite(row["ratio"])]
-    if not found:
+def differences_figure(voice: Voice, frames: Frames, model: str) -> Figure | None:
+    """A point for each difference: its distance over that of two seeds, coloured by factor."""
+    measured = [row for row in rows_of_model(frames, "differences", model) if finite(row["ratio"])]
+    if not measured:
         return None
-    rows = sorted(found, key=lambda row: row["ratio"])
-    rows = rows if len(rows) <= MOST else _spread(rows)
+    rows = sorted(measured, key=lambda row: row["ratio"])
+    if len(rows) > MAX_LINES:
+        # Spread evenly over their order, both ends among them.
+        last = len(rows) - 1
+        rows = [rows[round(place * last / (MAX_LINES - 1))] for place in range(MAX_LINES)]
     # Two differences of one label would share a line of the figure.
-    shown = [
+    points = [
         {**row, "said": voice.factor(row["factor"]),
          "line": f"{row['label']} ({voice.factor(row['factor'])})",
          "from": row["low"] and row["low"] / row["seed_distance"],
          "to": row["high"] and row["high"] / row["seed_distance"]}
         for row in rows
     ]  # fmt: skip
-    ratios = [row["ratio"] for row in shown]
+    ratios = [row["ratio"] for row in points]
     ends = [min(*ratios, 1.0) / 1.2, max(*ratios, 1.0) * 1.2]
     scale = alt.Scale(type="log", domain=ends, nice=False)
     x = alt.X("ratio:Q", title=voice("axis.ratio"), scale=scale)
-    y = alt.Y("line:N", title=None, sort=[row["line"] for row in shown])
-    colour = alt.Color("said:N", title=voice("legend.factor"))
-    base = alt.Chart(data_of(shown))
-    points = base.mark_point(filled=True, size=90).encode(
-        x=x,
-        y=y,
-        color=colour,
-        tooltip=tooltips(
-            line=(voice.column("difference"), None),
-            ratio=(voice.column("ratio"), ".3g"),
-            distance=(voice.column("distance"), ".4g"),
-            seed_distance=(voice.column("seed_distance"), ".4g"),
-            seeds=(voice.column("seeds"), "d"),
-        ),
+    y = alt.Y("line:N", title=None, sort=[row["line"] for row in points])
+    color = alt.Color("said:N", title=voice("legend.factor"))
+    tooltip = tooltips(
+        line=(voice.column("difference"), None),
+        ratio=(voice.column("ratio"), ".3g"),
+        distance=(voice.column("distance"), ".4g"),
+        seed_distance=(voice.column("seed_distance"), ".4g"),
+        seeds=(voice.column("seeds"), "d"),
     )
-    spans = base.mark_rule().encode(x="from:Q", x2="to:Q", y=y, color=colour)
-    line = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
-    layers = [line, *([spans] if any(row["from"] for row in shown) else []), points]
-    chart = alt.layer(*layers).properties(width="container", height=_STEP * len(shown))
-    return Sketch(chart, voice("caption.floor", model=model) + cut(voice, len(shown), len(found)))
+    base = alt.Chart(data_of(points))
+    marks = base.mark_point(filled=True, size=90).encode(x=x, y=y, color=color, tooltip=tooltip)
+    intervals = base.mark_rule().encode(x="from:Q", x2="to:Q", y=y, color=color)
+    another_seed = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
+    has_intervals = any(row["from"] for row in points)
+    layers = [another_seed, *([intervals] if has_intervals else []), marks]
+    chart = alt.layer(*layers).properties(width="container", height=_LINE_HEIGHT * len(points))
+    caption = voice("caption.floor", model=model)
+    return Figure(chart, caption + shown_note(voice, len(points), len(measured)))
 
 
-def _spread(rows: Sequence[Any]) -> list[Any]:
-    """As many as fit, spread evenly over their order, both ends among them."""
-    return [rows[round(place * (len(rows) - 1) / (MOST - 1))] for place in range(MOST)]
-
-
-def seeds_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
+def over_seeds_figure(voice: Voice, frames: Frames, model: str) -> Figure | None:
     """L2 of each data pair, one bar for each seed."""
-    found = {
+    pairs = {
         row["recipes"]: row
         for name in ("seeds_like", "seeds_unlike")
         for row in rows_of_model(frames, name, model)
     }
     bars = [
         {"pair": f"{row['pair']}, {setting(row['learning_rate'])}", "seed": name[4:], "l2": value}
-        for row in list(found.values())[:MOST]
+        for row in list(pairs.values())[:MAX_LINES]
         for name, value in row.items()
         if name.startswith("l2_s")
     ]
     if not bars:
         return None
-    shown = min(len(found), MOST)
-    caption = voice("caption.seeds", model=model) + cut(voice, shown, len(found))
-    return Sketch(_grouped(voice, bars, "pair", "seed", "axis.l2", "legend.seed"), caption)
+    caption = voice("caption.seeds", model=model)
+    caption += shown_note(voice, min(len(pairs), MAX_LINES), len(pairs))
+    return Figure(_grouped_bars(voice, bars, "pair", "seed", "axis.l2", "legend.seed"), caption)
 
 
-def chains_chart(voice: Voice, frames: Frames, model: str) -> Sketch | None:
+def chains_figure(voice: Voice, frames: Frames, model: str) -> Figure | None:
     """L2 of the parent's part, the child's and the whole."""
-    found = rows_of_model(frames, "chains", model)
+    trials = rows_of_model(frames, "chains", model)
     bars = [
         {"trial": f"{row['label']}, {row['seed']}", "part": voice(f"part.{part}"), "l2": row[part]}
-        for row in found[:MOST]
+        for row in trials[:MAX_LINES]
         for part in _PARTS
     ]
     if not bars:
         return None
-    caption = voice("caption.chains", model=model) + cut(voice, min(len(found), MOST), len(found))
-    return Sketch(_grouped(voice, bars, "trial", "part", "axis.l2_part", "legend.part"), caption)
+    caption = voice("caption.chains", model=model)
+    caption += shown_note(voice, min(len(trials), MAX_LINES), len(trials))
+    chart = _grouped_bars(voice, bars, "trial", "part", "axis.l2_part", "legend.part")
+    return Figure(chart, caption)
 
 
-def _grouped(
+def _grouped_bars(
     voice: Voice, bars: Sequence[dict[str, Any]], line: str, group: str, axis: str, legend: str
 ) -> alt.LayerChart:
-    """Horizontal bars: `line` by `group`, their values beside them."""
-    scale = axis_for([bar["l2"] for bar in bars])
-    groups = list(dict.fromkeys(bar[group] for bar in bars))
+    """Horizontal bars of `l2`: lines by the column `line`, bars by `group`, values beside them."""
+    lines, groups = (list(dict.fromkeys(bar[name] for bar in bars)) for name in (line, group))
+    positive = [bar["l2"] for bar in bars if bar["l2"] and math.isfinite(bar["l2"])]
+    if positive and max(positive) / min(positive) > 30:
+        scale = alt.Scale(type="log", domain=[min(positive) / 2, max(positive) * 2])
+    else:
+        scale = alt.Scale(type="linear", zero=True)
     base = alt.Chart(data_of(bars)).encode(
-        y=alt.Y(f"{line}:N", title=None, sort=list(dict.fromkeys(bar[line] for bar in bars))),
+        y=alt.Y(f"{line}:N", title=None, sort=lines),
         yOffset=alt.YOffset(f"{group}:N", sort=groups),
         x=alt.X("l2:Q", title=voice(axis), scale=scale),
     )
@@ -125,6 +128,49 @@ def _grouped(
         }),
     )  # fmt: skip
     texts = base.mark_text(align="left", dx=3).encode(text=alt.Text("l2:Q", format=".4~g"))
-    lines = len({bar[line] for bar in bars})
-    height = lines * (_STEP if len(groups) < 2 else 16 * len(groups) + 6)
+    height = len(lines) * (_LINE_HEIGHT if len(groups) < 2 else 16 * len(groups) + 6)
     return alt.layer(marks, texts).properties(width="container", height=height)
+
+
+def attribution_figure(
+    voice: Voice, frames: Frames, model: str, response: str | None = None
+) -> Figure | None:
+    """Stacked bars of shares of variance: as a whole, by layer and by module kind.
+
+    `response` is that of which the variance is shown; None is the first of log L2, log relative
+    L2 and cosine that there is.
+    """
+    rows = rows_of_model(frames, "attribution", model)
+    responses = [name for name in _RESPONSES if any(row["response"] == name for row in rows)]
+    if not responses:
+        return None
+    wanted = response or responses[0]
+    bars = [
+        {
+            "place": voice("place.all") if row["level"] == "all" else row["key"],
+            "factor": voice.factor(row["factor"]),
+            "share": row["share"],
+        }
+        for row in rows
+        if row["response"] == wanted
+    ]
+    factors = list(dict.fromkeys(bar["factor"] for bar in bars))
+    places = list(dict.fromkeys(bar["place"] for bar in bars))
+    chart = (
+        alt.Chart(data_of(bars))
+        .mark_bar()
+        .encode(
+            x=alt.X("share:Q", title=voice("axis.share"), axis=alt.Axis(format="%"), stack="zero"),
+            y=alt.Y("place:N", title=None, sort=places),
+            color=alt.Color("factor:N", title=voice("legend.factor"), sort=factors),
+            order=alt.Order("rank:Q"),
+            tooltip=tooltips(
+                place=(voice.column("key"), None),
+                factor=(voice("legend.factor"), None),
+                share=(voice.column("share"), ".2%"),
+            ),
+        )
+        .transform_calculate(rank=f"indexof({factors!r}, datum.factor)")
+        .properties(width="container", height=16 * len(places))
+    )
+    return Figure(chart, voice("caption.attribution", model=model, response=wanted))

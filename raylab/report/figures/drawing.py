@@ -1,4 +1,4 @@
-"""Figures as values: a Vega-Lite specification, drawn as SVG and PNG without a browser.
+"""Charts as Vega-Lite specifications, drawn as SVG and PNG without a browser.
 
 Model: a chart is made with Altair and themed here; a page replaces its ink (currentColor) by its
 own. The interactive figure of a page and the files beside it come from one specification.
@@ -23,16 +23,15 @@ FONT = "'Noto Sans', 'DejaVu Sans', 'Noto Sans CJK JP', 'Hiragino Sans', 'Yu Got
 WIDTH = 640
 _RULE = "#8888884d"
 _INK = "currentColor"
-_AXIS = {
-    "labelColor": _INK, "titleColor": _INK, "domainColor": _RULE, "tickColor": _RULE,
-    "gridColor": _RULE, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",
-    "labelLimit": 260,
-}  # fmt: skip
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": FONT,
     "view": {"stroke": None, "continuousWidth": WIDTH},
-    "axis": _AXIS,
+    "axis": {
+        "labelColor": _INK, "titleColor": _INK, "domainColor": _RULE, "tickColor": _RULE,
+        "gridColor": _RULE, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal",
+        "labelLimit": 260,
+    },
     "legend": {
         "labelColor": _INK, "titleColor": _INK, "orient": "top", "columns": 3, "labelLimit": 220,
         "titleFontWeight": "normal", "titleFontSize": 12, "labelFontSize": 11, "titleLimit": 500,
@@ -49,19 +48,26 @@ class Drawing:
 
     spec: str
 
+    @classmethod
+    def of(cls, chart: alt.TopLevelMixin) -> Drawing:
+        """The chart in raylab's theme. Raises what Altair raises for a chart that is not valid."""
+        spec = themed(chart).to_dict()
+        spec.pop("$schema", None)
+        return cls(json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False))
+
     @functools.cached_property
     def svg(self) -> bytes:
         """The figure as SVG, its ink currentColor."""
-        return numbered(vl_convert.vegalite_to_svg(self._fixed())).encode()
+        return number_ids(vl_convert.vegalite_to_svg(self._with_own_width())).encode()
 
     @functools.cached_property
     def png(self) -> bytes:
         """The figure as PNG on white, at twice its size."""
-        spec = self._fixed().replace('"currentColor"', '"#1b1f24"')
+        spec = self._with_own_width().replace('"currentColor"', '"#1b1f24"')
         spec = spec.replace('"background": "transparent"', '"background": "white"')
         return bytes(vl_convert.vegalite_to_png(spec, scale=2))
 
-    def _fixed(self) -> str:
+    def _with_own_width(self) -> str:
         # A page gives its own width to a figure that fills its container; a file has none.
         return self.spec.replace('"width": "container"', f'"width": {WIDTH}')
 
@@ -71,24 +77,15 @@ def themed(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
     return chart.configure(**CONFIG)
 
 
-def drawing(chart: alt.TopLevelMixin) -> Drawing:
-    """The chart in raylab's theme. Raises what Altair raises for a chart that is not valid."""
-    spec = themed(chart).to_dict()
-    spec.pop("$schema", None)
-    return Drawing(json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False))
-
-
-def numbered(svg: str, prefix: str = "") -> str:
+def number_ids(svg: str, prefix: str = "") -> str:
     """The SVG with its ids numbered in their order, behind `prefix`."""
-    found = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
-    for place, name in enumerate(found):
-        svg = re.sub(
-            rf'(\bid="|href="#|url\(#){re.escape(name)}(?=["\)])', rf"\g<1>{prefix}i{place}", svg
-        )
+    for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))):
+        use = rf'(\bid="|href="#|url\(#){re.escape(name)}(?=["\)])'
+        svg = re.sub(use, rf"\g<1>{prefix}i{number}", svg)
     return svg
 
 
 @functools.cache
-def bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script without an address that it would load."""
+def vega_script() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that loads nothing from other addresses."""
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

@@ -1,34 +1,39 @@
-"""The questions that a report answers, each a row of FINDINGS."""
+"""The questions that a report answers: each is a row of FINDINGS and a function `find`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from raylab.report.findings.attribution import attribution
-from raylab.report.findings.by_layer import where
-from raylab.report.findings.chains import chains
-from raylab.report.findings.concentration import concentration
-from raylab.report.findings.finding import Finding, Tables
-from raylab.report.findings.over_seeds import seeds
-from raylab.report.findings.reliability import trust
-from raylab.report.findings.seed_baseline import floor
-from raylab.report.findings.similarity import similarity
-from raylab.report.findings.trajectories import paths
+from raylab.report.findings import (
+    attribution,
+    by_layer,
+    chains,
+    concentration,
+    over_seeds,
+    reliability,
+    seed_baseline,
+    similarity,
+    trajectories,
+)
+from raylab.report.findings.finding import Finding
+from raylab.report.study_tables import Tables
 
 FINDINGS: dict[str, Callable[[Tables], Finding]] = {
-    "floor": floor,
-    "seeds": seeds,
-    "attribution": attribution,
-    "similarity": similarity,
-    "where": where,
-    "concentration": concentration,
-    "chains": chains,
-    "paths": paths,
-    "trust": trust,
+    "floor": seed_baseline.find,
+    "seeds": over_seeds.find,
+    "attribution": attribution.find,
+    "similarity": similarity.find,
+    "where": by_layer.find,
+    "concentration": concentration.find,
+    "chains": chains.find,
+    "paths": trajectories.find,
+    "trust": reliability.find,
 }
-"""By key, in the order of the report: tables -> what they say."""
+"""By key, in the order of the report: the function from tables to the finding.
+
+Keys are names of tables and of words, and stay."""
 
 
 def find_all(tables: Tables) -> dict[str, Finding]:
     """Every finding of a study, by key."""
-    return {key: make(tables) for key, make in FINDINGS.items()}
+    return {key: find(tables) for key, find in FINDINGS.items()}

@@ -4,9 +4,9 @@ Model: responses, each over the models of one base model:
     log_l2           log L2 of the task vector                       one observation a model
     log_relative_l2  log of L2 over that of the base's weights       one observation a model
     cosine           cosine of two task vectors                      one observation a pair
-The first two have the factors method, data, learning rate, parent and seed, and what else the
-study's recipes vary; a pair has, for each group of them that can be told apart, whether its two
-models agree in it. Each is analysed as a whole, by layer and by module kind
+The first two have the factors method, data, learning rate, parent and seed, and the settings that
+the study's recipes vary. A pair has, for each group of factors that can be told apart, whether its
+two models agree in it. Each response is analysed as a whole, by layer and by module kind
 (`raylab.report.findings.variance`). Pairs share models, so that cosines have shares and no
 intervals.
 Invariant: factors that the design cannot tell apart are one row under both names; a factor that
@@ -15,27 +15,33 @@ was not varied has no row.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raylab.report.findings.caveats import caveats_of
 from raylab.report.findings.design import Levels, design_of
-from raylab.report.findings.finding import FACTORS, Finding, Sentence, Tables, finite
-from raylab.report.findings.seed_tables import VIEW
-from raylab.report.findings.trained_models import Model, by_base, models_of, varied_settings
+from raylab.report.findings.finding import Finding, Sentence
+from raylab.report.findings.statistics import finite
+from raylab.report.findings.trained_models import (
+    FACTORS,
+    Model,
+    by_base_model,
+    caveats_of,
+    models_of,
+)
 from raylab.report.findings.variance import Analysis, analyse
+from raylab.report.study_tables import VIEW, Tables, grouped
 
 LEVELS = ("all", "layer", "module")
 MEASURES = {"log_l2": "l2", "log_relative_l2": "relative_l2"}
-FACTOR_MARK = "+"
+SEPARATOR = "+"
+"""Stands between the names of factors that cannot be told apart."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What varies: observations of one response at one place."""
+    """The observations of one response at one level and key of the norms or the pairs table."""
 
     name: str
     level: str
@@ -44,102 +50,104 @@ class Response:
     values: Sequence[float]
 
 
-def attribution(tables: Tables) -> Finding:
+def find(tables: Tables) -> Finding:
     """Shares of variance of every response, over every base model."""
     models = models_of(tables)
     rows: list[dict[str, Any]] = []
     headline: list[Sentence] = []
-    said: list[Sentence] = []
-    for base, mine in by_base(models).items():
-        for response in (*_norm_responses(tables, mine), *_cosine_responses(tables, mine)):
-            found = analyse(response.levels, response.values, independent=response.name != "cosine")
-            if found is None:
+    sentences: list[Sentence] = []
+    for base, of_base in by_base_model(models).items():
+        for response in (*_norm_responses(tables, of_base), *_cosine_responses(tables, of_base)):
+            independent = response.name != "cosine"
+            analysis = analyse(response.levels, response.values, independent=independent)
+            if analysis is None:
                 continue
-            rows += _rows(base, response, found)
+            rows += _rows(base, response, analysis)
             if response.level == "all":
-                sentence = _sentence(base, response, found)
-                answers = response.name == "log_l2" and found.residual_df > 0
-                (headline if answers else said).append(sentence)
-        said += _design_sentences(base, mine)
+                answers = response.name == "log_l2" and analysis.residual_df > 0
+                sentence = _sentence(base, response, analysis)
+                (headline if answers else sentences).append(sentence)
+        design = design_of(factor_levels(of_base))
+        for group in design.inseparable:
+            values = {"model": base, "factors": group}
+            sentences.append(Sentence("attribution.inseparable", values, "fair"))
+        if design.constant:
+            values = {"model": base, "factors": design.constant}
+            sentences.append(Sentence("attribution.constant", values))
     if not rows:
-        said.append(Sentence("attribution.nothing", {}, "unknown"))
+        sentences.append(Sentence("attribution.nothing", {}, "unknown"))
+    caveats = caveats_of(models)
     frames = {"attribution": rows}
-    return Finding("attribution", tuple(headline), tuple(said), caveats_of(models), frames)
+    return Finding("attribution", tuple(headline), tuple(sentences), caveats, frames)
 
 
 def factor_levels(models: Sequence[Model]) -> Levels:
-    """By factor, and by setting that is varied: its level in each model."""
-    factors = {name: [model.factors[name] for model in models] for name in FACTORS}
-    settings = {n: [repr(m.settings.get(n)) for m in models] for n in varied_settings(models)}
-    return {**factors, **settings}
+    """By factor, and by setting that is varied: its level in each model.
+
+    A setting is varied where the models that have use for it do not agree in it.
+    """
+    levels = {name: [model.factors[name] for model in models] for name in FACTORS}
+    for name in dict.fromkeys(name for model in models for name in model.settings):
+        values = [repr(model.settings.get(name)) for model in models]
+        if len(set(values) - {"None"}) > 1:
+            levels[name] = values
+    return levels
 
 
 def _norm_responses(tables: Tables, models: Sequence[Model]) -> Iterator[Response]:
-    if models:
-        levels = factor_levels(models)
-        yield Response("log_l2", "all", "all", levels, [math.log(model.l2) for model in models])
+    """The norm of the whole task vector from the trials table, the others from the norms table.
+
+    A response in which one of the models was not measured is left out.
+    """
     base = models[0].base_model
-    names = {model.name: model for model in models}
+    by_name = {model.name: model for model in models}
+    log_l2 = [math.log(model.l2) for model in models]
+    yield Response("log_l2", "all", "all", factor_levels(models), log_l2)
     for level in LEVELS:
-        groups: dict[str, list[Mapping[str, Any]]] = {}
-        for row in tables.norms(level):
-            if row["a"] in names and row["b"] == base:
-                groups.setdefault(row["key"], []).append(row)
-        for (key, found), (name, column) in itertools.product(groups.items(), MEASURES.items()):
-            if (name, level) != ("log_l2", "all"):
-                yield from _measured(name, column, level, key, found, names)
-
-
-def _measured(
-    name: str,
-    column: str,
-    level: str,
-    key: str,
-    rows: Sequence[Mapping[str, Any]],
-    names: Mapping[str, Model],
-) -> Iterator[Response]:
-    """The response of all models at one place; none where one of them was not measured."""
-    values = [finite(row[column]) for row in rows]
-    if len(rows) == len(names) and all(values):
-        levels = factor_levels([names[row["a"]] for row in rows])
-        yield Response(name, level, key, levels, [math.log(value) for value in values if value])
+        rows = (r for r in tables.norms(level) if r["a"] in by_name and r["b"] == base)
+        for key, of_key in grouped(rows, lambda row: str(row["key"])).items():
+            for name, column in MEASURES.items():
+                values = [finite(row[column]) for row in of_key]
+                is_first = (name, level) == ("log_l2", "all")
+                if is_first or len(values) != len(models) or not all(values):
+                    continue
+                levels = factor_levels([by_name[row["a"]] for row in of_key])
+                logs = [math.log(value) for value in values if value]
+                yield Response(name, level, key, levels, logs)
 
 
 def _cosine_responses(tables: Tables, models: Sequence[Model]) -> Iterator[Response]:
-    names = {model.name: model for model in models}
+    """Cosines of pairs of models; a factor of a pair is whether both have the same level of it.
+
+    The factors of a pair are the groups that the models' own design can tell apart.
+    """
+    levels = factor_levels(models)
+    groups = design_of(levels).groups
+    index = {model.name: place for place, model in enumerate(models)}
     for level in LEVELS:
         table = tables.arrow("pairs", view=VIEW, level=level).select(["a", "b", "key", "cosine"])
         # A pair has a row for each density, and one cosine.
-        groups: dict[str, dict[tuple[str, str], float]] = {}
+        cosines: dict[str, dict[tuple[int, int], float]] = {}
         for a, b, key, value in zip(*(c.to_pylist() for c in table.columns), strict=True):
-            if a in names and b in names and finite(value) is not None:
-                groups.setdefault(key, {})[a, b] = value
-        for key, found in groups.items():
-            shared = _shared(names, found)
-            yield Response("cosine", level, key, shared, list(found.values()))
+            if a in index and b in index and finite(value) is not None:
+                cosines.setdefault(key, {})[index[a], index[b]] = value
+        for key, pairs in cosines.items():
+            same = {
+                SEPARATOR.join(group): [
+                    all(levels[name][a] == levels[name][b] for name in group) for a, b in pairs
+                ]
+                for group in groups
+            }
+            yield Response("cosine", level, key, same, list(pairs.values()))
 
 
-def _shared(names: Mapping[str, Model], pairs: Iterable[tuple[str, str]]) -> Levels:
-    """By group of factors that the models' design cannot tell apart: whether two models agree."""
-    models = list(names.values())
-    places = {name: place for place, name in enumerate(names)}
-    levels = factor_levels(models)
-    return {
-        FACTOR_MARK.join(group): [
-            all(levels[name][places[a]] == levels[name][places[b]] for name in group)
-            for a, b in pairs
-        ]
-        for group in design_of(levels).groups
-    }
-
-
-def _rows(base: str, response: Response, found: Analysis) -> Iterator[dict[str, Any]]:
+def _rows(base: str, response: Response, analysis: Analysis) -> Iterator[dict[str, Any]]:
     head = {"model": base, "response": response.name, "level": response.level, "key": response.key}
-    tail = {"observations": found.observations, "residual_df": found.residual_df}
-    for part in found.parts:
+    tail = {"observations": analysis.observations, "residual_df": analysis.residual_df}
+    for part in analysis.parts:
         yield {
             **head,
-            "factor": FACTOR_MARK.join(part.group),
+            "factor": SEPARATOR.join(part.group),
             "df": part.df,
             "sum_squares": part.sum_squares,
             "share": part.share,
@@ -148,27 +156,19 @@ def _rows(base: str, response: Response, found: Analysis) -> Iterator[dict[str, 
             "high": part.high,
             **tail,
         }
-    for name, share in (("residual", found.residual_share), ("unassigned", found.unassigned)):
-        yield {**head, "factor": name, "share": share, **tail}
+    yield {**head, "factor": "residual", "share": analysis.residual_share, **tail}
+    yield {**head, "factor": "unassigned", "share": analysis.unassigned, **tail}
 
 
-def _sentence(base: str, response: Response, found: Analysis) -> Sentence:
-    parts = sorted(found.parts, key=lambda part: -part.share)
+def _sentence(base: str, response: Response, analysis: Analysis) -> Sentence:
+    parts = sorted(analysis.parts, key=lambda part: -part.share)
     values = {
         "model": base,
         "response": response.name,
-        "parts": tuple((FACTOR_MARK.join(part.group), part.share) for part in parts),
-        "residual": found.residual_share,
-        "unassigned": found.unassigned,
-        "observations": found.observations,
+        "parts": tuple((SEPARATOR.join(part.group), part.share) for part in parts),
+        "residual": analysis.residual_share,
+        "unassigned": analysis.unassigned,
+        "observations": analysis.observations,
     }
-    key = "attribution.shares" if found.residual_df > 0 else "attribution.saturated"
+    key = "attribution.shares" if analysis.residual_df > 0 else "attribution.saturated"
     return Sentence(key, values)
-
-
-def _design_sentences(base: str, models: Sequence[Model]) -> Iterator[Sentence]:
-    design = design_of(factor_levels(models))
-    for group in design.inseparable:
-        yield Sentence("attribution.inseparable", {"model": base, "factors": group}, "fair")
-    if design.constant:
-        yield Sentence("attribution.constant", {"model": base, "factors": design.constant})

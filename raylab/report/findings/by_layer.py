@@ -1,85 +1,134 @@
 """Where models moved: norms by layer and module kind, per recipe and as differences of two.
 
-Model: a cell is the norm of a tensor, relative to the base's weights where all tensors have that
-(else L2), as the mean over seeds; tensors of one kind in one layer are one cell by the root of
-the sum of squares. A recipe's cells come from its comparisons with the base model, those of a
-difference from the comparisons of a data pair.
+Model: a tensor's name gives its layer, the first number in it, and its kind, the last part of it
+as a row of KINDS; KINDS gives one kind to the counterparts of all architectures. A cell is the
+norm of a tensor, relative to the base's weights where all tensors have that (else L2), as the mean
+over seeds; tensors of one kind in one layer are one cell by the root of the sum of squares. A
+recipe's cells come from its comparisons with the base model, those of a difference from the
+comparisons of a data pair.
     share of a kind = sum of its squared L2 / squared L2 of the whole
-Invariant: a cell that not all seeds have measured says of how many it is.
+Invariant: a kind without a row in KINDS is the last part of the name itself; no tensor is left
+out. A cell that not all seeds have measured gives the number of its seeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import Finding, Sentence, Tables, finite, mean, over
-from raylab.report.findings.seed_tables import Row, is_data_pair
-from raylab.report.findings.tensor_location import kind_order, place_of
-from raylab.report.findings.trained_models import Model, by_base, labels_of, models_of
+from raylab.report.findings.finding import Finding, Sentence
+from raylab.report.findings.over_seeds import is_data_pair
+from raylab.report.findings.statistics import finite, mean, ratio_of
+from raylab.report.findings.trained_models import (
+    Model,
+    by_base_model,
+    caveats_of,
+    labels_of,
+    models_of,
+)
+from raylab.report.study_tables import Row, Rows, Tables, grouped
 
-Cells = dict[tuple[int | None, str], list[tuple[float, float | None]]]
-"""By layer and kind: (L2, relative L2) of each seed."""
+KINDS: dict[str, str] = {
+    "q_proj": "q",
+    "k_proj": "k",
+    "v_proj": "v",
+    "o_proj": "o",
+    "gate_proj": "gate",
+    "up_proj": "up",
+    "down_proj": "down",
+    # One matrix for several parts: GPT-NeoX, Falcon, GPT-2, Phi-3.
+    "query_key_value": "qkv",
+    "qkv_proj": "qkv",
+    "c_attn": "qkv",
+    "gate_up_proj": "gate+up",
+    # The counterparts of o, up and down: GPT-NeoX, GPT-2, Phi.
+    "attention.dense": "o",
+    "self_attn.dense": "o",
+    "self_attention.dense": "o",
+    "attn.c_proj": "o",
+    "out_proj": "o",
+    "dense_h_to_4h": "up",
+    "c_fc": "up",
+    "fc1": "up",
+    "dense_4h_to_h": "down",
+    "mlp.c_proj": "down",
+    "fc2": "down",
+    "lm_head": "head",
+    "embed_out": "head",
+    "embed_tokens": "embedding",
+    "embed_in": "embedding",
+    "wte": "embedding",
+}
+"""By the last part of a tensor's name, or the last two: its kind."""
+ORDER = ("q", "k", "v", "qkv", "o", "gate", "up", "gate+up", "down", "embedding", "head")
+
+Location = tuple[int | None, str]
+"""Layer and kind of a tensor."""
+Cells = dict[Location, list[tuple[float, float | None]]]
+"""By location: (L2, relative L2) of each seed."""
 
 
-def where(tables: Tables) -> Finding:
-    """The cells of all recipes and data pairs, and where the most is."""
+def location_of(tensor: str) -> Location:
+    """The layer and the kind of a tensor's name; no layer for an embedding or a head."""
+    parts = tensor.removesuffix(".weight").removesuffix(".bias").split(".")
+    layer = next((int(part) for part in parts if part.isdigit()), None)
+    last, last_two = parts[-1], ".".join(parts[-2:])
+    return layer, KINDS.get(last_two, KINDS.get(last, last))
+
+
+def kind_order(kind: str) -> tuple[int, str]:
+    """A key that sorts kinds as data flow through a layer, the others after them by name."""
+    return (ORDER.index(kind) if kind in ORDER else len(ORDER), kind)
+
+
+def find(tables: Tables) -> Finding:
+    """The cells of all recipes and data pairs, and where the most of the norm is."""
     models = models_of(tables)
     rows: list[dict[str, Any]] = []
-    said: list[Sentence] = []
-    for base, mine in by_base(models).items():
-        found = _subjects(tables, mine)
-        every = [cell for _, cells in found.values() for of in cells.values() for cell in of]
-        relative = all(value is not None for _, value in every)
-        for (what, name), (label, cells) in found.items():
+    sentences: list[Sentence] = []
+    for base, of_base in by_base_model(models).items():
+        subjects = _subjects(tables, of_base)
+        every = (cell for _, cells in subjects.values() for cell in cells.values())
+        is_relative = all(relative is not None for seeds in every for _, relative in seeds)
+        measure = "relative_l2" if is_relative else "l2"
+        own: list[dict[str, Any]] = []
+        for (what, name), (label, cells) in subjects.items():
             head = {"model": base, "what": what, "name": name, "label": label}
-            rows += _rows(head, cells, "relative_l2" if relative else "l2")
-        said += _sentences(base, [row for row in rows if row["model"] == base])
+            own += [head | row for row in _rows(cells, measure)]
+        sentences += _sentences(base, own)
+        rows += own
     if not rows:
-        said.append(Sentence("where.nothing", {}, "unknown"))
-    return Finding("where", (), tuple(said), caveats_of(models), {"where": rows})
+        sentences.append(Sentence("where.nothing", {}, "unknown"))
+    return Finding("where", (), tuple(sentences), caveats_of(models), {"where": rows})
 
 
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[tuple[str, str], tuple[str, Cells]]:
     """(recipe or difference, name) -> (label, cells)."""
-    names = {model.name: model for model in models}
+    by_name = {model.name: model for model in models}
     trials = {row["name"]: row for row in tables["trials"]}
     labels = labels_of(models)
-    found: dict[tuple[str, str], tuple[str, Cells]] = {}
-    gathered: dict[tuple[str, str, str], dict[tuple[int | None, str], list[Row]]] = {}
-    for row in tables.norms("tensor"):
-        subject = _subject(row, names, trials, labels)
-        if subject is None or finite(row["l2"]) is None:
+    subjects: dict[tuple[str, str], tuple[str, Cells]] = {}
+    known = [row for row in tables.norms("tensor") if finite(row["l2"]) is not None]
+    for rows in grouped(known, lambda row: row["comparison"]).values():
+        a, b = by_name.get(rows[0]["a"]), by_name.get(rows[0]["b"])
+        if a is None:
             continue
-        key, label = subject
-        cells = gathered.setdefault((*key, row["comparison"]), {})
-        cells.setdefault(place_of(row["key"]), []).append(row)
-        found.setdefault(key, (label, {}))
-    for (what, name, _), cells in gathered.items():
-        mine = found[what, name][1]
-        for place, tensors in cells.items():
-            mine.setdefault(place, []).append(_cell(tensors))
-    return found
+        if rows[0]["b"] == a.base_model:
+            key, label = ("recipe", a.recipe), labels[a.recipe]
+        elif b is not None and is_data_pair(trials[a.name], trials[b.name]):
+            key = ("difference", f"{a.recipe}~{b.recipe}")
+            label = f"{labels[a.recipe]} vs {labels[b.recipe]}"
+        else:
+            continue
+        cells = subjects.setdefault(key, (label, {}))[1]
+        for location, tensors in grouped(rows, lambda row: location_of(row["key"])).items():
+            cells.setdefault(location, []).append(_norms_together(tensors))
+    return subjects
 
 
-def _subject(
-    row: Row, names: Mapping[str, Model], trials: Mapping[str, Row], labels: Mapping[str, str]
-) -> tuple[tuple[str, str], str] | None:
-    a = names.get(row["a"])
-    if a is None:
-        return None
-    if row["b"] == a.base_model:
-        return ("recipe", a.stem), labels[a.stem]
-    b = names.get(row["b"])
-    if b is None or not is_data_pair(trials[row["a"]], trials[row["b"]]):
-        return None
-    return ("difference", f"{a.stem}~{b.stem}"), f"{labels[a.stem]} vs {labels[b.stem]}"
-
-
-def _cell(tensors: Sequence[Row]) -> tuple[float, float | None]:
-    """L2 and relative L2 of tensors taken together; no relative one where a part has none."""
+def _norms_together(tensors: Rows) -> tuple[float, float | None]:
+    """L2 and relative L2 of tensors taken together; no relative one where a tensor has none."""
     l2 = math.sqrt(math.fsum(row["l2"] ** 2 for row in tensors))
     relative = [finite(row["relative_l2"]) for row in tensors]
     if len(tensors) == 1:
@@ -90,60 +139,50 @@ def _cell(tensors: Sequence[Row]) -> tuple[float, float | None]:
     return l2, l2 / math.sqrt(math.fsum(weight**2 for weight in weights))
 
 
-def _rows(head: Mapping[str, Any], cells: Cells, measure: str) -> Iterator[dict[str, Any]]:
-    total = math.fsum((mean([l2 for l2, _ in found]) or 0) ** 2 for found in cells.values())
-    order = sorted(cells, key=lambda place: (place[0] is None, place[0] or 0, kind_order(place[1])))
-    for place in order:
-        found = cells[place]
-        l2 = mean([value for value, _ in found]) or 0.0
-        relative = mean([value for _, value in found if value is not None])
+def _rows(cells: Cells, measure: str) -> Iterator[dict[str, Any]]:
+    """The cells of one subject in the order of layers and kinds, those outside of layers last."""
+    total = math.fsum((mean([l2 for l2, _ in seeds]) or 0) ** 2 for seeds in cells.values())
+    order = sorted(cells, key=lambda at: (at[0] is None, at[0] or 0, kind_order(at[1])))
+    for location in order:
+        seeds = cells[location]
+        l2 = mean([value for value, _ in seeds]) or 0.0
+        relative = mean([value for _, value in seeds if value is not None])
         yield {
-            **head,
-            "layer": place[0],
-            "kind": place[1],
+            "layer": location[0],
+            "kind": location[1],
             "measure": measure,
             "value": relative if measure == "relative_l2" else l2,
             "l2": l2,
             "relative_l2": relative,
-            "share": over(l2**2, total),
-            "seeds": len(found),
+            "share": ratio_of(l2**2, total),
+            "seeds": len(seeds),
         }
 
 
-def _sentences(base: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Sentence]:
-    recipes = [row for row in rows if row["what"] == "recipe"] or list(rows)
-    subjects: dict[str, list[Mapping[str, Any]]] = {}
-    for row in recipes:
-        subjects.setdefault(row["name"], []).append(row)
-    if not subjects:
-        return
-    tops: dict[str, list[float]] = {}
-    for mine in subjects.values():
-        kinds: dict[str, float] = {}
-        for row in mine:
-            kinds[row["kind"]] = kinds.get(row["kind"], 0.0) + (row["share"] or 0.0)
-        kind = max(kinds, key=lambda name: kinds[name])
-        tops.setdefault(kind, []).append(kinds[kind])
-    for kind, shares in sorted(tops.items(), key=lambda item: -len(item[1])):
-        values = {"model": base, "kind": kind, "count": len(shares), "total": len(subjects),
-                  "low": min(shares), "high": max(shares)}  # fmt: skip
-        is_recipe = next(iter(subjects.values()))[0]["what"] == "recipe"
-        yield Sentence("where.kind" if is_recipe else "where.kind_difference", values)
-    yield from _depths(base, subjects)
-
-
-def _depths(base: str, subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Sentence]:
-    """How much of the squared L2 lies in the last half of the layers."""
-    shares = []
+def _sentences(base: str, rows: Sequence[Row]) -> Iterator[Sentence]:
+    """Which kind and which layers have the most of each recipe, else of each difference."""
+    recipes = [row for row in rows if row["what"] == "recipe"]
+    subjects = grouped(recipes or rows, lambda row: str(row["name"]))
+    largest: dict[str, list[float]] = {}
+    late_shares: list[float] = []
     layers: list[int] = []
-    for mine in subjects.values():
-        inside = [row for row in mine if row["layer"] is not None]
+    for cells in subjects.values():
+        kinds = grouped(cells, lambda row: str(row["kind"]))
+        shares = {kind: sum(row["share"] or 0.0 for row in of) for kind, of in kinds.items()}
+        kind = max(shares, key=lambda name: shares[name])
+        largest.setdefault(kind, []).append(shares[kind])
+        inside = [row for row in cells if row["layer"] is not None]
         layers = sorted({row["layer"] for row in inside})
-        whole = math.fsum(row["l2"] ** 2 for row in inside)
         late = set(layers[(len(layers) + 1) // 2 :])
+        whole = math.fsum(row["l2"] ** 2 for row in inside)
         if whole and late:
-            shares.append(math.fsum(r["l2"] ** 2 for r in inside if r["layer"] in late) / whole)
-    if shares:
-        values = {"model": base, "low": min(shares), "high": max(shares), "layers": len(layers),
-                  "late": len(layers) // 2}  # fmt: skip
+            late_l2 = math.fsum(row["l2"] ** 2 for row in inside if row["layer"] in late)
+            late_shares.append(late_l2 / whole)
+    for kind, tops in sorted(largest.items(), key=lambda item: -len(item[1])):
+        values = {"model": base, "kind": kind, "count": len(tops), "total": len(subjects),
+                  "low": min(tops), "high": max(tops)}  # fmt: skip
+        yield Sentence("where.kind" if recipes else "where.kind_difference", values)
+    if late_shares:
+        values = {"model": base, "low": min(late_shares), "high": max(late_shares),
+                  "layers": len(layers), "late": len(layers) // 2}  # fmt: skip
         yield Sentence("where.depth", values)

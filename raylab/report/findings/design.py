@@ -3,7 +3,7 @@
 Model: observations carry a level of each factor. A factor with one level was not varied. Factor f
 is nested in g where f varies within at most one level of g: a learning rate that only SFT
 changes, a parent that only DPO has. Aliased factors vary within none. Nested and aliased factors
-are bound into one group, whose levels are the combinations that occur, until no two groups are
+are joined into one group, whose levels are the combinations that occur, until no two groups are
 nested and the additive design
 
     1 + sum over groups of (levels - 1)   columns
@@ -23,35 +23,34 @@ import numpy as np
 
 Levels = Mapping[str, Sequence[Any]]
 """By factor: its level in each observation."""
+Group = tuple[str, ...]
+"""Factors that cannot be told apart."""
 
 
 @dataclass(frozen=True)
 class Design:
     """`groups` of factors that are separable from one another; `constant` ones did not vary."""
 
-    groups: tuple[tuple[str, ...], ...]
+    groups: tuple[Group, ...]
     constant: tuple[str, ...]
 
     @property
-    def inseparable(self) -> tuple[tuple[str, ...], ...]:
+    def inseparable(self) -> tuple[Group, ...]:
         """The groups of more than one factor."""
         return tuple(group for group in self.groups if len(group) > 1)
 
 
 def design_of(levels: Levels, *, nesting: bool = True) -> Design:
-    """The design of observations; without `nesting` only what has no rank is bound."""
-    # Observations of equal levels say nothing more of a design than one of them.
+    """The design of observations; without `nesting` only groups that lose rank are joined."""
+    # Repeated observations of equal levels do not change a design.
     combinations = list(dict.fromkeys(zip(*levels.values(), strict=True)))
     levels = dict(zip(levels, zip(*combinations, strict=True), strict=True)) if combinations else {}
-    groups: tuple[tuple[str, ...], ...] = tuple(
-        (name,) for name, found in levels.items() if len(set(found)) > 1
-    )
+    groups: list[Group] = [(name,) for name, found in levels.items() if len(set(found)) > 1]
     constant = tuple(name for name, found in levels.items() if len(set(found)) <= 1)
-    while (pair := _bound(levels, groups, nesting)) is not None:
-        a, b = pair
-        kept = [group for group in groups if group not in pair]
-        names = {*a, *b}
-        groups = (*kept, tuple(name for name in levels if name in names))
+    while (pair := _inseparable_pair(levels, groups, nesting)) is not None:
+        names = {name for group in pair for name in group}
+        joined = tuple(name for name in levels if name in names)
+        groups = [*(group for group in groups if group not in pair), joined]
     order = list(levels)
     return Design(tuple(sorted(groups, key=lambda group: order.index(group[0]))), constant)
 
@@ -59,53 +58,39 @@ def design_of(levels: Levels, *, nesting: bool = True) -> Design:
 def codes_of(levels: Levels, group: Sequence[str]) -> list[int]:
     """The level of a group in each observation, as a number."""
     combinations = list(zip(*(levels[name] for name in group), strict=True))
-    numbers = {found: place for place, found in enumerate(dict.fromkeys(combinations))}
-    return [numbers[found] for found in combinations]
+    numbers = {level: number for number, level in enumerate(dict.fromkeys(combinations))}
+    return [numbers[level] for level in combinations]
 
 
-def _bound(
-    levels: Levels, groups: Sequence[tuple[str, ...]], nesting: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Two groups that cannot be told apart; None where all can."""
-    coded = {group: codes_of(levels, group) for group in groups}
+def indicators(codes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Indicators of all levels but the first, float64 (observations, levels - 1)."""
+    array = np.asarray(codes)
+    return (array[:, None] == np.arange(1, array.max() + 1)).astype(np.float64)
+
+
+def _inseparable_pair(
+    levels: Levels, groups: Sequence[Group], nesting: bool
+) -> tuple[Group, Group] | None:
+    """Two groups that cannot be told apart: nested, else without full rank; None where all can."""
+    codes = {group: codes_of(levels, group) for group in groups}
     for a, b in itertools.combinations(groups, 2):
-        if nesting and (_is_nested(coded[a], coded[b]) or _is_nested(coded[b], coded[a])):
+        if nesting and (_is_nested(codes[a], codes[b]) or _is_nested(codes[b], codes[a])):
             return a, b
-    return _deficient(coded)
+    columns = {group: indicators(codes[group]) for group in groups}
+
+    def rank_without(left_out: Group | None) -> int:
+        ones = np.ones((len(codes[groups[0]]), 1))
+        kept = [columns[group] for group in groups if group != left_out]
+        return int(np.linalg.matrix_rank(np.hstack([ones, *kept])))
+
+    full = rank_without(None) if groups else 0
+    lost = [g for g in groups if full - rank_without(g) < columns[g].shape[1]]
+    return (lost[0], lost[1]) if len(lost) > 1 else None
 
 
 def _is_nested(inner: Sequence[int], outer: Sequence[int]) -> bool:
     """Whether `inner` varies within at most one level of `outer`."""
     within: dict[int, set[int]] = {}
-    for level, place in zip(inner, outer, strict=True):
-        within.setdefault(place, set()).add(level)
-    return sum(len(found) > 1 for found in within.values()) <= 1
-
-
-def _deficient(
-    coded: Mapping[tuple[str, ...], Sequence[int]],
-) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The first two groups that lose rank beside the others; None where the design has it."""
-    if not coded:
-        return None
-    columns = {group: indicators(found) for group, found in coded.items()}
-    whole = _rank(list(columns.values()))
-    lost = [
-        group
-        for group in columns
-        if whole - _rank([c for g, c in columns.items() if g != group]) < columns[group].shape[1]
-    ]
-    return (lost[0], lost[1]) if len(lost) > 1 else None
-
-
-def indicators(codes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Indicators of all levels but the first, float64 (observations, levels - 1)."""
-    found = np.asarray(codes)
-    return (found[:, None] == np.arange(1, found.max() + 1)).astype(np.float64)
-
-
-def _rank(columns: Sequence[np.ndarray]) -> int:
-    if not columns:
-        return 1
-    ones = np.ones((len(columns[0]), 1))
-    return int(np.linalg.matrix_rank(np.hstack([ones, *columns])))
+    for inner_level, outer_level in zip(inner, outer, strict=True):
+        within.setdefault(outer_level, set()).add(inner_level)
+    return sum(len(levels) > 1 for levels in within.values()) <= 1

@@ -1,11 +1,11 @@
-"""The trained models that findings are about: their factors, their distances.
+"""The trained models that findings are about: their factors, their distances, their labels.
 
 Model: a model is a row of the trials table that is done and has a norm; a merge is none, for it
-has no method of training. Its stem is its name without the seed, its parent the stem of that.
+has no method of training. Its recipe is its name without the seed, and so is its parent.
 
     distance(a, b) = L2 of the difference of two task vectors,
 
-taken from the norms table where the pair was compared, else out of the pairs table by
+taken from the norms table where the pair was compared, else from the pairs table by
 
     distance^2 = |a|^2 + |b|^2 - 2 cos(a, b) |a| |b|                 (law of cosines)
 
@@ -18,25 +18,37 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from raylab.number_format import setting
-from raylab.report.findings.finding import FACTORS, Tables, finite
-from raylab.report.findings.seed_tables import VIEW, Row, is_merge, stem
-from raylab.report.findings.settings import Settings
+from raylab.report.findings.finding import Sentence
+from raylab.report.findings.statistics import finite
+from raylab.report.study_tables import (
+    VIEW,
+    Tables,
+    grouped,
+    is_merge,
+    parent_recipe_of,
+    recipe_of,
+)
+
+FACTORS = ("method", "data", "learning_rate", "parent", "seed")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One trained model. `l2` is that of its task vector; `settings` is what else it was trained
-    with, empty where the study is not at hand."""
+    """One trained model.
+
+    `factors` are its levels of FACTORS, `l2` is the norm of its task vector. `settings` are its
+    other hyperparameters; they are empty where the study is not at hand.
+    """
 
     name: str
     base_model: str
-    stem: str
+    recipe: str
     label: str
     factors: Mapping[str, Any]
     l2: float
@@ -49,48 +61,45 @@ class Model:
         return int(self.factors["seed"])
 
 
+def models_of(tables: Tables) -> list[Model]:
+    """Every trained model with a norm above zero, in the order of the trials table."""
+    models = []
+    for row in tables["trials"]:
+        if row["status"] != "done" or is_merge(row) or not (finite(row["l2"]) or 0.0) > 0:
+            continue
+        recipe = recipe_of(row)
+        factors = {name: row[name] for name in FACTORS} | {"parent": parent_recipe_of(row)}
+        models.append(
+            Model(
+                name=row["name"],
+                base_model=row["model"],
+                recipe=recipe,
+                label=str(row["label"] or row["recipe"]),
+                factors=factors,
+                l2=row["l2"],
+                marked=bool(row["marked"]),
+                settings=tables.settings.get(recipe.removeprefix(f"{row['model']}."), {}),
+            )
+        )
+    return models
+
+
+def by_base_model(models: Sequence[Model]) -> dict[str, list[Model]]:
+    """The models of each base model."""
+    return grouped(models, lambda model: model.base_model)
+
+
+def by_recipe(models: Sequence[Model]) -> dict[str, list[Model]]:
+    """The models of each recipe: one for each seed."""
+    return grouped(models, lambda model: model.recipe)
+
+
 @dataclass(frozen=True)
 class Distance:
-    """How far two models are apart, and the table it comes from."""
+    """The distance of two models, and the table that it comes from."""
 
     value: float
     source: str
-
-
-def models_of(tables: Tables) -> list[Model]:
-    """Every trained model with a norm, in the order of the trials table."""
-    return [_model(row, tables.settings) for row in tables["trials"] if _is_measured(row)]
-
-
-def by_base(models: Sequence[Model]) -> dict[str, list[Model]]:
-    """The models of each base model."""
-    found: dict[str, list[Model]] = {}
-    for model in models:
-        found.setdefault(model.base_model, []).append(model)
-    return found
-
-
-def _is_measured(row: Row) -> bool:
-    value = finite(row["l2"])
-    return row["status"] == "done" and not is_merge(row) and value is not None and value > 0
-
-
-def _model(row: Row, settings: Settings) -> Model:
-    parent = row["parent"]
-    factors = {name: row[name] for name in FACTORS}
-    factors["parent"] = parent.removesuffix(f".s{row['seed']}") if parent else None
-    label = str(row["label"] or row["recipe"])
-    variant = stem(row).removeprefix(f"{row['model']}.")
-    return Model(
-        row["name"],
-        row["model"],
-        stem(row),
-        label,
-        factors,
-        row["l2"],
-        bool(row["marked"]),
-        settings.get(variant, {}),
-    )
 
 
 @dataclass(frozen=True)
@@ -107,87 +116,88 @@ class Distances:
     @cached_property
     def _cosines(self) -> dict[frozenset[str], float]:
         rows = self.tables.rows("pairs", view=VIEW, level="all")
-        return {
-            frozenset((r["a"], r["b"])): r["cosine"]
-            for r in rows
-            if finite(r["cosine"]) is not None
-        }
+        known = (row for row in rows if finite(row["cosine"]) is not None)
+        return {frozenset((row["a"], row["b"])): row["cosine"] for row in known}
 
     def between(self, a: Model, b: Model) -> Distance | None:
-        """How far `a` and `b` are apart; None where no table says."""
+        """The distance of `a` and `b`; None where no table has it."""
         key = frozenset((a.name, b.name))
         if key in self._measured:
             return Distance(self._measured[key], "norms")
         if key not in self._cosines:
             return None
         # In one order of the two, so that a pair has one distance to the last bit.
-        one, other = sorted((a.l2, b.l2))
-        square = one**2 + other**2 - 2 * self._cosines[key] * one * other
+        small, large = sorted((a.l2, b.l2))
+        square = small**2 + large**2 - 2 * self._cosines[key] * small * large
         return Distance(math.sqrt(max(square, 0.0)), "pairs")
 
-
-def recipes_of(models: Sequence[Model]) -> dict[str, list[Model]]:
-    """The models of each recipe: one for each seed."""
-    found: dict[str, list[Model]] = {}
-    for model in models:
-        found.setdefault(model.stem, []).append(model)
-    return found
+    def among(self, models: Sequence[Model]) -> list[float]:
+        """The known distances of every two of `models`."""
+        found = (self.between(a, b) for a, b in itertools.combinations(models, 2))
+        return [distance.value for distance in found if distance is not None]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Two recipes that differ in one factor; `also` names the settings that differ as well."""
+class RecipePair:
+    """The models of two recipes that differ in one factor.
+
+    `other_settings` are the names of the settings that differ as well.
+    """
 
     factor: str
     a: Sequence[Model]
     b: Sequence[Model]
-    also: tuple[str, ...]
+    other_settings: tuple[str, ...]
 
 
-def differing(models: Sequence[Model]) -> list[Difference]:
+def one_factor_pairs(models: Sequence[Model]) -> list[RecipePair]:
     """Every two recipes of one base model that differ in one factor, or else in one setting.
 
-    Those that differ in settings as well are there only where no two differ in the factor alone.
+    Pairs that differ in a factor and in settings are kept only where no two recipes differ in
+    that factor alone. A setting that one of the two methods has no use for is no difference.
     """
-    found = []
-    for a, b in itertools.combinations(recipes_of(models).values(), 2):
-        factors, also = _unlike(a[0], b[0])
+    pairs = []
+    for a, b in itertools.combinations(by_recipe(models).values(), 2):
+        one, other = a[0], b[0]
+        factors = [n for n in FACTORS if n != "seed" and one.factors[n] != other.factors[n]]
+        values = {n: (value, other.settings.get(n)) for n, value in one.settings.items()}
+        settings = tuple(n for n, (x, y) in values.items() if None not in (x, y) and x != y)
         if len(factors) == 1:
-            found.append(Difference(factors[0], a, b, also))
-        elif not factors and len(also) == 1:
-            found.append(Difference(also[0], a, b, ()))
-    clean = {difference.factor for difference in found if not difference.also}
-    return [item for item in found if not item.also or item.factor not in clean]
-
-
-def _unlike(a: Model, b: Model) -> tuple[list[str], tuple[str, ...]]:
-    """The factors and the settings in which two models differ; one without use is no difference."""
-    factors = [n for n in FACTORS if n != "seed" and a.factors[n] != b.factors[n]]
-    pairs = {name: (value, b.settings.get(name)) for name, value in a.settings.items()}
-    also = [name for name, (x, y) in pairs.items() if None not in (x, y) and x != y]
-    return factors, tuple(also)
-
-
-def varied_settings(models: Sequence[Model]) -> list[str]:
-    """The settings that are not the same in all models that have use for them."""
-    names = dict.fromkeys(name for model in models for name in model.settings)
-    values = {name: {repr(m.settings.get(name)) for m in models} - {"None"} for name in names}
-    return [name for name in names if len(values[name]) > 1]
+            pairs.append(RecipePair(factors[0], a, b, settings))
+        elif not factors and len(settings) == 1:
+            pairs.append(RecipePair(settings[0], a, b, ()))
+    unconfounded = {pair.factor for pair in pairs if not pair.other_settings}
+    return [p for p in pairs if not p.other_settings or p.factor not in unconfounded]
 
 
 def labels_of(models: Sequence[Model]) -> dict[str, str]:
-    """A short name for each recipe: its label, with its learning rate or stem where labels of one
-    base model meet."""
-    firsts = {key: found[0] for key, found in recipes_of(models).items()}
-    names = {key: model.label for key, model in firsts.items()}
-    forms: tuple[Callable[[Model], str], ...] = (
-        lambda model: f"{model.label} {setting(model.factors['learning_rate'])}",
-        lambda model: model.stem,
-    )
-    for form in forms:
-        counts = Counter((firsts[key].base_model, name) for key, name in names.items())
-        names = {
-            key: form(firsts[key]) if counts[firsts[key].base_model, name] > 1 else name
-            for key, name in names.items()
+    """A short name for each recipe, which no other recipe of its base model has.
+
+    It is the recipe's label, with the learning rate where two labels are equal, else the recipe.
+    """
+    examples = {recipe: seeds[0] for recipe, seeds in by_recipe(models).items()}
+    labels = {recipe: model.label for recipe, model in examples.items()}
+    with_rate = {
+        recipe: f"{model.label} {setting(model.factors['learning_rate'])}"
+        for recipe, model in examples.items()
+    }
+    for longer in (with_rate, {recipe: recipe for recipe in examples}):
+        counts = Counter((examples[recipe].base_model, label) for recipe, label in labels.items())
+        labels = {
+            recipe: longer[recipe] if counts[examples[recipe].base_model, label] > 1 else label
+            for recipe, label in labels.items()
         }
-    return names
+    return labels
+
+
+def caveats_of(models: Sequence[Model]) -> tuple[Sentence, ...]:
+    """The caveats of a finding that rests on `models`: marked models, a single seed."""
+    caveats = []
+    marked = tuple(model.name for model in models if model.marked)
+    if marked:
+        values = {"count": len(marked), "total": len(models), "names": marked}
+        caveats.append(Sentence("caveat.marked", values, "fair"))
+    seeds = {model.seed for model in models}
+    if len(seeds) == 1:
+        caveats.append(Sentence("caveat.one_seed", {"seed": min(seeds)}, "fair"))
+    return tuple(caveats)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raylab.number_format import setting
-from raylab.report.findings.seed_tables import Row, Rows, is_merge, stem
+from raylab.report.study_tables import Row, Rows, is_merge, recipe_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def titles(trials: Rows) -> tuple[str, ...]:
     forms: tuple[Callable[[Row], str], ...] = (
         lambda trial: str(trial["label"] or trial["recipe"]),
         _at_its_rate,
-        stem,
+        recipe_of,
     )
     for form in forms:
         made = tuple(form(trial) for trial in trials)

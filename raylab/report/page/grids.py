@@ -15,8 +15,8 @@ from typing import Any
 from raylab.number_format import MISSING, count, duration, number, rate, setting
 from raylab.report.findings.finding import Finding
 from raylab.report.findings.over_seeds import GRADES
-from raylab.report.findings.seed_tables import Row, Rows
 from raylab.report.page.blocks import Column, Grid
+from raylab.report.study_tables import Row, Rows
 from raylab.report.words.translator import Voice
 
 MOST = 60

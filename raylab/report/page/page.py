@@ -13,21 +13,20 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from raylab.number_format import setting
-from raylab.report.findings.finding import Finding, Sentence, Tables
-from raylab.report.findings.seed_tables import Rows, is_merge
+from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.page.blocks import Block, Grid, Item, Items, Picture
 from raylab.report.page.merge_blocks import merge_blocks
 from raylab.report.page.published_norms import reference_blocks
 from raylab.report.page.quality_flags import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.page.sections import (
     TROUBLED,
-    amount_of,
     answer_blocks,
     finding_blocks,
     missing_blocks,
     said,
     trial_blocks,
 )
+from raylab.report.study_tables import Rows, Tables, is_merge
 from raylab.report.words.definitions import ORDER
 from raylab.report.words.translator import Voice
 from raylab.spec.study import Study
@@ -151,7 +150,7 @@ def _lead(voice: Voice, study: Study, trials: Rows) -> str:
     written = [setting(found) for found in rates]
     return voice(
         "lead",
-        amount=amount_of(voice, trials),
+        amount=voice.amount(trials),
         states=voice("lead.states", states=states) if states else "",
         recipes=voice.listing(labels) or voice("lead.no_recipe"),
         bases=voice.listing(bases),

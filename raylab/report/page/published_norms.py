@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raylab.number_format import number
-from raylab.report.findings.seed_tables import VIEW, Row, Rows
 from raylab.report.page.blocks import Block, Column, Grid
+from raylab.report.study_tables import VIEW, Row, Rows
 from raylab.report.words.translator import Voice
 from raylab.spec.published_norms import Printed
 from raylab.spec.recipes import trial_name

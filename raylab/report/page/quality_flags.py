@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from raylab.number_format import number
-from raylab.report.findings.seed_tables import Row, Rows
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
+from raylab.report.study_tables import Row, Rows
 from raylab.report.words.translator import Voice
 
 

@@ -15,15 +15,14 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from raylab.report.figures.drawing import bundle, numbered
+from raylab.report.figures.drawing import number_ids, vega_script
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Finding, Tables
-from raylab.report.findings.seed_tables import Rows
-from raylab.report.findings.settings import settings_of
+from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
 from raylab.report.page.latex import latex_document
 from raylab.report.page.markdown import markdown_text
 from raylab.report.page.page import Page, make_page
+from raylab.report.study_tables import Rows, Tables, settings_of
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.filesystem import REPORT, TABLES, Store
@@ -68,7 +67,7 @@ def frame_table(rows: Rows) -> pa.Table:
 def render_html(page: Page) -> str:
     """The page as one HTML file."""
     environment = _environment(autoescape=True)
-    scripts = Markup(bundle()) if page.pictures else ""
+    scripts = Markup(vega_script()) if page.pictures else ""
     return environment.get_template("report.html").render(
         page=page, say=page.voice, vega=scripts, language=page.voice.language
     )
@@ -95,7 +94,7 @@ def _environment(*, autoescape: bool) -> Environment:
 
 def _svg(picture: Picture) -> Markup:
     """The figure as an element of a page; its labels were escaped when it was drawn."""
-    text = numbered(picture.drawing.svg.decode(), f"{picture.name}-")
+    text = number_ids(picture.drawing.svg.decode(), f"{picture.name}-")
     label = Markup.escape(picture.caption)
     return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 

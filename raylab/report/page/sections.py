@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from raylab.number_format import MISSING, duration, number, rate, setting
 from raylab.plan.comparisons import Model, plan_comparisons
-from raylab.report.figures import CHARTS
-from raylab.report.figures.drawing import drawing
+from raylab.report.figures import FIGURES
+from raylab.report.figures.drawing import Drawing
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.seed_tables import Row, Rows, is_merge
 from raylab.report.page.answers import Answers, answers_side_by_side
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items, Picture, Text
 from raylab.report.page.grids import grids_of
+from raylab.report.study_tables import Row, Rows
 from raylab.report.words.translator import Voice
 from raylab.spec.study import Study
 
@@ -56,13 +56,13 @@ def pictures_of(voice: Voice, finding: Finding) -> Iterator[Picture]:
         for row in rows
         if row.get("model") is not None
     )
-    for name, chart in CHARTS.items():
-        if chart.finding != finding.key:
+    for name, figure_type in FIGURES.items():
+        if figure_type.finding != finding.key:
             continue
         for model in models:
-            sketch = chart.draw(voice, finding.frames, model)
-            if sketch:
-                yield Picture(f"{name}-{model}", drawing(sketch.chart), sketch.caption)
+            figure = figure_type.draw(voice, finding.frames, model)
+            if figure:
+                yield Picture(f"{name}-{model}", Drawing.of(figure.chart), figure.caption)
 
 
 def missing_blocks(voice: Voice, study: Study, trials: Rows, norms: Rows) -> Iterator[Block]:
@@ -147,17 +147,9 @@ def trial_blocks(voice: Voice, trials: Rows) -> Iterator[Block]:
         columns,
         tuple(_trial_cells(voice, row) for row in rows),
         tuple(_trial_grade(row) for row in rows),
-        voice("note.trials", amount=amount_of(voice, rows)),
+        voice("note.trials", amount=voice.amount(rows)),
         "trials",
     )
-
-
-def amount_of(voice: Voice, trials: Rows) -> str:
-    """How many: 3 trials, or 3 trials and 1 merge."""
-    merges = sum(map(is_merge, trials))
-    if merges:
-        return voice("unit.trials_and_merges", trials=len(trials) - merges, merges=merges)
-    return voice("unit.trial", count=len(trials))
 
 
 def _trouble(voice: Voice, row: Row) -> Item:

@@ -21,9 +21,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from raylab.number_format import MISSING, clock, number, size
-from raylab.report.findings.seed_tables import amount
+from raylab.number_format import MISSING, clock, count, number, size
 from raylab.report.terminal.column_fit import Column, Row, fit, longest_name
+from raylab.report.words import voice
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
 _ORDER = ("done", "running", "failed", "blocked", "pending")
@@ -100,8 +100,9 @@ def live_table(
 def totals(rows: Sequence[Row]) -> str:
     """How many trials there are, and how many have which status."""
     counts = Counter(str(row["status"]) for row in rows)
-    found = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
-    return f"{amount(rows)}: {found}" if found else amount(rows)
+    found = ", ".join(f"{count(counts[status])} {status}" for status in _ORDER if counts[status])
+    amount = voice("en").amount(rows)
+    return f"{amount}: {found}" if found else amount
 
 
 def _ending(rows: Sequence[Row], elapsed: float | None, width: int) -> list[str]:

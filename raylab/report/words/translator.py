@@ -11,10 +11,13 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylab.number_format import MISSING, count, listing, number, rate, setting
-from raylab.report.findings.finding import Sentence
+from raylab.report.study_tables import Rows, is_merge
+
+if TYPE_CHECKING:
+    from raylab.report.findings.finding import Sentence
 
 LANGUAGES = ("en", "ja")
 Words = Mapping[str, tuple[str, str]]
@@ -64,6 +67,13 @@ class Voice:
             self(f"factor.{part}") if self.has(f"factor.{part}") else part
             for part in name.split("+")
         )
+
+    def amount(self, trials: Rows) -> str:
+        """The number of trials and merges: 3 trials, or 3 trials and 1 merge."""
+        merges = sum(map(is_merge, trials))
+        if merges:
+            return self("unit.trials_and_merges", trials=len(trials) - merges, merges=merges)
+        return self("unit.trial", count=len(trials))
 
     def listing(self, items: Iterable[object]) -> str:
         """a, b and c."""

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from raylab.report.findings.attribution import attribution
-from raylab.report.findings.finding import Tables
+from raylab.report.findings import attribution
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import (
     BASE,
     cosine_of,
@@ -55,7 +55,7 @@ def rows_of(tables, response="log_l2", level="all", key="all"):
     wanted = (response, level, key)
     return {
         row["factor"]: row
-        for row in attribution(tables).frames["attribution"]
+        for row in attribution.find(tables).frames["attribution"]
         if (row["response"], row["level"], row["key"]) == wanted
     }
 
@@ -97,7 +97,7 @@ def test_attribution_hardly_any_noise_shares_are_squared_logarithms():
 
 
 def test_attribution_headline_lists_factors_from_the_largest_share_on():
-    found = attribution(Tables.of({"trials": trials_with(planted())}))
+    found = attribution.find(Tables.of({"trials": trials_with(planted())}))
     (values,) = values_of(found.headline, "attribution.shares")
     assert [name for name, _ in values["parts"]] == ["method", "data", "seed"]
     (constant,) = values_of(found.sentences, "attribution.constant")
@@ -120,7 +120,7 @@ def test_attribution_parents_of_dpo_are_one_row_with_the_method():
         for (i, (m, p)), (j, d), s in itertools.product(
             enumerate(recipes), enumerate(DATA), SEEDS)
     ]  # fmt: skip
-    found = attribution(Tables.of({"trials": trials}))
+    found = attribution.find(Tables.of({"trials": trials}))
     factors = {row["factor"]: row.get("df") for row in found.frames["attribution"]}
     assert set(factors) == {"method+parent", "data", "seed", "residual", "unassigned"}
     assert (factors["method+parent"], factors["data"], factors["seed"]) == (2, 1, 1)
@@ -194,6 +194,6 @@ def test_attribution_cosines_of_other_views_and_models_are_left_out():
 
 
 def test_attribution_of_one_model_says_that_nothing_varies():
-    found = attribution(Tables.of({"trials": [trial("a")]}))
+    found = attribution.find(Tables.of({"trials": [trial("a")]}))
     assert found.frames["attribution"] == []
     assert values_of(found.sentences, "attribution.nothing") == [{}]

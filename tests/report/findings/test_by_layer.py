@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from raylab.report.findings.by_layer import where
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.tensor_location import ORDER, kind_order, place_of
+from raylab.report.findings import by_layer
+from raylab.report.findings.by_layer import ORDER, kind_order, location_of
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import BASE, name_of, norm, trial, values_of
 
 NAMES = {
@@ -79,12 +79,13 @@ KEYS = [tensor(layer, module) for layer in range(3) for module in (Q, K, UP)]
 
 
 def cells_of(tables):
-    return {(row["name"], row["layer"], row["kind"]): row for row in where(tables).frames["where"]}
+    rows = by_layer.find(tables).frames["where"]
+    return {(row["name"], row["layer"], row["kind"]): row for row in rows}
 
 
 @pytest.mark.parametrize(("name", "place"), NAMES.items())
-def test_place_of_a_tensor_names_its_layer_and_kind(name, place):
-    assert place_of(name) == place
+def test_location_of_a_tensor_names_its_layer_and_kind(name, place):
+    assert location_of(name) == place
 
 
 def test_kind_order_follows_a_layer_then_the_alphabet():
@@ -95,7 +96,7 @@ def test_kind_order_follows_a_layer_then_the_alphabet():
     }  # fmt: skip
 
 
-def test_where_cells_of_a_recipe_are_means_over_seeds():
+def test_by_layer_cells_of_a_recipe_are_means_over_seeds():
     first, second = make_deltas(KEYS, 1), make_deltas(KEYS, 2)
     norms = rows_of(first, name_of("a", 1), BASE) + rows_of(second, name_of("a", 2), BASE)
     cells = cells_of(Tables.of({"trials": [trial("a", s) for s in (1, 2)], "norms": norms}))
@@ -111,10 +112,10 @@ def test_where_cells_of_a_recipe_are_means_over_seeds():
     assert math.fsum(row["share"] for row in cells.values()) == pytest.approx(1, rel=1e-12)
 
 
-def test_where_one_seed_shares_sum_the_squares_of_the_whole_vector():
+def test_by_layer_one_seed_shares_sum_the_squares_of_the_whole_vector():
     deltas = make_deltas(KEYS, 3)
     norms = rows_of(deltas, name_of("a", 1), BASE)
-    found = where(Tables.of({"trials": [trial("a")], "norms": norms}))
+    found = by_layer.find(Tables.of({"trials": [trial("a")], "norms": norms}))
     flat = np.concatenate([delta.ravel() for delta in deltas.values()])
     ups = np.concatenate([deltas[tensor(layer, UP)].ravel() for layer in range(3)])
     (values,) = values_of(found.sentences, "where.kind")
@@ -126,7 +127,7 @@ def test_where_one_seed_shares_sum_the_squares_of_the_whole_vector():
     assert (depth["layers"], depth["late"]) == (3, 1)
 
 
-def test_where_weight_and_bias_are_one_cell_of_their_root_sum_of_squares():
+def test_by_layer_weight_and_bias_are_one_cell_of_their_root_sum_of_squares():
     keys = [tensor(0, Q), tensor(0, "self_attn.q_proj.bias"), tensor(0, UP)]
     deltas, weights = make_deltas(keys, 4, 0.01), make_deltas(keys, 5)
     norms = rows_of(deltas, name_of("a", 1), BASE, weights)
@@ -139,7 +140,7 @@ def test_where_weight_and_bias_are_one_cell_of_their_root_sum_of_squares():
     assert row["measure"] == "relative_l2"
 
 
-def test_where_a_tensor_without_a_relative_norm_makes_all_cells_absolute():
+def test_by_layer_a_tensor_without_a_relative_norm_makes_all_cells_absolute():
     deltas, weights = make_deltas(KEYS, 6), make_deltas(KEYS, 7)
     norms = rows_of(deltas, name_of("a", 1), BASE, weights)
     norms[0]["relative_l2"] = None
@@ -148,7 +149,7 @@ def test_where_a_tensor_without_a_relative_norm_makes_all_cells_absolute():
     assert all(row["value"] == row["l2"] for row in cells.values())
 
 
-def test_where_a_cell_that_one_seed_lacks_says_of_how_many_it_is():
+def test_by_layer_a_cell_that_one_seed_lacks_says_of_how_many_it_is():
     norms = rows_of(make_deltas(KEYS, 1), name_of("a", 1), BASE)
     norms += rows_of(make_deltas(KEYS[1:], 2), name_of("a", 2), BASE)
     cells = cells_of(Tables.of({"trials": [trial("a", s) for s in (1, 2)], "norms": norms}))
@@ -157,15 +158,16 @@ def test_where_a_cell_that_one_seed_lacks_says_of_how_many_it_is():
     }
 
 
-def test_where_a_data_pair_is_a_difference_and_other_pairs_are_none():
+def test_by_layer_a_data_pair_is_a_difference_and_other_pairs_are_none():
     trials = [trial("a"), trial("b", data="D1"), trial("c", data="D1", method="dpo")]
     deltas = make_deltas(KEYS, 9)
     norms = rows_of(deltas, name_of("a", 1), name_of("b", 1))
     norms += rows_of(deltas, name_of("b", 1), name_of("c", 1))
-    rows = where(Tables.of({"trials": trials, "norms": norms})).frames["where"]
+    rows = by_layer.find(Tables.of({"trials": trials, "norms": norms})).frames["where"]
     heads = {(row["what"], row["name"], row["label"]) for row in rows}
     assert heads == {("difference", f"{BASE}.a~{BASE}.b", "A vs B")}
 
 
-def test_where_of_no_tensors_says_that_nothing_was_measured():
-    assert values_of(where(Tables.of({"trials": [trial("a")]})).sentences, "where.nothing") == [{}]
+def test_by_layer_of_no_tensors_says_that_nothing_was_measured():
+    found = by_layer.find(Tables.of({"trials": [trial("a")]}))
+    assert values_of(found.sentences, "where.nothing") == [{}]

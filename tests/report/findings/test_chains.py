@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.report.findings.chains import angle_of, chains
-from raylab.report.findings.finding import Tables
+from raylab.report.findings import chains
+from raylab.report.findings.chains import angle_of
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import BASE, cosine_of, name_of, trial, values_of
 
 
@@ -51,7 +52,7 @@ def test_angle_of_no_cosine_is_none(cosine):
 def test_chains_any_two_vectors_have_their_angle_and_share(seed, size):
     chance = np.random.default_rng(seed)
     parent, child = chance.normal(0, 1, 6), chance.normal(0, size, 6)
-    (row,) = chains(tables_of(chain(name_of("d", 1), parent, child))).frames["chains"]
+    (row,) = chains.find(tables_of(chain(name_of("d", 1), parent, child))).frames["chains"]
     assert row["angle"] == pytest.approx(degrees_between(parent, child), abs=1e-5)
     share = math.sqrt(sum(c * c for c in child) / sum(p * p for p in parent))
     assert row["child_share"] == pytest.approx(share, rel=1e-12)
@@ -60,7 +61,7 @@ def test_chains_any_two_vectors_have_their_angle_and_share(seed, size):
 def test_chains_right_angle_and_a_child_that_takes_back():
     parent, square = np.array([3.0, 0.0]), np.array([0.0, 4.0])
     back = np.array([-1.5, 0.0])
-    found = chains(
+    found = chains.find(
         tables_of(chain(name_of("d", 1), parent, square), chain(name_of("d", 2), parent, back))
     )
     first, second = found.frames["chains"]
@@ -82,14 +83,14 @@ def test_chains_right_angle_and_a_child_that_takes_back():
 
 def test_chains_parent_that_did_not_move_has_no_angle_and_no_share():
     still, child = np.zeros(2), np.array([1.0, 2.0])
-    (row,) = chains(tables_of(chain(name_of("d", 1), still, child))).frames["chains"]
+    (row,) = chains.find(tables_of(chain(name_of("d", 1), still, child))).frames["chains"]
     assert row["angle"] is row["child_share"] is row["cosine"] is None
     assert row["l2_parent"] == 0
 
 
 def test_chains_added_counts_the_trials_whose_share_it_gives():
     child = np.array([1.0, 2.0])
-    found = chains(
+    found = chains.find(
         tables_of(
             chain(name_of("d", 1), np.zeros(2), child), chain(name_of("d", 2), 2 * child, child)
         )
@@ -101,14 +102,14 @@ def test_chains_added_counts_the_trials_whose_share_it_gives():
 def test_chains_rows_of_layers_are_left_out():
     parts = np.array([1.0, 0.0]), np.array([1.0, 1.0])
     layer = chain(name_of("d", 1), *parts, level="layer", key="0")
-    found = chains(tables_of(layer))
+    found = chains.find(tables_of(layer))
     assert found.frames["chains"] == []
     assert [sentence.key for sentence in found.sentences] == ["chains.nothing"]
 
 
 def test_chains_trial_that_is_not_measured_keeps_its_name():
     parts = np.array([1.0, 0.0]), np.array([1.0, 1.0])
-    (row,) = chains(tables_of(chain("elsewhere", *parts))).frames["chains"]
+    (row,) = chains.find(tables_of(chain("elsewhere", *parts))).frames["chains"]
     assert (row["name"], row["label"], row["model"], row["seed"]) == (
         "elsewhere",
         "elsewhere",

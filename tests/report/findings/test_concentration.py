@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize
 
 from raylab.report.figures.lines import normal_curve
-from raylab.report.findings.concentration import (
-    NORMAL_HALF,
-    POINTS,
-    concentration,
-    density_of_half,
-    share_at,
-)
-from raylab.report.findings.finding import Tables
+from raylab.report.findings import concentration
+from raylab.report.findings.concentration import NORMAL_HALF_L2, POINTS, density_of_half, share_at
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import BASE, name_of, norm, trial, values_of
 
 COUNT = 100_000
@@ -54,10 +49,9 @@ def tail_of(power, z):
     return integrate.quad(density, z, 40)[0] / integrate.quad(density, 0, 40)[0]  # fmt: skip
 
 
-@pytest.mark.parametrize(("column", "power", "half"), [("l1", 1, 0.5), ("l2", 2, 0.25)])
-def test_normal_half_agrees_with_integration(column, power, half):
-    z = optimize.bisect(lambda z: tail_of(power, z) - half, 0, 5, xtol=1e-12)
-    assert NORMAL_HALF[column] == pytest.approx(tail_of(0, z), abs=1e-6)
+def test_normal_half_l2_agrees_with_integration():
+    z = optimize.bisect(lambda z: tail_of(2, z) - 0.25, 0, 5, xtol=1e-12)
+    assert pytest.approx(tail_of(0, z), abs=1e-6) == NORMAL_HALF_L2
 
 
 def test_normal_curve_agrees_with_integration():
@@ -81,10 +75,8 @@ def test_density_of_half_agrees_with_sorted_samples(kind, place):
 
 
 def test_density_of_half_of_normal_samples_is_that_of_the_module():
-    curve = curve_of(samples("normal"))
-    for column in ("l1", "l2"):
-        found = density_of_half(curve, f"{column}_share")
-        assert found == pytest.approx(NORMAL_HALF[column], rel=0.02)
+    found = density_of_half(curve_of(samples("normal")), "l2_share")
+    assert found == pytest.approx(NORMAL_HALF_L2, rel=0.02)
 
 
 @pytest.mark.parametrize("density", [0.001, 0.01, 0.1, 0.37])
@@ -140,7 +132,7 @@ def test_concentration_frames_hold_task_vectors_and_differences():
         for place, rank in enumerate((3.0, 5.0, 10.0))
     ]
     curve = curve_of(samples("normal"))
-    found = concentration(tables_of(curve, spectra=spectra))
+    found = concentration.find(tables_of(curve, spectra=spectra))
     vector, difference = found.frames["concentration"]
     assert (vector["what"], difference["what"]) == ("task vector", "difference")
     assert (vector["seed"], difference["seed"]) == (1, 1)
@@ -156,6 +148,6 @@ def test_concentration_frames_hold_task_vectors_and_differences():
 
 def test_concentration_curve_without_l1_has_none_for_it():
     curve = [row | {"l1_share": None} for row in curve_of(samples("normal"), 20)]
-    vector = concentration(tables_of(curve)).frames["concentration"][0]
+    vector = concentration.find(tables_of(curve)).frames["concentration"][0]
     assert vector["half_l1"] is vector["l1_in_1"] is vector["l1_in_10"] is None
     assert vector["half_l2"] is not None

@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.reliability import trust
+from raylab.report.findings import reliability
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import BASE, name_of, norm, trial, values_of
 
 STATUSES = ("done", "failed", "blocked", "pending")
@@ -20,7 +20,7 @@ def audit(model, **values):
 
 
 def said(**tables):
-    found = trust(Tables.of(tables))
+    found = reliability.find(Tables.of(tables))
     return (*found.headline, *found.sentences)
 
 
@@ -30,7 +30,7 @@ def graded(sentences):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=12))
-def test_trust_every_trial_is_counted_once_by_its_status(statuses):
+def test_reliability_every_trial_is_counted_once_by_its_status(statuses):
     found = said(trials=[trial(str(place), status=s) for place, s in enumerate(statuses)])
     counts = Counter(statuses)
     if counts["done"] == len(statuses):
@@ -47,22 +47,22 @@ def test_trust_every_trial_is_counted_once_by_its_status(statuses):
     assert not values_of(found, "trust.done")
 
 
-def test_trust_what_is_undone_is_bad_and_on_the_first_screen():
-    found = trust(Tables.of({"trials": [trial("a"), trial("b", status="failed")]}))
+def test_reliability_what_is_undone_is_bad_and_on_the_first_screen():
+    found = reliability.find(Tables.of({"trials": [trial("a"), trial("b", status="failed")]}))
     assert [(s.key, s.grade) for s in found.headline] == [("trust.undone", "bad")]
-    all_done = trust(Tables.of({"trials": [trial("a"), trial("b")]}))
+    all_done = reliability.find(Tables.of({"trials": [trial("a"), trial("b")]}))
     assert all_done.headline == ()
     assert graded(all_done.sentences) == {"trust.done": "good"}
 
 
-def test_trust_marked_models_are_named():
+def test_reliability_marked_models_are_named():
     trials = [trial("a", marked=True), trial("b"), trial("c", marked=True), trial("d", marked=None)]
     (values,) = values_of(said(trials=trials), "trust.marked")
     assert values == {"count": 2, "total": 4, "names": (name_of("a", 1), name_of("c", 1))}
     assert not values_of(said(trials=trials[1:2]), "trust.marked")
 
 
-def test_trust_audit_says_the_range_of_errors_and_the_most_false_zeros():
+def test_reliability_audit_says_the_range_of_errors_and_the_most_false_zeros():
     rows = [
         audit(name_of("a", 1), merged_error=0.02, merged_false_zeros=0.3, dequantized_error=0.5),
         audit(name_of("b", 1), merged_error=0.07, merged_false_zeros=None, dequantized_error=0.2),
@@ -80,15 +80,15 @@ def test_trust_audit_says_the_range_of_errors_and_the_most_false_zeros():
     assert (grades["trust.merged"], grades["trust.dequantized"]) == ("good", "fair")
 
 
-def test_trust_audit_rows_carry_label_and_seed_where_the_model_is_known():
+def test_reliability_audit_rows_carry_label_and_seed_where_the_model_is_known():
     rows = [audit(name_of("a", 7), quantization_noise=0.4), audit("elsewhere")]
-    frame = trust(Tables.of({"trials": [trial("a", 7)], "audit": rows})).frames["audit"]
+    frame = reliability.find(Tables.of({"trials": [trial("a", 7)], "audit": rows})).frames["audit"]
     known, unknown = frame
     assert (known["label"], known["seed"], known["quantization_noise"]) == ("A", 7, 0.4)
     assert (unknown["label"], unknown["seed"], unknown["merged_error"]) == ("elsewhere", None, None)
 
 
-def test_trust_comparisons_over_equally_many_entries_are_counted():
+def test_reliability_comparisons_over_equally_many_entries_are_counted():
     names = [name_of(r, 1) for r in "abc"]
     norms = [norm(names[0], BASE, 1.0), norm(names[0], names[1], 1.0), norm(names[2], BASE, 1.0)]
     norms.append(norm(names[0], BASE, 1.0, level="layer", key="0", numel=10))
@@ -100,7 +100,7 @@ def test_trust_comparisons_over_equally_many_entries_are_counted():
     assert not values_of(found, "trust.unequal")
 
 
-def test_trust_comparisons_over_unequally_many_entries_say_so():
+def test_reliability_comparisons_over_unequally_many_entries_say_so():
     names = [name_of(r, 1) for r in "abc"]
     norms = [
         norm(names[0], BASE, 1.0, numel=90),
@@ -116,7 +116,7 @@ def test_trust_comparisons_over_unequally_many_entries_say_so():
     assert not values_of(found, "trust.counted")
 
 
-def test_trust_base_models_of_unlike_sizes_are_counted_apart():
+def test_reliability_base_models_of_unlike_sizes_are_counted_apart():
     trials = [trial("a"), trial("a", model="other")]
     norms = [
         norm(name_of("a", 1), BASE, 1.0, numel=100),

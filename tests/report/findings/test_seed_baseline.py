@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.seed_baseline import floor, verdict_of
+from raylab.report.findings import seed_baseline
+from raylab.report.findings.seed_baseline import verdict_of
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import (
     name_of,
     norm,
@@ -40,18 +41,18 @@ def length(vector):
 
 
 def differences_of(tables):
-    rows = floor(tables).frames["differences"]
+    rows = seed_baseline.find(tables).frames["differences"]
     return {(row["factor"], row["a"].split(".")[1], row["b"].split(".")[1]): row for row in rows}
 
 
-def test_floor_recipes_that_differ_in_one_factor_have_a_row_each_and_no_others():
+def test_seed_baseline_recipes_that_differ_in_one_factor_have_a_row_each_and_no_others():
     assert set(differences_of(study_of(make_vectors(), RECIPES))) == {
         ("data", "a", "b"),
         ("method", "b", "c"),
     }
 
 
-def test_floor_distances_agree_with_the_vectors():
+def test_seed_baseline_distances_agree_with_the_vectors():
     vectors = make_vectors()
     row = differences_of(study_of(vectors, RECIPES))["data", "a", "b"]
     like = [length(vectors["a", s] - vectors["b", s]) for s in SEEDS]
@@ -68,7 +69,7 @@ def test_floor_distances_agree_with_the_vectors():
     assert row["ratio"] == pytest.approx(np.mean(like) / np.mean(seed), rel=1e-12)
 
 
-def test_floor_norms_agree_with_the_vectors():
+def test_seed_baseline_norms_agree_with_the_vectors():
     vectors = make_vectors()
     row = differences_of(study_of(vectors, RECIPES))["method", "b", "c"]
     norms = {recipe: [length(vectors[recipe, s]) for s in SEEDS] for recipe in "bc"}
@@ -80,9 +81,10 @@ def test_floor_norms_agree_with_the_vectors():
     assert spread ** row["norm_times"] == pytest.approx(factor, rel=1e-12)
 
 
-def test_floor_of_a_recipe_agrees_with_the_vectors():
+def test_seed_baseline_of_a_recipe_agrees_with_the_vectors():
     vectors = make_vectors()
-    rows = {row["label"]: row for row in floor(study_of(vectors, RECIPES)).frames["floor"]}
+    found = seed_baseline.find(study_of(vectors, RECIPES))
+    rows = {row["label"]: row for row in found.frames["floor"]}
     norms = [length(vectors["b", s]) for s in SEEDS]
     apart = [length(vectors["b", s] - vectors["b", t]) for s, t in ((1, 2), (1, 3), (2, 3))]
     row = rows["B"]
@@ -95,7 +97,7 @@ def test_floor_of_a_recipe_agrees_with_the_vectors():
     assert row["relative_distance"] == pytest.approx(np.mean(apart) / np.mean(norms), rel=1e-12)
 
 
-def test_floor_independent_parts_of_factor_and_seed_have_the_ratio_of_their_sizes():
+def test_seed_baseline_independent_parts_of_factor_and_seed_have_the_ratio_of_their_sizes():
     # d^2 = 3 s^2 in 4000 dimensions, where independent parts are at right angles: ratio 2.
     chance, size = np.random.default_rng(2), 4000
     places = {recipe: chance.normal(0, math.sqrt(3), size) for recipe in "ab"}
@@ -105,7 +107,7 @@ def test_floor_independent_parts_of_factor_and_seed_have_the_ratio_of_their_size
     assert row["ratio_unlike"] == pytest.approx(2, rel=0.02)
 
 
-def test_floor_measured_distance_wins_over_a_derived_one():
+def test_seed_baseline_measured_distance_wins_over_a_derived_one():
     vectors = make_vectors()
     measured = norm(name_of("b", 1), name_of("a", 1), 1234.5)
     elsewhere = norm(name_of("a", 2), name_of("b", 2), 9e9, level="layer", key="0")
@@ -122,7 +124,7 @@ def test_floor_measured_distance_wins_over_a_derived_one():
     assert row["source"] == "norms+pairs"
 
 
-def test_floor_seed_that_one_recipe_lacks_is_left_out_of_the_distance():
+def test_seed_baseline_seed_that_one_recipe_lacks_is_left_out_of_the_distance():
     vectors = {key: found for key, found in make_vectors().items() if key != ("b", 2)}
     row = differences_of(study_of(vectors, RECIPES))["data", "a", "b"]
     like = [length(vectors["a", s] - vectors["b", s]) for s in (1, 3)]
@@ -131,7 +133,7 @@ def test_floor_seed_that_one_recipe_lacks_is_left_out_of_the_distance():
     assert row["deviation"] is row["low"] is row["high"] is None
 
 
-def test_floor_difference_without_a_measured_pair_has_a_row_of_unknowns():
+def test_seed_baseline_difference_without_a_measured_pair_has_a_row_of_unknowns():
     tables = Tables.of({"trials": trials_of(make_vectors(), RECIPES)})
     row = differences_of(tables)["data", "a", "b"]
     assert row["distance"] is row["seed_distance"] is row["ratio"] is None
@@ -142,7 +144,7 @@ def test_floor_difference_without_a_measured_pair_has_a_row_of_unknowns():
     ("apart", "verdict"),
     [(1.0, "within"), (1.25, "within"), (1.26, "near"), (1.99, "near"), (2.0, "beyond")],
 )
-def test_floor_verdict_follows_the_ratio_of_distances_at_unlike_seeds(apart, verdict):
+def test_seed_baseline_verdict_follows_the_ratio_of_distances_at_unlike_seeds(apart, verdict):
     found = {r: [name_of(r, s) for s in (1, 2)] for r in "ab"}
     norms = [norm(*found["a"], 1.0), norm(*found["b"], 1.0)]
     # At like seeds the recipes lie close together, which is no reason for a verdict.
@@ -162,7 +164,7 @@ def test_floor_verdict_follows_the_ratio_of_distances_at_unlike_seeds(apart, ver
     assert verdict_of(None) == "unknown"
 
 
-def test_floor_ratios_at_unlike_seeds_and_at_most_agree_with_the_vectors():
+def test_seed_baseline_ratios_at_unlike_seeds_and_at_most_agree_with_the_vectors():
     vectors = make_vectors()
     row = differences_of(study_of(vectors, RECIPES))["data", "a", "b"]
     unlike = [length(vectors["a", s] - vectors["b", t]) for s in SEEDS for t in SEEDS if s != t]
@@ -171,7 +173,7 @@ def test_floor_ratios_at_unlike_seeds_and_at_most_agree_with_the_vectors():
     assert row["ratio_most"] * row["seed_distance"] == pytest.approx(most, rel=1e-12)
 
 
-def test_floor_one_recipe_taken_twice_has_a_ratio_of_one_at_unlike_seeds():
+def test_seed_baseline_one_recipe_taken_twice_has_a_ratio_of_one_at_unlike_seeds():
     vectors = make_vectors({"a": {}, "b": {}})
     vectors |= {("b", seed): vectors["a", seed] for seed in SEEDS}
     row = differences_of(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))["data", "a", "b"]
@@ -179,10 +181,10 @@ def test_floor_one_recipe_taken_twice_has_a_ratio_of_one_at_unlike_seeds():
     assert row["ratio_unlike"] == pytest.approx(1, rel=1e-12)
 
 
-def test_floor_seeds_in_unrelated_directions_leave_the_question_open():
+def test_seed_baseline_seeds_in_unrelated_directions_leave_the_question_open():
     # Parts at right angles: 2 |x| over sqrt(2) |x| is below 2, whatever the data do.
     vectors = make_vectors({"a": {}, "b": {}}, size=4000)
-    found = floor(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))
+    found = seed_baseline.find(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))
     (row,) = found.frames["differences"]
     assert row["ratio_most"] < 2 and row["verdict"] == "open"
     (answer,) = values_of(found.headline, "floor.answer")
@@ -198,9 +200,9 @@ def study_with(recipes, settings):
     return Tables.of({"trials": tables["trials"], "pairs": tables["pairs"]}, settings)
 
 
-def test_floor_recipes_that_differ_in_a_setting_as_well_say_so():
+def test_seed_baseline_recipes_that_differ_in_a_setting_as_well_say_so():
     recipes = {"a": {}, "b": {"method": "dpo"}}
-    found = floor(study_with(recipes, {r: SETTINGS[r] for r in recipes}))
+    found = seed_baseline.find(study_with(recipes, {r: SETTINGS[r] for r in recipes}))
     (row,) = found.frames["differences"]
     # beta is of no use to SFT, and so no difference.
     assert (row["factor"], row["also"]) == ("method", "epochs")
@@ -208,7 +210,7 @@ def test_floor_recipes_that_differ_in_a_setting_as_well_say_so():
     assert said["also"] == ("epochs",)
 
 
-def test_floor_recipes_that_differ_in_the_factor_alone_are_taken_before_others():
+def test_seed_baseline_recipes_that_differ_in_the_factor_alone_are_taken_before_others():
     recipes = {"a": {}, "b": {"method": "dpo"}, "c": {"method": "dpo"}}
     rows = differences_of(study_with(recipes, SETTINGS))
     assert set(rows) == {("method", "a", "c"), ("epochs", "b", "c")}
@@ -224,7 +226,7 @@ def test_floor_recipes_that_differ_in_the_factor_alone_are_taken_before_others()
         ((1.0, 3.0, 50.0, 30.0), math.log(20) / math.log(3), "beyond"),
     ],
 )
-def test_floor_norm_verdict_follows_factor_and_spread(norms, times, verdict):
+def test_seed_baseline_norm_verdict_follows_factor_and_spread(norms, times, verdict):
     trials = [trial(r, s, l2, data=r) for (r, s), l2 in zip(itertools.product("ab", (1, 2)), norms,
                                                              strict=True)]  # fmt: skip
     row = differences_of(Tables.of({"trials": trials}))["data", "a", "b"]
@@ -232,10 +234,10 @@ def test_floor_norm_verdict_follows_factor_and_spread(norms, times, verdict):
     assert row["norm_verdict"] == verdict
 
 
-def test_floor_one_seed_says_that_there_is_no_floor():
+def test_seed_baseline_one_seed_says_that_there_is_no_floor():
     tables = Tables.of({"trials": [trial("a"), trial("b", data="D1")],
                         "pairs": [pair(name_of("a", 1), name_of("b", 1), 0.5)]})  # fmt: skip
-    found = floor(tables)
+    found = seed_baseline.find(tables)
     assert values_of(found.headline, "floor.one_seed") == [{}]
     (row,) = found.frames["differences"]
     assert row["distance"] == pytest.approx(1.0, rel=1e-12)
@@ -243,7 +245,7 @@ def test_floor_one_seed_says_that_there_is_no_floor():
     assert (row["verdict"], row["norm_verdict"]) == ("unknown", "unknown")
 
 
-def test_floor_answer_names_the_factors_that_are_mostly_beyond():
+def test_seed_baseline_answer_names_the_factors_that_are_mostly_beyond():
     # Data moves models by ten times the seed, the method by as much as the seed.
     found = {r: [name_of(r, s) for s in (1, 2)] for r in "xyz"}
     lengths = {"x": (1.0, 1.1), "y": (10.0, 11.0), "z": (1.0, 1.1)}
@@ -252,7 +254,7 @@ def test_floor_answer_names_the_factors_that_are_mostly_beyond():
     norms = [norm(*names, 1.0) for names in found.values()]
     norms += [norm(a, b, 10.0) for a, b in itertools.product(found["x"], found["y"])]
     norms += [norm(a, b, 1.1) for a, b in itertools.product(found["x"], found["z"])]
-    headline = floor(Tables.of({"trials": trials, "norms": norms})).headline
+    headline = seed_baseline.find(Tables.of({"trials": trials, "norms": norms})).headline
     (answer,) = values_of(headline, "floor.answer")
     for question in ("far", "place"):
         said = {verdict: names for verdict, names in answer[question] if names}

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.similarity import matrix_of, order_of, silhouette, similarity
+from raylab.report.findings import similarity
+from raylab.report.findings.similarity import cosine_matrix, leaf_order, silhouette
 from raylab.report.findings.trained_models import models_of
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import (
     cosine_of,
     name_of,
@@ -87,10 +88,10 @@ def test_silhouette_any_agrees_with_loops(points):
         assert -1 <= found <= 1
 
 
-def test_matrix_of_agrees_with_the_vectors():
+def test_cosine_matrix_agrees_with_the_vectors():
     vectors = two_clusters()
     tables = study_of(vectors, RECIPES)
-    found = matrix_of(models_of(tables), tables["pairs"])
+    found = cosine_matrix(models_of(tables), tables["pairs"])
     rows = np.stack(list(vectors.values()))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     assert found == pytest.approx(rows @ rows.T, abs=1e-12)
@@ -112,28 +113,28 @@ def merged_by_hand(distances):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 2**32 - 1))
-def test_order_of_any_cosines_is_a_permutation_that_keeps_clusters_whole(count, seed):
+def test_leaf_order_any_cosines_is_a_permutation_that_keeps_clusters_whole(count, seed):
     rows = np.random.default_rng(seed).normal(size=(count, 3))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = rows @ rows.T
-    order = order_of(cosines)
+    order = leaf_order(cosines)
     assert sorted(order) == list(range(count))
     for cluster in merged_by_hand(1 - cosines):
         places = [order.index(i) for i in cluster]
         assert max(places) - min(places) == len(cluster) - 1
 
 
-def test_order_of_two_clusters_puts_each_side_by_side():
+def test_leaf_order_two_clusters_puts_each_side_by_side():
     tables = study_of(two_clusters(), RECIPES)
     models = models_of(tables)
-    order = order_of(matrix_of(models, tables["pairs"]))
-    stems = [models[place].stem for place in order]
+    order = leaf_order(cosine_matrix(models, tables["pairs"]))
+    stems = [models[place].recipe for place in order]
     assert sum(one != other for one, other in itertools.pairwise(stems)) == 1
 
 
 def test_similarity_two_clusters_lie_apart_and_their_seeds_together():
     vectors = two_clusters()
-    found = similarity(study_of(vectors, RECIPES))
+    found = similarity.find(study_of(vectors, RECIPES))
     (values,) = values_of(found.headline, "similarity.seeds_together")
     siblings = [cosine_of(vectors[r, s], vectors[r, t]) for r in "ab"
                 for s, t in ((1, 2), (1, 3), (2, 3))]  # fmt: skip
@@ -161,7 +162,7 @@ def test_similarity_seeds_that_lead_away_from_the_recipe_are_counted_apart():
         ((1, "a"), (1, "b"), (2, "a"), (2, "b")),
         np.array([[1, 0.1, 0], [1, 0, 0.1], [0.1, 1, 0], [0, 1, 0.1]]), strict=True,
     )}  # fmt: skip
-    found = similarity(study_of(vectors, RECIPES))
+    found = similarity.find(study_of(vectors, RECIPES))
     (values,) = values_of(found.headline, "similarity.seeds_apart")
     assert (values["together"], values["total"]) == (0, 4)
     assert not any(row["same_recipe"] for row in found.frames["neighbours"])
@@ -174,7 +175,7 @@ def test_similarity_model_that_lacks_a_pair_is_left_out_and_counted():
     without = ({lost, name_of("b", 3)}, {lost, name_of("a", 1)})
     kept = [row for row in pairs_of(vectors) if {row["a"], row["b"]} not in without]
     tables = Tables.of({"trials": trials_of(vectors, RECIPES), "pairs": kept})
-    found = similarity(tables)
+    found = similarity.find(tables)
     (values,) = values_of(found.sentences, "similarity.left_out")
     assert (values["count"], values["total"]) == (1, 6)
     names = {row["name"] for row in found.frames["neighbours"]}
@@ -189,7 +190,7 @@ def test_similarity_pair_at_two_densities_has_one_row_of_the_smaller():
         for density in (0.2, 0.05)
     ]
     tables = Tables.of({"trials": trials_of(vectors, RECIPES), "pairs": rows})
-    found = similarity(tables).frames["similarity"]
+    found = similarity.find(tables).frames["similarity"]
     assert len(found) == math.comb(6, 2)
     assert {row["density"] for row in found} == {0.05}
     assert [row["over_chance"] for row in found] == pytest.approx([9] * 15, rel=1e-12)
@@ -197,4 +198,4 @@ def test_similarity_pair_at_two_densities_has_one_row_of_the_smaller():
 
 def test_similarity_of_no_pairs_says_that_nothing_was_measured():
     tables = Tables.of({"trials": trials_of(two_clusters(), RECIPES)})
-    assert values_of(similarity(tables).sentences, "similarity.nothing") == [{}]
+    assert values_of(similarity.find(tables).sentences, "similarity.nothing") == [{}]

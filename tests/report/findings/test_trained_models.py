@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.report.findings.caveats import caveats_of
-from raylab.report.findings.finding import Tables, deviation, finite, mean
-from raylab.report.findings.trained_models import Distances, differing, labels_of, models_of
+from raylab.report.findings.trained_models import (
+    Distances,
+    caveats_of,
+    labels_of,
+    models_of,
+    one_factor_pairs,
+)
+from raylab.report.study_tables import Tables
 from tests.report.findings.vectors import BASE, name_of, norm, pair, study_of, trial
 
 RECIPES = {"a": {"data": "D0"}, "b": {"data": "D1"}}
@@ -64,7 +69,7 @@ def test_models_of_leaves_out_failed_trials_merges_and_those_without_a_norm():
         trial("p", l2=math.nan),
     )
     assert [model.name for model in found] == [name_of("a", 1)]
-    assert (found[0].stem, found[0].seed, found[0].label) == (f"{BASE}.a", 1, "A")
+    assert (found[0].recipe, found[0].seed, found[0].label) == (f"{BASE}.a", 1, "A")
 
 
 def test_models_of_one_parent_at_two_seeds_share_its_stem():
@@ -72,7 +77,7 @@ def test_models_of_one_parent_at_two_seeds_share_its_stem():
     assert [model.factors["parent"] for model in found] == [f"{BASE}.p"] * 2
 
 
-def test_differing_parents_are_a_factor_of_their_own():
+def test_one_factor_pairs_parents_are_a_factor_of_their_own():
     found = models(
         *(
             trial(recipe, seed, method="dpo", parent=name_of(parent, seed))
@@ -80,14 +85,14 @@ def test_differing_parents_are_a_factor_of_their_own():
             for seed in (1, 2)
         )
     )
-    (difference,) = differing(found)
+    (difference,) = one_factor_pairs(found)
     factor, a, b = difference.factor, difference.a, difference.b
     assert (factor, len(a), len(b)) == ("parent", 2, 2)
 
 
-def test_differing_two_factors_or_none_is_no_difference():
-    assert not list(differing(models(trial("x"), trial("y", data="D1", method="dpo"))))
-    assert not list(differing(models(trial("x"), trial("y"))))
+def test_one_factor_pairs_two_factors_or_none_is_no_difference():
+    assert not list(one_factor_pairs(models(trial("x"), trial("y", data="D1", method="dpo"))))
+    assert not list(one_factor_pairs(models(trial("x"), trial("y"))))
 
 
 def test_labels_of_recipes_with_one_label_are_told_apart_by_what_differs():
@@ -114,17 +119,3 @@ def test_caveats_of_marked_models_and_a_single_seed_are_both_said():
     assert marked.values == {"count": 1, "total": 2, "names": (name_of("a", 5),)}
     assert (lone.key, lone.values) == ("caveat.one_seed", {"seed": 5})
     assert caveats_of(models(trial("a", 5), trial("b", 6))) == ()
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=9))
-def test_mean_and_deviation_of_any_values_agree_with_their_definitions(values):
-    average = sum(values) / len(values)
-    squares = sum((value - average) ** 2 for value in values)
-    assert mean(values) == pytest.approx(average, abs=1e-6)
-    assert deviation(values) == pytest.approx(math.sqrt(squares / (len(values) - 1)), abs=1e-6)
-
-
-def test_mean_of_nothing_and_deviation_of_two_are_none():
-    assert mean([]) is deviation([1.0, 2.0]) is None
-    assert finite(None) is finite(math.nan) is finite(-math.inf) is None

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.trajectories import cosine_of_sketches, paths
+from raylab.report.findings import trajectories
+from raylab.report.findings.trajectories import cosine_of_sketches
+from raylab.report.study_tables import Tables
 from tests.report.conftest import make_trials, name_of
 
 LAYERS = ("model.layers.0", "model.layers.1")
@@ -40,7 +41,7 @@ def walk(name, points):
 
 def found(*walks):
     rows = [row for one in walks for row in one]
-    return paths(Tables.of({"trials": make_trials(), "paths": rows}))
+    return trajectories.find(Tables.of({"trials": make_trials(), "paths": rows}))
 
 
 def vectors(*pairs):

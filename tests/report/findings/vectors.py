@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from raylab.report.findings.finding import Tables
+from raylab.report.study_tables import Tables
 
 BASE = "base"
 Vectors = Mapping[tuple[str, int], np.ndarray]

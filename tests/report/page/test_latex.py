@@ -9,10 +9,10 @@ import subprocess
 import pytest
 
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
 from raylab.report.page.blocks import Column, Grid
 from raylab.report.page.latex import latex_document, latex_rows, latex_table, latex_text
 from raylab.report.page.page import Section, make_page
+from raylab.report.study_tables import Tables
 from raylab.report.words import voice
 from tests.report.conftest import make_study
 from tests.report.needs import japanese_fonts

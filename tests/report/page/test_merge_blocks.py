@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.seed_tables import amount, seed_tables
+from raylab.report.findings.over_seeds import seed_tables
 from raylab.report.page.answers import answers_side_by_side, titles
 from raylab.report.page.merge_blocks import merge_blocks
 from raylab.report.page.page import make_page
 from raylab.report.page.render import build_report
+from raylab.report.study_tables import Tables
 from raylab.report.terminal.printing import print_trials
 from raylab.report.words import voice
 from raylab.store.tables import read_table, rows_of, to_table, write_table
@@ -45,9 +45,9 @@ def planned():
 
 
 def test_merges_are_counted_apart_from_trials():
-    assert amount([]) == "0 trials"
-    assert amount(make_trials()) == "22 trials"
-    assert amount([*make_trials(), make_merge()]) == "22 trials and 1 merge"
+    assert voice().amount([]) == "0 trials"
+    assert voice().amount(make_trials()) == "22 trials"
+    assert voice().amount([*make_trials(), make_merge()]) == "22 trials and 1 merge"
     stream = io.StringIO()
     rows = rows_of(to_table("trials", [*make_trials(), make_merge()]))
     print_trials(rows, Console(file=stream, width=100, color_system=None))
@@ -56,12 +56,13 @@ def test_merges_are_counted_apart_from_trials():
 
 def test_comparison_with_a_merge_is_no_data_pair_but_is_counted():
     trials, norms = planned()
-    found = seed_tables(trials, norms)
-    assert "~".join(DPO) in found.others
-    assert found.rows == seed_tables(make_trials(), make_norms()).rows
+    found = seed_tables(Tables.of({"trials": trials, "norms": norms}))
+    assert "~".join(DPO) in found.no_data_pairs
+    without = Tables.of({"trials": make_trials(), "norms": make_norms()})
+    assert found.rows == seed_tables(without).rows
     alike = [make_merge(), make_merge(name=f"{MODEL}.x.s42", data="D1")]
     pair = {**norms[0], "comparison": "p", "a": alike[0]["name"], "b": alike[1]["name"]}
-    assert seed_tables(alike, [pair]).others == ("p",)
+    assert seed_tables(Tables.of({"trials": alike, "norms": [pair]})).no_data_pairs == ("p",)
 
 
 @pytest.mark.parametrize("seed", [42, None])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
 from raylab.report.page.page import make_page
 from raylab.report.page.published_norms import reference_blocks
+from raylab.report.study_tables import Tables
 from raylab.report.words import voice
 from tests.report.conftest import make_norms, make_study, make_trials
 

@@ -7,9 +7,9 @@ import io
 from rich.console import Console
 
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
 from raylab.report.page.page import make_page
 from raylab.report.page.quality_flags import left_out_blocks, likelihood_blocks, mark_blocks
+from raylab.report.study_tables import Tables
 from raylab.report.terminal.printing import print_left_out
 from raylab.report.words import voice
 from raylab.store.schemas import SCHEMAS

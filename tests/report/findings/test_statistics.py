@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from raylab.report.findings.intervals import bootstrap_interval, share_interval
+from raylab.report.findings.statistics import (
+    bootstrap_interval,
+    finite,
+    mean,
+    share_interval,
+    standard_deviation,
+)
 
 
 def below(f, df, residual_df, noncentrality):
@@ -130,3 +136,18 @@ def test_bootstrap_interval_is_the_same_whatever_was_drawn_before():
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0]])
 def test_bootstrap_interval_below_three_values_is_none(values):
     assert bootstrap_interval(values) == (None, None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=9))
+def test_mean_and_deviation_of_any_values_agree_with_their_definitions(values):
+    average = sum(values) / len(values)
+    squares = sum((value - average) ** 2 for value in values)
+    wanted = math.sqrt(squares / (len(values) - 1))
+    assert mean(values) == pytest.approx(average, abs=1e-6)
+    assert standard_deviation(values) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_mean_of_nothing_and_deviation_of_two_are_none():
+    assert mean([]) is standard_deviation([1.0, 2.0]) is None
+    assert finite(None) is finite(math.nan) is finite(-math.inf) is None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from raylab.report.findings import find_all
-from raylab.report.findings.finding import Tables
-from raylab.report.findings.settings import settings_of
 from raylab.report.page.page import make_page
+from raylab.report.study_tables import Tables, settings_of
 from raylab.report.words import voice
 from tests.report.conftest import MODEL, make_study, make_trials
 

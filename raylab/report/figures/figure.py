@@ -1,0 +1,110 @@
+"""The parts that all figures share: rows of a base model, data, scales, a reader's choice.
+
+Model: a figure is a chart and its caption, drawn for one base model from the frames of a finding.
+It fills its container's width; its height is a number, because Vega-Lite 6 warns in a reader's
+console of rows that set it.
+Invariant: a figure shows values of frames, and nothing of its own; where it cannot show all of
+them its caption says how many of how many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from raylab.errors import InputError
+from raylab.report.study_tables import Row, Rows
+from raylab.report.words.translator import Voice
+
+Frames = Mapping[str, Rows]
+CHOSEN = "datum.of == chosen"
+"""The Vega expression that keeps the rows whose column `of` a reader has chosen."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart and its caption."""
+
+    chart: alt.TopLevelMixin
+    caption: str
+
+
+@dataclass(frozen=True)
+class FigureType:
+    """The finding whose frames a figure shows, and the function that makes it.
+
+    `draw(voice, frames, base model, **options)` is None where the frames lack that model.
+    """
+
+    finding: str
+    draw: Callable[..., Figure | None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recipes or differences that a reader of a figure chooses between.
+
+    `keys` are those that are offered, `labels` their labels, `first` the label that is shown
+    first, `total` the number of all.
+    """
+
+    keys: frozenset[str]
+    labels: tuple[str, ...]
+    first: str
+    total: int
+
+    @classmethod
+    def of(cls, subjects: Mapping[str, str], model: str, recipe: str | None, limit: int) -> Choice:
+        """The first `limit` of `subjects`, key -> label, and `recipe`, which is shown first.
+
+        `recipe` is a recipe, or two joined by "~", with or without the base model's name; None is
+        the first. Raises InputError where it was not measured.
+        """
+        key = next(iter(subjects))
+        if recipe is not None:
+            parts = (part.removeprefix(f"{model}.") for part in recipe.split("~"))
+            key = "~".join(f"{model}.{part}" for part in parts)
+        if key not in subjects:
+            raise InputError("this was not measured", found=recipe,
+                             expected=", ".join(subjects))  # fmt: skip
+        keys = frozenset([*list(subjects)[:limit], key])
+        labels = dict.fromkeys(label for name, label in subjects.items() if name in keys)
+        return cls(keys, tuple(labels), subjects[key], len(set(subjects.values())))
+
+
+def choice_menu(voice: Voice, options: Sequence[str], first: str) -> alt.Parameter:
+    """The menu that sets the parameter `chosen`."""
+    menu = alt.binding_select(options=list(options), name=f"{voice('choose')} ")
+    return alt.param(name="chosen", value=first, bind=menu)
+
+
+def rows_of_model(frames: Frames, name: str, model: str) -> list[Row]:
+    """The rows of a frame that are of one base model."""
+    return [row for row in frames.get(name, ()) if row["model"] == model]
+
+
+def data_of(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+    """Rows as a chart's data; a value that is not finite becomes null, as JSON has no other."""
+
+    def finite_or_null(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return alt.Data(values=[{k: finite_or_null(v) for k, v in row.items()} for row in rows])
+
+
+def tooltips(**fields: tuple[str, str | None]) -> list[alt.Tooltip]:
+    """Field -> (title, format) as the tooltip of a mark."""
+    return [
+        alt.Tooltip(field=name, type="quantitative" if form else "nominal", title=title,
+                    **({"format": form} if form else {}))
+        for name, (title, form) in fields.items()
+    ]  # fmt: skip
+
+
+def shown_note(voice: Voice, shown: int, total: int) -> str:
+    """The end of a caption where not everything is shown."""
+    return "" if shown == total else " " + voice("chart.cut", shown=shown, total=total)

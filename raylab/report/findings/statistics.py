@@ -1,0 +1,94 @@
+"""Statistics of values that may not have been measured, and 95 % confidence intervals.
+
+Model: the mean of three or more seeds has a percentile bootstrap interval (Efron 1979), a partial
+share of variance the interval that inverts the noncentral F distribution (Steiger 2004,
+Psychological Methods 9(2), eq. 9-11):
+
+    partial share = lambda / (lambda + n),   F ~ F'(df, df_residual, lambda)
+
+Invariant: a value that was not measured is None, and so is what cannot be computed without it. The
+same values give the same interval, whatever was drawn before. Below three values, without residual
+degrees of freedom, or where the residual is rounding alone, there is no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import optimize, stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 9_999
+MIN_VALUES = 3
+"""The least number of values that have a standard deviation and an interval."""
+MAX_F = 1e9
+"""Beyond it a residual is rounding alone, and scipy 1.17's noncentral F gives NaN."""
+_RANDOM_STATE = 20_040_611
+
+Interval = tuple[float, float] | tuple[None, None]
+
+
+def finite(value: Any) -> float | None:
+    """The value; None where it is None, NaN or infinite."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The arithmetic mean, summed exactly; None of no values."""
+    return math.fsum(values) / len(values) if values else None
+
+
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """The sample standard deviation (n - 1 in the denominator); None below three values."""
+    if len(values) < MIN_VALUES:
+        return None
+    return float(np.std(np.asarray(values, np.float64), ddof=1))
+
+
+def ratio_of(value: float | None, whole: float | None) -> float | None:
+    """The value over the whole; None where either was not measured, or the whole is zero."""
+    return value / whole if value is not None and whole else None
+
+
+def bootstrap_interval(values: Sequence[float]) -> Interval:
+    """The percentile interval of the mean; (None, None) below three values."""
+    if len(values) < MIN_VALUES:
+        return None, None
+    interval = stats.bootstrap(
+        (np.asarray(values, np.float64),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(_RANDOM_STATE),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def share_interval(f: float, df: float, residual_df: float, observations: int) -> Interval:
+    """The interval of the partial share of variance whose F statistic is `f`."""
+    if residual_df <= 0 or not f <= MAX_F:
+        return None, None
+    tails = (1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2
+    low, high = (_noncentrality(f, df, residual_df, tail) for tail in tails)
+    return low / (low + observations), high / (high + observations)
+
+
+def _noncentrality(f: float, df: float, residual_df: float, tail: float) -> float:
+    """The lambda at which P(F' <= f) is `tail`; 0 where there is none."""
+
+    def excess(noncentrality: float) -> float:
+        # scipy 1.17's ncf is not defined at lambda = 0, where it is the central F.
+        if noncentrality:
+            return float(stats.ncf.cdf(f, df, residual_df, noncentrality)) - tail
+        return float(stats.f.cdf(f, df, residual_df)) - tail
+
+    if excess(0.0) <= 0:
+        return 0.0
+    top = max(1.0, df * f)
+    while excess(top) > 0:
+        top *= 2
+    return float(optimize.brentq(excess, 0.0, top))
