@@ -70,7 +70,7 @@ def compare(
 ) -> None:
     """Put two studies side by side: what was asked differently, and which numbers changed."""
     from raylab.report.compare import compare as compare_studies
-    from raylab.report.findings.finding import Tables
+    from raylab.report.study_tables import Tables
     from raylab.report.terminal.comparison import print_comparison
     from raylab.store.saved_study import read_study
     from raylab.store.tables import read_tables
