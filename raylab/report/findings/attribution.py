@@ -15,6 +15,7 @@ was not varied has no row.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,12 +106,11 @@ def _norm_responses(tables: Tables, models: Sequence[Model]) -> Iterator[Respons
     yield Response("log_l2", "all", "all", factor_levels(models), log_l2)
     for level in LEVELS:
         rows = (r for r in tables.norms(level) if r["a"] in by_name and r["b"] == base)
-        for key, of_key in grouped(rows, lambda row: str(row["key"])).items():
-            for name, column in MEASURES.items():
-                values = [finite(row[column]) for row in of_key]
-                is_first = (name, level) == ("log_l2", "all")
-                if is_first or len(values) != len(models) or not all(values):
-                    continue
+        groups = grouped(rows, lambda row: str(row["key"]))
+        for (key, of_key), name in itertools.product(groups.items(), MEASURES):
+            values = [finite(row[MEASURES[name]]) for row in of_key]
+            is_first = (name, level) == ("log_l2", "all")
+            if not is_first and len(values) == len(models) and all(values):
                 levels = factor_levels([by_name[row["a"]] for row in of_key])
                 logs = [math.log(value) for value in values if value]
                 yield Response(name, level, key, levels, logs)
