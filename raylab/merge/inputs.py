@@ -30,8 +30,8 @@ from raylab.store.references import Place
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint_writer import TensorPlan
 from raylab.weights.row_tiles import TILE_ENTRIES, Piece, columns_of, tiles
-from raylab.weights.safetensors_file import DTYPE_NAMES
-from raylab.weights.views import DELTA, Side
+from raylab.weights.safetensors_reader import DTYPE_NAMES
+from raylab.weights.views import DELTA, ViewedModel
 
 _LARGE_PIECE = 2 * TILE_ENTRIES
 
@@ -41,7 +41,7 @@ class MergePlan:
     """A merge whose models are open and fit. template: whose tensors the output has."""
 
     request: MergeRequest
-    sides: tuple[Side, ...]
+    models: tuple[ViewedModel, ...]
     template: Checkpoint
     directory: Path
     dtypes: Mapping[str, torch.dtype]
@@ -60,16 +60,16 @@ class MergePlan:
 
     def models_of(self, name: str) -> list[int]:
         """The indices of the models that change the tensor; for `linear` all, if any does."""
-        changing = [i for i, side in enumerate(self.sides) if name in side.shapes]
+        changing = [i for i, model in enumerate(self.models) if name in model.shapes]
         if changing and self.request.row.of == "values":
-            return list(range(len(self.sides)))
+            return list(range(len(self.models)))
         return changing
 
     def pieces(self, names: Iterable[str]) -> list[Piece]:
         """The pieces of the tensors `names`, in order."""
         found: list[Piece] = []
         for name in names:
-            whole = all(self.sides[model].has_values for model in self.models_of(name))
+            whole = all(self.models[i].has_values for i in self.models_of(name))
             entries = _LARGE_PIECE if whole else TILE_ENTRIES
             found += [(name, *rows) for rows in tiles(self.shapes[name], entries)]
         return found
@@ -89,11 +89,11 @@ def plan_merge(request: MergeRequest, places: Sequence[Place], base: Path | None
             expected="--base, the base model that it was trained from",
         )
     template = Checkpoint(directory)
-    sides = tuple(Side(replace(place, base=directory), DELTA, template) for place in places)
+    models = tuple(ViewedModel(replace(place, base=directory), DELTA, template) for place in places)
     dtypes = {name: template.raw(name, 0, 0).dtype for name in template.shapes}
-    plan = MergePlan(request, sides, template, directory, dtypes)
-    for item, side in zip(request.inputs, sides, strict=True):
-        _check_shapes(item.model, side, template)
+    plan = MergePlan(request, models, template, directory, dtypes)
+    for item, model in zip(request.inputs, models, strict=True):
+        _check_shapes(item.model, model, template)
     found = {str(dtype).removeprefix("torch.") for dtype in dtypes.values()}
     if request.dtype and found != {request.dtype}:
         raise ModelError(
@@ -104,19 +104,19 @@ def plan_merge(request: MergeRequest, places: Sequence[Place], base: Path | None
     return plan
 
 
-def _check_shapes(model: str, side: Side, template: Checkpoint) -> None:
-    known, mine = template.shapes, side.shapes
+def _check_shapes(name: str, model: ViewedModel, template: Checkpoint) -> None:
+    known, mine = template.shapes, model.shapes
     wrong = [
         f"{n}: {tuple(mine[n])}, base: {known.get(n, 'none')}"
         for n in mine
         if mine[n] != known.get(n)
     ]
-    if side.is_checkpoint:
-        wrong += [f"{name}: none" for name in template.shapes if name not in mine]
+    if model.is_checkpoint:
+        wrong += [f"{n}: none" for n in template.shapes if n not in mine]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ModelError(
-            f"{model} does not fit the base model",
+            f"{name} does not fit the base model",
             found="; ".join(wrong[:5]) + more,
             expected="the tensors and shapes of the base model",
             todo="merge models that were trained from this base, with its vocabulary",
@@ -157,15 +157,15 @@ class ModelRows(threading.local):
         """Set `row`, float32 (entries,), to the task vector or, for `linear`, to the values:
         those of an adapter are base + task vector, rounded to float32. Raises NonFiniteError.
         """
-        plan, side = self._plan, self._plan.sides[model]
-        values, of_values = side.values(*piece), plan.request.row.of == "values"
+        plan, viewed = self._plan, self._plan.models[model]
+        values, of_values = viewed.values(*piece), plan.request.row.of == "values"
         if values is not None and not of_values:
             count = subtract(values.reshape(-1), self.raw_base(piece), row)
         else:
             if values is not None:
                 row.copy_(values.reshape(-1))
             else:
-                delta = side.delta(*piece)
+                delta = viewed.delta(*piece)
                 assert of_values or delta is not None, "a model that changes the tensor"
                 row.zero_() if delta is None else row.copy_(delta.reshape(-1))
                 if of_values:

@@ -34,14 +34,14 @@ from raylab.store.references import Place, find_base, find_model
 from raylab.weights.checkpoint_writer import (
     MOST_BYTES,
     CheckpointWriter,
+    atomic_directory,
     check_absent,
-    copy_beside,
+    copy_config_files,
     flush,
-    whole_directory,
 )
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Piece, columns_of, in_threads
-from raylab.weights.safetensors_file import DTYPE_NAMES
+from raylab.weights.safetensors_reader import DTYPE_NAMES
 
 RECORD = "merge.json"
 
@@ -65,11 +65,11 @@ def merge_models(
     plan = plan_merge(request, places, base)
     workers = threads or len(os.sched_getaffinity(0))
     trims = trims_of(plan, workers)
-    with whole_directory(out) as part:
+    with atomic_directory(out) as part:
         with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
             merger = _Merger(plan, trims, writer)
             in_threads(plan.pieces(plan.shapes), merger.write, workers)
-        copy_beside(plan.directory, part)
+        copy_config_files(plan.directory, part)
         with ThreadPoolExecutor() as pool:
             flushed = pool.submit(flush, part)
             files = sorted(path for path in part.rglob("*") if path.is_file())

@@ -74,7 +74,7 @@ _EVERYTHING = _Range(0, 0x7FFFFFFF, 16)
 
 def trims_of(plan: MergePlan, threads: int) -> tuple[Trims, ...]:
     """Each model's trims, where the method has any. Raises NonFiniteError."""
-    trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.sides)
+    trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
     if plan.request.row.keeps != "largest":
         return trims
     names = [name for name in plan.shapes if plan.models_of(name)]
@@ -113,7 +113,7 @@ def _select(
 
 
 def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
-    numels = dict.fromkeys(range(len(plan.sides)), 0)
+    numels = dict.fromkeys(range(len(plan.models)), 0)
     for name in names:
         for model in plan.models_of(name):
             numels[model] += math.prod(plan.shapes[name])

@@ -14,7 +14,12 @@ from pathlib import Path
 
 from raylab.publish.provenance import Facts, facts_of
 from raylab.store.references import Made
-from raylab.weights.checkpoint_writer import TOKENIZER, check_absent, copy_beside, whole_directory
+from raylab.weights.checkpoint_writer import (
+    TOKENIZER_FILES,
+    atomic_directory,
+    check_absent,
+    copy_config_files,
+)
 from raylab.weights.model_card import write_model_card
 
 FACTS = "raylab.json"
@@ -28,7 +33,7 @@ def write_folder(made: Made, repo: str, out: Path, *, merged: bool = False) -> F
     """
     check_absent(out)
     facts = facts_of(made, merged=merged)
-    with whole_directory(out) as part:
+    with atomic_directory(out) as part:
         facts = _write_weights(made, facts, part)
         write_model_card(
             part, facts.metadata, title=repo.rpartition("/")[2], repo=repo, facts=facts, merge=None
@@ -50,7 +55,7 @@ def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
         write_merged(place, part, len(os.sched_getaffinity(0)))
         return facts
     if place.base is not None:
-        copy_beside(place.base, part, TOKENIZER)
+        copy_config_files(place.base, part, TOKENIZER_FILES)
     if facts.form == "adapter":
         for name in _ADAPTER_FILES:
             shutil.copyfile(place.adapters[0] / name, part / name)

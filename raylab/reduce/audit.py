@@ -37,7 +37,7 @@ from raylab.spec.study import Quantization
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.checkpoint import Weights
 from raylab.weights.names import levels
-from raylab.weights.quantized_base import Held, Merged
+from raylab.weights.quantized_base import HeldWeights, MergedWeights
 from raylab.weights.row_tiles import one_blas_thread, tiles
 from raylab.weights.views import Place
 
@@ -80,13 +80,13 @@ class _Training:
     def __init__(self, place: Place, base: Checkpoint, quantization: Quantization | None) -> None:
         parents: list[Adapter] = []
         for path in place.adapters[:-1]:
-            parents.append(Adapter.open(path, Merged(base, parents)))
-        self._start = Merged(base, parents)
+            parents.append(Adapter.open(path, MergedWeights(base, parents)))
+        self._start = MergedWeights(base, parents)
         self._own = Adapter.open(place.adapters[-1], self._start)
         self.shapes = self._own.shapes
         self._held: Weights | None = None
         if quantization is not None and not self._own.conv1d:
-            self._held = Held(self._start, quantization)
+            self._held = HeldWeights(self._start, quantization)
 
     def sums(self, name: str) -> AuditSums:
         found = _total([self._tile(name, *bounds) for bounds in tiles(self.shapes[name])])

@@ -1,7 +1,7 @@
 """Chained trials: the parent's part of a task vector, the child's, and the whole.
 
 Model: the delta of a chained trial is parent + child in float32, where the parent's part is the
-sum of all its ancestors' deltas (Side.delta adds from the oldest on). Per tensor four sums,
+sum of all its ancestors' deltas (ViewedModel.delta adds from the oldest on). Per tensor four sums,
 <p, p>, <p, c>, <c, c> and <w, w> with w = p + c rounded to float32, say how long each is, how
 they lie to each other, and how much of them cancels:
 
@@ -28,7 +28,7 @@ from raylab.errors import ModelError, NonFiniteError
 from raylab.weights import Shape
 from raylab.weights.names import levels
 from raylab.weights.row_tiles import one_blas_thread, tiles
-from raylab.weights.views import Side
+from raylab.weights.views import ViewedModel
 
 _PIECE = 1 << 15  # entries whose float64 copies stay in a core's own cache
 
@@ -43,7 +43,9 @@ class ChainSums:
     whole: float
 
 
-def chain_parts(parent: Side, child: Side, names: Iterable[str]) -> dict[str, ChainSums]:
+def chain_parts(
+    parent: ViewedModel, child: ViewedModel, names: Iterable[str]
+) -> dict[str, ChainSums]:
     """The sums of those of `names` that either side changes.
 
     `parent` holds all ancestors, `child` the trial's own adapter alone, both under the view
@@ -54,7 +56,7 @@ def chain_parts(parent: Side, child: Side, names: Iterable[str]) -> dict[str, Ch
         return {name: _sums(parent, child, name, shape) for name, shape in shapes.items()}
 
 
-def _shape(parent: Side, child: Side, name: str) -> Shape | None:
+def _shape(parent: ViewedModel, child: ViewedModel, name: str) -> Shape | None:
     p, c = parent.shapes.get(name), child.shapes.get(name)
     if p is not None and c is not None and p != c:
         raise ModelError(
@@ -65,7 +67,7 @@ def _shape(parent: Side, child: Side, name: str) -> Shape | None:
     return c if p is None else p
 
 
-def _sums(parent: Side, child: Side, name: str, shape: Shape) -> ChainSums:
+def _sums(parent: ViewedModel, child: ViewedModel, name: str, shape: Shape) -> ChainSums:
     found = []
     for start, stop in tiles(shape):
         p, c = (_delta(side, name, start, stop, shape) for side in (parent, child))
@@ -75,7 +77,7 @@ def _sums(parent: Side, child: Side, name: str, shape: Shape) -> ChainSums:
     return ChainSums(*(math.fsum(parts) for parts in zip(*found, strict=True)))
 
 
-def _delta(side: Side, name: str, start: int, stop: int, shape: Shape) -> torch.Tensor:
+def _delta(side: ViewedModel, name: str, start: int, stop: int, shape: Shape) -> torch.Tensor:
     rows = side.delta(name, start, stop)
     columns = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
     return torch.zeros(stop - start, columns) if rows is None else rows

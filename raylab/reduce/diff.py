@@ -36,10 +36,10 @@ from raylab.store.records import write_json
 from raylab.store.references import FoundModel
 from raylab.store.tables import write_table
 from raylab.weights import Checkpoint
-from raylab.weights.alignment import STRICT, Accounting, Tolerance, account, check_base
+from raylab.weights.alignment import STRICT, EntryCounts, Tolerance, align, check_base
 from raylab.weights.names import layer_of, levels, module_of
-from raylab.weights.safetensors_file import Shape
-from raylab.weights.views import DELTA, Side, View
+from raylab.weights.safetensors_reader import Shape
+from raylab.weights.views import DELTA, View, ViewedModel
 
 PAIR = "a~b"
 
@@ -142,11 +142,11 @@ def _check(request: DiffRequest) -> None:
             )
 
 
-def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], Accounting]:
+def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], EntryCounts]:
     """(the shapes that are compared, what became of all entries). Raises ModelError."""
     base = Checkpoint(request.weights) if request.weights else None
-    a, b = (Side(model.place, request.view, base) for model in (request.a, request.b))
-    shapes, accounting = account(a, b, request.tolerance, base, request.universe)
+    a, b = (ViewedModel(model.place, request.view, base) for model in (request.a, request.b))
+    shapes, accounting = align(a, b, request.tolerance, base, request.universe)
     if not shapes:
         raise ModelError(
             "nothing is left to compare",

@@ -21,8 +21,8 @@ from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
 from raylab.spec.study import Quantization
 from raylab.weights import Checkpoint
-from raylab.weights.safetensors_file import Shape
-from raylab.weights.views import DELTA, Place, Side, View
+from raylab.weights.safetensors_reader import Shape
+from raylab.weights.views import DELTA, Place, View, ViewedModel
 
 
 class Call(NamedTuple):
@@ -56,10 +56,10 @@ class Job:
     def models(self) -> Models:
         """Open every model. Raises ModelError."""
         base = Checkpoint(self.base) if self.base else None
-        sides = {key: Side(place, self.view, base) for key, place in self.places.items()}
-        weights = Side(Place(checkpoint=self.base), DELTA) if self.base else None
+        sides = {key: ViewedModel(place, self.view, base) for key, place in self.places.items()}
+        weights = ViewedModel(Place(checkpoint=self.base), DELTA) if self.base else None
         if weights and self.view != DELTA:
-            weights = Side(Place(), self.view, base)
+            weights = ViewedModel(Place(), self.view, base)
         return Models(
             sides=sides,
             shapes=compared_shapes(sides) if self.shapes is None else self.shapes,
@@ -106,7 +106,7 @@ def task_vector_name(key: str) -> str:
     return f"the task vector of {key}"
 
 
-def compared_shapes(sides: Mapping[str, Side]) -> dict[str, Shape]:
+def compared_shapes(sides: Mapping[str, ViewedModel]) -> dict[str, Shape]:
     """The shapes of all tensors that any of the models changes. Raises ModelError."""
     shapes: dict[str, Shape] = {}
     for key, side in sides.items():

@@ -23,8 +23,8 @@ from raylab.spec.study import Quantization
 from raylab.store.references import Place
 from raylab.weights import Checkpoint
 from raylab.weights.adapter_parts import Factors
-from raylab.weights.safetensors_file import Shape
-from raylab.weights.views import Side
+from raylab.weights.safetensors_reader import Shape
+from raylab.weights.views import ViewedModel
 
 BASE = ""
 
@@ -42,10 +42,10 @@ class Pair:
 class Models:
     """Open models by key, BASE being the base model's own weights where they are at hand."""
 
-    sides: Mapping[str, Side]
+    sides: Mapping[str, ViewedModel]
     shapes: Mapping[str, Shape]
     device: torch.device
-    base: Side | None = None
+    base: ViewedModel | None = None
     weights: Checkpoint | None = None
     """The base model itself, whatever the view."""
     trained: Mapping[str, Place] = field(default_factory=dict)

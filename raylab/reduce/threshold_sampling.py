@@ -20,7 +20,7 @@ import torch
 
 from raylab.reduce.histogram import BUCKETS, Candidates
 from raylab.weights.row_tiles import tiles
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 _SHARE = 32
 _EVERY = 4

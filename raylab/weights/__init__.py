@@ -2,6 +2,6 @@
 
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Checkpoint
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 __all__ = ["Adapter", "Checkpoint", "Shape"]

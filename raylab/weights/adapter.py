@@ -20,7 +20,7 @@ from raylab.weights.adapter_config import read_config
 from raylab.weights.adapter_parts import LowRank, Part, Tokens
 from raylab.weights.checkpoint import Weights
 from raylab.weights.lora_layout import Parts, read_parts
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 
 class Adapter:

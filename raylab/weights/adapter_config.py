@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raylab.errors import ModelError
-from raylab.weights.safetensors_folder import read_json
+from raylab.weights.safetensors_reader import read_json
 
 _NO_BEARING = {
     "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "eva_config",

@@ -26,7 +26,7 @@ from typing import Protocol
 
 import torch
 
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 LEAST_ROWS = 16
 """BLAS has kernels of their own, with other bits, for products of a few rows (seen: up to 3) or

@@ -16,8 +16,8 @@ from typing import Literal
 
 from raylab.errors import ModelError
 from raylab.weights import Checkpoint
-from raylab.weights.safetensors_file import Shape
-from raylab.weights.views import Side
+from raylab.weights.safetensors_reader import Shape
+from raylab.weights.views import ViewedModel
 
 _NAMED = 5
 
@@ -36,7 +36,7 @@ STRICT = Tolerance()
 
 
 @dataclass(frozen=True)
-class Accounting:
+class EntryCounts:
     """Entries by what became of them."""
 
     compared: int = 0
@@ -51,7 +51,7 @@ class Accounting:
         """The counts by name."""
         return asdict(self)
 
-    def without(self, non_finite: int) -> Accounting:
+    def without(self, non_finite: int) -> EntryCounts:
         """The same where so many of the compared entries turned out not to be finite."""
         return replace(self, compared=self.compared - non_finite, non_finite=non_finite)
 
@@ -65,27 +65,27 @@ class _Entries:
     skipped: Mapping[str, Shape]
 
 
-def account(
-    a: Side,
-    b: Side,
+def align(
+    a: ViewedModel,
+    b: ViewedModel,
     tolerance: Tolerance,
     base: Checkpoint | None = None,
     universe: Literal["compared", "model"] = "compared",
-) -> tuple[dict[str, Shape], Accounting]:
+) -> tuple[dict[str, Shape], EntryCounts]:
     """(the shapes over which two models are compared, what became of all entries).
 
     Adapters are compared over the tensors that either targets. Against a checkpoint, or in the
     universe of the model, they are the whole of `base`. Raises ModelError.
     """
-    changed = _union([side for side in (a, b) if not side.checkpoint])
+    changed = _union([model for model in (a, b) if not model.checkpoint])
     if universe == "compared" and not a.checkpoint and not b.checkpoint:
-        return changed, Accounting(compared=_size(changed, changed))
+        return changed, EntryCounts(compared=_size(changed, changed))
     return _of_whole_models(_entries(a, changed, base), _entries(b, changed, base), tolerance)
 
 
-def _entries(side: Side, changed: Mapping[str, Shape], base: Checkpoint | None) -> _Entries:
-    if side.checkpoint:
-        own = side.checkpoint
+def _entries(model: ViewedModel, changed: Mapping[str, Shape], base: Checkpoint | None) -> _Entries:
+    if model.checkpoint:
+        own = model.checkpoint
         return _Entries(own.shapes, own.tied, own.skipped)
     if base is None:
         raise ModelError(
@@ -99,7 +99,7 @@ def _entries(side: Side, changed: Mapping[str, Shape], base: Checkpoint | None) 
 
 def _of_whole_models(
     a: _Entries, b: _Entries, tolerance: Tolerance
-) -> tuple[dict[str, Shape], Accounting]:
+) -> tuple[dict[str, Shape], EntryCounts]:
     only_a, only_b = (sorted(set(x.shapes) - set(y.shapes)) for x, y in ((a, b), (b, a)))
     if tolerance.missing == "error":
         _refuse_missing(only_a, only_b)
@@ -110,7 +110,7 @@ def _of_whole_models(
     parameters = {*a.shapes, *b.shapes}
     tied = _larger(a.tied, b.tied, parameters)
     odd = _larger(a.skipped, b.skipped, parameters | set(tied))
-    return shapes, Accounting(
+    return shapes, EntryCounts(
         compared=_size(shapes, shapes),
         tied=sum(tied.values()),
         only_in_a=_size(a.shapes, only_a),
@@ -135,10 +135,10 @@ def _size(shapes: Mapping[str, Shape], names: Sequence[str] | Mapping[str, Shape
     return sum(math.prod(shapes[name]) for name in names)
 
 
-def _union(sides: Sequence[Side]) -> dict[str, Shape]:
+def _union(models: Sequence[ViewedModel]) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
-    for side in sides:
-        for name, shape in side.shapes.items():
+    for model in models:
+        for name, shape in model.shapes.items():
             if shapes.setdefault(name, shape) != shape:
                 raise ModelError(
                     f"{name} has two shapes",

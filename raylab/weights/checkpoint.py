@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from raylab.errors import ModelError
-from raylab.weights.safetensors_file import DTYPES, Shape
-from raylab.weights.safetensors_folder import SafetensorsFolder, read_json
+from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape, read_json
 
 HEADS = ("lm_head.weight", "embed_out.weight")
 EMBEDDINGS = ("model.embed_tokens.weight", "gpt_neox.embed_in.weight", "transformer.wte.weight")

@@ -32,7 +32,7 @@ import torch
 
 from raylab.errors import OutError, StoreError
 from raylab.weights.row_tiles import columns_of
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 INDEX = "model.safetensors.index.json"
 MOST_BYTES = 4_000_000_000
@@ -40,13 +40,13 @@ _BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4,
     "BF16": 2, "F16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
-TOKENIZER = (
+TOKENIZER_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt",
     "*.jinja", "chat_template.json", "spiece.model", "*.tiktoken",
     "additional_chat_templates/*.jinja",
 )  # fmt: skip
-BESIDE = (
-    "config.json", "generation_config.json", *TOKENIZER, "*.py", "LICENSE*", "NOTICE*",
+CONFIG_FILES = (
+    "config.json", "generation_config.json", *TOKENIZER_FILES, "*.py", "LICENSE*", "NOTICE*",
 )  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def _write_all(handle: int, data: bytes | memoryview, offset: int) -> None:
         raise StoreError("a merged model cannot be written", found=str(error)) from error
 
 
-def copy_beside(source: Path, target: Path, patterns: Sequence[str] = BESIDE) -> None:
+def copy_config_files(source: Path, target: Path, patterns: Sequence[str] = CONFIG_FILES) -> None:
     """Copy config, tokenizer, chat template, custom code and licence of a checkpoint."""
     for pattern in patterns:
         for file in sorted(source.glob(pattern)):
@@ -208,7 +208,7 @@ def copy_beside(source: Path, target: Path, patterns: Sequence[str] = BESIDE) ->
 
 
 @contextmanager
-def whole_directory(out: Path) -> Iterator[Path]:
+def atomic_directory(out: Path) -> Iterator[Path]:
     """A new directory to fill, which becomes `out` if nothing goes wrong, and else vanishes.
 
     Raises OutError where something is at `out`, or nothing can be made there, and StoreError

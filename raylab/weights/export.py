@@ -30,11 +30,15 @@ from raylab.errors import ModelError
 from raylab.store.references import Place
 from raylab.weights.adapter_config import AdapterConfig, read_config
 from raylab.weights.checkpoint import Checkpoint
-from raylab.weights.checkpoint_writer import MOST_BYTES, CheckpointWriter, TensorPlan, copy_beside
+from raylab.weights.checkpoint_writer import (
+    MOST_BYTES,
+    CheckpointWriter,
+    TensorPlan,
+    copy_config_files,
+)
 from raylab.weights.row_tiles import Piece, in_threads, tiles
-from raylab.weights.safetensors_file import DTYPE_NAMES
-from raylab.weights.safetensors_folder import SafetensorsFolder, read_json
-from raylab.weights.views import Side, View
+from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder, read_json
+from raylab.weights.views import View, ViewedModel
 
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -158,7 +162,7 @@ def write_merged(place: Place, directory: Path, threads: int, most_bytes: int = 
             todo="download it, or publish the adapter without --merged",
         )
     template = Checkpoint(place.base)
-    side = Side(place, View("merged"), template)
+    model = ViewedModel(place, View("merged"), template)
     shapes = template.shapes
     plans = [
         TensorPlan(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
@@ -168,9 +172,9 @@ def write_merged(place: Place, directory: Path, threads: int, most_bytes: int = 
     with CheckpointWriter(directory, plans, most_bytes) as writer:
 
         def write(piece: Piece) -> None:
-            rows = side.values(*piece)
+            rows = model.values(*piece)
             assert rows is not None, "the view has weights of its own"
             writer.write_rows(piece[0], piece[1], rows)
 
         in_threads(pieces, write, threads)
-    copy_beside(place.base, directory)
+    copy_config_files(place.base, directory)

@@ -20,8 +20,7 @@ from raylab.errors import ModelError
 from raylab.weights.adapter_config import AdapterConfig
 from raylab.weights.adapter_parts import Factors, LowRank, Part, Replaced, Shift, Tokens
 from raylab.weights.checkpoint import Weights
-from raylab.weights.safetensors_file import DTYPES
-from raylab.weights.safetensors_folder import SafetensorsFolder
+from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder
 
 _PREFIX = "base_model.model."
 _ENDINGS = {

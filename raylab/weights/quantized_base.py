@@ -1,17 +1,18 @@
-"""What a training starts from: a base model with adapters merged in, and what 4 bits leave of it.
+"""The weights that a training starts from: a base model with merged adapters, and its 4-bit form.
 
-Model: `Merged` is the checkpoint that a chained trial begins with, `Held` what its training then
-holds in memory: dequantise(quantise(start)) of every linear layer, as bitsandbytes does it for
-QLoRA (Dettmers et al. 2023, arXiv:2305.14314). transformers casts a weight to the compute dtype
-first. The output head, embeddings and vectors are not quantised, and left as they are stored.
-Invariant: rows depend on the tensor and their bounds alone, whatever else is read by whichever
-thread. Quantisation works on blocks of 64 consecutive entries, so rows are quantised with the
-blocks that they touch, and the whole tensor is never formed. Only double quantisation looks
-beyond a block: its scales, one for 64 entries, are computed once for the whole tensor and kept.
+Model: `MergedWeights` is the checkpoint that a chained trial starts from. `HeldWeights` are the
+weights that its training holds in memory: dequantise(quantise(start)) of every linear layer, as
+bitsandbytes does it for QLoRA (Dettmers et al. 2023, arXiv:2305.14314). transformers casts a
+weight to the compute dtype first. The output head, embeddings and vectors are not quantised, and
+stay as they are stored.
+Invariant: rows depend on the tensor and their bounds alone, for any other reads and threads.
+Quantisation works on blocks of 64 consecutive entries, so rows are quantised with the blocks that
+they touch, and the whole tensor is never formed. Only double quantisation looks beyond a block:
+its scales, one for 64 entries, are computed once for the whole tensor and kept.
 
-Numbers are those of bitsandbytes on a CPU, but for one fault of 0.50.2: with AVX512 it dequantises
-a whole matrix with wrong scales where its width is a multiple of 16 and not of 64. It is asked for
-a flat run of blocks here, which it gets right.
+Numbers are those of bitsandbytes on a CPU, except for one fault of 0.50.2: with AVX512 it
+dequantises a whole matrix with wrong scales where the width is a multiple of 16 and not of 64.
+This module dequantises a flat run of blocks, which bitsandbytes does correctly.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from raylab.spec.study import Quantization
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Weights
 from raylab.weights.row_tiles import TILE_ENTRIES
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 _BLOCK = 64
 _SCALES_KEPT = 4
@@ -39,7 +40,7 @@ _NOT_LINEAR = (
 )  # fmt: skip
 
 
-class Counted:
+class CountedWeights:
     """Weights, and how many bytes of them were read."""
 
     def __init__(self, weights: Weights) -> None:
@@ -57,7 +58,7 @@ class Counted:
         return rows
 
 
-class Merged:
+class MergedWeights:
     """A base model with `adapters` merged in, the oldest first, rounded after each."""
 
     def __init__(self, base: Weights, adapters: Sequence[Adapter]) -> None:
@@ -74,7 +75,7 @@ class Merged:
         return rows
 
 
-class Held:
+class HeldWeights:
     """The weights `start` as training holds them: cast to the compute dtype, or in 4 bits."""
 
     def __init__(self, start: Weights, quantization: Quantization) -> None:
@@ -88,6 +89,8 @@ class Held:
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop): float32 of a linear layer, else as they are stored."""
+        from bitsandbytes.functional import dequantize_4bit
+
         if not self._is_linear(name):
             return self._start.raw(name, start, stop)
         if self._quantization.bits == 16:
@@ -99,7 +102,10 @@ class Held:
         if self._quantization.double:
             with self._lock:
                 scales = self._kept_scales(name)[first // _BLOCK : -(-last // _BLOCK)]
-        held = self._through_4_bits(self._entries(name, first, last), scales)
+        packed, state = self._quantize(self._entries(name, first, last))
+        if scales is not None:
+            state.absmax = scales.clone()
+        held: torch.Tensor = dequantize_4bit(packed, state).reshape(-1)
         rows = held[start * width - first : stop * width - first].view(stop - start, width)
         return rows.float()
 
@@ -116,16 +122,6 @@ class Held:
         top = first // width
         rows = self._start.raw(name, top, -(-last // width)).to(self._dtype)
         return rows.reshape(-1)[first - top * width : last - top * width]
-
-    def _through_4_bits(self, entries: torch.Tensor, scales: torch.Tensor | None) -> torch.Tensor:
-        """dequantise(quantise(entries)) of whole blocks, flat; `scales` instead of their own."""
-        from bitsandbytes.functional import dequantize_4bit
-
-        packed, state = self._quantize(entries)
-        if scales is not None:
-            state.absmax = scales.clone()
-        found: torch.Tensor = dequantize_4bit(packed, state)
-        return found.reshape(-1)
 
     def _quantize(self, entries: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """(packed codes, bitsandbytes' QuantState)."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
-from raylab.weights.safetensors_file import Shape
+from raylab.weights.safetensors_reader import Shape
 
 TILE_ENTRIES = 1 << 18
 

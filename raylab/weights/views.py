@@ -1,9 +1,9 @@
-"""One model as a comparison sees it: what training did, what is saved, or what was trained on.
+"""One model under a view: what training changed, what is saved, or what 4-bit training held.
 
-Model: a place says where a model's parameters lie, a view says what a difference means, and a
-side is one model under a view. With W the base model's weights, W' those that its last training
-started from (W with all adapters but the last merged in), D its delta, and h what training holds
-of its start (4 bits):
+Model: a place says where a model's parameters lie, and a view says what a difference means. With W
+the base model's weights, W' the weights that the model's last training started from (W with all
+adapters but the last merged in), D the delta of that training, and h what training holds of its
+start (4 bits):
 
     view          values                              delta (its task vector)
     delta         a checkpoint's own; else None       sum of the chain's D; checkpoint - W
@@ -13,8 +13,8 @@ of its start (4 bits):
 A checkpoint's values are its own under every view, and its task vector is checkpoint - W. The
 base model itself is a place without adapters: its D is zero.
 Invariant: rows depend on the tensor and their bounds alone, given one BLAS thread; any number of
-threads may ask. What a view needs and is not there (weights, quantisation settings) is refused
-when the side is opened.
+threads may read them. A model that lacks what its view needs (weights, quantisation settings) is
+refused when it is opened.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from raylab.store.references import Place as Place
 from raylab.weights import Adapter, Checkpoint, Shape
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.checkpoint import Weights
-from raylab.weights.quantized_base import Counted, Held, Merged
-from raylab.weights.safetensors_file import matrix_shape
+from raylab.weights.quantized_base import CountedWeights, HeldWeights, MergedWeights
+from raylab.weights.safetensors_reader import matrix_shape
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class View:
 DELTA = View()
 
 
-class Side:
+class ViewedModel:
     """One model under a view."""
 
     def __init__(self, place: Place, view: View = DELTA, base: Checkpoint | None = None) -> None:
@@ -58,9 +58,9 @@ class Side:
         """
         if base is None and place.base is not None:
             base = Checkpoint(place.base)
-        self._base = Counted(base) if base else None
+        self._base = CountedWeights(base) if base else None
         self._checkpoint = Checkpoint(place.checkpoint) if place.checkpoint else None
-        self._own = Counted(self._checkpoint) if self._checkpoint else None
+        self._own = CountedWeights(self._checkpoint) if self._checkpoint else None
         self._adapters = () if self._own else _chain(place.adapters, view, self._base)
         self._before, self._origin = (
             (None, None) if self._own else _starts(self._adapters, view, self._base)
@@ -157,11 +157,11 @@ class Side:
         return self._base.raw(name, start, stop).float()
 
 
-def _chain(paths: Sequence[Path], view: View, base: Counted | None) -> tuple[Adapter, ...]:
+def _chain(paths: Sequence[Path], view: View, base: CountedWeights | None) -> tuple[Adapter, ...]:
     """The adapters, each opened over what it was trained from. Raises ModelError."""
     adapters: list[Adapter] = []
     for path in paths:
-        start = Merged(base, adapters) if base and adapters else base
+        start = MergedWeights(base, adapters) if base and adapters else base
         adapter = Adapter.open(path, start)
         if start is not None:
             _refuse_tied(path, adapter, start, view, is_chain=len(paths) > 1)
@@ -195,7 +195,7 @@ def _refuse_tied(
 
 
 def _starts(
-    adapters: tuple[Adapter, ...], view: View, base: Counted | None
+    adapters: tuple[Adapter, ...], view: View, base: CountedWeights | None
 ) -> tuple[Weights | None, Weights | None]:
     """(what the last delta is added to, the same of the base model). Raises ModelError."""
     if view.name == "delta":
@@ -206,7 +206,7 @@ def _starts(
             expected="the base model on this machine",
             todo="name the base model: --base, or base_model in a study",
         )
-    start = Merged(base, adapters[:-1]) if len(adapters) > 1 else base
+    start = MergedWeights(base, adapters[:-1]) if len(adapters) > 1 else base
     if view.name == "merged":
         return start, base
     if view.quantization is None:
@@ -215,5 +215,5 @@ def _starts(
             expected="the study that trained the model",
             todo="compare trials of a study (OUT#name), or use --view delta or --view merged",
         )
-    held = Held(base, view.quantization)
-    return (held if start is base else Held(start, view.quantization)), held
+    held = HeldWeights(base, view.quantization)
+    return (held if start is base else HeldWeights(start, view.quantization)), held

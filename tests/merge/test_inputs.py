@@ -12,8 +12,8 @@ SHAPES = {"wide": (3000, 1000), "vector": (700_000,), "scalar": (), "deep": (300
 
 
 def plan_of(*has_values):
-    sides = [SimpleNamespace(has_values=each) for each in has_values]
-    return SimpleNamespace(shapes=SHAPES, sides=sides, models_of=lambda name: range(len(sides)))
+    models = [SimpleNamespace(has_values=each) for each in has_values]
+    return SimpleNamespace(shapes=SHAPES, models=models, models_of=lambda name: range(len(models)))
 
 
 PLAN = plan_of(True, True)

@@ -23,7 +23,7 @@ from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.tables import to_table
 from raylab.weights import row_tiles
-from raylab.weights.safetensors_file import MappedFile
+from raylab.weights.safetensors_reader import MappedFile
 from raylab.weights.views import Place
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays

@@ -22,7 +22,7 @@ from raylab.reduce.row_block import Pair
 from raylab.reduce.sample_histogram import add_products
 from raylab.reduce.threshold_sampling import count_buckets, guess, sample_rows
 from raylab.weights.adapter_parts import Factors
-from raylab.weights.safetensors_file import MappedFile
+from raylab.weights.safetensors_reader import MappedFile
 from raylab.weights.views import Place
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays

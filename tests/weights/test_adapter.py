@@ -346,7 +346,7 @@ config_values = st.recursive(
 config_fields = st.sampled_from([*AdapterConfig.model_fields, *REFUSED, "anything"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(fields=st.dictionaries(config_fields, config_values, max_size=3))
 def test_config_any_fields_are_read_or_refused(tmp_path_factory, fields):
     directory = tmp_path_factory.getbasetemp()

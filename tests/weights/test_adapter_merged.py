@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from raylab.weights import Adapter, Checkpoint, row_tiles
-from raylab.weights.quantized_base import Merged
+from raylab.weights.quantized_base import MergedWeights
 from tests.architectures import merged_by_peft, save_adapter, save_random
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
@@ -78,7 +78,7 @@ def test_merged_rows_equal_peft_merge_bit_for_bit(bases, tmp_path, architecture,
     checkpoint = Checkpoint(base)
     adapter = Adapter.open(path, checkpoint)
     assert len(adapter.shapes) >= (3 if kind == "embeddings" else 8)
-    assert mismatches(Merged(checkpoint, [adapter]), merged_by_peft(base, path)) == {}
+    assert mismatches(MergedWeights(checkpoint, [adapter]), merged_by_peft(base, path)) == {}
 
 
 def test_merged_chain_rounds_after_each_as_peft(bases, tmp_path):
@@ -87,10 +87,10 @@ def test_merged_chain_rounds_after_each_as_peft(bases, tmp_path):
     child = save_adapter(tmp_path / "child", base, 2, use_dora=True)
     checkpoint = Checkpoint(base)
     first = Adapter.open(parent, checkpoint)
-    second = Adapter.open(child, Merged(checkpoint, [first]))
+    second = Adapter.open(child, MergedWeights(checkpoint, [first]))
     expected = merged_by_peft(base, parent, child)
-    assert mismatches(Merged(checkpoint, [first, second]), expected) == {}
-    assert mismatches(Merged(checkpoint, [second, first]), expected) != {}
+    assert mismatches(MergedWeights(checkpoint, [first, second]), expected) == {}
+    assert mismatches(MergedWeights(checkpoint, [second, first]), expected) != {}
 
 
 def test_merged_bias_of_lora_b_equals_peft(bases, tmp_path):
@@ -99,7 +99,7 @@ def test_merged_bias_of_lora_b_equals_peft(bases, tmp_path):
     checkpoint = Checkpoint(base)
     adapter = Adapter.open(path, checkpoint)
     assert "gpt_neox.layers.0.mlp.dense_h_to_4h.bias" in adapter.shapes
-    assert mismatches(Merged(checkpoint, [adapter]), merged_by_peft(base, path)) == {}
+    assert mismatches(MergedWeights(checkpoint, [adapter]), merged_by_peft(base, path)) == {}
 
 
 def test_merged_conv1d_equals_peft(tmp_path):
@@ -113,7 +113,7 @@ def test_merged_conv1d_equals_peft(tmp_path):
     assert adapter.shapes["transformer.h.0.attn.c_attn.weight"] == (48, 144)
     assert len(adapter.conv1d) == 4
     expected = merged_by_peft(tmp_path / "base", path)
-    assert mismatches(Merged(checkpoint, [adapter]), expected) == {}
+    assert mismatches(MergedWeights(checkpoint, [adapter]), expected) == {}
 
 
 class OneLinear(nn.Module):
@@ -133,5 +133,5 @@ def test_merged_last_tile_of_one_row_equals_peft(tmp_path, monkeypatch, rank):
     merged = PeftModel.from_pretrained(OneLinear(weight), tmp_path).merge_and_unload()
     checkpoint = Checkpoint(tmp_path)
     assert [stop - start for start, stop in row_tiles.tiles(weight.shape)] == [512, 512, 1]
-    found = Merged(checkpoint, [Adapter.open(tmp_path, checkpoint)])
+    found = MergedWeights(checkpoint, [Adapter.open(tmp_path, checkpoint)])
     assert mismatches(found, {"lin.weight": merged.lin.weight.data}) == {}

@@ -14,8 +14,8 @@ from raylab.errors import ModelError
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.weights import Checkpoint
-from raylab.weights.alignment import Accounting, Tolerance, account
-from raylab.weights.views import Place, Side
+from raylab.weights.alignment import EntryCounts, Tolerance, align
+from raylab.weights.views import Place, ViewedModel
 from tests.reduce.models import (
     BIAS0,
     EMBED,
@@ -47,7 +47,7 @@ def size(*names):
 def side(directory, shapes=None, extra=None, base=None, **config):
     """A checkpoint of SHAPES with `shapes` over them, and tensors beside the parameters."""
     tensors = random_weights(1, shapes=shapes) | (extra or {})
-    return Side(Place(checkpoint=write_checkpoint(directory, tensors, **config), base=base))
+    return ViewedModel(Place(checkpoint=write_checkpoint(directory, tensors, **config), base=base))
 
 
 def counts(**found):
@@ -55,7 +55,7 @@ def counts(**found):
 
 
 def test_two_checkpoints_of_one_shape_are_compared_whole(tmp_path):
-    shapes, found = account(side(tmp_path / "a"), side(tmp_path / "b"), Tolerance())
+    shapes, found = align(side(tmp_path / "a"), side(tmp_path / "b"), Tolerance())
     assert shapes == SHAPES
     assert found.as_row() == counts(compared=ALL)
     assert tuple(found.as_row()) == COUNTS
@@ -67,11 +67,11 @@ def test_missing_tensors_are_an_error_that_names_them_unless_skipped(tmp_path, l
     a = side(tmp_path / "a", without if lacking == "a" else None)
     b = side(tmp_path / "b", without if lacking == "b" else None)
     with pytest.raises(ModelError) as error:
-        account(a, b, Tolerance(mismatch="skip"))
+        align(a, b, Tolerance(mismatch="skip"))
     assert said in error.value.message
     assert Q10 in error.value.message and NORM in error.value.message
     assert "--missing skip" in error.value.todo
-    shapes, found = account(a, b, Tolerance(missing="skip"))
+    shapes, found = align(a, b, Tolerance(missing="skip"))
     assert set(shapes) == set(SHAPES) - set(without)
     only = "only_in_a" if lacking == "b" else "only_in_b"
     assert found.as_row() == counts(compared=ALL - size(Q10, NORM), **{only: size(Q10, NORM)})
@@ -82,14 +82,14 @@ def test_vocabulary_rows_are_an_error_unless_cropped_or_skipped(tmp_path, shorte
     a = side(tmp_path / "a", {EMBED: (32, 24)} if shorter == "a" else None)
     b = side(tmp_path / "b", {EMBED: (32, 24)} if shorter == "b" else None)
     with pytest.raises(ModelError) as error:
-        account(a, b, Tolerance(missing="skip"))
+        align(a, b, Tolerance(missing="skip"))
     assert EMBED in error.value.message
     assert "(40, 24)" in error.value.message and "(32, 24)" in error.value.message
     assert "--mismatch crop" in error.value.todo
-    shapes, found = account(a, b, Tolerance(mismatch="crop"))
+    shapes, found = align(a, b, Tolerance(mismatch="crop"))
     assert shapes == SHAPES | {EMBED: (32, 24)}
     assert found.as_row() == counts(compared=ALL - 8 * 24, cropped=8 * 24)
-    shapes, found = account(a, b, Tolerance(mismatch="skip"))
+    shapes, found = align(a, b, Tolerance(mismatch="skip"))
     assert EMBED not in shapes
     assert found.as_row() == counts(compared=ALL - size(EMBED), skipped=size(EMBED))
 
@@ -98,8 +98,8 @@ def test_vocabulary_rows_are_an_error_unless_cropped_or_skipped(tmp_path, shorte
 def test_columns_that_differ_are_no_rows_to_crop(tmp_path, shape):
     a, b = side(tmp_path / "a"), side(tmp_path / "b", {Q0: shape})
     with pytest.raises(ModelError, match=r"q_proj\.weight has two shapes"):
-        account(a, b, Tolerance(mismatch="crop"))
-    shapes, found = account(a, b, Tolerance(mismatch="skip"))
+        align(a, b, Tolerance(mismatch="crop"))
+    shapes, found = align(a, b, Tolerance(mismatch="skip"))
     assert Q0 not in shapes
     assert found.skipped == max(math.prod(shape), size(Q0))
 
@@ -117,8 +117,8 @@ def test_stored_alias_counts_once_as_tied_whoever_stores_it(tmp_path):
         for stored in (True, False)
     }
     for first, second in itertools.product(paths.values(), paths.values()):
-        a, b = Side(Place(checkpoint=first)), Side(Place(checkpoint=second))
-        shapes, found = account(a, b, Tolerance())
+        a, b = ViewedModel(Place(checkpoint=first)), ViewedModel(Place(checkpoint=second))
+        shapes, found = align(a, b, Tolerance())
         assert shapes == SHAPES
         tied = 0 if first == second == paths[False] else size(EMBED)
         assert found.as_row() == counts(compared=ALL, tied=tied)
@@ -128,12 +128,12 @@ def test_stored_alias_counts_once_as_tied_whoever_stores_it(tmp_path):
 def test_head_that_one_model_ties_and_the_other_owns_is_missing_never_dropped(tmp_path, stored):
     """The other's head is a parameter of its own, whatever the first stores under its name."""
     first = write_checkpoint(tmp_path / "a", tied_weights(stored), tie_word_embeddings=True)
-    a = Side(Place(checkpoint=first))
+    a = ViewedModel(Place(checkpoint=first))
     b = side(tmp_path / "b", {HEAD: SHAPES[EMBED]})
     for left, right, only in ((a, b, "only_in_b"), (b, a, "only_in_a")):
         with pytest.raises(ModelError, match=r"lm_head\.weight"):
-            account(left, right, Tolerance())
-        shapes, found = account(left, right, Tolerance(missing="skip"))
+            align(left, right, Tolerance())
+        shapes, found = align(left, right, Tolerance(missing="skip"))
         assert shapes == SHAPES
         assert found.as_row() == counts(compared=ALL, **{only: size(EMBED)})
 
@@ -144,17 +144,17 @@ def test_what_is_no_parameter_is_skipped_once_with_the_larger_of_two_shapes(tmp_
     b = side(tmp_path / "b", extra={inv_freq: torch.ones(5)})
     plain = side(tmp_path / "c")
     for left, right in ((a, a), (a, b), (b, a), (a, plain), (plain, a)):
-        assert account(left, right, Tolerance())[1].as_row() == counts(compared=ALL, skipped=8)
+        assert align(left, right, Tolerance())[1].as_row() == counts(compared=ALL, skipped=8)
 
 
 def adapter(directory, names, base=None):
     path = write_adapter(directory, random_factors(1, names))
-    return Side(Place((path,), base=base))
+    return ViewedModel(Place((path,), base=base))
 
 
 def test_adapters_are_compared_over_what_either_targets(tmp_path):
     a, b = adapter(tmp_path / "a", (Q0, UP0)), adapter(tmp_path / "b", (UP0, Q10))
-    shapes, found = account(a, b, Tolerance())
+    shapes, found = align(a, b, Tolerance())
     assert shapes == {name: SHAPES[name] for name in LINEAR}
     assert found.as_row() == counts(compared=size(*LINEAR))
 
@@ -164,7 +164,7 @@ def test_adapters_of_two_shapes_are_an_error_that_names_the_tensor(tmp_path):
     path = write_adapter(tmp_path / "b", random_factors(1, (Q0,), shapes={Q0: (48, 32)}))
     for tolerance in TOLERANCES:
         with pytest.raises(ModelError, match=r"q_proj\.weight has two shapes"):
-            account(a, Side(Place((path,))), tolerance)
+            align(a, ViewedModel(Place((path,))), tolerance)
 
 
 @pytest.fixture
@@ -175,8 +175,8 @@ def tied_base(tmp_path):
 def test_universe_of_the_model_counts_all_of_it_and_its_aliases(tmp_path, tied_base):
     base = Checkpoint(tied_base)
     a = adapter(tmp_path / "a", (Q0,), tied_base)
-    for other in (adapter(tmp_path / "b", (UP0,)), Side(Place(base=tied_base))):
-        shapes, found = account(a, other, Tolerance(), base, "model")
+    for other in (adapter(tmp_path / "b", (UP0,)), ViewedModel(Place(base=tied_base))):
+        shapes, found = align(a, other, Tolerance(), base, "model")
         assert shapes == SHAPES
         assert found.as_row() == counts(compared=ALL, tied=size(EMBED))
 
@@ -187,7 +187,7 @@ def test_universe_of_the_model_adds_nothing_to_what_was_left_out_of_checkpoints(
     b = side(tmp_path / "b")
     for mismatch in ("crop", "skip"):
         tolerance = Tolerance("skip", mismatch)
-        assert account(a, b, tolerance, base, "model") == account(a, b, tolerance, base)
+        assert align(a, b, tolerance, base, "model") == align(a, b, tolerance, base)
 
 
 def test_adapter_against_checkpoint_is_compared_over_all_of_its_base_model(tmp_path, tied_base):
@@ -195,7 +195,7 @@ def test_adapter_against_checkpoint_is_compared_over_all_of_its_base_model(tmp_p
     a = adapter(tmp_path / "a", (Q0,), tied_base)
     b = side(tmp_path / "b", base=tied_base, tie_word_embeddings=True)
     for left, right in ((a, b), (b, a)):
-        shapes, found = account(left, right, Tolerance(), base)
+        shapes, found = align(left, right, Tolerance(), base)
         assert shapes == SHAPES
         assert found.as_row() == counts(compared=ALL, tied=size(EMBED))
 
@@ -204,13 +204,13 @@ def test_adapter_against_checkpoint_is_compared_over_all_of_its_base_model(tmp_p
 def test_checkpoint_that_lacks_a_tensor_of_the_base_model_is_an_error(tmp_path, kind):
     path = write_checkpoint(tmp_path / "base", random_weights(0))
     base = Checkpoint(path)
-    a = adapter(tmp_path / "a", (Q0,), path) if kind == "adapter" else Side(Place(base=path))
+    a = adapter(tmp_path / "a", (Q0,), path) if kind == "adapter" else ViewedModel(Place(base=path))
     b = side(tmp_path / "b", {Q10: None, EMBED: (44, 24)}, base=path)
     with pytest.raises(ModelError, match=r"layers\.10\.self_attn\.q_proj"):
-        account(a, b, Tolerance(mismatch="crop"), base)
+        align(a, b, Tolerance(mismatch="crop"), base)
     with pytest.raises(ModelError, match=r"embed_tokens"):
-        account(a, b, Tolerance(missing="skip"), base)
-    shapes, found = account(a, b, Tolerance("skip", "crop"), base)
+        align(a, b, Tolerance(missing="skip"), base)
+    shapes, found = align(a, b, Tolerance("skip", "crop"), base)
     assert shapes == {name: shape for name, shape in SHAPES.items() if name != Q10}
     assert found.as_row() == counts(compared=ALL - size(Q10), only_in_a=size(Q10), cropped=4 * 24)
 
@@ -219,12 +219,12 @@ def test_adapter_against_checkpoint_without_base_model_is_an_error(tmp_path):
     a, b = adapter(tmp_path / "a", (Q0,)), side(tmp_path / "b")
     for left, right in ((a, b), (b, a)):
         with pytest.raises(ModelError, match="base model") as error:
-            account(left, right, Tolerance())
+            align(left, right, Tolerance())
         assert "--base" in error.value.message
 
 
 def test_without_moves_entries_that_are_not_finite():
-    found = Accounting(compared=10, tied=3).without(4)
+    found = EntryCounts(compared=10, tied=3).without(4)
     assert found.as_row() == counts(compared=6, tied=3, non_finite=4)
 
 
@@ -260,7 +260,7 @@ def test_counts_of_any_two_checkpoints_add_up_to_their_union(a, b, tolerance):
     parameters = largest(a.shapes, b.shapes)
     union = largest(a.tied | a.skipped, b.tied | b.skipped) | parameters
     try:
-        shapes, found = account(a, b, tolerance)
+        shapes, found = align(a, b, tolerance)
     except ModelError:
         assert "error" in (tolerance.missing, tolerance.mismatch) or tolerance.mismatch == "crop"
         return

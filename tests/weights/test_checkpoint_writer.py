@@ -15,9 +15,9 @@ from raylab.weights import checkpoint_writer as checkpoints
 from raylab.weights.checkpoint_writer import (
     CheckpointWriter,
     TensorPlan,
-    copy_beside,
+    atomic_directory,
+    copy_config_files,
     plan_files,
-    whole_directory,
 )
 
 PLANS = [
@@ -111,9 +111,9 @@ def test_write_disk_that_takes_a_part_is_asked_again(tmp_path, monkeypatch):
     assert torch.equal(load_file(tmp_path / "model.safetensors")["a"], tensors["a"])
 
 
-def test_whole_directory_appears_at_the_end(tmp_path):
+def test_atomic_directory_appears_at_the_end(tmp_path):
     out = tmp_path / "new" / "out"
-    with whole_directory(out) as part:
+    with atomic_directory(out) as part:
         (part / "file").write_text("x")
         assert not out.exists()
     assert (out / "file").read_text() == "x"
@@ -121,37 +121,37 @@ def test_whole_directory_appears_at_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_whole_directory_that_fails_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), whole_directory(tmp_path / "out") as part:
+def test_atomic_directory_that_fails_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), atomic_directory(tmp_path / "out") as part:
         (part / "file").write_text("x")
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whole_directory_system_that_fails_is_a_store_error(tmp_path):
-    with pytest.raises(StoreError, match="disk full"), whole_directory(tmp_path / "out"):
+def test_atomic_directory_system_that_fails_is_a_store_error(tmp_path):
+    with pytest.raises(StoreError, match="disk full"), atomic_directory(tmp_path / "out"):
         raise OSError("disk full")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
-def test_whole_directory_never_replaces_what_is_there(tmp_path, kind):
+def test_atomic_directory_never_replaces_what_is_there(tmp_path, kind):
     out = tmp_path / "out"
     make = {"file": out.touch, "directory": out.mkdir, "link": lambda: out.symlink_to("nowhere")}
     make[kind]()
-    with pytest.raises(OutError, match="there already"), whole_directory(out):
+    with pytest.raises(OutError, match="there already"), atomic_directory(out):
         pass
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_whole_directory_what_comes_in_the_meantime_is_not_replaced(tmp_path):
+def test_atomic_directory_what_comes_in_the_meantime_is_not_replaced(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(OutError, match="there already"), whole_directory(out):
+    with pytest.raises(OutError, match="there already"), atomic_directory(out):
         out.mkdir()
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_whole_directory_clears_up_after_the_killed_but_not_the_living(tmp_path):
+def test_atomic_directory_clears_up_after_the_killed_but_not_the_living(tmp_path):
     killed, living = tmp_path / ".out[1].part-1", tmp_path / ".out[1].part-2"
     other = tmp_path / ".out2.part-1"
     for path in (killed, living, other):
@@ -159,19 +159,19 @@ def test_whole_directory_clears_up_after_the_killed_but_not_the_living(tmp_path)
         (path / "file").touch()
     lock = os.open(living, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    with whole_directory(tmp_path / "out[1]"):
+    with atomic_directory(tmp_path / "out[1]"):
         pass
     os.close(lock)
     assert sorted(tmp_path.iterdir()) == sorted([living, other, tmp_path / "out[1]"])
 
 
-def test_whole_directory_where_nothing_can_be_made_is_refused(tmp_path):
+def test_atomic_directory_where_nothing_can_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutError, match="cannot be made"), whole_directory(tmp_path / "file" / "x"):
+    with pytest.raises(OutError, match="cannot be made"), atomic_directory(tmp_path / "file" / "x"):
         pass
 
 
-def test_copy_beside_takes_what_belongs_to_a_model_and_no_weights(tmp_path):
+def test_copy_config_files_takes_what_belongs_to_a_model_and_no_weights(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     wanted = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer.model",
               "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json",
@@ -182,7 +182,7 @@ def test_copy_beside_takes_what_belongs_to_a_model_and_no_weights(tmp_path):
     for name in wanted + left:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(name)
-    copy_beside(source, target)
+    copy_config_files(source, target)
     found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     assert found == set(wanted)
     assert (target / "config.json").read_text() == "config.json"

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
 from raylab.weights import Checkpoint, row_tiles
-from raylab.weights.quantized_base import Counted, Held
+from raylab.weights.quantized_base import CountedWeights, HeldWeights
 from tests.architectures import ARCHITECTURES
 
 BF16 = torch.bfloat16
@@ -66,7 +66,7 @@ def weights_of_layers(names):
     ids=str,
 )
 def test_held_equals_the_weights_that_training_loads(bases, dtype, quantization):
-    held = Held(Checkpoint(bases["qwen2", dtype]), quantization)
+    held = HeldWeights(Checkpoint(bases["qwen2", dtype]), quantization)
     expected = held_by_training(bases["qwen2", dtype], quantization)
     for name in weights_of_layers(held.shapes):
         assert torch.equal(whole(held, name), expected[name].float()), name
@@ -75,7 +75,7 @@ def test_held_equals_the_weights_that_training_loads(bases, dtype, quantization)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_held_quantises_linear_layers_alone(bases, architecture):
     checkpoint = Checkpoint(bases[architecture, BF16])
-    held = Held(checkpoint, Quantization())
+    held = HeldWeights(checkpoint, Quantization())
     expected = held_by_training(bases[architecture, BF16], Quantization())
     layers = weights_of_layers(held.shapes)
     assert len(layers) in (8, 14)
@@ -106,7 +106,7 @@ def reference(weight, double):
 def test_held_any_width_equals_the_table_of_values(tmp_path, shape, double):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(BF16)
     save_file({"a.weight": weight}, tmp_path / "model.safetensors")
-    held = Held(Checkpoint(tmp_path), Quantization(double=double))
+    held = HeldWeights(Checkpoint(tmp_path), Quantization(double=double))
     expected = reference(weight, double).float()
     assert torch.equal(whole(held, "a.weight"), expected)
     assert not torch.equal(expected, weight.float())
@@ -115,15 +115,15 @@ def test_held_any_width_equals_the_table_of_values(tmp_path, shape, double):
 def test_held_double_from_many_threads_is_the_same(bases):
     name = "model.layers.0.mlp.up_proj.weight"
     checkpoint = Checkpoint(bases["llama", BF16])
-    expected = whole(Held(checkpoint, Quantization(double=True)), name)
-    held = Held(checkpoint, Quantization(double=True))
+    expected = whole(HeldWeights(checkpoint, Quantization(double=True)), name)
+    held = HeldWeights(checkpoint, Quantization(double=True))
     with ThreadPoolExecutor(6) as pool:
         rows = list(pool.map(lambda row: held.raw(name, row, row + 1), range(128)))
     assert torch.equal(torch.cat(rows), expected)
 
 
 def test_counted_counts_every_read_in_bytes(bases):
-    counted = Counted(Checkpoint(bases["llama", BF16]))
+    counted = CountedWeights(Checkpoint(bases["llama", BF16]))
     assert counted.bytes_read == 0
     for _ in range(3):
         counted.raw("model.layers.0.mlp.up_proj.weight", 10, 20)

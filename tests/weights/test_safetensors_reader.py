@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save, save_file
 
 from raylab.errors import ModelError
-from raylab.weights.safetensors_file import DTYPES, MappedFile, matrix_shape
+from raylab.weights.safetensors_reader import DTYPES, MappedFile, matrix_shape
 
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -1,0 +1,257 @@
+"""Safetensors files: headers are checked, weights are mapped, and rows are read from the mapping.
+
+Model: a file is eight bytes with the header's length, the header (a JSON object from tensor names
+to dtype, shape and byte range), and the bytes of the tensors one after another
+(https://huggingface.co/docs/safetensors, "Format"). `MappedFile` maps one file for reading and
+returns views of that mapping. `SafetensorsFolder` is all files of a directory: `model.safetensors`,
+or shards and `model.safetensors.index.json`, which names the shard of each tensor; an adapter's
+files are called `adapter_model`. As in transformers, the single file comes first where both exist.
+Invariant: a header is accepted only when its ranges cover the data without gap or overlap and
+each range has the size of its dtype and shape. Every tensor is in exactly one file, and an index
+and its files agree on every name. Anything else is a ModelError. No byte of a weight is read
+before it is used, and none is ever written.
+
+The header is parsed here because `safe_open` maps a file writable, which Linux counts against its
+limit of memory: it refuses a shard that is larger than the machine's RAM. A mapping for reading
+alone is never counted, and any number of threads may slice it.
+An index names files in its own directory only. Such a file may be a symbolic link to anywhere:
+the owner of the directory makes links, not the author of the index, and the hub's cache keeps its
+files that way. Pickles run code when they are loaded, and are never opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from raylab.errors import ModelError
+
+Shape = tuple[int, ...]
+
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+"""As safetensors names them."""
+_OTHER_SIZES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
+}  # fmt: skip
+_SIZES = _OTHER_SIZES | {name: dtype.itemsize for name, dtype in DTYPES.items()}
+_LENGTH_BYTES = 8
+_MOST_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library itself."""
+_MOST_ENTRIES = 1 << 60
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SAVE_AGAIN = {
+    "model": "AutoModelForCausalLM.from_pretrained(DIR, dtype='auto').save_pretrained(NEW_DIR)",
+    "adapter_model": "PeftModel.from_pretrained(BASE_MODEL, DIR).save_pretrained(NEW_DIR)",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file; `start` and `stop` are bytes from the file's beginning."""
+
+    dtype: str
+    shape: Shape
+    start: int
+    stop: int
+
+
+class MappedFile:
+    """The tensors of one file, as views of the mapping. Safe in any number of threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Map `path` and check its header. Raises ModelError."""
+        self.name = path.name
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                self.entries: Mapping[str, Entry] = _read_header(file, size)
+                mapped = mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        except (OSError, _HeaderError) as error:
+            raise ModelError(
+                f"{path} cannot be read",
+                found=str(error),
+                expected="a whole safetensors file",
+                todo="fetch or save it again",
+            ) from error
+        with warnings.catch_warnings():
+            # torch warns that the mapping is not writable, which is intended.
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            self._bytes = torch.frombuffer(mapped, dtype=torch.uint8)
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop), 2-D, in the file's dtype; a vector or a scalar is one row.
+
+        A view of the mapping, but a copy where the file does not align the tensor to its dtype.
+        It must not be written to: the pages are read-only.
+        """
+        entry = self.entries[name]
+        dtype = DTYPES[entry.dtype]
+        height, width = matrix_shape(entry.shape)
+        assert 0 <= start <= stop <= height, f"rows {start} to {stop} of {height}"
+        line = width * dtype.itemsize
+        part = self._bytes[entry.start + start * line : entry.start + stop * line]
+        if part.storage_offset() % dtype.itemsize:
+            part = part.clone()
+        return part.view(dtype).view(stop - start, width)
+
+
+def matrix_shape(shape: Shape) -> tuple[int, int]:
+    """(rows, columns) that a tensor of `shape` is read as; a vector or a scalar is one row."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+
+
+class _HeaderError(Exception):
+    """A header that does not describe its file; the message says why."""
+
+
+def _read_header(file: BinaryIO, size: int) -> dict[str, Entry]:
+    """The entries of an open file of `size` bytes. Raises _HeaderError."""
+    file.seek(0)
+    length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+    if size < _LENGTH_BYTES or not 2 <= length <= min(size - _LENGTH_BYTES, _MOST_HEADER):
+        raise _HeaderError(f"a header of {length} bytes in a file of {size} bytes")
+    try:
+        header = json.loads(file.read(length).decode(), object_pairs_hook=_unique_names)
+    except (ValueError, RecursionError) as error:
+        raise _HeaderError(f"the header is no JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise _HeaderError("the header is no JSON object")
+    metadata = header.pop("__metadata__", None)
+    is_text = isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())
+    if metadata is not None and not is_text:
+        raise _HeaderError("its __metadata__ is no mapping to text")
+    begin = _LENGTH_BYTES + length
+    entries = {name: _entry(name, fields, begin) for name, fields in header.items()}
+    at = begin
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.start != at:
+            raise _HeaderError(f"{name!r} begins at byte {entry.start}, where {at} was expected")
+        at = entry.stop
+    if at != size:
+        raise _HeaderError(f"the tensors end at byte {at} of {size}")
+    return entries
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise _HeaderError(f"the header names {name!r} twice")
+    return found
+
+
+def _entry(name: str, fields: Any, begin: int) -> Entry:
+    match fields:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, stop]} if all(
+            type(number) is int and number >= 0 for number in (*shape, start, stop)
+        ):
+            pass
+        case _:
+            raise _HeaderError(f"{name!r} has no dtype, shape and data_offsets that can be read")
+    if dtype not in _SIZES:
+        raise _HeaderError(f"{name!r} has the unknown dtype {dtype}")
+    if math.prod(extent or 1 for extent in shape) > _MOST_ENTRIES:
+        raise _HeaderError(f"{name!r} has the shape {shape}")
+    if stop - start != math.prod(shape) * _SIZES[dtype]:
+        raise _HeaderError(f"{name!r} takes {stop - start} bytes, which is no {dtype} of {shape}")
+    return Entry(dtype, tuple(shape), begin + start, begin + stop)
+
+
+class SafetensorsFolder:
+    """All tensors of the files of `stem` in a directory, mapped."""
+
+    def __init__(self, directory: Path, stem: str = "model") -> None:
+        """Map every file. Raises ModelError for what is damaged, missing, doubled or a pickle."""
+        paths, index = _weight_files(directory, stem)
+        self._files: dict[str, MappedFile] = {}
+        for path in paths:
+            mapped = MappedFile(path)
+            for name in mapped.entries:
+                if name in self._files:
+                    raise ModelError(f"two files of {directory} hold the tensor {name}")
+                self._files[name] = mapped
+        held = {name: file.name for name, file in self._files.items()}
+        if index is not None and held != index:
+            names = held.keys() | index.keys()
+            odd = sorted(name for name in names if held.get(name) != index.get(name))
+            raise ModelError(
+                f"the index of {directory} and its files do not agree",
+                found=f"{', '.join(odd[:5])} ({len(odd)} tensors)",
+                expected="every tensor in the file that the index names",
+            )
+        entries = {name: file.entries[name] for name, file in self._files.items()}
+        self.shapes: Mapping[str, Shape] = {name: e.shape for name, e in entries.items()}
+        self.dtypes: Mapping[str, str] = {name: e.dtype for name, e in entries.items()}
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop) as `MappedFile.rows` gives them."""
+        return self._files[name].rows(name, start, stop)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The whole tensor in its shape and the file's dtype, a view where possible."""
+        shape = self.shapes[name]
+        rows = shape[0] if len(shape) > 1 else 1
+        return self.rows(name, 0, rows).reshape(shape)
+
+
+def read_json(file: Path, expected: str) -> dict[str, Any]:
+    """The JSON object in `file`, which a model came with. Raises ModelError."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file} cannot be read", found=str(error), expected=expected) from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} cannot be read", found=type(found).__name__, expected=expected)
+    return found
+
+
+def _weight_files(directory: Path, stem: str) -> tuple[list[Path], dict[str, str] | None]:
+    """The files to open, and where there is an index, the file's name by tensor."""
+    single = directory / f"{stem}.safetensors"
+    if single.is_file():
+        return [single], None
+    index = directory / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        weight_map = _weight_map(index)
+        return [directory / name for name in sorted(set(weight_map.values()))], weight_map
+    pickles = sorted(path.name for kind in _PICKLES for path in directory.glob(kind))
+    if pickles:
+        raise ModelError(
+            f"{directory} holds its weights as pickles, which are not opened",
+            found=", ".join(pickles[:5]),
+            expected=single.name,
+            todo=f"save it again as safetensors, if you trust it: {_SAVE_AGAIN[stem]}",
+        )
+    others = sorted(path.name for path in directory.glob("*.safetensors"))
+    raise ModelError(
+        "no weights found",
+        found=f"{directory}: {', '.join(others[:5]) or 'no safetensors files'}",
+        expected=f"{single.name}, or {index.name} and the files that it names",
+    )
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    expected = "an index with a weight_map from tensors to files"
+    weight_map = read_json(index, expected).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index} cannot be read", found="no weight_map", expected=expected)
+    for name in weight_map.values():
+        is_name = isinstance(name, str) and "\0" not in name and Path(name).name == name != ".."
+        if not is_name:
+            raise ModelError(
+                f"{index} points outside its directory",
+                found=repr(name),
+                expected="names of files beside the index",
+            )
+    return weight_map
