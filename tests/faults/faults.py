@@ -93,7 +93,7 @@ FAULTS = (
     ),
     Fault(
         "a path that leaves its directory",
-        "weights/safetensors_folder.py",
+        "weights/safetensors_reader.py",
         'Path(name).name == name != ".."',
         "not Path(name).is_absolute()",
         ("weights/test_checkpoint.py::test_checkpoint_index_outside_its_directory_is_refused",),
@@ -168,21 +168,21 @@ FAULTS = (
         "merge/kernels.py",
         "count += not abs(row[i]) <= _LARGEST",
         "count += abs(row[i]) > _LARGEST",
-        ("merge/test_reference_steps.py::test_non_finite_any_kind_is_counted",),
+        ("merge/test_kernels.py::test_non_finite_any_kind_is_counted",),
     ),
     Fault(
         "a threshold that drops the entry at it",
         "merge/kernels.py",
         "(abs(value) >= threshold)",
         "(abs(value) > threshold)",
-        ("merge/test_reference_steps.py::test_trim_any_threshold_is_the_definition_in_both",),
+        ("merge/test_kernels.py::test_trim_any_threshold_is_the_definition_in_both",),
     ),
     Fault(
         "a sign that wins at a tie",
         "merge/kernels.py",
         "rises = up[i] > down[i]",
         "rises = up[i] >= down[i]",
-        ("merge/test_reference_steps.py::test_elect_any_models_is_the_definition_in_both",),
+        ("merge/test_kernels.py::test_disjoint_merge_any_models_is_the_definition_in_both",),
     ),
     # cluster
     Fault(

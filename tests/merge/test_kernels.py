@@ -91,7 +91,7 @@ def test_drop_half_keeps_half_without_correlation():
         assert max(abs(float(value)) for value in others) < 5 * deviation
 
 
-def test_kept_below_decimal_density_is_exact():
+def test_hash_limit_decimal_density_is_exact():
     assert compiled.hash_limit(1.0) == 2**53
     assert compiled.hash_limit(0.2) == 2**53 // 5
 
@@ -99,7 +99,7 @@ def test_kept_below_decimal_density_is_exact():
 @QUICK
 @given(ROWS, st.data(), st.booleans())
 @example(np.float32([[1], [-1]]), None, True)
-def test_elect_any_models_is_the_definition_in_both(rows, data, normalize):
+def test_disjoint_merge_any_models_is_the_definition_in_both(rows, data, normalize):
     count = len(rows)
     draw = data.draw if data else lambda _: [1.0] * count
     weights = draw(st.lists(WEIGHTS, min_size=count, max_size=count))
@@ -112,7 +112,7 @@ def test_elect_any_models_is_the_definition_in_both(rows, data, normalize):
     assert found.tolist() == oracle.elected(rows, factors, weights, normalize)
 
 
-def test_elect_negated_models_gives_the_negated_result():
+def test_disjoint_merge_of_negated_models_gives_the_negated_result():
     rows = torch.randn(3, 500, generator=torch.Generator().manual_seed(1))
     rows[:, ::7] = torch.tensor([[1.0], [-2.0], [1.0]])
     weights = [1.0, 1.0, 1.0]
@@ -123,7 +123,7 @@ def test_elect_negated_models_gives_the_negated_result():
 
 @QUICK
 @given(ROWS, st.data())
-def test_add_any_models_is_the_weighted_sum_in_both(rows, data):
+def test_weighted_sum_of_any_models_is_the_weighted_sum_in_both(rows, data):
     factors = data.draw(st.lists(st.floats(-4, 4), min_size=len(rows), max_size=len(rows)))
     divisor = data.draw(st.sampled_from([1.0, 3.0]))
     deltas = torch.from_numpy(rows)
@@ -147,7 +147,7 @@ def moves_of(base, merged, scaling, dtype):
 @pytest.mark.parametrize("name", DTYPES)
 @QUICK
 @given(arrays(1), st.integers(0, 2**16), st.sampled_from([1.0, 0.3, -2.0, 0.0]))
-def test_move_any_values_rounds_once_in_both(name, values, seed, scaling):
+def test_add_to_base_any_values_rounds_once_in_both(name, values, seed, scaling):
     base = torch.from_numpy(values).to(DTYPES[name])
     base = torch.where(base.isfinite(), base, 1).float().numpy()
     random = np.random.default_rng(seed)
@@ -171,7 +171,7 @@ def test_move_any_values_rounds_once_in_both(name, values, seed, scaling):
         ("float32", 1.0, 2.0**-24 + 2.0**-50, 1 + 2.0**-23),
     ],
 )
-def test_move_near_a_tie_rounds_once(name, base, merged, expected):
+def test_add_to_base_near_a_tie_rounds_once(name, base, merged, expected):
     found, bad = moves_of(np.float32([base]), np.array([merged]), 1.0, DTYPES[name])
     assert (found.item(), bad) == (expected, 0)
 
@@ -179,7 +179,7 @@ def test_move_near_a_tie_rounds_once(name, base, merged, expected):
 @pytest.mark.parametrize(
     ("name", "largest"), [("bfloat16", 3.3895313892515355e38), ("float16", 65504.0)]
 )
-def test_move_beyond_the_dtype_is_counted(name, largest):
+def test_add_to_base_beyond_the_dtype_is_counted(name, largest):
     base = np.float32([largest, -largest, largest, 1])
     half = largest * 2.0 ** (-9 if name == "bfloat16" else -12)
     found, bad = moves_of(base, np.array([half * 1.1, -half * 1.1, half / 2, 0]), 1.0, DTYPES[name])
@@ -187,7 +187,7 @@ def test_move_beyond_the_dtype_is_counted(name, largest):
     assert found.isinf().tolist() == [True, True, False, False]
 
 
-def test_move_nothing_keeps_the_sign_of_zero():
+def test_add_to_base_nothing_keeps_the_sign_of_zero():
     found, bad = moves_of(np.float32([-0.0, 0.0]), np.zeros(2), 1.0, torch.bfloat16)
     assert (np.signbit(found.float().numpy()).tolist(), bad) == ([True, False], 0)
 
