@@ -6,6 +6,7 @@ are counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raylab.number_format import MISSING, number, plural
-from raylab.report.compare import Changed, Comparison, counted
+from raylab.report.compare import Comparison, NumberChange
 
 _SAID = {
     "beyond": "beyond the seed",
@@ -43,7 +44,7 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
         for row in changed:
             view.add_row(*map(escape, _cells(row)))
         console.print(view)
-    counts = counted(found.numbers)
+    counts = Counter(row.verdict for row in found.numbers)
     same = counts.pop("same", 0)
     parts = [f"{counts[name]} {_SAID[name]}" for name in _ORDER if name in counts]
     _line(
@@ -52,14 +53,14 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
     )
 
 
-def _cells(row: Changed) -> tuple[str, ...]:
+def _cells(row: NumberChange) -> tuple[str, ...]:
     name = row.name.replace("~", "\n~ ", 1)
     times = MISSING if row.times is None else f"{row.times:.3g}"
     values = number(row.one), number(row.other)
     return (f"{row.metric} of {name}", *values, times, _SAID[row.verdict])
 
 
-def _rank(row: Changed) -> tuple[int, float]:
+def _rank(row: NumberChange) -> tuple[int, float]:
     return _ORDER.index(row.verdict), -(row.times or 0.0)
 
 
