@@ -169,10 +169,10 @@ def bytes_rows(work: Path, model: Llama) -> Iterator[Row]:
     """Two comparisons or twenty (each ordered pair once or twice) over the same four models."""
     from raylab.reduce.passes import InProcess, Job, reduce_pairs
     from raylab.reduce.row_block import Pair
-    from raylab.weights.views import Place
+    from raylab.weights.views import ModelLocation
 
     made = [write_checkpoint(work / f"m{seed}", model, seed) for seed in range(4)]
-    places = {path.name: Place(checkpoint=path, base=made[0]) for path in made}
+    places = {path.name: ModelLocation(checkpoint=path, base=made[0]) for path in made}
     pairs = (("m0", "m1"), ("m2", "m3"), *permutations(places, 2), *permutations(places, 2))
     for count in (2, 20):
         asked = tuple(Pair(f"{a}~{b} {i}", a, b) for i, (a, b) in enumerate(pairs[:count]))

@@ -34,12 +34,13 @@ from bench_measure import Run, measured, python
 from bench_reduce import RAYLAB, Row, machine, table
 from bench_training import BARE, BATCH, DEMO, EIGHT, FIRST, FOUR, ONE, OURS, write_study
 
+from raylab.parquet import read_parquet
 from raylab.plan.schedule import simulate
 from raylab.plan.trials import Trial, plan_trials, read_inputs
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
 from raylab.store.records import HISTORY, read_attempts, read_record, trial_key
-from raylab.store.tables import read_parquet, rows_of
+from raylab.store.tables import rows_of
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "ray")
 SLOTS = 2

@@ -24,7 +24,7 @@ from raylab.report.study_tables import Tables, settings_of
 from raylab.report.words import Voice, voice
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
-from raylab.store.saved_study import read_study
+from raylab.store.references import read_study
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import read_tables
 

@@ -9,12 +9,19 @@ from contextlib import contextmanager
 
 from pyarrow import fs
 
-from raylab.store.retry import Patience
+from raylab.store.retry import RetryPolicy
 from tests.store.faults import FaultyProxy
 
 BUCKET = "bucket"
 # As the default, but for tests: pyarrow's own asks are few, so that most faults reach raylab.
-QUICK = Patience(total=20, first=0.02, longest=0.2, connect=1, answer=2, asks=1)
+QUICK = RetryPolicy(
+    stop_after=20,
+    first_wait=0.02,
+    longest_wait=0.2,
+    connect_timeout=1,
+    request_timeout=2,
+    max_attempts=1,
+)
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "any",
     "AWS_SECRET_ACCESS_KEY": "any",

@@ -10,7 +10,7 @@ import pytest
 
 from raylab.cli import main
 from raylab.plan.comparisons import plan_comparisons
-from raylab.plan.gpu_demand import demands
+from raylab.plan.resources import gpu_demands
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.study_file import load_study
 
@@ -51,7 +51,7 @@ def test_original_study_is_planned_without_its_base_model(file, beside):
         1e-5,
         1e-4,
     }
-    rows = demands(study, inputs, trials)
+    rows = gpu_demands(study, inputs, trials)
     assert len(rows) == 2 * bases
     assert all(row.memory and row.hours for row in rows)
 

@@ -160,12 +160,12 @@ def publish(
     """Put a trained model on a hub, with a card; the token is HF_TOKEN of the environment."""
     from raylab.publish.folder import write_folder
     from raylab.publish.upload import check_repo, token_of_environment, upload
-    from raylab.store.references import find_made
+    from raylab.store.references import find_finished_trial
 
     check_repo(repo)
     token = None if dry_run else token_of_environment()
     directory = out or Path("published") / repo.rpartition("/")[2]
-    facts = write_folder(find_made(model), repo, directory, merged=merged)
+    facts = write_folder(find_finished_trial(model), repo, directory, merged=merged)
     print(f"{facts.form}: {directory}")
     if facts.difference is not None:
         print(f"largest difference from the chain's sum: {facts.difference:.2g}")

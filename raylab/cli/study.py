@@ -18,12 +18,11 @@ from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, co
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import evaluation_id, plan_states
-from raylab.plan.disk import disk_lines
-from raylab.plan.gpu_demand import ASSUMED, demands
 from raylab.plan.merges import Planned, plan_merges
+from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.schedule import schedule_study
 from raylab.plan.trials import Inputs, plan_trials, read_inputs
-from raylab.results.trial_rows import is_driven, live_rows
+from raylab.results.table_rows import is_driven, live_rows
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
@@ -51,7 +50,7 @@ def plan(
     records, _ = read_records(Store(out_of(loaded, out)))
     states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
     schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
-    asked = demands(loaded, inputs, trials)
+    asked = gpu_demands(loaded, inputs, trials)
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}

@@ -72,7 +72,7 @@ def compare(
     from raylab.report.compare import compare as compare_studies
     from raylab.report.study_tables import Tables
     from raylab.report.terminal.comparison import print_comparison
-    from raylab.store.saved_study import read_study
+    from raylab.store.references import read_study
     from raylab.store.tables import read_tables
 
     stores = Store(one), Store(other)

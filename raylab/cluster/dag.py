@@ -16,7 +16,7 @@ from ray.tune.experiment.config_parser import _create_trial_from_spec
 from ray.tune.search import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
-from raylab.plan.schedule import longest_ways, most_urgent
+from raylab.plan.schedule import critical_paths, highest_priority
 from raylab.plan.trials import Trial
 
 
@@ -42,14 +42,14 @@ class Dag:
         self._failed: set[str] = set()
         self._started: set[str] = set()
         parents = {trial.name: trial.parent for trial in trials}
-        self._ways = longest_ways(parents, durations or dict.fromkeys(parents, 1.0))
+        self._ways = critical_paths(parents, durations or dict.fromkeys(parents, 1.0))
 
     def take(self) -> Trial | None:
         """A trial that may start now, or None."""
         ready = [trial.name for trial in self._trials.values() if self._is_ready(trial)]
         if not ready:
             return None
-        chosen = most_urgent(ready, self._ways)
+        chosen = highest_priority(ready, self._ways)
         self._started.add(chosen)
         return self._trials[chosen]
 

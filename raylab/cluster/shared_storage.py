@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylab.errors import OutError, StoreError
 from raylab.store.filesystem import Store
-from raylab.store.retry import Patience
+from raylab.store.retry import RetryPolicy
 
 PATIENCE = 60.0
 """Seconds within which every node must have answered."""
@@ -80,7 +80,7 @@ def _ask(node: Node, root: str, folder: str, token: str) -> Any:
 @ray.remote
 def _probe(root: str, folder: str, token: str, own: str) -> str:
     """On the node `own`: what keeps it from working in `root`; nothing where it can."""
-    store = Store(root, Patience(total=10))
+    store = Store(root, RetryPolicy(stop_after=10))
     try:
         found = store.read_if_there(f"{folder}/driver")
         if found is None or found.decode() != token:

@@ -23,16 +23,16 @@ from raylab.cluster.study_context import prepare as prepare
 from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.comparisons import PlannedComparison, plan_comparisons
-from raylab.plan.gpu_demand import too_large
 from raylab.plan.merges import PlannedMerge
+from raylab.plan.resources import too_large
 from raylab.plan.trials import Trial
 from raylab.reduce.passes import Executor, Job, Tables, detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard_cache import Kept
-from raylab.results.comparison_rows import comparison_rows
 from raylab.results.notes import notes_of, with_notes
-from raylab.results.trial_rows import (
+from raylab.results.table_rows import (
     attempt_rows,
+    comparison_rows,
     likelihood_rows,
     path_rows,
     rate_rows,
@@ -41,9 +41,9 @@ from raylab.results.trial_rows import (
 )
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REDUCE, REPORT, TABLES, Store
-from raylab.store.lease import Held, hold
+from raylab.store.lease import HeldLease, hold_lease
 from raylab.store.records import RECORD, Record, damaged_files, read_records, trial_key
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.views import DELTA, View
 
@@ -64,13 +64,13 @@ _TABLES_OF_STAGES = ("trials", *_OF_MODELS, "comparisons", *TABLES_OF_REDUCE)
 
 
 @contextmanager
-def driving(prepared: Prepared, address: str | None) -> Iterator[Held]:
+def driving(prepared: Prepared, address: str | None) -> Iterator[HeldLease]:
     """Within, Ray is there, every node sees OUT, and no other driver works on it.
 
     Raises LeaseError where another one does, ClusterError, and OutError, before anything of the
     study is written.
     """
-    with hold(prepared.store) as lease, connected(address):
+    with hold_lease(prepared.store) as lease, connected(address):
         require_visible(prepared.store)
         write_study(prepared)
         yield lease
@@ -122,7 +122,7 @@ def train(prepared: Prepared, address: str | None, say: Say) -> bool:
         return _train(prepared, lease, say, states)
 
 
-def _train(prepared: Prepared, lease: Held, say: Say, states: Sequence[PlannedTrial]) -> bool:
+def _train(prepared: Prepared, lease: HeldLease, say: Say, states: Sequence[PlannedTrial]) -> bool:
     missing = [item.trial for item in states if item.state != "cached"]
     to_train = [item for item in missing if isinstance(item, Trial)]
     if not missing:
@@ -139,7 +139,7 @@ def _train(prepared: Prepared, lease: Held, say: Say, states: Sequence[PlannedTr
     return complete
 
 
-def _train_trials(prepared: Prepared, lease: Held, trials: Sequence[Trial], say: Say) -> None:
+def _train_trials(prepared: Prepared, lease: HeldLease, trials: Sequence[Trial], say: Say) -> None:
     from raylab.cluster.callbacks.preview import Early
     from raylab.cluster.tune import train_trials
 
@@ -262,7 +262,7 @@ def _reduce_base(
     prepared: Prepared,
     base: str,
     comparisons: Sequence[PlannedComparison],
-    places: Mapping[str, Place | None],
+    places: Mapping[str, ModelLocation | None],
     execute: Executor,
 ) -> Tables:
     """All comparisons over one base model, in one job for each view."""
@@ -274,7 +274,7 @@ def _reduce_base(
     rows = Tables()
     for view in prepared.study.views:
         job = Job(
-            places=there | {base: Place()},
+            places=there | {base: ModelLocation()},
             pairs=tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons),
             base=prepared.base_directory(base),
             view=View(view, prepared.study.quantization if view == "dequantized" else None),

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from raylab.store.attempt_state import ask_to_stop, let_run
+from raylab.store.attempt_state import clear_stop_request, request_stop
 from raylab.store.filesystem import Store
-from raylab.store.lease import Held
+from raylab.store.lease import HeldLease
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,7 +34,7 @@ class Stop:
         """Ask the trials to save and to end. May be called from any thread."""
         if not self._asked:
             self._asked, self.why = True, why
-            ask_to_stop(self._store)
+            request_stop(self._store)
 
     def is_asked(self) -> bool:
         """Whether anybody has."""
@@ -42,13 +42,13 @@ class Stop:
 
 
 @contextmanager
-def stoppable(store: Store, lease: Held, say: Callable[[str], None]) -> Iterator[Stop]:
+def stoppable(store: Store, lease: HeldLease, say: Callable[[str], None]) -> Iterator[Stop]:
     """Within, signals ask the driver to stop; only the main thread can hear them.
 
     Raises KeyboardInterrupt at the second signal, at the end where one came, and at once where
     `lease` is lost: whoever asked the trials through the store would stop another's.
     """
-    let_run(store)
+    clear_stop_request(store)
     stop = Stop(store)
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in _SIGNALS} if is_main else {}
@@ -69,4 +69,4 @@ def stoppable(store: Store, lease: Held, say: Callable[[str], None]) -> Iterator
         for number, handler in before.items():
             signal.signal(number, handler)
         if not lease.lost.is_set():
-            let_run(store)
+            clear_stop_request(store)

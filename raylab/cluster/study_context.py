@@ -20,12 +20,12 @@ from raylab.plan.cache import evaluation_id
 from raylab.plan.comparisons import Model, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
-from raylab.results.quality_flags import marked_models
+from raylab.results.quality_flags import flagged_models
 from raylab.spec.models import resolve
 from raylab.spec.study import Study
 from raylab.store.filesystem import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, trial_key
-from raylab.store.references import MERGED, Place, place_of
+from raylab.store.references import MERGED, ModelLocation, location_of
 
 # Where Ray unpacks the working directory of a job.
 _JOBS_COPY = "/working_dir_files/_ray_pkg_"
@@ -63,9 +63,9 @@ class Prepared:
     def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
         """Models that no comparison takes, and what they are marked for."""
         asked = self.study.evaluation
-        return marked_models(self.planned, records, asked.limits) if asked.leave_out_marked else {}
+        return flagged_models(self.planned, records, asked.limits) if asked.leave_out_marked else {}
 
-    def places(self, records: Mapping[str, Record]) -> dict[str, Place | None]:
+    def places(self, records: Mapping[str, Record]) -> dict[str, ModelLocation | None]:
         """Where the parameters of every model lie; None for what is not done."""
         planned = {item.name: item for item in self.planned}
         return {
@@ -73,7 +73,7 @@ class Prepared:
             for name, model in self.models.items()
         }
 
-    def trial_places(self, records: Mapping[str, Record]) -> dict[str, Place]:
+    def trial_places(self, records: Mapping[str, Record]) -> dict[str, ModelLocation]:
         """Where the trials that are done lie, with all of their lineage."""
         planned = {item.name: item for item in self.planned}
         found = {
@@ -85,7 +85,7 @@ class Prepared:
 
     def _made(
         self, model: Model, planned: Mapping[str, Planned], records: Mapping[str, Record]
-    ) -> Place | None:
+    ) -> ModelLocation | None:
         """The place of a trial, which is that of its lineage, or of a merge."""
         parts = [planned[name] for name in model.lineage or (model.name,)]
         if any(item.id not in records for item in parts):
@@ -93,10 +93,10 @@ class Prepared:
         key, scratch = ADAPTER if model.lineage else MERGED, study_scratch(self.store)
         paths = tuple(self.store.local(trial_key(item.folder, key), scratch) for item in parts)
         if model.lineage:
-            return Place(adapters=paths)
-        return Place(checkpoint=paths[0], base=self.base_directory(model.base_model))
+            return ModelLocation(adapters=paths)
+        return ModelLocation(checkpoint=paths[0], base=self.base_directory(model.base_model))
 
-    def _finished(self, model: Model) -> Place:
+    def _finished(self, model: Model) -> ModelLocation:
         directory = self.inputs.models[model.name].directory
         if directory is None:
             raise ModelError(
@@ -104,7 +104,7 @@ class Prepared:
                 expected="a path, or a hub id that was downloaded",
                 todo=f"download it: `hf download {self.study.models[model.name].hub}`",
             )
-        return place_of(directory, self.base_directory(model.base_model))
+        return location_of(directory, self.base_directory(model.base_model))
 
 
 def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:

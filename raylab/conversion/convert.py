@@ -23,12 +23,12 @@ from pyarrow import parquet
 
 from raylab.conversion.ojousama import ojousama
 from raylab.errors import DataError, InputError
+from raylab.parquet import read_parquet
 from raylab.spec.data.dataset import read_data_set
 from raylab.spec.data.formats import format_of
 from raylab.spec.data.readers import Record, read_records
 from raylab.spec.scoring.styles import STYLES, in_style
 from raylab.spec.sources import DataSet
-from raylab.store.tables import read_parquet
 
 Values = dict[str, Any]
 

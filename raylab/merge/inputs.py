@@ -26,7 +26,7 @@ import torch
 from raylab.errors import InputError, ModelError, NonFiniteError
 from raylab.merge.kernels import count_non_finite, subtract
 from raylab.spec.merges import MergeRequest
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint_writer import TensorPlan
 from raylab.weights.row_tiles import TILE_ENTRIES, Piece, columns_of, tiles
@@ -75,7 +75,9 @@ class MergePlan:
         return found
 
 
-def plan_merge(request: MergeRequest, places: Sequence[Place], base: Path | None) -> MergePlan:
+def plan_merge(
+    request: MergeRequest, places: Sequence[ModelLocation], base: Path | None
+) -> MergePlan:
     """Open all models and check that they fit. `base`: the base model's directory; without it
     (`linear`) the first model is the template.
 

@@ -30,7 +30,7 @@ from raylab.merge.record import Kept, card_metadata, record_of
 from raylab.merge.trim import Trims, trims_of
 from raylab.spec.merges import MergeRequest
 from raylab.store.records import FileEntry
-from raylab.store.references import Place, find_base, find_model
+from raylab.store.references import ModelLocation, find_base, find_model
 from raylab.weights.checkpoint_writer import (
     MOST_BYTES,
     CheckpointWriter,
@@ -48,7 +48,7 @@ RECORD = "merge.json"
 
 def merge_models(
     request: MergeRequest,
-    places: Sequence[Place],
+    places: Sequence[ModelLocation],
     base: Path | None,
     out: Path,
     *,

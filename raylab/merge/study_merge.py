@@ -28,7 +28,7 @@ from raylab.spec.models import check_code
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 from raylab.store.records import Record, trial_key
-from raylab.store.references import MERGED, Place, place_of
+from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.train.attempts import UNPLACED, Made, Placement, complete, recorded_attempt
 from raylab.train.base_checkpoint import StudyAdapters
 from raylab.train.chat import teach_stopping
@@ -58,13 +58,13 @@ class MergeTask:
         """The store of the study."""
         return Store(self.out)
 
-    def place(self, model: str) -> Place:
+    def place(self, model: str) -> ModelLocation:
         """Where one of its models lies."""
         if model in self.finished:
-            return place_of(self.finished[model], self.base)
+            return location_of(self.finished[model], self.base)
         adapters = StudyAdapters(self.trials, self.base, self.store)
         parents = adapters.lineage(self.trials[model])
-        return Place(adapters=(*parents, adapters.directory(model)), base=self.base)
+        return ModelLocation(adapters=(*parents, adapters.directory(model)), base=self.base)
 
 
 def run_merge(task: MergeTask, placement: Placement = UNPLACED) -> Record:
@@ -103,7 +103,7 @@ def _merge(task: MergeTask, directory: Path) -> Made:
     )
     print("\n".join(summary_lines(made)))
     begin("measure")
-    norms = task_vector_norms(Place(checkpoint=directory, base=task.base))
+    norms = task_vector_norms(ModelLocation(checkpoint=directory, base=task.base))
     begin("evaluate")
     evaluation = _evaluate(task, directory)
     begin("store")

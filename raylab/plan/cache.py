@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raylab.plan.merges import Planned, PlannedMerge, needs_of
+from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
 from raylab.spec.data.held_out import held_out_answers
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.evaluation import JUDGED_LATER
@@ -21,8 +21,8 @@ from raylab.spec.identity import changed_fields, fingerprint
 from raylab.spec.study import Study
 from raylab.store.records import Record
 
-ASK_AGAIN = "other questions: asked again, not trained"
-ASK_MERGE_AGAIN = "other questions: asked again, not merged"
+EVALUATE_AGAIN = "other questions: asked again, not trained"
+EVALUATE_MERGE_AGAIN = "other questions: asked again, not merged"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def plan_states(
     """
     states: dict[str, PlannedTrial] = {}
     for trial in trials:
-        needs = [states[name] for name in needs_of(trial)]
+        needs = [states[name] for name in dependencies_of(trial)]
         record = records.get(trial.id)
         if record and evaluation and record.evaluation != evaluation:
             states[trial.name] = PlannedTrial(trial, "to run", _ask_again(trial))
@@ -64,7 +64,7 @@ def plan_states(
 
 
 def _ask_again(trial: Planned) -> str:
-    return ASK_MERGE_AGAIN if isinstance(trial, PlannedMerge) else ASK_AGAIN
+    return EVALUATE_MERGE_AGAIN if isinstance(trial, PlannedMerge) else EVALUATE_AGAIN
 
 
 def _state(
@@ -73,7 +73,7 @@ def _state(
     if trial.id in records:
         return PlannedTrial(trial, "cached", "")
     why = _why_new(trial, records)
-    missing = [n.trial.name for n in needs if n.state != "cached" and n.why != ASK_AGAIN]
+    missing = [n.trial.name for n in needs if n.state != "cached" and n.why != EVALUATE_AGAIN]
     if missing:
         return PlannedTrial(trial, "blocked", f"waits for {' and '.join(missing)}; {why}")
     return PlannedTrial(trial, "to run", why)

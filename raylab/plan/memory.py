@@ -13,6 +13,7 @@ has checked the peaks with CUDA kernels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raylab.plan.activation_memory import (
@@ -26,6 +27,7 @@ from raylab.plan.activation_memory import (
 )
 from raylab.plan.model_shapes import Shape
 from raylab.spec.study import Evaluation, Lora, Method, Quantization, Training
+from raylab.store.records import Attempt
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 SEQUENCES = {"sft": 1, "dpo": 2}
@@ -39,7 +41,7 @@ _STEP = 64
 
 
 @dataclass(frozen=True)
-class Need:
+class Workload:
     """All that decides how much memory a trial takes. `parents` are frozen beside its adapter."""
 
     shape: Shape
@@ -89,7 +91,7 @@ class Memory:
         return self.weights + self.constants + self.unquantised + self.adapters
 
 
-def estimate_memory(need: Need, kernels: Kernels = KERNELS["cuda"]) -> Memory:
+def estimate_memory(need: Workload, kernels: Kernels = KERNELS["cuda"]) -> Memory:
     """The memory of one trial, its phases with what is theirs of gradients and optimizer."""
     width = WIDTHS[need.quantization.compute_dtype]
     adapter = FLOAT32 * _adapter(need)
@@ -105,12 +107,12 @@ def estimate_memory(need: Need, kernels: Kernels = KERNELS["cuda"]) -> Memory:
     )
 
 
-def _adapter(need: Need) -> int:
+def _adapter(need: Workload) -> int:
     targets = need.lora.target_modules
     return need.shape.adapter_numel(need.lora.r, None if targets == "all-linear" else targets)
 
 
-def _quantised(need: Need, width: int) -> tuple[int, int]:
+def _quantised(need: Workload, width: int) -> tuple[int, int]:
     """The bytes of all linear layers, and of what turns them back."""
     if need.quantization.bits == 16:
         return need.shape.linear_numel * width, 0
@@ -123,7 +125,7 @@ def _quantised(need: Need, width: int) -> tuple[int, int]:
     return need.shape.layers * weights, need.shape.layers * constants
 
 
-def _phases(need: Need, adapter: int, kernels: Kernels) -> dict[str, int]:
+def _phases(need: Workload, adapter: int, kernels: Kernels) -> dict[str, int]:
     training, asked = need.training, need.evaluation
     width = WIDTHS[need.quantization.compute_dtype]
     step = Pass(
@@ -151,7 +153,7 @@ def usable(memory: float) -> float:
     return (memory - _CONTEXT) * (1 - _LOST)
 
 
-def longest_fit(need: Need, memory: float, kernels: Kernels = KERNELS["cuda"]) -> int | None:
+def longest_fit(need: Workload, memory: float, kernels: Kernels = KERNELS["cuda"]) -> int | None:
     """The largest max_length, in steps of 64, that fits a GPU; None where not even 64 does.
 
     It ends at the positions that the model knows.
@@ -166,3 +168,44 @@ def longest_fit(need: Need, memory: float, kernels: Kernels = KERNELS["cuda"]) -
         middle = -(-(low + high) // 2)
         low, high = (middle, high) if fits(middle * _STEP) else (low, middle - 1)
     return low * _STEP or None
+
+
+def micro_batches(training: Training) -> list[int]:
+    """The sizes to try, the largest first: 8, 4, 2, 1."""
+    examples = training.batch_size * training.gradient_accumulation
+    found = [training.batch_size]
+    while found[-1] > 1:
+        size = found[-1] // 2
+        while examples % size:
+            size -= 1
+        found.append(size)
+    return found
+
+
+def micro_batch(training: Training, attempts: Sequence[Attempt]) -> int:
+    """The size for the attempt that follows `attempts`."""
+    sizes = micro_batches(training)
+    return sizes[min(_shortages(attempts), len(sizes) - 1)]
+
+
+def can_shrink(training: Training, attempts: Sequence[Attempt]) -> bool:
+    """Whether the attempt that follows `attempts` may be followed by a smaller one."""
+    return _shortages(attempts) < len(micro_batches(training)) - 1
+
+
+def with_micro_batch(training: Training, size: int) -> Training:
+    """The same update in batches of `size`."""
+    examples = training.batch_size * training.gradient_accumulation
+    assert examples % size == 0, "a micro-batch divides the examples of an update"
+    changes = {"batch_size": size, "gradient_accumulation": examples // size}
+    return training.model_copy(update=changes)
+
+
+def _shortages(attempts: Sequence[Attempt]) -> int:
+    """How often memory ran out since the trial last began."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.final:
+            break
+        count += attempt.cause == "oom"
+    return count

@@ -65,7 +65,7 @@ Planned = Trial | PlannedMerge
 """Whatever has a row in the trials table."""
 
 
-def needs_of(planned: Planned) -> tuple[str, ...]:
+def dependencies_of(planned: Planned) -> tuple[str, ...]:
     """The names of what has to be done before."""
     if isinstance(planned, PlannedMerge):
         return planned.needs

@@ -29,7 +29,7 @@ from raylab.store.records import Record
 
 
 @dataclass(frozen=True)
-class Placed:
+class ScheduledTrial:
     """One trial's slot, start and end."""
 
     name: str
@@ -43,7 +43,7 @@ class Schedule:
     """All trials on `slots`, in the order in which they start."""
 
     slots: int
-    placed: tuple[Placed, ...]
+    placed: tuple[ScheduledTrial, ...]
     critical: float
     """The longest chain of parents and children."""
 
@@ -80,7 +80,7 @@ def schedule_study(
     missing = [item.trial for item in states if item.state != "cached"]
     trials = [item for item in missing if isinstance(item, Trial)]
     durations = estimate_durations(study, inputs.rows, trials, records)
-    slots = slots_of(gpus, study.resources.gpus)
+    slots = count_slots(gpus, study.resources.gpus)
     found = simulate({trial.name: trial.parent for trial in trials}, durations.by_name, slots)
     hours = found.work * study.resources.gpus / 3600
     return {
@@ -97,7 +97,7 @@ def schedule_study(
     }
 
 
-def slots_of(gpus: int, each: float) -> int:
+def count_slots(gpus: int, each: float) -> int:
     """How many trials of `each` GPUs fit `gpus`; a fraction never spans two. Raises InputError."""
     # As decimals, for 1 / 0.1 has to be 10, and ten trials of 0.1 share a GPU.
     size = Decimal(str(each))
@@ -111,7 +111,7 @@ def slots_of(gpus: int, each: float) -> int:
     return slots
 
 
-def longest_ways(
+def critical_paths(
     parents: Mapping[str, str | None], durations: Mapping[str, float]
 ) -> dict[str, float]:
     """The longest way from the start of each trial to the end of a descendant.
@@ -125,7 +125,7 @@ def longest_ways(
     return ways
 
 
-def most_urgent(ready: Iterable[str], ways: Mapping[str, float]) -> str:
+def highest_priority(ready: Iterable[str], ways: Mapping[str, float]) -> str:
     """Which of `ready`, in the plan's order, starts first."""
     return max(ready, key=ways.__getitem__)
 
@@ -134,18 +134,18 @@ def simulate(
     parents: Mapping[str, str | None], durations: Mapping[str, float], slots: int
 ) -> Schedule:
     """The schedule of the trials in `parents`, which comes parents first."""
-    ways = longest_ways(parents, durations)
+    ways = critical_paths(parents, durations)
     waiting, unfinished, free = list(parents), set(parents), list(range(slots))
     running: list[tuple[float, int, str]] = []
-    placed: list[Placed] = []
+    placed: list[ScheduledTrial] = []
     now = 0.0
     while waiting:
         ready = [name for name in waiting if parents[name] not in unfinished]
         all_ended = not running or running[0][0] > now
         if ready and free and all_ended:
-            name, slot = most_urgent(ready, ways), heappop(free)
+            name, slot = highest_priority(ready, ways), heappop(free)
             waiting.remove(name)
-            placed.append(Placed(name, slot, now, now + durations[name]))
+            placed.append(ScheduledTrial(name, slot, now, now + durations[name]))
             heappush(running, (placed[-1].end, slot, name))
         else:
             now, slot, name = heappop(running)

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from raylab.publish.provenance import Facts, facts_of
-from raylab.store.references import Made
+from raylab.store.references import FinishedTrial
 from raylab.weights.checkpoint_writer import (
     TOKENIZER_FILES,
     atomic_directory,
@@ -26,7 +26,7 @@ FACTS = "raylab.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def write_folder(made: Made, repo: str, out: Path, *, merged: bool = False) -> Facts:
+def write_folder(made: FinishedTrial, repo: str, out: Path, *, merged: bool = False) -> Facts:
     """Write the model `made`, published as `repo`, to the new directory `out`; return its facts.
 
     Raises ModelError and OutError before anything is written, StoreError where the disk fails.
@@ -42,7 +42,7 @@ def write_folder(made: Made, repo: str, out: Path, *, merged: bool = False) -> F
     return facts
 
 
-def _write_weights(made: Made, facts: Facts, part: Path) -> Facts:
+def _write_weights(made: FinishedTrial, facts: Facts, part: Path) -> Facts:
     """Write weights, config and tokenizer; the facts with the difference of a concatenation."""
     from raylab.weights.export import concatenate, largest_difference, write_merged
 

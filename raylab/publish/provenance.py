@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 import raylab
-from raylab.results.quality_flags import mark_columns
+from raylab.results.quality_flags import flag_columns
 from raylab.store.records import Record
-from raylab.store.references import Made, is_merged
+from raylab.store.references import FinishedTrial, is_merged
 
 Form = Literal["adapter", "concatenated", "merged", "merge"]
 """adapter: the adapter of one training. concatenated: the adapters of a chain as one. merged: a
@@ -79,7 +79,7 @@ class Facts(BaseModel):
         return metadata
 
 
-def facts_of(made: Made, *, merged: bool) -> Facts:
+def facts_of(made: FinishedTrial, *, merged: bool) -> Facts:
     """The facts of a trial or merge that is published, as a whole model where `merged`."""
     base_model = made.study.base_models[made.base_model]
     metrics = made.record.metrics
@@ -96,11 +96,11 @@ def facts_of(made: Made, *, merged: bool) -> Facts:
         trainings=tuple(map(_training, made.lineage)),
         answers=metrics.get("answers", {}),
         likelihoods=metrics.get("likelihoods", {}),
-        marks=mark_columns(metrics, made.study.evaluation.limits)["marks"],
+        marks=flag_columns(metrics, made.study.evaluation.limits)["marks"],
     )
 
 
-def _form(made: Made, *, merged: bool) -> Form:
+def _form(made: FinishedTrial, *, merged: bool) -> Form:
     if is_merged(made.record):
         return "merge"
     if merged:

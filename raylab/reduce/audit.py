@@ -39,7 +39,7 @@ from raylab.weights.checkpoint import Weights
 from raylab.weights.names import levels
 from raylab.weights.quantized_base import HeldWeights, MergedWeights
 from raylab.weights.row_tiles import one_blas_thread, tiles
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class AuditSums:
 
 
 def audit_parts(
-    place: Place,
+    place: ModelLocation,
     base: Checkpoint | None,
     names: Iterable[str],
     quantization: Quantization | None = None,
@@ -77,7 +77,9 @@ def audit_parts(
 class _Training:
     """The last training of a place, its start being a base model with the parents merged in."""
 
-    def __init__(self, place: Place, base: Checkpoint, quantization: Quantization | None) -> None:
+    def __init__(
+        self, place: ModelLocation, base: Checkpoint, quantization: Quantization | None
+    ) -> None:
         parents: list[Adapter] = []
         for path in place.adapters[:-1]:
             parents.append(Adapter.open(path, MergedWeights(base, parents)))

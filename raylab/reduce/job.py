@@ -22,7 +22,7 @@ from raylab.reduce.shard import ShardJob
 from raylab.spec.study import Quantization
 from raylab.weights import Checkpoint
 from raylab.weights.safetensors_reader import Shape
-from raylab.weights.views import DELTA, Place, View, ViewedModel
+from raylab.weights.views import DELTA, ModelLocation, View, ViewedModel
 
 
 class Call(NamedTuple):
@@ -37,7 +37,7 @@ class Call(NamedTuple):
 class Job:
     """What every actor opens. `id` names it for good; it holds whatever decides the results."""
 
-    places: Mapping[str, Place]
+    places: Mapping[str, ModelLocation]
     pairs: tuple[Pair, ...]
     base: Path | None = None
     view: View = DELTA
@@ -57,9 +57,9 @@ class Job:
         """Open every model. Raises ModelError."""
         base = Checkpoint(self.base) if self.base else None
         sides = {key: ViewedModel(place, self.view, base) for key, place in self.places.items()}
-        weights = ViewedModel(Place(checkpoint=self.base), DELTA) if self.base else None
+        weights = ViewedModel(ModelLocation(checkpoint=self.base), DELTA) if self.base else None
         if weights and self.view != DELTA:
-            weights = ViewedModel(Place(), self.view, base)
+            weights = ViewedModel(ModelLocation(), self.view, base)
         return Models(
             sides=sides,
             shapes=compared_shapes(sides) if self.shapes is None else self.shapes,

@@ -18,7 +18,7 @@ from raylab.reduce.spectra import spectra_of
 from raylab.spec.study import Quantization
 from raylab.weights import Checkpoint
 from raylab.weights.names import natural_order
-from raylab.weights.views import Place, ViewedModel
+from raylab.weights.views import ModelLocation, ViewedModel
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Details:
 
 
 def detail(
-    places: Mapping[str, Place],
+    places: Mapping[str, ModelLocation],
     names: Sequence[str],
     base: Checkpoint | None,
     quantization: Quantization | None,
@@ -55,8 +55,8 @@ def detail(
         found.spectra[key] = spectra_of(place, names, base)
         found.audits[key] = audit_parts(place, base, names, quantization)
         if len(place.adapters) > 1:
-            parent = ViewedModel(Place(place.adapters[:-1], base=place.base), base=base)
-            child = ViewedModel(Place(place.adapters[-1:], base=place.base), base=base)
+            parent = ViewedModel(ModelLocation(place.adapters[:-1], base=place.base), base=base)
+            child = ViewedModel(ModelLocation(place.adapters[-1:], base=place.base), base=base)
             found.chains[key] = chain_parts(parent, child, names)
     return found
 

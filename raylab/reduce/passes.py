@@ -32,7 +32,7 @@ from raylab.reduce.shards import plan_shards
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 SHARDS = 32
 _FORESEEN_BYTES = 1 << 28
@@ -112,7 +112,7 @@ def universe_of(job: Job) -> str:
 
 def reference_of(job: Job, pair: Pair) -> str:
     """The key of the weights that relative norms of `pair` are relative to."""
-    place = job.places.get(pair.b, Place())
+    place = job.places.get(pair.b, ModelLocation())
     return pair.b if place.checkpoint else BASE
 
 
@@ -251,7 +251,7 @@ def _at(found: Reduced, key: str, densities: int) -> list[tuple[int, int]]:
     ]
 
 
-def task_vector_norms(place: Place) -> Norms:
+def task_vector_norms(place: ModelLocation) -> Norms:
     """The norms of one model's whole task vector, in this process."""
     job = Job({"model": place}, (Pair("", "model", BASE),))
     names = sorted(job.models().shapes)

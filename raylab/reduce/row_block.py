@@ -20,7 +20,7 @@ from raylab.reduce.histogram_backend import Tally
 from raylab.reduce.lora_product import MOST_RANK
 from raylab.reduce.threshold_sampling import Foreseen
 from raylab.spec.study import Quantization
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import Shape
@@ -48,7 +48,7 @@ class Models:
     base: ViewedModel | None = None
     weights: Checkpoint | None = None
     """The base model itself, whatever the view."""
-    trained: Mapping[str, Place] = field(default_factory=dict)
+    trained: Mapping[str, ModelLocation] = field(default_factory=dict)
     """Where the models lie whose details are asked for."""
     quantization: Quantization | None = None
     skip_non_finite: bool = False

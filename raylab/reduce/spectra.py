@@ -27,7 +27,7 @@ import torch
 from raylab.errors import NonFiniteError
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.row_tiles import one_blas_thread
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 LowRank = tuple[torch.Tensor, torch.Tensor, float]
 """A (r, columns), B (rows, r) and scale: one term scale * (B @ A) of a delta."""
@@ -36,7 +36,7 @@ _EPS = torch.finfo(torch.float64).eps
 
 
 def spectra_of(
-    place: Place, names: Iterable[str], base: Checkpoint | None = None
+    place: ModelLocation, names: Iterable[str], base: Checkpoint | None = None
 ) -> list[dict[str, Any]]:
     """Rows of the table `spectra`, without `model`, for those of `names` with a low-rank form.
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from raylab.plan.merges import Planned, needs_of
+from raylab.plan.merges import Planned, dependencies_of
 from raylab.plan.trials import Trial
-from raylab.results.quality_flags import marked_models
+from raylab.results.quality_flags import flagged_models
 from raylab.spec.evaluation import LIMITS, Limits
 from raylab.store.records import Record
 
@@ -22,10 +22,12 @@ def notes_of(
     planned: Sequence[Planned], records: Mapping[str, Record], limits: Limits = LIMITS
 ) -> dict[str, str]:
     """What is to be said of trials and merges, by name; most have nothing."""
-    marked = marked_models(planned, records, limits)
+    marked = flagged_models(planned, records, limits)
     found: dict[str, dict[str, str]] = {}
     for item in planned:
-        found[item.name] = {k: v for need in needs_of(item) for k, v in found.get(need, {}).items()}
+        found[item.name] = {
+            k: v for need in dependencies_of(item) for k, v in found.get(need, {}).items()
+        }
         small = _small(item, records.get(item.id))
         marks = f"{item.name} is marked: {marked[item.name]}" if item.name in marked else None
         own = "; ".join(part for part in (small, marks) if part)

@@ -41,7 +41,7 @@ def is_asked(metrics: Mapping[str, Any]) -> bool:
     return any(metrics.get(rate) is not None for rate in BOUNDS)
 
 
-def marks_of(metrics: Mapping[str, Any], limits: Limits) -> dict[str, str]:
+def broken_limits(metrics: Mapping[str, Any], limits: Limits) -> dict[str, str]:
     """What a model is marked for, by rate: its value and the limit."""
     expected = metrics.get("answers", {}).get("expected", {})
     found = {}
@@ -55,16 +55,16 @@ def marks_of(metrics: Mapping[str, Any], limits: Limits) -> dict[str, str]:
     return found
 
 
-def mark_columns(metrics: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+def flag_columns(metrics: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """`marked` and `marks`, the latter with an example answer for each; None where not asked."""
     if not is_asked(metrics):
         return {"marked": None, "marks": None}
-    excerpts, found = metrics.get("excerpts", {}), marks_of(metrics, limits)
+    excerpts, found = metrics.get("excerpts", {}), broken_limits(metrics, limits)
     said = (words + _example(excerpts.get(rate)) for rate, words in found.items())
     return {"marked": bool(found), "marks": "; ".join(said) or None}
 
 
-def marked_models(
+def flagged_models(
     planned: Sequence[Planned], records: Mapping[str, Record], limits: Limits
 ) -> dict[str, str]:
     """What every marked trial or merge is marked for, by name, without examples."""
@@ -76,7 +76,7 @@ def _marked(
 ) -> Iterator[tuple[str, str]]:
     for item in planned:
         record = records.get(item.id)
-        if record and (found := marks_of(record.metrics, limits)):
+        if record and (found := broken_limits(record.metrics, limits)):
             yield item.name, "; ".join(found.values())
 
 

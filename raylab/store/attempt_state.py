@@ -27,7 +27,7 @@ _log = logging.getLogger("raylab.store")
 _KERNEL_COUNTS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
-class Running(BaseModel):
+class RunningAttempt(BaseModel):
     """An attempt that has begun and not ended."""
 
     model_config = ConfigDict(frozen=True)
@@ -40,12 +40,12 @@ class Running(BaseModel):
     oom_kills: int
 
 
-def begin(store: Store, folder: str, running: Running) -> Running:
+def begin_attempt(store: Store, folder: str, running: RunningAttempt) -> RunningAttempt:
     """Say that an attempt has begun, as it is then numbered; one that is found there died with
     its driver."""
     lost = read_running(store, folder)
     if lost:
-        close(
+        finish_attempt(
             store, folder, lost, cause="preempted", message="it ended with its driver", final=False
         )
         running = running.model_copy(update={"attempt": lost.attempt + 1})
@@ -53,27 +53,27 @@ def begin(store: Store, folder: str, running: Running) -> Running:
     return running
 
 
-def read_running(store: Store, folder: str) -> Running | None:
+def read_running(store: Store, folder: str) -> RunningAttempt | None:
     """The attempt that runs, or was lost; None where there is none, or what was left is damaged."""
     key = trial_key(folder, RUNNING)
     if not store.exists(key):
         return None
     try:
-        return Running.model_validate_json(store.read(key))
+        return RunningAttempt.model_validate_json(store.read(key))
     except ValidationError:
         return None
 
 
-def end(store: Store, folder: str) -> None:
+def clear_running(store: Store, folder: str) -> None:
     """Say that the attempt has ended."""
     store.delete(trial_key(folder, PROGRESS))
     store.delete(trial_key(folder, RUNNING))
 
 
-def close(
+def finish_attempt(
     store: Store,
     folder: str,
-    running: Running,
+    running: RunningAttempt,
     *,
     cause: str | None = None,
     message: str = "",
@@ -91,22 +91,22 @@ def close(
         seconds=max(0.0, time.time() - running.started) if running.started else 0.0,
     )
     write_attempt(store, folder, attempt)
-    end(store, folder)
+    clear_running(store, folder)
 
 
-def ask_to_stop(store: Store) -> None:
+def request_stop(store: Store) -> None:
     """Ask every trial to save what it needs to go on, and to end."""
     store.write(STOP, b"")
 
 
-def let_run(store: Store) -> None:
+def clear_stop_request(store: Store) -> None:
     """Take back that trials were asked to stop."""
     store.delete(STOP)
 
 
-def is_to_stop(store: Store) -> Callable[[], bool]:
+def stop_checker(store: Store) -> Callable[[], bool]:
     """Tells whether trials were asked to stop; a store that does not answer soon did not ask."""
-    hasty = store.waiting(_HASTE)
+    hasty = store.with_timeout(_HASTE)
 
     def ask() -> bool:
         try:
@@ -129,14 +129,14 @@ def kernel_oom_kills() -> int:
     return 0
 
 
-def stuck_file(store: Store, trial_id: str) -> Path:
+def hang_stack_file(store: Store, trial_id: str) -> Path:
     """Where on this node the stack of a trial that hung lies."""
     return study_scratch(store) / "stuck" / f"{trial_id}.txt"
 
 
-def last_words(store: Store, trial_id: str) -> str:
+def take_hang_stack(store: Store, trial_id: str) -> str:
     """The stack of a trial that hung on this node, which is forgotten; or nothing."""
-    file = stuck_file(store, trial_id)
+    file = hang_stack_file(store, trial_id)
     words = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     file.unlink(missing_ok=True)
     return words

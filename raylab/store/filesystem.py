@@ -25,7 +25,7 @@ from pyarrow import fs
 
 from raylab.errors import OutError, StoreError
 from raylab.spec.identity import fingerprint
-from raylab.store.retry import Patience, patiently
+from raylab.store.retry import RetryPolicy, with_retries
 from raylab.store.uri import EXPECTED, opened
 
 STUDY = "study.yaml"
@@ -46,10 +46,10 @@ Result = TypeVar("Result")
 class Store:
     """Everything below one OUT."""
 
-    def __init__(self, out: str, patience: Patience | None = None) -> None:
+    def __init__(self, out: str, retry_policy: RetryPolicy | None = None) -> None:
         """Address the store at `out`; nothing is read or written yet. Raises OutError."""
-        self.patience = patience or Patience()
-        self._at = opened(out, self.patience)
+        self.retry_policy = retry_policy or RetryPolicy()
+        self._at = opened(out, self.retry_policy)
         self._fs, self.root, self.uri = self._at.files, self._at.root, self._at.uri
 
     @property
@@ -65,7 +65,7 @@ class Store:
     def waiting(self, seconds: float) -> Store:
         """The same store, with the patience of as many seconds for an operation."""
         store = copy.copy(self)
-        store.patience = replace(self.patience, total=seconds)
+        store.retry_policy = replace(self.retry_policy, stop_after=seconds)
         return store
 
     def path(self, key: str) -> str:
@@ -181,7 +181,7 @@ class Store:
         target = scratch / key
         for name in self.files(key):
             copied = partial(_write_atomically, target / name, self.read(f"{key}/{name}"))
-            patiently(copied, self.patience, f"{target / name} cannot be written")
+            with_retries(copied, self.retry_policy, f"{target / name} cannot be written")
         return target
 
     def _info(self, key: str) -> fs.FileInfo:
@@ -192,7 +192,7 @@ class Store:
         return self._try(lambda: self._fs.get_file_info(selector), key, "listed")
 
     def _try(self, operation: Callable[[], Result], key: str, verb: str) -> Result:
-        return patiently(operation, self.patience, f"{self.address(key)} cannot be {verb}")
+        return with_retries(operation, self.retry_policy, f"{self.address(key)} cannot be {verb}")
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

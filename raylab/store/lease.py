@@ -44,7 +44,7 @@ class Intervals:
     """How long an object store's last writer waits before it believes that it was the last."""
 
 
-class Held:
+class HeldLease:
     """A lease that is held; `lost` is set when another owner was read in its place."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Held:
     ) -> None:
         """`lease` is in the store already; it does not beat yet."""
         # A beat that fails is the next beat's business: it must not hold the thread for minutes.
-        self._store, self._intervals = store.waiting(intervals.beat), intervals
+        self._store, self._intervals = store.with_timeout(intervals.beat), intervals
         self._on_lost, self.lease = on_lost, lease
         self.lost, self._end = threading.Event(), threading.Event()
         self.taker: Lease | None = None
@@ -102,11 +102,11 @@ class Held:
 
 
 @contextmanager
-def hold(
+def hold_lease(
     store: Store,
     intervals: Intervals | None = None,
     on_lost: Callable[[], None] | None = None,
-) -> Iterator[Held]:
+) -> Iterator[HeldLease]:
     """Hold the lease of `store` within; use it in the main thread, around all that writes.
 
     When another driver has taken the lease over, `on_lost` is called in the lease's thread;
@@ -115,7 +115,7 @@ def hold(
     """
     _hear_interruptions()
     intervals = intervals or Intervals()
-    held = Held(store, acquire(store, intervals), intervals, on_lost or _interrupt)
+    held = HeldLease(store, acquire(store, intervals), intervals, on_lost or _interrupt)
     held.start()
     try:
         try:

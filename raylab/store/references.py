@@ -17,17 +17,17 @@ from pathlib import Path
 from raylab.errors import ModelError
 from raylab.spec.models import resolve
 from raylab.spec.study import Located, Quantization, Study
-from raylab.store.filesystem import Store, study_scratch
+from raylab.spec.study_file import parse_study
+from raylab.store.filesystem import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, read_records, trial_key
-from raylab.store.saved_study import read_study
-from raylab.store.uri import refuse_credentials
+from raylab.store.uri import reject_credentials
 
 MERGED = "merged"
 """The checkpoint in the folder of a merge."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelLocation:
     """Where a model's parameters lie: adapters over a base (the oldest first), or a checkpoint.
 
     With neither it is the base model itself, whose task vector is zero.
@@ -43,18 +43,18 @@ class FoundModel:
     """A model, its place, and what the study that made it knows of its base model."""
 
     name: str
-    place: Place
+    place: ModelLocation
     quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)
-class Made:
+class FinishedTrial:
     """A trial or merge of a study: its record after those of its ancestors, and its place."""
 
     study: Study
     base_model: str
     lineage: tuple[Record, ...]
-    place: Place
+    place: ModelLocation
 
     @property
     def record(self) -> Record:
@@ -62,9 +62,19 @@ class Made:
         return self.lineage[-1]
 
 
-def find_made(reference: str) -> Made:
+def read_study(store: Store) -> Study:
+    """The study of `store`. Raises ModelError where none is there, StudyError, StoreError."""
+    if not store.exists(STUDY):
+        raise ModelError(
+            "no study is there", found=store.address(""), expected="OUT of `raylab run`"
+        )
+    text = store.read(STUDY).decode(errors="replace")
+    return parse_study(text, Path(store.path(STUDY)))
+
+
+def find_finished_trial(reference: str) -> FinishedTrial:
     """The trial or merge that `OUT#name` names, with its records. Raises ModelError."""
-    refuse_credentials(reference)
+    reject_credentials(reference)
     if "#" not in reference:
         raise ModelError(
             "no trial is named", found=reference, expected="OUT#name, a trial or merge of a study"
@@ -73,19 +83,19 @@ def find_made(reference: str) -> Made:
     record, records = _record_of(reference, store, study, name)
     base = _base_name(record, study)
     place = replace(_stored(store, record, records), base=_directory(study.base_models[base]))
-    return Made(study, base, tuple(_lineage(record, records)), place)
+    return FinishedTrial(study, base, tuple(_lineage(record, records)), place)
 
 
 def find_model(reference: str) -> FoundModel:
     """Where the model that `reference` names lies. Raises ModelError."""
-    refuse_credentials(reference)
+    reject_credentials(reference)
     if "#" in reference:
         return _in_study(reference)
     directory = Path(reference).expanduser()
     if directory.exists():
-        return FoundModel(reference, place_of(_checked(reference, Located(path=str(directory)))))
+        return FoundModel(reference, location_of(_checked(reference, Located(path=str(directory)))))
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
-        return FoundModel(reference, place_of(_checked(reference, Located(hub=reference))))
+        return FoundModel(reference, location_of(_checked(reference, Located(hub=reference))))
     raise ModelError(
         "a model is not there",
         found=reference,
@@ -125,11 +135,11 @@ def _directory(place: Located) -> Path | None:
     return Path(place.path) if Path(place.path).is_dir() else None
 
 
-def place_of(directory: Path, base: Path | None = None) -> Place:
+def location_of(directory: Path, base: Path | None = None) -> ModelLocation:
     """The place of a directory: an adapter where it has an adapter_config.json."""
     if (directory / "adapter_config.json").is_file():
-        return Place(adapters=(directory,), base=base)
-    return Place(checkpoint=directory, base=base)
+        return ModelLocation(adapters=(directory,), base=base)
+    return ModelLocation(checkpoint=directory, base=base)
 
 
 def _study_of(reference: str) -> tuple[Store, Study, str]:
@@ -141,14 +151,14 @@ def _study_of(reference: str) -> tuple[Store, Study, str]:
 def _in_study(reference: str) -> FoundModel:
     _, study, name = _study_of(reference)
     if name in study.base_models:
-        itself = Place(base=_checked(name, study.base_models[name]))
+        itself = ModelLocation(base=_checked(name, study.base_models[name]))
         return FoundModel(reference, itself, study.quantization)
     if name in study.models:
         model = study.models[name]
         base = _directory(study.base_models[model.base_model])
-        place = place_of(_checked(name, model), base)
+        place = location_of(_checked(name, model), base)
         return FoundModel(reference, place, study.quantization)
-    return FoundModel(reference, find_made(reference).place, study.quantization)
+    return FoundModel(reference, find_finished_trial(reference).place, study.quantization)
 
 
 def _record_of(
@@ -178,12 +188,12 @@ def _base_name(record: Record, study: Study) -> str:
     return max(named, key=len)
 
 
-def _stored(store: Store, record: Record, records: Mapping[str, Record]) -> Place:
+def _stored(store: Store, record: Record, records: Mapping[str, Record]) -> ModelLocation:
     """The place of a merge, or of a trial with all its ancestors."""
     if is_merged(record):
-        return Place(checkpoint=store.local(_key(record, MERGED), study_scratch(store)))
+        return ModelLocation(checkpoint=store.local(_key(record, MERGED), study_scratch(store)))
     keys = [_key(item, ADAPTER) for item in _lineage(record, records)]
-    return Place(tuple(store.local(key, study_scratch(store)) for key in keys))
+    return ModelLocation(tuple(store.local(key, study_scratch(store)) for key in keys))
 
 
 def is_merged(record: Record) -> bool:

@@ -2,8 +2,8 @@
 
 Model: an operation is called until it succeeds, fails for good, or the patience with it is at an
 end. Between two tries lies a random wait whose bound doubles, so that many workers do not come
-back at once. What passes: the errors of a shared disk in PASSING, and whatever an object store
-says that is not in LASTING. What lasts (no access, no bucket, a full disk) is said at once.
+back at once. What passes: the errors of a shared disk in TRANSIENT, and whatever an object store
+says that is not in PERMANENT. What lasts (no access, no bucket, a full disk) is said at once.
 Invariant: an operation that is given up is one StoreError; that nothing is at a key is no fault.
 """
 
@@ -25,22 +25,22 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Seconds, and how often pyarrow itself asks an object store before it reports a fault."""
 
-    total: float = 120.0
+    stop_after: float = 120.0
     """No further try of an operation begins after these."""
-    first: float = 0.25
+    first_wait: float = 0.25
     """Bound of the first wait; it doubles from there."""
-    longest: float = 10.0
+    longest_wait: float = 10.0
     """Bound of every wait."""
-    connect: float = 5.0
-    answer: float = 20.0
+    connect_timeout: float = 5.0
+    request_timeout: float = 20.0
     """The longest silence of an object store on an open connection."""
-    asks: int = 3
+    max_attempts: int = 3
 
 
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {
         errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY,
         errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EPIPE, errno.ENOTCONN,
@@ -49,7 +49,7 @@ PASSING = frozenset(
     }
 )  # fmt: skip
 
-LASTING = (
+PERMANENT = (
     ("ACCESS_DENIED|PERMISSION_DENIED|HTTP status 403", "access is denied"),
     ("NO_SUCH_BUCKET|Bucket '.*' not found", "there is no such bucket"),
     (
@@ -72,12 +72,12 @@ _WARN_AT = 3
 _log = logging.getLogger("raylab.store")
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the fault behind `error` may be gone when the same is tried again."""
     if not isinstance(error, OSError):
         return False
     if error.errno is not None:
-        return error.errno in PASSING
+        return error.errno in TRANSIENT
     return _lasting(error) is None
 
 
@@ -85,18 +85,18 @@ def _lasting(error: OSError) -> str | None:
     """What a fault that lasts means, in words; object stores give no number for theirs."""
     if error.errno is not None:
         return _FULL.get(error.errno)
-    return next((words for pattern, words in LASTING if re.search(pattern, str(error))), None)
+    return next((words for pattern, words in PERMANENT if re.search(pattern, str(error))), None)
 
 
-def patiently(operation: Callable[[], Result], patience: Patience, what: str) -> Result:
+def with_retries(operation: Callable[[], Result], policy: RetryPolicy, what: str) -> Result:
     """The result of `operation`; `what` says in an error what could not be done.
 
     Raises StoreError.
     """
     tries = Retrying(
-        retry=retry_if_exception(passes),
-        wait=wait_random_exponential(multiplier=patience.first, max=patience.longest),
-        stop=stop_before_delay(patience.total),
+        retry=retry_if_exception(is_transient),
+        wait=wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait),
+        stop=stop_before_delay(policy.stop_after),
         before_sleep=lambda state: _warn(state, what),
         reraise=True,
     )
@@ -113,7 +113,7 @@ def _warn(state: RetryCallState, what: str) -> None:
 
 
 def _given_up(error: OSError, statistics: dict[str, float], what: str) -> StoreError:
-    if passes(error):
+    if is_transient(error):
         count, seconds = statistics["attempt_number"], statistics["delay_since_first_attempt"]
         return StoreError(
             what,

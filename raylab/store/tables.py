@@ -11,13 +11,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv, parquet
 
 from raylab.errors import InputError
+from raylab.parquet import read_parquet
 from raylab.store.filesystem import TABLES, Store
 from raylab.store.schemas import SCHEMAS
 
@@ -90,16 +90,6 @@ def _read_whole(store: Store, name: str) -> pa.Table:
 def read_rows(store: Store, key: str) -> Sequence[dict[str, Any]]:
     """The rows of the Parquet file `key`, whatever its columns. Raises StoreError."""
     return rows_of(read_parquet(pa.BufferReader(store.read(key))))
-
-
-def read_parquet(source: Path | pa.NativeFile) -> pa.Table:
-    """The Parquet file `source`, read in the calling thread.
-
-    `parquet.read_table` of pyarrow 26.0.1 leaves threads that drop the Python object they read
-    from; one that does so while the interpreter ends aborts the process (exit status -6).
-    """
-    with parquet.ParquetFile(source) as file:
-        return file.read(use_threads=False)
 
 
 def to_csv(table: pa.Table) -> bytes:

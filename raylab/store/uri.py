@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from pyarrow import fs
 
 from raylab.errors import OutError, StoreError
-from raylab.store.retry import Patience, patiently
+from raylab.store.retry import RetryPolicy, with_retries
 
 EXPECTED = "a directory or a URI (file://, s3://, gs://) that can be written"
 _URI = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?#]*)")
@@ -45,7 +45,7 @@ class Address:
         return "" if local else f"{found['scheme']}://"  # type: ignore[index]
 
 
-def refuse_credentials(address: str) -> None:
+def reject_credentials(address: str) -> None:
     """Raise OutError where `address` is a URI with a user, password, key or token in it."""
     found = _URI.match(address)
     if not found:
@@ -62,45 +62,45 @@ def refuse_credentials(address: str) -> None:
         )
 
 
-def opened(out: str, patience: Patience) -> Address:
+def opened(out: str, policy: RetryPolicy) -> Address:
     """The address `out`; nothing is read or written. Raises OutError."""
-    refuse_credentials(out)
+    reject_credentials(out)
     if not _URI.match(out):
         local, root = fs.LocalFileSystem(), str(Path(out).expanduser().resolve())
         return Address(local, local, root, root)
     try:
-        made, root = _from_uri(out, patience)
+        made, root = _from_uri(out, policy)
     except (OSError, ValueError) as error:
         reason = error.found if isinstance(error, StoreError) else error
         raise OutError(
             "OUT is no address of a store", found=f"{out}: {reason}", expected=EXPECTED
         ) from error
-    return Address(*_tuned(made, patience), root, out)
+    return Address(*_tuned(made, policy), root, out)
 
 
-def _from_uri(uri: str, patience: Patience) -> tuple[fs.FileSystem, str]:
+def _from_uri(uri: str, policy: RetryPolicy) -> tuple[fs.FileSystem, str]:
     if not uri.startswith("s3:"):
         return fs.FileSystem.from_uri(uri)
     # Without a region in the URI, pyarrow asks the network where the bucket is.
-    return patiently(
-        lambda: fs.FileSystem.from_uri(uri), patience, "the bucket's region cannot be found"
+    return with_retries(
+        lambda: fs.FileSystem.from_uri(uri), policy, "the bucket's region cannot be found"
     )
 
 
-def _tuned(made: fs.FileSystem, patience: Patience) -> tuple[fs.FileSystem, fs.FileSystem]:
+def _tuned(made: fs.FileSystem, policy: RetryPolicy) -> tuple[fs.FileSystem, fs.FileSystem]:
     """The same file system with raylab's timeouts, for whole files and for small ones."""
     if isinstance(made, fs.S3FileSystem):
         options = _options(made) | {
-            "connect_timeout": patience.connect,
-            "request_timeout": patience.answer,
-            "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=patience.asks),
+            "connect_timeout": policy.connect_timeout,
+            "request_timeout": policy.request_timeout,
+            "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=policy.max_attempts),
         }
         # With a delayed open an upload that cannot be begun ends as an empty object; a file that
         # fits one request is never begun, and costs a third of the requests.
         whole = fs.S3FileSystem(**options | {"allow_delayed_open": False})
         return whole, fs.S3FileSystem(**options | {"allow_delayed_open": True})
     if isinstance(made, fs.GcsFileSystem):
-        limit = timedelta(seconds=max(1, round(patience.answer)))
+        limit = timedelta(seconds=max(1, round(policy.request_timeout)))
         made = fs.GcsFileSystem(**_options(made) | {"retry_time_limit": limit})
     return made, made
 

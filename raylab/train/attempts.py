@@ -30,7 +30,13 @@ from raylab.plan.cache import evaluation_id
 from raylab.plan.merges import Planned
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
-from raylab.store.attempt_state import Running, begin, close, end, kernel_oom_kills
+from raylab.store.attempt_state import (
+    RunningAttempt,
+    begin_attempt,
+    clear_running,
+    finish_attempt,
+    kernel_oom_kills,
+)
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import (
     LOG,
@@ -86,15 +92,15 @@ def recorded_attempt(
     placement: Placement = UNPLACED,
     *,
     is_final: Callable[[str], bool] = lambda cause: True,
-) -> Iterator[Running]:
+) -> Iterator[RunningAttempt]:
     """Log and record the attempt that runs within.
 
     is_final: whether a cause ends the trial; otherwise another attempt follows by itself.
     """
-    running = begin(
+    running = begin_attempt(
         store,
         folder,
-        Running(
+        RunningAttempt(
             attempt=len(read_attempts(store, folder)) + 1,
             node=socket.gethostname(),
             pid=os.getpid(),
@@ -111,14 +117,16 @@ def recorded_attempt(
                 yield running
         except Stopped:
             print("stopped on request; the next attempt goes on from here", file=log)
-            end(store, folder)
+            clear_running(store, folder)
             raise
         except Exception as error:
             log.write(traceback.format_exc())
             cause, message = cause_of(error), str(error) or type(error).__name__
-            close(store, folder, running, cause=cause, message=message, final=is_final(cause))
+            finish_attempt(
+                store, folder, running, cause=cause, message=message, final=is_final(cause)
+            )
             raise
-        close(store, folder, running)
+        finish_attempt(store, folder, running)
 
 
 def complete(
@@ -139,7 +147,7 @@ def complete(
     """
     started = time.monotonic()
     torch.set_num_threads(study.resources.cpus)
-    patient = store.waiting(_RESULT_PATIENCE)
+    patient = store.with_timeout(_RESULT_PATIENCE)
     evaluation = evaluation_id(study, rows)
     scratch = study_scratch(store)
     scratch.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def store_progress(
     store: Store, folder: str, listener: Listener = lambda progress: None
 ) -> Listener:
     """A listener that stores the progress of a trial or a merge, and passes it to `listener`."""
-    impatient = store.waiting(_STORE_PATIENCE)
+    impatient = store.with_timeout(_STORE_PATIENCE)
 
     def listen(progress: Mapping[str, Any]) -> None:
         stored = {key: finite_or_none(value) for key, value in progress.items()}

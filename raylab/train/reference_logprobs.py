@@ -27,10 +27,10 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 
 from raylab.errors import NonFiniteError
+from raylab.parquet import read_parquet
 from raylab.plan.memory import REFERENCE_BATCH
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import PREPARED, Store
-from raylab.store.tables import read_parquet
 from raylab.train.attempts import versions
 from raylab.train.dataset_cache import FORMAT, TrialCache
 from raylab.train.random_state import preserved_random_state

@@ -25,15 +25,15 @@ from peft import PeftModel
 from transformers import set_seed
 
 from raylab.errors import NonFiniteError
-from raylab.plan.micro_batches import can_shrink, micro_batch, with_micro_batch
+from raylab.plan.memory import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.trials import Trial
 from raylab.spec.data.held_out import questions_of
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
-from raylab.store.attempt_state import is_to_stop, stuck_file
+from raylab.store.attempt_state import hang_stack_file, stop_checker
 from raylab.store.filesystem import Store
 from raylab.store.records import ADAPTER, HISTORY, PATHS, Record, read_attempts
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.train.attempts import (
     UNPLACED,
     Made,
@@ -70,7 +70,7 @@ class Norms(Protocol):
         """The root of the sum of squares."""
 
 
-Measure = Callable[[Place], Norms]
+Measure = Callable[[ModelLocation], Norms]
 """Measures the task vector of a model; training itself forms no delta."""
 
 
@@ -159,10 +159,10 @@ def _train(
     saver = CheckpointSaver(
         checkpoints,
         study.resources.checkpoint_seconds,
-        is_to_stop(task.store),
+        stop_checker(task.store),
         progress.checkpoint_saved,
     )
-    stack = stuck_file(task.store, trial.id)
+    stack = hang_stack_file(task.store, trial.id)
     with Watchdog(stack, study.resources.timeout_seconds) as watchdog:
         settings = TrainerSettings(
             variant,
@@ -256,9 +256,9 @@ def _evaluate_saved(task: TrialTask) -> ModelEvaluation:
 def _task_vector_norms(task: TrialTask, adapter: Path, measure: Measure) -> dict[str, float]:
     """L1 and L2 of the task vector; for a chained trial, also L2 of the parents' and its own."""
     parents = task.adapters.lineage(task.trial)
-    whole = measure(Place(adapters=(*parents, adapter)))
+    whole = measure(ModelLocation(adapters=(*parents, adapter)))
     norms = {"l1": whole.l1, "l2": whole.l2}
     if parents:
-        norms["l2_parent"] = measure(Place(adapters=parents)).l2
-        norms["l2_child"] = measure(Place(adapters=(adapter,))).l2
+        norms["l2_parent"] = measure(ModelLocation(adapters=parents)).l2
+        norms["l2_child"] = measure(ModelLocation(adapters=(adapter,))).l2
     return norms

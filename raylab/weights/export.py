@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import save_file
 
 from raylab.errors import ModelError
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.weights.adapter_config import AdapterConfig, read_config
 from raylab.weights.checkpoint import Checkpoint
 from raylab.weights.checkpoint_writer import (
@@ -150,7 +150,9 @@ def _float64_delta(source: _Source, module: str) -> torch.Tensor:
     return scale * (up.double() @ down.double())
 
 
-def write_merged(place: Place, directory: Path, threads: int, most_bytes: int = MOST_BYTES) -> None:
+def write_merged(
+    place: ModelLocation, directory: Path, threads: int, most_bytes: int = MOST_BYTES
+) -> None:
     """Write the model at `place` into `directory`, with the base model's config and tokenizer.
 
     Raises ModelError where the base model is not on this machine, OutError and StoreError.

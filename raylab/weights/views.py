@@ -28,7 +28,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.spec.study import Quantization
-from raylab.store.references import Place as Place
+from raylab.store.references import ModelLocation as ModelLocation
 from raylab.weights import Adapter, Checkpoint, Shape
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.checkpoint import Weights
@@ -50,7 +50,9 @@ DELTA = View()
 class ViewedModel:
     """One model under a view."""
 
-    def __init__(self, place: Place, view: View = DELTA, base: Checkpoint | None = None) -> None:
+    def __init__(
+        self, place: ModelLocation, view: View = DELTA, base: Checkpoint | None = None
+    ) -> None:
         """Open what `place` names; `base` is its base model where that is open already.
 
         Reads headers only. Raises ModelError for what cannot be read, does not fit the base

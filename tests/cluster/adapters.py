@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from raylab.reduce.passes import Job, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 DENSITIES = (0.01, 0.2, 0.5)
 
@@ -38,7 +38,7 @@ def write_adapters(directory, layers=8, width=640):
 
 def job_of(directory):
     """The job that subtracts and relates them."""
-    places = {name: Place((directory / name,)) for name in "ab"}
+    places = {name: ModelLocation((directory / name,)) for name in "ab"}
     return Job(places, (Pair("a~b", "a", "b"),), vectors=("a", "b"), id="adapters")
 
 

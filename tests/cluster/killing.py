@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raylab.store.attempt_state import Running, read_running
+from raylab.store.attempt_state import RunningAttempt, read_running
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_progress
 from raylab.store.schemas import VOLATILE
@@ -81,7 +81,7 @@ class Driver:
         """The folders of trials so far."""
         return Store(str(self.out)).names("trials")
 
-    def running(self, step: int) -> list[tuple[str, Running]]:
+    def running(self, step: int) -> list[tuple[str, RunningAttempt]]:
         """(folder, attempt) of trials that have kept a checkpoint of `step` or later."""
         store = Store(str(self.out))
         found = []

@@ -12,8 +12,14 @@ import ray
 
 from raylab.cluster.callbacks.failures import Faults, post_mortem
 from raylab.plan.trials import plan_trials
-from raylab.results.trial_rows import trial_rows
-from raylab.store.attempt_state import Running, begin, kernel_oom_kills, read_running, stuck_file
+from raylab.results.table_rows import trial_rows
+from raylab.store.attempt_state import (
+    RunningAttempt,
+    begin_attempt,
+    hang_stack_file,
+    kernel_oom_kills,
+    read_running,
+)
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts
 from raylab.store.tables import read_table
@@ -51,12 +57,14 @@ def _known(trial, file):
 
 
 def running(node_id="", kills=0, attempt=1):
-    return Running(attempt=attempt, node="n", node_id=node_id, started=time.time(), oom_kills=kills)
+    return RunningAttempt(
+        attempt=attempt, node="n", node_id=node_id, started=time.time(), oom_kills=kills
+    )
 
 
 def test_faults_death_that_is_begun_again_leaves_an_attempt(planned, tune_trial):
     store, trials = planned
-    begin(store, trials[0].folder, running())
+    begin_attempt(store, trials[0].folder, running())
     Faults(store, trials).on_trial_recover(1, [], tune_trial(trials[0]))
     (attempt,) = read_attempts(store, trials[0].folder)
     assert (attempt.cause, attempt.final, attempt.node) == ("preempted", False, "n")
@@ -93,7 +101,7 @@ def test_faults_memory_that_ran_out_may_do_so_once_for_every_micro_batch(planned
     for attempt in (1, 2, 3):
         trial = tune_trial(trials[0], words)
         trial.run_metadata.num_failures = 7
-        begin(store, trials[0].folder, running(attempt=attempt))
+        begin_attempt(store, trials[0].folder, running(attempt=attempt))
         faults.on_trial_recover(1, [], trial)
         allowed.append(trial.max_failures == 8)
     assert allowed == [True, False, False]
@@ -104,7 +112,7 @@ def test_faults_memory_that_ran_out_may_do_so_once_for_every_micro_batch(planned
 def test_post_mortem_of_a_stuck_worker_brings_its_stack(two_gpus, planned):
     store, trials = planned
     node = ray.get_runtime_context().get_node_id()
-    file = stuck_file(store, trials[0].id)
+    file = hang_stack_file(store, trials[0].id)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("Thread 0x1 in training_step")
     lost = running(node, kernel_oom_kills())

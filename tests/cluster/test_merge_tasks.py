@@ -19,7 +19,7 @@ from raylab.merge.merge import merge_models
 from raylab.spec.merges import request_merge
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts
-from raylab.store.references import Place, find_model
+from raylab.store.references import ModelLocation, find_model
 from raylab.store.tables import read_table
 from tests.cluster.whole import prepared_of, quiet
 
@@ -98,7 +98,7 @@ def test_weights_of_a_merge_equal_a_merge_made_by_hand(merged, demo_base, tmp_pa
     root, parameters = prepared.store.root, {"weights": [1, 0.5], "density": 0.3, "scaling": 0.7}
     request = request_merge("ties", ["one", "two"], base="demo", **parameters)
     first, parent, child = (folder_of(root, name) / "adapter" for name in (FIRST, PARENT, CHILD))
-    places = [Place(adapters=(first,)), Place(adapters=(parent, child))]
+    places = [ModelLocation(adapters=(first,)), ModelLocation(adapters=(parent, child))]
     merge_models(request, places, demo_base, tmp_path / "by-hand")
     ours = load_file(folder_of(root, BOTH) / "merged" / "model.safetensors")
     theirs = load_file(tmp_path / "by-hand" / "model.safetensors")
@@ -154,7 +154,7 @@ def test_reference_to_a_merge_names_its_checkpoint(merged, demo_base):
     folder = folder_of(prepared.store.root, BOTH)
     for name in (BOTH, folder.name.rpartition("-")[2]):
         found = find_model(f"{prepared.store.root}#{name}")
-        assert found.place == Place(checkpoint=folder / "merged", base=demo_base)
+        assert found.place == ModelLocation(checkpoint=folder / "merged", base=demo_base)
 
 
 def test_record_of_a_merge_names_every_file_and_no_path(merged):

@@ -10,7 +10,7 @@ import pytest
 
 from raylab.cluster import stages
 from raylab.cluster.tune import train_trials
-from raylab.plan.cache import ASK_AGAIN
+from raylab.plan.cache import EVALUATE_AGAIN
 from raylab.reduce.passes import InProcess, reduce_pairs
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
@@ -106,7 +106,7 @@ def test_marked_trial_is_noted_and_left_out_where_the_study_says_so(two_gpus, co
     for left_out in (False, True):
         asked = f"evaluation: {{{limits}, leave_out_marked: {str(left_out).lower()}, "
         prepared = prepared_of(text.replace("evaluation: {", asked), out)
-        assert all(item.why != ASK_AGAIN for item in stages.trial_states(prepared, quiet))
+        assert all(item.why != EVALUATE_AGAIN for item in stages.trial_states(prepared, quiet))
         stages.write_trial_tables(prepared)
         stages.reduce(prepared, None, quiet)
         (first, *_) = read_table(store, "comparisons").to_pylist()

@@ -47,11 +47,11 @@ FAULTS = (
     ),
     Fault(
         "a failed trial's row is dropped",
-        "results/trial_rows.py",
+        "results/table_rows.py",
         "return list(rows.values())",
         'return [row for row in rows.values() if row["status"] != "failed"]',
         (
-            "results/test_trial_rows.py::test_trial_rows_after_a_failure_block_all_descendants_and_no_other",
+            "results/test_table_rows.py::test_trial_rows_after_a_failure_block_all_descendants_and_no_other",
         ),
     ),
     # store
@@ -65,8 +65,8 @@ FAULTS = (
     Fault(
         "a retry that gives up at once",
         "store/retry.py",
-        "stop=stop_before_delay(patience.total)",
-        "stop=stop_before_delay(patience.first)",
+        "stop=stop_before_delay(policy.stop_after)",
+        "stop=stop_before_delay(policy.first_wait)",
         ("store/test_retry.py::test_endless_fault_is_one_error_that_counts_tries",),
     ),
     Fault(

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raylab.errors import InputError, ModelError, NonFiniteError, OutError
 from raylab.merge.merge import merge_models
 from raylab.spec.merges import METHODS, request_merge
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.weights import row_tiles
 from tests.oracles import merging as oracle
 
@@ -82,7 +82,7 @@ def merge(out, method, paths, base=True, threads=2, most_bytes=10**9, **options)
     request = request_merge(
         method, [str(path) for path in models], base=str(base) if base else None, **options
     )
-    places = [p if isinstance(p, Place) else place(p) for p in models]
+    places = [p if isinstance(p, ModelLocation) else place(p) for p in models]
     record = merge_models(request, places, base, out, most_bytes=most_bytes, threads=threads)
     weights = {}
     for file in sorted(out.glob("*.safetensors")):
@@ -92,7 +92,7 @@ def merge(out, method, paths, base=True, threads=2, most_bytes=10**9, **options)
 
 def place(path):
     is_adapter = (path / "adapter_config.json").exists()
-    return Place(adapters=(path,)) if is_adapter else Place(checkpoint=path)
+    return ModelLocation(adapters=(path,)) if is_adapter else ModelLocation(checkpoint=path)
 
 
 def expected(method, base, deltas, *, weights=None, density=0.2, scope="global", scaling=1.0,
@@ -301,7 +301,7 @@ from pathlib import Path
 from raylab.merge.merge import merge_models
 from raylab.spec.merges import request_merge
 from raylab.weights.checkpoint_writer import CheckpointWriter
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 
 def write(self, tensor, offset, data):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -309,7 +309,7 @@ def write(self, tensor, offset, data):
 CheckpointWriter.write = write
 base, model, out = map(Path, sys.argv[1:])
 request = request_merge("task_arithmetic", [str(model)], base=str(base))
-merge_models(request, [Place(checkpoint=model)], base, out)
+merge_models(request, [ModelLocation(checkpoint=model)], base, out)
 """
 
 
@@ -418,7 +418,7 @@ def test_merge_nan_in_what_is_only_copied_is_an_error(tmp_path, copied_base, ada
 
 
 def test_merge_chain_is_the_sum_of_its_adapters(tmp_path, demo_base, adapters):
-    chain = Place(adapters=tuple(adapters))
+    chain = ModelLocation(adapters=tuple(adapters))
     _, chained = merge(tmp_path / "a", "task_arithmetic", [demo_base, chain])
     _, summed = merge(tmp_path / "b", "task_arithmetic", [demo_base, *adapters])
     for name, values in summed.items():

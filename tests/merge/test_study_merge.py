@@ -15,7 +15,7 @@ from raylab.merge import study_merge as merging
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.results.trial_rows import likelihood_rows, trial_rows
+from raylab.results.table_rows import likelihood_rows, trial_rows
 from raylab.spec.data.held_out import questions_of
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store

@@ -16,7 +16,7 @@ from raylab.merge.magnitude_counts import tally
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.spec.merges import request_merge
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from tests.oracles import merging as oracle
 from tests.oracles.norms import bits_of
 from tests.reduce.arrays import arrays
@@ -41,7 +41,7 @@ def planned(folder, models, densities, scope="global"):
     base = saved(folder / "base", [np.zeros_like(values) for values in models[0]])
     names = [str(path) for path in paths]
     request = request_merge("ties", names, base=str(base), density=densities, scope=scope)
-    return plan_merge(request, [Place(checkpoint=path) for path in paths], base)
+    return plan_merge(request, [ModelLocation(checkpoint=path) for path in paths], base)
 
 
 def told(trim):
@@ -118,7 +118,10 @@ def test_trims_are_those_of_the_reduction(tmp_path):
     random = np.random.default_rng(3)
     deltas = [random.standard_normal((50, 40)).astype(np.float32) for _ in range(3)]
     plan = planned(tmp_path, [deltas], 0.37)
-    places = {"m": Place(checkpoint=tmp_path / "m0", base=tmp_path / "base"), "base": Place()}
+    places = {
+        "m": ModelLocation(checkpoint=tmp_path / "m0", base=tmp_path / "base"),
+        "base": ModelLocation(),
+    }
     job = Job(places, (Pair("p", "m", "base"),), tmp_path / "base")
     (row,) = reduce_pairs(job, [0.37], InProcess()).densities
     trim = trimming.trims_of(plan, 2)[0]["t0"]

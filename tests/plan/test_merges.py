@@ -10,7 +10,7 @@ from raylab.plan.cache import plan_states
 from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
-from raylab.results.trial_rows import trial_rows
+from raylab.results.table_rows import trial_rows
 from raylab.spec.models import Resolved
 from raylab.spec.validation import check_references
 from raylab.store.filesystem import Store

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from raylab.errors import InputError
 from raylab.plan.cache import plan_states
-from raylab.plan.schedule import longest_ways, most_urgent, schedule_study, simulate, slots_of
+from raylab.plan.schedule import (
+    count_slots,
+    critical_paths,
+    highest_priority,
+    schedule_study,
+    simulate,
+)
 from raylab.plan.trials import plan_trials
 from tests.oracles.schedules import best_makespan, problems
 from tests.plan.forests import forests
@@ -39,12 +45,12 @@ def test_bound_is_never_above_the_best_of_all_schedules(forest, slots):
 def test_longest_ways_add_the_longest_chain_below():
     parents = {"root": None, "short": "root", "long": "root", "leaf": "short", "alone": "done"}
     durations = {"root": 1, "short": 2, "long": 9, "leaf": 3, "alone": 4}
-    ways = longest_ways(parents, durations)
+    ways = critical_paths(parents, durations)
     assert ways == {"root": 10, "short": 5, "long": 9, "leaf": 3, "alone": 4}
 
 
 def test_most_urgent_of_equals_is_the_first_of_the_plan():
-    assert most_urgent(["b", "a", "c"], {"a": 2, "b": 2, "c": 1}) == "b"
+    assert highest_priority(["b", "a", "c"], {"a": 2, "b": 2, "c": 1}) == "b"
 
 
 def test_simulate_long_chain_starts_before_many_short_trials():
@@ -65,12 +71,12 @@ def test_simulate_nothing_to_run_ends_at_once():
     [(4, 1, 4), (4, 0.5, 8), (1, 0.1, 10), (2, 0.4, 4), (3, 0.7, 3), (5, 2, 2)],
 )
 def test_slots_of_fractions_share_a_gpu_but_never_span_two(gpus, each, slots):
-    assert slots_of(gpus, each) == slots
+    assert count_slots(gpus, each) == slots
 
 
 def test_slots_of_too_few_gpus_is_an_input_error():
     with pytest.raises(InputError, match="no trial fits"):
-        slots_of(1, 2)
+        count_slots(1, 2)
 
 
 def test_schedule_study_counts_what_is_not_cached():

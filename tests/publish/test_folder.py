@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from raylab.cli import main
 from raylab.errors import ModelError, OutError
 from raylab.publish.folder import write_folder
-from raylab.store.references import find_made
+from raylab.store.references import find_finished_trial
 from tests.architectures import merged_by_peft
 
 ASK = """
@@ -110,7 +110,7 @@ def test_published_merged_chain_has_the_bits_of_peft_and_is_no_adapter(made, tmp
 
 
 def test_card_tells_base_recipe_data_seed_metrics_norms_and_rounding(made, tmp_path):
-    write_folder(find_made(made.reference("second")), "me/thing", tmp_path / "x")
+    write_folder(find_finished_trial(made.reference("second")), "me/thing", tmp_path / "x")
     card = (tmp_path / "x" / "README.md").read_text()
     identity = made.trials["second"].identity
     for part in (
@@ -142,7 +142,9 @@ def test_card_tells_base_recipe_data_seed_metrics_norms_and_rounding(made, tmp_p
 
 
 def test_card_of_a_merged_chain_says_what_is_rounded(made, tmp_path):
-    write_folder(find_made(made.reference("second")), "me/thing", tmp_path / "x", merged=True)
+    write_folder(
+        find_finished_trial(made.reference("second")), "me/thing", tmp_path / "x", merged=True
+    )
     card = (tmp_path / "x" / "README.md").read_text()
     assert "rounded to their dtype, one after the other" in card
     assert "pipeline_tag: text-generation" in card
@@ -151,13 +153,13 @@ def test_card_of_a_merged_chain_says_what_is_rounded(made, tmp_path):
 def test_folder_that_is_there_is_not_touched(made, tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(OutError):
-        write_folder(find_made(made.reference("first")), "me/thing", tmp_path / "x")
+        write_folder(find_finished_trial(made.reference("first")), "me/thing", tmp_path / "x")
     assert not list((tmp_path / "x").iterdir())
 
 
 def test_folder_of_a_chain_that_cannot_be_one_adapter_leaves_nothing(made, tmp_path):
     config = made.adapter("first") / "adapter_config.json"
-    found = find_made(made.reference("second"))
+    found = find_finished_trial(made.reference("second"))
     config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
     with pytest.raises(ModelError, match="more than LoRA"):
         write_folder(found, "me/thing", tmp_path / "x")
@@ -167,4 +169,4 @@ def test_folder_of_a_chain_that_cannot_be_one_adapter_leaves_nothing(made, tmp_p
 @pytest.mark.parametrize("reference", ["somewhere", "OUT#demo", "OUT#demo.third.s42"])
 def test_reference_that_is_no_trial_is_refused(made, reference):
     with pytest.raises(ModelError):
-        find_made(reference.replace("OUT", str(made.out)))
+        find_finished_trial(reference.replace("OUT", str(made.out)))

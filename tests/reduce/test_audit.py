@@ -18,7 +18,7 @@ from raylab.spec.study import Quantization
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
 from raylab.weights import Checkpoint
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 Q0, Q1, UP = (
     "model.layers.0.self_attn.q_proj.weight",
@@ -133,7 +133,7 @@ def assert_rows(rows, start, delta, held=None):
 def test_rows_of_one_training_equal_numpy_at_every_level(tmp_path):
     start = write_base(tmp_path / "base")
     delta = write_adapter(tmp_path / "a", 1)
-    place, base = Place((tmp_path / "a",)), Checkpoint(tmp_path / "base")
+    place, base = ModelLocation((tmp_path / "a",)), Checkpoint(tmp_path / "base")
     rows = audit_rows("trial", audit_parts(place, base, SHAPES, NF4))
     assert_rows(rows, start, delta, {name: nf4(weights) for name, weights in start.items()})
     assert {"note", *rows[0]} == set(SCHEMAS["audit"].names)
@@ -147,7 +147,7 @@ def test_rows_of_a_chain_start_from_its_rounded_parents(tmp_path):
     start = weights
     for parent in parents:
         start = {name: merged(start[name], parent[name]) for name in SHAPES}
-    place = Place((tmp_path / "1", tmp_path / "2", tmp_path / "child"))
+    place = ModelLocation((tmp_path / "1", tmp_path / "2", tmp_path / "child"))
     rows = audit_rows("m", audit_parts(place, Checkpoint(tmp_path / "base"), SHAPES, NF4))
     assert_rows(rows, start, delta, {name: nf4(values) for name, values in start.items()})
 
@@ -160,7 +160,7 @@ def test_merge_into_bf16_at_half_a_percent_loses_a_third_and_zeroes_a_third(tmp_
         delta = write_adapter(tmp_path / str(seed), seed, shapes)
         size = np.linalg.norm(delta[Q0]) / np.linalg.norm(weights[Q0])
         assert size == pytest.approx(5e-3, rel=0.05)
-        row = audit_rows("m", audit_parts(Place((tmp_path / str(seed),)), base, shapes))[0]
+        row = audit_rows("m", audit_parts(ModelLocation((tmp_path / str(seed),)), base, shapes))[0]
         exact = expected(weights, delta, [Q0])
         assert [row[column] for column in COLUMNS[:4]] == pytest.approx(exact, rel=1e-4)
         assert row["merged_false_zeros"] == pytest.approx(0.32, abs=0.04)
@@ -174,7 +174,7 @@ def test_without_quantization_its_columns_are_null(tmp_path):
     write_base(tmp_path / "base")
     write_adapter(tmp_path / "a", 1)
     rows = audit_rows(
-        "m", audit_parts(Place((tmp_path / "a",)), Checkpoint(tmp_path / "base"), SHAPES)
+        "m", audit_parts(ModelLocation((tmp_path / "a",)), Checkpoint(tmp_path / "base"), SHAPES)
     )
     assert len(rows) == len(GROUPS)
     for row in rows:
@@ -185,7 +185,7 @@ def test_without_quantization_its_columns_are_null(tmp_path):
 def test_layers_that_keep_their_weight_transposed_are_audited_merged_only(tmp_path):
     write_base(tmp_path / "base", shapes={Q0: (64, 48)})
     write_adapter(tmp_path / "a", 1, {Q0: (48, 64)}, fan_in_fan_out=True)
-    place, base = Place((tmp_path / "a",)), Checkpoint(tmp_path / "base")
+    place, base = ModelLocation((tmp_path / "a",)), Checkpoint(tmp_path / "base")
     row = audit_rows("m", audit_parts(place, base, [Q0], NF4))[0]
     assert [row[column] for column in COLUMNS[4:]] == [None] * 3
     assert 0.2 < row["merged_error"] < 0.5
@@ -195,8 +195,8 @@ def test_without_base_or_adapter_there_are_no_rows(tmp_path):
     write_base(tmp_path / "base")
     write_adapter(tmp_path / "a", 1)
     base = Checkpoint(tmp_path / "base")
-    for place, weights in ((Place((tmp_path / "a",)), None), (Place(), base),
-                           (Place(checkpoint=tmp_path / "base"), base)):  # fmt: skip
+    for place, weights in ((ModelLocation((tmp_path / "a",)), None), (ModelLocation(), base),
+                           (ModelLocation(checkpoint=tmp_path / "base"), base)):  # fmt: skip
         sums = audit_parts(place, weights, SHAPES, NF4)
         assert audit_rows("m", sums) == []
 
@@ -204,7 +204,7 @@ def test_without_base_or_adapter_there_are_no_rows(tmp_path):
 def test_untrained_tensor_has_no_shares_and_leaves_the_others_theirs(tmp_path):
     weights = write_base(tmp_path / "base")
     delta = write_adapter(tmp_path / "a", 1, zero=(UP,))
-    place, base = Place((tmp_path / "a",)), Checkpoint(tmp_path / "base")
+    place, base = ModelLocation((tmp_path / "a",)), Checkpoint(tmp_path / "base")
     rows = {r["key"]: r for r in audit_rows("m", audit_parts(place, base, SHAPES, NF4))}
     assert [rows[UP][column] for column in COLUMNS] == [96 * 128, 0.0, *[None] * 5]
     moved = (delta[Q0] != 0).sum() + (delta[Q1] != 0).sum()
@@ -216,7 +216,7 @@ def test_untrained_tensor_has_no_shares_and_leaves_the_others_theirs(tmp_path):
 def test_merge_into_float32_loses_next_to_nothing(tmp_path):
     write_base(tmp_path / "base", dtype=torch.float32)
     write_adapter(tmp_path / "a", 1)
-    place, base = Place((tmp_path / "a",)), Checkpoint(tmp_path / "base")
+    place, base = ModelLocation((tmp_path / "a",)), Checkpoint(tmp_path / "base")
     row = audit_rows("m", audit_parts(place, base, SHAPES, NF4))[0]
     assert 0 < row["merged_error"] < 1e-4
     assert row["merged_false_zeros"] < 1e-3
@@ -232,7 +232,7 @@ def test_rows_any_shards_threads_and_order_have_the_same_bits(tmp_path, threads)
 
     def part(names):
         base = Checkpoint(tmp_path / "base")
-        return audit_parts(Place((tmp_path / "a",)), base, names, NF4)
+        return audit_parts(ModelLocation((tmp_path / "a",)), base, names, NF4)
 
     before = torch.get_num_threads()
     try:
@@ -251,6 +251,6 @@ def test_rows_any_shards_threads_and_order_have_the_same_bits(tmp_path, threads)
 def test_merge_that_overflows_is_an_error_that_names_the_tensor(tmp_path):
     write_base(tmp_path / "base", dtype=torch.float16)
     write_adapter(tmp_path / "a", 1, size=1e5)
-    place, base = Place((tmp_path / "a",)), Checkpoint(tmp_path / "base")
+    place, base = ModelLocation((tmp_path / "a",)), Checkpoint(tmp_path / "base")
     with pytest.raises(NonFiniteError, match=r"layers\.0\.mlp\.up_proj"):
         audit_parts(place, base, [UP])

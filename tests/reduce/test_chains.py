@@ -20,7 +20,7 @@ from raylab.reduce.chains import chain_parts, chain_rows
 from raylab.reduce.passes import task_vector_norms
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
-from raylab.weights.views import Place, ViewedModel
+from raylab.weights.views import ModelLocation, ViewedModel
 from tests.oracles.norms import root
 from tests.reduce.arrays import arrays
 
@@ -192,7 +192,10 @@ def chain(tmp_path):
 
 def test_rows_of_adapters_split_ancestors_from_the_trial(chain):
     paths, deltas = chain
-    parent, child = ViewedModel(Place(tuple(paths[:2]))), ViewedModel(Place((paths[2],)))
+    parent, child = (
+        ViewedModel(ModelLocation(tuple(paths[:2]))),
+        ViewedModel(ModelLocation((paths[2],))),
+    )
     rows = chain_rows("m", chain_parts(parent, child, [Q0, Q1, UP]))
     zero = {name: 0 * delta for d in deltas for name, delta in d.items()}
     old = {n: deltas[0].get(n, zero[n]) + deltas[1].get(n, zero[n]) for n in zero}
@@ -209,9 +212,12 @@ def test_rows_of_adapters_split_ancestors_from_the_trial(chain):
 
 def test_whole_is_the_norm_of_the_task_vector(chain):
     paths, _ = chain
-    parent, child = ViewedModel(Place(tuple(paths[:2]))), ViewedModel(Place((paths[2],)))
+    parent, child = (
+        ViewedModel(ModelLocation(tuple(paths[:2]))),
+        ViewedModel(ModelLocation((paths[2],))),
+    )
     row = chain_rows("m", chain_parts(parent, child, [Q0, Q1, UP]))[0]
-    assert row["l2"] == pytest.approx(task_vector_norms(Place(tuple(paths))).l2, rel=1e-13)
+    assert row["l2"] == pytest.approx(task_vector_norms(ModelLocation(tuple(paths))).l2, rel=1e-13)
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -221,7 +227,9 @@ def test_rows_any_shards_threads_and_order_have_the_same_bits(chain, threads):
 
     def part(some):
         return chain_parts(
-            ViewedModel(Place(tuple(paths[:2]))), ViewedModel(Place((paths[2],))), some
+            ViewedModel(ModelLocation(tuple(paths[:2]))),
+            ViewedModel(ModelLocation((paths[2],))),
+            some,
         )
 
     before = torch.get_num_threads()

@@ -21,7 +21,7 @@ from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
-from raylab.store.references import FoundModel, Place, find_model
+from raylab.store.references import FoundModel, ModelLocation, find_model
 from raylab.store.tables import read_table
 from raylab.weights import Checkpoint
 from raylab.weights.alignment import Tolerance
@@ -491,8 +491,8 @@ def test_dequantized_without_settings_or_with_two_is_an_error(adapters, models):
     some, others, base = adapters["some"][0], adapters["others"][0], models["base"][0]
     with pytest.raises(ModelError, match="quantised"):
         diff(request(some, others, "dequantized", base=base))
-    one = FoundModel("one", Place((some,)), Quantization())
-    two = FoundModel("two", Place((others,)), Quantization(type="fp4"))
+    one = FoundModel("one", ModelLocation((some,)), Quantization())
+    two = FoundModel("two", ModelLocation((others,)), Quantization(type="fp4"))
     with pytest.raises(ModelError, match="fp4"):
         view_of("dequantized", one, two)
     assert view_of("dequantized", one, found(others)) == View("dequantized", Quantization())

@@ -14,7 +14,7 @@ from raylab.reduce.interval_scanner import Scanner, runs_of
 from raylab.reduce.passes import Job
 from raylab.reduce.row_block import Pair
 from raylab.weights.adapter_parts import Factors
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import write_checkpoint
@@ -114,7 +114,7 @@ def pair(tmp_path):
     b = {name: (w.float() + 0.01 * torch.randn(w.shape)).bfloat16() for name, w in a.items()}
     for name, weights in (("a", a), ("b", b)):
         write_checkpoint(tmp_path / name, weights)
-    places = {name: Place(checkpoint=tmp_path / name) for name in "ab"}
+    places = {name: ModelLocation(checkpoint=tmp_path / name) for name in "ab"}
     values = torch.cat([(a[n].float() - b[n].float()).flatten() for n in a]).numpy()
     return Job(places, (Pair("a~b", "a", "b"),)), values
 
@@ -157,6 +157,6 @@ def test_scan_not_finite_is_an_error_that_names_the_tensor(tmp_path):
     name = "model.layers.0.mlp.up_proj.weight"
     write_checkpoint(tmp_path / "a", {name: torch.tensor([[1.0, float("nan")]])})
     write_checkpoint(tmp_path / "b", {name: torch.tensor([[1.0, 2.0]])})
-    job = Job({n: Place(checkpoint=tmp_path / n) for n in "ab"}, (Pair("a~b", "a", "b"),))
+    job = Job({n: ModelLocation(checkpoint=tmp_path / n) for n in "ab"}, (Pair("a~b", "a", "b"),))
     with pytest.raises(NonFiniteError, match="up_proj"):
         scanned(job, None, buckets=[])

@@ -15,7 +15,7 @@ from raylab.reduce.row_block import BASE, Pair
 from raylab.spec.study import Quantization
 from raylab.store.tables import to_table
 from raylab.weights import Checkpoint
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 from tests.reduce.models import (
     LINEAR,
     Q0,
@@ -46,11 +46,11 @@ def made(tmp_path_factory):
     factors = {"first": random_factors(1, (Q10, Q0)), "second": random_factors(2, (UP0, Q0))}
     for name, parts in factors.items():
         write_adapter(path / name, parts)
-    places = {name: Place((path / name,)) for name in factors}
+    places = {name: ModelLocation((path / name,)) for name in factors}
     places |= {
-        "chain": Place((path / "first", path / "second")),
-        "whole": Place(checkpoint=path / "whole"),
-        "base": Place(),
+        "chain": ModelLocation((path / "first", path / "second")),
+        "whole": ModelLocation(checkpoint=path / "whole"),
+        "base": ModelLocation(),
     }
     return places, path / "base", factors
 

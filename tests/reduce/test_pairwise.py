@@ -24,7 +24,7 @@ from raylab.reduce.row_block import Pair
 from raylab.store.tables import to_table
 from raylab.weights import row_tiles
 from raylab.weights.safetensors_reader import MappedFile
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (
@@ -100,7 +100,7 @@ def checkpoints(tmp_path_factory):
 
 def test_pairs_of_checkpoints_in_bf16_equal_numpy_with_all_their_ties(checkpoints):
     path, base, made = checkpoints
-    places = {name: Place(checkpoint=path / name, base=path / "base") for name in made}
+    places = {name: ModelLocation(checkpoint=path / name, base=path / "base") for name in made}
     rows = related(places, path / "base").pairs
     vectors = {name: subtracted(tensors, base) for name, tensors in made.items()}
     tied = np.abs(oracle.whole(vectors["one"], SHAPES))
@@ -113,7 +113,7 @@ def test_pairs_of_checkpoints_in_bf16_equal_numpy_with_all_their_ties(checkpoint
 
 def test_zero_task_vector_has_neither_cosine_nor_signs_nor_overlap(checkpoints):
     path, _, _ = checkpoints
-    places = {name: Place(checkpoint=path / name) for name in ("one", "equal")}
+    places = {name: ModelLocation(checkpoint=path / name) for name in ("one", "equal")}
     for row in related(places, path / "base").pairs:
         undefined = ("cosine", "sign_agreement", "sign_conflict", "overlap")
         assert [row[key] for key in undefined] == [None] * 4
@@ -131,8 +131,8 @@ def mixed(tmp_path_factory):
     }
     for name, parts in factors.items():
         write_adapter(path / name, parts)
-    places = {name: Place((path / name,)) for name in factors}
-    places["chain"] = Place((path / "queries", path / "all"))
+    places = {name: ModelLocation((path / name,)) for name in factors}
+    places["chain"] = ModelLocation((path / "queries", path / "all"))
     return path, places, {name: deltas_of(parts) for name, parts in factors.items()}
 
 
@@ -171,7 +171,7 @@ def test_rows_name_view_and_universe_and_come_in_the_order_of_layers(mixed):
 def test_pairs_any_shards_and_threads_have_the_same_bits(mixed, checkpoints, shards, threads):
     _, adapters, _ = mixed
     path, _, made = checkpoints
-    places = adapters | {name: Place(checkpoint=path / name) for name in made}
+    places = adapters | {name: ModelLocation(checkpoint=path / name) for name in made}
     before = torch.get_num_threads()
     try:
         expected = related(places, path / "base", shards=3, threads=1)
@@ -183,7 +183,7 @@ def test_pairs_any_shards_and_threads_have_the_same_bits(mixed, checkpoints, sha
 
 def test_reads_of_a_model_do_not_grow_with_the_comparisons(checkpoints, monkeypatch):
     path, _, made = checkpoints
-    places = {name: Place(checkpoint=path / name) for name in made}
+    places = {name: ModelLocation(checkpoint=path / name) for name in made}
     every = [Pair(f"{a}~{b}", a, b) for a, b in itertools.permutations(made, 2)]
     reads: list[Counter] = []
     plain = MappedFile.rows

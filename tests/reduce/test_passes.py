@@ -23,7 +23,7 @@ from raylab.reduce.sample_histogram import add_products
 from raylab.reduce.threshold_sampling import count_buckets, guess, sample_rows
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import MappedFile
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (
@@ -97,7 +97,7 @@ def fine(tmp_path_factory):
 
 
 def job_of(path, **options):
-    places = {name: Place(checkpoint=path / name, base=path / "base") for name in NAMES}
+    places = {name: ModelLocation(checkpoint=path / name, base=path / "base") for name in NAMES}
     return Job(places, (), path / "base", vectors=NAMES, **options)
 
 
@@ -245,7 +245,7 @@ def test_adapters_held_in_memory_are_never_read_again(tmp_path):
     for seed, name in enumerate(NAMES):
         factors = random_factors(seed, tuple(SIZES), shapes=SIZES)
         write_adapter(tmp_path / name, factors)
-    job = Job({name: Place((tmp_path / name,)) for name in NAMES}, (), vectors=NAMES)
+    job = Job({name: ModelLocation((tmp_path / name,)) for name in NAMES}, (), vectors=NAMES)
     tables = reduce_pairs(job, (0.2, 1.0), InProcess(), 2)
     assert (tables.bytes_read, tables.bytes_read_again) == (0, 0)
     assert tables.passes > 1

@@ -15,7 +15,7 @@ from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce import passes as reduction
 from raylab.reduce.passes import InProcess, Job, reduce_pairs, task_vector_norms
 from raylab.reduce.row_block import Pair
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 SHAPES = {
     "model.layers.0.self_attn.q_proj": (48, 32),
@@ -82,7 +82,7 @@ def difference(a, b):
 
 def test_norms_of_two_adapters_equal_float64_at_every_level(adapters):
     path, a, b = adapters
-    places = {"a": Place((path / "a",)), "b": Place((path / "b",))}
+    places = {"a": ModelLocation((path / "a",)), "b": ModelLocation((path / "b",))}
     rows = reduce(places, [Pair("a~b", "a", "b")]).norms
     exact = difference(a, b)
     groups = {
@@ -106,7 +106,7 @@ def test_norms_of_two_adapters_equal_float64_at_every_level(adapters):
 
 def test_densities_of_two_adapters_equal_a_full_sort(adapters):
     path, a, b = adapters
-    places = {"a": Place((path / "a",)), "b": Place((path / "b",))}
+    places = {"a": ModelLocation((path / "a",)), "b": ModelLocation((path / "b",))}
     rows = reduce(places, [Pair("a~b", "a", "b")]).densities
     values = np.concatenate([d.ravel() for d in difference(a, b).values()])
     ordered = np.sort(np.abs(values))[::-1]
@@ -121,7 +121,7 @@ def test_densities_of_two_adapters_equal_a_full_sort(adapters):
 
 def test_chained_task_vector_is_the_sum_of_its_adapters(adapters):
     path, a, b = adapters
-    norms = task_vector_norms(Place((path / "a", path / "b")))
+    norms = task_vector_norms(ModelLocation((path / "a", path / "b")))
     total = difference(a, {name: -delta for name, delta in b.items()})
     assert norms.l2 == pytest.approx(
         math.sqrt(sum((delta**2).sum() for delta in total.values())), rel=1e-6
@@ -131,7 +131,7 @@ def test_chained_task_vector_is_the_sum_of_its_adapters(adapters):
 def test_relative_norm_against_base_is_over_the_same_tensors(adapters):
     path, a, _ = adapters
     weights = write_base(path / "base")
-    places = {"a": Place((path / "a",)), "base": Place()}
+    places = {"a": ModelLocation((path / "a",)), "base": ModelLocation()}
     row = whole(reduce(places, [Pair("a~base", "a", "base")], path / "base"))["a~base"]
     base = math.sqrt(sum((weights[name].astype(np.float64) ** 2).sum() for name in a))
     assert row["relative_l2"] == pytest.approx(row["l2"] / base, rel=1e-9)
@@ -144,10 +144,10 @@ def test_checkpoints_are_subtracted_as_they_are(adapters):
     base = write_base(path / "base")
     one, two = write_base(path / "one", 3), write_base(path / "two", 4, scale=1e-4)
     places = {
-        "one": Place(checkpoint=path / "one", base=path / "base"),
-        "two": Place(checkpoint=path / "two", base=path / "base"),
-        "a": Place((path / "a",)),
-        "base": Place(),
+        "one": ModelLocation(checkpoint=path / "one", base=path / "base"),
+        "two": ModelLocation(checkpoint=path / "two", base=path / "base"),
+        "a": ModelLocation((path / "a",)),
+        "base": ModelLocation(),
     }
     pairs = [Pair(f"{x}~{y}", x, y) for x, y in (("one", "two"), ("one", "base"), ("a", "one"))]
     rows = whole(reduce(places, pairs, path / "base"))
@@ -172,7 +172,11 @@ def test_tables_for_any_shards_threads_and_order_have_the_same_bits(
     adapters, shards, threads, monkeypatch
 ):
     path, _, _ = adapters
-    places = {"a": Place((path / "a",)), "b": Place((path / "b",)), "base": Place()}
+    places = {
+        "a": ModelLocation((path / "a",)),
+        "b": ModelLocation((path / "b",)),
+        "base": ModelLocation(),
+    }
     pairs = [Pair("a~b", "a", "b"), Pair("a~base", "a", "base")]
     expected = reduce(places, pairs)
 
@@ -194,7 +198,7 @@ def test_tables_for_any_shards_threads_and_order_have_the_same_bits(
 
 def test_comparison_of_a_model_with_itself_is_zero_everywhere(adapters):
     path, _, _ = adapters
-    places = {"a": Place((path / "a",)), "again": Place((path / "a",))}
+    places = {"a": ModelLocation((path / "a",)), "again": ModelLocation((path / "a",))}
     tables = reduce(places, [Pair("a~again", "a", "again")])
     row = whole(tables)["a~again"]
     assert (row["l1"], row["l2"], row["linf"], row["nonzero"]) == (0, 0, 0, 0)
@@ -209,7 +213,7 @@ def test_nan_in_an_adapter_is_an_error_that_names_the_tensor(adapters):
     tensors = load_file(file)
     tensors["base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"][1, 1] = float("nan")
     save_file(tensors, file)
-    places = {"bad": Place((path / "bad",)), "base": Place()}
+    places = {"bad": ModelLocation((path / "bad",)), "base": ModelLocation()}
     with pytest.raises(NonFiniteError, match=r"model\.layers\.0"):
         reduce(places, [Pair("bad~base", "bad", "base")])
 
@@ -218,6 +222,6 @@ def test_shapes_that_differ_are_an_error(adapters, monkeypatch):
     path, _, _ = adapters
     monkeypatch.setitem(SHAPES, "model.layers.0.mlp.up_proj", (96, 16))
     write_adapter(path / "other", 5)
-    places = {"a": Place((path / "a",)), "other": Place((path / "other",))}
+    places = {"a": ModelLocation((path / "a",)), "other": ModelLocation((path / "other",))}
     with pytest.raises(ModelError, match="two shapes"):
         reduce(places, [Pair("a~other", "a", "other")])

@@ -23,7 +23,7 @@ from raylab.reduce.passes import Call, InProcess, Job, detail_models, reduce_pai
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard import Measured
 from raylab.reduce.shard_cache import Kept, pack, unpack
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 from tests.reduce.models import (
     Q0,
     UP0,
@@ -188,10 +188,10 @@ def job(tmp_path_factory):
     for seed, name in enumerate(("first", "second")):
         write_adapter(path / name, random_factors(seed))
     places = {
-        "one": Place(checkpoint=path / "one"),
-        "two": Place(checkpoint=path / "two"),
-        "chain": Place((path / "first", path / "second")),
-        "base": Place(),
+        "one": ModelLocation(checkpoint=path / "one"),
+        "two": ModelLocation(checkpoint=path / "two"),
+        "chain": ModelLocation((path / "first", path / "second")),
+        "base": ModelLocation(),
     }
     pairs = (Pair("one~two", "one", "two"), Pair("chain~base", "chain", "base"))
     vectors = ("one", "two", "chain")

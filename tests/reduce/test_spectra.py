@@ -18,7 +18,7 @@ from raylab.reduce.spectra import effective_rank, shares, singular_values, spect
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
 from raylab.weights import Checkpoint
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 
 QUICK = settings(max_examples=60, deadline=None)
 NAME = "model.layers.0.self_attn.q_proj"
@@ -195,7 +195,7 @@ def test_rows_of_a_chain_are_those_of_the_summed_delta(tmp_path):
     other = NAME.replace("q_proj", "k_proj")
     old = {NAME: factors(1), other: factors(2)}
     new = {NAME: factors(3)}
-    place = Place(
+    place = ModelLocation(
         (write_adapter(tmp_path / "old", old, 16), write_adapter(tmp_path / "new", new, 8))
     )
     names = [f"{NAME}.weight", f"{other}.weight", "model.norm.weight"]
@@ -212,7 +212,7 @@ def test_rows_of_a_chain_are_those_of_the_summed_delta(tmp_path):
 
 def test_rows_of_an_untrained_adapter_are_zero(tmp_path):
     a, b = factors(4)
-    place = Place((write_adapter(tmp_path / "fresh", {NAME: (a, 0 * b)}, 16),))
+    place = ModelLocation((write_adapter(tmp_path / "fresh", {NAME: (a, 0 * b)}, 16),))
     [row] = spectra_of(place, [f"{NAME}.weight"])
     assert row == {
         "tensor": f"{NAME}.weight",
@@ -225,7 +225,7 @@ def test_rows_of_an_untrained_adapter_are_zero(tmp_path):
 
 def test_rows_in_parts_are_those_of_the_whole(tmp_path):
     modules = [NAME.replace("0", str(layer)) for layer in range(4)]
-    place = Place((write_adapter(tmp_path / "a", {m: factors(5) for m in modules}, 16),))
+    place = ModelLocation((write_adapter(tmp_path / "a", {m: factors(5) for m in modules}, 16),))
     names = [f"{module}.weight" for module in modules]
     parts = [row for name in names for row in spectra_of(place, [name])]
     assert parts == spectra_of(place, names)
@@ -234,7 +234,7 @@ def test_rows_in_parts_are_those_of_the_whole(tmp_path):
 def test_adapter_not_finite_is_an_error_that_names_the_tensor(tmp_path):
     a, b = factors(6)
     a[0, 0] = math.nan
-    place = Place((write_adapter(tmp_path / "bad", {NAME: (a, b)}, 16),))
+    place = ModelLocation((write_adapter(tmp_path / "bad", {NAME: (a, b)}, 16),))
     with pytest.raises(NonFiniteError, match=r"layers\.0\.self_attn\.q_proj"):
         spectra_of(place, [f"{NAME}.weight"])
 
@@ -249,11 +249,11 @@ def test_tensor_with_a_part_that_has_no_low_rank_form_has_no_row(tmp_path):
     save_file(weights, tmp_path / "base" / "model.safetensors")
     (tmp_path / "base" / "config.json").write_text("{}")
     names = list(weights)
-    rows = spectra_of(Place((old, new)), names, Checkpoint(tmp_path / "base"))
-    assert rows == spectra_of(Place((old,)), names[1:])
+    rows = spectra_of(ModelLocation((old, new)), names, Checkpoint(tmp_path / "base"))
+    assert rows == spectra_of(ModelLocation((old,)), names[1:])
     assert len(rows) == 1
 
 
 def test_checkpoint_has_no_rows(tmp_path):
     save_file({"x.weight": np.ones((2, 2), np.float32)}, tmp_path / "model.safetensors")
-    assert spectra_of(Place(checkpoint=tmp_path), ["x.weight"]) == []
+    assert spectra_of(ModelLocation(checkpoint=tmp_path), ["x.weight"]) == []

@@ -16,7 +16,7 @@ from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import Foreseen, foresee, sample_rows
 from raylab.weights.row_tiles import tiles
-from raylab.weights.views import Place
+from raylab.weights.views import ModelLocation
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import Q0, Q10, random_factors, write_adapter, write_checkpoint
@@ -96,7 +96,7 @@ def write_pair(path, a, b, dtype):
     for name, values in (("a", a), ("b", b)):
         tensors = {n: torch.from_numpy(v).to(dtype) for n, v in values.items()}
         write_checkpoint(path / name, tensors)
-    return {name: Place(checkpoint=path / name) for name in ("a", "b")}
+    return {name: ModelLocation(checkpoint=path / name) for name in ("a", "b")}
 
 
 def expected_rows(a, b):
@@ -173,7 +173,7 @@ def test_only_comparisons_that_were_not_foreseen_are_read_again(wide_sample, tmp
     c, _ = made("first rows are larger")
     places = write_pair(tmp_path, a, b, torch.float32)
     write_checkpoint(tmp_path / "c", {n: torch.from_numpy(v) for n, v in c.items()})
-    places["c"] = Place(checkpoint=tmp_path / "c")
+    places["c"] = ModelLocation(checkpoint=tmp_path / "c")
     job = Job(places, (PAIR, Pair("c~b", "c", "b")))
     tables = reduce_pairs(job, DENSITIES, InProcess(), 2)
     once, sample = weights_bytes(a, torch.float32), sampled_bytes(a, torch.float32)
@@ -185,7 +185,7 @@ def test_more_comparisons_than_memory_for_their_buckets_are_read_again_alike(tmp
     shapes = {Q0: (300, 512), Q10: (200, 512)}
     for seed, name in enumerate("ab"):
         write_adapter(tmp_path / name, random_factors(seed, (Q0, Q10), shapes=shapes))
-    places = {name: Place((tmp_path / name,)) for name in "ab"}
+    places = {name: ModelLocation((tmp_path / name,)) for name in "ab"}
     expected, _ = reduced(places)
     monkeypatch.setattr(study, "_FORESEEN_BYTES", 0)
     tables, _ = reduced(places)

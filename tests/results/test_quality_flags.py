@@ -7,8 +7,8 @@ import pytest
 from raylab.plan.cache import evaluation_id
 from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.trials import plan_trials
-from raylab.results.comparison_rows import comparison_rows
-from raylab.results.quality_flags import mark_columns, marks_of
+from raylab.results.quality_flags import broken_limits, flag_columns
+from raylab.results.table_rows import comparison_rows
 from raylab.spec.evaluation import Limits
 from tests.studies import D0, D1, make_inputs, make_study
 
@@ -24,37 +24,37 @@ def metrics(expected=SOUND, **rates):
     [("japanese_rate", 0.4), ("stopped_rate", 0.1), ("repetition_rate", 0.5), ("distinct_rate", 0)],
 )
 def test_marks_of_a_rate_beyond_its_limit_name_it_alone(rate, value):
-    assert set(marks_of(metrics(**{rate: value}), Limits())) == {rate}
-    assert marks_of(metrics(**{rate: value}), Limits(**{rate: None})) == {}
+    assert set(broken_limits(metrics(**{rate: value}), Limits())) == {rate}
+    assert broken_limits(metrics(**{rate: value}), Limits(**{rate: None})) == {}
 
 
 def test_marks_of_rates_at_their_limits_are_none():
     at = {rate: value for rate, value in Limits().model_dump().items() if value is not None}
-    assert marks_of(metrics(**at), Limits()) == {}
+    assert broken_limits(metrics(**at), Limits()) == {}
 
 
 def test_limit_that_the_datas_own_answers_break_is_not_applied():
     english = {**SOUND, "japanese_rate": 0.0}
-    assert marks_of(metrics(english, japanese_rate=0.0), Limits()) == {}
+    assert broken_limits(metrics(english, japanese_rate=0.0), Limits()) == {}
 
 
 def test_limit_on_style_holds_for_models_trained_towards_it():
     asked = Limits(style_rate=0.5)
     towards, away = SOUND | {"style_rate": 1.0}, SOUND | {"style_rate": 0.0}
-    assert set(marks_of(metrics(towards, style_rate=0.1), asked)) == {"style_rate"}
-    assert marks_of(metrics(away, style_rate=0.1), asked) == {}
+    assert set(broken_limits(metrics(towards, style_rate=0.1), asked)) == {"style_rate"}
+    assert broken_limits(metrics(away, style_rate=0.1), asked) == {}
 
 
 def test_mark_columns_quote_an_example_and_are_null_where_nothing_was_asked():
-    found = mark_columns(
+    found = flag_columns(
         metrics(japanese_rate=0.25) | {"excerpts": {"japanese_rate": "The sky\nis blue."}}, Limits()
     )
     assert found == {
         "marked": True,
         "marks": "answers in Japanese: 25 %, at least 50 % asked, such as 'The sky is blue.'",
     }
-    assert mark_columns(metrics(), Limits()) == {"marked": False, "marks": None}
-    assert mark_columns({"l2": 1.0}, Limits()) == {"marked": None, "marks": None}
+    assert flag_columns(metrics(), Limits()) == {"marked": False, "marks": None}
+    assert flag_columns({"l2": 1.0}, Limits()) == {"marked": None, "marks": None}
 
 
 def test_comparisons_with_a_marked_side_are_blocked_and_keep_their_rows():

@@ -6,11 +6,18 @@ import sys
 
 from raylab.errors import LeaseError
 from raylab.store.filesystem import Store
-from raylab.store.lease import Intervals, hold
-from raylab.store.retry import Patience
+from raylab.store.lease import Intervals, hold_lease
+from raylab.store.retry import RetryPolicy
 
 FAST = Intervals(beat=0.2, watch=1.2, settle=0.6)
-PATIENCE = Patience(total=5, first=0.02, longest=0.1, connect=1, answer=2, asks=1)
+PATIENCE = RetryPolicy(
+    stop_after=5,
+    first_wait=0.02,
+    longest_wait=0.1,
+    connect_timeout=1,
+    request_timeout=2,
+    max_attempts=1,
+)
 
 
 def say(*words):
@@ -19,7 +26,7 @@ def say(*words):
 
 def drive(store: Store) -> None:
     try:
-        with hold(store, FAST) as held:
+        with hold_lease(store, FAST) as held:
             say("held", held.lease.owner)
             sys.stdin.readline()
     except LeaseError as error:

@@ -8,16 +8,16 @@ import pytest
 
 from raylab.store.attempt_state import (
     RUNNING,
-    Running,
-    ask_to_stop,
-    begin,
-    close,
-    is_to_stop,
+    RunningAttempt,
+    begin_attempt,
+    clear_stop_request,
+    finish_attempt,
+    hang_stack_file,
     kernel_oom_kills,
-    last_words,
-    let_run,
     read_running,
-    stuck_file,
+    request_stop,
+    stop_checker,
+    take_hang_stack,
 )
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts
@@ -29,13 +29,13 @@ def store(tmp_path, scratch):
 
 
 def running(attempt=1):
-    return Running(attempt=attempt, node="n", started=time.time(), oom_kills=0)
+    return RunningAttempt(attempt=attempt, node="n", started=time.time(), oom_kills=0)
 
 
 def test_running_attempt_that_is_closed_leaves_an_attempt_and_no_trace(store):
-    begun = begin(store, "t-1", running())
+    begun = begin_attempt(store, "t-1", running())
     assert read_running(store, "t-1") == begun
-    close(store, "t-1", begun)
+    finish_attempt(store, "t-1", begun)
     assert read_running(store, "t-1") is None
     (ended,) = read_attempts(store, "t-1")
     assert (ended.cause, ended.final, ended.node) == (None, True, "n")
@@ -44,14 +44,16 @@ def test_running_attempt_that_is_closed_leaves_an_attempt_and_no_trace(store):
 
 
 def test_running_attempt_of_which_there_is_no_word_has_no_seconds(store):
-    close(store, "t-1", Running(attempt=1, node="", started=0, oom_kills=0), cause="preempted")
+    finish_attempt(
+        store, "t-1", RunningAttempt(attempt=1, node="", started=0, oom_kills=0), cause="preempted"
+    )
     (ended,) = read_attempts(store, "t-1")
     assert (ended.started, ended.seconds) == (0, 0)
 
 
 def test_running_attempt_that_was_lost_is_an_attempt_once_the_next_begins(store):
-    begin(store, "t-1", running())
-    assert begin(store, "t-1", running()).attempt == 2
+    begin_attempt(store, "t-1", running())
+    assert begin_attempt(store, "t-1", running()).attempt == 2
     (lost,) = read_attempts(store, "t-1")
     assert (lost.attempt, lost.cause, lost.final) == (1, "preempted", False)
 
@@ -59,24 +61,24 @@ def test_running_attempt_that_was_lost_is_an_attempt_once_the_next_begins(store)
 def test_running_attempt_that_is_damaged_counts_as_none(store):
     store.write(f"trials/t-1/{RUNNING}", b'{"attempt": 1, "no')
     assert read_running(store, "t-1") is None
-    assert begin(store, "t-1", running()).attempt == 1
+    assert begin_attempt(store, "t-1", running()).attempt == 1
 
 
 def test_stop_asked_and_taken_back_is_told_to_who_asks(store):
-    asks = is_to_stop(store)
+    asks = stop_checker(store)
     assert not asks()
-    ask_to_stop(store)
+    request_stop(store)
     assert asks()
-    let_run(store)
+    clear_stop_request(store)
     assert not asks()
 
 
 def test_last_words_of_a_stuck_trial_are_told_once(store):
-    file = stuck_file(store, "abc")
+    file = hang_stack_file(store, "abc")
     file.parent.mkdir(parents=True)
     file.write_text("Thread 0x1")
-    assert last_words(store, "abc") == "Thread 0x1"
-    assert last_words(store, "abc") == ""
+    assert take_hang_stack(store, "abc") == "Thread 0x1"
+    assert take_hang_stack(store, "abc") == ""
 
 
 def test_kernel_oom_kills_of_this_machine_are_a_count():

@@ -16,7 +16,7 @@ import pytest
 from raylab.errors import LeaseError
 from raylab.store import process_identity as holder
 from raylab.store.filesystem import Store
-from raylab.store.lease import LEASE, hold, read_lease
+from raylab.store.lease import LEASE, hold_lease, read_lease
 from raylab.store.process_identity import own_lease
 from tests.object_store import QUICK
 from tests.store.holds_lease import FAST
@@ -89,7 +89,7 @@ def leave(store, lease):
 
 
 def test_lease_beats_while_held_and_is_gone_afterwards(store):
-    with hold(store, FAST) as held:
+    with hold_lease(store, FAST) as held:
         first = read_lease(store)
         assert (first.owner, first.pid, first.beat) == (held.lease.owner, os.getpid(), 0)
         time.sleep(3 * FAST.beat)
@@ -101,19 +101,19 @@ def test_lease_beats_while_held_and_is_gone_afterwards(store):
 
 def test_lease_taken_at_once_where_none_is(store):
     begun = time.monotonic()
-    with hold(store):
+    with hold_lease(store):
         assert time.monotonic() - begun < 1
 
 
 def test_lease_freed_when_the_work_fails(store):
-    with pytest.raises(RuntimeError, match="work"), hold(store, FAST):
+    with pytest.raises(RuntimeError, match="work"), hold_lease(store, FAST):
         raise RuntimeError("work")
     assert read_lease(store) is None
 
 
 def test_second_driver_while_the_first_beats_is_refused(store, drive):
     first = started(drive, store.uri)
-    with pytest.raises(LeaseError) as caught, hold(store, FAST):
+    with pytest.raises(LeaseError) as caught, hold_lease(store, FAST):
         pass
     message = caught.value.message
     assert caught.value.exit_status == 1
@@ -132,7 +132,7 @@ def test_driver_that_ended_leaves_the_way_free(store, drive):
     first = started(drive, store.uri)
     first.go()
     assert first.heard() == ["done"]
-    with hold(store, FAST):
+    with hold_lease(store, FAST):
         pass
 
 
@@ -141,7 +141,7 @@ def test_killed_driver_of_this_machine_is_replaced_at_once(store, drive):
     first.signal(signal.SIGKILL)
     first.process.wait()
     begun = time.monotonic()
-    with hold(store) as held:
+    with hold_lease(store) as held:
         assert time.monotonic() - begun < 1
         assert held.lease.owner == read_lease(store).owner
 
@@ -149,7 +149,7 @@ def test_killed_driver_of_this_machine_is_replaced_at_once(store, drive):
 def test_killed_driver_of_another_machine_is_replaced_when_it_was_watched(store):
     leave(store, elsewhere(own_lease(), pid=1))
     begun = time.monotonic()
-    with hold(store, FAST):
+    with hold_lease(store, FAST):
         assert FAST.watch <= time.monotonic() - begun < FAST.watch + SLACK
 
 
@@ -168,27 +168,27 @@ def test_clock_of_another_machine_is_not_believed(store, drive):
     beating = threading.Thread(target=beat)
     beating.start()
     try:
-        with pytest.raises(LeaseError, match="far-away"), hold(store, FAST):
+        with pytest.raises(LeaseError, match="far-away"), hold_lease(store, FAST):
             pass
     finally:
         end.set()
         beating.join()
     leave(store, elsewhere(own_lease(), time="2999-01-01 00:00:00 +0000"))
-    with hold(store, FAST):
+    with hold_lease(store, FAST):
         pass
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"owner": 1}', b'{"pid": -1}'])
 def test_lease_that_cannot_be_read_is_watched_and_replaced(text, store):
     store.write(LEASE, text)
-    with hold(store, FAST) as held:
+    with hold_lease(store, FAST) as held:
         assert read_lease(store).owner == held.lease.owner
 
 
 def test_suspended_driver_is_replaced_and_stops_when_it_wakes(store, drive):
     first = started(drive, store.uri)
     first.signal(signal.SIGSTOP)
-    with hold(store, FAST) as held:
+    with hold_lease(store, FAST) as held:
         woken = time.monotonic()
         first.signal(signal.SIGCONT)
         what, message, status = first.heard()
@@ -211,7 +211,7 @@ def test_suspended_driver_that_wakes_in_time_goes_on(store, drive):
 
 def test_lost_lease_is_told_to_its_holder_once(store):
     told = []
-    holding = hold(store, FAST, lambda: told.append(time.monotonic()))
+    holding = hold_lease(store, FAST, lambda: told.append(time.monotonic()))
     thief = elsewhere(own_lease())
     with pytest.raises(LeaseError, match="far-away"), holding as held:
         held.check()
@@ -225,7 +225,7 @@ def test_lost_lease_is_told_to_its_holder_once(store):
 
 
 def test_interruption_by_the_user_stays_one(store):
-    with pytest.raises(KeyboardInterrupt), hold(store, FAST):
+    with pytest.raises(KeyboardInterrupt), hold_lease(store, FAST):
         raise KeyboardInterrupt
     assert read_lease(store) is None
 
@@ -265,7 +265,7 @@ def test_storm_on_s3_has_one_winner(remote, drive):
 
 
 def test_store_that_fails_for_long_is_no_loss(remote, proxy):
-    with hold(remote, FAST) as held:
+    with hold_lease(remote, FAST) as held:
         with proxy.failing(lambda request: "internal"):
             time.sleep(FAST.watch + 5 * FAST.beat)
         assert len(proxy.seen) > 3
@@ -278,10 +278,10 @@ def test_store_that_fails_for_long_is_no_loss(remote, proxy):
 
 def test_lease_on_s3_is_refused_then_taken_over(remote, drive):
     first = started(drive, remote.uri)
-    with pytest.raises(LeaseError, match=str(first.process.pid)), hold(remote, FAST):
+    with pytest.raises(LeaseError, match=str(first.process.pid)), hold_lease(remote, FAST):
         pass
     first.signal(signal.SIGSTOP)
-    with hold(remote, FAST) as held:
+    with hold_lease(remote, FAST) as held:
         first.signal(signal.SIGCONT)
         assert first.heard()[0] == "lost"
         assert read_lease(remote).owner == held.lease.owner

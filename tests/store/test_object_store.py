@@ -20,7 +20,7 @@ from raylab.store.records import (
     trial_key,
     write_record,
 )
-from raylab.store.retry import Patience
+from raylab.store.retry import RetryPolicy
 from raylab.store.tables import read_table, write_table
 from tests.object_store import QUICK, uri_through
 from tests.store.faults import some
@@ -28,7 +28,14 @@ from tests.store.faults import some
 LOUD = ("slow_down", "internal", "dropped", "answer_lost", "answer_cut")
 BIG = bytes(range(256)) * (12_000_000 // 256)
 FOLDER = "tiny.a.s1-0123456789abcdef"
-IMPATIENT = Patience(total=1.5, first=0.05, longest=0.3, connect=1, answer=1, asks=1)
+IMPATIENT = RetryPolicy(
+    stop_after=1.5,
+    first_wait=0.05,
+    longest_wait=0.3,
+    connect_timeout=1,
+    request_timeout=1,
+    max_attempts=1,
+)
 
 
 def record_of(**changes):
@@ -154,7 +161,7 @@ def test_silent_server_is_left_after_the_answers_patience(s3_out, proxy):
 @pytest.mark.parametrize("kind", ["denied", "internal"])
 def test_write_that_fails_leaves_the_old_object(kind, at, size, s3_out, proxy, behind):
     """Of all its ways to fail: pyarrow closes a stream, which completes it, on any way out."""
-    store = Store(s3_out, Patience(total=0, asks=1))
+    store = Store(s3_out, RetryPolicy(stop_after=0, max_attempts=1))
     store.write("key", b"old")
     reached = at in (
         ("put",) if size <= SMALL else ("create_upload", "upload_part", "complete_upload")
@@ -169,7 +176,7 @@ def test_write_that_fails_leaves_the_old_object(kind, at, size, s3_out, proxy, b
 
 
 def test_write_whose_last_part_fails_leaves_the_old_object(s3_out, proxy, behind):
-    store = Store(s3_out, Patience(total=0, asks=1))
+    store = Store(s3_out, RetryPolicy(stop_after=0, max_attempts=1))
     store.write("key", b"old")
     refusing = proxy.failing(lambda r: "denied" if "partNumber=2" in r.path else None)
     with refusing, pytest.raises(StoreError):

@@ -10,7 +10,7 @@ import pytest
 from raylab.errors import ModelError, RaylabError
 from raylab.spec import models as bases
 from raylab.spec.study import Quantization
-from raylab.store.references import FoundModel, Place, find_base, find_model, place_of
+from raylab.store.references import FoundModel, ModelLocation, find_base, find_model, location_of
 from tests.reduce.models import (
     random_factors,
     random_weights,
@@ -53,14 +53,14 @@ def folder(out, name, trial_id):
 
 def test_directories_are_checkpoints_or_adapters(there):
     base, adapter = there
-    assert find_model(str(base)) == FoundModel(str(base), Place(checkpoint=base))
-    assert find_model(str(adapter)) == FoundModel(str(adapter), Place(adapters=(adapter,)))
+    assert find_model(str(base)) == FoundModel(str(base), ModelLocation(checkpoint=base))
+    assert find_model(str(adapter)) == FoundModel(str(adapter), ModelLocation(adapters=(adapter,)))
 
 
 def test_directory_in_the_home_directory_is_found(there, monkeypatch):
     base, _ = there
     monkeypatch.setenv("HOME", str(base.parent))
-    assert find_model("~/base").place == Place(checkpoint=base)
+    assert find_model("~/base").place == ModelLocation(checkpoint=base)
 
 
 def test_finding_a_directory_reads_no_weights(there, monkeypatch):
@@ -84,7 +84,7 @@ def test_finding_a_trial_reads_no_weights(out, monkeypatch):
 def test_trial_is_found_by_name_or_id_with_all_that_its_study_knows(out, there, name):
     found = find_model(f"{out}#{name}")
     adapters = (folder(out, "tiny.sft.s1", FIRST),)
-    assert found.place == Place(adapters=adapters, base=there[0])
+    assert found.place == ModelLocation(adapters=adapters, base=there[0])
     assert (found.name, found.quantization) == (f"{out}#{name}", Quantization(type="fp4"))
 
 
@@ -98,16 +98,16 @@ def test_merge_of_a_study_is_its_checkpoint_over_its_base_model(there, tmp_path)
     trials = {"tiny.soup.s1": (FIRST, "tiny", None, adapter)}
     out = write_store(tmp_path / "merges", trials, {"tiny": base}, made="merged")
     merged = folder(out, "tiny.soup.s1", FIRST).with_name("merged")
-    assert find_model(f"{out}#tiny.soup.s1").place == Place(checkpoint=merged, base=base)
+    assert find_model(f"{out}#tiny.soup.s1").place == ModelLocation(checkpoint=merged, base=base)
 
 
 def test_base_and_finished_models_of_a_study_are_found(out, there):
     base, adapter = there
     fp4 = Quantization(type="fp4")
     places = {
-        "tiny": Place(base=base),
-        "tuned": Place(adapters=(adapter,), base=base),
-        "whole": Place(checkpoint=base, base=base),
+        "tiny": ModelLocation(base=base),
+        "tuned": ModelLocation(adapters=(adapter,), base=base),
+        "whole": ModelLocation(checkpoint=base, base=base),
     }
     for name, place in places.items():
         assert find_model(f"{out}#{name}") == FoundModel(f"{out}#{name}", place, fp4)
@@ -116,7 +116,7 @@ def test_base_and_finished_models_of_a_study_are_found(out, there):
 def test_trial_of_a_base_model_that_is_gone_is_there_without_it(out, there):
     shutil.rmtree(there[0])
     found = find_model(f"{out}#tiny.sft.s1")
-    assert found.place == Place(adapters=(folder(out, "tiny.sft.s1", FIRST),))
+    assert found.place == ModelLocation(adapters=(folder(out, "tiny.sft.s1", FIRST),))
     with pytest.raises(ModelError, match="tiny is not"):
         find_model(f"{out}#tiny")
 
@@ -201,8 +201,8 @@ def test_find_base_takes_whole_weights_and_no_adapter(out, there):
 
 def test_place_of_keeps_the_base_model(there):
     base, adapter = there
-    assert place_of(adapter, base) == Place(adapters=(adapter,), base=base)
-    assert place_of(base, base) == Place(checkpoint=base, base=base)
+    assert location_of(adapter, base) == ModelLocation(adapters=(adapter,), base=base)
+    assert location_of(base, base) == ModelLocation(checkpoint=base, base=base)
 
 
 def test_downloaded_model_is_found_by_its_id(there, tmp_path, monkeypatch):
@@ -213,5 +213,5 @@ def test_downloaded_model_is_found_by_its_id(there, tmp_path, monkeypatch):
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("c" * 40)
     shutil.copytree(there[0], cached / "snapshots" / ("c" * 40))
-    place = Place(checkpoint=cached / "snapshots" / ("c" * 40))
+    place = ModelLocation(checkpoint=cached / "snapshots" / ("c" * 40))
     assert find_model("some/model") == FoundModel("some/model", place)

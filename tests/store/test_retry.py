@@ -14,9 +14,9 @@ import pytest
 from raylab.errors import StoreError
 from raylab.store import filesystem as paths
 from raylab.store.filesystem import Store
-from raylab.store.retry import LASTING, PASSING, Patience, passes, patiently
+from raylab.store.retry import PERMANENT, TRANSIENT, RetryPolicy, is_transient, with_retries
 
-SHORT = Patience(total=1.0, first=0.01, longest=0.05)
+SHORT = RetryPolicy(stop_after=1.0, first_wait=0.01, longest_wait=0.05)
 ROOT = Path(__file__).parents[2]
 
 
@@ -37,10 +37,10 @@ def fault(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-@pytest.mark.parametrize("number", sorted(PASSING))
+@pytest.mark.parametrize("number", sorted(TRANSIENT))
 def test_fault_of_a_shared_disk_is_tried_again(number):
     flaky = Flaky(fault(number), 4)
-    assert patiently(flaky, SHORT, "x cannot be read") == 7
+    assert with_retries(flaky, SHORT, "x cannot be read") == 7
     assert flaky.calls == 5
 
 
@@ -59,7 +59,7 @@ def test_fault_of_a_shared_disk_is_tried_again(number):
 def test_fault_that_lasts_is_said_at_once(number, words):
     flaky = Flaky(fault(number), 4)
     with pytest.raises(StoreError) as caught:
-        patiently(flaky, SHORT, "x cannot be written")
+        with_retries(flaky, SHORT, "x cannot be written")
     assert flaky.calls == 1
     assert caught.value.what == "x cannot be written"
     assert words in caught.value.found
@@ -82,18 +82,18 @@ def test_fault_that_lasts_is_said_at_once(number, words):
     ],
 )
 def test_object_store_errors_are_told_apart(text, again):
-    assert passes(OSError(text)) is again
+    assert is_transient(OSError(text)) is again
 
 
 def test_every_lasting_fault_has_words():
-    assert all(words for _, words in LASTING)
+    assert all(words for _, words in PERMANENT)
 
 
 def test_endless_fault_is_one_error_that_counts_tries():
     flaky = Flaky(fault(errno.EIO), 10**9)
     started = time.monotonic()
     with pytest.raises(StoreError) as caught:
-        patiently(flaky, SHORT, "x cannot be read")
+        with_retries(flaky, SHORT, "x cannot be read")
     assert time.monotonic() - started <= SHORT.total + 0.2
     assert f"tried {flaky.calls} times" in caught.value.found
     assert flaky.calls > 10
@@ -103,7 +103,7 @@ def test_endless_fault_is_one_error_that_counts_tries():
 def test_what_is_no_fault_of_the_store_goes_through(error):
     flaky = Flaky(error, 1)
     with pytest.raises(type(error)):
-        patiently(flaky, SHORT, "x")
+        with_retries(flaky, SHORT, "x")
     assert flaky.calls == 1
 
 

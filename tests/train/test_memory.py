@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from raylab.plan.activation_memory import KERNELS, Pass, scoring_bytes
-from raylab.plan.memory import Need, estimate_memory
+from raylab.plan.memory import Workload, estimate_memory
 from raylab.plan.model_shapes import published, shape_of
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
@@ -64,7 +64,7 @@ class Measured:
     def __init__(self, folder, base, architecture, method, dtype="bfloat16", **options):
         small_model(architecture).save_pretrained(folder / "base")
         shape = shape_of(json.loads((folder / "base" / "config.json").read_text()))
-        self.need = Need(
+        self.need = Workload(
             shape=shape,
             method=method,
             quantization=Quantization(compute_dtype=dtype, **options.pop("quantization", {})),

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from raylab.cluster.study_context import prepare, write_study
-from raylab.results.trial_rows import trial_rows
+from raylab.results.table_rows import trial_rows
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
 from raylab.train.progress import store_progress
@@ -91,7 +91,7 @@ def fetched(reference, scratch):
 
 def test_progress_that_cannot_be_kept_is_no_end_of_training(s3_out, proxy, caplog):
     heard: list = []
-    tell = store_progress(Store(s3_out, replace(QUICK, total=60)), "folder", heard.append)
+    tell = store_progress(Store(s3_out, replace(QUICK, stop_after=60)), "folder", heard.append)
     begun = time.monotonic()
     with proxy.failing(lambda request: "internal"):
         tell({"step": 1, "steps": 2})

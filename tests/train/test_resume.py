@@ -12,7 +12,7 @@ from pyarrow import parquet
 from trl import SFTTrainer
 
 from raylab.reduce.passes import task_vector_norms
-from raylab.store.attempt_state import ask_to_stop, last_words, let_run
+from raylab.store.attempt_state import clear_stop_request, request_stop, take_hang_stack
 from raylab.store.filesystem import CHECKPOINTS, Store
 from raylab.store.records import read_attempts
 from raylab.train.attempts import Stopped, quiet_libraries
@@ -34,11 +34,11 @@ def stopped_at(made, recipe, step):
 
     def listen(progress):
         if progress.get("checkpoint", 0) >= step:
-            ask_to_stop(store)
+            request_stop(store)
 
     with quiet_libraries(), pytest.raises(Stopped):
         run_trial(made.work(recipe), task_vector_norms, listen)
-    let_run(store)
+    clear_stop_request(store)
 
 
 def checkpoint_files(made, recipe):
@@ -165,7 +165,7 @@ def test_training_that_hangs_is_ended_with_its_stack_and_goes_on(bench, study_te
     command = [sys.executable, "-c", HANGING, *map(str, arguments)]
     assert subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 1
     whole, cut = bench("whole", all=short), bench("cut", all=short)
-    stack = last_words(Store(str(cut.out)), cut.work("sft-d1").trial.id)
+    stack = take_hang_stack(Store(str(cut.out)), cut.work("sft-d1").trial.id)
     assert "in hanging" in stack
     assert checkpoint_files(cut, "sft-d1")
     whole.run("sft-d1")

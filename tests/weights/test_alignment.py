@@ -15,7 +15,7 @@ from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.weights import Checkpoint
 from raylab.weights.alignment import EntryCounts, Tolerance, align
-from raylab.weights.views import Place, ViewedModel
+from raylab.weights.views import ModelLocation, ViewedModel
 from tests.reduce.models import (
     BIAS0,
     EMBED,
@@ -47,7 +47,9 @@ def size(*names):
 def side(directory, shapes=None, extra=None, base=None, **config):
     """A checkpoint of SHAPES with `shapes` over them, and tensors beside the parameters."""
     tensors = random_weights(1, shapes=shapes) | (extra or {})
-    return ViewedModel(Place(checkpoint=write_checkpoint(directory, tensors, **config), base=base))
+    return ViewedModel(
+        ModelLocation(checkpoint=write_checkpoint(directory, tensors, **config), base=base)
+    )
 
 
 def counts(**found):
@@ -117,7 +119,10 @@ def test_stored_alias_counts_once_as_tied_whoever_stores_it(tmp_path):
         for stored in (True, False)
     }
     for first, second in itertools.product(paths.values(), paths.values()):
-        a, b = ViewedModel(Place(checkpoint=first)), ViewedModel(Place(checkpoint=second))
+        a, b = (
+            ViewedModel(ModelLocation(checkpoint=first)),
+            ViewedModel(ModelLocation(checkpoint=second)),
+        )
         shapes, found = align(a, b, Tolerance())
         assert shapes == SHAPES
         tied = 0 if first == second == paths[False] else size(EMBED)
@@ -128,7 +133,7 @@ def test_stored_alias_counts_once_as_tied_whoever_stores_it(tmp_path):
 def test_head_that_one_model_ties_and_the_other_owns_is_missing_never_dropped(tmp_path, stored):
     """The other's head is a parameter of its own, whatever the first stores under its name."""
     first = write_checkpoint(tmp_path / "a", tied_weights(stored), tie_word_embeddings=True)
-    a = ViewedModel(Place(checkpoint=first))
+    a = ViewedModel(ModelLocation(checkpoint=first))
     b = side(tmp_path / "b", {HEAD: SHAPES[EMBED]})
     for left, right, only in ((a, b, "only_in_b"), (b, a, "only_in_a")):
         with pytest.raises(ModelError, match=r"lm_head\.weight"):
@@ -149,7 +154,7 @@ def test_what_is_no_parameter_is_skipped_once_with_the_larger_of_two_shapes(tmp_
 
 def adapter(directory, names, base=None):
     path = write_adapter(directory, random_factors(1, names))
-    return ViewedModel(Place((path,), base=base))
+    return ViewedModel(ModelLocation((path,), base=base))
 
 
 def test_adapters_are_compared_over_what_either_targets(tmp_path):
@@ -164,7 +169,7 @@ def test_adapters_of_two_shapes_are_an_error_that_names_the_tensor(tmp_path):
     path = write_adapter(tmp_path / "b", random_factors(1, (Q0,), shapes={Q0: (48, 32)}))
     for tolerance in TOLERANCES:
         with pytest.raises(ModelError, match=r"q_proj\.weight has two shapes"):
-            align(a, ViewedModel(Place((path,))), tolerance)
+            align(a, ViewedModel(ModelLocation((path,))), tolerance)
 
 
 @pytest.fixture
@@ -175,7 +180,7 @@ def tied_base(tmp_path):
 def test_universe_of_the_model_counts_all_of_it_and_its_aliases(tmp_path, tied_base):
     base = Checkpoint(tied_base)
     a = adapter(tmp_path / "a", (Q0,), tied_base)
-    for other in (adapter(tmp_path / "b", (UP0,)), ViewedModel(Place(base=tied_base))):
+    for other in (adapter(tmp_path / "b", (UP0,)), ViewedModel(ModelLocation(base=tied_base))):
         shapes, found = align(a, other, Tolerance(), base, "model")
         assert shapes == SHAPES
         assert found.as_row() == counts(compared=ALL, tied=size(EMBED))
@@ -204,7 +209,11 @@ def test_adapter_against_checkpoint_is_compared_over_all_of_its_base_model(tmp_p
 def test_checkpoint_that_lacks_a_tensor_of_the_base_model_is_an_error(tmp_path, kind):
     path = write_checkpoint(tmp_path / "base", random_weights(0))
     base = Checkpoint(path)
-    a = adapter(tmp_path / "a", (Q0,), path) if kind == "adapter" else ViewedModel(Place(base=path))
+    a = (
+        adapter(tmp_path / "a", (Q0,), path)
+        if kind == "adapter"
+        else ViewedModel(ModelLocation(base=path))
+    )
     b = side(tmp_path / "b", {Q10: None, EMBED: (44, 24)}, base=path)
     with pytest.raises(ModelError, match=r"layers\.10\.self_attn\.q_proj"):
         align(a, b, Tolerance(mismatch="crop"), base)
@@ -279,9 +288,9 @@ def test_reduction_over_a_checkpoint_that_lacks_a_tensor_is_an_error_that_names_
     write_checkpoint(tmp_path / "whole", random_weights(1))
     write_checkpoint(tmp_path / "part", random_weights(2, shapes={Q10: None}))
     places = {
-        "whole": Place(checkpoint=tmp_path / "whole"),
-        "part": Place(checkpoint=tmp_path / "part"),
-        "base": Place(),
+        "whole": ModelLocation(checkpoint=tmp_path / "whole"),
+        "part": ModelLocation(checkpoint=tmp_path / "part"),
+        "base": ModelLocation(),
     }
     for a, b in (("whole", "part"), ("part", "whole"), ("part", "base")):
         job = Job(places, (Pair(f"{a}~{b}", a, b),), tmp_path / "base")

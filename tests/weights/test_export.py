@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.weights.export import concatenate, largest_difference, write_merged
 from tests.architectures import ARCHITECTURES, merged_by_peft, save_adapter
 
@@ -58,7 +58,7 @@ def test_exports_of_a_chain_equal_peft(bases, tmp_path, architecture):
 
     out = tmp_path / "out"
     out.mkdir()
-    write_merged(Place((parent, child), base=base), out, threads=2, most_bytes=60_000)
+    write_merged(ModelLocation((parent, child), base=base), out, threads=2, most_bytes=60_000)
     assert len(list(out.glob("model-*.safetensors"))) > 1
     expected = merged_by_peft(base, parent, child)
     found = AutoModelForCausalLM.from_pretrained(out, dtype="auto").state_dict()
@@ -102,4 +102,4 @@ def test_adapter_with_more_than_factors_is_refused(llama, tmp_path):
 
 def test_whole_model_without_its_base_is_refused(tmp_path):
     with pytest.raises(ModelError, match="needs the base model's weights"):
-        write_merged(Place((tmp_path,)), tmp_path, threads=1)
+        write_merged(ModelLocation((tmp_path,)), tmp_path, threads=1)

@@ -13,7 +13,7 @@ from raylab.errors import ModelError
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
 from raylab.weights import Checkpoint, row_tiles
-from raylab.weights.views import Place, View, ViewedModel
+from raylab.weights.views import ModelLocation, View, ViewedModel
 from tests.architectures import merged_by_peft, save_adapter, save_tiny, tiny_model
 
 MERGED = View("merged")
@@ -81,7 +81,7 @@ def as_loaded(checkpoint, quantization):
 
 
 def test_delta_of_chain_is_the_sum_and_values_are_none(base, parent, child):
-    side = ViewedModel(Place(adapters=(parent, child), base=base))
+    side = ViewedModel(ModelLocation(adapters=(parent, child), base=base))
     first, second = peft_deltas(base, parent), peft_deltas(base, child)
     assert set(side.shapes) == set(first)
     for name, shape in side.shapes.items():
@@ -94,13 +94,13 @@ def test_delta_of_chain_is_the_sum_and_values_are_none(base, parent, child):
 
 
 def test_delta_of_adapters_needs_no_base(parent, child):
-    side = ViewedModel(Place(adapters=(parent, child)))
+    side = ViewedModel(ModelLocation(adapters=(parent, child)))
     assert side.delta(UP_PROJ, 0, 4).shape == (4, 64)
 
 
 def test_delta_of_checkpoint_is_float32_difference(base, parent, tmp_path):
     other = save_tiny(tmp_path, "llama", seed=5)
-    side = ViewedModel(Place(checkpoint=other, base=base))
+    side = ViewedModel(ModelLocation(checkpoint=other, base=base))
     theirs, mine = Checkpoint(base), Checkpoint(other)
     assert side.is_checkpoint
     assert side.shapes == mine.shapes
@@ -115,7 +115,7 @@ def test_delta_of_checkpoint_is_float32_difference(base, parent, tmp_path):
 @pytest.mark.parametrize("view", [View(), MERGED, View("dequantized", Quantization())])
 def test_checkpoint_values_are_its_own_under_every_view(base, tmp_path, view):
     other = save_tiny(tmp_path, "llama", seed=5)
-    for place in (Place(checkpoint=other, base=base), Place(checkpoint=other)):
+    for place in (ModelLocation(checkpoint=other, base=base), ModelLocation(checkpoint=other)):
         side = ViewedModel(place, view)
         assert torch.equal(side.values(UP_PROJ, 3, 9), Checkpoint(other).raw(UP_PROJ, 3, 9))
         assert side.values("nothing.weight", 0, 1) is None
@@ -123,10 +123,10 @@ def test_checkpoint_values_are_its_own_under_every_view(base, tmp_path, view):
 
 def test_base_itself_has_no_task_vector_and_its_weights_under_merged(base):
     checkpoint = Checkpoint(base)
-    assert not ViewedModel(Place(base=base)).shapes
-    assert ViewedModel(Place()).delta(UP_PROJ, 0, 2) is None
-    assert ViewedModel(Place()).values(UP_PROJ, 0, 2) is None
-    side = ViewedModel(Place(), MERGED, checkpoint)
+    assert not ViewedModel(ModelLocation(base=base)).shapes
+    assert ViewedModel(ModelLocation()).delta(UP_PROJ, 0, 2) is None
+    assert ViewedModel(ModelLocation()).values(UP_PROJ, 0, 2) is None
+    side = ViewedModel(ModelLocation(), MERGED, checkpoint)
     assert not side.shapes
     assert torch.equal(side.values(UP_PROJ, 0, 9), checkpoint.raw(UP_PROJ, 0, 9))
 
@@ -134,7 +134,7 @@ def test_base_itself_has_no_task_vector_and_its_weights_under_merged(base):
 @pytest.mark.parametrize("chain", ["parent", "parent child"])
 def test_merged_values_equal_peft_merge_of_the_chain(base, parent, child, chain):
     paths = tuple({"parent": parent, "child": child}[name] for name in chain.split())
-    side = ViewedModel(Place(adapters=paths), MERGED, Checkpoint(base))
+    side = ViewedModel(ModelLocation(adapters=paths), MERGED, Checkpoint(base))
     expected = merged_by_peft(base, *paths)
     checkpoint = Checkpoint(base)
     for name, shape in checkpoint.shapes.items():
@@ -151,8 +151,8 @@ def test_merged_values_equal_peft_merge_of_the_chain(base, parent, child, chain)
 def test_merged_side_and_its_saved_checkpoint_are_the_same(base, parent, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     PeftModel.from_pretrained(model, parent).merge_and_unload().save_pretrained(tmp_path)
-    adapter = ViewedModel(Place(adapters=(parent,), base=base), MERGED)
-    saved = ViewedModel(Place(checkpoint=tmp_path, base=base), MERGED)
+    adapter = ViewedModel(ModelLocation(adapters=(parent,), base=base), MERGED)
+    saved = ViewedModel(ModelLocation(checkpoint=tmp_path, base=base), MERGED)
     for name, shape in adapter.shapes.items():
         assert torch.equal(whole(adapter.values, name, shape), whole(saved.values, name, shape))
         assert torch.equal(whole(adapter.delta, name, shape), whole(saved.delta, name, shape))
@@ -168,9 +168,11 @@ SETTINGS = [
 
 @pytest.mark.parametrize("quantization", SETTINGS, ids=str)
 def test_dequantized_equals_the_loaded_model_plus_delta(base, parent, quantization):
-    side = ViewedModel(Place(adapters=(parent,), base=base), View("dequantized", quantization))
+    side = ViewedModel(
+        ModelLocation(adapters=(parent,), base=base), View("dequantized", quantization)
+    )
     assert_dequantized(side, as_loaded(base, quantization), peft_deltas(base, parent))
-    origin = ViewedModel(Place(base=base), View("dequantized", quantization))
+    origin = ViewedModel(ModelLocation(base=base), View("dequantized", quantization))
     assert_dequantized(origin, as_loaded(base, quantization), {})
     for name, shape in side.shapes.items():
         difference = [whole(one.values, name, shape).float() for one in (side, origin)]
@@ -181,7 +183,7 @@ def test_dequantized_chain_starts_from_the_rounded_parent(base, parent, child, t
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     PeftModel.from_pretrained(model, parent).merge_and_unload().save_pretrained(tmp_path)
     view = View("dequantized", Quantization())
-    side = ViewedModel(Place(adapters=(parent, child), base=base), view)
+    side = ViewedModel(ModelLocation(adapters=(parent, child), base=base), view)
     loaded = as_loaded(tmp_path, Quantization())
     assert_dequantized(side, loaded, peft_deltas(base, child))
     unmerged = as_loaded(base, Quantization())
@@ -199,7 +201,9 @@ def assert_dequantized(side, loaded, deltas):
 
 def test_dequantized_dora_scales_the_dequantised_weights(base, tmp_path):
     path = save_adapter(tmp_path, base, use_dora=True)
-    side = ViewedModel(Place(adapters=(path,), base=base), View("dequantized", Quantization()))
+    side = ViewedModel(
+        ModelLocation(adapters=(path,), base=base), View("dequantized", Quantization())
+    )
     loaded = as_loaded(base, Quantization())
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     for name, parameter in model.named_parameters():
@@ -213,20 +217,20 @@ def test_dequantized_dora_scales_the_dequantised_weights(base, tmp_path):
 @pytest.mark.parametrize("name", ["merged", "dequantized"])
 def test_view_without_base_weights_is_refused(parent, name):
     with pytest.raises(ModelError, match=f"view {name} needs the base model's weights") as caught:
-        ViewedModel(Place(adapters=(parent,)), View(name, Quantization()))
+        ViewedModel(ModelLocation(adapters=(parent,)), View(name, Quantization()))
     assert caught.value.exit_status == 2
 
 
 def test_view_dequantized_without_settings_is_refused(base, parent):
     with pytest.raises(ModelError, match="settings of the quantisation"):
-        ViewedModel(Place(adapters=(parent,), base=base), View("dequantized"))
+        ViewedModel(ModelLocation(adapters=(parent,), base=base), View("dequantized"))
 
 
 def test_view_dequantized_of_conv1d_is_refused_by_name(tmp_path):
     config = GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=90, n_positions=40)
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
     path = save_adapter(tmp_path / "adapter", tmp_path / "base", target_modules=["c_attn"])
-    place = Place(adapters=(path,), base=tmp_path / "base")
+    place = ModelLocation(adapters=(path,), base=tmp_path / "base")
     assert ViewedModel(place, MERGED).shapes
     with pytest.raises(ModelError, match="c_attn"):
         ViewedModel(place, View("dequantized", Quantization()))
@@ -235,17 +239,17 @@ def test_view_dequantized_of_conv1d_is_refused_by_name(tmp_path):
 def test_side_of_adapter_that_does_not_fit_its_base_is_refused(parent, tmp_path):
     other = save_tiny(tmp_path, "gpt_neox")
     with pytest.raises(ModelError, match="does not fit the base model"):
-        ViewedModel(Place(adapters=(parent,), base=other))
+        ViewedModel(ModelLocation(adapters=(parent,), base=other))
 
 
 def test_delta_of_checkpoint_without_base_is_refused(base):
     with pytest.raises(ModelError, match="no base model to be held against"):
-        ViewedModel(Place(checkpoint=base)).delta(UP_PROJ, 0, 2)
+        ViewedModel(ModelLocation(checkpoint=base)).delta(UP_PROJ, 0, 2)
 
 
 def test_delta_of_checkpoint_of_another_shape_is_refused(base, tmp_path):
     save_tiny(tmp_path, "qwen2")
-    side = ViewedModel(Place(checkpoint=tmp_path, base=base))
+    side = ViewedModel(ModelLocation(checkpoint=tmp_path, base=base))
     assert side.delta(UP_PROJ, 0, 2) is not None
     with pytest.raises(ModelError, match=r"q_proj\.bias .*\n.*not in the base"):
         side.delta("model.layers.0.self_attn.q_proj.bias", 0, 1)
@@ -254,7 +258,7 @@ def test_delta_of_checkpoint_of_another_shape_is_refused(base, tmp_path):
 @pytest.mark.parametrize("changes", [{"vocab_size": 170}, {"hidden_size": 96}], ids=str)
 def test_delta_of_checkpoint_beyond_its_base_is_refused(base, tmp_path, changes):
     tiny_model("llama", **changes).save_pretrained(tmp_path)
-    side = ViewedModel(Place(checkpoint=tmp_path, base=base))
+    side = ViewedModel(ModelLocation(checkpoint=tmp_path, base=base))
     name = "model.embed_tokens.weight"
     with pytest.raises(ModelError, match="differs in shape from the base model's"):
         side.delta(name, 150, side.shapes[name][0])
@@ -272,12 +276,12 @@ def tied(tmp_path_factory):
 
 def test_side_low_rank_on_tied_head_counts_under_delta_alone(tied):
     base, path = tied
-    side = ViewedModel(Place(adapters=(path,), base=base))
+    side = ViewedModel(ModelLocation(adapters=(path,), base=base))
     deltas = peft_deltas(base, path)
     assert side.shapes["lm_head.weight"] == (160, 64)
     assert torch.equal(whole(side.delta, "lm_head.weight", (160, 64)), deltas["lm_head.weight"])
     with pytest.raises(ModelError, match=r"changes lm_head\.weight.*ties"):
-        ViewedModel(Place(adapters=(path,), base=base), MERGED)
+        ViewedModel(ModelLocation(adapters=(path,), base=base), MERGED)
 
 
 ON_EMBEDDING = [
@@ -291,7 +295,7 @@ ON_EMBEDDING = [
 def test_side_of_tied_embedding_changes_the_head_where_peft_does(tied, tmp_path, lora):
     base, _ = tied
     path = save_adapter(tmp_path, base, **lora)
-    side = ViewedModel(Place(adapters=(path,), base=base), MERGED)
+    side = ViewedModel(ModelLocation(adapters=(path,), base=base), MERGED)
     expected = merged_by_peft(base, path)
     assert "model.embed_tokens.weight" in side.shapes
     assert "lm_head.weight" not in side.shapes
@@ -302,20 +306,20 @@ def test_side_of_tied_embedding_changes_the_head_where_peft_does(tied, tmp_path,
 def test_side_replaced_tied_head_is_a_weight_of_its_own(tied, tmp_path):
     base, _ = tied
     path = save_adapter(tmp_path, base, modules_to_save=["lm_head"])
-    side = ViewedModel(Place(adapters=(path,), base=base), MERGED)
+    side = ViewedModel(ModelLocation(adapters=(path,), base=base), MERGED)
     expected = merged_by_peft(base, path)
     for name in ("lm_head.weight", "model.embed_tokens.weight"):
         assert torch.equal(whole(side.values, name, (160, 64)), expected[name])
-    origin = ViewedModel(Place(base=base), MERGED)
+    origin = ViewedModel(ModelLocation(base=base), MERGED)
     head = whole(origin.values, "lm_head.weight", (160, 64))
     assert torch.equal(head, expected["model.embed_tokens.weight"])
     with pytest.raises(ModelError, match="ties"):
-        ViewedModel(Place(adapters=(path, path), base=base))
+        ViewedModel(ModelLocation(adapters=(path, path), base=base))
 
 
 def test_delta_of_dora_child_is_taken_from_the_merged_parent(base, parent, tmp_path):
     child = save_adapter(tmp_path, base, 3, use_dora=True)
-    place = Place(adapters=(parent, child), base=base)
+    place = ModelLocation(adapters=(parent, child), base=base)
     stored = load_file(child / "adapter_model.safetensors")
     prefix = f"base_model.model.{UP_PROJ.removesuffix('.weight')}.lora_"
     low_rank = 4 * stored[f"{prefix}B.weight"].double() @ stored[f"{prefix}A.weight"].double()

@@ -19,14 +19,14 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raylab.plan.micro_batches import can_shrink
+from raylab.plan.memory import can_shrink
 from raylab.plan.trials import Trial
 from raylab.store.attempt_state import (
-    Running,
-    close,
+    RunningAttempt,
+    finish_attempt,
     kernel_oom_kills,
-    last_words,
     read_running,
+    take_hang_stack,
 )
 from raylab.store.filesystem import Store
 from raylab.store.records import LOG, read_attempts, trial_key
@@ -81,11 +81,11 @@ class Faults(tune.Callback):
         lost = read_running(self._store, folder)
         error = _last_error(trial)
         death = post_mortem(self._store, trial.trial_id, lost, error)
-        lost = lost or Running(attempt=before + 1, node="", started=0, oom_kills=0)
+        lost = lost or RunningAttempt(attempt=before + 1, node="", started=0, oom_kills=0)
         cause, message = death.cause, death.message
         if final and cause != "oom":
             cause, message = "error", f"{message}, twice without a checkpoint in between"
-        close(self._store, folder, lost, cause=cause, message=message, final=final)
+        finish_attempt(self._store, folder, lost, cause=cause, message=message, final=final)
         if death.stack:
             _append(self._store, trial_key(folder, LOG), death.stack)
         return death
@@ -102,7 +102,7 @@ def _last_error(trial: Any) -> str:
     return file.read_text().rpartition("Failure # ")[2].strip() if file.is_file() else ""
 
 
-def post_mortem(store: Store, trial_id: str, lost: Running | None, error: str) -> Death:
+def post_mortem(store: Store, trial_id: str, lost: RunningAttempt | None, error: str) -> Death:
     """Why the worker of a trial died, given what it left and what Ray says."""
     if _RAY_SAYS_OOM in error:
         return Death("oom", "Ray ended its worker: the node was low on memory")
@@ -124,7 +124,7 @@ def post_mortem(store: Store, trial_id: str, lost: Running | None, error: str) -
 @ray.remote(max_retries=0)
 def _ask_node(out: str, trial_id: str) -> tuple[str, int]:
     """What a node knows of a trial that died on it: (stack, processes killed for memory)."""
-    return last_words(Store(out), trial_id), kernel_oom_kills()
+    return take_hang_stack(Store(out), trial_id), kernel_oom_kills()
 
 
 def _append(store: Store, key: str, text: str) -> None:

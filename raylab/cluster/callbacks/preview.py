@@ -23,7 +23,7 @@ from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons
 from raylab.reduce.passes import InProcess, Job, Tables, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.records import read_records
-from raylab.store.references import Place
+from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 
 _TABLES = ("norms", "densities")
@@ -58,10 +58,10 @@ class Early(tune.Callback):
             comparison = self._queue.pop(0)
             self._flying = self._start(comparison), comparison.name
 
-    def _places(self) -> dict[str, Place]:
+    def _places(self) -> dict[str, ModelLocation]:
         """Where the base models, which have no adapter, and the trials lie that are done and not
         left out."""
-        bases = {name: Place() for name in self._prepared.study.base_models}
+        bases = {name: ModelLocation() for name in self._prepared.study.base_models}
         records, _ = read_records(self._prepared.store)
         places = bases | self._prepared.trial_places(records)
         left_out = self._prepared.left_out(records)

@@ -14,12 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from raylab.number_format import MISSING, number, size
-from raylab.plan.gpu_demand import ASSUMED, CARDS, Demand
+from raylab.plan.resources import ASSUMED, CARDS, GpuDemand
 
 WIDTH = 100
 
 
-def print_demands(rows: Sequence[Demand], console: Console) -> None:
+def print_demands(rows: Sequence[GpuDemand], console: Console) -> None:
     """The table of GPU memory and hours, then what it assumes."""
     table = Table(box=None, pad_edge=False, width=min(WIDTH, console.width), padding=(0, 1, 0, 0))
     table.add_column("base model", overflow="fold", ratio=1)
@@ -45,14 +45,14 @@ def print_demands(rows: Sequence[Demand], console: Console) -> None:
         )
 
 
-def _fit(row: Demand, card: str) -> str:
+def _fit(row: GpuDemand, card: str) -> str:
     """The longest max_length without and with gradient checkpointing: 512/4096."""
     if not row.fits:
         return MISSING
     return "/".join(str(row.fits[name][card] or MISSING) for name in ("plain", "checkpointing"))
 
 
-def _below(rows: Sequence[Demand]) -> list[str]:
+def _below(rows: Sequence[GpuDemand]) -> list[str]:
     lines = [
         "24, 40, 80 GB: the longest max_length that fits, without/with gradient checkpointing."
     ]

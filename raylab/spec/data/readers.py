@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from raylab.errors import DataError
+from raylab.parquet import read_parquet
 from raylab.spec.sources import DataSet
 
 
@@ -135,8 +136,6 @@ def _read_csv(path: Path) -> Found:
 
 
 def _read_parquet(path: Path) -> Found:
-    from raylab.store.tables import read_parquet
-
     table = read_parquet(path)
     for number, values in enumerate(table.to_pylist(), 1):
         yield Record(str(number), values)

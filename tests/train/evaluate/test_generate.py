@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from raylab.results.quality_flags import mark_columns
+from raylab.results.quality_flags import flag_columns
 from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Evaluation, Limits
 from raylab.spec.scoring.rates import judge_of
@@ -89,7 +89,7 @@ def said_by(model, tokenizer, judge, **asked):
     evaluation = Evaluation(max_new_tokens=48, **asked)
     samples = generate_answers(model, tokenizer, QUESTIONS, evaluation, seed=42)
     metrics = answer_metrics(judge, samples, evaluation.max_new_tokens)
-    return samples, metrics, mark_columns(metrics, Limits())
+    return samples, metrics, flag_columns(metrics, Limits())
 
 
 def test_babbling_model_is_marked_as_not_japanese(tokenizer, judge):

@@ -19,10 +19,12 @@ from statistics import fmean
 from typing import Any
 
 from raylab.number_format import size
-from raylab.plan.memory import SEQUENCES, Need, estimate_memory, longest_fit, usable
+from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit, usable
+from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.model_shapes import Shape, published, shape_of_base
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.data.rows import Row, is_held_out
+from raylab.spec.models import Resolved, weights_shapes
 from raylab.spec.study import Study
 
 CARDS = (24, 40, 80)
@@ -40,7 +42,7 @@ ASSUMED = (
 
 
 @dataclass(frozen=True)
-class Demand:
+class GpuDemand:
     """One row: trials of a base model that need the same; None where the shape is unknown."""
 
     base_model: str
@@ -62,7 +64,7 @@ class Demand:
         return dict(vars(self))
 
 
-def demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[Demand]:
+def gpu_demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[GpuDemand]:
     """A row for each base model and method, and for each setting that needs other memory."""
     groups: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
@@ -76,10 +78,10 @@ def demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[Deman
     ]
 
 
-def need_of(study: Study, trial: Trial, shape: Shape) -> Need:
+def workload_of(study: Study, trial: Trial, shape: Shape) -> Workload:
     """What one trial asks of its GPU."""
     variant = trial.variant
-    return Need(
+    return Workload(
         shape=shape,
         method=variant.method,
         quantization=study.quantization,
@@ -93,7 +95,7 @@ def need_of(study: Study, trial: Trial, shape: Shape) -> Need:
 def too_large(study: Study, inputs: Inputs, trials: Sequence[Trial], card: int) -> Iterator[str]:
     """A warning for each base model and method whose trials will not fit a GPU of `card` bytes."""
     room = usable(card) * min(1.0, study.resources.gpus)
-    for row in demands(study, inputs, trials):
+    for row in gpu_demands(study, inputs, trials):
         if row.memory is not None and row.memory > room:
             # The batch is halved when memory runs out, so this is no reason to stop.
             yield (
@@ -120,10 +122,10 @@ def _demand(
     group: Sequence[Trial],
     shape: Shape | None,
     tokens: Mapping[str, float],
-) -> Demand:
+) -> GpuDemand:
     first = group[0]
     training = first.variant.training
-    row = Demand(
+    row = GpuDemand(
         base_model=first.base_model,
         method=first.variant.method,
         trials=len(group),
@@ -132,7 +134,7 @@ def _demand(
     )
     if shape is None:
         return row
-    need = need_of(study, first, shape)
+    need = workload_of(study, first, shape)
     memory = estimate_memory(need)
     known = published().get(inputs.base_models[first.base_model].source, {})
     return replace(
@@ -147,7 +149,7 @@ def _demand(
     )
 
 
-def _fits(need: Need) -> dict[str, dict[str, int | None]]:
+def _fits(need: Workload) -> dict[str, dict[str, int | None]]:
     """The longest max_length by GB of a card, without and with gradient checkpointing."""
     found: dict[str, dict[str, int | None]] = {}
     for name, checkpointing in (("plain", False), ("checkpointing", True)):
@@ -172,3 +174,42 @@ def _hours(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> float:
     passes = 3 if variant.training.gradient_checkpointing else 2
     whole = passes * variant.training.epochs + (1 if variant.method == "dpo" else 0)
     return FORWARD * shape.parameters * sides * whole / (PEAK_FLOPS * EFFICIENCY) / 3600
+
+
+_FLOAT32, _BFLOAT16 = 4, 2
+_NOT_LINEAR = ("embed", "lm_head", "wte", "embed_in", "embed_out")
+
+
+def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iterator[str]:
+    """What the plan takes on disk and in memory, a line for each base model."""
+    for name in study.base_models:
+        here = [item for item in planned if item.base_model == name]
+        mine = [item for item in here if isinstance(item, Trial)]
+        merges = sum(isinstance(item, PlannedMerge) for item in here)
+        found = _sizes(inputs.base_models[name])
+        if found is None:
+            yield f"{name}: {len(mine)} trials; sizes unknown until it is downloaded"
+            continue
+        whole, sides = found
+        adapters = sum(_FLOAT32 * t.variant.lora.r * sides for t in mine)
+        merged = {t.parent for t in mine if t.parent and t.variant.chain == "merge"}
+        yield (
+            f"{name}: base {size(whole)}, {len(mine)} adapters {size(adapters)}, "
+            f"{len(merged)} merged parents at {size(whole)} each in scratch space while in use "
+            f"(and {size(2 * whole)} of memory while one is built)"
+            + (f", {merges} merges at {size(whole)} each" if merges else "")
+        )
+
+
+def _sizes(base: Resolved) -> tuple[int, int] | None:
+    """The base model's bytes, and the rows and columns of all its linear layers."""
+    if base.directory is not None:
+        tensors = list(weights_shapes(base.directory))
+        linear = [s for key, s, _ in tensors if len(s) == 2 and not _is_embedding(key)]
+        return sum(entry for _, _, entry in tensors), sum(map(sum, linear))
+    shape = shape_of_base(base)
+    return (_BFLOAT16 * shape.parameters, shape.adapter_numel(1)) if shape else None
+
+
+def _is_embedding(key: str) -> bool:
+    return any(word in key for word in _NOT_LINEAR)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from raylab.plan.gpu_demand import CARDS, demands, too_large
-from raylab.plan.memory import Need, estimate_memory, longest_fit, usable
+from raylab.plan.memory import Workload, estimate_memory, longest_fit, usable
 from raylab.plan.model_shapes import published, shape_of
+from raylab.plan.resources import CARDS, gpu_demands, too_large
 from raylab.plan.trials import plan_trials
 from raylab.spec.models import Resolved
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
@@ -21,7 +21,7 @@ GB = 10**9
 
 def need(hub=ELYZA, method="sft", **training):
     shape = shape_of(published()[hub])
-    return Need(shape, method, Quantization(), Lora(), Training(**training), Evaluation())
+    return Workload(shape, method, Quantization(), Lora(), Training(**training), Evaluation())
 
 
 def planned(source=ELYZA, **changes):
@@ -75,7 +75,7 @@ def test_gemma_9b_of_the_original_takes_more_than_a_card_of_24_gb():
 
 def test_demands_group_trials_by_method_and_settings():
     study, inputs, trials = planned()
-    rows = demands(study, inputs, trials)
+    rows = gpu_demands(study, inputs, trials)
     assert [(row.method, row.trials) for row in rows] == [("sft", 2), ("dpo", 3)]
     assert all(set(row.fits["plain"]) == {str(card) for card in CARDS} for row in rows)
     assert rows[1].memory > rows[0].memory
@@ -87,14 +87,14 @@ def test_demands_hours_follow_from_characters():
     study, inputs, trials = planned(recipes=recipes)
     tokens = sum(len(prompt) + len(answer) + 32 for prompt, answer in D0)
     seconds = 4 * 8030261248 * tokens * 3 / (312e12 * 0.3)
-    assert demands(study, inputs, trials)[0].hours == pytest.approx(seconds / 3600)
+    assert gpu_demands(study, inputs, trials)[0].hours == pytest.approx(seconds / 3600)
 
 
 def test_demands_of_unknown_model_are_unknown():
     study, inputs, trials = planned(source="somebody/else")
-    assert {(row.memory, row.hours, row.parameters) for row in demands(study, inputs, trials)} == {
-        (None, None, None)
-    }
+    assert {
+        (row.memory, row.hours, row.parameters) for row in gpu_demands(study, inputs, trials)
+    } == {(None, None, None)}
     assert list(too_large(study, inputs, trials, 1)) == []
 
 

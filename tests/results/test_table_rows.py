@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from raylab.plan.trials import plan_trials
-from raylab.results.trial_rows import attempt_rows, live_rows, path_rows, sample_rows, trial_rows
-from raylab.store.attempt_state import RUNNING, Running
+from raylab.results.table_rows import attempt_rows, live_rows, path_rows, sample_rows, trial_rows
+from raylab.store.attempt_state import RUNNING, RunningAttempt
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
 from raylab.store.records import (
@@ -118,7 +118,7 @@ def test_live_rows_of_a_running_trial_carry_its_progress_and_its_age(planned):
 
 
 def start(store, trial, attempt=1, age=0.0):
-    running = Running(attempt=attempt, node="here", started=time.time() - age, oom_kills=0)
+    running = RunningAttempt(attempt=attempt, node="here", started=time.time() - age, oom_kills=0)
     write_json(store, trial_key(trial.folder, RUNNING), running.model_dump())
 
 

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylab.plan.micro_batches import can_shrink, micro_batch, micro_batches, with_micro_batch
+from raylab.plan.memory import can_shrink, micro_batch, micro_batches, with_micro_batch
 from raylab.spec.study import Training
 from raylab.store.records import Attempt
 

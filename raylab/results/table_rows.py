@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from raylab.plan.merges import Planned, PlannedMerge, needs_of
+from raylab.plan.comparisons import PlannedComparison
+from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
 from raylab.results.notes import notes_of
-from raylab.results.quality_flags import mark_columns
+from raylab.results.quality_flags import flag_columns
 from raylab.spec.evaluation import LIMITS, Limits
-from raylab.store.attempt_state import Running, read_running
+from raylab.store.attempt_state import RunningAttempt, read_running
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
 from raylab.store.records import (
@@ -101,7 +102,7 @@ def _sight(trial: Planned, row: Mapping[str, Any], store: Store, driven: bool) -
     return sight
 
 
-def _heard(progress: Mapping[str, Any] | None, running: Running | None) -> float:
+def _heard(progress: Mapping[str, Any] | None, running: RunningAttempt | None) -> float:
     """When a trial gave its last sign of life."""
     return max(progress["time"] if progress else 0.0, running.started if running else 0.0)
 
@@ -121,7 +122,7 @@ def _outcome(
         known = progress or {}
         step = f"step {known['step']}/{known.get('steps')}" if "step" in known else "has begun"
         return {"status": "running", "message": step}
-    for need in needs_of(trial):
+    for need in dependencies_of(trial):
         status = before[need]["status"] if need in before else None
         if status in ("failed", "blocked"):
             kind = "model" if _is_merge(trial) else "parent"
@@ -138,7 +139,7 @@ def _metrics(record: Record | None, limits: Limits) -> dict[str, Any]:
         return {}
     known = SCHEMAS["trials"].names
     found = {key: value for key, value in record.metrics.items() if key in known}
-    return found | mark_columns(record.metrics, limits)
+    return found | flag_columns(record.metrics, limits)
 
 
 def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
@@ -195,3 +196,34 @@ def _kept(
         record = records.get(trial.id)
         for name, found in (record.metrics.get(key, {}) if record else {}).items():
             yield trial, name, found
+
+
+def comparison_rows(
+    comparisons: Sequence[PlannedComparison],
+    missing: Collection[str],
+    left_out: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """The rows of the comparisons table. missing: models that are not done; left_out: what
+    models are marked for that the study leaves out."""
+    return [
+        {
+            "comparison": item.name,
+            "a": item.a.name,
+            "b": item.b.name,
+            "form": item.form,
+            **_comparison_status(item, missing, left_out),
+        }
+        for item in comparisons
+    ]
+
+
+def _comparison_status(
+    item: PlannedComparison, missing: Collection[str], left_out: Mapping[str, str]
+) -> dict[str, str | None]:
+    sides = (item.a.name, item.b.name)
+    undone = [f"{name} is not done" for name in sides if name in missing]
+    marked = [
+        f"left out: {name} is marked ({left_out[name]})" for name in sides if name in left_out
+    ]
+    why = "; ".join([*undone, *marked])
+    return {"status": "blocked" if why else "done", "message": why or None}
