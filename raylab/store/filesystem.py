@@ -62,7 +62,7 @@ class Store:
         """Where its keys are, for libraries that take one of pyarrow's."""
         return self._fs
 
-    def waiting(self, seconds: float) -> Store:
+    def with_timeout(self, seconds: float) -> Store:
         """The same store, with the patience of as many seconds for an operation."""
         store = copy.copy(self)
         store.retry_policy = replace(self.retry_policy, stop_after=seconds)
