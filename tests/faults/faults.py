@@ -196,8 +196,8 @@ FAULTS = (
     Fault(
         "a seed baseline of equal seeds",
         "report/findings/seed_baseline.py",
-        "if p[0].seed != p[1].seed",
-        "if p[0].seed == p[1].seed",
+        "if not same and distance",
+        "if same and distance",
         ("report/findings/test_seed_baseline.py",),
     ),
     # publish
