@@ -21,7 +21,7 @@ from raylab.report.figures.drawing import themed
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.study_tables import Tables, settings_of
-from raylab.report.words import Voice, voice
+from raylab.report.words import Translator, translator
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 from raylab.store.references import read_study
@@ -65,8 +65,8 @@ class Results:
 
     def findings(self, lang: str = "en") -> dict[str, Told]:
         """Every finding, by key: its sentences in a language, its numbers as frames."""
-        speaker = voice(lang)
-        return {key: _told(speaker, finding) for key, finding in self._findings.items()}
+        translate = translator(lang)
+        return {key: _told(translate, finding) for key, finding in self._findings.items()}
 
     def figure(
         self, name: str, model: str | None = None, lang: str = "en", **choice: Any
@@ -80,7 +80,7 @@ class Results:
             raise InputError("no figure has this name", found=name, expected=", ".join(FIGURES))
         base = model or next(iter(self.study.base_models))
         kind = FIGURES[name]
-        figure = kind.draw(voice(lang), self._findings[kind.finding].frames, base, **choice)
+        figure = kind.draw(translator(lang), self._findings[kind.finding].frames, base, **choice)
         if figure is None:
             raise InputError(
                 f"the figure {name} has nothing to show",
@@ -96,8 +96,8 @@ class Results:
         return result_grid(self.store)
 
 
-def _told(speaker: Voice, finding: Finding) -> Told:
+def _told(translate: Translator, finding: Finding) -> Told:
     said = (*finding.headline, *finding.sentences, *finding.caveats)
     frames = {name: pd.DataFrame(rows) for name, rows in finding.frames.items()}
-    sentences = tuple(speaker.say(sentence) for sentence in said)
-    return Told(finding.key, speaker(f"section.{finding.key}"), sentences, frames)
+    sentences = tuple(translate.sentence(sentence) for sentence in said)
+    return Told(finding.key, translate(f"section-{finding.key}"), sentences, frames)

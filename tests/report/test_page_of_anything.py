@@ -13,7 +13,7 @@ from raylab.report.findings import find_all
 from raylab.report.page.page import make_page
 from raylab.report.page.render import render_markdown
 from raylab.report.study_tables import Tables
-from raylab.report.words import LANGUAGES, voice
+from raylab.report.words import LANGUAGES, translator
 from raylab.store.filesystem import Store
 from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_study
@@ -54,7 +54,7 @@ def spoiled(tables, lost, value, chance):
 )
 def test_page_of_spoiled_tables_is_made_and_names_every_trial(whole, lost, value, seed, language):
     tables = Tables.of(dict(spoiled(whole, lost, value, random.Random(seed))))
-    page = make_page(make_study(), tables, find_all(tables), voice(language))
+    page = make_page(make_study(), tables, find_all(tables), translator(language))
     text = render_markdown(page)
     grid = next(grid for grid in page.grids if grid.name == "trials")
     assert sorted(row[0] for row in grid.rows) == sorted(row["name"] for row in tables["trials"])

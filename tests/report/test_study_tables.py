@@ -5,7 +5,7 @@ from __future__ import annotations
 from raylab.report.findings import find_all
 from raylab.report.page.page import make_page
 from raylab.report.study_tables import Tables, settings_of
-from raylab.report.words import voice
+from raylab.report.words import translator
 from tests.report.conftest import MODEL, make_study, make_trials
 
 RECIPES = {
@@ -48,6 +48,6 @@ def test_page_of_a_sweep_over_a_setting_calls_it_by_its_name():
     assert (row["factor"], row["norm_verdict"]) == ("lora.r", "beyond")
     shares = findings["attribution"].frames["attribution"]
     assert "lora.r" in {row["factor"] for row in shares}
-    page = make_page(study, tables, findings, voice())
+    page = make_page(study, tables, findings, translator())
     heads = [item.head for block in page.answers for item in block.items]
     assert {"lora.r", "Is it more than the seed?"} <= set(heads)

@@ -1,70 +1,180 @@
-"""Every text in every language, with the same fields; every sentence of the demo's kind is said."""
+"""The files of messages: every language has all of them, and the report uses all of them."""
 
 from __future__ import annotations
 
 import ast
-import string
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from fluent.syntax import FluentParser
+from fluent.syntax.ast import Junk, Message, MessageReference, VariableReference
+from fluent.syntax.visitor import Visitor
 
 import raylab.report
 from raylab.report.findings import find_all
 from raylab.report.page.grids import GRIDS
 from raylab.report.study_tables import Tables
-from raylab.report.words import LANGUAGES, WORDS, voice
+from raylab.report.words import LANGUAGES, Translator, translator
 from tests.report.conftest import make_norms, make_trials
 
 ROOT = Path(raylab.report.__file__).parent
 
 
-def fields(text):
-    return {(name, form) for _, name, form, _ in string.Formatter().parse(text) if name}
+class Reader(Visitor):
+    """Collects the values and the other messages that a message uses."""
+
+    def __init__(self):
+        self.values, self.messages = set(), set()
+
+    def visit_VariableReference(self, node: VariableReference):
+        self.values.add(node.id.name)
+
+    def visit_MessageReference(self, node: MessageReference):
+        self.messages.add(node.id.name)
 
 
-@pytest.mark.parametrize("key", WORDS)
-def test_words_have_every_language_with_the_same_values(key):
-    texts = WORDS[key]
-    assert len(texts) == len(LANGUAGES) and all(texts)
-    named = [{name for name, _ in fields(text)} for text in texts]
-    # English alone has words that follow a number, and no other value may be lost.
-    if not key.startswith(("unit.", "lead.seeds", "lead.rates")):
-        assert named[0] == named[1]
+def entries(language):
+    text = (ROOT / "words" / f"{language}.ftl").read_text(encoding="utf-8")
+    return FluentParser().parse(text).body
 
 
-def test_words_of_every_sentence_that_a_finding_makes_are_there():
+def messages(language):
+    """Message -> what it uses."""
+    found = {}
+    for entry in entries(language):
+        if isinstance(entry, Message):
+            found[entry.id.name] = reader = Reader()
+            reader.visit(entry)
+    return found
+
+
+MESSAGES = {language: messages(language) for language in LANGUAGES}
+# A language without plurals has no use for the number that chooses one.
+ONLY_COUNTS = {"unit-trial-alone", "unit-merge-alone", "lead-seeds", "lead-rates"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_messages_of_a_file_are_well_formed_and_not_repeated(language):
+    assert [entry.content for entry in entries(language) if isinstance(entry, Junk)] == []
+    names = [entry.id.name for entry in entries(language) if isinstance(entry, Message)]
+    assert len(names) > 300
+    assert len(set(names)) == len(names)
+
+
+def test_messages_of_all_languages_are_the_same_with_the_same_values():
+    first, *others = (MESSAGES[language] for language in LANGUAGES)
+    for other in others:
+        assert first.keys() == other.keys()
+        differing = {n for n in first if first[n].values != other[n].values}
+        assert differing <= ONLY_COUNTS
+        assert all(other[n].values < first[n].values for n in differing)
+
+
+def used():
+    """Patterns of the messages that the code and the templates name."""
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [
+                    re.escape(part.value) if isinstance(part, ast.Constant) else r"\w+"
+                    for part in node.values
+                ]
+                # Text that is no name of a message matches none.
+                if isinstance(node.values[0], ast.Constant):
+                    yield "".join(parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.escape(node.value)
+    for path in (ROOT / "templates").iterdir():
+        yield from re.findall(r'translate\("([\w-]+)"', path.read_text(encoding="utf-8"))
+    for language in LANGUAGES:
+        for reader in MESSAGES[language].values():
+            yield from reader.messages
+
+
+def test_messages_are_all_used():
+    everything = re.compile("|".join(f"(?:{pattern})" for pattern in set(used())))
+    assert [name for name in MESSAGES["en"] if not everything.fullmatch(name)] == []
+
+
+def test_messages_of_columns_are_titles_of_a_column_that_the_code_names():
+    names = {
+        node.value
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    built = {f"l{n}_{what}" for n in (1, 2) for what in ("printed", "measured", "ratio")}
+    titles = {n.removeprefix("column-") for n in MESSAGES["en"] if n.startswith("column-")}
+    assert titles - names - built - {"norm_of_seed"} == set()
+
+
+def test_messages_of_every_sentence_that_a_finding_makes_are_there():
+    found = 0
     for module in (ROOT / "findings").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             is_sentence = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Sentence"
             if is_sentence and isinstance(node.args[0], ast.Constant):
-                assert node.args[0].value in WORDS, module
+                assert node.args[0].value in MESSAGES["en"], module
+                found += 1
+    assert found > 20
 
 
-def test_words_of_every_column_of_a_grid_are_there():
+def test_messages_of_every_column_of_a_grid_are_there():
     for shapes in GRIDS.values():
         for shape in shapes:
             for name in shape.columns:
                 title = (shape.titles or {}).get(name, name)
-                assert f"column.{title}" in WORDS or name == "norms", title
+                assert f"column-{title}" in MESSAGES["en"] or name == "norms", title
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_voice_says_every_finding_of_a_study(language):
-    speaker = voice(language)
+def test_translator_writes_every_finding_of_a_study(language):
+    translate = translator(language)
     for finding in find_all(Tables.of({"trials": make_trials(), "norms": make_norms()})).values():
         for sentence in (*finding.headline, *finding.sentences, *finding.caveats):
-            said = speaker.say(sentence)
-            assert said and "{" not in said
+            text = translate.sentence(sentence)
+            assert text and "{" not in text and "\u2068" not in text
 
 
-def test_voice_writes_numbers_lists_and_plurals():
-    speaker = voice("en")
-    assert speaker("unit.trial", count=1) == "1 trial"
-    assert speaker("unit.trial", count=2200) == "2,200 trials"
-    assert speaker.listing(["a", "b", "c"]) == "a, b and c"
-    assert voice("ja").listing(["a", "b"]) == "a、b"
-    assert speaker.factor("method+learning_rate") == "method + learning rate"
-    assert speaker("share.with", share=0.0001, factor="seed") == "under 0.1 % with seed"
-    assert speaker.some(list(range(9))) == "0, 1, 2, 3, 4, 5 and 3 more"
-    assert speaker.column("l2_s42") == "L2 (seed 42)"
-    assert speaker.column("no such column") == "no such column"
+def test_translator_writes_numbers_lists_and_plurals():
+    translate = translator("en")
+    assert translate("unit-trial", count=1) == "1 trial"
+    assert translate("unit-trial", count=2200) == "2,200 trials"
+    assert translate("lead-seeds", count=1, seeds=[12345]) == "seed 12345"
+    assert translate("seed-value", value=2.5, seed=12345) == "2.500 (seed 12345)"
+    assert translate.listing(["a", "b", "c"]) == "a, b and c"
+    assert translator("ja").listing(["a", "b"]) == "a、b"
+    assert translate.factor("method+learning_rate") == "method + learning rate"
+    assert translate("share-with", share=0.0001, factor="seed") == "under 0.1 % with seed"
+    nine = translate("marks-compared", names=list(range(9)))
+    assert nine == " Compared in 0, 1, 2, 3, 4, 5 and 3 more."
+    assert translate.column("l2_s42") == "L2 (seed 42)"
+    assert translate.column("no such column") == "no such column"
+
+
+def test_translator_writes_values_of_any_length_and_none_as_a_dash():
+    answer = "あ" * 9999
+    assert translator("en")("answers-endless", text=answer) == f"{answer} [did not stop]"
+    assert translator("ja")("answers-title", model="m", seed=None) == "m、シード –"
+
+
+def test_translator_of_a_missing_message_or_value_raises():
+    with pytest.raises(LookupError, match="no-such"):
+        translator("en")("no-such")
+    with pytest.raises(ValueError, match=r"unit-trial.*count"):
+        translator("en")("unit-trial")
+    with pytest.raises(ValueError, match="no message of Fluent"):
+        Translator("en", "broken {")
+
+
+def test_import_of_the_terminal_tables_loads_no_translator():
+    code = (
+        "import sys, pkgutil, raylab.cli, raylab.report.terminal as t\n"
+        "for m in pkgutil.iter_modules(t.__path__): __import__(f'{t.__name__}.{m.name}')\n"
+        "print(sorted({'fluent', 'babel', 'altair'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

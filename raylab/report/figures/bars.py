@@ -18,7 +18,7 @@ from raylab.report.figures.figure import (
     tooltips,
 )
 from raylab.report.findings.statistics import finite
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 
 MAX_LINES = 40
 _LINE_HEIGHT = 18
@@ -26,7 +26,7 @@ _PARTS = ("l2_parent", "l2_child", "l2")
 _RESPONSES = ("log_l2", "log_relative_l2", "cosine")
 
 
-def differences_figure(voice: Voice, frames: Frames, model: str) -> Figure | None:
+def differences_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
     """A point for each difference: its distance over that of two seeds, coloured by factor."""
     measured = [row for row in rows_of_model(frames, "differences", model) if finite(row["ratio"])]
     if not measured:
@@ -38,8 +38,8 @@ def differences_figure(voice: Voice, frames: Frames, model: str) -> Figure | Non
         rows = [rows[round(place * last / (MAX_LINES - 1))] for place in range(MAX_LINES)]
     # Two differences of one label would share a line of the figure.
     points = [
-        {**row, "said": voice.factor(row["factor"]),
-         "line": f"{row['label']} ({voice.factor(row['factor'])})",
+        {**row, "said": translate.factor(row["factor"]),
+         "line": f"{row['label']} ({translate.factor(row['factor'])})",
          "from": row["low"] and row["low"] / row["seed_distance"],
          "to": row["high"] and row["high"] / row["seed_distance"]}
         for row in rows
@@ -47,15 +47,15 @@ def differences_figure(voice: Voice, frames: Frames, model: str) -> Figure | Non
     ratios = [row["ratio"] for row in points]
     ends = [min(*ratios, 1.0) / 1.2, max(*ratios, 1.0) * 1.2]
     scale = alt.Scale(type="log", domain=ends, nice=False)
-    x = alt.X("ratio:Q", title=voice("axis.ratio"), scale=scale)
+    x = alt.X("ratio:Q", title=translate("axis-ratio"), scale=scale)
     y = alt.Y("line:N", title=None, sort=[row["line"] for row in points])
-    color = alt.Color("said:N", title=voice("legend.factor"))
+    color = alt.Color("said:N", title=translate("legend-factor"))
     tooltip = tooltips(
-        line=(voice.column("difference"), None),
-        ratio=(voice.column("ratio"), ".3g"),
-        distance=(voice.column("distance"), ".4g"),
-        seed_distance=(voice.column("seed_distance"), ".4g"),
-        seeds=(voice.column("seeds"), "d"),
+        line=(translate.column("difference"), None),
+        ratio=(translate.column("ratio"), ".3g"),
+        distance=(translate.column("distance"), ".4g"),
+        seed_distance=(translate.column("seed_distance"), ".4g"),
+        seeds=(translate.column("seeds"), "d"),
     )
     base = alt.Chart(data_of(points))
     marks = base.mark_point(filled=True, size=90).encode(x=x, y=y, color=color, tooltip=tooltip)
@@ -64,11 +64,11 @@ def differences_figure(voice: Voice, frames: Frames, model: str) -> Figure | Non
     has_intervals = any(row["from"] for row in points)
     layers = [another_seed, *([intervals] if has_intervals else []), marks]
     chart = alt.layer(*layers).properties(width="container", height=_LINE_HEIGHT * len(points))
-    caption = voice("caption.floor", model=model)
-    return Figure(chart, caption + shown_note(voice, len(points), len(measured)))
+    caption = translate("caption-floor", model=model)
+    return Figure(chart, caption + shown_note(translate, len(points), len(measured)))
 
 
-def over_seeds_figure(voice: Voice, frames: Frames, model: str) -> Figure | None:
+def over_seeds_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
     """L2 of each data pair, one bar for each seed."""
     pairs = {
         row["recipes"]: row
@@ -83,29 +83,38 @@ def over_seeds_figure(voice: Voice, frames: Frames, model: str) -> Figure | None
     ]
     if not bars:
         return None
-    caption = voice("caption.seeds", model=model)
-    caption += shown_note(voice, min(len(pairs), MAX_LINES), len(pairs))
-    return Figure(_grouped_bars(voice, bars, "pair", "seed", "axis.l2", "legend.seed"), caption)
+    caption = translate("caption-seeds", model=model)
+    caption += shown_note(translate, min(len(pairs), MAX_LINES), len(pairs))
+    return Figure(_grouped_bars(translate, bars, "pair", "seed", "axis-l2", "legend-seed"), caption)
 
 
-def chains_figure(voice: Voice, frames: Frames, model: str) -> Figure | None:
+def chains_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
     """L2 of the parent's part, the child's and the whole."""
     trials = rows_of_model(frames, "chains", model)
     bars = [
-        {"trial": f"{row['label']}, {row['seed']}", "part": voice(f"part.{part}"), "l2": row[part]}
+        {
+            "trial": f"{row['label']}, {row['seed']}",
+            "part": translate(f"part-{part}"),
+            "l2": row[part],
+        }
         for row in trials[:MAX_LINES]
         for part in _PARTS
     ]
     if not bars:
         return None
-    caption = voice("caption.chains", model=model)
-    caption += shown_note(voice, min(len(trials), MAX_LINES), len(trials))
-    chart = _grouped_bars(voice, bars, "trial", "part", "axis.l2_part", "legend.part")
+    caption = translate("caption-chains", model=model)
+    caption += shown_note(translate, min(len(trials), MAX_LINES), len(trials))
+    chart = _grouped_bars(translate, bars, "trial", "part", "axis-l2_part", "legend-part")
     return Figure(chart, caption)
 
 
 def _grouped_bars(
-    voice: Voice, bars: Sequence[dict[str, Any]], line: str, group: str, axis: str, legend: str
+    translate: Translator,
+    bars: Sequence[dict[str, Any]],
+    line: str,
+    group: str,
+    axis: str,
+    legend: str,
 ) -> alt.LayerChart:
     """Horizontal bars of `l2`: lines by the column `line`, bars by `group`, values beside them."""
     lines, groups = (list(dict.fromkeys(bar[name] for bar in bars)) for name in (line, group))
@@ -117,14 +126,14 @@ def _grouped_bars(
     base = alt.Chart(data_of(bars)).encode(
         y=alt.Y(f"{line}:N", title=None, sort=lines),
         yOffset=alt.YOffset(f"{group}:N", sort=groups),
-        x=alt.X("l2:Q", title=voice(axis), scale=scale),
+        x=alt.X("l2:Q", title=translate(axis), scale=scale),
     )
     marks = base.mark_bar().encode(
-        color=alt.Color(f"{group}:N", title=voice(legend), sort=groups),
+        color=alt.Color(f"{group}:N", title=translate(legend), sort=groups),
         tooltip=tooltips(**{
-            line: (voice.column(line), None),
-            group: (voice(legend), None),
-            "l2": (voice.column("l2"), ".4g"),
+            line: (translate.column(line), None),
+            group: (translate(legend), None),
+            "l2": (translate.column("l2"), ".4g"),
         }),
     )  # fmt: skip
     texts = base.mark_text(align="left", dx=3).encode(text=alt.Text("l2:Q", format=".4~g"))
@@ -133,7 +142,7 @@ def _grouped_bars(
 
 
 def attribution_figure(
-    voice: Voice, frames: Frames, model: str, response: str | None = None
+    translate: Translator, frames: Frames, model: str, response: str | None = None
 ) -> Figure | None:
     """Stacked bars of shares of variance: as a whole, by layer and by module kind.
 
@@ -147,8 +156,8 @@ def attribution_figure(
     wanted = response or responses[0]
     bars = [
         {
-            "place": voice("place.all") if row["level"] == "all" else row["key"],
-            "factor": voice.factor(row["factor"]),
+            "place": translate("place-all") if row["level"] == "all" else row["key"],
+            "factor": translate.factor(row["factor"]),
             "share": row["share"],
         }
         for row in rows
@@ -160,17 +169,19 @@ def attribution_figure(
         alt.Chart(data_of(bars))
         .mark_bar()
         .encode(
-            x=alt.X("share:Q", title=voice("axis.share"), axis=alt.Axis(format="%"), stack="zero"),
+            x=alt.X(
+                "share:Q", title=translate("axis-share"), axis=alt.Axis(format="%"), stack="zero"
+            ),
             y=alt.Y("place:N", title=None, sort=places),
-            color=alt.Color("factor:N", title=voice("legend.factor"), sort=factors),
+            color=alt.Color("factor:N", title=translate("legend-factor"), sort=factors),
             order=alt.Order("rank:Q"),
             tooltip=tooltips(
-                place=(voice.column("key"), None),
-                factor=(voice("legend.factor"), None),
-                share=(voice.column("share"), ".2%"),
+                place=(translate.column("key"), None),
+                factor=(translate("legend-factor"), None),
+                share=(translate.column("share"), ".2%"),
             ),
         )
         .transform_calculate(rank=f"indexof({factors!r}, datum.factor)")
         .properties(width="container", height=16 * len(places))
     )
-    return Figure(chart, voice("caption.attribution", model=model, response=wanted))
+    return Figure(chart, translate("caption-attribution", model=model, response=wanted))

@@ -18,7 +18,7 @@ import altair as alt
 
 from raylab.errors import InputError
 from raylab.report.study_tables import Row, Rows
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 
 Frames = Mapping[str, Rows]
 CHOSEN = "datum.of == chosen"
@@ -37,7 +37,7 @@ class Figure:
 class FigureType:
     """The finding whose frames a figure shows, and the function that makes it.
 
-    `draw(voice, frames, base model, **options)` is None where the frames lack that model.
+    `draw(translate, frames, base model, **options)` is None where the frames lack that model.
     """
 
     finding: str
@@ -76,9 +76,9 @@ class Choice:
         return cls(keys, tuple(labels), subjects[key], len(set(subjects.values())))
 
 
-def choice_menu(voice: Voice, options: Sequence[str], first: str) -> alt.Parameter:
+def choice_menu(translate: Translator, options: Sequence[str], first: str) -> alt.Parameter:
     """The menu that sets the parameter `chosen`."""
-    menu = alt.binding_select(options=list(options), name=f"{voice('choose')} ")
+    menu = alt.binding_select(options=list(options), name=f"{translate('choose')} ")
     return alt.param(name="chosen", value=first, bind=menu)
 
 
@@ -105,6 +105,6 @@ def tooltips(**fields: tuple[str, str | None]) -> list[alt.Tooltip]:
     ]  # fmt: skip
 
 
-def shown_note(voice: Voice, shown: int, total: int) -> str:
+def shown_note(translate: Translator, shown: int, total: int) -> str:
     """The end of a caption where not everything is shown."""
-    return "" if shown == total else " " + voice("chart.cut", shown=shown, total=total)
+    return "" if shown == total else " " + translate("chart-cut", shown=shown, total=total)

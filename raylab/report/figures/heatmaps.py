@@ -28,7 +28,7 @@ from raylab.report.figures.figure import (
 from raylab.report.findings.by_layer import kind_order
 from raylab.report.findings.statistics import finite, mean
 from raylab.report.study_tables import Rows
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 
 MAX_SUBJECTS = 30
 MAX_MODELS = 40
@@ -37,7 +37,7 @@ LOG_SCALE_FROM = 10
 
 
 def layers_figure(
-    voice: Voice, frames: Frames, model: str, recipe: str | None = None
+    translate: Translator, frames: Frames, model: str, recipe: str | None = None
 ) -> Figure | None:
     """Norms by layer and module kind of one recipe or difference, which the reader chooses.
 
@@ -60,30 +60,29 @@ def layers_figure(
     is_log = bool(values) and max(values) / min(values) > LOG_SCALE_FROM
     ends = {"type": "log", "domain": [min(values), max(values)]} if is_log else {"type": "linear"}
     layers = len({cell["layer"] for cell in cells})
-    measure = voice(f"measure.{rows[0]['measure']}")
+    measure = translate(f"measure-{rows[0]['measure']}")
     chart = (
         alt.Chart(data_of(cells))
         .mark_rect()
         .encode(
             x=alt.X("kind:N", title=None, axis=alt.Axis(labelAngle=-30),
                     sort=sorted({cell["kind"] for cell in cells}, key=kind_order)),
-            y=alt.Y("layer:O", title=voice("axis.layer"), sort="descending"),
+            y=alt.Y("layer:O", title=translate("axis-layer"), sort="descending"),
             color=alt.Color("value:Q", title=measure, scale=alt.Scale(scheme="viridis", **ends),
                             legend=alt.Legend(format=".2g", gradientLength=200)),
             tooltip=tooltips(
-                layer=(voice("axis.layer"), None),
-                kind=(voice("axis.kind"), None),
+                layer=(translate("axis-layer"), None),
+                kind=(translate("axis-kind"), None),
                 value=(measure, ".4g"),
             ),
         )
-        .add_params(choice_menu(voice, choice.labels, choice.first))
+        .add_params(choice_menu(translate, choice.labels, choice.first))
         .transform_filter(CHOSEN)
         # All layers within about 600 pixels.
         .properties(width="container", height=layers * max(10, min(26, 600 // layers)))
     )  # fmt: skip
-    name = rows[0]["measure"]
-    caption = voice("caption.heatmap", model=model, measure=name, label=choice.first)
-    return Figure(chart, caption + shown_note(voice, len(choice.labels), choice.total))
+    caption = translate("caption-heatmap", model=model, measure=measure, label=choice.first)
+    return Figure(chart, caption + shown_note(translate, len(choice.labels), choice.total))
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,14 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def similarity_figure(measure: str) -> Callable[[Voice, Frames, str], Figure | None]:
+def similarity_figure(measure: str) -> Callable[[Translator, Frames, str], Figure | None]:
     """The function that draws one of MEASURES."""
     return partial(_similarity_figure, measure)
 
 
-def _similarity_figure(name: str, voice: Voice, frames: Frames, model: str) -> Figure | None:
+def _similarity_figure(
+    name: str, translate: Translator, frames: Frames, model: str
+) -> Figure | None:
     measure = MEASURES[name]
     pairs = rows_of_model(frames, "similarity", model)
     pairs = [row for row in pairs if finite(row[measure.column]) is not None]
@@ -126,7 +127,7 @@ def _similarity_figure(name: str, voice: Voice, frames: Frames, model: str) -> F
     order = list(dict.fromkeys(labels.values()))
     factors = ("method", "data") if are_recipes else ("method", "data", "seed")
     # The marks of a model stand in the same grid as its likenesses, before them.
-    columns = [voice.factor(factor) for factor in factors]
+    columns = [translate.factor(factor) for factor in factors]
     levels = {
         (column, labels[row["name"]]): str(row[factor])
         for row in models
@@ -141,17 +142,17 @@ def _similarity_figure(name: str, voice: Voice, frames: Frames, model: str) -> F
     y = alt.Y("b:N", title=None, sort=order)
     x = alt.X("a:N", title=None, sort=[*columns, *order], axis=alt.Axis(labelAngle=-60))
     color = alt.Color("mark:N", title=None, sort=sort, legend=alt.Legend(columns=8))  # fmt: skip
-    hover = tooltips(b=(voice.column("label"), None), mark=(voice("axis.mark"), None))
+    hover = tooltips(b=(translate.column("label"), None), mark=(translate("axis-mark"), None))
     strip = alt.Chart(data_of(marks)).mark_rect().encode(x=x, y=y, color=color, tooltip=hover)
     cells = _cells(pairs, labels, order, measure)
-    title = voice(f"axis.{measure.column}")
+    title = translate(f"axis-{measure.column}")
     hover = tooltips(a=("a", None), b=("b", None), value=(title, ".3f"))
     color = _color(measure, cells, title)
     matrix = alt.Chart(data_of(cells)).mark_rect().encode(x=x, y=y, color=color, tooltip=hover)
     chart = alt.layer(strip, matrix).resolve_scale(color="independent")
     height = len(order) * max(9, min(18, 700 // len(order)))
-    left = voice("caption.similarity.recipes", models=len(models)) if are_recipes else ""
-    caption = voice(f"caption.{name}", model=model, left=left)
+    left = translate("caption-similarity-recipes", models=len(models)) if are_recipes else ""
+    caption = translate(f"caption-{name}", model=model, left=left)
     return Figure(chart.properties(width="container", height=height), caption)
 
 

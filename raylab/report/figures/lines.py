@@ -22,7 +22,7 @@ from raylab.report.figures.figure import (
 )
 from raylab.report.findings.statistics import finite
 from raylab.report.study_tables import Row
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 
 MAX_CURVES = 8
 MAX_TRAJECTORIES = 20
@@ -30,7 +30,7 @@ _NORMS = ("L2", "L1")
 
 
 def concentration_figure(
-    voice: Voice, frames: Frames, model: str, norm: str = "L2"
+    translate: Translator, frames: Frames, model: str, norm: str = "L2"
 ) -> Figure | None:
     """The share of a norm in the largest entries of each difference, beside that of normal ones."""
     rows = rows_of_model(frames, "curves", model)
@@ -46,18 +46,18 @@ def concentration_figure(
     at_densities = _shares([row for row in densities if row["comparison"] in kept])
     labels = list(dict.fromkeys(point["label"] for point in points))
     lowest = min(point["density"] for point in points)
-    normal = [{**point, "label": voice("normal")} for point in normal_curve(lowest)]
-    x = alt.X("density:Q", title=voice("axis.kept"), scale=alt.Scale(type="log"),
+    normal = [{**point, "label": translate("normal")} for point in normal_curve(lowest)]
+    x = alt.X("density:Q", title=translate("axis-kept"), scale=alt.Scale(type="log"),
               axis=alt.Axis(format="~%"))  # fmt: skip
     # A share that is rounded to just above one would add a tick.
-    y = alt.Y("share:Q", title=voice("axis.norm_share"), axis=alt.Axis(format="%"),
+    y = alt.Y("share:Q", title=translate("axis-norm_share"), axis=alt.Axis(format="%"),
               scale=alt.Scale(domain=[0, 1]))  # fmt: skip
-    color = alt.Color("label:N", title=voice("legend.comparison"), sort=labels,
+    color = alt.Color("label:N", title=translate("legend-comparison"), sort=labels,
                       legend=alt.Legend(columns=2))  # fmt: skip
     hover = tooltips(
-        label=(voice("legend.comparison"), None),
-        density=(voice("axis.kept"), ".3%"),
-        share=(voice("axis.norm_share"), ".1%"),
+        label=(translate("legend-comparison"), None),
+        density=(translate("axis-kept"), ".3%"),
+        share=(translate("axis-norm_share"), ".1%"),
     )
     dotted = alt.Chart(data_of(normal)).mark_line(strokeDash=[2, 3], color="#8a8a8a")
     lines = alt.Chart(data_of(points)).mark_line()
@@ -69,11 +69,11 @@ def concentration_figure(
     )
     chart = (
         alt.layer(*(layer.transform_filter(CHOSEN) for layer in layers))
-        .add_params(choice_menu(voice, _NORMS, norm))
+        .add_params(choice_menu(translate, _NORMS, norm))
         .properties(width="container", height=300)
     )
     values = {"model": model, "shown": len(labels), "total": len(comparisons), "norm": norm}
-    return Figure(chart, voice("caption.curve", **values))
+    return Figure(chart, translate("caption-curve", **values))
 
 
 def _shares(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def normal_curve(lowest: float, points: int = 40) -> list[dict[str, Any]]:
 
 
 def trajectories_figure(
-    voice: Voice, frames: Frames, model: str, recipe: str | None = None
+    translate: Translator, frames: Frames, model: str, recipe: str | None = None
 ) -> Figure | None:
     """The norm of each layer at the recorded steps, of one recipe that the reader chooses."""
     rows = [row for row in rows_of_model(frames, "path_points", model) if row["share"] is not None]
@@ -125,20 +125,20 @@ def trajectories_figure(
         alt.Chart(data_of([{**point, "rank": ranks[point["layer"]]} for point in points]))
         .mark_line()
         .encode(
-            x=alt.X("step:Q", title=voice("axis.step")),
-            y=alt.Y("share:Q", title=voice("axis.path"), axis=alt.Axis(format="%")),
-            color=alt.Color("rank:O", title=voice("legend.layer"), legend=None,
+            x=alt.X("step:Q", title=translate("axis-step")),
+            y=alt.Y("share:Q", title=translate("axis-path"), axis=alt.Axis(format="%")),
+            color=alt.Color("rank:O", title=translate("legend-layer"), legend=None,
                             scale=alt.Scale(scheme="viridis")),
             detail="layer:N",
             tooltip=tooltips(
-                layer=(voice("legend.layer"), None),
-                step=(voice("axis.step"), "d"),
-                share=(voice("axis.path"), ".1%"),
+                layer=(translate("legend-layer"), None),
+                step=(translate("axis-step"), "d"),
+                share=(translate("axis-path"), ".1%"),
             ),
         )
-        .add_params(choice_menu(voice, choice.labels, choice.first))
+        .add_params(choice_menu(translate, choice.labels, choice.first))
         .transform_filter(CHOSEN)
         .properties(width="container", height=280)
     )  # fmt: skip
-    caption = voice("caption.paths", model=model, label=choice.first)
-    return Figure(chart, caption + shown_note(voice, len(choice.labels), choice.total))
+    caption = translate("caption-paths", model=model, label=choice.first)
+    return Figure(chart, caption + shown_note(translate, len(choice.labels), choice.total))

@@ -71,12 +71,12 @@ def find(tables: Tables) -> Finding:
         design = design_of(factor_levels(of_base))
         for group in design.inseparable:
             values = {"model": base, "factors": group}
-            sentences.append(Sentence("attribution.inseparable", values, "fair"))
+            sentences.append(Sentence("attribution-inseparable", values, "fair"))
         if design.constant:
             values = {"model": base, "factors": design.constant}
-            sentences.append(Sentence("attribution.constant", values))
+            sentences.append(Sentence("attribution-constant", values))
     if not rows:
-        sentences.append(Sentence("attribution.nothing", {}, "unknown"))
+        sentences.append(Sentence("attribution-nothing", {}, "unknown"))
     caveats = caveats_of(models)
     frames = {"attribution": rows}
     return Finding("attribution", tuple(headline), tuple(sentences), caveats, frames)
@@ -170,5 +170,5 @@ def _sentence(base: str, response: Response, analysis: Analysis) -> Sentence:
         "unassigned": analysis.unassigned,
         "observations": analysis.observations,
     }
-    key = "attribution.shares" if analysis.residual_df > 0 else "attribution.saturated"
+    key = "attribution-shares" if analysis.residual_df > 0 else "attribution-saturated"
     return Sentence(key, values)

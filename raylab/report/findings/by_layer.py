@@ -99,7 +99,7 @@ def find(tables: Tables) -> Finding:
         sentences += _sentences(base, own)
         rows += own
     if not rows:
-        sentences.append(Sentence("where.nothing", {}, "unknown"))
+        sentences.append(Sentence("where-nothing", {}, "unknown"))
     return Finding("where", (), tuple(sentences), caveats_of(models), {"where": rows})
 
 
@@ -181,8 +181,8 @@ def _sentences(base: str, rows: Sequence[Row]) -> Iterator[Sentence]:
     for kind, tops in sorted(largest.items(), key=lambda item: -len(item[1])):
         values = {"model": base, "kind": kind, "count": len(tops), "total": len(subjects),
                   "low": min(tops), "high": max(tops)}  # fmt: skip
-        yield Sentence("where.kind" if recipes else "where.kind_difference", values)
+        yield Sentence("where-kind" if recipes else "where-kind_difference", values)
     if late_shares:
         values = {"model": base, "low": min(late_shares), "high": max(late_shares),
                   "layers": len(layers), "late": len(layers) // 2}  # fmt: skip
-        yield Sentence("where.depth", values)
+        yield Sentence("where-depth", values)

@@ -29,7 +29,7 @@ def find(tables: Tables) -> Finding:
     rows = [_row(row, models.get(row["model"]), labels) for row in chained]
     return Finding(
         "chains",
-        sentences=tuple(_sentences(rows)) or (Sentence("chains.nothing"),),
+        sentences=tuple(_sentences(rows)) or (Sentence("chains-nothing"),),
         caveats=caveats_of([models[row["name"]] for row in rows if row["name"] in models]),
         frames={"chains": rows},
     )
@@ -63,9 +63,9 @@ def _sentences(rows: Rows) -> Iterator[Sentence]:
     )
     if shares:
         values = {"count": len(shares), "low": min(shares), "high": max(shares)}
-        yield Sentence("chains.added", values)
+        yield Sentence("chains-added", values)
     if angles:
         back = sum(angle > TURNS_BACK for angle in angles)
         values = {"low": min(angles), "high": max(angles), "back": back, "count": len(angles),
                   "lost": max(cancellations, default=0.0)}  # fmt: skip
-        yield Sentence("chains.angle", values)
+        yield Sentence("chains-angle", values)

@@ -60,7 +60,7 @@ def find(tables: Tables) -> Finding:
     ]
     return Finding(
         "concentration",
-        sentences=tuple(_sentences(rows)) or (Sentence("concentration.nothing", {}, "unknown"),),
+        sentences=tuple(_sentences(rows)) or (Sentence("concentration-nothing", {}, "unknown"),),
         caveats=caveats_of(models),
         frames={"concentration": rows, "curves": points, "densities_of": densities},
     )
@@ -140,9 +140,9 @@ def _sentences(rows: Sequence[Row]) -> Iterator[Sentence]:
         if half:
             values = {"what": what, "count": len(half), "low": min(half), "high": max(half),
                       "normal": NORMAL_HALF_L2}  # fmt: skip
-            yield Sentence("concentration.half", values)
+            yield Sentence("concentration-half", values)
     ranked = [row for row in rows if row["effective_rank"] is not None]
     if ranked:
         ranks = [row["effective_rank"] for row in ranked]
         most = max(row["rank"] for row in ranked)
-        yield Sentence("concentration.rank", {"low": min(ranks), "high": max(ranks), "rank": most})
+        yield Sentence("concentration-rank", {"low": min(ranks), "high": max(ranks), "rank": most})

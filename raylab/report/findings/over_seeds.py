@@ -107,7 +107,7 @@ def find(tables: Tables) -> Finding:
     compared = {side for name in comparisons for side in name.split("~")}
     return Finding(
         "seeds",
-        sentences=tuple(_sentences(found)) or (Sentence("seeds.nothing"),),
+        sentences=tuple(_sentences(found)) or (Sentence("seeds-nothing"),),
         caveats=caveats_of([model for model in models if model.name in compared]),
         frames={"seeds_like": shared, "seeds_unlike": others},
     )
@@ -148,9 +148,9 @@ def _sentences(found: SeedTables) -> Iterator[Sentence]:
             "measured": len(row.measured),
             "seeds": len(found.seeds),
         }
-        yield Sentence(f"seeds.{row.verdict}", values, GRADES.get(row.verdict, "unknown"))
+        yield Sentence(f"seeds-{row.verdict}", values, GRADES.get(row.verdict, "unknown"))
     if found.no_data_pairs:
-        yield Sentence("seeds.others", {"count": len(found.no_data_pairs)})
+        yield Sentence("seeds-others", {"count": len(found.no_data_pairs)})
 
 
 def seed_tables(tables: Tables) -> SeedTables:

@@ -61,13 +61,13 @@ def _trial_sentences(trials: Rows) -> Iterator[Sentence]:
     if undone:
         values = {"total": total, "undone": undone, "failed": statuses["failed"],
                   "blocked": statuses["blocked"]}  # fmt: skip
-        yield Sentence("trust.undone", values, "bad")
+        yield Sentence("trust-undone", values, "bad")
     elif total:
-        yield Sentence("trust.done", {"total": total}, "good")
+        yield Sentence("trust-done", {"total": total}, "good")
     marked = tuple(row["name"] for row in trials if row["marked"])
     if marked:
         named = {"count": len(marked), "total": len(trials), "names": marked}
-        yield Sentence("trust.marked", named, "fair")
+        yield Sentence("trust-marked", named, "fair")
 
 
 def _audit_sentences(audit: Rows) -> Iterator[Sentence]:
@@ -79,15 +79,15 @@ def _audit_sentences(audit: Rows) -> Iterator[Sentence]:
             values = {"count": len(rows), "low": min(errors), "high": max(errors),
                       "zeros": max(zeros)}  # fmt: skip
             grade: Grade = "fair" if max(errors) > LARGE_ERROR else "good"
-            yield Sentence(f"trust.{kind}", values, grade)
+            yield Sentence(f"trust-{kind}", values, grade)
 
 
 def _counted_sentences(counted: Rows) -> Iterator[Sentence]:
     for model, rows in grouped(counted, lambda row: row["model"]).items():
         if len(rows) == 1:
-            yield Sentence("trust.counted", rows[0], "good")
+            yield Sentence("trust-counted", rows[0], "good")
         else:
             sizes = [row["numel"] for row in rows]
             values = {"model": model, "low": min(sizes), "high": max(sizes),
                       "comparisons": sum(row["comparisons"] for row in rows)}  # fmt: skip
-            yield Sentence("trust.unequal", values, "fair")
+            yield Sentence("trust-unequal", values, "fair")

@@ -182,12 +182,12 @@ def _norm_columns(a: Sequence[Model], b: Sequence[Model]) -> dict[str, Any]:
 def _headline(models: Sequence[Model], differences: Rows) -> Iterator[Sentence]:
     """The answer in short, and a sentence for each factor."""
     if not models:
-        yield Sentence("floor.nothing", {}, "unknown")
+        yield Sentence("floor-nothing", {}, "unknown")
         return
     if len({model.seed for model in models}) == 1:
-        yield Sentence("floor.one_seed", {}, "unknown")
+        yield Sentence("floor-one_seed", {}, "unknown")
     if not differences:
-        yield Sentence("floor.no_difference", {}, "unknown")
+        yield Sentence("floor-no_difference", {}, "unknown")
         return
     factors = grouped(differences, lambda row: str(row["factor"]))
     yield _answer_sentence(factors)
@@ -197,7 +197,7 @@ def _headline(models: Sequence[Model], differences: Rows) -> Iterator[Sentence]:
         norm, direction = _norm_sentence(rows), _direction_sentence(rows)
         grade: Grade = norm.grade if norm.grade == direction.grade else "fair"
         values = {"norm": norm, "place": direction, "also": other_settings}
-        yield Sentence("floor.factor", values, grade, f"factor.{factor}")
+        yield Sentence("floor-factor", values, grade, f"factor-{factor}")
 
 
 def _answer_sentence(factors: Mapping[str, Rows]) -> Sentence:
@@ -209,7 +209,7 @@ def _answer_sentence(factors: Mapping[str, Rows]) -> Sentence:
         return tuple((a, tuple(name for name in order if of_factor[name] == a)) for a in ANSWERS)
 
     values = {"far": answers("norm_verdict"), "place": answers("verdict")}
-    return Sentence("floor.answer", values, "", "section.floor")
+    return Sentence("floor-answer", values, "", "section-floor")
 
 
 def _majority(rows: Rows, column: str) -> str:
@@ -225,18 +225,18 @@ def _majority(rows: Rows, column: str) -> str:
 def _norm_sentence(rows: Rows) -> Sentence:
     spreads = [row["norm_spread"] for row in rows if row["norm_spread"] is not None]
     if not spreads:
-        return Sentence("floor.norm.unknown", {"total": len(rows)}, "unknown")
+        return Sentence("floor-norm-unknown", {"total": len(rows)}, "unknown")
     verdicts, grade = _counted_verdicts(rows, "norm_verdict")
     factors = [row["norm_factor"] for row in rows]
     ends = {"low": min(factors), "high": max(factors), "spread": max(spreads)}
-    return Sentence("floor.norm", {"verdicts": verdicts, **ends}, grade)
+    return Sentence("floor-norm", {"verdicts": verdicts, **ends}, grade)
 
 
 def _direction_sentence(rows: Rows) -> Sentence:
     same_seed = [row["ratio"] for row in rows if row["ratio"] is not None]
     different_seeds = [row["ratio_unlike"] for row in rows if row["ratio_unlike"] is not None]
     if not same_seed:
-        return Sentence("floor.place.unknown", {"total": len(rows)}, "unknown")
+        return Sentence("floor-place-unknown", {"total": len(rows)}, "unknown")
     verdicts, grade = _counted_verdicts(rows, "verdict")
     values = {
         "verdicts": verdicts,
@@ -245,7 +245,7 @@ def _direction_sentence(rows: Rows) -> Sentence:
         "low_unlike": min(different_seeds, default=None),
         "high_unlike": max(different_seeds, default=None),
     }
-    return Sentence("floor.place", values, grade)
+    return Sentence("floor-place", values, grade)
 
 
 def _counted_verdicts(rows: Rows, column: str) -> tuple[tuple[tuple[str, int, int], ...], Grade]:
@@ -260,7 +260,7 @@ def _counted_verdicts(rows: Rows, column: str) -> tuple[tuple[tuple[str, int, in
 
 
 def _baseline_sentences(baselines: Sequence[Row]) -> Iterator[Sentence]:
-    for key, column in (("floor.spread", "l2_factor"), ("floor.apart", "relative_distance")):
+    for key, column in (("floor-spread", "l2_factor"), ("floor-apart", "relative_distance")):
         known = [row[column] for row in baselines if row[column] is not None]
         if known:
             values = {"recipes": len(known), "low": min(known), "high": max(known)}

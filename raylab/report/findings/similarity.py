@@ -64,14 +64,14 @@ def find(tables: Tables) -> Finding:
         headline += _seeds_together(base, neighbours, complete, cosines)
         for row in silhouettes:
             apart = row["silhouette"] >= APART
-            key = "similarity.apart" if apart else "similarity.mixed"
+            key = "similarity-apart" if apart else "similarity-mixed"
             sentences.append(Sentence(key, dict(row), "good" if apart else ""))
         if len(complete) < len(of_base):
             left_out = len(of_base) - len(complete)
             values = {"model": base, "count": left_out, "total": len(of_base)}
-            sentences.append(Sentence("similarity.left_out", values, "fair"))
+            sentences.append(Sentence("similarity-left_out", values, "fair"))
     if not frames["similarity"]:
-        sentences.append(Sentence("similarity.nothing", {}, "unknown"))
+        sentences.append(Sentence("similarity-nothing", {}, "unknown"))
     caveats = caveats_of(models)
     return Finding("similarity", tuple(headline), tuple(sentences), caveats, frames)
 
@@ -207,5 +207,5 @@ def _seeds_together(
         "seed": float(cosines[between_recipes].mean()),
     }
     grade: Grade = "good" if together > values["total"] / 2 else "bad"
-    key = "similarity.seeds_together" if grade == "good" else "similarity.seeds_apart"
+    key = "similarity-seeds_together" if grade == "good" else "similarity-seeds_apart"
     yield Sentence(key, values, grade)

@@ -196,8 +196,8 @@ def caveats_of(models: Sequence[Model]) -> tuple[Sentence, ...]:
     marked = tuple(model.name for model in models if model.marked)
     if marked:
         values = {"count": len(marked), "total": len(models), "names": marked}
-        caveats.append(Sentence("caveat.marked", values, "fair"))
+        caveats.append(Sentence("caveat-marked", values, "fair"))
     seeds = {model.seed for model in models}
     if len(seeds) == 1:
-        caveats.append(Sentence("caveat.one_seed", {"seed": min(seeds)}, "fair"))
+        caveats.append(Sentence("caveat-one_seed", {"seed": min(seeds)}, "fair"))
     return tuple(caveats)

@@ -66,7 +66,7 @@ def find(tables: Tables) -> Finding:
         frames["parting"] += divergences
         sentences += _sentences(base, rows, divergences)
     if not frames["paths"]:
-        sentences.append(Sentence("paths.nothing"))
+        sentences.append(Sentence("paths-nothing"))
     return Finding("paths", (), tuple(sentences), caveats_of(models), frames)
 
 
@@ -166,16 +166,16 @@ def _sentences(base: str, rows: Rows, divergences: Rows) -> Iterator[Sentence]:
     ratios = [row["length_ratio"] for row in rows if row["length_ratio"] is not None]
     if ratios:
         values = {"model": base, "count": len(ratios), "low": min(ratios), "high": max(ratios)}
-        yield Sentence("paths.straight", values)
+        yield Sentence("paths-straight", values)
     firsts = [row["first"] for row in rows if row["first"] is not None]
     if firsts:
         layer = max(dict.fromkeys(firsts), key=firsts.count)
         values = {"model": base, "layer": layer, "count": firsts.count(layer), "total": len(firsts)}
-        yield Sentence("paths.first", values)
+        yield Sentence("paths-first", values)
     parted = [row["parted"] for row in divergences if row["parted"] is not None]
     if parted:
         values = {"model": base, "count": len(parted), "low": min(parted), "high": max(parted)}
-        yield Sentence("paths.part", values)
+        yield Sentence("paths-part", values)
     if len(parted) < len(divergences):
         values = {"model": base, "count": len(divergences) - len(parted)}
-        yield Sentence("paths.together", values)
+        yield Sentence("paths-together", values)

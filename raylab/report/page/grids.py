@@ -17,7 +17,7 @@ from raylab.report.findings.finding import Finding
 from raylab.report.findings.over_seeds import GRADES
 from raylab.report.page.blocks import Column, Grid
 from raylab.report.study_tables import Row, Rows
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 
 MOST = 60
 NORMS = "norms"
@@ -113,23 +113,23 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
 _TITLES = {"densities_of": "densities"}
 _ALONE = ("trust",)
 
-Form = Callable[[Voice, Any], str]
+Form = Callable[[Translator, Any], str]
 
 
-def _plain(voice: Voice, value: Any) -> str:
+def _plain(translate: Translator, value: Any) -> str:
     return MISSING if value is None else str(value)
 
 
-def _cosine(voice: Voice, value: float | None) -> str:
+def _cosine(translate: Translator, value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}"
 
 
 _TEXTS: dict[str, Form] = {
-    "factor": lambda voice, value: voice.factor(value),
-    "verdict": lambda voice, value: voice(f"short.{value}"),
-    "norm_verdict": lambda voice, value: voice(f"short.{value}"),
-    "response": lambda voice, value: voice(f"word.{value}"),
-    "what": lambda voice, value: voice(f"word.{value}"),
+    "factor": lambda translate, value: translate.factor(value),
+    "verdict": lambda translate, value: translate(f"short-{value}"),
+    "norm_verdict": lambda translate, value: translate(f"short-{value}"),
+    "response": lambda translate, value: translate.word(value),
+    "what": lambda translate, value: translate.word(value),
     **dict.fromkeys(
         (
             "label",
@@ -149,55 +149,57 @@ _TEXTS: dict[str, Form] = {
     ),
 }
 _NUMBERS: dict[str, Form] = {
-    "learning_rate": lambda voice, value: setting(value),
-    "density": lambda voice, value: setting(value),
-    "angle": lambda voice, value: MISSING if value is None else f"{value:.0f}°",
-    "seconds": lambda voice, value: duration(value),
+    "learning_rate": lambda translate, value: setting(value),
+    "density": lambda translate, value: setting(value),
+    "angle": lambda translate, value: MISSING if value is None else f"{value:.0f}°",
+    "seconds": lambda translate, value: duration(value),
     **dict.fromkeys(("seed", "layer"), _plain),
     **dict.fromkeys(("cosine", "silhouette", "within", "between", "last_cosine"), _cosine),
     **dict.fromkeys(
         ("seeds", "df", "observations", "residual_df", "levels", "num_keep", "at_or_above",
          "numel", "comparisons", "steps", "records"),
-        lambda voice, value: count(value),
+        lambda translate, value: count(value),
     ),
     **dict.fromkeys(
         ("share", "partial_share", "relative_distance", "half_l1", "half_l2", "l2_in_1",
          "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
          "parted", *_AUDIT),
-        lambda voice, value: rate(value),
+        lambda translate, value: rate(value),
     ),
 }  # fmt: skip
 # The interval of a share is one of shares; that of a distance one of distances.
 _SHARES = {"attribution": ("low", "high")}
 
 
-def grids_of(voice: Voice, finding: Finding) -> Iterator[Grid]:
+def grids_of(translate: Translator, finding: Finding) -> Iterator[Grid]:
     """The tables of a finding that have rows."""
     for shape in GRIDS.get(finding.key, ()):
         rows = finding.frames.get(shape.frame, ())
         if rows:
-            yield _grid(voice, finding.key, shape, rows)
+            yield _grid(translate, finding.key, shape, rows)
 
 
-def _grid(voice: Voice, key: str, shape: GridRow, rows: Rows) -> Grid:
+def _grid(translate: Translator, key: str, shape: GridRow, rows: Rows) -> Grid:
     shown = rows[:MOST]
     names = [name for name in _expanded(shape.columns, rows) if _is_shown(key, name, rows)]
     columns = tuple(
         Column(
-            voice.column((shape.titles or {}).get(name, name)),
+            translate.column((shape.titles or {}).get(name, name)),
             "text" if name in _TEXTS else "number",
         )
         for name in names
     )
-    lines = tuple(tuple(_cell(voice, shape.frame, name, row) for name in names) for row in shown)
+    lines = tuple(
+        tuple(_cell(translate, shape.frame, name, row) for name in names) for row in shown
+    )
     file = f"findings/{shape.frame}.csv"
-    said = "grid.whole" if len(shown) == len(rows) else "grid.cut"
+    said = "grid-whole" if len(shown) == len(rows) else "grid-cut"
     return Grid(
-        voice(f"grid.{_TITLES.get(shape.frame, shape.frame)}"),
+        translate(f"grid-{_TITLES.get(shape.frame, shape.frame)}"),
         columns,
         lines,
         tuple(_grade(row) for row in shown),
-        voice(said, shown=len(shown), total=len(rows), file=file),
+        translate(said, shown=len(shown), total=len(rows), file=file),
         shape.frame,
     )
 
@@ -217,12 +219,12 @@ def _is_shown(key: str, name: str, rows: Rows) -> bool:
     return name.startswith(("l1_s", "l2_s")) or any(value is not None for value in values)
 
 
-def _cell(voice: Voice, frame: str, name: str, row: Row) -> str:
+def _cell(translate: Translator, frame: str, name: str, row: Row) -> str:
     value = row.get(name)
     if name in _SHARES.get(frame, ()):
         return rate(value)
     form = _TEXTS.get(name) or _NUMBERS.get(name)
-    return form(voice, value) if form else number(value)
+    return form(translate, value) if form else number(value)
 
 
 def _grade(row: Row) -> str:

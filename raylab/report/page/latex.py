@@ -48,7 +48,7 @@ _HEAD = r"""% Compile with XeLaTeX or LuaLaTeX, or take one of the tables:
 def latex_document(page: Page) -> str:
     """Every table of the page that has a name, as one document."""
     tables = "\n".join(latex_table(grid) for grid in page.grids if grid.rows)
-    body = tables or f"{latex_text(page.voice('page.no_rows'))}\n"
+    body = tables or f"{latex_text(page.translate('page-no_rows'))}\n"
     return f"{_HEAD}{body}\\end{{document}}\n"
 
 

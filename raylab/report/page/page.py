@@ -25,11 +25,18 @@ from raylab.report.page.sections import (
     missing_blocks,
     said,
     trial_blocks,
+    trial_count,
 )
 from raylab.report.study_tables import Rows, Tables, is_merge
-from raylab.report.words.definitions import ORDER
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 from raylab.spec.study import Study
+
+DEFINED = (
+    "norms", "trial", "pair", "factor", "floor", "norms_differ", "distance", "interval", "share",
+    "cosine", "silhouette", "relative", "density", "threshold", "half", "rank",
+    "chain", "answers", "marked", "merge", "missing",
+)  # fmt: skip
+"""The numbers that the page defines, by the name of their messages."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Page:
     totals: tuple[Item, ...]
     answers: tuple[Items, ...]
     sections: tuple[Section, ...]
-    voice: Voice
+    translate: Translator
 
     @property
     def blocks(self) -> list[Block]:
@@ -72,36 +79,36 @@ def make_page(
     study: Study,
     tables: Tables,
     findings: Mapping[str, Finding],
-    voice: Voice,
+    translate: Translator,
     places: Sequence[Item] = (),
 ) -> Page:
     """The report on `tables` and what was found in them; `places` says where the tables lie."""
     trials = tables["trials"]
     extra: dict[str, tuple[Block, ...]] = {
         "seeds": (
-            *missing_blocks(voice, study, trials, tables["norms"]),
-            *reference_blocks(voice, study, tables.norms()),
+            *missing_blocks(translate, study, trials, tables["norms"]),
+            *reference_blocks(translate, study, tables.norms()),
             *left_out_blocks(tables),
         ),
-        "trust": tuple(mark_blocks(voice, tables)),
+        "trust": tuple(mark_blocks(translate, tables)),
     }
     parts = {
-        key: (*finding_blocks(voice, finding), *extra.get(key, ()))
+        key: (*finding_blocks(translate, finding), *extra.get(key, ()))
         for key, finding in findings.items()
     }
     parts |= {
-        "answers": (*answer_blocks(voice, tables), *likelihood_blocks(voice, tables)),
-        "trials": (*trial_blocks(voice, trials), *merge_blocks(voice, study)),
-        "numbers": (Items(tuple(_definitions(voice))),),
+        "answers": (*answer_blocks(translate, tables), *likelihood_blocks(translate, tables)),
+        "trials": (*trial_blocks(translate, trials), *merge_blocks(translate, study)),
+        "numbers": (Items(tuple(_definitions(translate))),),
         "tables": (Items(tuple(places)),),
     }
     return Page(
         study.name,
-        _lead(voice, study, trials),
-        tuple(_totals(voice, trials)),
-        tuple(said(voice, _in_short(findings))),
-        tuple(Section(key, voice(f"section.{key}"), blocks) for key, blocks in parts.items()),
-        voice,
+        _lead(translate, study, trials),
+        tuple(_totals(translate, trials)),
+        tuple(said(translate, _in_short(findings))),
+        tuple(Section(key, translate(f"section-{key}"), blocks) for key, blocks in parts.items()),
+        translate,
     )
 
 
@@ -117,60 +124,64 @@ def _in_short(findings: Mapping[str, Finding]) -> Iterator[Sentence]:
     yield from caveats
 
 
-def _definitions(voice: Voice) -> Iterator[Item]:
-    for name in ORDER:
-        yield Item(voice(f"define.{name}.head"), voice(f"define.{name}.text"))
+def _definitions(translate: Translator) -> Iterator[Item]:
+    for name in DEFINED:
+        yield Item(translate(f"define-{name}-head"), translate(f"define-{name}-text"))
 
 
-def _totals(voice: Voice, trials: Rows) -> Iterator[Item]:
+def _totals(translate: Translator, trials: Rows) -> Iterator[Item]:
     merges = sum(map(is_merge, trials))
     for count, kind in ((len(trials) - merges, "trial"), (merges, "merge")):
         if count or kind == "trial":
-            yield Item(str(count), voice(f"unit.{kind}.alone", count=count))
-    yield from _statuses(voice, trials)
+            yield Item(str(count), translate(f"unit-{kind}-alone", count=count))
+    yield from _statuses(translate, trials)
 
 
-def _statuses(voice: Voice, trials: Rows) -> Iterator[Item]:
+def _statuses(translate: Translator, trials: Rows) -> Iterator[Item]:
     totals = Counter(str(row["status"]) for row in trials)
     known = ("done", "failed", "blocked", "running", "pending")
     for status in (*known, *(name for name in totals if name not in known)):
         if totals[status]:
-            word = voice(f"status.{status}") if status in known else status
+            word = translate(f"status-{status}") if status in known else status
             yield Item(str(totals[status]), word, "bad" if status in TROUBLED else "")
 
 
-def _lead(voice: Voice, study: Study, trials: Rows) -> str:
+def _lead(translate: Translator, study: Study, trials: Rows) -> str:
     bases = [
         f"{name} ({place.hub or PurePath(place.path or '').name})"
         for name, place in study.base_models.items()
     ]
     labels = dict.fromkeys(str(row["label"] or row["recipe"]) for row in trials)
     rates = dict.fromkeys(row["learning_rate"] for row in trials if not is_merge(row))
-    states = voice("list.comma").join(f"{i.head} {i.text}" for i in _statuses(voice, trials))
+    states = [f"{item.head} {item.text}" for item in _statuses(translate, trials)]
     written = [setting(found) for found in rates]
-    return voice(
+    return translate(
         "lead",
-        amount=voice.amount(trials),
-        states=voice("lead.states", states=states) if states else "",
-        recipes=voice.listing(labels) or voice("lead.no_recipe"),
-        bases=voice.listing(bases),
-        seeds=voice("lead.seeds", count=len(study.seeds), seeds=study.seeds),
-        rates=voice("lead.rates", count=len(written), rates=written) if written else "",
-        adapter=_adapter(voice, study),
-        densities=voice.listing(map(setting, study.densities)),
+        amount=trial_count(translate, trials),
+        states=translate("lead-states", states=translate("list-comma").join(states))
+        if states
+        else "",
+        recipes=translate.listing(labels) or translate("lead-no_recipe"),
+        bases=translate.listing(bases),
+        seeds=translate("lead-seeds", count=len(study.seeds), seeds=study.seeds),
+        rates=translate("lead-rates", count=len(written), rates=written) if written else "",
+        adapter=_adapter(translate, study),
+        densities=translate.listing(map(setting, study.densities)),
     )
 
 
-def _adapter(voice: Voice, study: Study) -> str:
+def _adapter(translate: Translator, study: Study) -> str:
     held, lora = study.quantization, study.lora
     bits = "16" if held.bits != 4 else "4_double" if held.double else "4"
     modules = lora.target_modules
-    return voice(
-        "lead.adapter",
-        base=voice(f"lead.bits_{bits}", dtype=held.compute_dtype, type=held.type),
+    return translate(
+        "lead-adapter",
+        base=translate(f"lead-bits_{bits}", dtype=held.compute_dtype, type=held.type),
         r=lora.r,
         alpha=lora.alpha,
         dropout=lora.dropout,
-        where=voice("lead.all_linear") if isinstance(modules, str) else voice.listing(modules),
-        stabilised=voice("lead.stabilised") if lora.rslora else "",
+        where=translate("lead-all_linear")
+        if isinstance(modules, str)
+        else translate.listing(modules),
+        stabilised=translate("lead-stabilised") if lora.rslora else "",
     )

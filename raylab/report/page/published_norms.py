@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from raylab.number_format import number
 from raylab.report.page.blocks import Block, Column, Grid
 from raylab.report.study_tables import VIEW, Row, Rows
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 from raylab.spec.published_norms import Printed
 from raylab.spec.recipes import trial_name
 from raylab.spec.study import Study
@@ -23,7 +23,7 @@ _NORMS = tuple(
 _COLUMNS = ("pair", "seed", *_NORMS, "source")
 
 
-def reference_blocks(voice: Voice, study: Study, norms: Rows) -> Iterator[Block]:
+def reference_blocks(translate: Translator, study: Study, norms: Rows) -> Iterator[Block]:
     """One table of what the study says was printed; nothing where it says nothing."""
     if not study.reference:
         return
@@ -34,11 +34,11 @@ def reference_blocks(voice: Voice, study: Study, norms: Rows) -> Iterator[Block]
     }
     lines = tuple(_line(printed, _found(study, printed, measured)) for printed in study.reference)
     columns = tuple(
-        Column(voice.column(name), "text" if name in ("pair", "source") else "number")
+        Column(translate.column(name), "text" if name in ("pair", "source") else "number")
         for name in _COLUMNS
     )
-    note = voice("note.printed")
-    yield Grid(voice("grid.printed"), columns, lines, note=note, name="printed")
+    note = translate("note-printed")
+    yield Grid(translate("grid-printed"), columns, lines, note=note, name="printed")
 
 
 def _found(study: Study, printed: Printed, measured: dict[frozenset[str], Row]) -> Row | None:

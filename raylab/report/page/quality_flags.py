@@ -13,21 +13,21 @@ from collections.abc import Iterator, Mapping
 from raylab.number_format import number
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import Row, Rows
-from raylab.report.words.translator import Voice
+from raylab.report.words import Translator
 
 
-def mark_blocks(voice: Voice, tables: Mapping[str, Rows]) -> Iterator[Block]:
+def mark_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:
     """Every marked trial and merge: what for, an example, and what rests on it."""
     found = [row for row in tables["trials"] if row["marked"]]
     if found:
-        yield Items(tuple(_marked(voice, row, tables["norms"]) for row in found))
+        yield Items(tuple(_marked(translate, row, tables["norms"]) for row in found))
 
 
-def _marked(voice: Voice, row: Row, norms: Rows) -> Item:
+def _marked(translate: Translator, row: Row, norms: Rows) -> Item:
     name = row["name"]
     resting = dict.fromkeys(r["comparison"] for r in norms if name in (r["a"], r["b"]))
-    compared = voice("marks.compared", names=tuple(resting)) if resting else ""
-    return Item(name, voice("marks.marked", marks=row["marks"], compared=compared), "fair")
+    compared = translate("marks-compared", names=tuple(resting)) if resting else ""
+    return Item(name, translate("marks-marked", marks=row["marks"], compared=compared), "fair")
 
 
 def left_out_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
@@ -37,7 +37,7 @@ def left_out_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:
         yield Items(tuple(Item(row["comparison"], row["message"], "fair") for row in found))
 
 
-def likelihood_blocks(voice: Voice, tables: Mapping[str, Rows]) -> Iterator[Block]:
+def likelihood_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:
     """How likely every model finds the held-out answers of every data set."""
     rows = tables["likelihoods"]
     if not rows:
@@ -46,9 +46,9 @@ def likelihood_blocks(voice: Voice, tables: Mapping[str, Rows]) -> Iterator[Bloc
     cells = {(row["name"], row["data"]): number(row["log_probability"]) for row in rows}
     names = dict.fromkeys(row["name"] for row in rows)
     yield Grid(
-        voice("grid.likelihoods"),
-        (Column(voice.column("trial"), "text"), *map(Column, columns)),
+        translate("grid-likelihoods"),
+        (Column(translate.column("trial"), "text"), *map(Column, columns)),
         tuple((name, *(cells.get((name, data), "") for data in columns)) for name in names),
-        note=voice("note.likelihoods", count=len(names)),
+        note=translate("note-likelihoods", count=len(names)),
         name="likelihoods",
     )

@@ -23,7 +23,7 @@ from raylab.report.page.latex import latex_document
 from raylab.report.page.markdown import markdown_text
 from raylab.report.page.page import Page, make_page
 from raylab.report.study_tables import Rows, Tables, settings_of
-from raylab.report.words import Voice, voice
+from raylab.report.words import Translator, translator
 from raylab.spec.study import Study
 from raylab.store.filesystem import REPORT, TABLES, Store
 from raylab.store.schemas import SCHEMAS
@@ -37,9 +37,9 @@ def build_report(study: Study, store: Store, language: str = "en") -> str:
     tables = read_tables(store)
     source = Tables(tables, settings_of(study))
     findings = find_all(source)
-    speaker = voice(language)
+    translate = translator(language)
     frames = {name: frame_table(rows) for name, rows in _frames(findings)}
-    page = make_page(study, source, findings, speaker, list(_places(speaker, store, tables)))
+    page = make_page(study, source, findings, translate, list(_places(translate, store, tables)))
     # What a former report showed and this one does not would stand beside it.
     for folder in (f"{REPORT}/figures", f"{REPORT}/tables", FINDINGS):
         store.delete(folder)
@@ -69,14 +69,14 @@ def render_html(page: Page) -> str:
     environment = _environment(autoescape=True)
     scripts = Markup(vega_script()) if page.pictures else ""
     return environment.get_template("report.html").render(
-        page=page, say=page.voice, vega=scripts, language=page.voice.language
+        page=page, translate=page.translate, vega=scripts, language=page.translate.language
     )
 
 
 def render_markdown(page: Page) -> str:
     """The page as Markdown, its figures beside it."""
     template = _environment(autoescape=False).get_template("report.md")
-    return template.render(page=page, say=page.voice)
+    return template.render(page=page, translate=page.translate)
 
 
 def _environment(*, autoescape: bool) -> Environment:
@@ -109,13 +109,13 @@ def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
         yield from ((name, rows) for name, rows in finding.frames.items() if rows)
 
 
-def _places(speaker: Voice, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:
+def _places(translate: Translator, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:
     report = store.address(REPORT)
     filled = [name for name in SCHEMAS if tables[name].num_rows]
     empty = [name for name in SCHEMAS if not tables[name].num_rows]
-    yield Item(speaker("places.parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")
-    yield Item(speaker("places.csv"), f"{report}/tables: {', '.join(filled)}")
-    yield Item(speaker("places.latex"), f"{report}/tables.tex")
-    yield Item(speaker("places.figures"), speaker("places.as", address=f"{report}/figures"))
+    yield Item(translate("places-parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")
+    yield Item(translate("places-csv"), f"{report}/tables: {', '.join(filled)}")
+    yield Item(translate("places-latex"), f"{report}/tables.tex")
+    yield Item(translate("places-figures"), translate("places-as", address=f"{report}/figures"))
     if empty:
-        yield Item(speaker("places.empty"), ", ".join(empty))
+        yield Item(translate("places-empty"), ", ".join(empty))

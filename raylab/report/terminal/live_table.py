@@ -21,9 +21,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from raylab.number_format import MISSING, clock, count, number, size
+from raylab.number_format import MISSING, clock, number, plural, size
+from raylab.report.study_tables import is_merge
 from raylab.report.terminal.column_fit import Column, Row, fit, longest_name
-from raylab.report.words import voice
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
 _ORDER = ("done", "running", "failed", "blocked", "pending")
@@ -100,8 +100,11 @@ def live_table(
 def totals(rows: Sequence[Row]) -> str:
     """How many trials there are, and how many have which status."""
     counts = Counter(str(row["status"]) for row in rows)
-    found = ", ".join(f"{count(counts[status])} {status}" for status in _ORDER if counts[status])
-    amount = voice("en").amount(rows)
+    found = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
+    merges = sum(map(is_merge, rows))
+    amount = plural(len(rows) - merges, "trial") + (
+        f" and {plural(merges, 'merge')}" * bool(merges)
+    )
     return f"{amount}: {found}" if found else amount
 
 

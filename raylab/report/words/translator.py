@@ -1,169 +1,218 @@
-"""One language: words with values in them.
+"""Messages of the report in one language, with values in them.
 
-Model: a text is a format string whose fields name how a value is written, `{ratio:number}`; forms
-are rows of FORMS. A field without a form is plain text.
-Invariant: every key has words in every language, with the same fields (held by a test); a number
-is written the same in all of them.
+Model: the messages of a language are the file LANGUAGE.ftl beside this module, in the syntax of
+Project Fluent. `{ $name }` in a message is the value `name`, written plainly; `{ PERCENT($share) }`
+is the value in the form of a row of FUNCTIONS.
+Invariant: every language has the same messages with the same values (held by a test), and writes
+a number in the same way. A message or value that is missing raises; Fluent alone would write a
+placeholder.
 """
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from fluent.runtime import FluentBundle, FluentResource, resolver
+from fluent.runtime.types import FluentType
+from fluent.syntax.ast import Junk
 
 from raylab.number_format import MISSING, count, listing, number, rate, setting
-from raylab.report.study_tables import Rows, is_merge
-
-if TYPE_CHECKING:
-    from raylab.report.findings.finding import Sentence
+from raylab.report.findings.finding import Sentence
 
 LANGUAGES = ("en", "ja")
-Words = Mapping[str, tuple[str, str]]
+_MOST_NAMES = 6
+# Fluent refuses values of over 2,500 characters, to protect servers; answers of models are longer.
+resolver.MAX_PART_LENGTH = sys.maxsize
 
-_MOST = 6
 
+class Translator:
+    """Writes messages in one language: `translate("unit-trial", count=2)` is "2 trials"."""
 
-@dataclass(frozen=True)
-class Voice:
-    """Says what `words` hold, in one language."""
+    def __init__(self, language: str, more: str = "") -> None:
+        """Read the messages of `language`; `more` are others in the same syntax.
 
-    language: str
-    words: Words
+        Raises ValueError where the syntax is wrong.
+        """
+        self.language = language
+        functions: dict[str, Callable[[Any], Any]] = {
+            name: partial(_call, self, write) for name, write in FUNCTIONS.items()
+        }
+        # Fluent would put marks around each value that keep its direction of writing apart.
+        self._bundle = FluentBundle([language], functions, use_isolating=False)
+        text = Path(__file__).with_name(f"{language}.ftl").read_text(encoding="utf-8")
+        for resource in map(FluentResource, (text, more)):
+            for entry in resource.body:
+                if isinstance(entry, Junk):
+                    raise ValueError(f"this is no message of Fluent: {entry.content}")
+            self._bundle.add_resource(resource, allow_overrides=True)
 
-    def __call__(self, key: str, **values: Any) -> str:
-        """The words of `key` with `values` in them."""
-        text = self.words[key][LANGUAGES.index(self.language)]
-        return _Filler(self).vformat(text, (), values)
+    def __call__(self, message: str, **values: Any) -> str:
+        """The text of a message with `values` in it; a value may be a Sentence.
 
-    def say(self, sentence: Sentence) -> str:
+        Raises LookupError where the message is missing, ValueError where one of its values is.
+        """
+        pattern = self._bundle.get_message(message).value
+        assert pattern is not None, message
+        wrapped = {name: self._wrap(value) for name, value in values.items()}
+        text, errors = self._bundle.format_pattern(pattern, wrapped)
+        if errors:
+            raise ValueError(f"the message {message} cannot be written: {errors[0]}")
+        return str(text)
+
+    def _wrap(self, value: Any) -> Any:
+        if isinstance(value, Sentence):
+            return self.sentence(value)
+        return value if isinstance(value, str) else _Value(value)
+
+    def has_message(self, message: str) -> bool:
+        """Whether the language has a message of this name."""
+        return self._bundle.has_message(message)
+
+    def sentence(self, sentence: Sentence) -> str:
         """A sentence of a finding."""
         return self(sentence.key, **sentence.values)
 
-    def head(self, sentence: Sentence) -> str:
+    def subject(self, sentence: Sentence) -> str:
         """What a sentence is about, its first letter large; a setting keeps its own name."""
-        if not self.has(sentence.head):
-            return sentence.head.removeprefix("factor.")
+        if not self.has_message(sentence.head):
+            return sentence.head.removeprefix("factor-")
         text = self(sentence.head)
         return text[:1].upper() + text[1:]
 
-    def has(self, key: str) -> bool:
-        """Whether there are words for `key`."""
-        return key in self.words
-
     def column(self, name: str) -> str:
-        """The title of a column of a frame; its own name where it has no words."""
-        if self.has(f"column.{name}"):
-            return self(f"column.{name}")
+        """The title of a column; the column's own name where it has no message."""
+        if self.has_message(f"column-{name}"):
+            return self(f"column-{name}")
         norm, _, seed = name.partition("_s")
         if norm in ("l1", "l2") and seed.isdigit():
-            return self("column.norm_of_seed", norm=norm.upper(), seed=seed)
+            return self("column-norm_of_seed", norm=norm.upper(), seed=seed)
         return name
 
-    def factor(self, name: str) -> str:
-        """A factor, or several that cannot be told apart."""
+    def factor(self, names: str) -> str:
+        """The name of a factor, or of several that cannot be told apart, joined by "+"."""
         return " + ".join(
-            self(f"factor.{part}") if self.has(f"factor.{part}") else part
-            for part in name.split("+")
+            self(f"factor-{name}") if self.has_message(f"factor-{name}") else name
+            for name in names.split("+")
         )
 
-    def amount(self, trials: Rows) -> str:
-        """The number of trials and merges: 3 trials, or 3 trials and 1 merge."""
-        merges = sum(map(is_merge, trials))
-        if merges:
-            return self("unit.trials_and_merges", trials=len(trials) - merges, merges=merges)
-        return self("unit.trial", count=len(trials))
+    def word(self, name: str) -> str:
+        """What a finding calls by `name`: a response, or a kind of difference."""
+        return self(f"word-{name.replace(' ', '_')}")
 
     def listing(self, items: Iterable[object]) -> str:
-        """a, b and c."""
+        """The items as a list: a, b and c."""
         return "、".join(map(str, items)) if self.language == "ja" else listing(items)
 
-    def some(self, items: Sequence[object]) -> str:
-        """At most six of them, and how many more there are."""
-        more = len(items) - _MOST
-        shown = self.listing(items[:_MOST]) if more <= 0 else ", ".join(map(str, items[:_MOST]))
-        return shown if more <= 0 else self("some.more", shown=shown, more=more)
+
+@cache
+def translator(language: str = "en") -> Translator:
+    """The translator of one of LANGUAGES."""
+    assert language in LANGUAGES, language
+    return Translator(language)
 
 
-class _Filler(string.Formatter):
-    """Fills a text's fields by FORMS."""
+class _Value(FluentType):
+    """A value of a message as Python has it; Fluent would write numbers in its own forms."""
 
-    def __init__(self, voice: Voice) -> None:
-        self._voice = voice
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
-    def format_field(self, value: Any, format_spec: str) -> str:
-        form, _, argument = format_spec.partition(":")
-        return FORMS[form](self._voice, value, argument)
-
-
-def _noun(voice: Voice, value: int, noun: str) -> str:
-    return noun if value == 1 else f"{noun}s"
+    def format(self, locale: object) -> str:
+        return MISSING if self.value is None else str(self.value)
 
 
-def _plural(voice: Voice, value: int, noun: str) -> str:
-    return f"{count(value)} {_noun(voice, value, noun)}"
+class _Count(int, FluentType):
+    """A whole number with all digits, by which Fluent chooses between singular and plural."""
+
+    def format(self, locale: object) -> str:
+        return count(self)
 
 
-def _shares(voice: Voice, value: Sequence[tuple[str, float]], argument: str) -> str:
-    return voice.listing(voice("share.with", share=share, factor=factor) for factor, share in value)
+def _call(translate: Translator, write: Callable[[Translator, Any], Any], value: Any) -> Any:
+    return write(translate, value.value if isinstance(value, _Value) else value)
 
 
-def _by_seed(voice: Voice, value: Sequence[tuple[int, float | None]], argument: str) -> str:
+def _written(form: str) -> Callable[[Translator, float | None], str]:
+    return lambda translate, value: MISSING if value is None else form.format(value)
+
+
+def _share(translate: Translator, value: float) -> str:
+    return translate("share-little") if 0 < value < 5e-4 else rate(value)
+
+
+def _first_six(translate: Translator, value: Sequence[object]) -> str:
+    more = len(value) - _MOST_NAMES
+    if more <= 0:
+        return translate.listing(value)
+    return translate("some-more", shown=", ".join(map(str, value[:_MOST_NAMES])), more=more)
+
+
+def _shares(translate: Translator, value: Sequence[tuple[str, float]]) -> str:
+    return translate.listing(
+        translate("share-with", share=share, factor=factor) for factor, share in value
+    )
+
+
+def _by_seed(translate: Translator, value: Sequence[tuple[int, float | None]]) -> str:
     texts = [
-        voice("seed.value", value=found, seed=seed)
-        if found is not None
-        else voice("seed.missing", seed=seed)
+        translate("seed-missing", seed=seed)
+        if found is None
+        else translate("seed-value", value=found, seed=seed)
         for seed, found in value
     ]
-    return voice("list.comma").join(texts)
+    return translate("list-comma").join(texts)
 
 
-def _verdicts(voice: Voice, value: Sequence[tuple[str, int, int]], argument: str) -> str:
+def _verdicts(translate: Translator, value: Sequence[tuple[str, int, int]]) -> str:
+    """(verdict, how many have it, of how many), for each verdict."""
     if len(value) == 1:
         name, _, total = value[0]
-        form = "only" if total == 1 else "all"
-        return voice(f"verdict.{form}", verdict=voice(f"verdict.{name}"), total=total)
+        message = "verdict-only" if total == 1 else "verdict-all"
+        return translate(message, verdict=translate(f"verdict-{name}"), total=total)
     texts = [
-        voice("verdict.some", verdict=voice(f"verdict.{name}"), count=count, total=total)
-        for name, count, total in value
+        translate("verdict-some", verdict=translate(f"verdict-{name}"), count=found, total=total)
+        for name, found, total in value
     ]
-    return voice("list.comma").join(texts)
+    return translate("list-comma").join(texts)
 
 
-def _unassigned(voice: Voice, value: float, argument: str) -> str:
+def _answers(translate: Translator, value: Sequence[tuple[str, Sequence[str]]]) -> str:
+    return translate("list-semicolon").join(
+        translate(f"answer-{answer}", factors=factors) for answer, factors in value if factors
+    )
+
+
+def _unassigned(translate: Translator, value: float) -> str:
+    """The share of variance of no factor alone; nothing below one half of a percent."""
     if abs(value) < 5e-3:
         return ""
-    key = "attribution.unassigned" if value > 0 else "attribution.overlap"
-    return voice(key, share=abs(value))
+    message = "attribution-unassigned" if value > 0 else "attribution-overlap"
+    return translate(message, share=abs(value))
 
 
-FORMS: dict[str, Callable[[Voice, Any, str], str]] = {
-    "": lambda voice, value, _: MISSING if value is None else str(value),
-    "number": lambda voice, value, _: number(value),
-    "short": lambda voice, value, _: MISSING if value is None else f"{value:.3g}",
-    "cosine": lambda voice, value, _: MISSING if value is None else f"{value:.2f}",
-    "count": lambda voice, value, _: count(value),
-    "share": lambda voice, value, _: voice("share.little") if 0 < value < 5e-4 else rate(value),
-    "unassigned": _unassigned,
-    "answers": lambda voice, value, _: voice("list.semicolon").join(
-        voice(f"answer.{answer}", factors=factors) for answer, factors in value if factors
-    ),
-    "also": lambda voice, value, _: voice("floor.also", names=value) if value else "",
-    "rate": lambda voice, value, _: rate(value),
-    "setting": lambda voice, value, _: setting(value),
-    "degrees": lambda voice, value, _: MISSING if value is None else f"{value:.0f}°",
-    "factor": lambda voice, value, _: voice.factor(value),
-    "factors": lambda voice, value, _: voice.listing(map(voice.factor, value)),
-    "list": lambda voice, value, _: voice.listing(value),
-    "some": lambda voice, value, _: voice.some(value),
-    "plural": _plural,
-    "noun": _noun,
-    "shares": _shares,
-    "seeds": _by_seed,
-    "word": lambda voice, value, _: voice(f"word.{value}"),
-    "measure": lambda voice, value, _: voice(f"measure.{value}"),
-    "verdicts": _verdicts,
-    "said": lambda voice, value, _: voice.say(value),
+FUNCTIONS: dict[str, Callable[[Translator, Any], Any]] = {
+    "NUMBER": lambda translate, value: number(value),
+    "SHORT": _written("{:.3g}"),
+    "COSINE": _written("{:.2f}"),
+    "DEGREES": _written("{:.0f}°"),
+    "COUNT": lambda translate, value: MISSING if value is None else _Count(value),
+    "PERCENT": lambda translate, value: rate(value),
+    "SHARE": _share,
+    "SETTING": lambda translate, value: setting(value),
+    "FACTOR": lambda translate, value: translate.factor(value),
+    "FACTORS": lambda translate, value: translate.listing(map(translate.factor, value)),
+    "LIST": lambda translate, value: translate.listing(value),
+    "FIRST_SIX": _first_six,
+    "WORD": lambda translate, value: translate.word(value),
+    "SHARES": _shares,
+    "BY_SEED": _by_seed,
+    "VERDICTS": _verdicts,
+    "ANSWERS": _answers,
+    "ALSO": lambda translate, value: translate("floor-also", names=value) if value else "",
+    "UNASSIGNED": _unassigned,
 }
-"""By name: how a value is written. `{n:plural:trial}` is 1 trial, 2 trials."""
+"""By name in a message: the form in which a value is written."""

@@ -98,9 +98,9 @@ def test_attribution_hardly_any_noise_shares_are_squared_logarithms():
 
 def test_attribution_headline_lists_factors_from_the_largest_share_on():
     found = attribution.find(Tables.of({"trials": trials_with(planted())}))
-    (values,) = values_of(found.headline, "attribution.shares")
+    (values,) = values_of(found.headline, "attribution-shares")
     assert [name for name, _ in values["parts"]] == ["method", "data", "seed"]
-    (constant,) = values_of(found.sentences, "attribution.constant")
+    (constant,) = values_of(found.sentences, "attribution-constant")
     assert constant["factors"] == ("learning_rate", "parent")
 
 
@@ -124,7 +124,7 @@ def test_attribution_parents_of_dpo_are_one_row_with_the_method():
     factors = {row["factor"]: row.get("df") for row in found.frames["attribution"]}
     assert set(factors) == {"method+parent", "data", "seed", "residual", "unassigned"}
     assert (factors["method+parent"], factors["data"], factors["seed"]) == (2, 1, 1)
-    (values,) = values_of(found.sentences, "attribution.inseparable")
+    (values,) = values_of(found.sentences, "attribution-inseparable")
     assert values == {"model": BASE, "factors": ("method", "parent")}
 
 
@@ -196,4 +196,4 @@ def test_attribution_cosines_of_other_views_and_models_are_left_out():
 def test_attribution_of_one_model_says_that_nothing_varies():
     found = attribution.find(Tables.of({"trials": [trial("a")]}))
     assert found.frames["attribution"] == []
-    assert values_of(found.sentences, "attribution.nothing") == [{}]
+    assert values_of(found.sentences, "attribution-nothing") == [{}]

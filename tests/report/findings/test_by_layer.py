@@ -118,11 +118,11 @@ def test_by_layer_one_seed_shares_sum_the_squares_of_the_whole_vector():
     found = by_layer.find(Tables.of({"trials": [trial("a")], "norms": norms}))
     flat = np.concatenate([delta.ravel() for delta in deltas.values()])
     ups = np.concatenate([deltas[tensor(layer, UP)].ravel() for layer in range(3)])
-    (values,) = values_of(found.sentences, "where.kind")
+    (values,) = values_of(found.sentences, "where-kind")
     assert (values["kind"], values["count"], values["total"]) == ("up", 1, 1)
     assert values["low"] == values["high"] == pytest.approx((ups @ ups) / (flat @ flat), rel=1e-12)
     last = np.concatenate([deltas[tensor(2, module)].ravel() for module in (Q, K, UP)])
-    (depth,) = values_of(found.sentences, "where.depth")
+    (depth,) = values_of(found.sentences, "where-depth")
     assert depth["low"] == depth["high"] == pytest.approx((last @ last) / (flat @ flat), rel=1e-12)
     assert (depth["layers"], depth["late"]) == (3, 1)
 
@@ -170,4 +170,4 @@ def test_by_layer_a_data_pair_is_a_difference_and_other_pairs_are_none():
 
 def test_by_layer_of_no_tensors_says_that_nothing_was_measured():
     found = by_layer.find(Tables.of({"trials": [trial("a")]}))
-    assert values_of(found.sentences, "where.nothing") == [{}]
+    assert values_of(found.sentences, "where-nothing") == [{}]

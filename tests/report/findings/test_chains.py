@@ -70,9 +70,9 @@ def test_chains_right_angle_and_a_child_that_takes_back():
     assert first["child_share"] == pytest.approx(4 / 3, rel=1e-12)
     assert (second["angle"], second["child_share"]) == (180.0, 0.5)
     assert second["cancellation"] == pytest.approx(1 - 1.5 / 4.5, rel=1e-12)
-    (added,) = values_of(found.sentences, "chains.added")
+    (added,) = values_of(found.sentences, "chains-added")
     assert added == {"count": 2, "low": 0.5, "high": pytest.approx(4 / 3, rel=1e-12)}
-    (angle,) = values_of(found.sentences, "chains.angle")
+    (angle,) = values_of(found.sentences, "chains-angle")
     assert (angle["low"], angle["high"], angle["back"], angle["count"]) == (90.0, 180.0, 1, 2)
     assert angle["lost"] == pytest.approx(2 / 3, rel=1e-12)
     assert [(row["label"], row["seed"], row["model"]) for row in (first, second)] == [
@@ -95,7 +95,7 @@ def test_chains_added_counts_the_trials_whose_share_it_gives():
             chain(name_of("d", 1), np.zeros(2), child), chain(name_of("d", 2), 2 * child, child)
         )
     )
-    (added,) = values_of(found.sentences, "chains.added")
+    (added,) = values_of(found.sentences, "chains-added")
     assert added == {"count": 1, "low": 0.5, "high": 0.5}
 
 
@@ -104,7 +104,7 @@ def test_chains_rows_of_layers_are_left_out():
     layer = chain(name_of("d", 1), *parts, level="layer", key="0")
     found = chains.find(tables_of(layer))
     assert found.frames["chains"] == []
-    assert [sentence.key for sentence in found.sentences] == ["chains.nothing"]
+    assert [sentence.key for sentence in found.sentences] == ["chains-nothing"]
 
 
 def test_chains_trial_that_is_not_measured_keeps_its_name():

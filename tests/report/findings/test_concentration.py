@@ -143,7 +143,7 @@ def test_concentration_frames_hold_task_vectors_and_differences():
     points = [r for r in found.frames["curves"] if r["comparison"] == vector["comparison"]]
     assert len(points) == POINTS
     assert (points[0]["density"], points[-1]["density"]) == (curve[0]["density"], 1.0)
-    assert [v["count"] for v in values_of(found.sentences, "concentration.half")] == [1, 1]
+    assert [v["count"] for v in values_of(found.sentences, "concentration-half")] == [1, 1]
 
 
 def test_concentration_curve_without_l1_has_none_for_it():

@@ -50,7 +50,7 @@ def test_over_seeds_verdict_follows_the_larger_over_the_smaller(l2, verdict, gra
     (row,) = found.frames["seeds_like"]
     assert row["verdict"] == verdict
     assert row["ratio"] == pytest.approx(max(l2 / 4, 4 / l2), rel=1e-12)
-    assert [(s.key, s.grade) for s in found.sentences] == [(f"seeds.{verdict}", grade)]
+    assert [(s.key, s.grade) for s in found.sentences] == [(f"seeds-{verdict}", grade)]
 
 
 def test_over_seeds_three_have_mean_deviation_and_interval():
@@ -73,7 +73,7 @@ def test_over_seeds_one_that_was_not_compared_is_none_and_counted():
     found = over_seeds.find(Tables.of(tables_of({1: 2.0, 2: None, 3: 3.0})))
     (row,) = found.frames["seeds_like"]
     assert (row["l2_s2"], row["l1_s2"], row["mean"], row["ratio"]) == (None, None, None, 1.5)
-    (values,) = values_of(found.sentences, "seeds.varies")
+    (values,) = values_of(found.sentences, "seeds-varies")
     assert (values["measured"], values["seeds"]) == (2, 3)
     assert values["l2"] == ((1, 2.0), (2, None), (3, 3.0))
 
@@ -111,19 +111,19 @@ def test_over_seeds_comparisons_that_are_no_data_pairs_are_counted():
     found = tables_of({1: 1.0, 2: 1.1})
     found["norms"] += [norm(name_of("x", seed), BASE, 1.0) for seed in (1, 2)]
     found["norms"].append(norm(name_of("x", 1), name_of("y", 2), 1.0))
-    assert values_of(over_seeds.find(Tables.of(found)).sentences, "seeds.others") == [{"count": 3}]
+    assert values_of(over_seeds.find(Tables.of(found)).sentences, "seeds-others") == [{"count": 3}]
 
 
 def test_over_seeds_of_no_comparison_say_nothing():
     (sentence,) = over_seeds.find(Tables.of({"trials": [trial("x")]})).sentences
-    assert sentence.key == "seeds.nothing"
+    assert sentence.key == "seeds-nothing"
 
 
 def test_over_seeds_caveats_name_the_marked_models_of_the_pairs_alone():
     found = tables_of({1: 1.0, 2: 1.1})
     found["trials"][0]["marked"] = True
     found["trials"].append(trial("other", 1, data="D0", method="dpo", marked=True))
-    (values,) = values_of(over_seeds.find(Tables.of(found)).caveats, "caveat.marked")
+    (values,) = values_of(over_seeds.find(Tables.of(found)).caveats, "caveat-marked")
     assert values == {"count": 1, "total": 4, "names": (name_of("x", 1),)}
 
 

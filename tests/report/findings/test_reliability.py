@@ -34,32 +34,32 @@ def test_reliability_every_trial_is_counted_once_by_its_status(statuses):
     found = said(trials=[trial(str(place), status=s) for place, s in enumerate(statuses)])
     counts = Counter(statuses)
     if counts["done"] == len(statuses):
-        assert values_of(found, "trust.done") == [{"total": len(statuses)}]
-        assert not values_of(found, "trust.undone")
+        assert values_of(found, "trust-done") == [{"total": len(statuses)}]
+        assert not values_of(found, "trust-undone")
         return
-    (values,) = values_of(found, "trust.undone")
+    (values,) = values_of(found, "trust-undone")
     assert values == {
         "total": len(statuses),
         "undone": len(statuses) - counts["done"],
         "failed": counts["failed"],
         "blocked": counts["blocked"],
     }
-    assert not values_of(found, "trust.done")
+    assert not values_of(found, "trust-done")
 
 
 def test_reliability_what_is_undone_is_bad_and_on_the_first_screen():
     found = reliability.find(Tables.of({"trials": [trial("a"), trial("b", status="failed")]}))
-    assert [(s.key, s.grade) for s in found.headline] == [("trust.undone", "bad")]
+    assert [(s.key, s.grade) for s in found.headline] == [("trust-undone", "bad")]
     all_done = reliability.find(Tables.of({"trials": [trial("a"), trial("b")]}))
     assert all_done.headline == ()
-    assert graded(all_done.sentences) == {"trust.done": "good"}
+    assert graded(all_done.sentences) == {"trust-done": "good"}
 
 
 def test_reliability_marked_models_are_named():
     trials = [trial("a", marked=True), trial("b"), trial("c", marked=True), trial("d", marked=None)]
-    (values,) = values_of(said(trials=trials), "trust.marked")
+    (values,) = values_of(said(trials=trials), "trust-marked")
     assert values == {"count": 2, "total": 4, "names": (name_of("a", 1), name_of("c", 1))}
-    assert not values_of(said(trials=trials[1:2]), "trust.marked")
+    assert not values_of(said(trials=trials[1:2]), "trust-marked")
 
 
 def test_reliability_audit_says_the_range_of_errors_and_the_most_false_zeros():
@@ -70,14 +70,14 @@ def test_reliability_audit_says_the_range_of_errors_and_the_most_false_zeros():
         audit(name_of("a", 1), level="tensor", key="x", merged_error=9.0, dequantized_error=9.0),
     ]
     found = said(trials=[trial(r) for r in "abc"], audit=rows)
-    assert values_of(found, "trust.merged") == [
+    assert values_of(found, "trust-merged") == [
         {"count": 2, "low": 0.02, "high": 0.07, "zeros": 0.3}
     ]
-    assert values_of(found, "trust.dequantized") == [
+    assert values_of(found, "trust-dequantized") == [
         {"count": 2, "low": 0.2, "high": 0.5, "zeros": 0.0}
     ]
     grades = graded(found)
-    assert (grades["trust.merged"], grades["trust.dequantized"]) == ("good", "fair")
+    assert (grades["trust-merged"], grades["trust-dequantized"]) == ("good", "fair")
 
 
 def test_reliability_audit_rows_carry_label_and_seed_where_the_model_is_known():
@@ -93,11 +93,11 @@ def test_reliability_comparisons_over_equally_many_entries_are_counted():
     norms = [norm(names[0], BASE, 1.0), norm(names[0], names[1], 1.0), norm(names[2], BASE, 1.0)]
     norms.append(norm(names[0], BASE, 1.0, level="layer", key="0", numel=10))
     found = said(trials=[trial(r) for r in "abc"], norms=norms)
-    assert values_of(found, "trust.counted") == [
+    assert values_of(found, "trust-counted") == [
         {"model": BASE, "universe": "compared", "numel": 100, "comparisons": 3}
     ]
-    assert graded(found)["trust.counted"] == "good"
-    assert not values_of(found, "trust.unequal")
+    assert graded(found)["trust-counted"] == "good"
+    assert not values_of(found, "trust-unequal")
 
 
 def test_reliability_comparisons_over_unequally_many_entries_say_so():
@@ -109,11 +109,11 @@ def test_reliability_comparisons_over_unequally_many_entries_say_so():
         norm(names[0], names[1], 1.0, numel=120),
     ]
     found = said(trials=[trial(r) for r in "abc"], norms=norms)
-    assert values_of(found, "trust.unequal") == [
+    assert values_of(found, "trust-unequal") == [
         {"model": BASE, "low": 90, "high": 120, "comparisons": 4}
     ]
-    assert graded(found)["trust.unequal"] == "fair"
-    assert not values_of(found, "trust.counted")
+    assert graded(found)["trust-unequal"] == "fair"
+    assert not values_of(found, "trust-counted")
 
 
 def test_reliability_base_models_of_unlike_sizes_are_counted_apart():
@@ -122,5 +122,5 @@ def test_reliability_base_models_of_unlike_sizes_are_counted_apart():
         norm(name_of("a", 1), BASE, 1.0, numel=100),
         norm(name_of("a", 1, "other"), "other", 1.0, numel=7),
     ]
-    found = values_of(said(trials=trials, norms=norms), "trust.counted")
+    found = values_of(said(trials=trials, norms=norms), "trust-counted")
     assert [(row["model"], row["numel"]) for row in found] == [(BASE, 100), ("other", 7)]

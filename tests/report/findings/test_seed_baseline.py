@@ -187,7 +187,7 @@ def test_seed_baseline_seeds_in_unrelated_directions_leave_the_question_open():
     found = seed_baseline.find(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))
     (row,) = found.frames["differences"]
     assert row["ratio_most"] < 2 and row["verdict"] == "open"
-    (answer,) = values_of(found.headline, "floor.answer")
+    (answer,) = values_of(found.headline, "floor-answer")
     assert dict(answer["place"])["open"] == ("data",)
 
 
@@ -206,7 +206,7 @@ def test_seed_baseline_recipes_that_differ_in_a_setting_as_well_say_so():
     (row,) = found.frames["differences"]
     # beta is of no use to SFT, and so no difference.
     assert (row["factor"], row["also"]) == ("method", "epochs")
-    (said,) = values_of(found.headline, "floor.factor")
+    (said,) = values_of(found.headline, "floor-factor")
     assert said["also"] == ("epochs",)
 
 
@@ -238,7 +238,7 @@ def test_seed_baseline_one_seed_says_that_there_is_no_floor():
     tables = Tables.of({"trials": [trial("a"), trial("b", data="D1")],
                         "pairs": [pair(name_of("a", 1), name_of("b", 1), 0.5)]})  # fmt: skip
     found = seed_baseline.find(tables)
-    assert values_of(found.headline, "floor.one_seed") == [{}]
+    assert values_of(found.headline, "floor-one_seed") == [{}]
     (row,) = found.frames["differences"]
     assert row["distance"] == pytest.approx(1.0, rel=1e-12)
     assert row["norm_spread"] is row["norm_times"] is row["ratio"] is None
@@ -255,12 +255,12 @@ def test_seed_baseline_answer_names_the_factors_that_are_mostly_beyond():
     norms += [norm(a, b, 10.0) for a, b in itertools.product(found["x"], found["y"])]
     norms += [norm(a, b, 1.1) for a, b in itertools.product(found["x"], found["z"])]
     headline = seed_baseline.find(Tables.of({"trials": trials, "norms": norms})).headline
-    (answer,) = values_of(headline, "floor.answer")
+    (answer,) = values_of(headline, "floor-answer")
     for question in ("far", "place"):
         said = {verdict: names for verdict, names in answer[question] if names}
         assert said == {"yes": ("data",), "no": ("method",)}
-    factors = {s.head: s for s in headline if s.key == "floor.factor"}
-    data, method = factors["factor.data"], factors["factor.method"]
+    factors = {s.head: s for s in headline if s.key == "floor-factor"}
+    data, method = factors["factor-data"], factors["factor-method"]
     assert (data.grade, method.grade) == ("good", "bad")
     assert data.values["place"].values["verdicts"] == (("beyond", 1, 1),)
     assert method.values["place"].values["verdicts"] == (("within", 1, 1),)

@@ -135,7 +135,7 @@ def test_leaf_order_two_clusters_puts_each_side_by_side():
 def test_similarity_two_clusters_lie_apart_and_their_seeds_together():
     vectors = two_clusters()
     found = similarity.find(study_of(vectors, RECIPES))
-    (values,) = values_of(found.headline, "similarity.seeds_together")
+    (values,) = values_of(found.headline, "similarity-seeds_together")
     siblings = [cosine_of(vectors[r, s], vectors[r, t]) for r in "ab"
                 for s, t in ((1, 2), (1, 3), (2, 3))]  # fmt: skip
     housemates = [cosine_of(vectors["a", s], vectors["b", s]) for s in (1, 2, 3)]
@@ -153,8 +153,8 @@ def test_similarity_two_clusters_lie_apart_and_their_seeds_together():
     assert shapes["data"]["within"] == pytest.approx(np.mean(siblings), rel=1e-12)
     assert shapes["data"]["between"] == pytest.approx(np.mean(across), rel=1e-12)
     assert {"data", "seed"} == set(shapes)
-    assert len(values_of(found.sentences, "similarity.apart")) == 1
-    assert len(values_of(found.sentences, "similarity.mixed")) == 1
+    assert len(values_of(found.sentences, "similarity-apart")) == 1
+    assert len(values_of(found.sentences, "similarity-mixed")) == 1
 
 
 def test_similarity_seeds_that_lead_away_from_the_recipe_are_counted_apart():
@@ -163,7 +163,7 @@ def test_similarity_seeds_that_lead_away_from_the_recipe_are_counted_apart():
         np.array([[1, 0.1, 0], [1, 0, 0.1], [0.1, 1, 0], [0, 1, 0.1]]), strict=True,
     )}  # fmt: skip
     found = similarity.find(study_of(vectors, RECIPES))
-    (values,) = values_of(found.headline, "similarity.seeds_apart")
+    (values,) = values_of(found.headline, "similarity-seeds_apart")
     assert (values["together"], values["total"]) == (0, 4)
     assert not any(row["same_recipe"] for row in found.frames["neighbours"])
     assert all(row["same_seed"] for row in found.frames["neighbours"])
@@ -176,7 +176,7 @@ def test_similarity_model_that_lacks_a_pair_is_left_out_and_counted():
     kept = [row for row in pairs_of(vectors) if {row["a"], row["b"]} not in without]
     tables = Tables.of({"trials": trials_of(vectors, RECIPES), "pairs": kept})
     found = similarity.find(tables)
-    (values,) = values_of(found.sentences, "similarity.left_out")
+    (values,) = values_of(found.sentences, "similarity-left_out")
     assert (values["count"], values["total"]) == (1, 6)
     names = {row["name"] for row in found.frames["neighbours"]}
     assert (len(names), len(found.frames["similarity"])) == (5, 10) and lost not in names
@@ -198,4 +198,4 @@ def test_similarity_pair_at_two_densities_has_one_row_of_the_smaller():
 
 def test_similarity_of_no_pairs_says_that_nothing_was_measured():
     tables = Tables.of({"trials": trials_of(two_clusters(), RECIPES)})
-    assert values_of(similarity.find(tables).sentences, "similarity.nothing") == [{}]
+    assert values_of(similarity.find(tables).sentences, "similarity-nothing") == [{}]

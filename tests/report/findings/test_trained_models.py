@@ -117,5 +117,5 @@ def test_labels_of_recipes_with_one_label_are_told_apart_by_what_differs():
 def test_caveats_of_marked_models_and_a_single_seed_are_both_said():
     marked, lone = caveats_of(models(trial("a", 5, marked=True), trial("b", 5)))
     assert marked.values == {"count": 1, "total": 2, "names": (name_of("a", 5),)}
-    assert (lone.key, lone.values) == ("caveat.one_seed", {"seed": 5})
+    assert (lone.key, lone.values) == ("caveat-one_seed", {"seed": 5})
     assert caveats_of(models(trial("a", 5), trial("b", 6))) == ()

@@ -96,7 +96,7 @@ def test_seeds_that_meet_again_have_not_parted():
     result = found(walk(name_of("dpo-d0", 42), STRAIGHT), walk(name_of("dpo-d0", 100), other))
     (row,) = result.frames["parting"]
     assert row["parted"] is None and row["last_cosine"] == pytest.approx(1)
-    assert "paths.together" in {sentence.key for sentence in result.sentences}
+    assert "paths-together" in {sentence.key for sentence in result.sentences}
 
 
 def test_cosine_of_sketches_of_what_has_not_moved_is_none():
@@ -116,4 +116,4 @@ def test_points_are_shares_of_the_last_norm():
 def test_trials_without_a_path_give_a_sentence_and_no_row():
     result = found()
     assert result.frames["paths"] == []
-    assert [sentence.key for sentence in result.sentences] == ["paths.nothing"]
+    assert [sentence.key for sentence in result.sentences] == ["paths-nothing"]

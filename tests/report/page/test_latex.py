@@ -13,7 +13,7 @@ from raylab.report.page.blocks import Column, Grid
 from raylab.report.page.latex import latex_document, latex_rows, latex_table, latex_text
 from raylab.report.page.page import Section, make_page
 from raylab.report.study_tables import Tables
-from raylab.report.words import voice
+from raylab.report.words import translator
 from tests.report.conftest import make_study
 from tests.report.needs import japanese_fonts
 from tests.report.whole import write_whole_study
@@ -78,7 +78,7 @@ def test_latex_rows_line_that_starts_like_an_argument_is_guarded(start):
 def whole_page(store, language):
     """A report with every table, and one of every sign of ASCII."""
     tables = Tables.of(write_whole_study(store))
-    page = make_page(make_study(), tables, find_all(tables), voice(language))
+    page = make_page(make_study(), tables, find_all(tables), translator(language))
     signs = Grid(
         "Signs", (Column("[sign]"), Column("n")), tuple((s, "1") for s in SIGNS), name="signs"
     )

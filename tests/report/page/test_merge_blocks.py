@@ -13,9 +13,10 @@ from raylab.report.page.answers import answers_side_by_side, titles
 from raylab.report.page.merge_blocks import merge_blocks
 from raylab.report.page.page import make_page
 from raylab.report.page.render import build_report
+from raylab.report.page.sections import trial_count
 from raylab.report.study_tables import Tables
 from raylab.report.terminal.printing import print_trials
-from raylab.report.words import voice
+from raylab.report.words import translator
 from raylab.store.tables import read_table, rows_of, to_table, write_table
 from tests.report.conftest import (
     MODEL,
@@ -45,9 +46,9 @@ def planned():
 
 
 def test_merges_are_counted_apart_from_trials():
-    assert voice().amount([]) == "0 trials"
-    assert voice().amount(make_trials()) == "22 trials"
-    assert voice().amount([*make_trials(), make_merge()]) == "22 trials and 1 merge"
+    assert trial_count(translator(), []) == "0 trials"
+    assert trial_count(translator(), make_trials()) == "22 trials"
+    assert trial_count(translator(), [*make_trials(), make_merge()]) == "22 trials and 1 merge"
     stream = io.StringIO()
     rows = rows_of(to_table("trials", [*make_trials(), make_merge()]))
     print_trials(rows, Console(file=stream, width=100, color_system=None))
@@ -89,7 +90,7 @@ def test_titles_of_two_merges_alike_are_their_names():
 
 
 def test_page_names_every_merge_with_all_that_decides_it():
-    (block,) = merge_blocks(voice(), make_study(merges=MERGES))
+    (block,) = merge_blocks(translator(), make_study(merges=MERGES))
     said = {item.head: item.text for item in block.items}
     assert said["both"] == (
         "TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) of sft-d0.learning_rate=1e-05 (weight "
@@ -99,7 +100,7 @@ def test_page_names_every_merge_with_all_that_decides_it():
     assert "lambda" not in said["mean"] and "kept" not in said["mean"]
     assert "dpo-d1 (weight 0.5)" in said["mean"]
     assert said["some"].endswith("a random share of 0.3 kept); lambda 1; seed 7.")
-    assert list(merge_blocks(voice(), make_study())) == []
+    assert list(merge_blocks(translator(), make_study())) == []
 
 
 def test_report_with_a_merge_tells_of_it_like_a_trial(store):
@@ -120,7 +121,7 @@ def test_report_with_a_merge_tells_of_it_like_a_trial(store):
 def test_page_of_merges_alone_has_no_learning_rate():
     study = make_study(recipes={}, merges=MERGES, comparisons=[])
     tables = Tables.of({"trials": [make_merge()]})
-    page = make_page(study, tables, find_all(tables), voice())
+    page = make_page(study, tables, find_all(tables), translator())
     assert page.lead.startswith("0 trials and 1 merge (1 done): TIES(SFT(D0), SFT(D1)) on ")
     assert "learning rate" not in page.lead
     assert [(item.head, item.text) for item in page.totals][:2] == [("0", "trials"), ("1", "merge")]

@@ -6,14 +6,14 @@ from raylab.report.findings import find_all
 from raylab.report.page.page import make_page
 from raylab.report.page.published_norms import reference_blocks
 from raylab.report.study_tables import Tables
-from raylab.report.words import voice
+from raylab.report.words import translator
 from tests.report.conftest import make_norms, make_study, make_trials
 
 DPO = {"pair": ["dpo-d0", "dpo-d1"], "seed": 42, "source": "table 1"}
 
 
 def lines(norms, *reference):
-    (grid,) = reference_blocks(voice(), make_study(reference=reference), norms)
+    (grid,) = reference_blocks(translator(), make_study(reference=reference), norms)
     return grid.rows
 
 
@@ -44,7 +44,7 @@ def test_reference_that_was_not_measured_has_a_row_of_dashes():
 def test_page_without_reference_has_no_table_of_it():
     tables = Tables.of({"trials": make_trials(), "norms": make_norms()})
     for study, there in ((make_study(), False), (make_study(reference=[DPO | {"l2": 8.0}]), True)):
-        page = make_page(study, tables, find_all(tables), voice())
+        page = make_page(study, tables, find_all(tables), translator())
         (blocks,) = (section.blocks for section in page.sections if section.key == "seeds")
         titles = [getattr(block, "title", "") for block in blocks]
         assert ("Beside what was printed" in titles) is there

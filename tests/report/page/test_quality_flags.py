@@ -11,11 +11,11 @@ from raylab.report.page.page import make_page
 from raylab.report.page.quality_flags import left_out_blocks, likelihood_blocks, mark_blocks
 from raylab.report.study_tables import Tables
 from raylab.report.terminal.printing import print_left_out
-from raylab.report.words import voice
+from raylab.report.words import translator
 from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_norms, make_study, make_trials
 
-VOICE = voice()
+VOICE = translator()
 MARKS = "answers in Japanese: 12 %, at least 50 % asked, such as 'The sky'"
 
 

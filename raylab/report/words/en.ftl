@@ -1,0 +1,594 @@
+### What the report says in English. The syntax: https://projectfluent.org/fluent/guide
+###
+### { $name } is a value, written plainly; { PERCENT($share) } is one in another form:
+###   NUMBER     four significant digits     SHORT      three significant digits
+###   COSINE     two decimals                COUNT      a whole number, 2,200
+###   PERCENT    62.5 %                      SHARE      the same; "under 0.1 %" for little
+###   SETTING    as somebody wrote it, 1e-5  DEGREES    100°
+###   FACTOR     a factor by its name        FACTORS    several of them
+###   LIST       a, b and c                  FIRST_SIX  the same, at most six of them
+### Others take a value apart and use messages of their own: WORD (word-*), SHARES (share-with),
+### BY_SEED (seed-*), VERDICTS (verdict-*), ANSWERS (answer-*), ALSO (floor-also), UNASSIGNED
+### (attribution-unassigned, attribution-overlap).
+### COUNT also chooses between singular and plural.
+
+## The page: headings, captions, notes
+
+page-answers = In short
+page-sections = Sections
+page-figure = figure
+page-no_rows = No rows.
+page-filter = filter
+page-copy = copy
+page-copied = copied
+page-click = Click a cell to see its layer.
+page-layer = layer { $layer }
+section-floor = Is it more than the seed?
+section-seeds = Over seeds
+section-attribution = Is it the method, the data, the seed or the learning rate?
+section-similarity = Which models moved alike
+section-where = Where they moved
+section-concentration = How concentrated it is
+section-chains = Chained trials
+section-paths = Along the way
+section-trust = How far to trust it
+section-answers = What the models answer
+section-trials = Trials
+section-numbers = What the numbers mean
+section-tables = Where the tables lie
+unit-trial =
+    { COUNT($count) } { COUNT($count) ->
+        [one] trial
+       *[other] trials
+    }
+unit-trial-alone =
+    { COUNT($count) ->
+        [one] trial
+       *[other] trials
+    }
+unit-merge-alone =
+    { COUNT($count) ->
+        [one] merge
+       *[other] merges
+    }
+unit-trials_and_merges =
+    { COUNT($trials) } { COUNT($trials) ->
+        [one] trial
+       *[other] trials
+    } and { COUNT($merges) } { COUNT($merges) ->
+        [one] merge
+       *[other] merges
+    }
+status-done = done
+status-failed = failed
+status-blocked = blocked
+status-running = running
+status-pending = pending
+lead = { $amount }{ $states }: { $recipes } on { $bases }, with { $seeds }{ $rates }. { $adapter } Densities: { $densities }.
+lead-states = { " " }({ $states })
+lead-no_recipe = no recipe
+lead-seeds =
+    { COUNT($count) ->
+        [one] seed
+       *[other] seeds
+    } { LIST($seeds) }
+lead-rates =
+    , at { COUNT($count) ->
+        [one] learning rate
+       *[other] learning rates
+    } { LIST($rates) }
+lead-adapter = The base models are held in { $base }; LoRA with r = { $r }, alpha = { SETTING($alpha) }, dropout { SETTING($dropout) } on { $where }{ $stabilised }, unless a recipe says otherwise.
+lead-bits_16 = 16 bits ({ $dtype })
+lead-bits_4 = 4 bits ({ $type }, { $dtype })
+lead-bits_4_double = 4 bits ({ $type }, double, { $dtype })
+lead-all_linear = all linear layers
+lead-stabilised = , rank-stabilised
+grid-differences = Every difference against the seed
+grid-floor = What the seed does to each recipe
+grid-seeds_like = Like learning rates
+grid-seeds_unlike = Unlike learning rates
+grid-attribution = Shares of variance
+grid-silhouette = Do models lie together?
+grid-neighbours = The most similar model of each
+grid-where = By layer and module kind
+grid-concentration = Concentration
+grid-densities = Only the largest values
+grid-chains = Parent, child and whole
+grid-paths = Lengths of paths
+grid-parting = Where seeds part
+grid-audit = Precision
+grid-counted = Entries counted
+grid-trials = All trials
+grid-printed = Beside what was printed
+grid-likelihoods = How likely held-out answers are
+grid-cut =
+    { COUNT($shown) } of { COUNT($total) } { COUNT($total) ->
+        [one] row
+       *[other] rows
+    }; all: { $file }.
+grid-whole =
+    All { COUNT($total) } { COUNT($total) ->
+        [one] row
+       *[other] rows
+    }; also: { $file }.
+note-printed = Printed values are their sources'; the ratio is measured over printed.
+note-likelihoods =
+    All { COUNT($count) } { COUNT($count) ->
+        [one] model
+       *[other] models
+    }. The mean log-probability of a token of the answers that each data set has for held-out prompts, in nats.
+note-trials = All { $amount }.
+marks-marked = marked: { $marks }.{ $compared }
+marks-compared = { " " }Compared in { FIRST_SIX($names) }.
+trouble = { $status }: { $what }
+trouble-unknown = no cause is known
+missing-comparisons =
+    { COUNT($missing) } of { COUNT($planned) } { COUNT($planned) ->
+        [one] planned comparison
+       *[other] planned comparisons
+    } not measured: { $names }.
+answers-none = { $model }: no recipe that starts from the base model has sample answers.
+answers-title = { $model }, seed { $seed }
+answers-note =
+    { COUNT($shown) } of { COUNT($prompts) } { COUNT($prompts) ->
+        [one] prompt
+       *[other] prompts
+    }; all { COUNT($recipes) } { COUNT($recipes) ->
+        [one] recipe
+       *[other] recipes
+    } that start from the base model{ $merges }; the rest: samples table.
+answers-merges =
+    { " " }and { COUNT($count) } { COUNT($count) ->
+        [one] merge
+       *[other] merges
+    }
+answers-missing = (no answer: { $status })
+answers-empty = (empty)
+answers-endless = { $text } [did not stop]
+merge-said = { $title } ({ $paper }) of { LIST($inputs) }{ $more }.
+merge-input = { $model } (weight { SETTING($weight) }{ $kept })
+merge-random = , a random share of { SETTING($density) } kept{ $scope }
+merge-largest = , the largest { SETTING($density) } kept{ $scope }
+merge-all = { $scope }
+merge-scope-global = { " " }of the whole task vector
+merge-scope-tensor = { " " }of each tensor
+merge-scaling = ; lambda { SETTING($scaling) }
+merge-seed = ; seed { $seed }
+places-parquet = Parquet
+places-csv = CSV
+places-figures = figures
+places-latex = LaTeX
+places-as = { $address }, as SVG and as PNG
+places-empty = without rows
+
+## Findings: what sentences are made of
+
+factor-method = method
+factor-data = data
+factor-seed = seed
+factor-learning_rate = learning rate
+factor-parent = parent
+factor-residual = left over
+factor-unassigned = not told apart
+word-log_l2 = log L2
+word-log_relative_l2 = log relative L2
+word-cosine = cosine
+word-task_vector = task vectors
+word-difference = differences
+share-with = { SHARE($share) } with { FACTOR($factor) }
+seed-value = { NUMBER($value) } (seed { $seed })
+seed-missing = not measured (seed { $seed })
+list-comma = ,{ " " }
+some-more = { $shown } and { $more } more
+
+## Findings: is it more than the seed?
+
+floor-answer = How far models move: { ANSWERS($far) }. Where they end: { ANSWERS($place) }.
+answer-yes = yes for { FACTORS($factors) }
+answer-no = no for { FACTORS($factors) }
+share-little = under 0.1 %
+floor-also = { " " }These recipes also differ in { LIST($names) }.
+answer-partly = in part for { FACTORS($factors) }
+answer-open = cannot be told for { FACTORS($factors) }, as seeds of one recipe end in nearly unrelated directions
+answer-unknown = not measured for { FACTORS($factors) }
+list-semicolon = ;{ " " }
+floor-factor = How far: { $norm } Where to: { $place }{ ALSO($also) }
+floor-norm = { VERDICTS($verdicts) }; norms differ by factors of { SHORT($low) } to { SHORT($high) }, between seeds by up to { SHORT($spread) }.
+floor-norm-unknown =
+    not known for { COUNT($total) } { COUNT($total) ->
+        [one] difference
+       *[other] differences
+    }, for no recipe has a second seed.
+floor-place = { VERDICTS($verdicts) }; { SHORT($low_unlike) } to { SHORT($high_unlike) } times as far apart at unlike seeds as two seeds of one recipe, { SHORT($low) } to { SHORT($high) } times at like seeds.
+floor-place-unknown =
+    not known for { COUNT($total) } { COUNT($total) ->
+        [one] difference
+       *[other] differences
+    }, for distances in the view delta were not measured.
+verdict-all =
+    { $verdict } in all of { COUNT($total) } { COUNT($total) ->
+        [one] difference
+       *[other] differences
+    }
+verdict-only = { $verdict } in the one difference
+verdict-some = { $verdict } in { COUNT($count) } of { COUNT($total) }
+floor-no_difference = No two recipes differ in one factor alone, so none can be held against the seed.
+floor-nothing = No model was trained and measured yet.
+floor-spread =
+    The first floor, the norm itself: between seeds of a recipe, the largest L2 is { NUMBER($low) } to { NUMBER($high) } times the smallest ({ COUNT($recipes) } { COUNT($recipes) ->
+        [one] recipe
+       *[other] recipes
+    }).
+floor-apart =
+    The second floor, the distance: two seeds of a recipe end { PERCENT($low) } to { PERCENT($high) } of its own norm apart ({ COUNT($recipes) } { COUNT($recipes) ->
+        [one] recipe
+       *[other] recipes
+    }).
+floor-one_seed = One seed only: no difference can be told from the seed. A second seed would give the floor.
+
+## Findings: norms over seeds
+
+seeds-stable = { $pair } at { SETTING($learning_rate) }: stable over seeds, factor { NUMBER($ratio) }. L2 { BY_SEED($l2) }.
+seeds-varies = { $pair } at { SETTING($learning_rate) }: varies over seeds, factor { NUMBER($ratio) }. L2 { BY_SEED($l2) }.
+seeds-seed = { $pair } at { SETTING($learning_rate) }: the seed changes this norm by a factor of { NUMBER($ratio) }: do not compare methods at this learning rate. L2 { BY_SEED($l2) }.
+seeds-zero = { $pair } at { SETTING($learning_rate) }: the norm is zero for a seed, so there is no factor. L2 { BY_SEED($l2) }.
+seeds-one_seed = { $pair } at { SETTING($learning_rate) }: one seed only: its stability is not known. L2 { BY_SEED($l2) }.
+seeds-some_seeds = { $pair } at { SETTING($learning_rate) }: measured for { COUNT($measured) } of { COUNT($seeds) } seeds: its stability is not known. L2 { BY_SEED($l2) }.
+seeds-nothing = No two models measured in the view delta share base model, method, seed, learning rate and parent and differ in data, so there is nothing to say over seeds.
+seeds-others =
+    { COUNT($count) } { COUNT($count) ->
+        [one] comparison
+       *[other] comparisons
+    } in the norms table are no data pairs and are not in the two tables.
+
+## Findings: what goes with what
+
+attribution-shares = { $model }: the variance of { WORD($response) } over { COUNT($observations) } observations goes { SHARES($parts) }; { SHARE($residual) } is left over{ UNASSIGNED($unassigned) }.
+attribution-overlap = ; shares overlap by { PERCENT($share) }, for the design is not balanced
+attribution-unassigned = ; { PERCENT($share) } goes with several together, for the design is not balanced
+attribution-saturated = { $model }: the variance of { WORD($response) } over { COUNT($observations) } observations goes { SHARES($parts) }; no freedom is left ({ PERCENT($residual) } left over), so that this is a description, with no interval.
+attribution-inseparable = { $model }: { FACTORS($factors) } cannot be told apart in this study, for one is varied only within a level of the other; their share is given as one.
+attribution-constant = { $model }: not varied in this study, so that nothing can be said of it: { FACTORS($factors) }.
+attribution-nothing = Fewer than two models, or no factor that varies: there is no variance to attribute.
+
+## Findings: which models moved alike
+
+similarity-seeds_together = { $model }: seeds of a recipe stay together: { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed. Mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes of a seed.
+similarity-seeds_apart = { $model }: seeds of a recipe do not stay together: { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed. Mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes of a seed.
+similarity-apart = { $model }: models cluster apart by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }; mean cosine { COSINE($within) } within, { COSINE($between) } between.
+similarity-mixed = { $model }: models do not cluster apart by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }; mean cosine { COSINE($within) } within, { COSINE($between) } between.
+similarity-left_out =
+    { $model }: { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] model
+       *[other] models
+    } are not in the matrices, for not all of their pairs were measured.
+similarity-nothing = No three models have all of their pairs measured, so there is nothing to cluster.
+
+## Findings: where they moved
+
+where-kind =
+    { $model }: in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] recipe
+       *[other] recipes
+    } the most of the squared L2 is in { $kind } ({ PERCENT($low) } to { PERCENT($high) }).
+where-kind_difference =
+    { $model }: in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] difference
+       *[other] differences
+    } the most of the squared L2 is in { $kind } ({ PERCENT($low) } to { PERCENT($high) }).
+where-depth =
+    { $model }: the last { COUNT($late) } of { COUNT($layers) } { COUNT($layers) ->
+        [one] layer
+       *[other] layers
+    } hold { PERCENT($low) } to { PERCENT($high) } of the squared L2.
+where-nothing = No norms by tensor were measured in the view delta, so there is nothing to say of places.
+
+## Findings: how concentrated
+
+concentration-half = { COUNT($count) } { WORD($what) }: half of L2 is in the largest { PERCENT($low) } to { PERCENT($high) } of entries; for independent normal entries it would be { PERCENT($normal) }.
+concentration-rank = The mean effective rank of a tensor's delta is { NUMBER($low) } to { NUMBER($high) }, of at most { COUNT($rank) }.
+concentration-nothing = No curve was measured in the view delta, so there is nothing to say of concentration.
+
+## Findings: chained trials
+
+chains-added =
+    In { COUNT($count) } { COUNT($count) ->
+        [one] chained trial
+       *[other] chained trials
+    } the child's part is { PERCENT($low) } to { PERCENT($high) } of its parent's in L2.
+chains-angle = The child goes at { DEGREES($low) } to { DEGREES($high) } to its parent; { COUNT($back) } of { COUNT($count) } turn back (over 100°), and at most { PERCENT($lost) } of the two lengths cancels.
+chains-nothing = The study has no chained trial that was measured.
+
+## Findings: along the way
+
+paths-straight =
+    { $model }: in { COUNT($count) } { COUNT($count) ->
+        [one] trial
+       *[other] trials
+    } the way is { NUMBER($low) } to { NUMBER($high) } times as long as what is left of it at the end.
+paths-first =
+    { $model }: { $layer } is the first to reach half of its final norm in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] trial
+       *[other] trials
+    }.
+paths-part =
+    { $model }: seeds of a recipe have parted (cosine below one half) from { PERCENT($low) } to { PERCENT($high) } of the steps on ({ COUNT($count) } { COUNT($count) ->
+        [one] recipe
+       *[other] recipes
+    }).
+paths-together =
+    { $model }: in { COUNT($count) } { COUNT($count) ->
+        [one] recipe
+       *[other] recipes
+    } some seeds have not parted by the end (their cosine is above one half).
+paths-nothing = No training's path was recorded.
+
+## Findings: trust
+
+trust-done =
+    All { COUNT($total) } { COUNT($total) ->
+        [one] trial
+       *[other] trials
+    } are done.
+trust-undone =
+    { COUNT($undone) } of { COUNT($total) } { COUNT($total) ->
+        [one] trial
+       *[other] trials
+    } are not done ({ COUNT($failed) } failed, { COUNT($blocked) } blocked): findings are of the rest.
+trust-marked =
+    { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] model
+       *[other] models
+    } are marked, for their answers fall short: { FIRST_SIX($names) }.
+trust-merged =
+    Merging into the base model's dtype would change { COUNT($count) } { COUNT($count) ->
+        [one] task vector
+       *[other] task vectors
+    } by { PERCENT($low) } to { PERCENT($high) } of their norm, and turn up to { PERCENT($zeros) } of their entries into zeros.
+trust-dequantized =
+    Read off 4-bit weights, { COUNT($count) } { COUNT($count) ->
+        [one] task vector
+       *[other] task vectors
+    } would be wrong by { PERCENT($low) } to { PERCENT($high) } of their norm, with up to { PERCENT($zeros) } of their entries zero.
+trust-counted =
+    { $model }: all { COUNT($comparisons) } { COUNT($comparisons) ->
+        [one] comparison
+       *[other] comparisons
+    } are over the same { COUNT($numel) } entries ({ $universe }).
+trust-unequal =
+    { $model }: { COUNT($comparisons) } { COUNT($comparisons) ->
+        [one] comparison
+       *[other] comparisons
+    } are over { COUNT($low) } to { COUNT($high) } entries; L1 and L2 of unlike numbers of entries are not alike.
+
+## Findings: what findings rest on
+
+caveat-marked =
+    This rests on { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] model
+       *[other] models
+    } that are marked, for their answers fall short: { FIRST_SIX($names) }.
+caveat-one_seed = This rests on one seed ({ $seed }).
+
+## Titles of columns
+
+column-model = base model
+column-factor = factor
+column-label = recipe
+column-difference = difference
+column-pair = data pair
+column-learning_rate = learning rate
+column-seed = seed
+column-seeds = seeds
+column-norm_factor = norms differ by
+column-norm_spread = seeds by
+column-norm_verdict = how far
+column-distance = distance
+column-deviation = standard deviation
+column-also = also differ in
+column-ratio_unlike = at unlike seeds
+column-ratio_most = at most
+column-boot_low = bootstrap from
+column-boot_high = bootstrap to
+column-low = 95 % from
+column-high = 95 % to
+column-mean = mean L2
+column-seed_distance = between seeds
+column-ratio = at like seeds
+column-times_seed = times the seed
+column-verdict = where to
+column-seeds_verdict = verdict
+column-source = source
+column-l2_mean = mean L2
+column-l2_deviation = standard deviation
+column-l2_low = bootstrap from
+column-l2_high = bootstrap to
+column-l2_factor = L2 factor
+column-relative_distance = of its norm
+column-norm_of_seed = { $norm } (seed { $seed })
+column-response = response
+column-level = level
+column-key = place
+column-df = freedom
+column-sum_squares = sum of squares
+column-share = share
+column-partial_share = partial share
+column-observations = observations
+column-residual_df = left freedom
+column-levels = levels
+column-silhouette = silhouette
+column-within = cosine within
+column-between = cosine between
+column-name = trial
+column-trial = trial
+column-nearest = most similar
+column-cosine = cosine
+column-layer = layer
+column-kind = kind
+column-value = norm
+column-l1 = L1
+column-l2 = L2
+column-relative_l2 = relative L2
+column-what = of
+column-half_l1 = half of L1 in
+column-half_l2 = half of L2 in
+column-l2_in_1 = L2 of largest 1 %
+column-l2_in_10 = L2 of largest 10 %
+column-effective_rank = effective rank
+column-density = density
+column-num_keep = kept
+column-threshold = threshold
+column-at_or_above = at or above
+column-l1_share = of L1
+column-l2_share = of L2
+column-l2_parent = L2 of parent
+column-l2_child = L2 of child
+column-angle = angle
+column-cancellation = cancelled
+column-child_share = child of parent
+column-numel = entries
+column-merged_error = error merged
+column-merged_false_zeros = zeros merged
+column-dequantized_error = error in 4 bits
+column-dequantized_false_zeros = zeros in 4 bits
+column-universe = universe
+column-comparisons = comparisons
+column-length = path length
+column-displacement = displacement
+column-length_ratio = length / displacement
+column-first = first to move
+column-first_at = at
+column-steps = steps
+column-records = records
+column-parted = parted from
+column-last_cosine = last cosine
+column-status = status
+column-train_loss = train loss
+column-eval_loss = held-out loss
+column-style_rate = style
+column-japanese_rate = Japanese
+column-stopped_rate = stopped
+column-repetition_rate = repetition
+column-distinct_rate = distinct
+column-seconds = seconds
+column-marks = marks
+column-prompt = prompt
+column-l1_printed = L1 printed
+column-l1_measured = L1 measured
+column-l1_ratio = L1 ratio
+column-l2_printed = L2 printed
+column-l2_measured = L2 measured
+column-l2_ratio = L2 ratio
+
+## Verdicts, in sentences and in cells
+
+verdict-beyond = beyond the seed
+verdict-near = little more than the seed
+verdict-within = not to be told from the seed
+verdict-open = not to be told
+verdict-unknown = not known
+verdict-stable = stable
+verdict-varies = varies
+verdict-seed = the seed's doing
+verdict-zero = zero for a seed
+verdict-one_seed = one seed only
+verdict-some_seeds = not all seeds
+
+short-beyond = beyond
+short-near = little more
+short-within = no more
+short-open = { verdict-open }
+short-unknown = { verdict-unknown }
+short-stable = { verdict-stable }
+short-varies = { verdict-varies }
+short-seed = { verdict-seed }
+short-zero = { verdict-zero }
+short-one_seed = { verdict-one_seed }
+short-some_seeds = { verdict-some_seeds }
+
+## Figures: captions, axes, legends
+
+caption-floor = { $model }: how far two recipes that differ in one factor are apart at like seeds, as a multiple of how far two seeds of either are. Left of the line another seed makes more of a difference than the factor.
+caption-seeds = { $model }: L2 norm of the difference of each data pair, by seed.
+caption-attribution = { $model }: share of the variance of { WORD($response) } that goes with each factor, as a whole and by place. Factors that the study cannot tell apart share a colour.
+caption-similarity = { $model }: cosine of the task vectors of every two models, in the order of their clustering; on the left what each of them is.{ $left }
+caption-signs = { $model }: share of the entries, both non-zero, whose signs agree; one half is chance.{ $left }
+caption-overlap = { $model }: how many times more than by chance the largest entries of two models are the same ones, at the study's smallest density.{ $left }
+caption-similarity-recipes = { " " }Means over seeds, for there are { COUNT($models) } models.
+caption-heatmap = { $model }: { $measure } by layer and module kind, the mean over seeds; choose a recipe or a difference of two. This one is { $label }.
+caption-curve = { $model }: share of a norm in the largest entries, { COUNT($shown) } of { COUNT($total) } curves (one seed); points are the study's densities, dots what independent normal entries would give. This one is { $norm }.
+caption-chains = { $model }: L2 of what the parent did, of what the child added and of the whole.
+caption-paths = { $model }: norm of each layer along the training, as a share of its last; choose a recipe. This one is { $label }.
+chart-cut = { COUNT($shown) } of { COUNT($total) } are shown.
+axis-ratio = times as far as another seed
+axis-l2 = L2 norm of the difference
+axis-l2_part = L2 norm
+axis-share = share of variance
+axis-layer = layer
+axis-kind = module kind
+axis-cosine = cosine
+axis-sign_agreement = share of signs that agree
+axis-over_chance = overlap over chance
+axis-mark = is
+axis-kept = largest entries kept
+axis-norm_share = share of the norm
+axis-step = step
+axis-path = norm / last norm
+legend-seed = seed
+legend-factor = factor
+legend-part = part
+legend-comparison = difference
+legend-layer = layer
+choose = show
+part-l2_parent = parent
+part-l2_child = child
+part-l2 = whole
+place-all = all
+normal = normal entries
+measure-relative_l2 = L2 relative to the base's weights
+measure-l2 = L2 norm
+
+## What the numbers mean; all formulas are in docs/method.md
+
+define-norms-head = L1, L2
+define-norms-text = the sum of magnitudes, and the root of the sum of squares, of float32(a) - float32(b) over all tensors that either side trained, accumulated in float64.
+define-trial-head = L2 of a trial
+define-trial-text = the L2 of its task vector: what its training changed.
+define-pair-head = data pair
+define-pair-text = two trials that share base model, method, seed, learning rate and parent, and differ in data.
+define-factor-head = L2 factor
+define-factor-text = the largest L2 over the smallest between seeds: at most 1.25 is stable, above 1.25 up to 2 varies, above 2 is the seed's doing rather than the method's.
+define-floor-head = at unlike seeds, at like seeds
+define-floor-text = the mean distance of two recipes that differ in one factor over the mean distance of two seeds of either. At unlike seeds it is 1 where the two are one recipe: up to 1.25 not to be told from the seed, from 2 on beyond it. Where no distance could be twice the seeds' (at most), it cannot be told.
+define-norms_differ-head = norms differ by, seeds by
+define-norms_differ-text = the larger mean L2 of two recipes over the smaller, and the larger factor between seeds of either; the logarithm of the first over that of the second: up to 1.25 not to be told from the seed, from 2 on beyond it.
+define-distance-head = distance
+define-distance-text = the L2 of the difference of two task vectors: measured (norms), or out of their norms and cosine by the law of cosines (pairs).
+define-interval-head = bootstrap, 95 %
+define-interval-text = a percentile bootstrap of the mean over three or more seeds (9,999 resamples, 2.5 to 97.5 %); of three seeds it is their range, and narrower than 95 % deserves for few seeds. For partial shares 95 % by inversion of the noncentral F distribution.
+define-share-head = share of variance
+define-share-text = type II sum of squares of a factor over the total, in an additive model without interactions; the partial share is over itself plus the residual. What factors explain only together is not told apart.
+define-cosine-head = cosine
+define-cosine-text = the signed cosine of two task vectors: 1 alike, 0 unrelated, -1 opposite.
+define-silhouette-head = silhouette
+define-silhouette-text = how much nearer a model is to its own level of a factor than to the next one, by 1 - cosine, from -1 to 1; from 0.5 on levels cluster apart.
+define-relative-head = relative L2
+define-relative-text = the L2 over that of the base model's weights in the same tensors.
+define-density-head = density, kept
+define-density-text = the share of all values kept, the largest magnitudes first, and their number: max(1, floor(density x values)).
+define-threshold-head = threshold, at or above
+define-threshold-text = the smallest magnitude kept, and how many values reach it: more than were kept where magnitudes tie.
+define-half-head = half of L2 in
+define-half-text = the density whose largest entries hold half of the norm, between two points of the curve by the logarithm of density.
+define-rank-head = effective rank
+define-rank-text = exp of the entropy of a delta's singular values, each over their sum (Roy and Vetterli 2007), the mean over tensors.
+define-chain-head = angle, cancelled
+define-chain-text = of the child's part to its parent's, in degrees; and 1 - |p + c| / (|p| + |c|).
+define-answers-head = style, Japanese, stopped, repetition
+define-answers-text = the share of sample answers that end in the study's style, that are Japanese by script and are no noise, that ended before the output limit, and in which over 30 % of the 4-grams repeat or of the text is a loop.
+define-marked-head = marked
+define-marked-text = a model whose rates are beyond the study's limits, where the data's own answers are within them.
+define-merge-head = merge
+define-merge-text = trials or finished models combined into one checkpoint, in the base model's dtype; its L2 is that of the checkpoint minus the base model.
+define-missing-head = –
+define-missing-text = not measured. Numbers have four significant digits here, all in the tables.

@@ -1,0 +1,437 @@
+### レポートの日本語メッセージ。構文: https://projectfluent.org/fluent/guide
+### 関数（NUMBER、PERCENT など）の意味は en.ftl の冒頭を参照。
+
+## The page: headings, captions, notes
+
+page-answers = 結論
+page-sections = 目次
+page-figure = 図
+page-no_rows = 行がありません。
+page-filter = 絞り込み
+page-copy = コピー
+page-copied = コピーしました
+page-click = セルをクリックするとその層が表示されます。
+page-layer = 第 { $layer } 層
+section-floor = シードによる差を超えるか
+section-seeds = シード間のノルム
+section-attribution = 手法・データ・シード・学習率のどれによるか
+section-similarity = どのモデルが似た動きをしたか
+section-where = どこが動いたか
+section-concentration = どれだけ集中しているか
+section-chains = 連鎖した学習
+section-paths = 学習の経路
+section-trust = どこまで信頼できるか
+section-answers = モデルの回答
+section-trials = 学習の一覧
+section-numbers = 数値の定義
+section-tables = 表の所在
+unit-trial = 学習 { COUNT($count) } 件
+unit-trial-alone = 件の学習
+unit-merge-alone = 件のマージ
+unit-trials_and_merges = 学習 { COUNT($trials) } 件とマージ { COUNT($merges) } 件
+status-done = 完了
+status-failed = 失敗
+status-blocked = 中止
+status-running = 実行中
+status-pending = 待機中
+lead = { $amount }{ $states }：{ $bases } に対する { $recipes }、{ $seeds }{ $rates }。{ $adapter }密度：{ $densities }。
+lead-states = （{ $states }）
+lead-no_recipe = レシピなし
+lead-seeds = シード { LIST($seeds) }
+lead-rates = 、学習率 { LIST($rates) }
+lead-adapter = ベースモデルは { $base }で保持。LoRA は r = { $r }、alpha = { SETTING($alpha) }、dropout { SETTING($dropout) }、対象は { $where }{ $stabilised }（レシピに指定がある場合を除く）。
+lead-bits_16 = 16 ビット（{ $dtype }）
+lead-bits_4 = 4 ビット（{ $type }、{ $dtype }）
+lead-bits_4_double = 4 ビット（{ $type }、二重量子化、{ $dtype }）
+lead-all_linear = すべての線形層
+lead-stabilised = （ランク安定化）
+grid-differences = シードと比べた各差分
+grid-floor = 各レシピに対するシードの影響
+grid-seeds_like = 同じ学習率
+grid-seeds_unlike = 異なる学習率
+grid-attribution = 分散の割合
+grid-silhouette = モデルはまとまるか
+grid-neighbours = 各モデルに最も似たモデル
+grid-where = 層とモジュール別
+grid-concentration = 集中度
+grid-densities = 大きい値のみ
+grid-chains = 親・子・全体
+grid-paths = 経路の長さ
+grid-parting = シードの分岐
+grid-audit = 精度の監査
+grid-counted = 数えた要素
+grid-trials = すべての学習
+grid-printed = 既報の値との比較
+grid-likelihoods = 未学習の回答の尤度
+grid-cut = { COUNT($total) } 行中 { COUNT($shown) } 行。全体：{ $file }。
+grid-whole = 全 { COUNT($total) } 行。ファイル：{ $file }。
+note-printed = 既報の値は各出典によります。比は測定値／既報値です。
+note-likelihoods = 全 { COUNT($count) } モデル。未学習プロンプトに対する各データの回答の、トークンあたり平均対数確率（nat）。
+note-trials = 全 { $amount }。
+marks-marked = 印：{ $marks }。{ $compared }
+marks-compared = 比較：{ FIRST_SIX($names) }。
+trouble = { $status }：{ $what }
+trouble-unknown = 原因不明
+missing-comparisons = 予定された比較 { COUNT($planned) } 件のうち { COUNT($missing) } 件が未測定：{ $names }。
+answers-none = { $model }：ベースモデルから始まるレシピの回答例がありません。
+answers-title = { $model }、シード { $seed }
+answers-note = { COUNT($prompts) } プロンプト中 { COUNT($shown) } 件。ベースモデルから始まる { COUNT($recipes) } レシピ{ $merges }。残りは samples 表にあります。
+answers-merges = とマージ { COUNT($count) } 件
+answers-missing = （回答なし：{ $status }）
+answers-empty = （空）
+answers-endless = { $text } ［停止せず］
+merge-said = { LIST($inputs) } の { $title }（{ $paper }）{ $more }。
+merge-input = { $model }（重み { SETTING($weight) }{ $kept }）
+merge-random = 、無作為に { SETTING($density) } を保持{ $scope }
+merge-largest = 、大きい方から { SETTING($density) } を保持{ $scope }
+merge-all = { $scope }
+merge-scope-global = （タスクベクトル全体）
+merge-scope-tensor = （テンソルごと）
+merge-scaling = ；lambda { SETTING($scaling) }
+merge-seed = ；シード { $seed }
+places-parquet = Parquet
+places-csv = CSV
+places-figures = 図
+places-latex = LaTeX
+places-as = { $address }（SVG と PNG）
+places-empty = 行のない表
+
+## Findings: what sentences are made of
+
+factor-method = 手法
+factor-data = データ
+factor-seed = シード
+factor-learning_rate = 学習率
+factor-parent = 親モデル
+factor-residual = 残差
+factor-unassigned = 分離不能
+word-log_l2 = L2 の対数
+word-log_relative_l2 = 相対 L2 の対数
+word-cosine = コサイン
+word-task_vector = タスクベクトル
+word-difference = 差分
+share-with = { FACTOR($factor) } { SHARE($share) }
+seed-value = { NUMBER($value) }（シード { $seed }）
+seed-missing = 未測定（シード { $seed }）
+list-comma = 、
+some-more = { $shown } ほか { $more } 件
+
+## Findings: is it more than the seed?
+
+floor-answer = どれだけ動くか：{ ANSWERS($far) }。どこへ動くか：{ ANSWERS($place) }。
+answer-yes = { FACTORS($factors) }はシードを超える
+answer-no = { FACTORS($factors) }は超えない
+share-little = 0.1 % 未満
+floor-also = これらのレシピは { LIST($names) } も異なります。
+answer-partly = { FACTORS($factors) }は一部で超える
+answer-open = { FACTORS($factors) }は判定できない（同じレシピのシードがほぼ無関係な方向に終わるため）
+answer-unknown = { FACTORS($factors) }は未測定
+list-semicolon = 、
+floor-factor = 移動量：{ $norm }移動先：{ $place }{ ALSO($also) }
+floor-norm = { VERDICTS($verdicts) }。ノルムの比は { SHORT($low) }〜{ SHORT($high) }、シード間では最大 { SHORT($spread) } です。
+floor-norm-unknown = 二つ目のシードを持つレシピがないため、{ COUNT($total) } 件の差について不明です。
+floor-place = { VERDICTS($verdicts) }。同じレシピの二つのシードに対し、異なるシード間で { SHORT($low_unlike) }〜{ SHORT($high_unlike) } 倍、同じシードで { SHORT($low) }〜{ SHORT($high) } 倍離れています。
+floor-place-unknown = delta での距離が測定されていないため、{ COUNT($total) } 件の差について不明です。
+verdict-all = { COUNT($total) } 件の差すべてで{ $verdict }
+verdict-only = 一件の差で{ $verdict }
+verdict-some = { COUNT($total) } 件中 { COUNT($count) } 件で{ $verdict }
+floor-no_difference = 一つの要因だけが異なるレシピの組がないため、シードと比べられる差がありません。
+floor-nothing = 学習と測定が済んだモデルがまだありません。
+floor-spread = 第一の基準（ノルムそのもの）：同じレシピのシード間で、最大の L2 は最小の { NUMBER($low) }〜{ NUMBER($high) } 倍です（{ COUNT($recipes) } レシピ）。
+floor-apart = 第二の基準（距離）：同じレシピの二つのシードは、自身のノルムの { PERCENT($low) }〜{ PERCENT($high) } だけ離れて終わります（{ COUNT($recipes) } レシピ）。
+floor-one_seed = シードが一つだけのため、どの差もシードによる差と区別できません。もう一つシードを加えると基準が得られます。
+
+## Findings: norms over seeds
+
+seeds-stable = { $pair }（学習率 { SETTING($learning_rate) }）：シード間で安定しています（{ NUMBER($ratio) } 倍）。L2 { BY_SEED($l2) }。
+seeds-varies = { $pair }（学習率 { SETTING($learning_rate) }）：シード間でばらつきます（{ NUMBER($ratio) } 倍）。L2 { BY_SEED($l2) }。
+seeds-seed = { $pair }（学習率 { SETTING($learning_rate) }）：シードだけでノルムが { NUMBER($ratio) } 倍変わります。この学習率で手法を比べてはいけません。L2 { BY_SEED($l2) }。
+seeds-zero = { $pair }（学習率 { SETTING($learning_rate) }）：ノルムがゼロのシードがあり、倍率を求められません。L2 { BY_SEED($l2) }。
+seeds-one_seed = { $pair }（学習率 { SETTING($learning_rate) }）：シードが一つだけのため、安定性は分かりません。L2 { BY_SEED($l2) }。
+seeds-some_seeds = { $pair }（学習率 { SETTING($learning_rate) }）：{ COUNT($seeds) } シード中 { COUNT($measured) } シードだけ測定されており、安定性は分かりません。L2 { BY_SEED($l2) }。
+seeds-nothing = ベースモデル、手法、シード、学習率、親モデルが同じでデータだけが異なり、delta で測定されたモデルの組がないため、シード間については何も言えません。
+seeds-others = norms 表の比較のうち { COUNT($count) } 件はデータの組ではなく、二つの表には載っていません。
+
+## Findings: what goes with what
+
+attribution-shares = { $model }：{ COUNT($observations) } 件の観測における { WORD($response) } の分散の内訳は、{ SHARES($parts) }、残差 { SHARE($residual) } です{ UNASSIGNED($unassigned) }。
+attribution-overlap = （計画が釣り合っていないため割合は { PERCENT($share) } 重なる）
+attribution-unassigned = （計画が釣り合っていないため { PERCENT($share) } は複数の要因に共通）
+attribution-saturated = { $model }：{ COUNT($observations) } 件の観測における { WORD($response) } の分散の内訳は、{ SHARES($parts) } です。残差の自由度がない（残差 { PERCENT($residual) }）ため、記述にとどまり区間はありません。
+attribution-inseparable = { $model }：{ FACTORS($factors) } はこの研究では分離できません。一方が他方の一つの水準の中でしか変えられていないため、まとめて一つの割合とします。
+attribution-constant = { $model }：この研究で変えられていないため何も言えない要因：{ FACTORS($factors) }。
+attribution-nothing = モデルが二つ未満か、変えられた要因がないため、帰属すべき分散がありません。
+
+## Findings: which models moved alike
+
+similarity-seeds_together = { $model }：同じレシピのシードはまとまっています。{ COUNT($total) } モデル中 { COUNT($together) } モデルが、別シードの同じレシピに最も似ています。平均コサインは同じレシピのシード間 { COSINE($recipe) }、同じシードのレシピ間 { COSINE($seed) } です。
+similarity-seeds_apart = { $model }：同じレシピのシードはまとまりません。{ COUNT($total) } モデル中 { COUNT($together) } モデルだけが、別シードの同じレシピに最も似ています。平均コサインは同じレシピのシード間 { COSINE($recipe) }、同じシードのレシピ間 { COSINE($seed) } です。
+similarity-apart = { $model }：モデルは{ FACTOR($factor) }（{ COUNT($levels) } 水準）ごとに分かれます。シルエット { COSINE($silhouette) }、平均コサインは水準内 { COSINE($within) }、水準間 { COSINE($between) }。
+similarity-mixed = { $model }：モデルは{ FACTOR($factor) }（{ COUNT($levels) } 水準）では分かれません。シルエット { COSINE($silhouette) }、平均コサインは水準内 { COSINE($within) }、水準間 { COSINE($between) }。
+similarity-left_out = { $model }：{ COUNT($total) } モデル中 { COUNT($count) } モデルは、一部の組が未測定のため行列に含まれていません。
+similarity-nothing = すべての組が測定されたモデルが三つ未満のため、クラスタリングできません。
+
+## Findings: where they moved
+
+where-kind = { $model }：{ COUNT($total) } レシピ中 { COUNT($count) } レシピで、L2 の二乗のうち最も大きな割合が { $kind } にあります（{ PERCENT($low) }〜{ PERCENT($high) }）。
+where-kind_difference = { $model }：{ COUNT($total) } 件の差分中 { COUNT($count) } 件で、L2 の二乗のうち最も大きな割合が { $kind } にあります（{ PERCENT($low) }〜{ PERCENT($high) }）。
+where-depth = { $model }：{ COUNT($layers) } 層中の最後の { COUNT($late) } 層が、L2 の二乗の { PERCENT($low) }〜{ PERCENT($high) } を占めます。
+where-nothing = delta でテンソルごとのノルムが測定されていないため、場所については何も言えません。
+
+## Findings: how concentrated
+
+concentration-half = { WORD($what) }（{ COUNT($count) } 件）：L2 の半分が、大きい方から { PERCENT($low) }〜{ PERCENT($high) } の要素にあります。独立な正規分布なら { PERCENT($normal) } です。
+concentration-rank = テンソルの差分の平均実効ランクは { NUMBER($low) }〜{ NUMBER($high) }（上限 { COUNT($rank) }）です。
+concentration-nothing = delta での曲線が測定されていないため、集中度については何も言えません。
+
+## Findings: chained trials
+
+chains-added = 連鎖した { COUNT($count) } 件の学習で、子の変化量（L2）は親の { PERCENT($low) }〜{ PERCENT($high) } です。
+chains-angle = 子は親に対して { DEGREES($low) }〜{ DEGREES($high) } の向きに進みます。{ COUNT($count) } 件中 { COUNT($back) } 件が逆行（100° 超）し、打ち消しは最大 { PERCENT($lost) } です。
+chains-nothing = 測定された連鎖学習はありません。
+
+## Findings: along the way
+
+paths-straight = { $model }：{ COUNT($count) } 件の学習で、経路の長さは最終的な変位の { NUMBER($low) }〜{ NUMBER($high) } 倍です。
+paths-first = { $model }：{ COUNT($total) } 件中 { COUNT($count) } 件で、{ $layer } が最初に最終ノルムの半分に達します。
+paths-part = { $model }：同じレシピのシードは、全ステップの { PERCENT($low) }〜{ PERCENT($high) } までに分かれます（コサイン 0.5 未満、{ COUNT($count) } レシピ）。
+paths-together = { $model }：{ COUNT($count) } レシピでは、最後まで分かれていないシードがあります（コサイン 0.5 以上）。
+paths-nothing = 経路は記録されていません。
+
+## Findings: trust
+
+trust-done = { COUNT($total) } 件の学習はすべて完了しています。
+trust-undone = { COUNT($total) } 件の学習のうち { COUNT($undone) } 件が未完了です（失敗 { COUNT($failed) }、中止 { COUNT($blocked) }）。以下は残りについての結果です。
+trust-marked = { COUNT($total) } モデル中 { COUNT($count) } モデルは、回答に問題があるため印が付いています：{ FIRST_SIX($names) }。
+trust-merged = ベースモデルの型へ統合すると、{ COUNT($count) } 件のタスクベクトルはノルムの { PERCENT($low) }〜{ PERCENT($high) } だけ変わり、最大 { PERCENT($zeros) } の要素がゼロになります。
+trust-dequantized = 4 ビットの重みから読み取ると、{ COUNT($count) } 件のタスクベクトルはノルムの { PERCENT($low) }〜{ PERCENT($high) } だけずれ、最大 { PERCENT($zeros) } の要素がゼロになります。
+trust-counted = { $model }：{ COUNT($comparisons) } 件の比較はすべて同じ { COUNT($numel) } 要素（{ $universe }）についてのものです。
+trust-unequal = { $model }：{ COUNT($comparisons) } 件の比較は { COUNT($low) }〜{ COUNT($high) } 要素にわたり、要素数の異なる L1・L2 は同列に扱えません。
+
+## Findings: what findings rest on
+
+caveat-marked = この結果は、印の付いたモデル（{ COUNT($total) } 中 { COUNT($count) }）に依拠しています：{ FIRST_SIX($names) }。
+caveat-one_seed = この結果は一つのシード（{ $seed }）に依拠しています。
+
+## Titles of columns
+
+column-model = ベースモデル
+column-factor = 要因
+column-label = レシピ
+column-difference = 差分
+column-pair = データの組
+column-learning_rate = 学習率
+column-seed = シード
+column-seeds = シード数
+column-norm_factor = ノルムの比
+column-norm_spread = シード間の比
+column-norm_verdict = 移動量
+column-distance = 距離
+column-deviation = 標準偏差
+column-also = 他の違い
+column-ratio_unlike = 異なるシードでの比
+column-ratio_most = 比の上限
+column-boot_low = ブートストラップ下限
+column-boot_high = ブートストラップ上限
+column-low = 95 % 下限
+column-high = 95 % 上限
+column-mean = L2 の平均
+column-seed_distance = シード間
+column-ratio = 同じシードでの比
+column-times_seed = シードとの比
+column-verdict = 移動先
+column-seeds_verdict = 判定
+column-source = 出典
+column-l2_mean = L2 の平均
+column-l2_deviation = 標準偏差
+column-l2_low = ブートストラップ下限
+column-l2_high = ブートストラップ上限
+column-l2_factor = L2 の倍率
+column-relative_distance = ノルム比
+column-norm_of_seed = { $norm }（シード { $seed }）
+column-response = 応答
+column-level = 単位
+column-key = 場所
+column-df = 自由度
+column-sum_squares = 平方和
+column-share = 割合
+column-partial_share = 偏割合
+column-observations = 観測数
+column-residual_df = 残差自由度
+column-levels = 水準数
+column-silhouette = シルエット
+column-within = 水準内コサイン
+column-between = 水準間コサイン
+column-name = 学習
+column-trial = 学習
+column-nearest = 最も似たモデル
+column-cosine = コサイン
+column-layer = 層
+column-kind = 種類
+column-value = ノルム
+column-l1 = L1
+column-l2 = L2
+column-relative_l2 = 相対 L2
+column-what = 対象
+column-half_l1 = L1 の半分
+column-half_l2 = L2 の半分
+column-l2_in_1 = 上位 1 % の L2
+column-l2_in_10 = 上位 10 % の L2
+column-effective_rank = 実効ランク
+column-density = 密度
+column-num_keep = 保持数
+column-threshold = しきい値
+column-at_or_above = しきい値以上
+column-l1_share = L1 の割合
+column-l2_share = L2 の割合
+column-l2_parent = 親の L2
+column-l2_child = 子の L2
+column-angle = 角度
+column-cancellation = 打ち消し
+column-child_share = 子／親
+column-numel = 要素数
+column-merged_error = 統合の誤差
+column-merged_false_zeros = 統合のゼロ
+column-dequantized_error = 4 ビットの誤差
+column-dequantized_false_zeros = 4 ビットのゼロ
+column-universe = 対象範囲
+column-comparisons = 比較数
+column-length = 経路長
+column-displacement = 変位
+column-length_ratio = 経路長／変位
+column-first = 最初に動く層
+column-first_at = 時点
+column-steps = ステップ数
+column-records = 記録数
+column-parted = 分岐点
+column-last_cosine = 最終コサイン
+column-status = 状態
+column-train_loss = 学習損失
+column-eval_loss = 評価損失
+column-style_rate = 文体
+column-japanese_rate = 日本語
+column-stopped_rate = 停止
+column-repetition_rate = 反復
+column-distinct_rate = 異なり
+column-seconds = 秒
+column-marks = 印
+column-prompt = プロンプト
+column-l1_printed = L1 既報
+column-l1_measured = L1 測定
+column-l1_ratio = L1 の比
+column-l2_printed = L2 既報
+column-l2_measured = L2 測定
+column-l2_ratio = L2 の比
+
+## Verdicts, in sentences and in cells
+
+verdict-beyond = シードを超える
+verdict-near = シードをわずかに超える
+verdict-within = シードと区別できない
+verdict-open = 判定できない
+verdict-unknown = 不明
+verdict-stable = 安定
+verdict-varies = ばらつく
+verdict-seed = シードによる
+verdict-zero = ゼロあり
+verdict-one_seed = シード一つ
+verdict-some_seeds = 一部のシード
+
+short-beyond = 超える
+short-near = わずかに超える
+short-within = 区別できない
+short-open = { verdict-open }
+short-unknown = { verdict-unknown }
+short-stable = { verdict-stable }
+short-varies = { verdict-varies }
+short-seed = { verdict-seed }
+short-zero = { verdict-zero }
+short-one_seed = { verdict-one_seed }
+short-some_seeds = { verdict-some_seeds }
+
+## Figures: captions, axes, legends
+
+caption-floor = { $model }：一つの要因が異なるレシピ間の距離（同じシード）を、同じレシピのシード間の距離の倍数で示す。線より左では、要因よりもシードの違いの方が大きい。
+caption-seeds = { $model }：各データの組の差分の L2 ノルム（シード別）。
+caption-attribution = { $model }：{ WORD($response) }の分散のうち各要因に対応する割合（全体と場所別）。分離できない要因は一色で示す。
+caption-similarity = { $model }：すべてのモデル対のタスクベクトルのコサイン（クラスタリング順）。左端は各モデルの手法・データ・シード。{ $left }
+caption-signs = { $model }：ともに非ゼロの要素のうち符号が一致する割合。偶然なら 0.5。{ $left }
+caption-overlap = { $model }：最小の密度で、二つのモデルの最大要素が偶然の何倍重なるか。{ $left }
+caption-similarity-recipes = モデルが { COUNT($models) } 個あるため、シード間の平均を示す。
+caption-heatmap = { $model }：層とモジュール別の{ $measure }（シード平均）。レシピまたは差分を選べます。表示中：{ $label }。
+caption-curve = { $model }：大きい方からの要素に含まれるノルムの割合（{ COUNT($total) } 本中 { COUNT($shown) } 本、シード一つ）。点は研究の密度、点線は独立な正規分布の場合。表示中：{ $norm }。
+caption-chains = { $model }：親の変化、子の追加分、全体の L2。
+caption-paths = { $model }：学習中の各層のノルム（最終値に対する割合）。レシピを選べます。表示中：{ $label }。
+chart-cut = { COUNT($total) } 件中 { COUNT($shown) } 件を表示。
+axis-ratio = シード間距離の倍数
+axis-l2 = 差分の L2 ノルム
+axis-l2_part = L2 ノルム
+axis-share = 分散の割合
+axis-layer = 層
+axis-kind = モジュールの種類
+axis-cosine = コサイン
+axis-sign_agreement = 符号の一致率
+axis-over_chance = 重なり／偶然
+axis-mark = 種別
+axis-kept = 大きい方から保持した割合
+axis-norm_share = ノルムの割合
+axis-step = ステップ
+axis-path = ノルム／最終ノルム
+legend-seed = シード
+legend-factor = 要因
+legend-part = 部分
+legend-comparison = 差分
+legend-layer = 層
+choose = 表示
+part-l2_parent = 親
+part-l2_child = 子
+part-l2 = 全体
+place-all = 全体
+normal = 正規分布
+measure-relative_l2 = ベースの重みに対する相対 L2
+measure-l2 = L2 ノルム
+
+## What the numbers mean; all formulas are in docs/method.md
+
+define-norms-head = L1、L2
+define-norms-text = float32(a) - float32(b) の絶対値の和と二乗和の平方根。どちらかが学習した全テンソルについて float64 で累積。
+define-trial-head = 学習の L2
+define-trial-text = タスクベクトル（学習が変えたもの）の L2。
+define-pair-head = データの組
+define-pair-text = ベースモデル、手法、シード、学習率、親モデルが同じで、データだけが異なる二つの学習。
+define-factor-head = L2 の倍率
+define-factor-text = シード間の最大 L2 ／最小 L2。1.25 以下は安定、2 以下はばらつき、2 を超えるとシードによるもの。
+define-floor-head = 異なるシード、同じシードでの比
+define-floor-text = 一つの要因が異なるレシピ間の平均距離／それぞれのシード間の平均距離。異なるシード間では、両者が同じレシピなら 1 になる：1.25 以下はシードと区別できず、2 以上はシードを超える。上限が 2 に届かない場合は判定できない。
+define-norms_differ-head = ノルムの比、シード間の比
+define-norms_differ-text = 二つのレシピの平均 L2 の大きい方／小さい方と、それぞれのシード間の最大の比。対数の比が 1.25 以下はシードと区別できず、2 以上はシードを超える。
+define-distance-head = 距離
+define-distance-text = 二つのタスクベクトルの差の L2。直接の測定（norms）、またはノルムとコサインから余弦定理による（pairs）。
+define-interval-head = ブートストラップ、95 %
+define-interval-text = 三つ以上のシードの平均のブートストラップ百分位区間（9,999 回、2.5〜97.5 %）。三つでは範囲そのものであり、シードが少ないと 95 % より狭い。偏割合は非心 F 分布の逆転による 95 % 区間。
+define-share-head = 分散の割合
+define-share-text = 交互作用のない加法モデルでの、要因のタイプ II 平方和／全平方和。偏割合は自身と残差の和に対するもの。要因が共同でのみ説明する部分は分離しない。
+define-cosine-head = コサイン
+define-cosine-text = 二つのタスクベクトルの符号付きコサイン。1 は同方向、0 は無関係、-1 は逆方向。
+define-silhouette-head = シルエット
+define-silhouette-text = あるモデルが自身の水準に、次に近い水準よりどれだけ近いか（1 - コサイン、-1〜1）。0.5 以上で水準ごとに分かれる。
+define-relative-head = 相対 L2
+define-relative-text = 同じテンソルにおけるベースモデルの重みの L2 に対する比。
+define-density-head = 密度、保持数
+define-density-text = 絶対値の大きい方から保持した割合と、その数 max(1, floor(密度 x 要素数))。
+define-threshold-head = しきい値
+define-threshold-text = 保持した最小の絶対値と、それ以上の要素数（同値があれば保持数より多い）。
+define-half-head = L2 の半分
+define-half-text = ノルムの半分を含む密度。曲線の二点間を密度の対数で補間。
+define-rank-head = 実効ランク
+define-rank-text = 差分の特異値（総和で正規化）のエントロピーの指数（Roy and Vetterli 2007）、テンソル平均。
+define-chain-head = 角度、打ち消し
+define-chain-text = 親に対する子の変化の角度（度）と、1 - |p + c| / (|p| + |c|)。
+define-answers-head = 文体、日本語、停止、反復
+define-answers-text = 回答例のうち、研究の文体で終わるもの、文字種から日本語でありノイズでないもの、出力上限前に終わったもの、4-gram の 30 % 超が反復するかループするものの割合。
+define-marked-head = 印
+define-marked-text = 割合が研究の限度を超え、データ自身の回答は限度内であるモデル。
+define-merge-head = マージ
+define-merge-text = 学習または既存モデルを一つのチェックポイントに結合したもの（ベースモデルの型）。L2 はベースモデルとの差。
+define-missing-head = –
+define-missing-text = 未測定。ここでは有効数字 4 桁、表には全桁。
