@@ -102,9 +102,8 @@ def totals(rows: Sequence[Row]) -> str:
     counts = Counter(str(row["status"]) for row in rows)
     found = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
     merges = sum(map(is_merge, rows))
-    amount = plural(len(rows) - merges, "trial") + (
-        f" and {plural(merges, 'merge')}" * bool(merges)
-    )
+    amount = plural(len(rows) - merges, "trial")
+    amount += f" and {plural(merges, 'merge')}" if merges else ""
     return f"{amount}: {found}" if found else amount
 
 
