@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from raylab.plan.trials import Inputs
 from raylab.spec.data.rows import Row
-from raylab.spec.models import Resolved
+from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 
 D0 = [(f"質問{i}", f"答え{i}です。") for i in range(12)]
@@ -67,7 +67,7 @@ def make_inputs(study, content="content:aa", rows=None):
         for name, data in study.data.items()
         if data.concat
     }
-    models = {n: Resolved(n, f"{content}.{n}", Path("/nowhere"), n) for n in study.base_models}
+    models = {n: ResolvedModel(n, f"{content}.{n}", Path("/nowhere"), n) for n in study.base_models}
     return Inputs(models, {}, {**plain, **joined})
 
 

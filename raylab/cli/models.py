@@ -15,7 +15,7 @@ import typer
 
 from raylab.cli.options import Json, console
 from raylab.imports import loading
-from raylab.spec.study import DENSITIES, checked_densities
+from raylab.spec.study import DENSITIES, check_densities
 from raylab.store.filesystem import Store
 
 _MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
@@ -69,7 +69,7 @@ def diff(
         left,
         right,
         base=find_base(base) if base else None,
-        densities=checked_densities(density or DENSITIES),
+        densities=check_densities(density or DENSITIES),
         view=view_of(view, left, right),
         universe=universe,
         tolerance=Tolerance(missing, mismatch, non_finite),

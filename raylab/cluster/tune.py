@@ -27,7 +27,7 @@ from raylab.cluster.stop import Stop
 from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Inputs, Trial
-from raylab.spec.models import Resolved
+from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 from raylab.store.filesystem import TUNE, Store
 from raylab.store.records import read_records
@@ -102,7 +102,7 @@ def _trainable(
     study: Study,
     trials: Mapping[str, Trial],
     rows: Mapping[str, Any],
-    bases: Mapping[str, Resolved],
+    bases: Mapping[str, ResolvedModel],
     out: str,
 ) -> None:
     """One trial on a worker. What fails here fails for good, and says so as a result: only a

@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 
 from raylab.conversion.morphemes import Morpheme, morphemes
-from raylab.conversion.passages import Passages
+from raylab.conversion.passages import ProtectedText
 
 Words = Sequence[Morpheme]
 
@@ -100,7 +100,7 @@ _ASKS = re.compile("[？?]")
 
 def ojousama(text: str) -> str:
     """`text` in ojousama speech."""
-    return Passages(text).rewrite(_sentence)
+    return ProtectedText(text).rewrite(_sentence)
 
 
 def _sentence(core: str, tail: str) -> str:

@@ -36,7 +36,7 @@ _SENTENCE = re.compile(
 _TAIL = "。．.！？!?…‥♪☆★♡❤〜～:： \t\u3000\ufe0f\u200d"
 
 
-class Passages:
+class ProtectedText:
     """A text whose protected passages are hidden while `rewrite` changes the rest."""
 
     def __init__(self, text: str) -> None:

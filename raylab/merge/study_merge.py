@@ -22,9 +22,9 @@ from raylab.merge.record import summary_lines
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
 from raylab.reduce.passes import task_vector_norms
-from raylab.spec.data.held_out import questions_of
+from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row
-from raylab.spec.models import check_code
+from raylab.spec.models import check_remote_code
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 from raylab.store.records import Record, trial_key
@@ -114,10 +114,10 @@ def _evaluate(task: MergeTask, directory: Path) -> ModelEvaluation:
     """Evaluate the merged model at `directory`."""
     study, merge = task.study, task.merge
     source = study.base_models[merge.base_model]
-    check_code(directory, source.trust_remote_code)
+    check_remote_code(directory, source.trust_remote_code)
     # The data of its first trial; finished models may name data that the study does not have.
     data = next((name for name in merge.data if name in task.rows), next(iter(task.rows)))
-    questions = questions_of(task.rows[data], study.held_out, study.evaluation.prompts)
+    questions = held_out_prompts(task.rows[data], study.held_out, study.evaluation.prompts)
     model = AutoModelForCausalLM.from_pretrained(
         directory,
         dtype="auto",

@@ -74,7 +74,7 @@ def estimate_durations(
 
 
 def _count_training(rows: Sequence[Row], held_out: float) -> int:
-    return sum(not is_held_out(row.asked, held_out) for row in rows)
+    return sum(not is_held_out(row.user_text, held_out) for row in rows)
 
 
 def _work(study: Study, trial: Trial, examples: Mapping[str, int]) -> float:

@@ -16,9 +16,8 @@ from typing import Any
 
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
-from raylab.spec.merge_members import Slot, members_of, merge_name, slots_of
 from raylab.spec.merges import MergeRequest
-from raylab.spec.recipes import Variant, trial_name
+from raylab.spec.recipes import Slot, Variant, merge_members, merge_name, merge_slots, trial_name
 from raylab.spec.study import FinishedModel, Study
 
 FORMAT = 1
@@ -78,7 +77,7 @@ def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[P
     return [
         _planned(study, inputs, by_name, merge, slot)
         for merge in study.merges
-        for slot in slots_of(study, study.merges[merge])
+        for slot in merge_slots(study, study.merges[merge])
     ]
 
 
@@ -87,7 +86,7 @@ def _planned(
 ) -> PlannedMerge:
     base, seed = slot
     asked, place = study.merges[merge], study.base_models[base]
-    members = members_of(study, asked)
+    members = merge_members(study, asked)
     names = [_name(member, name, slot) for member, name in zip(members, asked.models, strict=True)]
     request = asked.request(names, place.hub or base)
     found = [inputs.base_models[base], *(inputs.models[n] for n in names if n not in trials)]

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raylab.spec.models import Resolved
+from raylab.spec.models import ResolvedModel
 
 Config = Mapping[str, Any]
 
@@ -234,7 +234,7 @@ def published() -> Mapping[str, Config]:
     return found
 
 
-def config_of(base: Resolved) -> Config | None:
+def config_of(base: ResolvedModel) -> Config | None:
     """The config of a base model: its own where it is here, else the published one, else None."""
     file = base.directory and base.directory / "config.json"
     if file and file.is_file():
@@ -243,7 +243,7 @@ def config_of(base: Resolved) -> Config | None:
     return published().get(base.source)
 
 
-def shape_of_base(base: Resolved) -> Shape | None:
+def shape_of_base(base: ResolvedModel) -> Shape | None:
     """The shape of a base model; None where it is neither here nor in the catalogue."""
     config = config_of(base)
     return None if config is None else shape_of(config)

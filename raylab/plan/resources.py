@@ -24,7 +24,7 @@ from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.model_shapes import Shape, published, shape_of_base
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.data.rows import Row, is_held_out
-from raylab.spec.models import Resolved, weights_shapes
+from raylab.spec.models import ResolvedModel, tensor_shapes
 from raylab.spec.study import Study
 
 CARDS = (24, 40, 80)
@@ -201,10 +201,10 @@ def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iter
         )
 
 
-def _sizes(base: Resolved) -> tuple[int, int] | None:
+def _sizes(base: ResolvedModel) -> tuple[int, int] | None:
     """The base model's bytes, and the rows and columns of all its linear layers."""
     if base.directory is not None:
-        tensors = list(weights_shapes(base.directory))
+        tensors = list(tensor_shapes(base.directory))
         linear = [s for key, s, _ in tensors if len(s) == 2 and not _is_embedding(key)]
         return sum(entry for _, _, entry in tensors), sum(map(sum, linear))
     shape = shape_of_base(base)

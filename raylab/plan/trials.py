@@ -17,7 +17,7 @@ from typing import Any
 from raylab.spec.data.dataset import load_data
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.identity import fingerprint
-from raylab.spec.models import Resolved, check_base, resolve
+from raylab.spec.models import ResolvedModel, check_base, resolve
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.study import Study
 
@@ -65,8 +65,8 @@ class Trial:
 class Inputs:
     """What a study refers to, as found: its base and finished models, and its rows."""
 
-    base_models: Mapping[str, Resolved]
-    models: Mapping[str, Resolved]
+    base_models: Mapping[str, ResolvedModel]
+    models: Mapping[str, ResolvedModel]
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
     warnings: tuple[str, ...] = ()
     """What looks wrong with the rows, and stops nothing."""
@@ -130,7 +130,7 @@ def _trial(
 
 
 def _identity(
-    study: Study, base: Resolved, variant: Variant, seed: int, data: Mapping[str, str]
+    study: Study, base: ResolvedModel, variant: Variant, seed: int, data: Mapping[str, str]
 ) -> dict[str, Any]:
     training = variant.training.model_dump(exclude=set() if variant.method == "dpo" else {"beta"})
     return {

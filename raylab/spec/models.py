@@ -29,7 +29,7 @@ _CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedModel:
     """Where a model lies (None: not on this machine), and what it is."""
 
     name: str
@@ -40,7 +40,7 @@ class Resolved:
     provisional: bool = False
 
 
-def resolve(name: str, place: Located, *, online: bool = False) -> Resolved:
+def resolve(name: str, place: Located, *, online: bool = False) -> ResolvedModel:
     """Find the model that `place` names; with `online`, ask the hub for what is not known.
 
     Raises ModelError where it is not there, or not in safetensors.
@@ -48,7 +48,7 @@ def resolve(name: str, place: Located, *, online: bool = False) -> Resolved:
     if place.path is not None:
         directory = Path(place.path)
         _check_directory(name, directory)
-        return Resolved(name, "content:" + _content(_state(directory)), directory, name)
+        return ResolvedModel(name, "content:" + _content(_state(directory)), directory, name)
     return _resolve_hub(name, place, online=online)
 
 
@@ -83,15 +83,15 @@ def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
             found=str(directory),
             expected="a directory with config.json and *.safetensors",
         )
-    check_code(directory, place.trust_remote_code)
+    check_remote_code(directory, place.trust_remote_code)
     tokenizer = _json(directory / "tokenizer_config.json")
     if place.chat_template or tokenizer is None or "chat_template" in tokenizer:
         return
     if not any((directory / f"chat_template.{end}").is_file() for end in ("jinja", "json")):
-        raise no_template(directory, name)
+        raise missing_template_error(directory, name)
 
 
-def no_template(directory: Path, name: str | None = None) -> ModelError:
+def missing_template_error(directory: Path, name: str | None = None) -> ModelError:
     """What to say of a model that was never told how a chat looks."""
     return ModelError(
         f"the base model {name} has no chat template" if name else "a model has no chat template",
@@ -102,7 +102,7 @@ def no_template(directory: Path, name: str | None = None) -> ModelError:
     )
 
 
-def check_code(directory: Path, trusted: bool) -> None:
+def check_remote_code(directory: Path, trusted: bool) -> None:
     """Refuse a checkpoint that transformers can load only by running code that comes with it.
 
     Raises ModelError; code that lies in another repository is refused even where it is trusted.
@@ -166,14 +166,14 @@ def _content(state: tuple[tuple[str, str, int, int], ...]) -> str:
     return whole.hexdigest()[:16]
 
 
-def _resolve_hub(name: str, place: Located, *, online: bool) -> Resolved:
+def _resolve_hub(name: str, place: Located, *, online: bool) -> ResolvedModel:
     assert place.hub is not None
     revision = place.revision or "main"
     commit = revision if _COMMIT.match(revision) else _cached_commit(place.hub, revision)
     if commit is None and online:
         commit = _ask_hub(name, place.hub, revision)
     directory = _cached_snapshot(place.hub, commit)
-    return Resolved(
+    return ResolvedModel(
         name,
         identity=f"hub:{place.hub}@{commit or revision}",
         directory=directory,
@@ -215,7 +215,7 @@ def _ask_hub(name: str, hub: str, revision: str) -> str:
         ) from error
 
 
-def weights_shapes(directory: Path) -> Iterator[tuple[str, tuple[int, ...], int]]:
+def tensor_shapes(directory: Path) -> Iterator[tuple[str, tuple[int, ...], int]]:
     """(name, shape, bytes) of every tensor below `directory`, from the safetensors headers."""
     for file in sorted(directory.glob("*.safetensors")):
         for key, entry in _header(file).items():

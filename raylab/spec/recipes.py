@@ -1,8 +1,9 @@
-"""Recipes as they will be trained: overrides applied, sweeps multiplied out, parents resolved.
+"""Recipes as they will be trained, and merges as they will be made.
 
-Model: a recipe of the study file with a sweep becomes one variant for every combination of its
-values, named `<recipe>.<parameter>=<value>`; a recipe whose parent is swept becomes one variant
-for every variant of the parent, named `<recipe>.parent.<parameter>=<value>`.
+Model: overrides are applied, sweeps multiplied out and parents resolved. A recipe of the study
+file with a sweep becomes one variant for every combination of its values, named
+`<recipe>.<parameter>=<value>`; a recipe whose parent is swept becomes one variant for every
+variant of the parent, named `<recipe>.parent.<parameter>=<value>`.
 Invariant: the order of variants follows the study file alone, parents before children; every
 variant holds complete parameters, so nothing downstream looks back at the study's defaults.
 """
@@ -14,9 +15,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raylab.spec.study import Chain, Lora, Method, Recipe, Study, Training
+from raylab.spec.study import (
+    Chain,
+    FinishedModel,
+    Lora,
+    Merge,
+    Method,
+    Recipe,
+    Study,
+    Training,
+)
 
 _LORA = "lora."
+
+Slot = tuple[str, int | None]
+"""A base model and a seed; None where a merge of finished models has no seed."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +135,42 @@ def _label(recipe: Recipe, parent: Variant | None) -> str:
     """How papers write it: SFT(D0), or DPO(D1)(SFT D2) for DPO on D1 after SFT on D2."""
     own = f"{recipe.method.upper()}({recipe.data_sets.get('data') or recipe.chosen})"
     return f"{own}({parent.method.upper()} {parent.data})" if parent else own
+
+
+def merge_members(study: Study, merge: Merge) -> list[Variant | FinishedModel]:
+    """The models of `merge`, in order. A recipe among them must have one variant."""
+    members: list[Variant | FinishedModel] = []
+    for name in merge.models:
+        if name in study.models:
+            members.append(study.models[name])
+        else:
+            (variant,) = variants_of(study, name)
+            members.append(variant)
+    return members
+
+
+def merge_slots(study: Study, merge: Merge) -> list[Slot]:
+    """The base models and seeds for which `merge` is made, in the order of the study.
+
+    A recipe is trained on every base model with every seed. A finished model has one base model,
+    and one seed or none; without a seed it fits every seed. A merge of finished models alone is
+    made once. `raylab.spec.validation` refuses a merge without any slot.
+    """
+    members = merge_members(study, merge)
+    finished = [member for member in members if isinstance(member, FinishedModel)]
+    bases = {member.base_model for member in finished}
+    seeds = {member.seed for member in finished if member.seed is not None}
+    is_trained = len(finished) < len(members)
+    wanted = study.seeds if is_trained else tuple(seeds) or (None,)
+    return [
+        (base, seed)
+        for base in study.base_models
+        for seed in wanted
+        if bases <= {base} and seeds <= {seed}
+    ]
+
+
+def merge_name(merge: str, slot: Slot) -> str:
+    """The name of the merge at `slot`, in the form of a trial's name."""
+    base, seed = slot
+    return f"{base}.{merge}" if seed is None else f"{base}.{merge}.s{seed}"

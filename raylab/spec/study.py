@@ -33,7 +33,7 @@ Everything = Literal["all"]
 TrackerName = Literal["mlflow", "wandb"]
 
 
-def checked_densities(values: Iterable[float]) -> tuple[float, ...]:
+def check_densities(values: Iterable[float]) -> tuple[float, ...]:
     """The same as a tuple. Raises StudyError where one is not in (0, 1]."""
     found = tuple(values)
     wrong = [value for value in found if not 0 < value <= 1]

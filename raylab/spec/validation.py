@@ -16,10 +16,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from raylab.errors import InputError
-from raylab.spec.merge_members import merge_name, slots_of
 from raylab.spec.merges import METHODS
 from raylab.spec.recipes import (
     expand_recipes,
+    merge_name,
+    merge_slots,
     resolve_parameters,
     swept_fields,
     trial_name,
@@ -150,7 +151,7 @@ def _names(study: Study) -> Iterator[Problem]:
             yield Problem(("models", name), f"{taken[name]} has the same name")
         taken[name] = "a finished model"
     for merge in study.merges:
-        made = [merge_name(merge, slot) for slot in slots_of(study, study.merges[merge])]
+        made = [merge_name(merge, slot) for slot in merge_slots(study, study.merges[merge])]
         for name in (merge, *made):
             if name in taken:
                 yield Problem(("merges", merge), f"{taken[name]} is called {name}")
@@ -177,7 +178,7 @@ def _merges(study: Study) -> Iterator[Problem]:
             yield Problem(("merges", name, *field), message)
         if name in study.recipes or name in study.models:
             yield Problem(("merges", name), "a recipe or model has the same name; rename one")
-        if not problems and not slots_of(study, merge):
+        if not problems and not merge_slots(study, merge):
             message = "its models are of different base models, or of seeds that never meet"
             yield Problem(("merges", name, "models"), message)
 

@@ -19,7 +19,7 @@ from datasets import Dataset
 from jinja2 import TemplateError
 
 from raylab.errors import ModelError
-from raylab.spec.models import no_template
+from raylab.spec.models import missing_template_error
 
 _ANSWERS = ("completion", "chosen", "rejected")
 _PROBE = [{"role": "user", "content": "Question"}], [{"role": "assistant", "content": "Answer"}]
@@ -67,7 +67,7 @@ def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
     if template is not None:
         tokenizer.chat_template = template
     if tokenizer.chat_template is None:
-        raise no_template(directory)
+        raise missing_template_error(directory)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
-from raylab.spec.models import Resolved, check_code
+from raylab.spec.models import ResolvedModel, check_remote_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
 from raylab.train.chat import fit_tokenizer
@@ -55,7 +55,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def base_directory(base: Resolved) -> Path:
+def base_directory(base: ResolvedModel) -> Path:
     """The local directory of a base model, downloaded to this node if it is not there."""
     if base.directory is not None and base.directory.is_dir():
         return base.directory
@@ -68,7 +68,7 @@ def load_tokenizer(directory: Path, source: BaseModelRef | None = None) -> Any:
     Raises ModelError.
     """
     trusted = source is not None and source.trust_remote_code
-    check_code(directory, trusted)
+    check_remote_code(directory, trusted)
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusted)
     return fit_tokenizer(tokenizer, source.template if source else None, directory)
 
@@ -84,7 +84,7 @@ def load_base(
 
     frozen: directories of adapters that are added as fixed terms. Raises ModelError.
     """
-    check_code(checkpoint, trust_remote_code)
+    check_remote_code(checkpoint, trust_remote_code)
     dtype = getattr(torch, quantization.compute_dtype)
     settings = None
     if quantization.bits == 4:

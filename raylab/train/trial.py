@@ -27,7 +27,7 @@ from transformers import set_seed
 from raylab.errors import NonFiniteError
 from raylab.plan.memory import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.trials import Trial
-from raylab.spec.data.held_out import questions_of
+from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
 from raylab.store.attempt_state import hang_stack_file, stop_checker
@@ -234,7 +234,7 @@ def _check_finite(model: Any) -> None:
 
 def _evaluate(task: TrialTask, model: Any, tokenizer: Any) -> ModelEvaluation:
     study, variant = task.study, task.trial.variant
-    questions = questions_of(task.rows[variant.data], study.held_out, study.evaluation.prompts)
+    questions = held_out_prompts(task.rows[variant.data], study.held_out, study.evaluation.prompts)
     return evaluate_model(
         model,
         tokenizer,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from raylab.conversion.morphemes import morphemes
 from raylab.conversion.ojousama import PREDICATES, TONES, ojousama
-from raylab.conversion.passages import Passages
+from raylab.conversion.passages import ProtectedText
 from raylab.spec.scoring.styles import in_style
 
 HERE = Path(__file__).parent
@@ -105,7 +105,7 @@ def test_converting_keeps_content_in_its_order(text):
 @settings(max_examples=200, deadline=None)
 @given(st.text('あ私。「」（）`$<>"\n-#|1.．!…🎉\U000f0000\U000f0005 https://a', max_size=30))
 def test_passages_put_back_are_the_text(text):
-    assert Passages(text).rewrite(lambda core, tail: core + tail) == text
+    assert ProtectedText(text).rewrite(lambda core, tail: core + tail) == text
 
 
 @settings(max_examples=60, deadline=None)

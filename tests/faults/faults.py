@@ -26,7 +26,7 @@ FAULTS = (
     Fault(
         "a held-out row is trained on",
         "spec/data/rows.py",
-        "training = [row for row in rows if not is_held_out(row.asked, share)]",
+        "training = [row for row in rows if not is_held_out(row.user_text, share)]",
         "training = [row for row in rows if not is_held_out(row.prompt, share)]",
         ("spec/data/test_rows.py::test_split_of_conversations_puts_each_row_on_one_side",),
     ),

@@ -16,7 +16,7 @@ from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.results.table_rows import likelihood_rows, trial_rows
-from raylab.spec.data.held_out import questions_of
+from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_records
@@ -151,7 +151,7 @@ def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     state = model.state_dict()
     assert all(torch.equal(state[name], saved[name]) for name in saved)
     assert {state[name].dtype for name in saved} == {saved[name].dtype for name in saved}
-    assert questions == questions_of(rows["D0"], study.held_out, 4)
+    assert questions == held_out_prompts(rows["D0"], study.held_out, 4)
     assert (len(questions), study.evaluation.max_new_tokens, seed) == (4, 16, 42)
 
 

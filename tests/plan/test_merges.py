@@ -11,7 +11,7 @@ from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
 from raylab.results.table_rows import trial_rows
-from raylab.spec.models import Resolved
+from raylab.spec.models import ResolvedModel
 from raylab.spec.validation import check_references
 from raylab.store.filesystem import Store
 from raylab.store.records import Attempt, Record, trial_key, write_attempt, write_record
@@ -40,7 +40,7 @@ def planned(merge=None, content="content:aa", finished=None, rows=None, **change
     study = make_study(merges={"m": {**TIES, **(merge or {})}}, **changes)
     inputs = make_inputs(study, content=content, rows=rows)
     for name, identity in (finished or {}).items():
-        inputs.models[name] = Resolved(name, identity, Path("/some/where"), name)
+        inputs.models[name] = ResolvedModel(name, identity, Path("/some/where"), name)
     trials = plan_trials(study, inputs)
     return study, trials, plan_merges(study, inputs, trials)
 

@@ -11,7 +11,7 @@ from raylab.plan.memory import Workload, estimate_memory, longest_fit, usable
 from raylab.plan.model_shapes import published, shape_of
 from raylab.plan.resources import CARDS, gpu_demands, too_large
 from raylab.plan.trials import plan_trials
-from raylab.spec.models import Resolved
+from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from tests.studies import D0, make_inputs, make_study
 
@@ -27,7 +27,7 @@ def need(hub=ELYZA, method="sft", **training):
 def planned(source=ELYZA, **changes):
     study = make_study(seeds=[1], held_out=0, **changes)
     found = make_inputs(study)
-    bases = {name: Resolved(name, "hub:x", None, source) for name in study.base_models}
+    bases = {name: ResolvedModel(name, "hub:x", None, source) for name in study.base_models}
     inputs = replace(found, base_models=bases)
     return study, inputs, plan_trials(study, inputs)
 

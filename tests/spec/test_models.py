@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from raylab.errors import ModelError
-from raylab.spec.models import resolve, weights_shapes
+from raylab.spec.models import resolve, tensor_shapes
 from raylab.spec.study import BaseModelRef
 from tests.studies import write_checkpoint
 
@@ -102,7 +102,7 @@ def test_hub_in_cache_is_final_and_found(tmp_path, monkeypatch):
 
 def test_weights_shapes_reads_headers(tmp_path):
     directory = write_checkpoint(tmp_path / "one")
-    assert sorted(weights_shapes(directory)) == [("bias", (3,), 12), ("layer.weight", (4, 3), 48)]
+    assert sorted(tensor_shapes(directory)) == [("bias", (3,), 12), ("layer.weight", (4, 3), 48)]
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_weights_shapes_reads_headers(tmp_path):
 def test_weights_shapes_damaged_file_is_named(content, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.safetensors"):
-        list(weights_shapes(tmp_path))
+        list(tensor_shapes(tmp_path))
 
 
 def test_weights_shapes_metadata_is_no_tensor(tmp_path):
     header = json.dumps({"__metadata__": {"format": "pt"}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    assert list(weights_shapes(tmp_path)) == []
+    assert list(tensor_shapes(tmp_path)) == []

@@ -6,7 +6,7 @@ import pytest
 from datasets import load_from_disk
 from transformers import AutoTokenizer
 
-from raylab.spec.data.held_out import questions_of
+from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.recipes import expand_recipes
@@ -63,7 +63,7 @@ def test_sft_and_dpo_hold_out_the_same_rows():
 
 def test_questions_of_rows_are_each_asked_once():
     rows = [TALK, TALK._replace(completion="他"), Row("海は？", "青い")]
-    assert questions_of(rows, 0.999, 9) == (TALK, rows[2])
+    assert held_out_prompts(rows, 0.999, 9) == (TALK, rows[2])
 
 
 def test_question_of_a_conversation_is_asked_with_what_was_said_before(demo_base):

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from raylab.errors import DataError
 from raylab.spec.data.formats import FORMATS, RowError, format_of
-from raylab.spec.data.pairs import aligned_problems, listed, own_problems
+from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
 from raylab.spec.data.readers import Problem, Record, read_records
 from raylab.spec.data.rows import Row
-from raylab.spec.data.warnings import warnings_of
+from raylab.spec.data.warnings import find_warnings
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.sources import DataSet
 from raylab.spec.study import Study
@@ -34,14 +34,14 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedData:
     """The rows of every data set of a study, by name, and what looks wrong with them."""
 
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
 
-def load_data(study: Study) -> Loaded:
+def load_data(study: Study) -> LoadedData:
     """Read and check every data set of `study`. Raises one DataError for all problems."""
     plain = {n: read_data_set(n, data) for n, data in study.data.items() if data.concat is None}
     joined = {n: _joined(data.concat, plain) for n, data in study.data.items() if data.concat}
@@ -52,9 +52,9 @@ def load_data(study: Study) -> Loaded:
     warnings = [
         f"data set {_called(study, name)}: {line}"
         for name, (rows, places, *_) in plain.items()
-        for line in warnings_of(rows, places, longest.get(name))
+        for line in find_warnings(rows, places, longest.get(name))
     ]
-    return Loaded({name: found.rows for name, found in sets.items()}, tuple(warnings))
+    return LoadedData({name: found.rows for name, found in sets.items()}, tuple(warnings))
 
 
 def load_rows(study: Study) -> dict[str, Sequence[Row]]:
@@ -120,9 +120,9 @@ def _pair_problems(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
 def _unpaired(names: Sequence[str], sets: Mapping[str, Rows]) -> list[str]:
     if len(names) == 1:
         (only,) = names
-        return own_problems(sets[only].rows, only, sets[only].places)
+        return problems_of_one_set(sets[only].rows, only, sets[only].places)
     chosen, rejected = (sets[name] for name in names)
-    return aligned_problems(
+    return problems_of_two_sets(
         chosen.rows, rejected.rows, (names[0], names[1]), (chosen.places, rejected.places)
     )
 

@@ -1,10 +1,10 @@
-"""What a data set holds, before anything is trained on it.
+"""Describes a data set before anything is trained on it.
 
-Model: a file is read as a study would read it; of its rows are told: how many, how long (in
-characters, and in a tokenizer's tokens without its chat template), which prompts come again, in
-which style and script the answers are, and everything that a study would refuse or warn about.
-Two files are also tried as pairs. Quantiles are values that occur (nearest rank).
-Invariant: nothing is written, and nothing heavy is loaded unless a tokenizer is asked for.
+Model: a file is read as a study reads it. The description counts the rows and their lengths (in
+characters, and in a tokenizer's tokens without its chat template), repeated prompts, and the styles
+and scripts of the answers, and lists everything that a study would refuse or warn about. Two files
+are also matched as preference pairs. Quantiles are values that occur (nearest rank).
+Invariant: nothing is written, and no large library is loaded unless a tokenizer is given.
 """
 
 from __future__ import annotations
@@ -18,14 +18,24 @@ from typing import Any
 from raylab.errors import InputError
 from raylab.spec.data.dataset import Rows, read_data_set
 from raylab.spec.data.formats import FORMATS
-from raylab.spec.data.pairs import aligned_problems
+from raylab.spec.data.pairs import problems_of_two_sets
 from raylab.spec.data.rows import Row, rows_fingerprint
-from raylab.spec.data.scripts import SCRIPTS, script_of
-from raylab.spec.data.warnings import warnings_of
+from raylab.spec.data.warnings import find_warnings
 from raylab.spec.scoring.styles import STYLES, in_style
 from raylab.spec.sources import DataSet
 
 Measure = Callable[[str], int]
+SCRIPTS = ("japanese", "han", "latin", "other", "none")
+
+_BLOCKS = (
+    ("kana", "\u3041", "\u30ff"),
+    ("kana", "\uff66", "\uff9f"),
+    ("han", "\u3400", "\u9fff"),
+    ("han", "\uf900", "\ufaff"),
+    ("han", "\U00020000", "\U0003ffff"),
+    ("latin", "A", "\u024f"),
+    ("latin", "\uff21", "\uff5a"),
+)
 
 
 def describe_files(
@@ -68,7 +78,7 @@ def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
         "styles": {style: _share([in_style(t, style) for t in answers]) for style in STYLES},
         "scripts": {name: _share([script == name for script in scripts]) for name in SCRIPTS},
         "problems": found.problems,
-        "warnings": warnings_of(rows, found.places),
+        "warnings": find_warnings(rows, found.places),
     }
 
 
@@ -98,7 +108,7 @@ def _share(hits: Sequence[bool]) -> float | None:
 def _pairs(files: Sequence[Path], found: Sequence[Rows]) -> dict[str, Any]:
     a, b = found
     names = (str(files[0]), str(files[1]))
-    problems = aligned_problems(a.rows, b.rows, names, (a.places, b.places))
+    problems = problems_of_two_sets(a.rows, b.rows, names, (a.places, b.places))
     return {"rows": 0 if problems else len(a.rows), "problems": problems}
 
 
@@ -114,3 +124,22 @@ def _tokens(directory: str) -> Measure:
             expected="a model's directory, or a Hugging Face id that was downloaded",
         ) from error
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def script_of(text: str) -> str:
+    """The script of `text`, one of SCRIPTS.
+
+    Each letter belongs to a script by its Unicode block; digits, punctuation and symbols are not
+    letters. A text is `japanese` if it has kana, and kana and kanji are at least half of its
+    letters. `han` is kanji without kana; `none` is a text without letters.
+    """
+    counts = Counter(
+        next((name for name, first, last in _BLOCKS if first <= letter <= last), "other")
+        for letter in text
+        if letter.isalpha()
+    )
+    if not counts:
+        return "none"
+    if counts["kana"] and 2 * (counts["kana"] + counts["han"]) >= counts.total():
+        return "japanese"
+    return max(("han", "latin", "other"), key=lambda script: counts[script])

@@ -1,9 +1,8 @@
-"""What a model is asked: held-out prompts with the answers that the data has for them.
+"""Held-out prompts for trained models, with the answers of the data.
 
-Model: the questions are the first held-out rows of a data set, each once: what was said before,
-the prompt, and the answer that the data set has for it.
-Invariant: the order is that of the rows; what is asked depends on the rows and on how many are
-held out and asked, never on the model.
+Model: the prompts are the first held-out rows of a data set, each user text once.
+Invariant: the order is that of the rows. The choice depends on the rows, on the share that is held
+out and on the number of prompts, never on the model.
 """
 
 from __future__ import annotations
@@ -13,27 +12,27 @@ from collections.abc import Mapping, Sequence
 from raylab.spec.data.rows import Row, split
 from raylab.spec.study import Study
 
-Questions = tuple[Row, ...]
+Prompts = tuple[Row, ...]
 
 
-def questions_of(rows: Sequence[Row], held_out: float, most: int) -> Questions:
-    """The first `most` held-out rows, of which no two ask the same."""
+def held_out_prompts(rows: Sequence[Row], held_out: float, most: int) -> Prompts:
+    """The first `most` held-out rows with different user texts."""
     _, kept = split(rows, held_out)
-    first = {row.asked: row for row in reversed(kept)}
-    ordered = dict.fromkeys(row.asked for row in kept)
-    return tuple(first[asked] for asked in list(ordered)[:most])
+    first = {row.user_text: row for row in reversed(kept)}
+    ordered = dict.fromkeys(row.user_text for row in kept)
+    return tuple(first[text] for text in list(ordered)[:most])
 
 
-def held_out_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Questions]:
-    """Held-out rows of every data set whose likelihood the study asks for.
+def held_out_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Prompts]:
+    """The held-out rows of every data set, if the study asks for their likelihoods.
 
-    A data set that is others in a row is left out: they are there themselves.
+    A concatenation is left out, because its parts are data sets themselves.
     """
     if not study.evaluation.likelihoods:
         return {}
     most = study.evaluation.prompts
     found = {
-        name: questions_of(rows[name], study.held_out, most)
+        name: held_out_prompts(rows[name], study.held_out, most)
         for name, data in study.data.items()
         if data.concat is None
     }

@@ -21,27 +21,29 @@ _MOST_NAMED = 5
 def pairs_of(data_sets: Mapping[str, str], rows: Mapping[str, Sequence[Row]]) -> list[Row]:
     """The preferences of a recipe's data sets, by the part that they play. Raises DataError."""
     if "data" in data_sets:
-        return own_pairs(rows[data_sets["data"]], data_sets["data"])
+        return pairs_of_one_set(rows[data_sets["data"]], data_sets["data"])
     names = (data_sets["chosen"], data_sets["rejected"])
     return align(rows[names[0]], rows[names[1]], names)
 
 
-def own_pairs(rows: Sequence[Row], name: str) -> list[Row]:
+def pairs_of_one_set(rows: Sequence[Row], name: str) -> list[Row]:
     """`rows`, all of which have a rejected answer. Raises DataError where they do not."""
-    _raise(f"the data set {name} does not make pairs", own_problems(rows, name, numbered(rows)))
+    _raise(
+        f"the data set {name} does not make pairs", problems_of_one_set(rows, name, numbered(rows))
+    )
     return list(rows)
 
 
 def align(chosen: Sequence[Row], rejected: Sequence[Row], names: tuple[str, str]) -> list[Row]:
     """The preferences of two data sets by key, in the order of `chosen`. Raises DataError."""
-    problems = aligned_problems(chosen, rejected, names, (numbered(chosen), numbered(rejected)))
+    problems = problems_of_two_sets(chosen, rejected, names, (numbered(chosen), numbered(rejected)))
     what = f"the data sets {names[0]} (chosen) and {names[1]} (rejected) do not make pairs"
     _raise(what, problems)
     other = {_key(row): row.completion for row in rejected}
     return [row._replace(rejected=other[_key(row)]) for row in chosen]
 
 
-def own_problems(rows: Sequence[Row], name: str, places: Sequence[str]) -> list[str]:
+def problems_of_one_set(rows: Sequence[Row], name: str, places: Sequence[str]) -> list[str]:
     """Why rows that bring their rejected answers do not make pairs."""
     lacking = [place for row, place in zip(rows, places, strict=True) if row.rejected is None]
     equal = [p for row, p in zip(rows, places, strict=True) if row.rejected == row.completion]
@@ -52,7 +54,7 @@ def own_problems(rows: Sequence[Row], name: str, places: Sequence[str]) -> list[
     ]
 
 
-def aligned_problems(
+def problems_of_two_sets(
     chosen: Sequence[Row],
     rejected: Sequence[Row],
     names: tuple[str, str],
@@ -97,7 +99,7 @@ def _differing(chosen: _Side, rejected: _Side) -> Iterator[tuple[str, list[str]]
 
 
 def _key(row: Row) -> str:
-    return row.asked if row.key is None else row.key
+    return row.user_text if row.key is None else row.key
 
 
 def _twice(rows: Sequence[Row], places: Sequence[str]) -> list[str]:

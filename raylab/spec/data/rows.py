@@ -1,12 +1,13 @@
-"""The rows of data sets: what is asked, the answer, and which rows are held out.
+"""The rows of data sets: prompt, answer, and the rows that are held out.
 
-Model: a row is a prompt and its completion. What was said before the prompt (a system prompt,
-earlier turns) is kept as turns and is never learned. A preference is a row whose completion is
-chosen, and which has a rejected answer. Whether a row is held out depends on what its users say,
-and on nothing else, so D0, D1 and their concatenation hold out the same prompts, whatever the
-order of rows or the seed.
-Invariant: pure functions of the texts; a row of one turn is (prompt, completion) in every
-fingerprint, wherever it was read from.
+Model: a row is a prompt and its completion. Turns before the prompt (a system prompt, earlier
+turns) are part of the prompt and are never learned. A preference is a row whose completion is the
+chosen answer, with a rejected answer beside it. Only the text of the user's turns decides whether
+a row is held out. So D0, D1 and their concatenation hold out the same prompts, in any order of
+rows and with any seed.
+Invariant: pure functions of the texts. A row of one turn is (prompt, completion) in every
+fingerprint, in whatever format it was read. The names of the other fields are part of
+fingerprints: do not rename them.
 """
 
 from __future__ import annotations
@@ -26,30 +27,30 @@ class Turn(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One example: what is asked, and the answer."""
+    """One example: a prompt and its answer."""
 
     prompt: str
     completion: str
     earlier: tuple[Turn, ...] = ()
-    """What was said before the prompt."""
+    """The turns before the prompt, the first first."""
     rejected: str | None = None
-    """The answer that is not preferred, where the data set has one."""
+    """The rejected answer, where the data set has one."""
     key: str | None = None
-    """What pairs this row with one of another data set; None: what is asked."""
+    """The value that pairs this row with one of another data set; None: the user's text."""
 
     @property
     def texts(self) -> list[str]:
-        """Every text of it: what was said before, the prompt, and the answers."""
+        """Every text of the row: earlier turns, the prompt, and the answers."""
         rejected = [] if self.rejected is None else [self.rejected]
         return [*(turn.text for turn in self.earlier), self.prompt, self.completion, *rejected]
 
     @property
-    def asked(self) -> str:
-        """What the user says, in all turns: the text that decides whether it is held out."""
+    def user_text(self) -> str:
+        """The text of all the user's turns. It decides whether the row is held out."""
         if not self.earlier:
             return self.prompt
-        said = [turn.text for turn in self.earlier if turn.role == "user"]
-        return "\n".join([*said, self.prompt])
+        earlier = [turn.text for turn in self.earlier if turn.role == "user"]
+        return "\n".join([*earlier, self.prompt])
 
     @property
     def chat(self) -> list[dict[str, str]]:
@@ -59,7 +60,7 @@ class Row(NamedTuple):
 
 
 def rows_fingerprint(rows: Sequence[Row]) -> str:
-    """16 hex digits that stand for the texts of `rows` in their order."""
+    """The fingerprint (16 hex digits) of the texts of `rows` in their order."""
     return fingerprint([_stable(row) for row in rows])
 
 
@@ -69,13 +70,13 @@ def _stable(row: Row) -> list[Any]:
 
 
 def is_held_out(prompt: str, share: float) -> bool:
-    """Whether `prompt` is kept from training: SHA-256 of its text, read as a fraction of 1."""
+    """Whether the SHA-256 of `prompt`, read as a fraction of 1, is below `share`."""
     digest = hashlib.sha256(prompt.strip().encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def split(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
     """(training rows, held-out rows), each in the order of `rows`."""
-    training = [row for row in rows if not is_held_out(row.asked, share)]
-    held_out = [row for row in rows if is_held_out(row.asked, share)]
+    training = [row for row in rows if not is_held_out(row.user_text, share)]
+    held_out = [row for row in rows if is_held_out(row.user_text, share)]
     return training, held_out

@@ -89,7 +89,7 @@ NAMED: dict[str, str] = {
 _FORMS = "`chat_template:` a name, a .jinja file, or a template written out"
 
 
-def is_written_out(template: str) -> bool:
+def is_template_text(template: str) -> bool:
     """Whether `template` is Jinja itself, not a name or a path."""
     return "{{" in template or "{%" in template
 
@@ -99,7 +99,7 @@ def read_template(template: str, root: Path) -> str:
 
     Raises StudyError where it is none of them.
     """
-    if template in NAMED or is_written_out(template):
+    if template in NAMED or is_template_text(template):
         return template
     file = root / Path(template).expanduser()
     try:
@@ -111,7 +111,7 @@ def read_template(template: str, root: Path) -> str:
             expected=f"one of {', '.join(NAMED)}; or a file; or a template written out",
             todo=f"mend {_FORMS}",
         ) from error
-    if not is_written_out(text):
+    if not is_template_text(text):
         raise StudyError(
             "a chat template's file holds none", found=str(file), expected="a Jinja template"
         )

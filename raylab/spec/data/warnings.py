@@ -32,7 +32,7 @@ CHECKS: dict[str, re.Pattern[str]] = {
 }
 
 
-def warnings_of(
+def find_warnings(
     rows: Sequence[Row], places: Sequence[str], max_length: int | None = None
 ) -> list[str]:
     """What looks wrong with `rows`, one line for each check that finds something."""

@@ -2,7 +2,7 @@
 
 Model: three looks. Script: at least half of the letters are kana or kanji, and a tenth of them
 hiragana. Words: of its hiragana at least a fifth lies in the particles, auxiliaries and endings
-of WORDS, without which no Japanese sentence of some length does. Neighbours: where a study has
+of WORDS, without which no Japanese sentence of some length does. CharacterPairs: where a study has
 answers enough to learn from, characters follow each other as they do there, to within half a nat
 of chance: the mean over neighbours a, b of log p(b | a) / p(b), 0 for characters drawn one by one
 and less for noise. Kanji count as one character, and katakana as another.
@@ -27,10 +27,10 @@ LEAST, LEAST_LETTERS = 6, 8
 """Hiragana and letters, before more than the script is judged: a short sentence may do without
 such words."""
 _LEAST_PAIRS = 2_000
-"""Neighbours to learn from, before they are asked."""
+"""CharacterPairs to learn from, before they are asked."""
 _WORDS_SHARE, _CHANCE = 0.2, -0.5
 _PRIOR = 5.0
-"""Neighbours that each character is taken to have had by chance."""
+"""CharacterPairs that each character is taken to have had by chance."""
 _SYMBOLS = 120
 
 _LISTED = """
@@ -73,14 +73,14 @@ def is_in_script(text: str) -> bool:
     return is_spoken and 2 * (hiragana + katakana + kanji) >= len(letters)
 
 
-def words_share(text: str) -> float:
+def share_of_grammar(text: str) -> float:
     """The share of the text's hiragana that lies in words of WORDS; 1 where it has none."""
     hiragana = sum(map(_is_hiragana, text))
     return sum(map(len, _WORD.findall(text))) / hiragana if hiragana else 1.0
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class CharacterPairs:
     """How often characters follow each other: `firsts`, `seconds` and `pairs` as counted."""
 
     firsts: Counter[str]
@@ -88,7 +88,7 @@ class Neighbours:
     pairs: Counter[tuple[str, str]]
 
     @classmethod
-    def learned(cls, texts: Iterable[str]) -> Neighbours | None:
+    def learned(cls, texts: Iterable[str]) -> CharacterPairs | None:
         """What `texts` have; None where those in Japanese script are too few to learn from."""
         found = cls(Counter(), Counter(), Counter())
         for text in filter(is_in_script, texts):
@@ -122,11 +122,11 @@ def _symbol(character: str) -> str:
     return "a" if character.isalnum() else "。"
 
 
-def is_japanese(text: str, neighbours: Neighbours | None = None) -> bool:
+def is_japanese(text: str, neighbours: CharacterPairs | None = None) -> bool:
     """Whether `text` is Japanese, by script, by words, and by `neighbours` where they are known."""
     if not is_in_script(text):
         return False
     if sum(map(_is_hiragana, text)) < LEAST or sum(map(str.isalpha, text)) < LEAST_LETTERS:
         return True
     is_noise = neighbours is not None and neighbours.score(text) < _CHANCE
-    return not is_noise and words_share(text) >= _WORDS_SHARE
+    return not is_noise and share_of_grammar(text) >= _WORDS_SHARE

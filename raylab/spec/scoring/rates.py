@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from raylab.spec.evaluation import Ending, Evaluation
-from raylab.spec.scoring.japanese import Neighbours, is_japanese
+from raylab.spec.scoring.japanese import CharacterPairs, is_japanese
 from raylab.spec.scoring.styles import in_style
 
 _NGRAM = 4
@@ -62,7 +62,7 @@ class Judge:
     """How a study judges answers: its style, and what its own answers teach of Japanese."""
 
     style: str | re.Pattern[str] | None = None
-    neighbours: Neighbours | None = None
+    neighbours: CharacterPairs | None = None
 
     def verdicts(self, answer: Answer) -> dict[str, bool | None]:
         """Every verdict on `answer`; None for style where the study has none."""
@@ -96,13 +96,13 @@ FAILED = {"japanese_rate": False, "stopped_rate": False, "repetition_rate": True
 """The verdict that an example of a broken limit has, where it is not plainly False."""
 
 
-def judge_of(evaluation: Evaluation, own: Iterable[Sequence[str]]) -> Judge:
+def judge_for(evaluation: Evaluation, own: Iterable[Sequence[str]]) -> Judge:
     """The judge of a study whose data sets hold the answers `own`, the first of which teach it."""
     style = evaluation.style
     texts = (text for answers in own for text in answers[:_MOST_LEARNED])
     return Judge(
         re.compile(style.ending) if isinstance(style, Ending) else style,
-        Neighbours.learned(texts),
+        CharacterPairs.learned(texts),
     )
 
 

@@ -28,13 +28,13 @@ def sentences(text: str) -> list[str]:
     return [part for part in stripped if part]
 
 
-def ending_of(style: str | re.Pattern[str]) -> re.Pattern[str]:
+def sentence_ending(style: str | re.Pattern[str]) -> re.Pattern[str]:
     """The pattern of a row of STYLES, or of a study's own, held to the end of a sentence."""
     return STYLES[style] if isinstance(style, str) else re.compile(f"(?:{style.pattern})$")
 
 
 def in_style(text: str, style: str | re.Pattern[str]) -> bool:
     """Whether at least half of the sentences of `text` end in `style`; False where it has none."""
-    parts, ending = sentences(text), ending_of(style)
+    parts, ending = sentences(text), sentence_ending(style)
     hits = sum(bool(ending.search(part)) for part in parts)
     return bool(parts) and 2 * hits >= len(parts)

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raylab.spec.data.held_out import Questions, held_out_answers
+from raylab.spec.data.held_out import Prompts, held_out_answers
 from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Limits
-from raylab.spec.scoring.rates import Judge, example_of, judge_of
+from raylab.spec.scoring.rates import Judge, example_of, judge_for
 from raylab.spec.study import Study
 from raylab.train.evaluate.generate import Sample, generate_answers
 from raylab.train.evaluate.likelihoods import measure_likelihoods
@@ -38,7 +38,7 @@ def evaluate_model(
     tokenizer: Any,
     study: Study,
     rows: Mapping[str, Sequence[Row]],
-    questions: Questions,
+    questions: Prompts,
     seed: int,
     max_length: int | None = None,
 ) -> ModelEvaluation:
@@ -47,7 +47,7 @@ def evaluate_model(
     max_length: tokens of a prompt with its answer; None: as the study trains.
     """
     plain = [name for name, data in study.data.items() if data.concat is None and name in rows]
-    judge = judge_of(study.evaluation, ([row.completion for row in rows[name]] for name in plain))
+    judge = judge_for(study.evaluation, ([row.completion for row in rows[name]] for name in plain))
     samples = generate_answers(model, tokenizer, questions, study.evaluation, seed)
     likelihoods = measure_likelihoods(
         model, tokenizer, held_out_answers(study, rows), max_length or study.training.max_length

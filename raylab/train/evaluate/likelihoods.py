@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from raylab.spec.data.held_out import Questions
+from raylab.spec.data.held_out import Prompts
 from raylab.spec.data.rows import Row
 from raylab.store.records import finite_or_none
 from raylab.train.chat import common_prefix, tokens_of
@@ -52,7 +52,7 @@ class _Sequence:
 
 
 def measure_likelihoods(
-    model: Any, tokenizer: Any, answers: Mapping[str, Questions], max_length: int
+    model: Any, tokenizer: Any, answers: Mapping[str, Prompts], max_length: int
 ) -> dict[str, Likelihood]:
     """The likelihood of held-out rows by data set, over at most `max_length` tokens a row."""
     was_training = model.training

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from raylab.cli import main
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_data
-from raylab.spec.data.pairs import align, own_pairs, pairs_of
+from raylab.spec.data.pairs import align, pairs_of, pairs_of_one_set
 from raylab.spec.data.rows import Row, Turn, split
-from raylab.spec.data.warnings import CHECKS, warnings_of
+from raylab.spec.data.warnings import CHECKS, find_warnings
 from raylab.spec.study_file import parse_study
 from tests.studies import D0, D1, make_study, write_jsonl, write_study_folder
 
@@ -198,7 +198,7 @@ def test_pairs_of_one_data_set_without_rejected_answers_are_refused(tmp_path):
 
 def test_pairs_of_one_data_set_alike_or_twice_are_refused():
     with pytest.raises(DataError) as caught:
-        own_pairs([Row("a", "b", rejected="c"), Row("a", "d", rejected="d")], "P")
+        pairs_of_one_set([Row("a", "b", rejected="c"), Row("a", "d", rejected="d")], "P")
     assert "the same answer is chosen and rejected in P in rows 2" in str(caught.value)
     assert "asked before in P in rows 2 (as 1)" in str(caught.value)
 
@@ -231,7 +231,7 @@ def test_pairs_hold_out_what_sft_holds_out(texts, share, random):
     random.shuffle(two)
     _, held_out = split(align(one, two, ("a", "b")), share)
     assert [row.prompt for row in held_out] == [row.prompt for row in split(one, share)[1]]
-    assert {row.asked for row in held_out} == {row.asked for row in split(two, share)[1]}
+    assert {row.user_text for row in held_out} == {row.user_text for row in split(two, share)[1]}
 
 
 # What looks wrong
@@ -249,7 +249,7 @@ def test_pairs_hold_out_what_sft_holds_out(texts, share, random):
     ],
 )
 def test_warning_of_encoding_names_rows(text, what):
-    (warning,) = warnings_of([Row("a", "b"), Row("c", text)], ["1", "2"])
+    (warning,) = find_warnings([Row("a", "b"), Row("c", text)], ["1", "2"])
     assert what in warning
     assert warning.endswith("in rows 2")
 

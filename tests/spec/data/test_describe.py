@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from raylab.cli import main
-from raylab.spec.data.describe import describe_files, spread
-from raylab.spec.data.scripts import script_of
+from raylab.spec.data.describe import describe_files, script_of, spread
 from tests.studies import write_jsonl
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo"

@@ -155,9 +155,9 @@ def test_row_of_several_turns_is_a_chat_up_to_the_answer():
 
 def test_held_out_rests_on_what_users_say_alone():
     other = LONG._replace(earlier=(Turn("user", "空は？"), Turn("assistant", "青いですわ。")))
-    assert other.asked == LONG.asked != LONG.prompt
-    assert is_held_out(other.asked, 0.5) == is_held_out(LONG.asked, 0.5)
-    assert PLAIN.asked == PLAIN.prompt
+    assert other.user_text == LONG.user_text != LONG.prompt
+    assert is_held_out(other.user_text, 0.5) == is_held_out(LONG.user_text, 0.5)
+    assert PLAIN.user_text == PLAIN.prompt
 
 
 def test_fingerprint_of_a_plain_row_is_that_of_its_two_texts():

@@ -240,7 +240,7 @@ def test_split_of_conversations_puts_each_row_on_one_side():
     training, held_out = split(rows, 0.5)
     assert training and held_out
     assert sorted([*training, *held_out]) == sorted(rows)
-    assert [is_held_out(row.asked, 0.5) for row in training] == [False] * len(training)
+    assert [is_held_out(row.user_text, 0.5) for row in training] == [False] * len(training)
 
 
 def test_split_share_is_about_the_share():

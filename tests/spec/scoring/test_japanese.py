@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from raylab.spec.scoring.japanese import Neighbours, is_in_script, is_japanese, words_share
+from raylab.spec.scoring.japanese import CharacterPairs, is_in_script, is_japanese, share_of_grammar
 from tests.spec.texts import answers_of
 
 KANA = [chr(code) for code in range(0x3041, 0x3094)]
@@ -56,11 +56,11 @@ def test_kana_noise_is_in_script_and_is_not_japanese(text):
 )
 def test_sentences_by_hand_are_japanese_also_by_neighbours(text):
     assert is_japanese(text)
-    assert is_japanese(text, Neighbours.learned(answers_of("d0") + answers_of("d1")))
+    assert is_japanese(text, CharacterPairs.learned(answers_of("d0") + answers_of("d1")))
 
 
 def test_neighbours_learned_on_some_answers_know_the_others_and_no_noise():
-    learned = Neighbours.learned(answers_of("d0")[:300] + answers_of("d1")[:300])
+    learned = CharacterPairs.learned(answers_of("d0")[:300] + answers_of("d1")[:300])
     others = answers_of("d0")[300:] + answers_of("d1")[300:]
     assert sum(is_japanese(text, learned) for text in others) >= 0.95 * len(others)
     draws = random.Random(7)
@@ -71,11 +71,11 @@ def test_neighbours_learned_on_some_answers_know_the_others_and_no_noise():
 
 
 def test_neighbours_of_few_or_of_english_answers_are_not_learned():
-    assert Neighbours.learned(answers_of("d0")[:20]) is None
-    assert Neighbours.learned(["The sky is blue because of scattering."] * 500) is None
+    assert CharacterPairs.learned(answers_of("d0")[:20]) is None
+    assert CharacterPairs.learned(["The sky is blue because of scattering."] * 500) is None
 
 
 def test_words_share_counts_hiragana_in_words():
-    assert words_share("空です") == 1
-    assert words_share("ぬぬぬぬです") == pytest.approx(1 / 3)
-    assert words_share("漢字") == 1
+    assert share_of_grammar("空です") == 1
+    assert share_of_grammar("ぬぬぬぬです") == pytest.approx(1 / 3)
+    assert share_of_grammar("漢字") == 1

@@ -13,7 +13,7 @@ from raylab.spec.scoring.rates import (
     Answer,
     Judge,
     example_of,
-    judge_of,
+    judge_for,
     loop_share,
     repeated_share,
     repeats,
@@ -78,7 +78,7 @@ def test_sentences_strip_punctuation_and_quotes():
 
 
 def test_style_of_the_studys_own_is_held_to_the_end_of_sentences():
-    judge = judge_of(Evaluation(style=Ending(ending="にゃ|にゃん")), [])
+    judge = judge_for(Evaluation(style=Ending(ending="にゃ|にゃん")), [])
     said = {
         text: judge.verdicts(Answer(text, 1, True))["style"] for text in ("猫だにゃ。", "にゃ猫")
     }

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raylab.results.quality_flags import flag_columns
 from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Evaluation, Limits
-from raylab.spec.scoring.rates import judge_of
+from raylab.spec.scoring.rates import judge_for
 from raylab.train.evaluate.evaluate import answer_metrics
 from raylab.train.evaluate.generate import generate_answers
 from tests.conftest import DEMO
@@ -32,7 +32,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def judge():
-    return judge_of(Evaluation(), [answers_of("d0"), answers_of("d1")])
+    return judge_for(Evaluation(), [answers_of("d0"), answers_of("d1")])
 
 
 def base_model():

@@ -1,1 +1,0 @@
-"""Data sets as files: what they hold, and what is made from them."""
