@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from raylab.cli import main
@@ -14,48 +9,53 @@ from raylab.errors import InputError
 from raylab.publish.upload import HubError, check_repo, token_of_environment, upload
 from tests.publish.hub import TOKEN, hub_server
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
-def hub():
+def hub(monkeypatch, tmp_path):
+    """A hub that huggingface_hub calls; its settings are those of the process's start."""
     with hub_server() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        settings = {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+        settings |= {"HF_HUB_DISABLE_TELEMETRY": True, "HF_TOKEN_PATH": str(tmp_path / "token")}
+        for name, value in settings.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        monkeypatch.chdir(tmp_path)
         yield hub
 
 
-def publish(hub, folder, *arguments, token=TOKEN):
-    """`raylab publish` in a process of its own, since huggingface_hub reads its settings once."""
-    code = "import sys; from raylab.cli import main; main(['publish', *sys.argv[1:]])"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    environment |= {"HF_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT), "HF_TOKEN": token}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+def publish(capsys, *arguments):
+    """(exit status, stdout, stderr) of `raylab publish`."""
+    with pytest.raises(SystemExit) as end:
+        main(["publish", *arguments])
+    output = capsys.readouterr()
+    return end.value.code, output.out, output.err
 
 
-@pytest.mark.slow
-def test_publish_uploads_the_folder_to_a_private_repository(made, hub, tmp_path):
-    done = publish(hub, tmp_path, made.reference("second"), "me/thing")
-    assert done.returncode == 0, done.stderr
-    assert f"published: {hub.url}/me/thing" in done.stdout
+def test_publish_uploads_the_folder_to_a_private_repository(
+    made, hub, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    status, out, err = publish(capsys, made.reference("second"), "me/thing")
+    assert status == 0, err
+    assert f"published: {hub.url}/me/thing" in out
     assert hub.made["me/thing"]["visibility"] == "private"
     folder = tmp_path / "published" / "thing"
     written = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert hub.files["me/thing"] == written
     assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= set(written)
-    kept = b"".join(hub.files["me/thing"].values()) + done.stdout.encode() + done.stderr.encode()
+    kept = b"".join(hub.files["me/thing"].values()) + out.encode() + err.encode()
     assert TOKEN.encode() not in kept
     assert str(tmp_path).encode() not in b"".join(written.values())
 
 
-@pytest.mark.slow
-def test_publish_with_a_token_that_is_refused_is_one_message_without_it(made, hub, tmp_path):
-    done = publish(hub, tmp_path, made.reference("first"), "me/thing", token="hf_wrong")
-    assert done.returncode == 1
-    assert "me/thing could not be published" in done.stderr and "401" in done.stderr
-    assert "Traceback" not in done.stderr and "hf_wrong" not in done.stderr
+def test_publish_with_a_token_that_is_refused_is_one_message_without_it(
+    made, hub, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    status, _, err = publish(capsys, made.reference("first"), "me/thing")
+    assert status == 1
+    assert "me/thing could not be published" in err and "401" in err
+    assert "Traceback" not in err and "hf_wrong" not in err
     assert hub.files == {}
 
 
@@ -71,12 +71,11 @@ def test_upload_error_that_repeats_the_token_is_told_without_it(monkeypatch, tmp
 
 def test_publish_without_a_token_writes_nothing(made, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with pytest.raises(SystemExit) as end:
-        main(["publish", made.reference("first"), "me/thing", "--out", str(tmp_path / "x")])
-    assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert "there is no token for the hub" in said and "--dry-run" in said
-    assert not (tmp_path / "x").exists()
+    out = tmp_path / "x"
+    status, _, err = publish(capsys, made.reference("first"), "me/thing", "--out", str(out))
+    assert status == 2
+    assert "there is no token for the hub" in err and "--dry-run" in err
+    assert not out.exists()
 
 
 def test_token_of_environment_is_taken_from_there_alone(monkeypatch, tmp_path):
