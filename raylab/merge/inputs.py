@@ -28,7 +28,7 @@ from raylab.merge.kernels import count_non_finite, subtract
 from raylab.spec.merges import MergeRequest
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
-from raylab.weights.checkpoint_writer import TensorPlan
+from raylab.weights.checkpoint_writer import TensorSpec
 from raylab.weights.row_tiles import TILE_ENTRIES, Piece, columns_of, tiles
 from raylab.weights.safetensors_reader import DTYPE_NAMES
 from raylab.weights.views import DELTA, ViewedModel
@@ -52,10 +52,10 @@ class MergePlan:
         return self.template.shapes
 
     @property
-    def tensors(self) -> list[TensorPlan]:
+    def tensors(self) -> list[TensorSpec]:
         """The output's tensors, as files hold them."""
         return [
-            TensorPlan(n, DTYPE_NAMES[self.dtypes[n]], shape) for n, shape in self.shapes.items()
+            TensorSpec(n, DTYPE_NAMES[self.dtypes[n]], shape) for n, shape in self.shapes.items()
         ]
 
     def models_of(self, name: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Lazy readers of weights: a checkpoint, or an adapter, one tensor or a few rows at a time."""
+"""Tensors of models: checkpoints and adapters, read by rows, compared by view, and written."""
 
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Checkpoint

@@ -1,11 +1,11 @@
-"""A PEFT LoRA adapter: what it does to the weights of its base model, by rows.
+"""A PEFT LoRA adapter: its changes to the weights of its base model, read by rows.
 
 Model: an adapter changes some tensors of the base model, each by one part or several (see
 `raylab.weights.adapter_parts`), which apply one after the other.
-Invariant: a tensor that the base model does not have, or has in another shape, is refused where
-the base model is at hand; what depends on the base model's weights is refused where it is not.
-Opening reads headers only; a delta is never formed whole. The bits of some rows depend on the
-tensor and the bounds of the rows alone, given one BLAS thread.
+Invariant: with the base model, an adapter that changes a tensor that the base model lacks, or has
+in another shape, is refused. Without it, an adapter that depends on the base model's weights is
+refused. Opening reads headers only, and a delta is never formed whole. The bits of some rows
+depend on the tensor and the bounds of the rows alone, given one BLAS thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.weights.adapter_config import read_config
-from raylab.weights.adapter_parts import LowRank, Part, Tokens
+from raylab.weights.adapter_parts import LowRank, Part, TrainedTokens
 from raylab.weights.checkpoint import Weights
 from raylab.weights.lora_layout import Parts, read_parts
 from raylab.weights.safetensors_reader import Shape
@@ -38,12 +38,12 @@ class Adapter:
     def open(cls, directory: Path, base: Weights | None = None) -> Adapter:
         """Open the adapter at `directory`, trained from the weights `base`. Raises ModelError.
 
-        Without `base` an adapter of plain LoRA parts can be opened, and nothing is held against
-        the base model.
+        Without `base` only an adapter of plain LoRA parts can be opened, and it is not checked
+        against the base model.
         """
         parts = read_parts(directory, read_config(directory), base)
         if base is None:
-            _refuse_what_needs_weights(directory, parts)
+            _refuse_dependent_parts(directory, parts)
         else:
             parts = _named_as_stored(parts, base)
             _check_against(directory, parts, base)
@@ -52,30 +52,33 @@ class Adapter:
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """(A, B, scale), float32, of a tensor in `low_rank`: delta = scale * (B @ A).
 
-        Of an embedding, or a layer with fan_in_fan_out, A and B change places here, so that the
-        delta has the shape of the weight as it is stored.
+        For an embedding, or a layer with fan_in_fan_out, A and B change places, so that the
+        delta has the shape of the stored weight.
         """
         (part,) = self._parts[name]
         assert isinstance(part, LowRank) and part.magnitude is None
-        found = part.factors()
+        factors = part.factors()
         if part.transposed:
-            return found.up.T, found.down.T, found.scale
-        return found.down, found.up, found.scale
+            return factors.up.T, factors.down.T, factors.scale
+        return factors.down, factors.up, factors.scale
 
     def changes_tied(self, name: str) -> bool:
         """Whether PEFT's merge changes the weight under all the names that it is tied to."""
         parts = self._parts[name]
-        return any(isinstance(p, Tokens) or _is_in_place(p) for p in parts)
+        return any(isinstance(p, TrainedTokens) or _is_in_place(p) for p in parts)
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop) of the delta, 2-D, float32, contiguous."""
-        weight = self._start(name, start, stop)
-        before, *others = self._parts[name]
-        total = before.delta(start, stop, weight)
+        previous, *others = self._parts[name]
+        weight = None
+        if any(part.needs_weight for part in self._parts[name]):
+            assert self._base is not None
+            weight = self._base.raw(name, start, stop)
+        total = previous.delta(start, stop, weight)
         for part in others:
-            weight = None if weight is None else before.merged(start, stop, weight)
+            weight = None if weight is None else previous.merged(start, stop, weight)
             total = total + part.delta(start, stop, weight)
-            before = part
+            previous = part
         return total
 
     def merged(self, name: str, start: int, stop: int, weight: torch.Tensor) -> torch.Tensor:
@@ -89,17 +92,11 @@ class Adapter:
         return weight
 
     def _merged_as(self, name: str) -> str:
-        """An alias follows what is added to its partner, which shares its memory in PEFT."""
+        """The tensor whose change `name` follows: an alias shares its partner's memory in PEFT."""
         if name in self.shapes or self._base is None or not self._base.is_alias(name):
             return name
         partner = self._base.stored_name(name) or name
         return partner if partner in self.shapes and self.changes_tied(partner) else name
-
-    def _start(self, name: str, start: int, stop: int) -> torch.Tensor | None:
-        if not any(part.needs_weight for part in self._parts[name]):
-            return None
-        assert self._base is not None
-        return self._base.raw(name, start, stop)
 
 
 def _is_in_place(part: Part) -> bool:
@@ -116,7 +113,7 @@ def _is_conv1d(part: Part) -> bool:
     return isinstance(part, LowRank) and part.transposed and not part.rounds_twice
 
 
-def _refuse_what_needs_weights(directory: Path, parts: Parts) -> None:
+def _refuse_dependent_parts(directory: Path, parts: Parts) -> None:
     needing = [n for n in sorted(parts) if any(part.needs_weight for part in parts[n])]
     if needing:
         raise ModelError(

@@ -1,10 +1,10 @@
-"""adapter_config.json of a PEFT LoRA adapter: what is read, and what is refused by name.
+"""adapter_config.json of a PEFT LoRA adapter: fields that are read, and fields that are refused.
 
 Model: `AdapterConfig` holds the fields that decide what the adapter's tensors mean. Fields that
-only say how it was made (targets, dropout, task) have no bearing on the result.
+only record how the adapter was made (targets, dropout, task) do not change the result.
 Invariant: a field that could change the meaning of a tensor and is not handled here, or that is
-not known, is refused by name unless it is off. So an adapter of a later version of PEFT is read
-rightly or not at all.
+unknown, is refused by name unless it is off. So an adapter of a later version of PEFT is read
+correctly or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from raylab.errors import ModelError
 from raylab.weights.safetensors_reader import read_json
 
-_NO_BEARING = {
+_NO_EFFECT = {
     "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "eva_config",
     "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
     "lora_dropout", "lora_ga_config", "megatron_core", "modules_to_save", "peft_type",
@@ -50,7 +50,7 @@ class AdapterConfig(BaseModel):
 
     @field_validator("rank_pattern", "alpha_pattern")
     @classmethod
-    def _compiles(cls, patterns: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def _check_patterns(cls, patterns: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         for pattern in patterns or ():
             try:
                 re.compile(_pattern(pattern))
@@ -59,15 +59,15 @@ class AdapterConfig(BaseModel):
         return patterns
 
     @model_validator(mode="after")
-    def _nothing_else(self) -> Self:
+    def _refuse_other_fields(self) -> Self:
         extra = self.model_extra or {}
-        odd = [name for name, value in extra.items() if value and name not in _NO_BEARING]
+        refused = [name for name, value in extra.items() if value and name not in _NO_EFFECT]
         if self.init_lora_weights not in _KEEPS_BASE:
-            odd.append(f"init_lora_weights: {self.init_lora_weights}")
+            refused.append(f"init_lora_weights: {self.init_lora_weights}")
         if self.use_dora and self.fan_in_fan_out:
-            odd.append("use_dora with fan_in_fan_out")
-        if odd:
-            raise ValueError(f"not read: {', '.join(sorted(odd))}")
+            refused.append("use_dora with fan_in_fan_out")
+        if refused:
+            raise ValueError(f"not read: {', '.join(sorted(refused))}")
         return self
 
     def rank_of(self, module: str) -> int:

@@ -1,15 +1,15 @@
-"""What an adapter does to one tensor of its base model: one row of formulas per kind of part.
+"""The changes that an adapter makes to one tensor of its base model, as kinds of parts.
 
 Model: a part turns rows of the weight that the adapter starts from, W, into rows of the delta
 (float32) and rows of the merged weight (W's dtype):
 
-    kind       delta                               merged
-    LowRank    s B A                               round(W + s B A)
-      embedding  s (B A)^T                         round(W + round(s (B A)^T))
-      DoRA       m / |W + s B A| (W + s B A) - W   round(m / |W + s B A| (W + s B A))
-    Replaced   saved - W                           round(saved)
-    Tokens     saved - W in the named rows, else 0 round(saved) in those rows, else W
-    Shift      s b                                 round(W + s b)
+    kind           delta                               merged
+    LowRank        s B A                               round(W + s B A)
+      embedding    s (B A)^T                           round(W + round(s (B A)^T))
+      DoRA         m / |W + s B A| (W + s B A) - W     round(m / |W + s B A| (W + s B A))
+    Replaced       saved - W                           round(saved)
+    TrainedTokens  saved - W in these rows, else 0     round(saved) in these rows, else W
+    BiasShift      s b                                 round(W + s b)
 
 LoRA: Hu et al. 2021, arXiv:2106.09685, equation 3. DoRA: Liu et al. 2024, arXiv:2402.09353,
 equation 5, with |.| the L2 norm of each row of the stored weight (an output's weights), which
@@ -28,9 +28,9 @@ import torch
 
 from raylab.weights.safetensors_reader import Shape
 
-LEAST_ROWS = 16
-"""BLAS has kernels of their own, with other bits, for products of a few rows (seen: up to 3) or
-columns (up to 11): a smaller tile is cut out of a product of so many."""
+MIN_PRODUCT_ROWS = 16
+"""BLAS has special kernels, with other bits, for products of a few rows (seen: up to 3) or columns
+(up to 11): the rows of a smaller tile are taken from a product of this size."""
 
 Rows = Callable[[int, int], torch.Tensor]
 """Rows [start, stop) of a tensor that the adapter stores, 2-D, in the file's dtype."""
@@ -106,8 +106,8 @@ class LowRank:
     def _product(self, start: int, stop: int) -> torch.Tensor:
         """Rows of scale * (B @ A), or of its transpose."""
         found = self.factors()
-        first = max(0, min(start, stop - LEAST_ROWS))
-        last = min(self.shape[0], max(stop, first + LEAST_ROWS))
+        first = max(0, min(start, stop - MIN_PRODUCT_ROWS))
+        last = min(self.shape[0], max(stop, first + MIN_PRODUCT_ROWS))
         # Copies, so that the address of a slice cannot choose another kernel.
         if self.transposed:
             product = (found.up @ found.down[:, first:last].clone()).T
@@ -143,7 +143,7 @@ class Replaced:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TrainedTokens:
     """Rows `indices` of an embedding, trained alone: saved is (len(indices), width)."""
 
     shape: Shape
@@ -169,7 +169,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Shift:
+class BiasShift:
     """A bias of lora_B itself (lora_bias), added to the layer's bias; `bias`: (1, size)."""
 
     shape: Shape

@@ -1,8 +1,8 @@
-"""Which entries of two models are compared, and what becomes of all others.
+"""Aligns two models: which of their entries are compared, and a count of all others.
 
-Model: the union of both models' parameters is gone through, each name once. What both have in
-one shape is compared; what differs is an error that names the tensors, unless the user said what
-to do with it.
+Model: the union of both models' parameters is aligned, each name once. Tensors that both have in
+one shape are compared. Other tensors are an error that names them, unless a `Tolerance` says how
+to treat them.
 Invariant: compared + tied + only_in_a + only_in_b + cropped + skipped + non_finite is the number
 of entries of the union, a tensor of two shapes counting with the larger.
 """
@@ -24,8 +24,8 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What to do with tensors that only one model has, that have two shapes (crop: compare the
-    rows that both vocabularies have), and with entries that are not finite."""
+    """How to treat tensors that only one model has, tensors of two shapes (crop: compare the
+    rows that both vocabularies have), and entries that are not finite."""
 
     missing: Literal["error", "skip"] = "error"
     mismatch: Literal["error", "crop", "skip"] = "error"
@@ -37,7 +37,7 @@ STRICT = Tolerance()
 
 @dataclass(frozen=True)
 class EntryCounts:
-    """Entries by what became of them."""
+    """How many entries were compared, and how many were not, by reason."""
 
     compared: int = 0
     tied: int = 0
@@ -52,13 +52,13 @@ class EntryCounts:
         return asdict(self)
 
     def without(self, non_finite: int) -> EntryCounts:
-        """The same where so many of the compared entries turned out not to be finite."""
+        """The same counts, with `non_finite` of the compared entries not compared."""
         return replace(self, compared=self.compared - non_finite, non_finite=non_finite)
 
 
 @dataclass(frozen=True)
 class _Entries:
-    """The tensors of a whole model: its parameters, aliases of them, and what is neither."""
+    """The tensors of a whole model: parameters, aliases of them, and tensors that are neither."""
 
     shapes: Mapping[str, Shape]
     tied: Mapping[str, Shape]
@@ -72,7 +72,7 @@ def align(
     base: Checkpoint | None = None,
     universe: Literal["compared", "model"] = "compared",
 ) -> tuple[dict[str, Shape], EntryCounts]:
-    """(the shapes over which two models are compared, what became of all entries).
+    """(the shapes over which two models are compared, the counts of all entries).
 
     Adapters are compared over the tensors that either targets. Against a checkpoint, or in the
     universe of the model, they are the whole of `base`. Raises ModelError.
@@ -80,7 +80,7 @@ def align(
     changed = _union([model for model in (a, b) if not model.checkpoint])
     if universe == "compared" and not a.checkpoint and not b.checkpoint:
         return changed, EntryCounts(compared=_size(changed, changed))
-    return _of_whole_models(_entries(a, changed, base), _entries(b, changed, base), tolerance)
+    return _align_whole_models(_entries(a, changed, base), _entries(b, changed, base), tolerance)
 
 
 def _entries(model: ViewedModel, changed: Mapping[str, Shape], base: Checkpoint | None) -> _Entries:
@@ -97,7 +97,7 @@ def _entries(model: ViewedModel, changed: Mapping[str, Shape], base: Checkpoint 
     return _Entries({**base.shapes, **changed}, tied, base.skipped)
 
 
-def _of_whole_models(
+def _align_whole_models(
     a: _Entries, b: _Entries, tolerance: Tolerance
 ) -> tuple[dict[str, Shape], EntryCounts]:
     only_a, only_b = (sorted(set(x.shapes) - set(y.shapes)) for x, y in ((a, b), (b, a)))
@@ -106,7 +106,7 @@ def _of_whole_models(
     common = sorted(set(a.shapes) & set(b.shapes))
     unlike = [name for name in common if a.shapes[name] != b.shapes[name]]
     shapes = {name: a.shapes[name] for name in common if name not in unlike}
-    cropped, skipped = _settle(a, b, unlike, tolerance, shapes)
+    cropped, skipped = _crop_or_skip(a, b, unlike, tolerance, shapes)
     parameters = {*a.shapes, *b.shapes}
     tied = _larger(a.tied, b.tied, parameters)
     odd = _larger(a.skipped, b.skipped, parameters | set(tied))
@@ -159,14 +159,17 @@ def _refuse_missing(only_a: Sequence[str], only_b: Sequence[str]) -> None:
             )
 
 
-def _settle(
+def _crop_or_skip(
     a: _Entries,
     b: _Entries,
     unlike: Sequence[str],
     tolerance: Tolerance,
     shapes: dict[str, Shape],
 ) -> tuple[int, int]:
-    """(entries cropped, entries skipped) of tensors of two shapes; adds to `shapes` what stays."""
+    """(entries cropped, entries skipped) of the tensors `unlike`, which have two shapes.
+
+    Adds the cropped tensors to `shapes`.
+    """
     cropped = skipped = 0
     for name in unlike:
         left, right = a.shapes[name], b.shapes[name]

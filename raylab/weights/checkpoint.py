@@ -3,10 +3,10 @@
 Model: a checkpoint is a folder of safetensors files and a config.json. Where the config ties the
 output head to the input embedding, the two are one parameter: a head that is stored as well is an
 alias, listed in `tied` and left out of `shapes`. What older versions of transformers stored
-beside the parameters (attention masks, rotary frequencies) is no parameter: it is in `skipped`.
+beside the parameters (attention masks, rotary frequencies) is in `skipped`.
 Invariant: every parameter is in `shapes` once, in bf16, fp16 or fp32; any other dtype is refused
 by name. An alias whose bytes differ from its partner's is an error as soon as those rows are
-read, never a choice made in silence: transformers would then not tie them.
+read, because transformers would then not tie the two.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape, 
 
 HEADS = ("lm_head.weight", "embed_out.weight")
 EMBEDDINGS = ("model.embed_tokens.weight", "gpt_neox.embed_in.weight", "transformer.wte.weight")
-_TIED_UNLESS_SAID = ("gemma", "gemma2", "gemma3_text", "gpt2")
+_TIED_BY_DEFAULT = ("gemma", "gemma2", "gemma3_text", "gpt2")
 """Types of models whose embeddings are tied where config.json does not say."""
-_NO_PARAMETER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
+_BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
 _MASK = re.compile(r"\.(attention|attn)\.bias$")
 """A causal mask where its entries are whole numbers; a bias of that name has real ones."""
 
 
 class Weights(Protocol):
-    """Whole weights, by rows: a checkpoint, or what adapters made of one."""
+    """The weights of a whole model, by rows: a checkpoint, perhaps with adapters merged in."""
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
         """The shape of every parameter, by name."""
 
     def stored_name(self, name: str) -> str | None:
-        """The name in `shapes` of what a module tree calls `name`, if it is there."""
+        """The name in `shapes` of the parameter that a module tree calls `name`, if it exists."""
 
     def is_alias(self, name: str) -> bool:
         """Whether `name` is tied to another parameter."""
@@ -57,7 +57,7 @@ class Checkpoint:
         config = _config(directory)
         stored = self._folder.shapes
         self.skipped: Mapping[str, Shape] = {
-            name: shape for name, shape in stored.items() if self._is_no_parameter(name)
+            name: shape for name, shape in stored.items() if self._is_buffer(name)
         }
         self._check_dtypes()
         partners = _tied_partners(stored, config)
@@ -104,9 +104,9 @@ class Checkpoint:
         """Rows [start, stop), 2-D, float32, contiguous; a copy unless the file is float32."""
         return self.raw(name, start, stop).to(torch.float32).contiguous()
 
-    def _is_no_parameter(self, name: str) -> bool:
+    def _is_buffer(self, name: str) -> bool:
         is_real = self._folder.dtypes[name] in DTYPES
-        return bool(_NO_PARAMETER.search(name) or (not is_real and _MASK.search(name)))
+        return bool(_BUFFER.search(name) or (not is_real and _MASK.search(name)))
 
     def _check_dtypes(self) -> None:
         dtypes = self._folder.dtypes
@@ -151,7 +151,7 @@ def _tied_partners(stored: Mapping[str, Shape], config: Mapping[str, Any]) -> di
     """
     tied = config.get("tie_word_embeddings")
     if tied is None:
-        tied = config.get("model_type") in _TIED_UNLESS_SAID
+        tied = config.get("model_type") in _TIED_BY_DEFAULT
     if not tied:
         return {}
     embedding = next((name for name in EMBEDDINGS if name in stored), None)

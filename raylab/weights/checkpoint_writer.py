@@ -1,11 +1,11 @@
-"""Writes a checkpoint as transformers reads it: sharded safetensors, and the files beside them.
+"""Writes a checkpoint as transformers reads it: sharded safetensors, config and tokenizer.
 
-Model: the names, dtypes and shapes of all tensors are known beforehand, so every file's header
-and the place of every byte are laid out before a byte is written; threads then put pieces of
-tensors at their places in any order. The directory is made beside its final place, flushed to
-disk, and renamed.
-Invariant: what is at the final place is whole. Whoever fails leaves nothing behind; whoever is
-killed leaves a directory named .NAME.part-*, unlocked, which the next writer to NAME removes.
+Model: the names, dtypes and shapes of all tensors are known beforehand, so the header of every
+file and the offset of every tensor are planned before a byte is written. Threads then write pieces
+of tensors in any order. The directory is made beside its final path, flushed to disk, and renamed.
+Invariant: a directory at its final path is complete. A writer that fails leaves nothing behind. A
+writer that is killed leaves an unlocked directory named .NAME.part-*, which the next writer to
+NAME removes.
 
 Layout of a safetensors file: 8 bytes with the header's length, the header (JSON, padded with
 spaces to 8 bytes), and the tensors without gaps; wider dtypes first, so that all are aligned.
@@ -51,7 +51,7 @@ CONFIG_FILES = (
 
 
 @dataclass(frozen=True)
-class TensorPlan:
+class TensorSpec:
     """One tensor to be written; dtype as safetensors names it: BF16, F16, F32 ..."""
 
     name: str
@@ -65,7 +65,7 @@ class TensorPlan:
 
 
 @dataclass(frozen=True)
-class FilePlan:
+class FileLayout:
     """One file: its header, and where each tensor begins in it."""
 
     name: str
@@ -74,11 +74,11 @@ class FilePlan:
     size: int
 
 
-def plan_files(tensors: Sequence[TensorPlan], most_bytes: int = MOST_BYTES) -> list[FilePlan]:
+def layout_files(tensors: Sequence[TensorSpec], most_bytes: int = MOST_BYTES) -> list[FileLayout]:
     """Files of at most `most_bytes` of tensors each, in the order given; a larger tensor has a
     file of its own. One file is model.safetensors, several are model-0000i-of-0000n.safetensors.
     """
-    groups: list[list[TensorPlan]] = [[]]
+    groups: list[list[TensorSpec]] = [[]]
     room = most_bytes
     for tensor in tensors:
         if groups[-1] and tensor.size > room:
@@ -90,10 +90,10 @@ def plan_files(tensors: Sequence[TensorPlan], most_bytes: int = MOST_BYTES) -> l
     if len(groups) > 1:
         total = len(groups)
         names = [f"model-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)]
-    return [_plan_file(name, group) for name, group in zip(names, groups, strict=True)]
+    return [_layout_file(name, group) for name, group in zip(names, groups, strict=True)]
 
 
-def _plan_file(name: str, tensors: Sequence[TensorPlan]) -> FilePlan:
+def _layout_file(name: str, tensors: Sequence[TensorSpec]) -> FileLayout:
     ordered = sorted(tensors, key=lambda tensor: -_BYTES[tensor.dtype])
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -107,18 +107,18 @@ def _plan_file(name: str, tensors: Sequence[TensorPlan]) -> FilePlan:
     text += b" " * (-len(text) % 8)
     head = len(text).to_bytes(8, "little") + text
     begins = {tensor: len(head) + begin for tensor, begin in ends.items()}
-    return FilePlan(name, head, begins, len(head) + end)
+    return FileLayout(name, head, begins, len(head) + end)
 
 
 class CheckpointWriter:
     """The files of a checkpoint, open; `write` may be called by many threads at once."""
 
     def __init__(
-        self, directory: Path, tensors: Sequence[TensorPlan], most_bytes: int = MOST_BYTES
+        self, directory: Path, tensors: Sequence[TensorSpec], most_bytes: int = MOST_BYTES
     ) -> None:
         """Lay out the files in `directory`. Raises OutError where the disk has no room."""
         self._directory = directory
-        self._files = plan_files(tensors, most_bytes)
+        self._files = layout_files(tensors, most_bytes)
         self._shapes = {tensor.name: tensor.shape for tensor in tensors}
         self._left = sum(tensor.size for tensor in tensors)
         self._total = self._left
@@ -209,10 +209,10 @@ def copy_config_files(source: Path, target: Path, patterns: Sequence[str] = CONF
 
 @contextmanager
 def atomic_directory(out: Path) -> Iterator[Path]:
-    """A new directory to fill, which becomes `out` if nothing goes wrong, and else vanishes.
+    """A new directory to fill, which is renamed to `out` on success and removed on failure.
 
-    Raises OutError where something is at `out`, or nothing can be made there, and StoreError
-    where the system failed while it was filled.
+    Raises OutError where `out` exists or cannot be made, and StoreError where the system fails
+    while the directory is filled.
     """
     part = out.parent / f".{out.name}.part-{uuid.uuid4().hex[:8]}"
     check_absent(out)
@@ -252,14 +252,14 @@ def check_absent(out: Path) -> None:
 
 
 def _remove_abandoned(out: Path) -> None:
-    """Remove what killed writers to `out` left: a lock ends with the process that held it."""
+    """Remove the directories of killed writers to `out`: a lock ends with its process."""
     for left in out.parent.glob(f".{glob.escape(out.name)}.part-*"):
         lock = os.open(left, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left)
         except BlockingIOError:
-            pass  # Another writer is at work there.
+            pass  # Another writer is filling it.
         finally:
             os.close(lock)
 

@@ -33,7 +33,7 @@ from raylab.weights.checkpoint import Checkpoint
 from raylab.weights.checkpoint_writer import (
     MOST_BYTES,
     CheckpointWriter,
-    TensorPlan,
+    TensorSpec,
     copy_config_files,
 )
 from raylab.weights.row_tiles import Piece, in_threads, tiles
@@ -167,7 +167,7 @@ def write_merged(
     model = ViewedModel(place, View("merged"), template)
     shapes = template.shapes
     plans = [
-        TensorPlan(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
+        TensorSpec(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
         for name, shape in shapes.items()
     ]
     pieces = [(name, *rows) for name, shape in shapes.items() for rows in tiles(shape)]

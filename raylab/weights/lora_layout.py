@@ -1,7 +1,7 @@
-"""From the tensors that an adapter's file holds to parts of the base model's tensors.
+"""Reads the tensors of an adapter's file into parts of the base model's tensors.
 
 Model: PEFT saves a tensor under the module that it belongs to, and the ending of its name says
-what it is: `base_model.model.<module>.lora_A.weight`. A name without an ending of PEFT's is a
+its kind: `base_model.model.<module>.lora_A.weight`. A name without an ending of PEFT's is a
 parameter of the base model, saved whole: of modules_to_save, a trained bias, or an embedding
 beside its factors (`<module>.base_layer.weight`).
 Invariant: every tensor of the file goes into exactly one part, or the adapter is refused with
@@ -18,7 +18,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.weights.adapter_config import AdapterConfig
-from raylab.weights.adapter_parts import Factors, LowRank, Part, Replaced, Shift, Tokens
+from raylab.weights.adapter_parts import BiasShift, Factors, LowRank, Part, Replaced, TrainedTokens
 from raylab.weights.checkpoint import Weights
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder
 
@@ -32,7 +32,7 @@ _ENDINGS = {
     ".lora_magnitude_vector": "magnitude",
     ".token_adapter.trainable_tokens_delta": "tokens",
 }
-_MARKS_OF_PEFT = ("lora_", "token_adapter.", "modules_to_save.", "original_module.", "base_layer.")
+_PEFT_INFIXES = ("lora_", "token_adapter.", "modules_to_save.", "original_module.", "base_layer.")
 _SAVED_TWICE = (".modules_to_save.", ".original_module.")
 """With bias="all" PEFT saves the biases of a module of modules_to_save three times: as they are
 loaded, and under these two names, which are not loaded."""
@@ -47,7 +47,7 @@ Parts = dict[str, tuple[Part, ...]]
 def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> Parts:
     """The parts of every tensor that the adapter at `directory` changes. Raises ModelError."""
     folder = SafetensorsFolder(directory, "adapter_model")
-    modules, whole = _sorted_out(directory, folder)
+    modules, whole = _group_tensors(directory, folder)
     parts: Parts = {
         name: (Replaced(folder.shapes[key], partial(folder.rows, key)),)
         for name, key in whole.items()
@@ -60,7 +60,7 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
     return parts
 
 
-def _sorted_out(
+def _group_tensors(
     directory: Path, folder: SafetensorsFolder
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """(the kinds of every module, the file's name of every parameter that is saved whole)."""
@@ -71,7 +71,7 @@ def _sorted_out(
         ending = next((end for end in _ENDINGS if key.endswith(end)), "")
         stem = key.removeprefix(_PREFIX).removesuffix(ending)
         name = stem if ending else stem.replace(".base_layer.", ".")
-        is_foreign = not key.startswith(_PREFIX) or any(mark in name for mark in _MARKS_OF_PEFT)
+        is_foreign = not key.startswith(_PREFIX) or any(infix in name for infix in _PEFT_INFIXES)
         if is_foreign or name in whole:
             odd.append(key)
         elif ending:
@@ -149,11 +149,11 @@ class _Reader:
             rounds_twice=True,
         )
 
-    def _shift(self, module: str, key: str) -> Shift:
+    def _shift(self, module: str, key: str) -> BiasShift:
         scale = self._config.scale_of(module)
-        return Shift(self._folder.shapes[key], partial(self._folder.rows, key), scale)
+        return BiasShift(self._folder.shapes[key], partial(self._folder.rows, key), scale)
 
-    def _tokens(self, module: str, key: str) -> Tokens:
+    def _tokens(self, module: str, key: str) -> TrainedTokens:
         indices = tuple(self._config.tokens_of(module))
         saved = self._folder.shapes[key]
         name = self._base.stored_name(f"{module}.weight") if self._base else None
@@ -165,7 +165,7 @@ class _Reader:
                 found=f"{saved} for trainable_token_indices {list(indices)[:5]}",
                 expected=f"a row for each of different tokens below {height}",
             )
-        return Tokens((height, saved[1]), indices, partial(self._folder.rows, key))
+        return TrainedTokens((height, saved[1]), indices, partial(self._folder.rows, key))
 
     def _check_factors(self, module: str, a: str, b: str) -> None:
         down, up = self._folder.shapes[a], self._folder.shapes[b]

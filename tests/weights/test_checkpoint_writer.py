@@ -14,18 +14,18 @@ from raylab.errors import OutError, StoreError
 from raylab.weights import checkpoint_writer as checkpoints
 from raylab.weights.checkpoint_writer import (
     CheckpointWriter,
-    TensorPlan,
+    TensorSpec,
     atomic_directory,
     copy_config_files,
-    plan_files,
+    layout_files,
 )
 
 PLANS = [
-    TensorPlan("a", "BF16", (3, 5)),
-    TensorPlan("b", "F32", (2, 2)),
-    TensorPlan("c", "U8", (3,)),
-    TensorPlan("empty", "F16", (0, 4)),
-    TensorPlan("scalar", "F32", ()),
+    TensorSpec("a", "BF16", (3, 5)),
+    TensorSpec("b", "F32", (2, 2)),
+    TensorSpec("c", "U8", (3,)),
+    TensorSpec("empty", "F16", (0, 4)),
+    TensorSpec("scalar", "F32", ()),
 ]
 DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "U8": torch.uint8, "F16": torch.float16}
 
@@ -71,8 +71,8 @@ def test_write_many_files_have_an_index_of_all_tensors(tmp_path):
     }
 
 
-def test_plan_files_wider_dtypes_come_first_and_all_are_aligned():
-    (plan,) = plan_files(PLANS)
+def test_layout_files_wider_dtypes_come_first_and_all_are_aligned():
+    (plan,) = layout_files(PLANS)
     widths = {"a": 2, "b": 4, "c": 1, "empty": 2, "scalar": 4}
     assert all(plan.begins[name] % width == 0 for name, width in widths.items())
     assert len(plan.header) % 8 == 0
