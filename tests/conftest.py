@@ -16,20 +16,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 DEMO = Path(__file__).parents[1] / "jobs" / "demo"
+DATA = Path(__file__).parent / "data"
+"""The first rows of the demo's data: 40 to train on and 8 held out at a share of 0.2."""
 
 STUDY = """
 name: tiny
 base_models:
   demo: {{path: {base}}}
 data:
-  D0: {{path: {demo}/data/d0.jsonl}}
-  D1: {{path: {demo}/data/d1.jsonl}}
-held_out: 0.9
+  D0: {{path: DATA/d0.jsonl}}
+  D1: {{path: DATA/d1.jsonl}}
+held_out: 0.2
 seeds: [42]
 quantization: {{compute_dtype: float32}}
 training: {{learning_rate: 1e-3, batch_size: 4, epochs: 1, max_length: 64}}
 evaluation: {{style: ojousama, prompts: 4, max_new_tokens: 16}}
-"""
+""".replace("DATA", str(DATA))
 
 
 @pytest.fixture(scope="session")

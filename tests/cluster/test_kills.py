@@ -32,7 +32,9 @@ def make(nodes, tmp_path_factory):
 
     def make(name: str, cluster=nodes) -> Driver:
         folder = tmp_path_factory.mktemp(name)
-        text = STUDY.format(base=DEMO / "base", demo=DEMO) + RECIPES
+        # Twenty steps: time enough to kill a trial between its first and its last.
+        text = STUDY.replace("batch_size: 4", "batch_size: 2")
+        text = text.format(base=DEMO / "base", demo=DEMO) + RECIPES
         (folder / "study.yaml").write_text(text)
         return Driver(folder / "study.yaml", folder / "out", cluster.environment, cluster.address)
 

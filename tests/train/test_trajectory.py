@@ -15,35 +15,20 @@ from safetensors.numpy import load_file
 from transformers import TrainerCallback
 
 from raylab.cluster import stages
-from raylab.store.filesystem import CHECKPOINTS, Store
+from raylab.store.filesystem import CHECKPOINTS
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import read_table, to_table
-from raylab.train import trajectory as paths
-from raylab.train import trial
+from raylab.train import trajectory, trial
 from raylab.train.factor_norms import SKETCH
 from raylab.train.trajectory import CHECKPOINTED, MOST, PathRecorder, interval
 from tests.oracles.paths import deltas, path
+from tests.train.conftest import EVALUATED, STUDY_TEXT, Bench, study_of
 from tests.train.test_factor_norms import adapted
 from tests.train.test_resume import EVERY_STEP, stopped_at
 
 
-@pytest.fixture
-def lean(bench):
-    """A bench whose models are asked nothing, which takes longer than their training."""
-
-    def make(out="out", **changed):
-        asked = "prompts: 4, ->prompts: 0, likelihoods: false, every_epochs: null, "
-        return bench(out, asked=asked, **changed)
-
-    return make
-
-
-def file_of(made, recipe):
-    return made.adapter(recipe).parent / "paths.parquet"
-
-
 def rows_of(made, recipe):
-    return parquet.read_table(file_of(made, recipe)).to_pylist()
+    return parquet.read_table(made.trajectory(recipe)).to_pylist()
 
 
 def close(value, expected, **tolerance):
@@ -71,9 +56,8 @@ def whole(monkeypatch):
     return points
 
 
-@pytest.mark.slow
-def test_path_of_every_chain_is_that_of_the_whole_deltas(lean, whole):
-    made = lean()
+def test_path_of_every_chain_is_that_of_the_whole_deltas(bench, whole):
+    made = bench()
     for recipe in ("sft-d1", "merged", "stacked"):
         record = made.run(recipe)
         rows, expected = rows_of(made, recipe), path(whole)
@@ -174,55 +158,59 @@ class NoRecorder(TrainerCallback):
         return pa.table({})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["sft-d1", "dpo-d0"])
 def test_training_with_and_without_a_recorder_has_the_same_losses_and_bytes(
-    lean, recipe, monkeypatch
+    bench, trained, recipe, monkeypatch
 ):
-    recorded, plain = lean("recorded"), lean("plain")
-    recorded.run(recipe)
+    plain = bench()
     monkeypatch.setattr(trial, "PathRecorder", NoRecorder)
     plain.run(recipe)
-    assert recorded.adapter_bytes(recipe) == plain.adapter_bytes(recipe)
-    assert losses(recorded, recipe) == losses(plain, recipe)
+    assert plain.adapter_bytes(recipe) == trained.adapter_bytes(recipe)
+    assert plain.history(recipe) == trained.history(recipe)
 
 
-def losses(made, recipe):
-    table = parquet.read_table(made.adapter(recipe).parent / "history.parquet")
-    return table.select(["step", "loss", "grad_norm"]).to_pylist()
+def record_every_third(patch):
+    """Record at every third step, and check after each step whether to stop."""
+    patch.setattr(trajectory, "interval", lambda steps: 3)
+    patch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
 
 
 @pytest.fixture
 def every_third(monkeypatch):
-    """Records at every third step, and a question whether to stop after each step."""
-    monkeypatch.setattr(paths, "interval", lambda steps: 3)
-    monkeypatch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
+    record_every_third(monkeypatch)
 
 
-@pytest.mark.slow
-def test_path_of_a_training_that_went_on_is_that_of_one_never_ended(lean, every_third):
-    whole = lean("whole", all=EVERY_STEP)
-    whole.run("sft-d1")
-    for number, stops in enumerate([(1,), (3,), (4, 8)]):
-        cut = lean(f"cut{number}", all=EVERY_STEP)
-        for step in stops:
-            stopped_at(cut, "sft-d1", step)
-        cut.run("sft-d1")
-        assert [row["step"] for row in rows_of(cut, "sft-d1")][::4] == [0, 3, 6, 9, 10]
-        assert file_of(cut, "sft-d1").read_bytes() == file_of(whole, "sft-d1").read_bytes()
+@pytest.fixture(scope="module")
+def thirds(tmp_path_factory):
+    """A training with a record at every third step, which was never stopped; to be read only."""
+    folder = tmp_path_factory.mktemp("thirds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYLAB_SCRATCH", str(folder / "scratch"))
+        record_every_third(patch)
+        made = Bench(study_of(STUDY_TEXT), folder / "out")
+        made.run("sft-d1")
+    return made
 
 
-@pytest.mark.slow
-def test_path_from_a_checkpoint_without_records_has_those_from_there_on(lean, every_third):
-    whole, cut = lean("whole", all=EVERY_STEP), lean("cut", all=EVERY_STEP)
-    whole.run("sft-d1")
+def test_path_of_a_training_that_resumed_is_that_of_one_never_stopped(bench, thirds, every_third):
+    cut = bench(all=EVERY_STEP)
+    # Before the first record, at a record, and between two.
+    for step in (1, 3, 4, 8):
+        stopped_at(cut, "sft-d1", step)
+    cut.run("sft-d1")
+    assert [row["step"] for row in rows_of(cut, "sft-d1")][::4] == [0, 3, 6, 9, 10]
+    assert cut.trajectory("sft-d1").read_bytes() == thirds.trajectory("sft-d1").read_bytes()
+
+
+def test_path_from_a_checkpoint_without_records_has_those_from_there_on(bench, thirds, every_third):
+    cut = bench(all=EVERY_STEP)
     stopped_at(cut, "sft-d1", 4)
-    folder = cut.out / CHECKPOINTS / cut.work("sft-d1").trial.folder
+    folder = cut.out / CHECKPOINTS / cut.task("sft-d1").trial.folder
     latest = json.loads((folder / "latest.json").read_text())
     del latest["files"][CHECKPOINTED]
     (folder / "latest.json").write_text(json.dumps(latest))
     cut.run("sft-d1")
-    found, known = rows_of(cut, "sft-d1"), rows_of(whole, "sft-d1")
+    found, known = rows_of(cut, "sft-d1"), rows_of(thirds, "sft-d1")
     late = [row for row in known if row["step"] > 4]
     keys = ("step", "layer", "norm", "sketch")
     assert [[row[k] for k in keys] for row in found] == [[row[k] for k in keys] for row in late]
@@ -231,8 +219,8 @@ def test_path_from_a_checkpoint_without_records_has_those_from_there_on(lean, ev
     assert found[-1] == known[-1]
 
 
-def test_checkpoint_holds_two_adapters_and_no_pickle(lean, every_third):
-    made = lean(all=EVERY_STEP)
+def test_checkpoint_holds_two_adapters_and_no_pickle(bench, every_third):
+    made = bench(all=EVERY_STEP)
     stopped_at(made, "sft-d1", 7)
     file = next((made.out / CHECKPOINTS).rglob(CHECKPOINTED))
     adapter = load_file(next(file.parent.glob("adapter_model.safetensors")))
@@ -243,40 +231,36 @@ def test_checkpoint_holds_two_adapters_and_no_pickle(lean, every_third):
     assert {value.dtype for value in kept} == {np.dtype("float32")}
 
 
-def test_sketch_of_two_seeds_starts_at_one_place_and_parts(lean):
-    seeds = lean(seeds="seeds: [42]->seeds: [42, 43]")
-    names = [name for name in seeds.trials if ".sft-d1." in name]
-    found = []
-    for name in names:
-        seeds.trials["demo.sft-d1.s42"] = seeds.trials[name]
-        seeds.run("sft-d1")
-        found.append(rows_of(seeds, "sft-d1"))
+def test_sketch_of_two_seeds_starts_at_one_place_and_parts(bench, trained):
+    other = bench(seeds="seeds: [42]->seeds: [42, 43]")
+    other.run("sft-d1", seed=43)
+    rows = parquet.read_table(other.folder("sft-d1", seed=43) / "paths.parquet").to_pylist()
     apart = [
-        np.linalg.norm(np.subtract(a["sketch"], b["sketch"])) for a, b in zip(*found, strict=True)
+        np.linalg.norm(np.subtract(a["sketch"], b["sketch"]))
+        for a, b in zip(rows_of(trained, "sft-d1"), rows, strict=True)
     ]
     assert set(apart[:4]) == {0.0}
     assert min(apart[4:]) > 0
 
 
-def test_paths_table_has_the_rows_of_trials_whose_records_name_them(lean):
-    made = lean()
-    record = made.run("sft-d1")
+def test_paths_table_has_the_rows_of_trials_whose_records_name_them(bench, trained):
+    made = bench(after=("sft-d1",), evaluation=EVALUATED)
+    record = trained.record("sft-d1")
     prepared = stages.prepare(made.study, str(made.out))
-    store = Store(str(made.out))
     assert "paths.parquet" in record.files
     assert set(stages._TABLES_OF_STAGES) == set(SCHEMAS)
     stages.write_trial_tables(prepared)
-    table = read_table(store, "paths")
+    table = read_table(made.store, "paths")
     assert table["name"].unique().to_pylist() == ["demo.sft-d1.s42"]
     assert table["trial_id"].unique().to_pylist() == [record.id]
     assert table.drop_columns(["trial_id", "name", "note"]).to_pylist() == rows_of(made, "sft-d1")
 
-    file = made.adapter("sft-d1").parent / "record.json"
+    file = made.folder("sft-d1") / "record.json"
     known = json.loads(file.read_text())
     del known["files"]["paths.parquet"]
     file.write_text(json.dumps(known))
-    file_of(made, "sft-d1").unlink()
+    made.trajectory("sft-d1").unlink()
     stages.write_trial_tables(prepared)
-    assert read_table(store, "paths").equals(to_table("paths", []))
-    trials = read_table(store, "trials").to_pylist()
+    assert read_table(made.store, "paths").equals(to_table("paths", []))
+    trials = read_table(made.store, "trials").to_pylist()
     assert [row["status"] for row in trials if row["recipe"] == "sft-d1"] == ["done"]
