@@ -1,24 +1,25 @@
-"""What LoRA factors say of the deltas that they stand for; no delta is ever formed.
+"""Norms and sketches of deltas, computed from their LoRA factors; no delta is ever formed.
 
 Model: an adapted module's delta is scale * B A, with B (rows, r), A (r, columns) and the scale
 that PEFT applies, rank-stabilised or not. Inner products of deltas come out of small Gram
 matrices, <B A, D C> = sum((B^T D) * (A C^T)). A step from D C to B A is itself a product of rank
-2 r, (B - D) A + D (A - C), so that it is taken where the factors differ, not as the small
-difference of large inner products. Modules of one shape and rank are measured together.
+2 r, (B - D) A + D (A - C). So the factors are subtracted, instead of two large and nearly equal
+inner products. Modules of one shape and rank are measured together.
 A sketch of a delta is SKETCH numbers u_k^T delta v_k / sqrt(SKETCH), where u_k and v_k are signs
-that depend on the module's name and shape alone; that of a layer is the sum over its modules.
-The inner product of two sketches estimates that of the deltas without bias, as in Alon et al.
-1999, "Tracking join and self-join sizes in limited storage" (PODS).
+that depend on the module's name and shape alone. The sketch of a layer is the sum over its
+modules. The inner product of two sketches is an unbiased estimate of that of the deltas, as in
+Alon et al. 1999, "Tracking join and self-join sizes in limited storage" (PODS).
 
-Exact: sums are float64 over factors in float32. A norm is good to about 1e-13 of itself, and so
-is a step's, of |(B - D) A| + |D (A - C)|, which is more than the step only where the two cancel.
+Exact: sums are float64 over factors in float32. A norm has a relative error of about 1e-13. The
+error of a step norm is relative to |(B - D) A| + |D (A - C)|, which exceeds the step only where
+the two cancel.
 Estimated: the cosine of two sketches of one layer has a standard deviation of about 0.25 where
-the deltas are orthogonal, less where they are alike, 0 where they are equal. Sketches of L
-layers side by side are one of the model, with 0.25 / sqrt(L).
+the deltas are orthogonal, less where they are alike, and 0 where they are equal. The sketches of
+L layers side by side are a sketch of the model, with 0.25 / sqrt(L).
 
-Invariant: takes no random number of any generator; a module has the same signs in every process,
-under every version of every library. Not measured: magnitudes of DoRA, convolutions, biases,
-modules saved whole, and adapters of another name than the trained one.
+Invariant: no generator gives a random number; a module has the same signs in every process, under
+every version of every library. Not measured: magnitudes of DoRA, convolutions, biases, modules
+saved whole, and adapters with another name than that of the trained one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SKETCH = 16
 """Numbers of a sketch."""
 _ADAPTER = "default"
 _MOST_ENTRIES = 1 << 17
-"""Of the factors of a group of several modules: temporaries near the core took half the time."""
+"""Of the factors of a group of several modules: temporaries in a core's cache halve the time."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Factors:
 
 
 def steps_between(records: Sequence[Factors]) -> Factors:
-    """Each record less the one after it in `records`: products of rank 2 r, one below the other."""
+    """Each record minus the one after it in `records`: products of rank 2 r, stacked."""
     pairs = list(pairwise(records))
     left = [part for now, before in pairs for part in (now.left - before.left, before.left)]
     right = [part for now, before in pairs for part in (now.right, now.right - before.right)]
@@ -62,7 +63,7 @@ def steps_between(records: Sequence[Factors]) -> Factors:
 
 
 def products(one: Factors, others: Factors) -> torch.Tensor:
-    """(n, m): the Frobenius inner products of n deltas with m each, which lie below each other."""
+    """(n, m): the Frobenius inner products of n deltas with m each, which are stacked."""
     terms = (one.left @ others.left.mT) * (one.right @ others.right.mT)
     return terms.unflatten(2, (-1, one.left.shape[1])).sum((1, 3))
 
@@ -88,7 +89,7 @@ class Group:
     def measure(self, now: Factors, before: Sequence[Factors]) -> torch.Tensor:
         """(n, 3 + SKETCH), float64: |delta|^2, |step|^2, <step, the step before>, the sketch.
 
-        `before` are the last two records, the latest first; what there are too few of is NaN.
+        `before` holds the last two records, the latest first; a value that lacks one is NaN.
         """
         device, rank = now.left.device, now.left.shape[1]
         records = [found.to(device, torch.float64) for found in (now, *before)]

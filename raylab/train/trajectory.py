@@ -1,26 +1,25 @@
 """What a training does to each layer along the way, out of its LoRA factors.
 
-Model: at steps 0, E, 2 E ... and the last one `PathRecorder` records, for each layer, the delta
-from where the training started (for a chained trial: from its parent): its norm |delta|, the norm
-of the step from the record before, the turn (cosine of that step with the step before) and a
-sketch. Layers are named as in the other tables: model.layers.3; what lies in none goes under its
-own name. E is the least that makes at most MOST records, so that it depends on the number of
-steps alone. The sums of steps are the length of the path; distances and cosines of sketches of
-two trials at one step say where seeds part (`raylab.train.factor_norms`, which says how exact all
-is). Undefined, and null: a step where there is no record before it, a turn where there are not two
-steps or one of them is zero.
+Model: `PathRecorder` makes a record at steps 0, E, 2 E ... and at the last step. A record holds,
+for each layer, the delta from the start of the training (for a chained trial: from its parent):
+its norm |delta|, the norm of the step since the record before, the turn (the cosine of that step
+with the step before it) and a sketch. Layers are named as in the other tables: model.layers.3; a
+module in no layer has its own name. E is the least that makes at most MOST records, so that it
+depends on the number of steps alone. The step norms add up to the length of the path. Distances
+and cosines of the sketches of two trials at one step show where seeds diverge
+(`raylab.train.factor_norms` says how exact each number is). Undefined, and null: a step norm
+without a record before it, and a turn without two steps, or with one of length zero.
 
-For the next record the factors of the last two are kept in main memory, in float32. They and the
-records go with every checkpoint of the trainer as one safetensors file, which holds no pickle: a
-checkpoint holds two adapters more, beside three (weights and Adam's state).
-Cost: less than 1 % of the demo's training, 3 to 4 ms for each of 45 records where a step takes 60
-ms of one thread; in larger models a step grows faster. Adapters of an 8B model with r = 8 take 0.4
-s of one thread, were they on a CPU; where there is a GPU it does the sums. A training of fewer
-than MOST steps has a record at each of them, at most MOST in all.
+For the next record, the factors of the last two stay in main memory, in float32. They and the
+records go with every checkpoint of the trainer as one safetensors file, which holds no pickle. So
+a checkpoint holds two adapters more, beside three (weights and Adam's state).
+Cost: less than 1 % of the demo's training: 3 to 4 ms for each of 45 records, where a step takes
+60 ms of one thread. In larger models a step grows faster. The adapters of an 8B model with r = 8
+take 0.4 s of one thread on a CPU; a GPU does the sums where there is one.
 
-Invariant: takes no random numbers and touches no gradient: the adapter's bytes are the same with
-and without. A training that went on from a checkpoint has bit for bit the records of one that
-was never ended; one from a checkpoint without them has those from there on.
+Invariant: takes no random numbers and touches no gradient: the adapter has the same bytes with
+and without a recorder. A training that resumed from a checkpoint has bit for bit the records of
+one that was never stopped. From a checkpoint without records, it has those after it.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class PathRecorder(TrainerCallback):
     """Records the path of a training; comes before the callback that keeps checkpoints."""
 
     def __init__(self) -> None:
-        """Nothing is known before the training begins."""
+        """Nothing is recorded before the training begins."""
         self._groups: tuple[Group, ...] = ()
         self._layers: tuple[str, ...] = ()
         self._points: dict[int, Waypoint] = {}
@@ -85,7 +84,7 @@ class PathRecorder(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        """Record the start, or take up what the checkpoint has recorded."""
+        """Record the start, or load the records of the checkpoint."""
         self._groups = groups_of(model)
         names = {layer_of(f"{name}.weight") for group in self._groups for name in group.names}
         self._layers = tuple(sorted(names, key=natural_order))
@@ -96,7 +95,7 @@ class PathRecorder(TrainerCallback):
             self._points, self._before = _unpacked(load_file(file), self._groups)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Record the step where it is its turn."""
+        """Make a record where one is due."""
         step, last = state.global_step, state.max_steps
         if step % interval(last) == 0 or step == last:
             self._record(step)
@@ -124,7 +123,7 @@ class PathRecorder(TrainerCallback):
 
     @torch.no_grad()
     def _record(self, step: int) -> None:
-        """Measure the adapter as it is, and remember it for the next record."""
+        """Measure the adapter as it is now, and keep its factors for the next record."""
         found, kept = [], []
         # The bits of a product may depend on its threads, of which libraries may take fewer.
         with one_blas_thread():
@@ -154,7 +153,7 @@ class PathRecorder(TrainerCallback):
 
 
 def _file(args: Any, state: Any) -> Path:
-    """Where the records lie in the trainer's own directory of the checkpoint of this step."""
+    """The file of the records in the trainer's own checkpoint of this step."""
     directory = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
     return Path(args.output_dir) / directory / CHECKPOINTED
 
@@ -162,7 +161,7 @@ def _file(args: Any, state: Any) -> Path:
 def _packed(
     points: Mapping[int, Waypoint], before: Sequence[Snapshot], groups: Sequence[Group]
 ) -> dict[str, torch.Tensor]:
-    """Records by step, factors by module, each bit as it was."""
+    """Records by step and factors by module, bit for bit."""
     tensors = {"steps": torch.tensor(list(points), dtype=torch.int64)}
     for step, point in points.items():
         for name in _NUMBERS:
@@ -177,7 +176,7 @@ def _packed(
 def _unpacked(
     tensors: Mapping[str, torch.Tensor], groups: Sequence[Group]
 ) -> tuple[dict[int, Waypoint], list[Snapshot]]:
-    """The records and the factors that `_packed` was given."""
+    """The records and the factors, as `_packed` took them."""
     points = {
         step: Waypoint(**{name: tensors[f"{name}.{step}"].numpy() for name in _NUMBERS})
         for step in tensors["steps"].tolist()

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from raylab.errors import NonFiniteError
-from raylab.merge import study_merge as merging
+from raylab.merge import study_merge
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
@@ -73,7 +73,7 @@ class Bench:
             place = folder / "out" / "trials" / trial.folder / "adapter"
             self.deltas[trial.variant.name] = write_adapter(place, seed, self.weights)
 
-    def work(self, merge):
+    def task(self, merge):
         finished = {n: found.directory for n, found in self.inputs.models.items()}
         base = self.inputs.base_models["demo"].directory
         rows, out = self.inputs.rows, self.store.uri
@@ -81,7 +81,7 @@ class Bench:
 
     def run(self, merge):
         with quiet_libraries():
-            return run_merge(self.work(merge))
+            return run_merge(self.task(merge))
 
     def folder(self, merge):
         return Path(self.store.root) / "trials" / self.merges[merge].folder
@@ -142,7 +142,7 @@ def test_merge_of_finished_models_is_made_once_without_a_seed(bench):
 def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     asked = []
     said = ModelEvaluation([], {})
-    monkeypatch.setattr(merging, "evaluate_model", lambda *words: asked.append(words) or said)
+    monkeypatch.setattr(study_merge, "evaluate_model", lambda *words: asked.append(words) or said)
     bench.run("dropped")
     ((model, _, study, rows, questions, seed),) = asked
     kinds = {type(module).__name__ for module in model.modules()}
@@ -158,7 +158,7 @@ def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
 @pytest.mark.parametrize("local", [True, False])
 def test_other_questions_are_asked_without_merging_again(bench, monkeypatch, local):
     first = bench.run("dropped")
-    monkeypatch.setattr(merging, "merge_models", None)
+    monkeypatch.setattr(study_merge, "merge_models", None)
     monkeypatch.setattr(Store, "is_local", local)
     other = bench.study.evaluation.model_copy(update={"prompts": 2})
     bench.study = bench.study.model_copy(update={"evaluation": other})
@@ -187,13 +187,13 @@ def test_merge_that_fails_leaves_an_attempt_with_its_cause_and_no_record(bench):
 
 
 def test_status_of_a_merge_while_it_is_made_is_running(bench, monkeypatch):
-    made, merge, seen = merging.merge_models, bench.merges["dropped"], []
+    made, merge, seen = study_merge.merge_models, bench.merges["dropped"], []
 
     def watched(*words, **options):
         seen.extend(trial_rows([merge], bench.store))
         return made(*words, **options)
 
-    monkeypatch.setattr(merging, "merge_models", watched)
+    monkeypatch.setattr(study_merge, "merge_models", watched)
     bench.run("dropped")
     assert [(row["status"], row["message"]) for row in seen] == [("running", "step 1/4")]
     (row,) = trial_rows([merge], bench.store)

@@ -17,7 +17,7 @@ from raylab.errors import ModelError
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.comparisons import plan_comparisons
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.reduce.passes import InProcess, task_vector_norms
+from raylab.reduce.passes import InProcess, Tables, task_vector_norms
 from raylab.spec.study import Lora, Quantization
 from raylab.spec.study_file import parse_study
 from raylab.store.records import read_records
@@ -34,8 +34,7 @@ from tests.studies import D0, D1, write_jsonl
 
 STUDY = """
 name: tiny
-base_models:
-  demo: {path: BASE, trust_remote_code: TRUST}
+base_models: BASES
 data:
   D0: {path: d0.jsonl}
   D1: {path: d1.jsonl}
@@ -89,61 +88,82 @@ def expected_modules(architecture):
     return [f"{stem}.{layer}.{name}" for layer in (0, 1) for name in MODULES[architecture]]
 
 
-class Whole:
-    """A study over one tiny base model, trained, merged, reduced and reported in this process."""
+def study_over(folder, trust=None, **bases):
+    """The study over base models in `folder`; without `trust`, parrot's code alone is trusted."""
+    write_jsonl(folder / "d0.jsonl", D0)
+    write_jsonl(folder / "d1.jsonl", D1)
+    known = {
+        name: {"path": path, "trust_remote_code": name == "parrot" if trust is None else trust}
+        for name, path in bases.items()
+    }
+    return parse_study(STUDY.replace("BASES", json.dumps(known)), folder / "study.yaml")
 
-    def __init__(self, folder: Path, architecture: str, variant: str = "plain") -> None:
-        self.base = save(folder / "base", architecture, variant)
-        write_jsonl(folder / "d0.jsonl", D0)
-        write_jsonl(folder / "d1.jsonl", D1)
-        trust = "true" if architecture == "parrot" else "false"
-        text = STUDY.replace("BASE", "base").replace("TRUST", trust)
-        study = parse_study(text, folder / "study.yaml")
+
+class Whole:
+    """A study over tiny base models, trained, merged, reduced and reported in this process."""
+
+    def __init__(self, folder: Path, *architectures: str, variant: str = "plain") -> None:
+        self.bases = {name: save(folder / name, name, variant) for name in architectures}
+        study = study_over(folder, **{name: name for name in architectures})
         self.prepared = stages.prepare(study, str(folder / "out"))
 
     @property
     def trials(self):
         return {trial.name: trial for trial in self.prepared.trials}
 
-    def train(self, *recipes):
+    def train(self, name, *recipes):
         made, trials = self.prepared, self.trials
         for recipe in recipes:
-            trial, rows = trials[f"demo.{recipe}.s42"], made.inputs.rows
-            work = TrialTask(made.study, trial, trials, rows, self.base, made.store.uri)
+            trial, rows = trials[f"{name}.{recipe}.s42"], made.inputs.rows
+            task = TrialTask(made.study, trial, trials, rows, self.bases[name], made.store.uri)
             with quiet_libraries():
-                run_trial(work, task_vector_norms, lambda progress: None)
+                run_trial(task, task_vector_norms, lambda progress: None)
 
     def run(self):
         made = self.prepared
-        self.train("sft", "dpo", "merged", "stacked")
-        (merge,), rows = made.merges, made.inputs.rows
-        with quiet_libraries():
-            work = MergeTask(made.study, merge, self.trials, {}, rows, self.base, made.store.uri)
-            run_merge(work)
+        for name in self.bases:
+            self.train(name, "sft", "dpo", "merged", "stacked")
+        for merge in made.merges:
+            rows, base = made.inputs.rows, self.bases[merge.base_model]
+            with quiet_libraries():
+                run_merge(MergeTask(made.study, merge, self.trials, {}, rows, base, made.store.uri))
         stages.write_trial_tables(made)
         places = made.places(read_records(made.store)[0])
-        wanted = plan_comparisons(made.study, made.models)
-        tables = stages._reduce_base(made, "demo", wanted, places, InProcess())
+        wanted, tables = plan_comparisons(made.study, made.models), Tables()
+        for name in self.bases:
+            own = [comparison for comparison in wanted if comparison.a.base_model == name]
+            tables.extend(stages._reduce_base(made, name, own, places, InProcess()))
         for name in stages.TABLES_OF_REDUCE:
             stages.write_table(made.store, name, getattr(tables, name))
         stages.report(made)
 
-    def adapter(self, recipe):
-        folder = self.trials[f"demo.{recipe}.s42"].folder
+    def adapter(self, name, recipe):
+        folder = self.trials[f"{name}.{recipe}.s42"].folder
         return Path(self.prepared.store.root) / "trials" / folder / "adapter"
 
     def rows(self, table):
         return rows_of(read_table(self.prepared.store, table))
 
-    def norm(self, recipe, view):
+    def norm(self, name, recipe, view):
         found = [
             row
             for row in self.rows("norms")
-            if (row["a"], row["b"]) == (f"demo.{recipe}.s42", "demo")
+            if (row["a"], row["b"]) == (f"{name}.{recipe}.s42", name)
             and (row["view"], row["level"]) == (view, "all")
         ]
         (row,) = found
         return row
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One study over all architectures, which ran whole."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYLAB_SCRATCH", str(folder / "scratch"))
+        made = Whole(folder, *WHOLE)
+        made.run()
+    return made
 
 
 def moved_by_peft(base, adapters):
@@ -159,31 +179,31 @@ def moved_by_peft(base, adapters):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", WHOLE)
-def test_study_of_every_architecture_is_trained_merged_reduced_and_reported(
-    architecture, tmp_path, scratch
-):
-    whole = Whole(tmp_path, architecture)
-    whole.run()
-    rows = {row["recipe"] or row["name"]: row for row in whole.rows("trials")}
+def test_study_of_every_architecture_is_trained_merged_reduced_and_reported(architecture, whole):
+    mine = [row for row in whole.rows("trials") if row["model"] == architecture]
+    rows = {row["recipe"] or row["name"]: row for row in mine}
     assert {row["status"] for row in rows.values()} == {"done"}
     assert len(rows) == 5
     for recipe in ("sft", "dpo", "merged", "stacked"):
-        tensors = load_file(whole.adapter(recipe) / "adapter_model.safetensors")
+        tensors = load_file(whole.adapter(architecture, recipe) / "adapter_model.safetensors")
         trained = {
             name.partition(".lora_")[0].removeprefix("base_model.model.") for name in tensors
         }
         assert trained == set(expected_modules(architecture)), recipe
         assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
-        assert rows[recipe]["l2"] == pytest.approx(whole.norm(recipe, "delta")["l2"])
+        norm = whole.norm(architecture, recipe, "delta")
+        assert rows[recipe]["l2"] == pytest.approx(norm["l2"])
         assert rows[recipe]["dropped"] == rows[recipe]["cut"] == 0
         assert rows[recipe]["examples"] > 4
-    sft, chained = whole.adapter("sft"), [whole.adapter("sft"), whole.adapter("merged")]
-    for recipe, adapters in (("sft", [sft]), ("merged", chained)):
-        truth = moved_by_peft(whole.base, adapters)
-        assert whole.norm(recipe, "merged")["l2"] == pytest.approx(truth, rel=1e-9)
-        assert whole.norm(recipe, "dequantized")["l2"] == pytest.approx(truth, rel=0.2)
-    page = (tmp_path / "out" / "report" / "report.html").read_text()
-    assert all(f"demo.{recipe}.s42" in page for recipe in ("sft", "merged", "stacked", "ties"))
+    sft, merged = (whole.adapter(architecture, recipe) for recipe in ("sft", "merged"))
+    for recipe, adapters in (("sft", [sft]), ("merged", [sft, merged])):
+        truth = moved_by_peft(whole.bases[architecture], adapters)
+        assert whole.norm(architecture, recipe, "merged")["l2"] == pytest.approx(truth, rel=1e-9)
+        dequantized = whole.norm(architecture, recipe, "dequantized")
+        assert dequantized["l2"] == pytest.approx(truth, rel=0.2)
+    page = (Path(whole.prepared.store.root) / "report" / "report.html").read_text()
+    names = [f"{architecture}.{recipe}.s42" for recipe in ("sft", "merged", "stacked", "ties")]
+    assert all(name in page for name in names)
 
 
 @pytest.mark.parametrize("bits", [4, 16])
@@ -222,17 +242,14 @@ def test_all_linear_layers_are_the_same_with_a_tied_head(architecture, tied):
     ],
 )
 def test_code_on_which_trl_would_take_another_loss_is_refused(variant, words, tmp_path, scratch):
-    whole = Whole(tmp_path, "parrot", variant)
+    whole = Whole(tmp_path, "parrot", variant=variant)
     with pytest.raises(ModelError, match=words):
-        whole.train("sft")
+        whole.train("parrot", "sft")
 
 
 def test_model_with_code_is_refused_before_anything_is_written(tmp_path):
-    whole = STUDY.replace("BASE", "base").replace("TRUST", "false")
     base = save(tmp_path / "base", "parrot")
-    write_jsonl(tmp_path / "d0.jsonl", D0)
-    write_jsonl(tmp_path / "d1.jsonl", D1)
-    study = parse_study(whole, tmp_path / "study.yaml")
+    study = study_over(tmp_path, trust=False, demo="base")
     with pytest.raises(ModelError, match="trust_remote_code: true") as error:
         stages.prepare(study, str(tmp_path / "out"))
     assert "modeling_parrot.ParrotForCausalLM" in str(error.value)
@@ -276,23 +293,20 @@ def test_model_that_would_be_made_by_the_code_of_another_is_refused(tmp_path):
 
 def test_merged_parent_with_code_keeps_it_and_loads_elsewhere(tmp_path, scratch):
     whole = Whole(tmp_path, "parrot")
-    whole.train("sft", "merged")
-    parent = merged_directory(whole.prepared.store, whole.trials["demo.sft.s42"].id)
+    whole.train("parrot", "sft", "merged")
+    parent = merged_directory(whole.prepared.store, whole.trials["parrot.sft.s42"].id)
     names = {path.name for path in parent.iterdir()}
     assert {"configuration_parrot.py", "modeling_parrot.py"} <= names
     elsewhere = shutil.copytree(parent, tmp_path / "elsewhere")
-    shutil.rmtree(whole.base)
+    shutil.rmtree(whole.bases["parrot"])
     model = load_base(elsewhere, Quantization(compute_dtype="float32"), trust_remote_code=True)
     assert type(model).__name__ == "ParrotForCausalLM"
 
 
 def test_trust_changes_no_trial_id(tmp_path):
     save(tmp_path / "base", "llama")
-    write_jsonl(tmp_path / "d0.jsonl", D0)
-    write_jsonl(tmp_path / "d1.jsonl", D1)
     ids = []
-    for trust in ("false", "true"):
-        text = STUDY.replace("BASE", "base").replace("TRUST", trust)
-        study = parse_study(text, tmp_path / "study.yaml")
+    for trust in (False, True):
+        study = study_over(tmp_path, trust=trust, demo="base")
         ids.append([t.id for t in plan_trials(study, read_inputs(study))])
     assert ids[0] == ids[1]

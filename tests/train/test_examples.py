@@ -94,7 +94,6 @@ def learned(scratch, tokenizer):
     return {tokenizer.decode([token for token in row if token >= 0]) for row in labels}
 
 
-@pytest.mark.slow
 def test_trials_over_conversations_and_preferences_train(bench, scratch, demo_base, tmp_path):
     rows = [
         {
@@ -114,7 +113,8 @@ def test_trials_over_conversations_and_preferences_train(bench, scratch, demo_ba
     made = bench(
         recipes="recipes: {sft: {method: sft, data: P}, dpo: {method: dpo, data: P}}\n",
         data="\ndata:->\ndata:\n  P: {path: " + str(path) + "}",
-        share="held_out: 0.9->held_out: 0.3",
+        evaluation="prompts: 4, likelihoods: false",
+        share="held_out: 0.2->held_out: 0.3",
     )
     for recipe in ("sft", "dpo"):
         record = made.run(recipe)

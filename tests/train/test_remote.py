@@ -18,7 +18,7 @@ from raylab.store.records import damaged_files, read_attempts, read_progress, re
 from raylab.train.progress import store_progress
 from tests.object_store import QUICK
 from tests.store.faults import some
-from tests.train.conftest import Bench
+from tests.train.conftest import STUDY_TEXT, Bench, study_of
 
 RECIPES = """
 recipes:
@@ -37,9 +37,9 @@ for adapter in find_model(sys.argv[1]).place.adapters:
 
 @pytest.mark.slow
 def test_trials_on_s3_that_fails_are_sound_and_fetched_elsewhere(
-    study_text, s3_out, proxy, scratch, bench, tmp_path
+    s3_out, proxy, scratch, trained, tmp_path
 ):
-    remote, local = Bench(study_text + RECIPES, s3_out), bench("out", RECIPES)
+    remote = Bench(study_of(STUDY_TEXT, RECIPES), s3_out)
     with proxy.failing(some(0.2, 5, FAULTS)):
         prepared = prepare(remote.study, s3_out)
         write_study(prepared)
@@ -52,9 +52,9 @@ def test_trials_on_s3_that_fails_are_sound_and_fetched_elsewhere(
         assert [attempt.cause for attempt in read_attempts(store, trial.folder)] == [None]
     assert [row["status"] for row in trial_rows(prepared.trials, store)] == ["done", "done"]
 
-    local.run("sft-d1")
     first = f"adapter/{WEIGHTS}"
-    assert records[0].files[first].sha256 == sha256(local.adapter_bytes("sft-d1"))
+    for record, recipe in zip(records, ("sft-d1", "stacked"), strict=True):
+        assert record.files[first].sha256 == sha256(trained.adapter_bytes(recipe))
 
     places = prepared.places({record.id: record for record in records})
     place = places["demo.stacked.s42"]
@@ -89,7 +89,7 @@ def fetched(reference, scratch):
     return done.stdout.splitlines()
 
 
-def test_progress_that_cannot_be_kept_is_no_end_of_training(s3_out, proxy, caplog):
+def test_progress_that_cannot_be_stored_is_no_end_of_training(s3_out, proxy, caplog):
     heard: list = []
     tell = store_progress(Store(s3_out, replace(QUICK, stop_after=60)), "folder", heard.append)
     begun = time.monotonic()
