@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import uuid
@@ -32,6 +33,12 @@ quantization: {{compute_dtype: float32}}
 training: {{learning_rate: 1e-3, batch_size: 4, epochs: 1, max_length: 64}}
 evaluation: {{style: ojousama, prompts: 4, max_new_tokens: 16}}
 """.replace("DATA", str(DATA))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collections of garbage all that was imported: every trainer makes one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

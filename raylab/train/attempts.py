@@ -12,6 +12,7 @@ The record is written last, after every file that it names.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import resource
@@ -213,6 +214,7 @@ def _log(store: Store, folder: str) -> Iterator[TextIO]:
             store.write(key, path.read_bytes())
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """The versions of the libraries that a result may depend on."""
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}

@@ -175,35 +175,24 @@ def _train(
         # The recorder adds its file to a checkpoint before the saver stores it.
         callbacks = [progress, recorder, saver, watchdog]
         trainer = build_trainer(model, tokenizer, examples, settings, callbacks)
-        counts = trainer.counts["train"]
-        if message := counts.message(training.max_length):
+        if message := trainer.counts["train"].message(training.max_length):
             _log.warning("%s: %s", trial.name, message)
         checkpoint = checkpoints.fetch(directory)
-        outcome = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if saver.stopped:
             raise Stopped
         _check_finite(trainer.model)
         adapter = directory / ADAPTER
         save_adapter(trainer.model, adapter, trial.base_model, study.base_models[trial.base_model])
         evaluation = _evaluate(task, trainer.model, tokenizer)
-        eval_loss = held_out_loss(trainer)
-    logs = trainer.state.log_history
-    losses = [log["loss"] for log in logs if "loss" in log]
+        metrics = _training_metrics(trainer, progress)
     assert progress.first_step, "a training has a step"
-    metrics = {
-        "steps": outcome.global_step,
-        **counts.metrics,
-        # Over all steps; transformers 5.23 averages over those since the last checkpoint.
-        "train_loss": math.fsum(losses) / len(losses),
-        "eval_loss": eval_loss,
-        "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
-        "micro_batch": checkpoints.micro_batch,
-        "first_step_seconds": progress.first_step - attempt_started,
-        **_task_vector_norms(task, adapter, measure),
-    }
+    metrics["first_step_seconds"] = progress.first_step - attempt_started
+    metrics["micro_batch"] = checkpoints.micro_batch
+    metrics |= _task_vector_norms(task, adapter, measure)
     files: dict[str, Path | bytes] = {
         ADAPTER: adapter,
-        HISTORY: parquet_bytes(history_table(logs)),
+        HISTORY: parquet_bytes(history_table(trainer.state.log_history)),
         PATHS: parquet_bytes(recorder.table()),
     }
     return Made(files, metrics, evaluation)
@@ -230,6 +219,18 @@ def _check_finite(model: Any) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
             raise NonFiniteError("a weight is not finite", found=name, expected="numbers")
+
+
+def _training_metrics(trainer: Any, progress: Progress) -> dict[str, Any]:
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    return {
+        "steps": trainer.state.global_step,
+        **trainer.counts["train"].metrics,
+        # Over all steps; transformers 5.23 averages over those since the last checkpoint.
+        "train_loss": math.fsum(losses) / len(losses),
+        "eval_loss": held_out_loss(trainer),
+        "tokens_per_second": progress.tokens / progress.seconds if progress.seconds else None,
+    }
 
 
 def _evaluate(task: TrialTask, model: Any, tokenizer: Any) -> ModelEvaluation:

@@ -232,7 +232,7 @@ def test_tokenised_data_other_seed_and_rate_is_shared_other_length_or_tokenizer_
     assert len(kept_data(made)) == 2
     made.trainer("sft-fast", tmp_path, cached=True, seed=7)
     assert len(kept_data(made)) == 2
-    raw = examples_of(made.task("sft-d1").trial.variant, made.inputs.rows, 0.3, 4).training
+    raw = examples_of(made.task("sft-d1").trial.variant, made.inputs.rows, 0.2).training
 
     def keep(tokenizer):
         own = type(trainer).__mro__[2]._prepare_dataset
@@ -253,7 +253,7 @@ def test_tokenised_data_other_seed_and_rate_is_shared_other_length_or_tokenizer_
 
 def test_tokenised_data_whose_making_fails_leaves_nothing(made):
     tokenizer = load_tokenizer(made.task("sft-d1").base)
-    raw = examples_of(made.task("sft-d1").trial.variant, made.inputs.rows, 0.3, 4).training
+    raw = examples_of(made.task("sft-d1").trial.variant, made.inputs.rows, 0.2).training
 
     def fail():
         raise RuntimeError("half-way")

@@ -55,7 +55,7 @@ def examples(method):
         text = LONG if number % 2 else SHORT
         answers = {"completion": text} if method == "sft" else {"chosen": LONG, "rejected": SHORT}
         rows.append(row | {key: message("assistant", value) for key, value in answers.items()})
-    return Examples(Dataset.from_list(rows), None, ())
+    return Examples(Dataset.from_list(rows), None)
 
 
 class Measured:
