@@ -22,7 +22,7 @@ from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.schedule import schedule_study
 from raylab.plan.trials import Inputs, plan_trials, read_inputs
-from raylab.results.table_rows import is_driven, live_rows
+from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
@@ -47,7 +47,7 @@ def plan(
     _warn(inputs)
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
-    records, _ = read_records(Store(out_of(loaded, out)))
+    records = read_records(Store(out_of(loaded, out))).sound
     states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
     schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
     asked = gpu_demands(loaded, inputs, trials)
@@ -143,11 +143,11 @@ def status(
     store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
     if watch:
         live_display.watch(
-            lambda: live_rows(planned, store, limits),
+            lambda: live_rows(read_results(planned, store), limits),
             live_display.outlet(sys.stdout, timed=False),
             lambda: is_driven(store),
         )
-    rows = live_rows(planned, store, limits)
+    rows = live_rows(read_results(planned, store), limits)
     if as_json:
         print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
     else:

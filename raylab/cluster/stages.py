@@ -36,6 +36,7 @@ from raylab.results.table_rows import (
     likelihood_rows,
     path_rows,
     rate_rows,
+    read_results,
     sample_rows,
     trial_rows,
 )
@@ -198,12 +199,13 @@ def sound_records(prepared: Prepared, say: Say) -> Mapping[str, Record]:
 
 def write_trial_tables(prepared: Prepared) -> bool:
     """Write trials, attempts and samples out of the store; whether every trial is done."""
-    store, trials, limits = prepared.store, prepared.planned, prepared.study.evaluation.limits
-    rows = trial_rows(trials, store, limits)
+    store, limits = prepared.store, prepared.study.evaluation.limits
+    results = read_results(prepared.planned, store)
+    rows = trial_rows(results, limits)
     write_table(store, "trials", rows)
     notes = {row["name"]: row["note"] for row in rows if row["note"]}
     for name, make in _OF_MODELS.items():
-        write_table(store, name, with_notes(make(trials, store), {}, notes))
+        write_table(store, name, with_notes(make(results), {}, notes))
     return all(row["status"] == "done" for row in rows)
 
 

@@ -1,9 +1,9 @@
-"""What has to be said beside a number: how a model that it rests on came about.
+"""The column `note` of the tables: how a model behind a number was made.
 
-Model: a trial whose memory ran out was trained in smaller micro-batches, which changes bits; one
-that is marked answers as no model should. What descends from either, or is merged of it, rests on
-that as well. A note names every such trial or merge.
-Invariant: a number has a note exactly where a trial that it rests on has one.
+Model: two things are noted of a trial or merge: memory ran out, so it was trained in smaller
+micro-batches, which changes the bits of its weights; or it is marked, because its answers break
+a limit. A note passes on to every trial and merge that is made from it.
+Invariant: a row has a note if and only if one of its models, or one of their ancestors, has one.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from raylab.store.records import Record
 def notes_of(
     planned: Sequence[Planned], records: Mapping[str, Record], limits: Limits = LIMITS
 ) -> dict[str, str]:
-    """What is to be said of trials and merges, by name; most have nothing."""
-    marked = flagged_models(planned, records, limits)
+    """The notes of trials and merges, by name; most have none. records: by trial id."""
+    flagged = flagged_models(planned, records, limits)
     found: dict[str, dict[str, str]] = {}
     for item in planned:
-        found[item.name] = {
-            k: v for need in dependencies_of(item) for k, v in found.get(need, {}).items()
-        }
-        small = _small(item, records.get(item.id))
-        marks = f"{item.name} is marked: {marked[item.name]}" if item.name in marked else None
-        own = "; ".join(part for part in (small, marks) if part)
-        if own:
+        inherited = [found.get(name, {}) for name in dependencies_of(item)]
+        found[item.name] = {name: note for notes in inherited for name, note in notes.items()}
+        parts = [_smaller_micro_batch(item, records.get(item.id))]
+        if item.name in flagged:
+            parts.append(f"{item.name} is marked: {flagged[item.name]}")
+        if own := "; ".join(part for part in parts if part):
             found[item.name][item.name] = own
     return {name: "; ".join(notes.values()) for name, notes in found.items() if notes}
 
 
-def _small(item: Planned, record: Record | None) -> str | None:
+def _smaller_micro_batch(item: Planned, record: Record | None) -> str | None:
     if record is None or not isinstance(item, Trial):
         return None
     asked, used = item.variant.training.batch_size, record.metrics.get("micro_batch", 0)
@@ -50,18 +49,18 @@ def with_notes(
     sides: Mapping[str, tuple[str, str]],
     notes: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """`rows` with the column `note`; `sides` are the models of each comparison."""
+    """`rows` with the column `note`.
+
+    sides: the two models of each comparison; notes: by the name of a trial or merge.
+    """
     noted = []
     for row in rows:
-        parts = dict.fromkeys(notes[name] for name in _models(row, sides) if name in notes)
+        if "a" in row:
+            models: tuple[str, ...] = (row["a"], row["b"])
+        elif "comparison" in row:
+            models = sides[row["comparison"]]
+        else:
+            models = (row["model"] if "model" in row else row["name"],)
+        parts = dict.fromkeys(notes[name] for name in models if name in notes)
         noted.append({**row, "note": "; ".join(parts) or None})
     return noted
-
-
-def _models(row: Mapping[str, Any], sides: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
-    """The models that a row of one of these tables is about."""
-    if "a" in row:
-        return row["a"], row["b"]
-    if "comparison" in row:
-        return sides[row["comparison"]]
-    return (row["model"] if "model" in row else row["name"],)

@@ -1,10 +1,12 @@
-"""What became of every planned trial, read from the store alone.
+"""The rows of the tables that come from the store: trials, attempts, answers, comparisons.
 
-Model: a trial with a sound record is done; else its last attempt says why it failed, unless a
-later one has begun; else a fresh sign of life means that it runs; else it is blocked by a failed
-ancestor, or pending. So is a merge, and its models are as its parents.
-Invariant: one row for every planned trial and merge, in the order of the plan, whatever became
-of it.
+Model: `read_results` reads what the store holds for every planned trial and merge, once; the
+other functions make rows from it. A trial with a sound record is `done`. Otherwise its last
+attempt may have `failed`, unless a later attempt has begun; recent progress means `running`; a
+failed ancestor means `blocked`; everything else is `pending`. A merge is treated like a trial, and
+the models that it merges like its parents.
+Invariant: there is one row for every planned trial, merge and comparison, in the order of the
+plan, whatever their status.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from raylab.plan.comparisons import PlannedComparison
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
@@ -27,6 +30,7 @@ from raylab.store.records import (
     LOG,
     PATHS,
     SAMPLES,
+    Attempt,
     Record,
     read_attempts,
     read_progress,
@@ -36,194 +40,212 @@ from raylab.store.records import (
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import read_rows
 
-_FRESH_SECONDS = 60
-# What a running trial tells of its training.
-_SIGHT = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
+RECENT_SECONDS = 60
+"""A trial without a driver counts as running for this long after its last sign of progress."""
+_PROGRESS_COLUMNS = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
+_LIVE_COLUMNS = ("step", "loss", "seconds_left", "memory_bytes", "heard_seconds")
+
+Row = dict[str, Any]
 
 
-def trial_rows(
-    trials: Sequence[Planned], store: Store, limits: Limits = LIMITS
-) -> list[dict[str, Any]]:
-    """The rows of the trials table; `limits` say which models are marked."""
-    records, _ = read_records(store)
-    notes = notes_of(trials, records, limits)
-    rows: dict[str, dict[str, Any]] = {}
-    for trial in trials:
-        record = records.get(trial.id)
-        rows[trial.name] = dict.fromkeys(SCHEMAS["trials"].names) | {
+class TrialResult(NamedTuple):
+    """What the store holds for one planned trial or merge.
+
+    `running` and `progress` are read only if there is no sound record.
+    """
+
+    planned: Planned
+    record: Record | None
+    attempts: Sequence[Attempt]
+    running: RunningAttempt | None = None
+    progress: Mapping[str, Any] | None = None
+
+    @property
+    def last_update(self) -> float:
+        """When the trial last reported progress or began, in seconds since 1970."""
+        reported = self.progress["time"] if self.progress else 0.0
+        return max(reported, self.running.started if self.running else 0.0)
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What the store holds for all planned trials and merges, in the order of the plan."""
+
+    store: Store
+    trials: Sequence[TrialResult]
+
+
+def read_results(planned: Sequence[Planned], store: Store) -> StudyResults:
+    """Read the records, attempts and progress of `planned`. Raises StoreError."""
+    records = read_records(store).sound
+    results = []
+    for item in planned:
+        record, attempts = records.get(item.id), read_attempts(store, item.folder)
+        if record:
+            results.append(TrialResult(item, record, attempts))
+        else:
+            running, progress = read_running(store, item.folder), read_progress(store, item.folder)
+            results.append(TrialResult(item, None, attempts, running, progress))
+    return StudyResults(store, results)
+
+
+def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
+    """The rows of the trials table; `limits` decide which models are marked."""
+    planned = [result.planned for result in results.trials]
+    records = {result.record.id: result.record for result in results.trials if result.record}
+    notes = notes_of(planned, records, limits)
+    rows: dict[str, Row] = {}
+    for result in results.trials:
+        trial, record = result.planned, result.record
+        is_merge = isinstance(trial, PlannedMerge)
+        row = dict.fromkeys(SCHEMAS["trials"].names) | {
             **trial.row,
-            "adapter": None if _is_merge(trial) else trial_key(trial.folder, ADAPTER),
+            "adapter": None if is_merge else trial_key(trial.folder, ADAPTER),
             "log": trial_key(trial.folder, LOG),
-            **_outcome(trial, record, rows, store),
-            **_metrics(record, limits),
-            "note": notes.get(trial.name),
-            "attempts": len(read_attempts(store, trial.folder)),
+            **_status(result, rows),
         }
+        if record:
+            row |= {key: value for key, value in record.metrics.items() if key in row}
+            row |= flag_columns(record.metrics, limits)
+        row |= {"note": notes.get(trial.name), "attempts": len(result.attempts)}
+        rows[trial.name] = row
     return list(rows.values())
 
 
-def live_rows(
-    trials: Sequence[Planned], store: Store, limits: Limits = LIMITS
-) -> list[dict[str, Any]]:
-    """The rows of the trials table with what running trials told last.
-
-    `heard_seconds` is how long ago that was; `attempt` counts the attempts with the one that
-    runs, and `cause` says why there was one before. A trial that has begun, and of which no end
-    is known, runs while a driver is there, however silent it is.
-    """
-    driven = is_driven(store)
-    rows = trial_rows(trials, store, limits)
-    return [
-        {**row, **_sight(trial, row, store, driven)}
-        for trial, row in zip(trials, rows, strict=True)
-    ]
-
-
-def is_driven(store: Store) -> bool:
-    """Whether a driver holds the store, or one that was killed has held it last."""
-    return store.exists(LEASE)
-
-
-def _sight(trial: Planned, row: Mapping[str, Any], store: Store, driven: bool) -> dict[str, Any]:
-    nothing = dict.fromkeys(("step", "loss", "seconds_left", "memory_bytes", "heard_seconds"))
-    sight: dict[str, Any] = {**nothing, "attempt": row["attempts"] or None}
-    if row["status"] not in ("running", "pending"):
-        return sight
-    running, progress = read_running(store, trial.folder), read_progress(store, trial.folder)
-    if running is None and progress is None:
-        return sight
-    known = progress or {}
-    sight |= {key: known.get(key) for key in _SIGHT}
-    sight["heard_seconds"] = max(0.0, time.time() - _heard(progress, running))
-    sight["attempt"] = running.attempt if running else row["attempts"] + 1
-    sight["status"] = "running" if running and driven else row["status"]
-    if row["attempts"]:
-        sight["cause"] = read_attempts(store, trial.folder)[-1].cause
-    return sight
-
-
-def _heard(progress: Mapping[str, Any] | None, running: RunningAttempt | None) -> float:
-    """When a trial gave its last sign of life."""
-    return max(progress["time"] if progress else 0.0, running.started if running else 0.0)
-
-
-def _outcome(
-    trial: Planned, record: Record | None, before: Mapping[str, Mapping[str, Any]], store: Store
-) -> dict[str, Any]:
-    if record:
+def _status(result: TrialResult, rows_before: Mapping[str, Row]) -> Row:
+    """`status`, and where there is something to say `cause` and `message`."""
+    if result.record:
         return {"status": "done"}
-    last = next(reversed(read_attempts(store, trial.folder)), None)
-    running = read_running(store, trial.folder)
-    again = running is not None and last is not None and running.attempt > last.attempt
-    if last and last.cause and last.final and not again:
+    last = result.attempts[-1] if result.attempts else None
+    is_retried = last and result.running and result.running.attempt > last.attempt
+    if last and last.cause and last.final and not is_retried:
         return {"status": "failed", "cause": last.cause, "message": last.message}
-    progress = read_progress(store, trial.folder)
-    if time.time() - _heard(progress, running) < _FRESH_SECONDS:
-        known = progress or {}
+    if time.time() - result.last_update < RECENT_SECONDS:
+        known = result.progress or {}
         step = f"step {known['step']}/{known.get('steps')}" if "step" in known else "has begun"
         return {"status": "running", "message": step}
-    for need in dependencies_of(trial):
-        status = before[need]["status"] if need in before else None
+    for name in dependencies_of(result.planned):
+        status = rows_before[name]["status"] if name in rows_before else None
         if status in ("failed", "blocked"):
-            kind = "model" if _is_merge(trial) else "parent"
-            return {"status": "blocked", "message": f"its {kind} {need} is {status}"}
+            kind = "model" if isinstance(result.planned, PlannedMerge) else "parent"
+            return {"status": "blocked", "message": f"its {kind} {name} is {status}"}
     return {"status": "pending"}
 
 
-def _is_merge(trial: Planned) -> bool:
-    return isinstance(trial, PlannedMerge)
+def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
+    """The rows of the trials table, with the last progress of the trials that run.
+
+    `heard_seconds` is the time since that progress. `attempt` is the number of the attempt that
+    runs, or of the last one; `cause` tells why the attempt before it ended. While a driver is
+    there, a trial that has begun and not ended is `running`, even if it reports no progress.
+    """
+    driven = is_driven(results.store)
+    rows = trial_rows(results, limits)
+    pairs = zip(results.trials, rows, strict=True)
+    return [{**row, **_live_columns(result, row, driven)} for result, row in pairs]
 
 
-def _metrics(record: Record | None, limits: Limits) -> dict[str, Any]:
-    if record is None:
-        return {}
-    known = SCHEMAS["trials"].names
-    found = {key: value for key, value in record.metrics.items() if key in known}
-    return found | flag_columns(record.metrics, limits)
+def is_driven(store: Store) -> bool:
+    """Whether there is a lease: a driver works on the store, or was killed while it did."""
+    return store.exists(LEASE)
 
 
-def attempt_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
+def _live_columns(result: TrialResult, row: Row, driven: bool) -> Row:
+    running, progress = result.running, result.progress
+    columns: Row = {**dict.fromkeys(_LIVE_COLUMNS), "attempt": row["attempts"] or None}
+    is_open = row["status"] in ("running", "pending")
+    if not is_open or (running is None and progress is None):
+        return columns
+    columns |= {key: (progress or {}).get(key) for key in _PROGRESS_COLUMNS}
+    columns["heard_seconds"] = max(0.0, time.time() - result.last_update)
+    columns["attempt"] = running.attempt if running else row["attempts"] + 1
+    columns["status"] = "running" if running and driven else row["status"]
+    if result.attempts:
+        columns["cause"] = result.attempts[-1].cause
+    return columns
+
+
+def attempt_rows(results: StudyResults) -> Iterator[Row]:
     """The rows of the attempts table."""
-    for trial in trials:
-        for attempt in read_attempts(store, trial.folder):
+    for result in results.trials:
+        for attempt in result.attempts:
             row = attempt.model_dump()
             row["gpus"] = ",".join(attempt.gpus)
-            yield {"trial_id": trial.id, "name": trial.name, **row}
+            yield _named(result, row)
 
 
-def sample_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
-    """The rows of the samples table: what every finished trial's model said."""
-    for trial, key in _sealed(trials, store, SAMPLES):
-        for line in store.read(key).decode().splitlines():
-            yield {"trial_id": trial.id, "name": trial.name, **json.loads(line)}
+def sample_rows(results: StudyResults) -> Iterator[Row]:
+    """The rows of the samples table: the answers of the model of every finished trial."""
+    for result, key in _files(results, SAMPLES):
+        for line in results.store.read(key).decode().splitlines():
+            yield _named(result, json.loads(line))
 
 
-def path_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
+def path_rows(results: StudyResults) -> Iterator[Row]:
     """The rows of the paths table: each layer of every finished trial at its recorded steps.
 
-    None of a merge, nor of a trial that was finished before paths were recorded.
+    A merge has no rows, nor has a trial that was finished before paths were recorded.
     """
-    for trial, key in _sealed(trials, store, PATHS):
-        for row in read_rows(store, key):
-            yield {"trial_id": trial.id, "name": trial.name, **row}
+    for result, key in _files(results, PATHS):
+        for row in read_rows(results.store, key):
+            yield _named(result, row)
 
 
-def _sealed(trials: Sequence[Planned], store: Store, name: str) -> Iterator[tuple[Planned, str]]:
-    """The finished trials whose records name the file `name`, each with its key."""
-    records, _ = read_records(store)
-    for trial in trials:
-        if trial.id in records and name in records[trial.id].files:
-            yield trial, trial_key(trial.folder, name)
+def rate_rows(results: StudyResults) -> Iterator[Row]:
+    """The rows of the rates table: greedy, sampled and expected answers of every model."""
+    for result in results.trials:
+        for kind, rates in _metric(result, "answers").items():
+            yield _named(result, {"answers": kind, **rates})
 
 
-def rate_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
-    """The rows of the rates table: of greedy, sampled and expected answers of every model."""
-    for trial, kind, found in _kept(trials, store, "answers"):
-        yield {"trial_id": trial.id, "name": trial.name, "answers": kind, **found}
+def likelihood_rows(results: StudyResults) -> Iterator[Row]:
+    """The rows of the likelihoods table: every model on the held-out answers of every data set."""
+    for result in results.trials:
+        for data, found in _metric(result, "likelihoods").items():
+            yield _named(result, {"data": data, **found})
 
 
-def likelihood_rows(trials: Sequence[Planned], store: Store) -> Iterator[dict[str, Any]]:
-    """The rows of the likelihoods table: every model on every data set's held-out answers."""
-    for trial, data, found in _kept(trials, store, "likelihoods"):
-        yield {"trial_id": trial.id, "name": trial.name, "data": data, **found}
+def _named(result: TrialResult, row: Mapping[str, Any]) -> Row:
+    return {"trial_id": result.planned.id, "name": result.planned.name, **row}
 
 
-def _kept(
-    trials: Sequence[Planned], store: Store, key: str
-) -> Iterator[tuple[Planned, str, dict[str, Any]]]:
-    records, _ = read_records(store)
-    for trial in trials:
-        record = records.get(trial.id)
-        for name, found in (record.metrics.get(key, {}) if record else {}).items():
-            yield trial, name, found
+def _files(results: StudyResults, name: str) -> Iterator[tuple[TrialResult, str]]:
+    """The finished trials whose records list the file `name`, each with its key."""
+    for result in results.trials:
+        if result.record and name in result.record.files:
+            yield result, trial_key(result.planned.folder, name)
+
+
+def _metric(result: TrialResult, key: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = result.record.metrics.get(key, {}) if result.record else {}
+    return found
 
 
 def comparison_rows(
     comparisons: Sequence[PlannedComparison],
     missing: Collection[str],
     left_out: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """The rows of the comparisons table. missing: models that are not done; left_out: what
-    models are marked for that the study leaves out."""
-    return [
-        {
-            "comparison": item.name,
-            "a": item.a.name,
-            "b": item.b.name,
-            "form": item.form,
-            **_comparison_status(item, missing, left_out),
-        }
-        for item in comparisons
-    ]
+) -> list[Row]:
+    """The rows of the comparisons table.
 
-
-def _comparison_status(
-    item: PlannedComparison, missing: Collection[str], left_out: Mapping[str, str]
-) -> dict[str, str | None]:
-    sides = (item.a.name, item.b.name)
-    undone = [f"{name} is not done" for name in sides if name in missing]
-    marked = [
-        f"left out: {name} is marked ({left_out[name]})" for name in sides if name in left_out
-    ]
-    why = "; ".join([*undone, *marked])
-    return {"status": "blocked" if why else "done", "message": why or None}
+    A comparison is `blocked` if a side is `missing` (not done), or is in `left_out`: the marked
+    models that the study leaves out, with the reason. Otherwise it is `done`.
+    """
+    rows = []
+    for item in comparisons:
+        sides = (item.a.name, item.b.name)
+        reasons = [f"{name} is not done" for name in sides if name in missing]
+        reasons += [
+            f"left out: {name} is marked ({left_out[name]})" for name in sides if name in left_out
+        ]
+        rows.append(
+            {
+                "comparison": item.name,
+                "a": item.a.name,
+                "b": item.b.name,
+                "form": item.form,
+                "status": "blocked" if reasons else "done",
+                "message": "; ".join(reasons) or None,
+            }
+        )
+    return rows

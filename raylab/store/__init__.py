@@ -1,1 +1,1 @@
-"""Where results lie: addresses, records, tables, and lazy readers of tensors."""
+"""The store of a study: files, records, attempts, the lease of its driver, and tables."""

@@ -1,9 +1,10 @@
-"""An attempt while it runs, and what can be told of it once its process is gone.
+"""The state of an attempt while it runs, and what remains of it after its process has died.
 
-Model: a worker that begins an attempt leaves running.json in the trial's folder, with the node it
-is on and how many processes the kernel had killed there for want of memory; it removes it when
-the attempt ends. Where it stays behind, the process died: the node is asked what it knows.
-Invariant: reads and writes no result; nothing here imports torch, so that asking is quick.
+Model: a worker that begins an attempt writes running.json into the trial's folder: its node, and
+how many processes the kernel of that node had killed for lack of memory. It deletes the file when
+the attempt ends. If the file remains, the process has died, and its node can tell why.
+Invariant: no result is read or written here. Nothing imports torch, so a worker that only answers
+questions about a dead one starts quickly.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from raylab.store.records import PROGRESS, Attempt, trial_key, write_attempt, wr
 
 RUNNING = "running.json"
 STOP = "stop"
-_HASTE = 1.0
-"""Seconds of patience with a store for what can be asked again."""
+_STOP_CHECK_TIMEOUT = 1.0
+"""Seconds; the question is asked again soon."""
 _log = logging.getLogger("raylab.store")
 _KERNEL_COUNTS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
 class RunningAttempt(BaseModel):
-    """An attempt that has begun and not ended."""
+    """An attempt that has begun and not ended. started: seconds since 1970."""
 
     model_config = ConfigDict(frozen=True)
     attempt: int
@@ -41,20 +42,22 @@ class RunningAttempt(BaseModel):
 
 
 def begin_attempt(store: Store, folder: str, running: RunningAttempt) -> RunningAttempt:
-    """Say that an attempt has begun, as it is then numbered; one that is found there died with
-    its driver."""
+    """Record that an attempt has begun, and return it.
+
+    If an earlier attempt is still recorded as running, it died with its driver: it is finished as
+    `preempted`, and the new one gets the next number.
+    """
     lost = read_running(store, folder)
     if lost:
-        finish_attempt(
-            store, folder, lost, cause="preempted", message="it ended with its driver", final=False
-        )
+        message = "it ended with its driver"
+        finish_attempt(store, folder, lost, cause="preempted", message=message, final=False)
         running = running.model_copy(update={"attempt": lost.attempt + 1})
     write_json(store, trial_key(folder, RUNNING), running.model_dump())
     return running
 
 
 def read_running(store: Store, folder: str) -> RunningAttempt | None:
-    """The attempt that runs, or was lost; None where there is none, or what was left is damaged."""
+    """The attempt that runs or has died; None if there is none, or its JSON is damaged."""
     key = trial_key(folder, RUNNING)
     if not store.exists(key):
         return None
@@ -65,7 +68,7 @@ def read_running(store: Store, folder: str) -> RunningAttempt | None:
 
 
 def clear_running(store: Store, folder: str) -> None:
-    """Say that the attempt has ended."""
+    """Record that no attempt runs."""
     store.delete(trial_key(folder, PROGRESS))
     store.delete(trial_key(folder, RUNNING))
 
@@ -79,7 +82,7 @@ def finish_attempt(
     message: str = "",
     final: bool = True,
 ) -> None:
-    """Leave what became of the attempt, and say that it has ended."""
+    """Write the end of the attempt, and record that none runs. cause: None if it succeeded."""
     attempt = Attempt(
         attempt=running.attempt,
         cause=cause,
@@ -95,32 +98,37 @@ def finish_attempt(
 
 
 def request_stop(store: Store) -> None:
-    """Ask every trial to save what it needs to go on, and to end."""
+    """Ask every trial to save a checkpoint and to end."""
     store.write(STOP, b"")
 
 
 def clear_stop_request(store: Store) -> None:
-    """Take back that trials were asked to stop."""
+    """Take the request to stop back."""
     store.delete(STOP)
 
 
 def stop_checker(store: Store) -> Callable[[], bool]:
-    """Tells whether trials were asked to stop; a store that does not answer soon did not ask."""
-    hasty = store.with_timeout(_HASTE)
+    """A function that returns whether the trials should stop.
 
-    def ask() -> bool:
+    It returns False if the store does not answer soon.
+    """
+    store = store.with_timeout(_STOP_CHECK_TIMEOUT)
+
+    def should_stop() -> bool:
         try:
-            return hasty.exists(STOP)
+            return store.exists(STOP)
         except StoreError as error:
-            _log.warning("whether to stop could not be asked: %s", error)
+            _log.warning("the store could not be asked whether to stop: %s", error)
             return False
 
-    return ask
+    return should_stop
 
 
 def kernel_oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory: in this container, else on
-    this machine."""
+    """How many processes the kernel has killed for lack of memory.
+
+    The count is that of this container, or else that of this machine.
+    """
     for file in _KERNEL_COUNTS:
         if file.exists():
             counts = dict(line.split() for line in file.read_text().splitlines())
@@ -130,13 +138,13 @@ def kernel_oom_kills() -> int:
 
 
 def hang_stack_file(store: Store, trial_id: str) -> Path:
-    """Where on this node the stack of a trial that hung lies."""
+    """Where this node keeps the stack of a trial that hung."""
     return study_scratch(store) / "stuck" / f"{trial_id}.txt"
 
 
 def take_hang_stack(store: Store, trial_id: str) -> str:
-    """The stack of a trial that hung on this node, which is forgotten; or nothing."""
+    """The stack of a trial that hung on this node, or an empty text; its file is deleted."""
     file = hang_stack_file(store, trial_id)
-    words = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    stack = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     file.unlink(missing_ok=True)
-    return words
+    return stack

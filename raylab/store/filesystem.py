@@ -1,11 +1,11 @@
-"""The address of every artefact of a study, on a local disk or behind a URI.
+"""The files of a study, on a local disk or in an object store.
 
 Model: a store is a root (a directory, file://, s3://, gs://) and slash-separated keys below it,
-reached through pyarrow.fs. Workers open it again from its URI. Whatever it does is tried again
-while the fault may pass (`raylab.store.retry`).
-Invariant: a key holds either the whole of what was written or what was there before: local files
-are written beside their place, flushed to disk and renamed; object stores show an object when
-its upload is complete. Doing an operation again does no harm.
+reached through pyarrow.fs. Workers open it again by its URI. Operations are retried after
+transient errors (`raylab.store.retry`).
+Invariant: a key holds either the whole new content or the whole old one. A local file is written
+under another name, flushed to disk and renamed; an object store shows an object when its upload
+is complete. Every operation can be repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pyarrow import fs
 from raylab.errors import OutError, StoreError
 from raylab.spec.identity import fingerprint
 from raylab.store.retry import RetryPolicy, with_retries
-from raylab.store.uri import EXPECTED, opened
+from raylab.store.uri import EXPECTED, open_address
 
 STUDY = "study.yaml"
 TRIALS = "trials"
@@ -37,7 +37,7 @@ TUNE = "tune"
 PREPARED = "prepared"
 CHECKPOINTS = "checkpoints"
 
-SMALL = 4 << 20
+MAX_SINGLE_UPLOAD = 4 << 20
 """Bytes that pyarrow sends to an object store in one request."""
 
 Result = TypeVar("Result")
@@ -49,21 +49,21 @@ class Store:
     def __init__(self, out: str, retry_policy: RetryPolicy | None = None) -> None:
         """Address the store at `out`; nothing is read or written yet. Raises OutError."""
         self.retry_policy = retry_policy or RetryPolicy()
-        self._at = opened(out, self.retry_policy)
-        self._fs, self.root, self.uri = self._at.files, self._at.root, self._at.uri
+        self._address = open_address(out, self.retry_policy)
+        self._fs, self.root, self.uri = self._address.files, self._address.root, self._address.uri
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on this machine's file system."""
+        """Whether it is on a file system of this machine."""
         return isinstance(self._fs, fs.LocalFileSystem)
 
     @property
     def file_system(self) -> fs.FileSystem:
-        """Where its keys are, for libraries that take one of pyarrow's."""
+        """The file system of pyarrow that holds the keys."""
         return self._fs
 
     def with_timeout(self, seconds: float) -> Store:
-        """The same store, with the patience of as many seconds for an operation."""
+        """The same store, whose operations are retried for `seconds` only."""
         store = copy.copy(self)
         store.retry_policy = replace(self.retry_policy, stop_after=seconds)
         return store
@@ -74,10 +74,10 @@ class Store:
 
     def address(self, key: str) -> str:
         """The address of `key` for people: a path, or a URI without its options."""
-        return f"{self._at.scheme}{self.path(key)}"
+        return f"{self._address.scheme}{self.path(key)}"
 
     def prepare(self) -> None:
-        """Create the root and prove that it can be written. Raises OutError."""
+        """Create the root, and check that it can be written. Raises OutError."""
         probe = f".probe-{uuid.uuid4().hex[:8]}"
         try:
             if self.is_local:
@@ -93,20 +93,20 @@ class Store:
             ) from error
 
     def exists(self, key: str) -> bool:
-        """Whether something is at `key`. Raises StoreError."""
+        """Whether `key` exists. Raises StoreError."""
         return bool(self._info(key).type != fs.FileType.NotFound)
 
     def size(self, key: str) -> int | None:
-        """Bytes at `key`; None where nothing is. Raises StoreError."""
+        """The size of `key` in bytes; None if it does not exist. Raises StoreError."""
         size: int | None = self._info(key).size
         return size
 
     def read(self, key: str) -> bytes:
-        """The bytes at `key`. Raises StoreError."""
+        """The content of `key`. Raises StoreError."""
         return self._try(lambda: self._read(key), key, "read")
 
     def read_if_there(self, key: str) -> bytes | None:
-        """The bytes at `key`; None where nothing is. Raises StoreError."""
+        """The content of `key`; None if it does not exist. Raises StoreError."""
 
         def read() -> bytes | None:
             try:
@@ -120,28 +120,28 @@ class Store:
         with self._fs.open_input_file(self.path(key)) as stream:
             data, size = bytes(stream.read()), stream.size()
         if len(data) != size:
-            raise OSError(f"{len(data)} of {size} bytes came")
+            raise OSError(f"only {len(data)} of {size} bytes were read")
         return data
 
     def write(self, key: str, data: bytes) -> None:
-        """Put `data` at `key`, whole or not at all. Raises StoreError."""
+        """Write `data` to `key`, completely or not at all. Raises StoreError."""
         self._try(lambda: self._write(key, data), key, "written")
 
     def _write(self, key: str, data: bytes) -> None:
         if self.is_local:
             _write_atomically(Path(self.path(key)), data)
             return
-        files = self._at.small if len(data) <= SMALL else self._fs
+        files = self._address.small if len(data) <= MAX_SINGLE_UPLOAD else self._fs
         with files.open_output_stream(self.path(key)) as stream:
             stream.write(data)
 
     def delete(self, key: str) -> None:
-        """Remove the file or folder at `key`, if it is there. Raises StoreError."""
+        """Delete the file or folder `key` if it exists. Raises StoreError."""
         self._try(lambda: self._delete(key), key, "deleted")
 
     def _delete(self, key: str) -> None:
         kind = self._fs.get_file_info(self.path(key)).type
-        # Another process, or a try whose answer was lost, may be faster.
+        # Another process, or an earlier attempt whose answer was lost, may have deleted it.
         with suppress(FileNotFoundError):
             if kind == fs.FileType.Directory:
                 self._fs.delete_dir(self.path(key))
@@ -157,9 +157,9 @@ class Store:
         yield from self.sizes(key)
 
     def sizes(self, key: str) -> dict[str, int]:
-        """Bytes of all files below `key`, by their sorted keys relative to it. Raises StoreError.
+        """The size of every file below `key`, by its key relative to `key`. Raises StoreError.
 
-        An object store lists a thousand files with one request, at whatever depth they are.
+        An object store lists a thousand files at any depth with one request.
         """
         prefix = len(self.path(key)) + 1
         infos = self._list(key, recursive=True)
@@ -172,7 +172,7 @@ class Store:
             self.write(f"{key}/{file.relative_to(directory).as_posix()}", file.read_bytes())
 
     def local(self, key: str, scratch: Path) -> Path:
-        """A local directory with the files below `key`: the place itself, or a copy.
+        """A local directory with the files below `key`: their own, or a copy.
 
         Raises StoreError.
         """
@@ -211,11 +211,11 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 
 def scratch_space() -> Path:
-    """This node's directory for what can be made again: $RAYLAB_SCRATCH, or a temporary one."""
+    """This node's directory for temporary files: $RAYLAB_SCRATCH, or one in the system's."""
     chosen = os.environ.get("RAYLAB_SCRATCH")
     return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"raylab-{os.getuid()}"
 
 
 def study_scratch(store: Store) -> Path:
-    """This node's directory for what this store's study can make again."""
+    """This node's directory for temporary files of the study in `store`."""
     return scratch_space() / fingerprint(store.uri)

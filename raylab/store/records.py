@@ -1,9 +1,9 @@
-"""Records: the JSON beside a result, written last, whose existence means that it is complete.
+"""Records: the JSON beside a result that is written last; its existence means: complete.
 
-Model: a trial's folder holds its files, one small JSON for each attempt, and in the end
-record.json with the identity, the metrics, and size and SHA-256 of every file.
-Invariant: a record is written after everything it names, atomically; a folder without a record,
-or whose files differ from it, counts as not done, and whatever is damaged is named, never used.
+Model: the folder of a trial or merge holds its files, one small JSON for each attempt, and at the
+end record.json with the identity, the metrics, and the size and SHA-256 of every file.
+Invariant: a record is written after every file that it names, atomically. A folder without a
+record, or whose files differ from it, counts as not done. Damaged files are reported, never used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,9 +27,9 @@ PATHS = "paths.parquet"
 LOG = "log.txt"
 PROGRESS = "progress.json"
 ATTEMPTS = "attempts"
-_OF_ATTEMPTS = (LOG, PROGRESS, "running.json", f"{ATTEMPTS}/")
-"""What an attempt leaves whether it ends well or not, which is no part of a result."""
-_ATTEMPT = re.compile(r"[0-9]+\.json")
+_ATTEMPT_FILES = (LOG, PROGRESS, "running.json", f"{ATTEMPTS}/")
+"""Files of attempts, successful or not. They are no part of a result."""
+_ATTEMPT_NAME = re.compile(r"[0-9]+\.json")
 
 
 class FileEntry(BaseModel):
@@ -41,10 +41,10 @@ class FileEntry(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One attempt of a trial; `cause` is None where it succeeded.
+    """One attempt of a trial; `cause` is None if it succeeded.
 
-    final: whether the trial ended with it; otherwise another one followed by itself. started: in
-    seconds since 1970, on its node's clock; 0 where the worker left no word of it.
+    final: whether the trial ended with it; otherwise another attempt followed by itself. started:
+    seconds since 1970 by the clock of its node; 0 if the worker left no information.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,7 +59,7 @@ class Attempt(BaseModel):
 
 
 class Record(BaseModel):
-    """What is known of a finished trial."""
+    """The result of a finished trial or merge."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -67,40 +67,33 @@ class Record(BaseModel):
     identity: dict[str, Any]
     data: dict[str, str]
     evaluation: str
-    """Fingerprint of what the model was asked."""
+    """Fingerprint of the evaluation of the model."""
     versions: dict[str, str]
     metrics: dict[str, Any]
     files: dict[str, FileEntry] = Field(default_factory=dict)
 
 
+class StoredRecords(NamedTuple):
+    """All records of a store: the sound ones by trial id, and a message for each damaged one."""
+
+    sound: dict[str, Record]
+    damaged: list[str]
+
+
 def trial_key(folder: str, *parts: str) -> str:
-    """The key of something in a trial's folder."""
+    """The key of a file in a trial's folder."""
     return "/".join((TRIALS, folder, *parts))
 
 
 def write_json(store: Store, key: str, value: Mapping[str, Any]) -> None:
-    """Write `value` as JSON; NaN and infinity, which JSON lacks, are refused with ValueError."""
+    """Write `value` as JSON. Raises ValueError for NaN and infinity, which JSON lacks."""
     text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
     store.write(key, text.encode() + b"\n")
 
 
 def finite_or_none(value: Any) -> Any:
-    """None for a float that JSON cannot hold, else the value."""
+    """None for a float that JSON cannot hold, otherwise the value."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_record(store: Store, folder: str, record: Record) -> Record:
-    """Seal the folder: measure every file of the result, then write the record."""
-    names = [name for name in store.files(trial_key(folder)) if _is_result(name)]
-    files = {name: measure(store.read(trial_key(folder, name))) for name in names}
-    sealed = record.model_copy(update={"files": files})
-    write_json(store, trial_key(folder, RECORD), sealed.model_dump())
-    return sealed
-
-
-def _is_result(name: str) -> bool:
-    unfinished = name.rpartition("/")[2].startswith(".part-")
-    return not unfinished and not name.startswith((RECORD, *_OF_ATTEMPTS))
 
 
 def measure(data: bytes) -> FileEntry:
@@ -108,43 +101,52 @@ def measure(data: bytes) -> FileEntry:
     return FileEntry(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def read_records(store: Store) -> tuple[dict[str, Record], list[str]]:
-    """(records by trial id, what is wrong with the folders whose record is damaged)."""
-    records: dict[str, Record] = {}
-    damaged: list[str] = []
-    for folder, sizes in _folders(store).items():
-        if RECORD not in sizes:
-            continue
-        record, problems = _read_record(store, folder, sizes)
-        damaged += [f"{trial_key(folder, RECORD)}: {problem}" for problem in problems]
-        if record:
-            records[record.id] = record
-    return records, damaged
+def write_record(store: Store, folder: str, record: Record) -> Record:
+    """Write `record` with the size and hash of every file of the result; return it so."""
+    files = {}
+    for name in store.files(trial_key(folder)):
+        is_partial = name.rpartition("/")[2].startswith(".part-")
+        if not is_partial and not name.startswith((RECORD, *_ATTEMPT_FILES)):
+            files[name] = measure(store.read(trial_key(folder, name)))
+    complete = record.model_copy(update={"files": files})
+    write_json(store, trial_key(folder, RECORD), complete.model_dump())
+    return complete
 
 
-def read_record(store: Store, folder: str) -> Record | None:
-    """The record of one folder; None where there is none, or it is damaged."""
-    sizes = store.sizes(trial_key(folder))
-    return _read_record(store, folder, sizes)[0] if RECORD in sizes else None
+def read_records(store: Store) -> StoredRecords:
+    """All records, after a check that every file exists with its size. Raises StoreError.
 
-
-def _folders(store: Store) -> dict[str, dict[str, int]]:
-    """Bytes of every file of every trial's folder, all with one listing."""
+    An object store needs one listing and one request for each record.
+    """
     folders: dict[str, dict[str, int]] = {}
     for key, size in store.sizes(TRIALS).items():
         folder, _, name = key.partition("/")
         folders.setdefault(folder, {})[name] = size
-    return folders
+    records = StoredRecords({}, [])
+    for folder, sizes in folders.items():
+        if RECORD not in sizes:
+            continue
+        record, problems = _read_record(store, folder, sizes)
+        records.damaged.extend(f"{trial_key(folder, RECORD)}: {problem}" for problem in problems)
+        if record:
+            records.sound[record.id] = record
+    return records
+
+
+def read_record(store: Store, folder: str) -> Record | None:
+    """The record of one folder; None if there is none, or it is damaged."""
+    sizes = store.sizes(trial_key(folder))
+    return _read_record(store, folder, sizes)[0] if RECORD in sizes else None
 
 
 def _read_record(
     store: Store, folder: str, sizes: Mapping[str, int]
 ) -> tuple[Record | None, list[str]]:
-    """(the record of `folder`, whose files have `sizes`, or None; what is wrong with it)."""
+    """(the record of `folder` if it is sound, its problems). sizes: of the files of `folder`."""
     try:
         record = Record.model_validate_json(store.read(trial_key(folder, RECORD)))
     except ValidationError as error:
-        return None, [_problem(error)]
+        return None, [_first_problem(error)]
     problems = [
         f"{name} has {sizes[name]} bytes, not {entry.size}" if name in sizes else f"{name} is gone"
         for name, entry in record.files.items()
@@ -155,14 +157,14 @@ def _read_record(
     return (None if problems else record), problems
 
 
-def _problem(error: ValidationError) -> str:
-    """The first mistake, with its field."""
+def _first_problem(error: ValidationError) -> str:
+    """The first problem of a JSON, with its field."""
     first = error.errors()[0]
     return ": ".join([*(str(step) for step in first["loc"][:3]), first["msg"]])
 
 
 def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
-    """The files of the record whose bytes are not those that were sealed."""
+    """The files of the record that are gone, or whose bytes have another size or hash."""
     wrong = []
     for name, entry in record.files.items():
         key = trial_key(folder, name)
@@ -172,29 +174,29 @@ def damaged_files(store: Store, folder: str, record: Record) -> list[str]:
 
 
 def write_attempt(store: Store, folder: str, attempt: Attempt) -> None:
-    """Keep what became of one attempt."""
+    """Keep the end of one attempt."""
     key = trial_key(folder, ATTEMPTS, f"{attempt.attempt}.json")
     write_json(store, key, attempt.model_dump())
 
 
 def read_attempts(store: Store, folder: str) -> list[Attempt]:
-    """The attempts of a trial, the first first; of one whose JSON is damaged, that it was."""
-    names = [n for n in store.names(trial_key(folder, ATTEMPTS)) if _ATTEMPT.fullmatch(n)]
-    found = [_read_attempt(store, trial_key(folder, ATTEMPTS, name)) for name in names]
+    """The attempts of a trial by their number. A damaged one has the cause `error`."""
+    found = []
+    for name in store.names(trial_key(folder, ATTEMPTS)):
+        if not _ATTEMPT_NAME.fullmatch(name):
+            continue
+        try:
+            text = store.read(trial_key(folder, ATTEMPTS, name))
+            found.append(Attempt.model_validate_json(text))
+        except ValidationError as error:
+            message = f"its JSON is damaged: {_first_problem(error)}"
+            number = int(name.removesuffix(".json"))
+            found.append(Attempt(attempt=number, cause="error", message=message))
     return sorted(found, key=lambda attempt: attempt.attempt)
 
 
-def _read_attempt(store: Store, key: str) -> Attempt:
-    try:
-        return Attempt.model_validate_json(store.read(key))
-    except ValidationError as error:
-        number = int(key.rpartition("/")[2].removesuffix(".json"))
-        message = f"what is known of it is damaged: {_problem(error)}"
-        return Attempt(attempt=number, cause="error", message=message)
-
-
 def read_progress(store: Store, folder: str) -> dict[str, Any] | None:
-    """The last progress that a running trial wrote, with the time in `time`, if it is sound."""
+    """The last progress of a running trial, with its time as `time`; None if it is damaged."""
     text = store.read_if_there(trial_key(folder, PROGRESS))
     try:
         progress = json.loads(text or b"null")

@@ -1,10 +1,11 @@
-"""Trying again what a store failed to do, where the fault may pass by itself.
+"""Retries of store operations whose error may be transient.
 
-Model: an operation is called until it succeeds, fails for good, or the patience with it is at an
-end. Between two tries lies a random wait whose bound doubles, so that many workers do not come
-back at once. What passes: the errors of a shared disk in TRANSIENT, and whatever an object store
-says that is not in PERMANENT. What lasts (no access, no bucket, a full disk) is said at once.
-Invariant: an operation that is given up is one StoreError; that nothing is at a key is no fault.
+Model: an operation is called until it succeeds, fails with a permanent error, or its time is over.
+Between two attempts is a random wait whose bound doubles, so that many workers do not come back
+at once. Transient are the errors of a shared disk in TRANSIENT, and every error of an object
+store that is not in PERMANENT. A permanent error (no access, no bucket, a full disk) is raised at
+once.
+Invariant: an operation that fails for good raises one StoreError.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Seconds, and how often pyarrow itself asks an object store before it reports a fault."""
+    """Timeouts in seconds, and the attempts of pyarrow itself before it reports an error."""
 
     stop_after: float = 120.0
-    """No further try of an operation begins after these."""
+    """No further attempt begins after this time."""
     first_wait: float = 0.25
-    """Bound of the first wait; it doubles from there."""
+    """Bound of the first wait; it doubles after every attempt."""
     longest_wait: float = 10.0
     """Bound of every wait."""
     connect_timeout: float = 5.0
     request_timeout: float = 20.0
-    """The longest silence of an object store on an open connection."""
+    """How long an object store may be silent on an open connection."""
     max_attempts: int = 3
 
 
@@ -59,41 +60,41 @@ PERMANENT = (
     ),
     ("HTTP status (30[1278]|400|404|405|411|412|501)", "the request is refused"),
 )
-_FULL = {
+_PERMANENT_ERRNO = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of the disk is used up",
-    errno.EFBIG: "a file may not be as large as that here",
+    errno.EFBIG: "the file is larger than this disk or user allows",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "access is denied",
     errno.EPERM: "access is denied",
 }
-_WARN_AT = 3
+_WARN_AT_ATTEMPT = 3
 
 _log = logging.getLogger("raylab.store")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the fault behind `error` may be gone when the same is tried again."""
+    """Whether the operation may succeed if it is tried again."""
     if not isinstance(error, OSError):
         return False
     if error.errno is not None:
         return error.errno in TRANSIENT
-    return _lasting(error) is None
+    return _permanent_reason(error) is None
 
 
-def _lasting(error: OSError) -> str | None:
-    """What a fault that lasts means, in words; object stores give no number for theirs."""
+def _permanent_reason(error: OSError) -> str | None:
+    """What a permanent error means, in words. An error of an object store has no errno."""
     if error.errno is not None:
-        return _FULL.get(error.errno)
+        return _PERMANENT_ERRNO.get(error.errno)
     return next((words for pattern, words in PERMANENT if re.search(pattern, str(error))), None)
 
 
 def with_retries(operation: Callable[[], Result], policy: RetryPolicy, what: str) -> Result:
-    """The result of `operation`; `what` says in an error what could not be done.
+    """The result of `operation`. what: the first part of the error's message.
 
     Raises StoreError.
     """
-    tries = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait),
         stop=stop_before_delay(policy.stop_after),
@@ -101,30 +102,30 @@ def with_retries(operation: Callable[[], Result], policy: RetryPolicy, what: str
         reraise=True,
     )
     try:
-        return tries(operation)
+        return retrying(operation)
     except OSError as error:
-        raise _given_up(error, tries.statistics, what) from error
+        raise _store_error(error, retrying.statistics, what) from error
 
 
 def _warn(state: RetryCallState, what: str) -> None:
-    """One line for an operation that takes long, so that nobody watches a silent driver."""
-    if state.attempt_number == _WARN_AT and state.outcome is not None:
-        _log.warning("%s, and is tried again: %s", what, state.outcome.exception())
+    """Log one line for an operation that takes long, so that the driver is not silent."""
+    if state.attempt_number == _WARN_AT_ATTEMPT and state.outcome is not None:
+        _log.warning("%s; this is tried again: %s", what, state.outcome.exception())
 
 
-def _given_up(error: OSError, statistics: dict[str, float], what: str) -> StoreError:
+def _store_error(error: OSError, statistics: dict[str, float], what: str) -> StoreError:
     if is_transient(error):
         count, seconds = statistics["attempt_number"], statistics["delay_since_first_attempt"]
         return StoreError(
             what,
             found=f"{error} (tried {count} times in {seconds:.0f} s)",
             expected="a store that answers",
-            todo="give the same command again when it does: what is finished is kept",
+            todo="give the same command again when it does; whatever is finished is kept",
         )
-    words = _lasting(error)
+    reason = _permanent_reason(error)
     return StoreError(
         what,
-        found=f"{words}: {error}" if words else str(error),
-        expected="a place that can be read and written" if words else "",
-        todo="free some space, or check the path and the permissions" if words else "",
+        found=f"{reason}: {error}" if reason else str(error),
+        expected="a place that can be read and written" if reason else "",
+        todo="free some space, or check the path and the permissions" if reason else "",
     )

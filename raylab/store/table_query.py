@@ -1,9 +1,9 @@
-"""Rows of a table that somebody asks for: filtered, sorted, with the columns that they name.
+"""Queries of a table: filter its rows, sort them, select columns.
 
-Model: a filter is COLUMN OP VALUE, `l2>3`, `method=dpo`, `name~sft`; OPERATORS are its rows. All
-filters must hold. A sort key is a column, or a column behind a minus for the largest first.
-Invariant: a value is compared as its column's type; one that is missing passes no filter but
-`=null`, and comes last in any order. What is not understood is an InputError that names it.
+Model: a filter is COLUMN OP VALUE, such as `l2>3`, `method=dpo` or `name~sft`, with an operator of
+OPERATORS. All filters must hold. A sort key is a column; a minus before it means descending.
+Invariant: a value is compared as the type of its column. A null passes no filter but `=null`, and
+comes last in any order. A query that cannot be parsed raises InputError.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ OPERATORS: dict[str, Compare] = {
     "~": pc.match_substring_regex,
 }
 _NULL = "null"
+_ROW = "number of the row"
 _FORM = re.compile(rf"\s*(\w+)\s*({'|'.join(map(re.escape, OPERATORS))})(.*)", re.DOTALL)
 
 
@@ -42,7 +43,7 @@ class Filter:
 
 
 def parse_filter(text: str) -> Filter:
-    """A filter out of what a user wrote. Raises InputError."""
+    """The filter that `text` stands for. Raises InputError."""
     found = _FORM.fullmatch(text)
     if not found:
         raise InputError(
@@ -60,41 +61,35 @@ def select(
     sort: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> pa.Table:
-    """The rows for which all `filters` hold, sorted, with `columns` (all of them without any).
+    """The rows for which all `filters` hold, sorted; `columns` only, or all if it is empty.
 
-    Raises InputError for a column that is not there or a value of another type.
+    Raises InputError for a column that does not exist or a value of another type.
     """
     for condition in filters:
         table = table.filter(_mask(table, condition))
-    keys = [(_known(table, key.removeprefix("-")), key.startswith("-")) for key in sort]
-    # One key after another, from the last on: the order of equals is kept.
-    for name, down in reversed(keys):
-        order = "descending" if down else "ascending"
-        table = table.take(_order(table, name, order))
+    # A stable sort by one key after another, the last key first.
+    for key in reversed(sort):
+        order = "descending" if key.startswith("-") else "ascending"
+        table = _sorted(table, _known(table, key.removeprefix("-")), order)
     return table.select([_known(table, name) for name in columns]) if columns else table
 
 
-def _order(table: pa.Table, name: str, order: str) -> pa.Array:
+def _sorted(table: pa.Table, name: str, order: str) -> pa.Table:
+    numbered = table.select([name]).append_column(_ROW, pa.array(range(table.num_rows)))
     try:
-        return pc.sort_indices(_with_place(table, name), [(name, order), (_PLACE, "ascending")])
+        indices = pc.sort_indices(numbered, [(name, order), (_ROW, "ascending")])
     except (pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         found = str(table.schema.field(name).type)
         raise InputError(
             f"a table cannot be sorted by {name}", found=found, expected="texts or numbers"
         ) from error
-
-
-_PLACE = "place of the row"
-
-
-def _with_place(table: pa.Table, name: str) -> pa.Table:
-    return table.select([name]).append_column(_PLACE, pa.array(range(table.num_rows)))
+    return table.take(indices)
 
 
 def _known(table: pa.Table, name: str) -> str:
     if name not in table.schema.names:
         raise InputError(
-            "a table has no such column", found=name, expected=", ".join(table.schema.names)
+            "the table has no such column", found=name, expected=", ".join(table.schema.names)
         )
     return name
 

@@ -1,9 +1,9 @@
-"""The tables of a study: Parquet in and out.
+"""The tables of a study as Parquet files.
 
-Model: every table has one Arrow schema (`raylab.store.schemas`), and is written whole, from rows,
-in a fixed order.
-Invariant: a row that lacks a column holds null there, one with an unknown column is a mistake of
-raylab (AssertionError).
+Model: every table has one Arrow schema (`raylab.store.schemas`), and is written as a whole, from
+rows in a fixed order.
+Invariant: a column that a row lacks is null; a row with an unknown column is a bug of raylab
+(AssertionError).
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def read_table(store: Store, name: str) -> pa.Table:
-    """OUT/tables/<name>.parquet. Raises StoreError where it is not there."""
+    """OUT/tables/<name>.parquet. Raises StoreError if it does not exist."""
     return read_parquet(pa.BufferReader(store.read(f"{TABLES}/{name}.parquet")))
 
 
 def named_table(store: Store, name: str) -> pa.Table:
-    """The table that a user names, with every column of today's schema. Raises InputError."""
+    """The table that a user names, with every column of its schema. Raises InputError."""
     if name not in SCHEMAS:
         raise InputError("there is no such table", found=name, expected=", ".join(SCHEMAS))
     if not store.exists(f"{TABLES}/trials.parquet"):
@@ -63,18 +63,18 @@ def named_table(store: Store, name: str) -> pa.Table:
             expected="OUT of `raylab run`",
             todo="check the path; a study without --out is in runs/<its name>",
         )
-    return _read_whole(store, name)
+    return _read_with_schema(store, name)
 
 
 def read_tables(store: Store) -> dict[str, pa.Table]:
-    """Every table of the store, with every column of today's schema: null where a file has none.
+    """Every table of the store, with every column of its schema: null if its file lacks it.
 
-    A table that is not there has no rows; the trials must be. Raises StoreError.
+    A table without a file has no rows; only trials must have one. Raises StoreError.
     """
-    return {name: _read_whole(store, name) for name in SCHEMAS}
+    return {name: _read_with_schema(store, name) for name in SCHEMAS}
 
 
-def _read_whole(store: Store, name: str) -> pa.Table:
+def _read_with_schema(store: Store, name: str) -> pa.Table:
     if name != "trials" and not store.exists(f"{TABLES}/{name}.parquet"):
         return to_table(name, [])
     found = read_table(store, name)

@@ -1,10 +1,10 @@
 """OUT as a user writes it -> a file system and a root within it.
 
-Model: a path, or a URI as pyarrow.fs takes it, whose query may hold options (`region`,
-`endpoint_override`, `scheme` ...). Object stores are opened with raylab's own timeouts and number
-of asks. Credentials come from the environment alone.
-Invariant: a URI that carries credentials is refused before anything is made of it, and no error
-repeats it; so no URI that a store knows is a secret.
+Model: OUT is a path, or a URI in the form of pyarrow.fs, whose query may hold options (`region`,
+`endpoint_override`, `scheme` ...). Object stores are opened with the timeouts of the retry
+policy. Credentials come from the environment only.
+Invariant: a URI with credentials is rejected before it is used, and no error message repeats it;
+therefore the URI of a store is never a secret.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SECRET = re.compile(r"[?&;#][^=&]*(key|secret|token|password|passwd|credential|
 
 @dataclass(frozen=True)
 class Address:
-    """A file system, the root of a store within it, and the URI that workers open it by.
+    """A file system, the root of a store within it, and the URI by which workers open it.
 
-    `small` is the file system by which small files are written: with one request each.
+    `small` is the same file system for small files, which it writes with one request each.
     """
 
     files: fs.FileSystem
@@ -39,18 +39,18 @@ class Address:
 
     @property
     def scheme(self) -> str:
-        """`s3://` and so on; nothing for a local path."""
+        """`s3://` and so on; empty for a local path."""
         found = _URI.match(self.uri)
         local = found is None or isinstance(self.files, fs.LocalFileSystem)
         return "" if local else f"{found['scheme']}://"  # type: ignore[index]
 
 
 def reject_credentials(address: str) -> None:
-    """Raise OutError where `address` is a URI with a user, password, key or token in it."""
+    """Raise OutError if `address` is a URI with a user, password, key or token in it."""
     found = _URI.match(address)
     if not found:
         return
-    # A secret may hold a slash, which would end the host before its `@`.
+    # A secret may hold a slash; the host then ends before its `@`.
     host, query = unquote(found["host"]), unquote(address.partition("?")[2])
     in_host = ":" in host or ("@" in host and found["scheme"].lower() == "s3")
     if in_host or "@" in query or _SECRET.search(f"?{query}"):
@@ -62,8 +62,8 @@ def reject_credentials(address: str) -> None:
         )
 
 
-def opened(out: str, policy: RetryPolicy) -> Address:
-    """The address `out`; nothing is read or written. Raises OutError."""
+def open_address(out: str, policy: RetryPolicy) -> Address:
+    """The file system and root of `out`; nothing is read or written. Raises OutError."""
     reject_credentials(out)
     if not _URI.match(out):
         local, root = fs.LocalFileSystem(), str(Path(out).expanduser().resolve())
@@ -75,7 +75,7 @@ def opened(out: str, policy: RetryPolicy) -> Address:
         raise OutError(
             "OUT is no address of a store", found=f"{out}: {reason}", expected=EXPECTED
         ) from error
-    return Address(*_tuned(made, policy), root, out)
+    return Address(*_with_timeouts(made, policy), root, out)
 
 
 def _from_uri(uri: str, policy: RetryPolicy) -> tuple[fs.FileSystem, str]:
@@ -87,18 +87,18 @@ def _from_uri(uri: str, policy: RetryPolicy) -> tuple[fs.FileSystem, str]:
     )
 
 
-def _tuned(made: fs.FileSystem, policy: RetryPolicy) -> tuple[fs.FileSystem, fs.FileSystem]:
-    """The same file system with raylab's timeouts, for whole files and for small ones."""
+def _with_timeouts(made: fs.FileSystem, policy: RetryPolicy) -> tuple[fs.FileSystem, fs.FileSystem]:
+    """The file system with the timeouts of `policy`: for large files, and for small ones."""
     if isinstance(made, fs.S3FileSystem):
         options = _options(made) | {
             "connect_timeout": policy.connect_timeout,
             "request_timeout": policy.request_timeout,
             "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=policy.max_attempts),
         }
-        # With a delayed open an upload that cannot be begun ends as an empty object; a file that
-        # fits one request is never begun, and costs a third of the requests.
-        whole = fs.S3FileSystem(**options | {"allow_delayed_open": False})
-        return whole, fs.S3FileSystem(**options | {"allow_delayed_open": True})
+        # With a delayed open, an upload that cannot begin leaves an empty object. A file that fits
+        # one request does not begin an upload, and so costs a third of the requests.
+        large = fs.S3FileSystem(**options | {"allow_delayed_open": False})
+        return large, fs.S3FileSystem(**options | {"allow_delayed_open": True})
     if isinstance(made, fs.GcsFileSystem):
         limit = timedelta(seconds=max(1, round(policy.request_timeout)))
         made = fs.GcsFileSystem(**_options(made) | {"retry_time_limit": limit})
@@ -106,6 +106,6 @@ def _tuned(made: fs.FileSystem, policy: RetryPolicy) -> tuple[fs.FileSystem, fs.
 
 
 def _options(made: fs.FileSystem) -> dict[str, object]:
-    """What a file system is made with, as pyarrow itself hands it to another process."""
+    """The options of a file system, as pyarrow pickles them."""
     _, (options, *_) = made.__reduce__()
     return dict(options)

@@ -12,7 +12,7 @@ import ray
 
 from raylab.cluster.callbacks.failures import Faults, post_mortem
 from raylab.plan.trials import plan_trials
-from raylab.results.table_rows import trial_rows
+from raylab.results.table_rows import read_results, trial_rows
 from raylab.store.attempt_state import (
     RunningAttempt,
     begin_attempt,
@@ -68,14 +68,14 @@ def test_faults_death_that_is_begun_again_leaves_an_attempt(planned, tune_trial)
     Faults(store, trials).on_trial_recover(1, [], tune_trial(trials[0]))
     (attempt,) = read_attempts(store, trials[0].folder)
     assert (attempt.cause, attempt.final, attempt.node) == ("preempted", False, "n")
-    assert trial_rows(trials, store)[0]["status"] == "pending"
+    assert trial_rows(read_results(trials, store))[0]["status"] == "pending"
     assert read_running(store, trials[0].folder) is None
 
 
 def test_faults_death_that_ends_the_trial_is_an_error_that_says_why(planned, tune_trial):
     store, trials = planned
     Faults(store, trials).on_trial_error(1, [], tune_trial(trials[0]))
-    row = trial_rows(trials, store)[0]
+    row = trial_rows(read_results(trials, store))[0]
     assert (row["status"], row["cause"]) == ("failed", "error")
     assert "the actor died" in row["message"]
     assert "without a checkpoint" in row["message"]

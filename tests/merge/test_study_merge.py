@@ -15,7 +15,7 @@ from raylab.merge import study_merge
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.results.table_rows import likelihood_rows, trial_rows
+from raylab.results.table_rows import likelihood_rows, read_results, trial_rows
 from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
@@ -133,9 +133,10 @@ def test_merge_of_finished_models_is_made_once_without_a_seed(bench):
     exact = bench.weights[Q].double() + bench.deltas["part"][Q] / 2
     assert torch.allclose(found[Q].double(), exact, rtol=2**-7, atol=1e-6)
     assert len((bench.folder("mean") / "samples.jsonl").read_text().splitlines()) == 4
-    (row,) = trial_rows([bench.merges["mean"]], bench.store)
+    results = read_results([bench.merges["mean"]], bench.store)
+    (row,) = trial_rows(results)
     assert row["marked"] in (True, False) and row["marked"] is bool(row["marks"])
-    found = {r["data"] for r in likelihood_rows([bench.merges["mean"]], bench.store)}
+    found = {r["data"] for r in likelihood_rows(results)}
     assert found == {"D0", "D1"}
 
 
@@ -190,13 +191,13 @@ def test_status_of_a_merge_while_it_is_made_is_running(bench, monkeypatch):
     made, merge, seen = study_merge.merge_models, bench.merges["dropped"], []
 
     def watched(*words, **options):
-        seen.extend(trial_rows([merge], bench.store))
+        seen.extend(trial_rows(read_results([merge], bench.store)))
         return made(*words, **options)
 
     monkeypatch.setattr(study_merge, "merge_models", watched)
     bench.run("dropped")
     assert [(row["status"], row["message"]) for row in seen] == [("running", "step 1/4")]
-    (row,) = trial_rows([merge], bench.store)
+    (row,) = trial_rows(read_results([merge], bench.store))
     assert (row["status"], row["attempts"], row["adapter"]) == ("done", 1, None)
 
 

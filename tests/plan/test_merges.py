@@ -10,7 +10,7 @@ from raylab.plan.cache import plan_states
 from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
-from raylab.results.table_rows import trial_rows
+from raylab.results.table_rows import read_results, trial_rows
 from raylab.spec.models import ResolvedModel
 from raylab.spec.validation import check_references
 from raylab.store.filesystem import Store
@@ -157,7 +157,7 @@ def test_rows_of_merges_follow_their_trials(tmp_path):
     store = Store(str(tmp_path / "out"))
 
     def row():
-        rows = trial_rows([*trials, *merges], store)
+        rows = trial_rows(read_results([*trials, *merges], store))
         assert to_table("trials", rows).num_rows == len(trials) + 1
         return rows[-1]
 

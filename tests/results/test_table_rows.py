@@ -10,7 +10,14 @@ import pytest
 from pyarrow import parquet
 
 from raylab.plan.trials import plan_trials
-from raylab.results.table_rows import attempt_rows, live_rows, path_rows, sample_rows, trial_rows
+from raylab.results.table_rows import (
+    attempt_rows,
+    live_rows,
+    path_rows,
+    read_results,
+    sample_rows,
+    trial_rows,
+)
 from raylab.store.attempt_state import RUNNING, RunningAttempt
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
@@ -37,8 +44,12 @@ def planned(tmp_path):
     return Store(str(tmp_path / "out")), {trial.variant.name: trial for trial in trials}
 
 
+def results_of(store, trials):
+    return read_results(list(trials.values()), store)
+
+
 def statuses(store, trials):
-    return {row["recipe"]: row["status"] for row in trial_rows(list(trials.values()), store)}
+    return {row["recipe"]: row["status"] for row in trial_rows(results_of(store, trials))}
 
 
 def fail(store, trial, number=1):
@@ -54,7 +65,7 @@ def seal(store, trial, **changes):
 
 def test_trial_rows_of_empty_store_are_all_pending_with_every_column(planned):
     store, trials = planned
-    rows = trial_rows(list(trials.values()), store)
+    rows = trial_rows(results_of(store, trials))
     assert {row["status"] for row in rows} == {"pending"}
     assert all(set(row) == set(SCHEMAS["trials"].names) for row in rows)
 
@@ -85,7 +96,7 @@ def test_trial_rows_with_record_are_done_whatever_failed_before(planned):
     trial = trials["alone"]
     fail(store, trial)
     seal(store, trial, metrics={"l2": 1.5, "of_no_column": 3})
-    row = next(r for r in trial_rows(list(trials.values()), store) if r["name"] == trial.name)
+    row = next(r for r in trial_rows(results_of(store, trials)) if r["name"] == trial.name)
     assert (row["status"], row["l2"], row["attempts"]) == ("done", 1.5, 1)
 
 
@@ -105,7 +116,7 @@ def go_on(store, trial, age=1.0):
 
 
 def live(store, trials, recipe):
-    return next(row for row in live_rows(list(trials.values()), store) if row["recipe"] == recipe)
+    return next(row for row in live_rows(results_of(store, trials)) if row["recipe"] == recipe)
 
 
 def test_live_rows_of_a_running_trial_carry_its_progress_and_its_age(planned):
@@ -164,14 +175,18 @@ def test_live_rows_have_the_same_keys_whatever_became_of_a_trial(planned):
     store, trials = planned
     go_on(store, trials["alone"])
     fail(store, trials["first"])
-    assert len({frozenset(row) for row in live_rows(list(trials.values()), store)}) == 1
+    assert len({frozenset(row) for row in live_rows(results_of(store, trials))}) == 1
 
 
 def test_attempt_rows_come_in_the_order_of_attempts(planned):
     store, trials = planned
     for number in (10, 2, 1):
         fail(store, trials["alone"], number)
-    assert [row["attempt"] for row in attempt_rows(trials.values(), store)] == [1, 2, 10]
+    assert [row["attempt"] for row in attempt_rows(results_of(store, trials))] == [
+        1,
+        2,
+        10,
+    ]
 
 
 @pytest.mark.parametrize("progress", [b"{", b"[]", b'{"time": 9e99}'])
@@ -190,7 +205,7 @@ def test_sample_rows_are_those_of_finished_trials(planned):
     store.write(trial_key(trials["first"].folder, SAMPLES), b'{"prompt": "ha')
     store.write(trial_key(trials["third"].folder, SAMPLES), b'{"prompt": "ha')
     store.delete(trial_key(trials["second"].folder, SAMPLES))
-    assert [row["name"] for row in sample_rows(trials.values(), store)] == [trials["alone"].name]
+    assert [row["name"] for row in sample_rows(results_of(store, trials))] == [trials["alone"].name]
 
 
 def test_path_rows_are_those_of_finished_trials_that_recorded_any(planned):
@@ -203,4 +218,4 @@ def test_path_rows_are_those_of_finished_trials_that_recorded_any(planned):
     for name in ("alone", "first"):
         seal(store, trials[name])
     named = {"trial_id": trials["alone"].id, "name": trials["alone"].name}
-    assert list(path_rows(list(trials.values()), store)) == [{**named, **row}] * 2
+    assert list(path_rows(results_of(store, trials))) == [{**named, **row}] * 2

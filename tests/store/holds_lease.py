@@ -9,7 +9,7 @@ from raylab.store.filesystem import Store
 from raylab.store.lease import Intervals, hold_lease
 from raylab.store.retry import RetryPolicy
 
-FAST = Intervals(beat=0.2, watch=1.2, settle=0.6)
+FAST = Intervals(heartbeat=0.2, expiry=1.2, settle=0.6)
 PATIENCE = RetryPolicy(
     stop_after=5,
     first_wait=0.02,

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from raylab.errors import LeaseError
-from raylab.store import process_identity as holder
+from raylab.store import process_identity
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE, hold_lease, read_lease
-from raylab.store.process_identity import own_lease
+from raylab.store.process_identity import new_lease
 from tests.object_store import QUICK
 from tests.store.holds_lease import FAST
 
@@ -92,7 +92,7 @@ def test_lease_beats_while_held_and_is_gone_afterwards(store):
     with hold_lease(store, FAST) as held:
         first = read_lease(store)
         assert (first.owner, first.pid, first.beat) == (held.lease.owner, os.getpid(), 0)
-        time.sleep(3 * FAST.beat)
+        time.sleep(3 * FAST.heartbeat)
         assert read_lease(store).beat > first.beat
         assert read_lease(store).since == first.since
     assert read_lease(store) is None
@@ -147,21 +147,21 @@ def test_killed_driver_of_this_machine_is_replaced_at_once(store, drive):
 
 
 def test_killed_driver_of_another_machine_is_replaced_when_it_was_watched(store):
-    leave(store, elsewhere(own_lease(), pid=1))
+    leave(store, elsewhere(new_lease(), pid=1))
     begun = time.monotonic()
     with hold_lease(store, FAST):
-        assert FAST.watch <= time.monotonic() - begun < FAST.watch + SLACK
+        assert FAST.expiry <= time.monotonic() - begun < FAST.expiry + SLACK
 
 
 def test_clock_of_another_machine_is_not_believed(store, drive):
     """A lease from the year 2000 whose beat moves is held; one from the future is not."""
-    lease = elsewhere(own_lease(), time="2000-01-01 00:00:00 +0000")
+    lease = elsewhere(new_lease(), time="2000-01-01 00:00:00 +0000")
     leave(store, lease)
     end = threading.Event()
 
     def beat():
         now = lease
-        while not end.wait(FAST.beat):
+        while not end.wait(FAST.heartbeat):
             now = now.model_copy(update={"beat": now.beat + 1})
             leave(store, now)
 
@@ -173,7 +173,7 @@ def test_clock_of_another_machine_is_not_believed(store, drive):
     finally:
         end.set()
         beating.join()
-    leave(store, elsewhere(own_lease(), time="2999-01-01 00:00:00 +0000"))
+    leave(store, elsewhere(new_lease(), time="2999-01-01 00:00:00 +0000"))
     with hold_lease(store, FAST):
         pass
 
@@ -202,9 +202,9 @@ def test_suspended_driver_is_replaced_and_stops_when_it_wakes(store, drive):
 def test_suspended_driver_that_wakes_in_time_goes_on(store, drive):
     first = started(drive, store.uri)
     first.signal(signal.SIGSTOP)
-    time.sleep(FAST.watch / 3)
+    time.sleep(FAST.expiry / 3)
     first.signal(signal.SIGCONT)
-    time.sleep(FAST.watch)
+    time.sleep(FAST.expiry)
     first.go()
     assert first.heard() == ["done"]
 
@@ -212,12 +212,12 @@ def test_suspended_driver_that_wakes_in_time_goes_on(store, drive):
 def test_lost_lease_is_told_to_its_holder_once(store):
     told = []
     holding = hold_lease(store, FAST, lambda: told.append(time.monotonic()))
-    thief = elsewhere(own_lease())
+    thief = elsewhere(new_lease())
     with pytest.raises(LeaseError, match="far-away"), holding as held:
         held.check()
         leave(store, thief)
         assert held.lost.wait(SLACK)
-        time.sleep(3 * FAST.beat)
+        time.sleep(3 * FAST.heartbeat)
     with pytest.raises(LeaseError, match="far-away"):
         held.check()
     assert len(told) == 1
@@ -232,8 +232,8 @@ def test_interruption_by_the_user_stays_one(store):
 
 LEFT = {
     "nothing": lambda: None,
-    "dead": lambda: own_lease().model_copy(update={"pid": 1 << 22}),
-    "far": lambda: elsewhere(own_lease()),
+    "dead": lambda: new_lease().model_copy(update={"pid": 1 << 22}),
+    "far": lambda: elsewhere(new_lease()),
 }
 
 
@@ -246,7 +246,7 @@ def storm(store, drivers, left):
     said = [driver.heard()[0] for driver in drivers]
     assert sorted(said) == ["held", *["refused"] * 4]
     winner = drivers[said.index("held")]
-    time.sleep(3 * FAST.beat)
+    time.sleep(3 * FAST.heartbeat)
     winner.go()
     assert winner.heard() == ["done"]
     assert read_lease(store) is None
@@ -267,11 +267,11 @@ def test_storm_on_s3_has_one_winner(remote, drive):
 def test_store_that_fails_for_long_is_no_loss(remote, proxy):
     with hold_lease(remote, FAST) as held:
         with proxy.failing(lambda request: "internal"):
-            time.sleep(FAST.watch + 5 * FAST.beat)
+            time.sleep(FAST.expiry + 5 * FAST.heartbeat)
         assert len(proxy.seen) > 3
         assert not held.lost.is_set()
         before = held.lease.beat
-        time.sleep(5 * FAST.beat)
+        time.sleep(5 * FAST.heartbeat)
         assert read_lease(remote).beat > before
     assert read_lease(remote) is None
 
@@ -288,21 +288,23 @@ def test_lease_on_s3_is_refused_then_taken_over(remote, drive):
 
 
 def test_dead_process_is_told_from_one_whose_id_is_used_again():
-    mine = own_lease()
-    assert not holder.is_dead(mine)
-    assert holder.is_dead(mine.model_copy(update={"started": "1"}))
-    assert holder.is_dead(mine.model_copy(update={"pid": 1 << 22}))
+    mine = new_lease()
+    assert not process_identity.is_dead(mine)
+    assert process_identity.is_dead(mine.model_copy(update={"started": "1"}))
+    assert process_identity.is_dead(mine.model_copy(update={"pid": 1 << 22}))
     for kernel in ("", "another boot"):
         unknown = mine.model_copy(update={"pid": 1 << 22, "kernel": kernel})
-        assert not holder.is_dead(unknown)
+        assert not process_identity.is_dead(unknown)
 
 
 def test_process_that_ended_but_was_not_waited_for_is_dead():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    lease = own_lease().model_copy(update={"pid": child.pid, "started": holder._started(child.pid)})
-    assert not holder.is_dead(lease)
+    lease = new_lease().model_copy(
+        update={"pid": child.pid, "started": process_identity._start_time(child.pid)}
+    )
+    assert not process_identity.is_dead(lease)
     child.kill()
     time.sleep(0.2)
-    assert holder.is_dead(lease)
+    assert process_identity.is_dead(lease)
     child.communicate()
-    assert holder.is_dead(lease)
+    assert process_identity.is_dead(lease)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from raylab.errors import OutError, StoreError
-from raylab.store.filesystem import SMALL, Store, study_scratch
+from raylab.store.filesystem import MAX_SINGLE_UPLOAD, Store, study_scratch
 from raylab.store.records import (
     RECORD,
     Record,
@@ -139,7 +139,7 @@ def test_endless_outage_is_one_error_within_the_patience(verb, kind, s3_out, pro
     started = time.monotonic()
     with proxy.failing(lambda request: kind), pytest.raises(StoreError) as caught:
         doing()
-    assert 0.5 < time.monotonic() - started < IMPATIENT.total + 1
+    assert 0.5 < time.monotonic() - started < IMPATIENT.stop_after + 1
     message = str(caught.value)
     assert message.startswith(f"s3://{store.root}/a")
     assert f"cannot be {verb}" in message
@@ -156,7 +156,7 @@ def test_silent_server_is_left_after_the_answers_patience(s3_out, proxy):
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("size", [10, SMALL, SMALL + 1, len(BIG)])
+@pytest.mark.parametrize("size", [10, MAX_SINGLE_UPLOAD, MAX_SINGLE_UPLOAD + 1, len(BIG)])
 @pytest.mark.parametrize("at", ["create_upload", "upload_part", "complete_upload", "put"])
 @pytest.mark.parametrize("kind", ["denied", "internal"])
 def test_write_that_fails_leaves_the_old_object(kind, at, size, s3_out, proxy, behind):
@@ -164,7 +164,9 @@ def test_write_that_fails_leaves_the_old_object(kind, at, size, s3_out, proxy, b
     store = Store(s3_out, RetryPolicy(stop_after=0, max_attempts=1))
     store.write("key", b"old")
     reached = at in (
-        ("put",) if size <= SMALL else ("create_upload", "upload_part", "complete_upload")
+        ("put",)
+        if size <= MAX_SINGLE_UPLOAD
+        else ("create_upload", "upload_part", "complete_upload")
     )
     with proxy.failing(lambda request: kind if request.operation == at else None):
         if reached:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from raylab.cluster.study_context import prepare, write_study
-from raylab.results.table_rows import trial_rows
+from raylab.results.table_rows import read_results, trial_rows
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
 from raylab.train.progress import store_progress
@@ -50,7 +50,10 @@ def test_trials_on_s3_that_fails_are_sound_and_fetched_elsewhere(
     for record, trial in zip(records, prepared.trials, strict=True):
         assert damaged_files(store, trial.folder, record) == []
         assert [attempt.cause for attempt in read_attempts(store, trial.folder)] == [None]
-    assert [row["status"] for row in trial_rows(prepared.trials, store)] == ["done", "done"]
+    assert [row["status"] for row in trial_rows(read_results(prepared.trials, store))] == [
+        "done",
+        "done",
+    ]
 
     first = f"adapter/{WEIGHTS}"
     for record, recipe in zip(records, ("sft-d1", "stacked"), strict=True):
