@@ -1,9 +1,9 @@
 """Importing large libraries, in a command and in a worker.
 
-Model: Python's collector of cycles walks through all that is loaded, again and again while it is
-loaded and once more at the end; of torch and numba that is 0.7 s of a command. What was imported
-stays for good, so the collector need never look at it.
-Invariant: imports alone belong inside `loading`; what else is made there is never collected.
+Model: Python's garbage collector walks through all objects several times during an import and once
+at the end, which costs a command 0.7 s for torch and numba. Imported modules stay for good, so the
+collector need not look at them.
+Invariant: only imports belong inside `loading`; other objects made there are never collected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import large libraries within, for the rest of this process's life."""
+    """Import large libraries inside this block, for the rest of the process."""
     gc.disable()
     try:
         yield

@@ -1,8 +1,8 @@
 """A study in a notebook: its tables as pandas frames, its findings, its figures.
 
-Model: `raylab.open(OUT)` reads the tables of a store once; everything else is made of them, as
-the report is.
-Invariant: nothing in the store changes; a frame is the caller's own to change.
+Model: `raylab.open(OUT)` reads the tables of a store once. Findings and figures are made of them,
+as in the report.
+Invariant: nothing in the store changes, and a frame that the caller changes changes no other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from raylab.store.tables import read_tables
 
 
 @dataclass(frozen=True)
-class Told:
+class FindingText:
     """One finding in words; `frames` are its numbers, by name."""
 
     key: str
@@ -43,7 +43,7 @@ class Told:
 
 
 class Results:
-    """What a study found. `results.trials`, `results.norms`, ... are its tables."""
+    """The results of a study. `results.trials`, `results.norms` and so on are its tables."""
 
     def __init__(self, out: str) -> None:
         """Read the tables at `out`, a directory or URI. Raises StoreError, ModelError."""
@@ -63,17 +63,17 @@ class Results:
     def _findings(self) -> dict[str, Finding]:
         return find_all(Tables(self._arrow, settings_of(self.study)))
 
-    def findings(self, lang: str = "en") -> dict[str, Told]:
+    def findings(self, lang: str = "en") -> dict[str, FindingText]:
         """Every finding, by key: its sentences in a language, its numbers as frames."""
         translate = translator(lang)
-        return {key: _told(translate, finding) for key, finding in self._findings.items()}
+        return {key: _in_words(translate, finding) for key, finding in self._findings.items()}
 
     def figure(
         self, name: str, model: str | None = None, lang: str = "en", **choice: Any
     ) -> alt.TopLevelMixin:
         """A figure of the report for one base model [the first]; it draws itself in a notebook.
 
-        `choice` is what the figure takes: `recipe` for "heatmap", `response` for
+        `choice` holds the figure's own options: `recipe` for "heatmap", `response` for
         "attribution". Raises InputError where there is no such figure or nothing to show.
         """
         if name not in FIGURES:
@@ -91,13 +91,13 @@ class Results:
 
     def result_grid(self) -> Any:
         """Ray Tune's ResultGrid of the last training."""
-        from raylab.cluster.result_grid import result_grid
+        from raylab.cluster.tune import result_grid
 
         return result_grid(self.store)
 
 
-def _told(translate: Translator, finding: Finding) -> Told:
-    said = (*finding.headline, *finding.sentences, *finding.caveats)
+def _in_words(translate: Translator, finding: Finding) -> FindingText:
+    parts = (*finding.headline, *finding.sentences, *finding.caveats)
     frames = {name: pd.DataFrame(rows) for name, rows in finding.frames.items()}
-    sentences = tuple(translate.sentence(sentence) for sentence in said)
-    return Told(finding.key, translate(f"section-{finding.key}"), sentences, frames)
+    sentences = tuple(translate.sentence(sentence) for sentence in parts)
+    return FindingText(finding.key, translate(f"section-{finding.key}"), sentences, frames)

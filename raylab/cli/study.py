@@ -78,12 +78,12 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
         from raylab.cluster import stages
 
     loaded = load_study(study)
-    prepared = stages.prepare(loaded, out_of(loaded, out))
-    _warn(prepared.inputs)
-    complete = stages.run(prepared, address, say)
-    _print_trials(prepared.store)
-    _print_norms(prepared.store)
-    print(f"report: {prepared.store.address('report/report.html')}")
+    context = stages.prepare(loaded, out_of(loaded, out))
+    _warn(context.inputs)
+    complete = stages.run(context, address, say)
+    _print_trials(context.store)
+    _print_norms(context.store)
+    print(f"report: {context.store.address('report/report.html')}")
     if not complete:
         raise typer.Exit(1)
 
@@ -94,10 +94,10 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
         from raylab.cluster import stages
 
     loaded = load_study(study)
-    prepared = stages.prepare(loaded, out_of(loaded, out))
-    _warn(prepared.inputs)
-    complete = stages.train(prepared, address, say)
-    _print_trials(prepared.store)
+    context = stages.prepare(loaded, out_of(loaded, out))
+    _warn(context.inputs)
+    complete = stages.train(context, address, say)
+    _print_trials(context.store)
     if not complete:
         raise typer.Exit(1)
 
@@ -108,9 +108,9 @@ def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
         from raylab.cluster import stages
 
     loaded = load_study(study)
-    prepared = stages.prepare(loaded, out_of(loaded, out))
-    stages.reduce(prepared, address, say)
-    _print_norms(prepared.store)
+    context = stages.prepare(loaded, out_of(loaded, out))
+    stages.reduce(context, address, say)
+    _print_norms(context.store)
 
 
 def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:

@@ -1,1 +1,1 @@
-"""The only place that knows Ray: trials on Tune, shards on pinned actors, whole studies."""
+"""The only package that imports Ray: trials on Tune, shards on pinned actors, whole studies."""

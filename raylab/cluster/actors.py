@@ -1,13 +1,13 @@
-"""Actors around the reduction: each pinned to its own GPU or CPU, fed from one queue.
+"""The pool of actors of a reduction: each pinned to its own GPU or CPU, fed from one queue.
 
-Model: calls wait in a queue, the largest first; every actor has at most two in flight, so that
-it never waits for the next. A later call of the same home goes to the actor that did the first,
-which may still hold what it needs. When an actor dies, or is silent for longer than the
-deadline and is killed, its calls go back to the queue, and a new actor takes its place as soon
-as the cluster has room for one; until then the others do its work.
-Invariant: every call's result comes back exactly once, in any order; a call that has cost
-`_MOST_DEATHS` actors ends the reduction with ClusterError. An exception inside a call is raised
-as it is.
+Model: calls wait in a queue, the largest first. Every actor has at most two calls in flight, so it
+never waits for the next one. A later call of the same home goes to the actor that did the first,
+which may still hold what the call needs. If an actor dies, or is killed because it has not
+answered before the deadline, its calls go back to the queue. A new actor takes its place when the
+cluster has room for one; until then the other actors do its work.
+Invariant: every call's result comes back exactly once, in any order. A call that has cost
+`_MAX_DEATHS` actors ends the reduction with ClusterError. An exception inside a call is raised
+unchanged.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from raylab.reduce.shard_cache import pack, unpack
 from raylab.store.filesystem import Store, study_scratch
 
 DEADLINE = 3600.0
-_START = 30.0
-_IN_FLIGHT = 2
-_MOST_DEATHS = 3
+_START_SECONDS = 30.0
+_MAX_IN_FLIGHT = 2
+_MAX_DEATHS = 3
 
 
 @ray.remote
@@ -43,13 +43,15 @@ class ShardActor:
     """Holds the opened models of one job, and reduces shards of it."""
 
     def __init__(self, job: Job) -> None:
-        """Remember `job`; the first call opens its models, so that an error there is a call's."""
+        """Keep `job`; the first call opens its models, so that an error there is a call's."""
         self._job = job
         self._opened: Any = None
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> bytes:
-        """One pass over one shard, packed."""
-        self._opened = self._opened or _open(self._job)
+        """The packed result of one method for one shard."""
+        if self._opened is None:
+            _fetch_adapters(self._job)
+            self._opened = self._job.open()
         return pack(getattr(self._opened, method)(*arguments))
 
     def process(self) -> int:
@@ -61,15 +63,15 @@ class ShardActor:
         return own_gpus()
 
 
-def _open(job: Job) -> Any:
-    """Open the job's models on this node, where an object store's are fetched to first."""
-    if job.out is not None:
-        store = Store(job.out)
-        scratch = study_scratch(store)
-        paths = {p for place in job.places.values() for p in (*place.adapters, place.checkpoint)}
-        for path in sorted(p for p in paths if p and p.is_relative_to(scratch)):
-            store.local(path.relative_to(scratch).as_posix(), scratch)
-    return job.open()
+def _fetch_adapters(job: Job) -> None:
+    """Copy the models that an object store holds to this node's scratch space."""
+    if job.out is None:
+        return
+    store = Store(job.out)
+    scratch = study_scratch(store)
+    paths = {p for place in job.places.values() for p in (*place.adapters, place.checkpoint)}
+    for path in sorted(p for p in paths if p and p.is_relative_to(scratch)):
+        store.local(path.relative_to(scratch).as_posix(), scratch)
 
 
 class ActorPool:
@@ -80,149 +82,160 @@ class ActorPool:
         gpus: float = 1,
         cpus: float = 1,
         deadline: float = DEADLINE,
-        most: int | None = None,
+        max_actors: int | None = None,
     ) -> None:
-        """One actor to each slot of the cluster, of these resources each, and at most `most`;
-        `deadline` in seconds is the longest that one may take for a shard."""
+        """One actor for each slot of the cluster, with these resources each.
+
+        `deadline`: the most seconds that an actor may take for a shard.
+        """
         count, self._resources = slots(gpus, cpus)
-        self._count = min(count, most or count)
+        self._count = min(count, max_actors or count)
         self._job: Any = None
         self.deadline = deadline
         self.actors: list[Any] = []
-        self.coming: dict[Any, Any] = {}
-        """Actors that were asked for, by the reference of their first sign of life."""
-        self.sent: list[int] = []
-        """Bytes of every message that an actor has sent."""
+        self.starting: dict[Any, Any] = {}
+        """Actors that do not run yet, by the reference of their first answer."""
+        self.message_bytes: list[int] = []
+        """The size of every result that an actor has sent."""
         self.homes: dict[int, Any] = {}
         """The actor that did the last call of each home."""
 
     def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
-        """(index, result) of each call as it ends. Raises ClusterError, or what a call raised."""
+        """(index, result) of each call as it ends. Raises ClusterError, or a call's exception."""
+        for index, packed in self.packed(job, calls):
+            yield index, unpack(packed)
+
+    def packed(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, bytes]]:
+        """(index, packed result) of each call as it ends; errors as in `__call__`."""
         if self._job is not job:
             self.close()
             self._job = job
-        wanted = min(self._count, max(1, len(calls)))
-        for _ in range(wanted - len(self.actors) - len(self.coming)):
-            self._start()
+        count = min(self._count, max(1, len(calls)))
+        for _ in range(count - len(self.actors) - len(self.starting)):
+            self._start_actor()
         if not self.actors:
-            signs = list(self.coming)
-            for sign in ray.wait(signs, num_returns=len(signs), timeout=_START)[0]:
-                self.welcome(sign)
-        yield from _Round(self, calls).run()
+            references = list(self.starting)
+            timeout, count = _START_SECONDS, len(references)
+            for reference in ray.wait(references, num_returns=count, timeout=timeout)[0]:
+                self.add_actor(reference)
+        yield from _Dispatcher(self, calls).run()
 
-    def welcome(self, sign: Any) -> None:
-        """An actor that was asked for gives its first sign of life, or has died before."""
-        actor = self.coming.pop(sign)
+    def add_actor(self, reference: Any) -> None:
+        """Add the starting actor that has answered; start another one if it has died."""
+        actor = self.starting.pop(reference)
         try:
-            ray.get(sign)
+            ray.get(reference)
         except RayActorError:
-            self._start()
+            self._start_actor()
         else:
             self.actors.append(actor)
 
-    def replace(self, actor: Any) -> None:
-        """Ask for a new actor in the place of one that died."""
-        self.homes = {home: known for home, known in self.homes.items() if known is not actor}
+    def replace_actor(self, actor: Any) -> None:
+        """Start a new actor in the place of one that died."""
+        self.homes = {home: other for home, other in self.homes.items() if other is not actor}
         self.actors.remove(actor)
-        self._start()
+        self._start_actor()
 
     def close(self) -> None:
         """End all actors."""
-        for actor in [*self.actors, *self.coming.values()]:
+        for actor in [*self.actors, *self.starting.values()]:
             ray.kill(actor)
-        self.actors, self.coming, self.homes, self._job = [], {}, {}, None
+        self.actors, self.starting, self.homes, self._job = [], {}, {}, None
 
-    def _start(self) -> None:
+    def _start_actor(self) -> None:
         options = {"num_cpus": self._resources["cpu"], "num_gpus": self._resources.get("gpu", 0)}
         actor_class: Any = ShardActor
         actor = actor_class.options(**options).remote(self._job)
-        self.coming[actor.process.remote()] = actor
+        self.starting[actor.process.remote()] = actor
 
 
-class _Round:
-    """One sequence of calls on its way through the pool."""
+class _Dispatcher:
+    """Sends one sequence of calls to the actors of a pool, and collects the results."""
 
     def __init__(self, pool: ActorPool, calls: Sequence[Call]) -> None:
         self._pool, self._calls = pool, calls
-        self._waiting = list(range(len(calls)))
-        self._flying: dict[Any, tuple[int, Any]] = {}
+        self._queue = list(range(len(calls)))
+        self._in_flight: dict[Any, tuple[int, Any]] = {}
         self._deaths: Counter[int] = Counter()
-        self._heard: dict[Any, float] = {}
+        self._last_answer: dict[Any, float] = {}
 
-    def run(self) -> Iterator[tuple[int, Any]]:
-        """Feed and gather until every call has given its result."""
+    def run(self) -> Iterator[tuple[int, bytes]]:
+        """Dispatch and collect until every call has given its result."""
         left = len(self._calls)
         while left:
-            self._feed()
-            watched = [*self._flying, *self._pool.coming]
-            ready, _ = ray.wait(watched, num_returns=1, timeout=self._patience())
+            self._dispatch()
+            references = [*self._in_flight, *self._pool.starting]
+            ready, _ = ray.wait(references, num_returns=1, timeout=self._seconds_left())
             for reference in ready:
-                if reference in self._pool.coming:
-                    self._pool.welcome(reference)
+                if reference in self._pool.starting:
+                    self._pool.add_actor(reference)
                     continue
-                for result in self._gather(reference):
+                for result in self._collect(reference):
                     left -= 1
                     yield result
             if not ready:
-                self._give_up_the_silent()
+                self._kill_unresponsive()
 
-    def _feed(self) -> None:
-        load = Counter(actor for _, actor in self._flying.values())
+    def _dispatch(self) -> None:
+        """Give every actor waiting calls, up to its limit; a call with a home only to its home."""
+        load = Counter(actor for _, actor in self._in_flight.values())
+        homes = self._pool.homes
         for actor in self._pool.actors:
-            while load[actor] < _IN_FLIGHT and (index := self._next(actor)) is not None:
-                self._waiting.remove(index)
+            while load[actor] < _MAX_IN_FLIGHT:
+                suitable = (
+                    i for i in self._queue if homes.get(self._calls[i].home, actor) is actor
+                )
+                index = next(suitable, None)
+                if index is None:
+                    break
+                self._queue.remove(index)
                 if not load[actor]:
-                    self._heard[actor] = time.monotonic()
+                    self._last_answer[actor] = time.monotonic()
                 call = self._calls[index]
-                self._pool.homes[call.home] = actor
-                self._flying[actor.call.remote(call.method, call.arguments)] = (index, actor)
+                homes[call.home] = actor
+                self._in_flight[actor.call.remote(call.method, call.arguments)] = (index, actor)
                 load[actor] += 1
 
-    def _next(self, actor: Any) -> int | None:
-        """The first waiting call that is free, or at home with `actor`."""
-        homes = self._pool.homes
-        at_home = (i for i in self._waiting if homes.get(self._calls[i].home, actor) is actor)
-        return next(at_home, None)
-
-    def _gather(self, reference: Any) -> Iterator[tuple[int, Any]]:
-        index, actor = self._flying.pop(reference)
-        self._heard[actor] = time.monotonic()
+    def _collect(self, reference: Any) -> Iterator[tuple[int, bytes]]:
+        """The result of a call that has ended; none if its actor died."""
+        index, actor = self._in_flight.pop(reference)
+        self._last_answer[actor] = time.monotonic()
         try:
-            message = ray.get(reference)
+            message: bytes = ray.get(reference)
         except (ActorDiedError, ActorUnavailableError) as error:
             self._requeue(index, actor, error)
         except RayTaskError as error:
             raise error.cause or error from None
         else:
-            self._pool.sent.append(len(message))
-            yield index, unpack(message)
+            self._pool.message_bytes.append(len(message))
+            yield index, message
 
     def _requeue(self, index: int, actor: Any, error: Exception) -> None:
         self._deaths[index] += 1
-        if self._deaths[index] >= _MOST_DEATHS:
+        if self._deaths[index] >= _MAX_DEATHS:
             raise ClusterError(
                 "a shard's worker died again and again", found=str(error), expected="it to live"
             ) from error
-        self._waiting.insert(0, index)
+        self._queue.insert(0, index)
         if actor in self._pool.actors:
-            self._pool.replace(actor)
+            self._pool.replace_actor(actor)
 
-    def _patience(self) -> float:
-        """Seconds until the first busy actor has been silent for too long."""
-        busy = {actor for _, actor in self._flying.values()}
-        oldest = min((self._heard[actor] for actor in busy), default=time.monotonic())
+    def _seconds_left(self) -> float:
+        """Seconds until the deadline of the busy actor that answered longest ago."""
+        busy = {actor for _, actor in self._in_flight.values()}
+        oldest = min((self._last_answer[actor] for actor in busy), default=time.monotonic())
         return max(0.0, oldest + self._pool.deadline - time.monotonic())
 
-    def _give_up_the_silent(self) -> None:
+    def _kill_unresponsive(self) -> None:
         """Kill the actors whose deadline has passed; their calls then come back as failed."""
-        if not self._flying:
+        if not self._in_flight:
             raise ClusterError(
                 "no worker for the reduction could be started",
                 found=f"none in {self._pool.deadline:.0f} s",
                 expected="a free GPU, or a free CPU where there are none",
             )
         now = time.monotonic()
-        for actor in {actor for _, actor in self._flying.values()}:
-            if now - self._heard[actor] >= self._pool.deadline:
-                self._heard[actor] = now
+        for actor in {actor for _, actor in self._in_flight.values()}:
+            if now - self._last_answer[actor] >= self._pool.deadline:
+                self._last_answer[actor] = now
                 ray.kill(actor)

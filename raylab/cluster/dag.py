@@ -1,9 +1,9 @@
 """Which trial may start next: the DAG of parents as a search algorithm of Ray Tune.
 
-Model: Tune asks for the next configuration whenever a slot is free; the answer is a trial whose
-parent is done, nothing (None) while all that is left waits, or FINISHED. Among the ready, the
-one with the longest way below it comes first, as in `raylab.plan.schedule`.
-Invariant: a trial is handed out once; a child only after its parent ended well; the descendants
+Model: Tune asks for the next configuration whenever a slot is free. The answer is a trial whose
+parent is done, None while all trials that are left wait, or FINISHED. Of the trials that are
+ready, the one with the longest path below it starts first, as in `raylab.plan.schedule`.
+Invariant: a trial starts once, and a child only after its parent has succeeded. The descendants
 of a failed trial never start. Tune's trial id is raylab's.
 """
 
@@ -29,7 +29,7 @@ class Dag:
         done: frozenset[str],
         durations: Mapping[str, float] | None = None,
     ) -> None:
-        """`trials` are to run, parents first; `done` names those that need not.
+        """`trials` are to run, parents first; `done` names the trials that need not run.
 
         `durations` are estimates by name; without them, all trials are equally long.
         """
@@ -42,43 +42,43 @@ class Dag:
         self._failed: set[str] = set()
         self._started: set[str] = set()
         parents = {trial.name: trial.parent for trial in trials}
-        self._ways = critical_paths(parents, durations or dict.fromkeys(parents, 1.0))
+        self._path_lengths = critical_paths(parents, durations or dict.fromkeys(parents, 1.0))
 
     def take(self) -> Trial | None:
         """A trial that may start now, or None."""
         ready = [trial.name for trial in self._trials.values() if self._is_ready(trial)]
         if not ready:
             return None
-        chosen = highest_priority(ready, self._ways)
+        chosen = highest_priority(ready, self._path_lengths)
         self._started.add(chosen)
         return self._trials[chosen]
 
     def _is_ready(self, trial: Trial) -> bool:
-        fresh = trial.name not in self._started
-        return fresh and (trial.parent is None or trial.parent in self._done)
+        is_new = trial.name not in self._started
+        return is_new and (trial.parent is None or trial.parent in self._done)
 
     def end(self, name: str, *, failed: bool) -> None:
-        """`name` has ended."""
+        """Note that `name` has ended."""
         (self._failed if failed else self._done).add(name)
 
     @property
     def in_flight(self) -> int:
-        """How many were handed out and have not ended."""
+        """The number of trials that were started and have not ended."""
         return len(self._started - self._done - self._failed)
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing can ever start any more: nothing ready, nothing running."""
+        """Whether no trial can start any more: none is ready, and none runs."""
         return not self.in_flight and not any(map(self._is_ready, self._trials.values()))
 
     def finished_parents(self) -> set[str]:
-        """Trials of which every child that was to run has ended or will never start."""
-        return {name for name, below in self._children.items() if not any(map(self._open, below))}
+        """Trials all of whose children have ended or will never start."""
 
-    def _open(self, trial: Trial) -> bool:
-        ended = trial.name in self._done or trial.name in self._failed
-        doomed = any(ancestor in self._failed for ancestor in trial.lineage)
-        return not ended and not doomed
+        def is_open(trial: Trial) -> bool:
+            ended = trial.name in self._done or trial.name in self._failed
+            return not ended and not any(name in self._failed for name in trial.lineage)
+
+        return {name for name, below in self._children.items() if not any(map(is_open, below))}
 
 
 class DagSearcher(Searcher):
@@ -89,14 +89,14 @@ class DagSearcher(Searcher):
         dag: Dag,
         configurations: Mapping[str, Mapping[str, Any]],
         is_stopping: Callable[[], bool] = lambda: False,
-        room: Callable[[], int] | None = None,
+        capacity: Callable[[], int] | None = None,
     ) -> None:
-        """`configurations` holds the flat row of every trial, by name; once `is_stopping`, no
-        trial is handed out any more. `room`: how many fit the cluster now; one more waits, so
-        that a worker is used again and a cluster that can grow does, but no others, since the
-        most urgent of them may not be ready yet."""
+        """`configurations` holds the flat row of every trial, by name. Once `is_stopping`, no
+        trial starts any more. `capacity`: the number of trials that fit the cluster now. One more
+        than that is given to Tune, so that a worker is reused and an autoscaling cluster grows;
+        not more, because the most urgent trial may become ready later."""
         super().__init__()
-        self._dag, self._is_stopping, self._room = dag, is_stopping, room
+        self._dag, self._is_stopping, self._capacity = dag, is_stopping, capacity
         self._configurations = configurations
         self._names: dict[str, str] = {}
 
@@ -104,7 +104,7 @@ class DagSearcher(Searcher):
         """The next configuration, None, or FINISHED."""
         if self._is_stopping():
             return Searcher.FINISHED
-        is_full = self._room is not None and self._dag.in_flight > self._room()
+        is_full = self._capacity is not None and self._dag.in_flight > self._capacity()
         trial = None if is_full else self._dag.take()
         if trial is None:
             return Searcher.FINISHED if self._dag.exhausted else None
@@ -114,7 +114,7 @@ class DagSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Free the children of a trial; or doom them, where its last result names a cause."""
+        """Note that a trial has ended; it has failed if its last result names a cause."""
         self._dag.end(self._names[trial_id], failed=error or "cause" in (result or {}))
 
     def save(self, checkpoint_path: str) -> None:

@@ -1,9 +1,9 @@
 """merges -> Ray tasks: each merge one task with the resources of a trial.
 
-Model: merges whose trials are done run side by side, as many as the cluster has room for; each
-makes its own record through `raylab.merge.study_merge`. The store is the truth.
-Invariant: a merge that ends leaves a record, or an attempt with its cause, also where its worker
-was lost; one that fails stops no other.
+Model: merges whose trials are done run side by side, as many as the cluster has room for. Each
+task writes the record of its merge (`raylab.merge.study_merge`). The store is the truth.
+Invariant: a merge that ends leaves a record, or an attempt with its cause, also if its worker
+was lost. A merge that fails stops no other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from raylab.cluster.session import own_gpus, slots
+from raylab.cluster.study_context import StudyContext
 from raylab.number_format import duration, number
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs, Trial
@@ -24,43 +25,40 @@ from raylab.store.records import Attempt, read_attempts, write_attempt
 
 
 def make_merges(
-    study: Study,
-    inputs: Inputs,
-    trials: Sequence[Trial],
-    merges: Sequence[PlannedMerge],
-    store: Store,
-    say: Callable[[str], None],
+    context: StudyContext, merges: Sequence[PlannedMerge], say: Callable[[str], None]
 ) -> None:
     """Make `merges`, whose trials are done. Failures are left in the store."""
+    study, store = context.study, context.store
     _, resources = slots(study.resources.gpus, study.resources.cpus)
     task: Any = _make.options(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))
-    common = ray.put((study, inputs, {trial.name: trial for trial in trials}, store.uri))
+    trials = {trial.name: trial for trial in context.trials}
+    common = ray.put((study, context.inputs, trials, store.uri))
     before = {merge.id: len(read_attempts(store, merge.folder)) for merge in merges}
-    flying = {task.remote(merge, common): merge for merge in merges}
+    pending = {task.remote(merge, common): merge for merge in merges}
     try:
-        while flying:
-            (reference,), _ = ray.wait(list(flying), num_returns=1)
-            merge = flying.pop(reference)
-            count = f"[{len(merges) - len(flying)}/{len(merges)}]"
+        while pending:
+            (reference,), _ = ray.wait(list(pending), num_returns=1)
+            merge = pending.pop(reference)
+            count = f"[{len(merges) - len(pending)}/{len(merges)}]"
             try:
                 metrics = ray.get(reference)
             except RayError as error:
-                leave_attempt(store, merge, before[merge.id], error)
+                record_failure(store, merge, before[merge.id], error)
                 say(f"{count} {merge.name}  failed; the trial table says why")
             else:
-                what = f"{duration(metrics['seconds'])} s  L2 {number(metrics['l2'])}"
-                say(f"{count} {merge.name}  done in {what}")
+                seconds, l2 = duration(metrics["seconds"]), number(metrics["l2"])
+                say(f"{count} {merge.name}  done in {seconds} s  L2 {l2}")
     finally:
-        for reference in flying:
+        for reference in pending:
             ray.cancel(reference, force=True)
 
 
-# A second try is the next run's. Ray ends the process of a task that had a GPU by itself.
+# The next run tries again. Ray ends the process of a task that had a GPU by itself.
 @ray.remote(max_retries=0)
 def _make(
     merge: PlannedMerge, common: tuple[Study, Inputs, Mapping[str, Trial], str]
 ) -> Mapping[str, Any]:
-    """One merge on a worker; its metrics."""
+    """Make one merge on a worker; return its metrics."""
     from raylab.merge.study_merge import MergeTask, run_merge
     from raylab.train.attempts import Placement, quiet_libraries
     from raylab.train.model import base_directory
@@ -77,10 +75,11 @@ def _make(
         return run_merge(task, Placement(own_gpus())).metrics
 
 
-def leave_attempt(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:
-    """Keep an attempt for a merge that has `before`, if its worker could not do so itself."""
+def record_failure(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:
+    """Write an attempt for a merge that had `before` attempts, unless its worker did so."""
     if len(read_attempts(store, merge.folder)) > before:
         return
-    said = error.cause if isinstance(error, RayTaskError) else f"its worker was lost: {error}"
-    attempt = Attempt(attempt=before + 1, cause="error", message=f"{said}".strip()[:500])
+    lost = f"its worker was lost: {error}"
+    reason = error.cause if isinstance(error, RayTaskError) else lost
+    attempt = Attempt(attempt=before + 1, cause="error", message=f"{reason}".strip()[:500])
     write_attempt(store, merge.folder, attempt)

@@ -1,41 +1,54 @@
-"""The connection to Ray: an address given, or a cluster of this process's own.
+"""The driver's session: its connection to Ray, and how it stops on request.
 
-Invariant: without an address raylab starts its own local cluster, never joins a stranger's, and
-ends it when done; with one it joins and leaves it as it was.
+Model: the driver joins the cluster at an address, or starts a local cluster of its own. The first
+Ctrl-C or SIGTERM (`ray job stop` sends it) asks every trial, through the store, to save a
+checkpoint and to end, and no other trial starts. The second signal ends the driver at once, as
+does the loss of its lease.
+Invariant: without an address raylab never joins another cluster of the machine, and its own ends
+with the driver; a cluster that it joined stays as it was. The first signal cuts no write short.
+Whether the driver was asked to stop is state of this process, never of the store, where another
+driver may have asked.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
 
 from raylab.errors import ClusterError
+from raylab.store.attempt_state import clear_stop_request, request_stop
+from raylab.store.filesystem import Store
+from raylab.store.lease import HeldLease
 
-# Each trial limits its own threads; Tune's chatter is replaced by raylab's own lines. In a job, an
-# environment variable that was given with the job as well is no conflict: it has the same value.
+# Each trial limits its own threads, and raylab prints its own lines instead of Tune's. In a Ray
+# job, a variable that is set both here and with the job is no conflict: it has the same value.
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Ray 2.60 starts the trials of a custom searcher one by one; ours knows how many fit.
+    # Ray 2.60 starts the trials of a custom searcher one by one; raylab's knows how many fit.
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "RAY_DEDUP_LOGS": "0",
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 _WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_HOME", "RAYLAB_SCRATCH")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def connected(address: str | None, **options: Any) -> Iterator[None]:
-    """Within, Ray is there. Raises ClusterError where `address` cannot be reached."""
+    """Connect to Ray for the time of the block. Raises ClusterError if that fails."""
     if ray.is_initialized():
         yield
         return
@@ -64,16 +77,19 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
 
 
 def slots(gpus: float, cpus: float) -> tuple[int, dict[str, float]]:
-    """(how many workers fit the cluster at once, the resources of one); GPUs where there are."""
-    there = ray.cluster_resources()
+    """(number of workers that fit the cluster at once, the resources of one worker).
+
+    Workers use GPUs if the cluster has any.
+    """
+    total = ray.cluster_resources()
     if has_gpus():
-        fit = min(there["GPU"] / gpus, there.get("CPU", 1) / cpus)
+        fit = min(total["GPU"] / gpus, total.get("CPU", 1) / cpus)
         return max(1, int(fit)), {"gpu": gpus, "cpu": float(cpus)}
-    return max(1, int(there.get("CPU", 1) // cpus)), {"cpu": float(cpus)}
+    return max(1, int(total.get("CPU", 1) // cpus)), {"cpu": float(cpus)}
 
 
 def has_gpus() -> bool:
-    """Whether there is a GPU in the cluster now."""
+    """Whether the cluster has a GPU now."""
     return bool(ray.cluster_resources().get("GPU", 0) > 0)
 
 
@@ -81,3 +97,56 @@ def own_gpus() -> tuple[str, ...]:
     """The ids of the GPUs that Ray gave to this worker."""
     ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return tuple(str(item) for item in ids)
+
+
+class StopRequest:
+    """Whether this driver was asked to stop."""
+
+    def __init__(self, store: Store) -> None:
+        """Nobody has asked yet."""
+        # It holds no lock, because Tune pickles the searcher that refers to it.
+        self._store, self._is_made = store, False
+
+    def make(self) -> None:
+        """Ask the trials to save and to end. May be called from any thread."""
+        if not self._is_made:
+            self._is_made = True
+            request_stop(self._store)
+
+    def is_made(self) -> bool:
+        """Whether the request was made."""
+        return self._is_made
+
+
+@contextmanager
+def stop_on_signal(
+    store: Store, lease: HeldLease, say: Callable[[str], None]
+) -> Iterator[StopRequest]:
+    """Turn signals into a request to stop for the time of the block; in the main thread only.
+
+    Raises KeyboardInterrupt at the second signal, at the end of the block if there was a request,
+    and at the first signal if `lease` is lost: a request through the store would then stop the
+    trials of another driver.
+    """
+    clear_stop_request(store)
+    request = StopRequest(store)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _SIGNALS} if is_main else {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.is_made() or lease.lost.is_set():
+            raise KeyboardInterrupt
+        say("stopping: trials save what they need to go on; once more stops at once")
+        request.make()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield request
+        if request.is_made():
+            raise KeyboardInterrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if not lease.lost.is_set():
+            clear_stop_request(store)

@@ -1,8 +1,9 @@
-"""A study whose inputs were found: what is planned, and where the parameters of it lie.
+"""A study with its inputs and its plan: everything that the stages work on.
 
 Model: `prepare` reads and checks everything that a study names, plans it, and then opens the
-store. `Prepared.place` says where the parameters of a model are, once it is done.
-Invariant: an input error leaves no trace.
+store. `StudyContext` holds the result, and says where the parameters of a finished model lie.
+Invariant: an input error leaves no trace. The identities here hold everything that tables and
+report depend on, so equal identities mean equal results.
 """
 
 from __future__ import annotations
@@ -11,28 +12,30 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.plan.cache import evaluation_id
-from raylab.plan.comparisons import Model, plan_models
+from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
 from raylab.spec.models import resolve
 from raylab.spec.study import Study
 from raylab.store.filesystem import STUDY, Store, study_scratch
-from raylab.store.records import ADAPTER, Record, trial_key
+from raylab.store.records import ADAPTER, Record, read_records, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 
-# Where Ray unpacks the working directory of a job.
-_JOBS_COPY = "/working_dir_files/_ray_pkg_"
+# Ray unpacks the working directory of a job below this.
+_JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
+_OF_REDUCTION = ("trials", "models", "comparisons", "limits", "leave_out_marked")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class StudyContext:
     """A study whose inputs were found and whose store can be written."""
 
     study: Study
@@ -42,12 +45,12 @@ class Prepared:
     store: Store
 
     def base_directory(self, name: str) -> Path | None:
-        """Where a base model lies now, which may be since its first trial fetched it."""
+        """The directory of a base model; a hub's may be there only since a trial fetched it."""
         return resolve(name, self.study.base_models[name]).directory
 
     @property
     def evaluation(self) -> str:
-        """Fingerprint of what models are asked."""
+        """Fingerprint of the questions that models are asked."""
         return evaluation_id(self.study, self.inputs.rows)
 
     @property
@@ -60,33 +63,41 @@ class Prepared:
         """Everything that has a row in the trials table: trials, then merges."""
         return [*self.trials, *self.merges]
 
+    @property
+    def comparisons(self) -> list[PlannedComparison]:
+        """All comparisons, in the order of the study."""
+        return plan_comparisons(self.study, self.models)
+
+    def records(self) -> dict[str, Record]:
+        """The sound records of the store, by trial id."""
+        return read_records(self.store)[0]
+
     def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
-        """Models that no comparison takes, and what they are marked for."""
+        """Models that no comparison takes, with the reason."""
         asked = self.study.evaluation
         return flagged_models(self.planned, records, asked.limits) if asked.leave_out_marked else {}
 
     def places(self, records: Mapping[str, Record]) -> dict[str, ModelLocation | None]:
-        """Where the parameters of every model lie; None for what is not done."""
+        """The places of the parameters of every model; None for a model that is not done."""
         planned = {item.name: item for item in self.planned}
         return {
-            name: self._made(model, planned, records) if name in planned else self._finished(model)
+            name: self._planned_place(model, planned, records)
+            if name in planned
+            else self._finished_place(model)
             for name, model in self.models.items()
         }
 
     def trial_places(self, records: Mapping[str, Record]) -> dict[str, ModelLocation]:
-        """Where the trials that are done lie, with all of their lineage."""
+        """The places of the trials that are done, each with its lineage."""
         planned = {item.name: item for item in self.planned}
-        found = {
-            model.name: self._made(model, planned, records)
-            for model in self.models.values()
-            if model.lineage
-        }
+        trials = [model for model in self.models.values() if model.lineage]
+        found = {model.name: self._planned_place(model, planned, records) for model in trials}
         return {name: place for name, place in found.items() if place}
 
-    def _made(
+    def _planned_place(
         self, model: Model, planned: Mapping[str, Planned], records: Mapping[str, Record]
     ) -> ModelLocation | None:
-        """The place of a trial, which is that of its lineage, or of a merge."""
+        """The place of a trial (its lineage's adapters) or of a merge; None if it is not done."""
         parts = [planned[name] for name in model.lineage or (model.name,)]
         if any(item.id not in records for item in parts):
             return None
@@ -96,7 +107,8 @@ class Prepared:
             return ModelLocation(adapters=paths)
         return ModelLocation(checkpoint=paths[0], base=self.base_directory(model.base_model))
 
-    def _finished(self, model: Model) -> ModelLocation:
+    def _finished_place(self, model: Model) -> ModelLocation:
+        """The place of a model of the study's `models`. Raises ModelError."""
         directory = self.inputs.models[model.name].directory
         if directory is None:
             raise ModelError(
@@ -106,33 +118,49 @@ class Prepared:
             )
         return location_of(directory, self.base_directory(model.base_model))
 
+    def results_identity(self) -> dict[str, Any]:
+        """Everything that the tables and the report depend on, besides the trials' results."""
+        return {
+            "trials": [item.id for item in self.planned],
+            "models": {name: found.identity for name, found in self.inputs.models.items()},
+            "comparisons": [c.name for c in self.comparisons],
+            "evaluation": self.evaluation,
+            "limits": self.study.evaluation.limits.model_dump(),
+            "leave_out_marked": self.study.evaluation.leave_out_marked,
+            "densities": list(self.study.densities),
+            "views": list(self.study.views),
+        }
 
-def prepare(study: Study, out: str, *, online: bool = True) -> Prepared:
+    def reduction_identity(self, base: str, view: str) -> dict[str, Any]:
+        """Everything that the results of a reduction depend on."""
+        results = self.results_identity()
+        return {
+            "base": self.inputs.base_models[base].identity,
+            "view": view,
+            **{key: results[key] for key in _OF_REDUCTION},
+        }
+
+    def write_study(self) -> None:
+        """Write the study as resolved, OUT/study.yaml."""
+        values = self.study.model_dump(mode="json", exclude_none=True)
+        buffer = io.StringIO()
+        YAML(typ="safe", pure=True).dump(values, buffer)
+        self.store.write(STUDY, buffer.getvalue().encode())
+
+
+def prepare(study: Study, out: str, *, online: bool = True) -> StudyContext:
     """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
     check_installed(study)
     inputs = read_inputs(study, online=online)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     store = Store(out)
-    _check_that_it_stays(store)
-    store.prepare()
-    return Prepared(study, inputs, trials, merges, store)
-
-
-def _check_that_it_stays(store: Store) -> None:
-    """Refuse an OUT inside a job's copy of its working directory, which goes when the job ends."""
-    if store.is_local and _JOBS_COPY in store.root:
+    if store.is_local and _JOB_DIRECTORY in store.root:
         raise OutError(
             "OUT would be lost with the job: it lies in the job's copy of the working directory",
             found=store.root,
             expected="a directory or a URI that every node sees",
             todo="give the job --out with an absolute path, or a URI",
         )
-
-
-def write_study(prepared: Prepared) -> None:
-    """Keep the study as resolved, OUT/study.yaml."""
-    values = prepared.study.model_dump(mode="json", exclude_none=True)
-    buffer = io.StringIO()
-    YAML(typ="safe", pure=True).dump(values, buffer)
-    prepared.store.write(STUDY, buffer.getvalue().encode())
+    store.prepare()
+    return StudyContext(study, inputs, trials, merges, store)

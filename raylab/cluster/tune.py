@@ -1,8 +1,8 @@
 """trials -> Ray Tune: each trial one Tune trial on its own slot, children after parents.
 
-Model: a function trainable runs `raylab.train.trial.run_trial` in a worker that is reused for
-the next trial, and reports progress, then the record's metrics. The store is the truth: Tune is
-started anew over what is unfinished, never restored.
+Model: a function trainable calls `raylab.train.trial.run_trial` in a worker that Tune reuses for
+the next trial. It reports progress, then the record's metrics. The store is the truth: Tune starts
+anew with the unfinished trials, and is never restored.
 Invariant: Tune's result of a trial carries the metrics of its record under the same trial id.
 """
 
@@ -16,62 +16,62 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune import ExperimentAnalysis
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raylab.cluster.callbacks.failures import DEATHS_ALLOWED, Faults
-from raylab.cluster.callbacks.progress import narrator
-from raylab.cluster.callbacks.tracking import trackers
+from raylab.cluster.callbacks.failures import MAX_DEATHS, FailureCallback
+from raylab.cluster.callbacks.progress import ProgressCallback
+from raylab.cluster.callbacks.tracking import tracking_callbacks
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
-from raylab.cluster.session import own_gpus, slots
-from raylab.cluster.stop import Stop
+from raylab.cluster.session import StopRequest, own_gpus, slots
+from raylab.cluster.study_context import StudyContext
+from raylab.errors import StoreError
 from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
-from raylab.plan.trials import Inputs, Trial
+from raylab.plan.trials import Trial
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 from raylab.store.filesystem import TUNE, Store
-from raylab.store.records import read_records
 
 
 def train_trials(
-    study: Study,
-    inputs: Inputs,
-    trials: Sequence[Trial],
+    context: StudyContext,
     to_run: Sequence[Trial],
-    store: Store,
-    stop: Stop | None = None,
-    listeners: Sequence[tune.Callback] = (),
+    request: StopRequest | None = None,
+    callbacks: Sequence[tune.Callback] = (),
 ) -> tune.ResultGrid:
-    """Train `to_run`, a part of all `trials`, parents first. Failures are left in the store.
+    """Train `to_run`, a part of the study's trials, parents first. Failures go to the store.
 
-    `listeners` hear of every trial as well. Where `stop` is asked for, what runs is saved and
-    nothing more begins. Raises KeyboardInterrupt where Tune was ended before all had ended.
+    `callbacks` get Tune's events as well. Once `request` is made, running trials are saved and no
+    other starts. Raises KeyboardInterrupt if Tune was ended before all trials had ended.
     """
-    stop = stop or Stop(store)
-    asked = study.resources
-    _, resources = slots(asked.gpus, asked.cpus)
+    study, store, trials = context.study, context.store, context.trials
+    request = request or StopRequest(store)
+    gpus, cpus = study.resources.gpus, study.resources.cpus
+    _, resources = slots(gpus, cpus)
     waiting = {trial.name for trial in to_run}
     done = frozenset(trial.name for trial in trials if trial.name not in waiting)
-    durations = estimate_durations(study, inputs.rows, to_run, read_records(store)[0])
+    durations = estimate_durations(study, context.inputs.rows, to_run, context.records())
     dag = Dag(to_run, done, durations.by_name)
-    configurations = {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run}
+    searcher = DagSearcher(
+        dag,
+        {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run},
+        request.is_made,
+        lambda: slots(gpus, cpus)[0],
+    )
     trainable = tune.with_parameters(
         _trainable,
         study=study,
         trials={trial.name: trial for trial in trials},
-        rows=dict(inputs.rows),
-        bases=dict(inputs.base_models),
+        rows=dict(context.inputs.rows),
+        bases=dict(context.inputs.base_models),
         out=store.uri,
     )
-    _quiet()
+    _silence_tune()
     grid = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            search_alg=DagSearch(
-                DagSearcher(
-                    dag, configurations, stop.is_asked, lambda: slots(asked.gpus, asked.cpus)[0]
-                )
-            ),
+            search_alg=DagSearch(searcher),
             num_samples=len(to_run),
             max_concurrent_trials=None,
             reuse_actors=True,
@@ -82,19 +82,37 @@ def train_trials(
             name=TUNE,
             storage_path=store.uri,
             callbacks=[
-                Faults(store, to_run),
-                narrator(trials, to_run, store, on_end=_Releaser(dag, trials, store)),
-                *trackers(study, store),
-                *listeners,
+                FailureCallback(store, to_run),
+                ProgressCallback(trials, to_run, store, _ParentCleanup(dag, trials, store)),
+                *tracking_callbacks(study, store),
+                *callbacks,
             ],
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=DEATHS_ALLOWED),
+            failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
         ),
     ).fit()
-    if not (dag.exhausted or stop.is_asked()):
+    if not (dag.exhausted or request.is_made()):
         # Tune returns as if all were well when its loop was ended from outside.
         raise KeyboardInterrupt
     return grid
+
+
+def result_grid(store: Store) -> tune.ResultGrid:
+    """Tune's ResultGrid of the last run that trained any trial. Raises StoreError if none did.
+
+    The tables of the store hold the trials of all runs.
+    """
+    try:
+        found = ExperimentAnalysis(
+            store.path(TUNE), storage_filesystem=None if store.is_local else store.file_system
+        )
+    except ValueError as error:
+        raise StoreError(
+            "Ray Tune has written nothing there",
+            found=store.address(TUNE),
+            expected="a study that `raylab run` trained",
+        ) from error
+    return tune.ResultGrid(found)
 
 
 def _trainable(
@@ -105,9 +123,9 @@ def _trainable(
     bases: Mapping[str, ResolvedModel],
     out: str,
 ) -> None:
-    """One trial on a worker. What fails here fails for good, and says so as a result: only a
-    worker that dies is begun again by Tune."""
-    _load()
+    """Train one trial on a worker. An exception here is final, and is reported as a result: Tune
+    restarts only a trial whose worker died."""
+    _import_training()
     from raylab.reduce.passes import task_vector_norms
     from raylab.train.attempts import Placement, Stopped, cause_of, quiet_libraries
     from raylab.train.model import base_directory
@@ -127,52 +145,46 @@ def _trainable(
     except Exception as error:
         tune.report({"cause": cause_of(error), "message": str(error)})
     else:
-        tune.report({key: value for key, value in record.metrics.items() if _is_one(value)})
+        # Rates by kind and by data set, which are dictionaries, are in the tables alone.
+        single = {k: v for k, v in record.metrics.items() if v is not None}
+        tune.report({k: v for k, v in single.items() if not isinstance(v, dict)})
 
 
 @functools.cache
-def _load() -> None:
-    """What training needs, once for all trials of a worker."""
+def _import_training() -> None:
+    """Import what training needs, once for all trials of a worker."""
     with loading():
         import raylab.train.trial  # noqa: F401
 
 
-def _is_one(value: Any) -> bool:
-    """Whether a metric is one value; rates by kind and by data set are in the tables alone."""
-    return value is not None and not isinstance(value, dict)
-
-
-def _quiet() -> None:
-    """Tune's remarks are about features that raylab does not use, and it prints the traceback of
-    every failed trial, which the trial's log holds already."""
+def _silence_tune() -> None:
+    """Hide Tune's remarks on features that raylab does not use, and the tracebacks of failed
+    trials, which the trials' logs hold."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"ray\..*")
 
 
-class _Releaser:
+class _ParentCleanup:
     """Deletes merged parents on every node as soon as their last child has ended."""
 
     def __init__(self, dag: Dag, trials: Sequence[Trial], store: Store) -> None:
         self._dag, self._store = dag, store
         self._ids = {trial.name: trial.id for trial in trials}
-        self._released: set[str] = set()
+        self._deleted: set[str] = set()
 
     def __call__(self) -> None:
-        for name in self._dag.finished_parents() - self._released:
-            self._released.add(name)
-            _release_everywhere(self._store.uri, self._ids[name])
-
-
-def _release_everywhere(out: str, parent_id: str) -> None:
-    for node in ray.nodes():
-        if node["Alive"]:
-            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-            _release.options(num_cpus=0, scheduling_strategy=place).remote(out, parent_id)
+        for name in self._dag.finished_parents() - self._deleted:
+            self._deleted.add(name)
+            for node in ray.nodes():
+                if node["Alive"]:
+                    place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+                    task = _delete_parent.options(num_cpus=0, scheduling_strategy=place)
+                    task.remote(self._store.uri, self._ids[name])
 
 
 @ray.remote
-def _release(out: str, parent_id: str) -> None:
+def _delete_parent(out: str, parent_id: str) -> None:
     from raylab.train.base_checkpoint import release
 
     release(Store(out), parent_id)

@@ -98,7 +98,7 @@ class Kept:
         load: Callable[[str], bytes | None],
         save: Callable[[str, bytes], None],
     ) -> None:
-        """`load` and `save` take the key of a result."""
+        """`load` and `save` take the key of a result; `execute` may give packed results."""
         self._execute, self._load, self._save = execute, load, save
         self.found = 0
 
@@ -116,8 +116,9 @@ class Kept:
         if not missing:
             return
         for place, result in self._execute(job, [calls[index] for index in missing]):
-            self._save(keys[missing[place]], pack(result))
-            yield missing[place], result
+            packed = result if isinstance(result, bytes) else pack(result)
+            self._save(keys[missing[place]], packed)
+            yield missing[place], unpack(packed) if packed is result else result
 
     def _known(self, key: str) -> tuple[Any] | None:
         data = self._load(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -10,29 +11,59 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from raylab.cli import main
+from raylab.cluster.session import connected
 from raylab.store.filesystem import Store
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 
 RAYLAB = str(Path(sys.executable).parent / "raylab")
 QUICK = Path(__file__).parents[2] / "jobs" / "demo" / "study-quick.yaml"
+RECIPES = """
+recipes:
+  sft: {method: sft, data: D0}
+  dpo: {method: dpo, chosen: D1, rejected: D0, parent: sft}
+comparisons:
+  - pair: [sft, dpo]
+"""
 
 
-def raylab(*words, **options):
-    return subprocess.run(
-        [RAYLAB, *map(str, words)], capture_output=True, text=True, timeout=300, **options
-    )
+def raylab(*words):
+    """The command in this process: its exit status and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(list(map(str, words)))
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
+
+def in_a_shell(*words):
+    """The same as a process of its own, which starts a Ray of its own if it needs one."""
+    command = [RAYLAB, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def local_ray(tmp_path_factory):
+    """A Ray that commands in this process share."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    with connected(None, num_cpus=2, _temp_dir=str(tmp_path_factory.mktemp("r"))):
+        yield
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """The quick study, run once: (OUT, what the command printed)."""
+    """The quick study, run once as a user does: (OUT, what the command printed)."""
     out = tmp_path_factory.mktemp("quick") / "out"
-    done = raylab("run", QUICK, "--out", out)
+    done = in_a_shell("run", QUICK, "--out", out)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -75,7 +106,7 @@ def test_run_quick_study_shows_real_learning(quick):
     assert all(row["stopped_rate"] >= 0.9 and row["distinct_rate"] >= 0.9 for row in rows)
 
 
-def test_run_with_failed_trial_exits_1_and_says_the_cause(tmp_path):
+def test_run_with_failed_trial_exits_1_and_says_the_cause(local_ray, tmp_path):
     study = edited(tmp_path, ("learning_rate: 1e-3", "learning_rate: 1e30"))
     done = raylab("run", study, "--out", tmp_path / "out")
     assert done.returncode == 1
@@ -93,7 +124,17 @@ def test_run_again_trains_nothing_and_says_so(quick):
     assert {path: path.stat().st_mtime_ns for path in (out / "trials").rglob("*")} == before
 
 
-def test_stages_alone_over_finished_store_give_the_same_tables(quick, tmp_path):
+def test_train_of_a_finished_study_starts_no_ray(quick, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(quick[0], copy)
+    monkeypatch.setattr("ray.init", lambda *a, **options: pytest.fail("Ray was started"))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    done = raylab("train", QUICK, "--out", copy)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to train: all 2 trials are in the store" in done.stderr
+
+
+def test_stages_alone_over_finished_store_give_the_same_tables(quick, local_ray, tmp_path):
     out, _ = quick
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
@@ -152,7 +193,7 @@ def test_plan_with_gpus_shows_the_schedule_of_what_is_not_cached(quick, tmp_path
 def test_plan_with_gpus_takes_less_than_a_second():
     # Of the CPU, so that whatever else the machine does is not counted.
     before = os.times()
-    done = raylab("plan", QUICK.parent / "study.yaml", "--gpus", 8)
+    done = in_a_shell("plan", QUICK.parent / "study.yaml", "--gpus", 8)
     after = os.times()
     assert "22 trials end after" in done.stdout
     assert "in units of one SFT step" in done.stdout
@@ -160,18 +201,18 @@ def test_plan_with_gpus_takes_less_than_a_second():
     assert spent - before.children_user - before.children_system < 1
 
 
-@pytest.mark.parametrize("verb", ["plan", "status", "schema"])
-def test_light_verbs_load_no_heavy_library(verb, tmp_path):
+def test_light_verbs_load_no_heavy_library(tmp_path):
     script = (
         "import sys; from raylab.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'torch', 'ray', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "for words in ('schema', 'status STUDY --out OUT', 'plan STUDY --out OUT --gpus 2'):\n"
+        "    places = {'STUDY': sys.argv[1], 'OUT': sys.argv[2]}\n"
+        "    try: main([places.get(word, word) for word in words.split()])\n"
+        "    except SystemExit as end: assert not end.code, end.code\n"
+        "    heavy = {'torch', 'ray', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\n"
+        "    assert not heavy, (words, heavy)"
     )
-    words = [verb] if verb == "schema" else [verb, str(QUICK), "--out", str(tmp_path / "x")]
-    words += ["--gpus", "2"] if verb == "plan" else []
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    words = [sys.executable, "-c", script, str(QUICK), str(tmp_path / "x")]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -229,16 +270,19 @@ def test_run_with_missing_study_exits_2(tmp_path):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    assert "Traceback" in raylab("plan", tmp_path / "no.yaml", "--debug").stderr
+    assert "Traceback" in in_a_shell("plan", tmp_path / "no.yaml", "--debug").stderr
 
 
 @pytest.mark.slow
-def test_run_killed_at_a_random_moment_then_rerun_gives_the_same_tables(quick, tmp_path):
-    out, _ = quick
-    killed = tmp_path / "killed"
+def test_run_killed_at_a_random_moment_then_rerun_gives_the_same_tables(
+    local_ray, study_text, tmp_path
+):
+    study = tmp_path / "study.yaml"
+    study.write_text(study_text + RECIPES)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
     moment = random.Random(os.getpid()).uniform(4, 22)
     driver = subprocess.Popen(
-        [RAYLAB, "run", str(QUICK), "--out", str(killed)],
+        [RAYLAB, "run", str(study), "--out", str(killed)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -246,24 +290,7 @@ def test_run_killed_at_a_random_moment_then_rerun_gives_the_same_tables(quick, t
     time.sleep(moment)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    again = raylab("run", QUICK, "--out", killed)
-    assert again.returncode == 0, (moment, again.stderr)
-    assert stable(killed) == stable(out), moment
-
-
-@pytest.mark.slow
-def test_run_interrupted_once_says_how_to_go_on(tmp_path):
-    driver = subprocess.Popen(
-        [RAYLAB, "run", str(QUICK), "--out", str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in driver.stderr:
-        if "starts" in line:
-            break
-    time.sleep(3)
-    driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=120)
-    assert driver.returncode == 1
-    assert "goes on from here" in said
+    for out in (killed, whole):
+        done = raylab("run", study, "--out", out)
+        assert done.returncode == 0, (moment, done.stderr)
+    assert stable(killed) == stable(whole), moment

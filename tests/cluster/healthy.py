@@ -17,7 +17,7 @@ FACTS = {
     },
     "versions": {"python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cu128", "trl": "1.16.0"},
     "4 bits": {"devices": [{"name": "cuda:0", "round_trip": 0.092, "gradient": 1e-7}]},
-    "storage": {"local": True, "seen": True, "free": 2e12},
+    "storage": {"local": True, "seen": True, "returned": True, "free": 2e12},
     "token": {"there": True},
     "scratch": {"scratch": "/scratch", "free": 1e12, "total": 2e12},
     "shm": {"free": 64e9, "total": 64e9},

@@ -59,12 +59,13 @@ class Driver:
     address: str
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[subprocess.Popen[str]]:
-        """The driver at work; killed in the end if it is still there."""
+    def started(self, *, local: bool = False) -> Iterator[subprocess.Popen[str]]:
+        """The driver at work, with a Ray of its own if `local`; killed if it still runs."""
         command = [RAYLAB, "run", str(self.study), "--out", str(self.out)]
+        address = [] if local else ["--address", self.address]
         with (self.out.parent / "driver.log").open("a") as log:
             driver = subprocess.Popen(
-                [*command, "--address", self.address],
+                [*command, *address],
                 env=self.environment, stdout=log, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
             try:

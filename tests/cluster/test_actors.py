@@ -74,8 +74,9 @@ def results(pool, *calls, homes=None):
     return [found[index] for index in range(len(calls))]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool(two_gpus):
+    """Shared: its actors are replaced when a test kills them."""
     made = ActorPool()
     yield made
     made.close()

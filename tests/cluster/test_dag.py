@@ -97,14 +97,16 @@ def test_searcher_hands_out_no_more_than_fit_and_one():
     trials = [trial(name) for name in "abcdef"]
     free = DagSearcher(Dag(trials, frozenset()), {t.name: {"a": t.name} for t in trials})
     assert all(free.suggest("") for _ in trials)
-    rooms = [2]
+    capacities = [2]
     searcher = DagSearcher(
-        Dag(trials, frozenset()), {t.name: {"a": t.name} for t in trials}, room=lambda: rooms[0]
+        Dag(trials, frozenset()),
+        {t.name: {"a": t.name} for t in trials},
+        capacity=lambda: capacities[0],
     )
     assert [searcher.suggest("") is not None for _ in range(4)] == [True, True, True, False]
     searcher.on_trial_complete("a", {})
     assert searcher.suggest("") is not None
-    rooms[0] = 3
+    capacities[0] = 3
     assert searcher.suggest("") is not None
     assert searcher.suggest("") is None
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from raylab.cluster.callbacks.failures import Faults, post_mortem
+from raylab.cluster.callbacks.failures import FailureCallback, post_mortem
 from raylab.plan.trials import plan_trials
 from raylab.results.table_rows import read_results, trial_rows
 from raylab.store.attempt_state import (
@@ -62,47 +62,47 @@ def running(node_id="", kills=0, attempt=1):
     )
 
 
-def test_faults_death_that_is_begun_again_leaves_an_attempt(planned, tune_trial):
+def test_failures_death_that_is_begun_again_leaves_an_attempt(planned, tune_trial):
     store, trials = planned
     begin_attempt(store, trials[0].folder, running())
-    Faults(store, trials).on_trial_recover(1, [], tune_trial(trials[0]))
+    FailureCallback(store, trials).on_trial_recover(1, [], tune_trial(trials[0]))
     (attempt,) = read_attempts(store, trials[0].folder)
     assert (attempt.cause, attempt.final, attempt.node) == ("preempted", False, "n")
     assert trial_rows(read_results(trials, store))[0]["status"] == "pending"
     assert read_running(store, trials[0].folder) is None
 
 
-def test_faults_death_that_ends_the_trial_is_an_error_that_says_why(planned, tune_trial):
+def test_failures_death_that_ends_the_trial_is_an_error_that_says_why(planned, tune_trial):
     store, trials = planned
-    Faults(store, trials).on_trial_error(1, [], tune_trial(trials[0]))
+    FailureCallback(store, trials).on_trial_error(1, [], tune_trial(trials[0]))
     row = trial_rows(read_results(trials, store))[0]
     assert (row["status"], row["cause"]) == ("failed", "error")
     assert "the actor died" in row["message"]
     assert "without a checkpoint" in row["message"]
 
 
-def test_faults_checkpoint_makes_up_for_the_deaths_before_it(planned, tune_trial):
+def test_failures_checkpoint_makes_up_for_the_deaths_before_it(planned, tune_trial):
     store, trials = planned
-    faults, trial = Faults(store, trials), tune_trial(trials[0])
-    faults.on_trial_result(1, [], trial, {"checkpoint": 5})
+    callback, trial = FailureCallback(store, trials), tune_trial(trials[0])
+    callback.on_trial_result(1, [], trial, {"checkpoint": 5})
     assert trial.max_failures == 2
     trial.run_metadata.num_failures = 2
-    faults.on_trial_result(1, [], trial, {"checkpoint": 5, "loss": 1.0})
+    callback.on_trial_result(1, [], trial, {"checkpoint": 5, "loss": 1.0})
     assert trial.max_failures == 2
-    faults.on_trial_result(1, [], trial, {"checkpoint": 9})
+    callback.on_trial_result(1, [], trial, {"checkpoint": 9})
     assert trial.max_failures == 3
 
 
-def test_faults_memory_that_ran_out_may_do_so_once_for_every_micro_batch(planned, tune_trial):
+def test_failures_memory_that_ran_out_may_do_so_once_for_every_micro_batch(planned, tune_trial):
     store, trials = planned
-    faults = Faults(store, trials)
+    callback = FailureCallback(store, trials)
     words = "Task was killed due to the node running low on memory."
     allowed = []
     for attempt in (1, 2, 3):
         trial = tune_trial(trials[0], words)
         trial.run_metadata.num_failures = 7
         begin_attempt(store, trials[0].folder, running(attempt=attempt))
-        faults.on_trial_recover(1, [], trial)
+        callback.on_trial_recover(1, [], trial)
         allowed.append(trial.max_failures == 8)
     assert allowed == [True, False, False]
     assert {a.cause for a in read_attempts(store, trials[0].folder)} == {"oom"}
@@ -116,10 +116,10 @@ def test_post_mortem_of_a_stuck_worker_brings_its_stack(two_gpus, planned):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("Thread 0x1 in training_step")
     lost = running(node, kernel_oom_kills())
-    from raylab.cluster.callbacks import failures as faults
+    from raylab.cluster.callbacks import failures
 
     scratch = {"env_vars": {"RAYLAB_SCRATCH": str(file.parents[2])}}
-    asked = faults._ask_node.options(runtime_env=scratch).remote(store.uri, trials[0].id)
+    asked = failures._ask_node.options(runtime_env=scratch).remote(store.uri, trials[0].id)
     assert ray.get(asked)[0] == "Thread 0x1 in training_step"
     assert post_mortem(store, trials[0].id, lost, "").cause == "preempted"
     killed = lost.model_copy(update={"oom_kills": -1})

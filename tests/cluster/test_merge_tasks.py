@@ -14,14 +14,14 @@ from ray.exceptions import WorkerCrashedError
 from safetensors.torch import load_file, save_file
 
 from raylab.cluster import stages
-from raylab.cluster.merge_tasks import leave_attempt, make_merges
+from raylab.cluster.merge_tasks import make_merges, record_failure
 from raylab.merge.merge import merge_models
 from raylab.spec.merges import request_merge
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts
 from raylab.store.references import ModelLocation, find_model
 from raylab.store.tables import read_table
-from tests.cluster.whole import prepared_of, quiet
+from tests.cluster.whole import context_of, quiet
 
 pytestmark = pytest.mark.cluster
 
@@ -58,21 +58,21 @@ def times(out, part="record.json"):
 
 @pytest.fixture(scope="module")
 def merged(finished, tmp_path_factory):
-    """(text, prepared, complete, said) of the finished study, run on with a merge."""
+    """(text, context, complete, said) of the finished study, run again with a merge."""
     out = tmp_path_factory.mktemp("merges") / "out"
     shutil.copytree(finished[1].store.root, out)
     said: list[str] = []
-    prepared = prepared_of(sound(finished[0]), out)
-    complete = stages.run(prepared, None, said.append)
-    return sound(finished[0]), prepared, complete, said
+    context = context_of(sound(finished[0]), out)
+    complete = stages.run(context, None, said.append)
+    return sound(finished[0]), context, complete, said
 
 
 def test_run_trains_nothing_again_and_makes_the_merge_that_is_new(merged):
-    _, prepared, complete, said = merged
+    _, context, complete, said = merged
     assert complete
     assert said[0] == "1 of 1 merge to make"
     assert said[1].startswith(f"[1/1] {BOTH}  done in ")
-    rows = {row["name"]: row for row in rows_of(prepared.store, "trials")}
+    rows = {row["name"]: row for row in rows_of(context.store, "trials")}
     assert list(rows) == [FIRST, PARENT, CHILD, BOTH]
     made = rows[BOTH]
     assert (made["status"], made["method"], made["recipe"]) == ("done", "ties", "both")
@@ -80,22 +80,22 @@ def test_run_trains_nothing_again_and_makes_the_merge_that_is_new(merged):
     assert made["label"] == "TIES(SFT(D0), DPO(D0)(SFT D1))"
     assert (made["learning_rate"], made["parent"], made["train_loss"]) == (None, None, None)
     assert made["seconds"] > 0 and made["attempts"] == 1 and made["stopped_rate"] is not None
-    attempts = [row for row in rows_of(prepared.store, "attempts") if row["name"] == BOTH]
+    attempts = [row for row in rows_of(context.store, "attempts") if row["name"] == BOTH]
     assert [(row["cause"], row["gpus"]) for row in attempts] == [(None, "0")]
 
 
 def test_samples_of_a_merge_answer_what_trials_are_asked(merged):
-    _, prepared, _, _ = merged
+    _, context, _, _ = merged
     asked: dict[str, list[str]] = {}
-    for row in rows_of(prepared.store, "samples"):
+    for row in rows_of(context.store, "samples"):
         asked.setdefault(row["name"], []).append(row["prompt"])
     assert len(asked[BOTH]) == 4
     assert asked[BOTH] == asked[FIRST] == asked[CHILD]
 
 
 def test_weights_of_a_merge_equal_a_merge_made_by_hand(merged, demo_base, tmp_path):
-    _, prepared, _, _ = merged
-    root, parameters = prepared.store.root, {"weights": [1, 0.5], "density": 0.3, "scaling": 0.7}
+    _, context, _, _ = merged
+    root, parameters = context.store.root, {"weights": [1, 0.5], "density": 0.3, "scaling": 0.7}
     request = request_merge("ties", ["one", "two"], base="demo", **parameters)
     first, parent, child = (folder_of(root, name) / "adapter" for name in (FIRST, PARENT, CHILD))
     places = [ModelLocation(adapters=(first,)), ModelLocation(adapters=(parent, child))]
@@ -109,23 +109,23 @@ def test_weights_of_a_merge_equal_a_merge_made_by_hand(merged, demo_base, tmp_pa
 
 
 def test_comparisons_and_pairs_hold_merges(merged):
-    _, prepared, _, _ = merged
+    _, context, _, _ = merged
     norms = {
-        row["comparison"]: row for row in rows_of(prepared.store, "norms") if row["level"] == "all"
+        row["comparison"]: row for row in rows_of(context.store, "norms") if row["level"] == "all"
     }
     every = combinations([FIRST, PARENT, CHILD, BOTH], 2)
     assert set(norms) == {f"{BOTH}~demo", *(f"{a}~{b}" for a, b in every)}
-    trials = {row["name"]: row for row in rows_of(prepared.store, "trials")}
+    trials = {row["name"]: row for row in rows_of(context.store, "trials")}
     for key in ("l1", "l2"):
         assert norms[f"{BOTH}~demo"][key] == trials[BOTH][key] > 0
     related = {
         (row["a"], row["b"]): row["cosine"]
-        for row in rows_of(prepared.store, "pairs")
+        for row in rows_of(context.store, "pairs")
         if row["level"] == "all"
     }
     assert 0.5 < related[FIRST, BOTH] < 1
     for table in ("spectra", "chains", "audit"):
-        assert BOTH not in {row["model"] for row in rows_of(prepared.store, table)}
+        assert BOTH not in {row["model"] for row in rows_of(context.store, table)}
 
 
 def test_difference_of_a_merge_and_an_adapter_is_that_of_their_task_vectors(merged, demo_base):
@@ -150,16 +150,16 @@ def test_difference_of_a_merge_and_an_adapter_is_that_of_their_task_vectors(merg
 
 
 def test_reference_to_a_merge_names_its_checkpoint(merged, demo_base):
-    _, prepared, _, _ = merged
-    folder = folder_of(prepared.store.root, BOTH)
+    _, context, _, _ = merged
+    folder = folder_of(context.store.root, BOTH)
     for name in (BOTH, folder.name.rpartition("-")[2]):
-        found = find_model(f"{prepared.store.root}#{name}")
+        found = find_model(f"{context.store.root}#{name}")
         assert found.place == ModelLocation(checkpoint=folder / "merged", base=demo_base)
 
 
 def test_record_of_a_merge_names_every_file_and_no_path(merged):
-    _, prepared, _, _ = merged
-    folder = folder_of(prepared.store.root, BOTH)
+    _, context, _, _ = merged
+    folder = folder_of(context.store.root, BOTH)
     record = json.loads((folder / "record.json").read_text())
     files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert set(record["files"]) == files - {"record.json", "attempts/1.json", "log.txt"}
@@ -178,12 +178,15 @@ def copy(merged, tmp_path):
     return merged[0], tmp_path / "copy"
 
 
-def test_second_run_has_nothing_to_do(merged):
-    text, prepared, _, _ = merged
-    out, said = prepared.store.root, []
+def test_train_and_run_of_a_finished_study_start_no_ray_and_change_nothing(merged, monkeypatch):
+    text, context, _, _ = merged
+    out, said = context.store.root, []
+    monkeypatch.setattr(stages, "connected", lambda *address: pytest.fail("Ray was started"))
     before = times(out, "**/*")
-    assert stages.run(prepared_of(text, out), None, said.append)
-    assert said == ["nothing to train: all 3 trials and 1 merge are in the store"]
+    assert stages.run(context_of(text, out), None, said.append)
+    assert times(out, "**/*") == before
+    assert stages.train(context_of(text, out), None, said.append)
+    assert said == ["nothing to train: all 3 trials and 1 merge are in the store"] * 2
     assert times(out, "**/*") == before
 
 
@@ -202,34 +205,34 @@ def test_redone_merge_has_the_same_bytes_and_one_that_fails_stops_no_other(
     before = times(out)
     merges = MERGES.replace("OTHER", str(other)).splitlines()
     text = text.replace(merges[2], "\n".join(merges[2:4])) + "\n".join([*merges[4:], ""])
-    prepared = prepared_of(text, out)
-    assert not stages.train(prepared, None, quiet)
+    context = context_of(text, out)
+    assert not stages.train(context, None, quiet)
     assert set(times(out)) - set(before) == {folder / "record.json"}
     assert {path: times(out)[path] for path in before} == before
     assert (folder / "merged" / "model.safetensors").read_bytes() == content
     assert not (folder / "merged" / "stale.safetensors").exists()
-    odd = next(row for row in rows_of(prepared.store, "trials") if row["name"] == ODD)
+    odd = next(row for row in rows_of(context.store, "trials") if row["name"] == ODD)
     assert (odd["status"], odd["cause"], odd["attempts"]) == ("failed", "error", 1)
     assert "does not fit the base model" in odd["message"]
 
 
 def test_merge_whose_worker_could_not_speak_leaves_an_attempt(two_gpus, merged, tmp_path):
-    _, prepared, _, _ = merged
+    _, context, _, _ = merged
     store, said = Store(str(tmp_path / "empty")), []
-    nowhere = {"demo": replace(prepared.inputs.base_models["demo"], directory=None)}
-    inputs = replace(prepared.inputs, base_models=nowhere)
-    make_merges(prepared.study, inputs, prepared.trials, prepared.merges, store, said.append)
-    (attempt,) = read_attempts(store, prepared.merges[0].folder)
+    nowhere = {"demo": replace(context.inputs.base_models["demo"], directory=None)}
+    inputs = replace(context.inputs, base_models=nowhere)
+    make_merges(replace(context, inputs=inputs, store=store), context.merges, said.append)
+    (attempt,) = read_attempts(store, context.merges[0].folder)
     assert (attempt.attempt, attempt.cause) == (1, "error")
     assert "HF_HUB_OFFLINE" in attempt.message
     assert said == [f"[1/1] {BOTH}  failed; the trial table says why"]
 
 
 def test_merge_whose_worker_was_lost_leaves_one_attempt_unless_it_spoke(merged, tmp_path):
-    _, prepared, _, _ = merged
-    store, merge = Store(str(tmp_path / "empty")), prepared.merges[0]
+    _, context, _, _ = merged
+    store, merge = Store(str(tmp_path / "empty")), context.merges[0]
     for _ in range(2):
-        leave_attempt(store, merge, 0, WorkerCrashedError())
+        record_failure(store, merge, 0, WorkerCrashedError())
     (attempt,) = read_attempts(store, merge.folder)
     assert (attempt.attempt, attempt.cause) == (1, "error")
     assert "worker was lost" in attempt.message

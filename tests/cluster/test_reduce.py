@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import ray
@@ -29,13 +26,13 @@ def adapters(tmp_path_factory):
     return directory, tables_of(directory, InProcess())
 
 
-@pytest.mark.parametrize("actors", [1, 2, 3, 7])
+@pytest.mark.parametrize("actors", [1, 3])
 def test_reduction_by_any_number_of_actors_has_the_bits_of_one_process(two_gpus, adapters, actors):
     directory, expected = adapters
-    pool = ActorPool(gpus=0.25, cpus=0.25, most=actors)
+    pool = ActorPool(gpus=0.25, cpus=0.25, max_actors=actors)
     try:
         assert tables_of(directory, pool) == expected
-        assert len(pool.actors) + len(pool.coming) == actors
+        assert len(pool.actors) + len(pool.starting) == actors
     finally:
         pool.close()
 
@@ -67,17 +64,7 @@ def test_reduction_whose_actors_are_killed_while_they_work_has_the_same_bits(two
 
 
 @pytest.mark.slow
-def test_reduction_whose_node_dies_while_it_works_has_the_same_bits(adapters, tmp_path):
-    directory, expected = adapters
-    script = Path(__file__).parent / "node_dies.py"
-    done = subprocess.run(
-        [sys.executable, script, directory, tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "tables.json").read_text())
-    assert found["died"] and found["nodes"] == 2
-    assert found["tables"] == json.loads(json.dumps(expected))
+def test_reduction_whose_node_dies_while_it_works_has_the_same_bits(adapters, several_nodes):
+    found = several_nodes[0]["reduction"]
+    assert found["died"] == 1
+    assert found["tables"] == json.loads(json.dumps(adapters[1]))

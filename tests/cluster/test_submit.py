@@ -6,6 +6,7 @@ Three are submitted at once: one that succeeds, one of which a trial fails, one 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 
 from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
-from tests.cluster.nodes import Nodes, started
+from tests.cluster.nodes import Nodes
 from tests.conftest import DEMO, STUDY
 from tests.test_readme import ROOT, commands
 
@@ -29,14 +30,14 @@ BAD = "recipes:\n  bad: {method: sft, data: D1, training: {learning_rate: 1e30}}
 GIVEN = """ --runtime-env-json {"env_vars":{"HF_HUB_OFFLINE":"1"}} -- """
 
 
-def said(beginning):
+def command_of(beginning):
     """The one command of docs/cluster.md that begins so."""
     (command,) = (each for each in COMMANDS if each.startswith(beginning))
     return command
 
 
-RUN = said("ray job submit --working-dir . -- python jobs/run_study.py")
-REDUCE = said("ray job submit --working-dir . -- python jobs/reduce.py")
+RUN = command_of("ray job submit --working-dir . -- python jobs/run_study.py")
+REDUCE = command_of("ray job submit --working-dir . -- python jobs/reduce.py")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Submitted:
     log: str
 
 
-def submit(nodes: Nodes, command: str) -> Submitted:
+def submit(nodes: Nodes, checkout: Path, command: str) -> Submitted:
     """Run one of the commands of docs/cluster.md after its exports, the dashboard's port aside."""
     exports = (each.removeprefix("export ") for each in COMMANDS if each.startswith("export "))
     told = dict(each.split("=") for each in exports)
@@ -55,7 +56,7 @@ def submit(nodes: Nodes, command: str) -> Submitted:
     told["RAY_API_SERVER_ADDRESS"] = nodes.dashboard
     done = subprocess.run(
         command.split(),
-        cwd=ROOT,
+        cwd=checkout,
         env={**nodes.environment, **told},
         capture_output=True,
         text=True,
@@ -65,10 +66,15 @@ def submit(nodes: Nodes, command: str) -> Submitted:
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("n")
-    with started(folder, said("ray start --head"), said("ray start --address")) as found:
-        yield found
+def checkout(tmp_path_factory) -> Path:
+    """The parts of the repository that a job needs, with a tenth of the demo's data."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("raylab", "jobs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (folder / "jobs" / "demo" / "data").glob("*.jsonl"):
+        rows = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(rows[::10]))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def shared(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def submitted(nodes, shared):
+def submitted(three_nodes, checkout, shared):
     """The three, by name."""
     study = shared / "bad.yaml"
     study.write_text(STUDY.format(base=DEMO / "base", demo=DEMO) + BAD)
@@ -89,7 +95,9 @@ def submitted(nodes, shared):
         "none": RUN.replace(STUDY_FILE, "jobs/demo/none.yaml"),
     }
     with ThreadPoolExecutor() as threads:
-        found = threads.map(lambda command: submit(nodes, command), commands.values())
+        found = threads.map(
+            lambda command: submit(three_nodes, checkout, command), commands.values()
+        )
     return dict(zip(commands, found, strict=True))
 
 
@@ -131,11 +139,11 @@ def test_submitted_study_that_is_not_there_fails_with_one_message(submitted):
     assert "Traceback" not in log
 
 
-def test_submitted_reduction_gives_the_same_tables(submitted, nodes, shared):
+def test_submitted_reduction_gives_the_same_tables(submitted, three_nodes, checkout, shared):
     out = shared / "quick"
     before = tables(out)
     (out / "tables" / "norms.parquet").unlink()
-    found = submit(nodes, REDUCE.replace(OUT, str(out)))
+    found = submit(three_nodes, checkout, REDUCE.replace(OUT, str(out)))
     assert found.status == 0, found.log
     assert "reducing 3 of 3 comparisons" in found.log
     assert tables(out) == before

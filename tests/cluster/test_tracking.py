@@ -10,13 +10,13 @@ import struct
 import pytest
 
 from raylab.cluster import stages
-from raylab.cluster.callbacks.tracking import TRACKERS, measured, trackers
+from raylab.cluster.callbacks.tracking import TRACKERS, metrics_of, tracking_callbacks
 from raylab.errors import InputError
 from raylab.plan.trials import plan_trials
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
-from tests.cluster.whole import prepared_of, quiet
+from tests.cluster.whole import context_of, quiet
 from tests.studies import make_inputs, make_study
 
 RECIPES = """
@@ -33,12 +33,12 @@ def test_trackers_of_a_study_change_no_trial():
     assert ids(make_study()) == ids(make_study(tracking=["mlflow", "wandb"]))
 
 
-def test_measured_result_has_numbers_alone_at_the_step_of_the_training():
+def test_metrics_of_result_has_numbers_alone_at_the_step_of_the_training():
     result = {"step": 12, "steps": 90, "loss": 0.5, "seconds_left": 3.0, "training_iteration": 4}
     tune = {"pid": 1, "done": False, "timestamp": 2, "config": {"seed": 1}, "trial_id": "12"}
-    assert measured(result | tune) == {"steps": 90, "loss": 0.5, "training_iteration": 12}
-    assert measured({"steps": 90, "l2": 1.5, "training_iteration": 9})["training_iteration"] == 90
-    assert measured({"l2": 1.5, "training_iteration": 9})["training_iteration"] == 9
+    assert metrics_of(result | tune) == {"steps": 90, "loss": 0.5, "training_iteration": 12}
+    assert metrics_of({"steps": 90, "l2": 1.5, "training_iteration": 9})["training_iteration"] == 90
+    assert metrics_of({"l2": 1.5, "training_iteration": 9})["training_iteration"] == 9
 
 
 @pytest.mark.parametrize("name", TRACKERS)
@@ -50,7 +50,7 @@ def test_tracker_that_is_not_installed_is_refused_before_anything_is_written(
     with pytest.raises(
         InputError, match=f"(?s){name}, which is not.*pip install {missing.install}"
     ):
-        prepared_of(study_text + RECIPES + f"tracking: [{name}]\n", tmp_path / "out")
+        context_of(study_text + RECIPES + f"tracking: [{name}]\n", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -58,7 +58,7 @@ def test_tracker_wandb_without_a_key_is_refused(tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="WANDB_API_KEY"):
-        trackers(make_study(tracking=["wandb"]), Store(str(tmp_path)))
+        tracking_callbacks(make_study(tracking=["wandb"]), Store(str(tmp_path)))
 
 
 def needs(library):
@@ -72,12 +72,12 @@ def test_tracker_mlflow_without_its_store_is_refused(tmp_path, monkeypatch):
     needs("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at.all")
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI"):
-        trackers(make_study(tracking=["mlflow"]), Store(str(tmp_path)))
+        tracking_callbacks(make_study(tracking=["mlflow"]), Store(str(tmp_path)))
 
 
 def train(text, out):
     """The row of the trials table of a study's one trial, which is trained."""
-    assert stages.train(prepared_of(text, out), None, quiet)
+    assert stages.train(context_of(text, out), None, quiet)
     (row,) = read_table(Store(str(out)), "trials").to_pylist()
     return row
 

@@ -25,12 +25,12 @@ def quiet(words: str) -> None:
     pass
 
 
-def prepared_of(text, out):
+def context_of(text, out):
     return stages.prepare(parse_study(text, Path("study.yaml")), str(out))
 
 
 def run(text, out):
-    prepared = prepared_of(text, out)
-    complete = stages.train(prepared, None, quiet)
-    stages.reduce(prepared, None, quiet)
-    return prepared, complete
+    context = context_of(text, out)
+    complete = stages.train(context, None, quiet)
+    stages.reduce(context, None, quiet)
+    return context, complete

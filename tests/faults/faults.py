@@ -188,8 +188,8 @@ FAULTS = (
     Fault(
         "a child that starts before its parent",
         "cluster/dag.py",
-        "return fresh and (trial.parent is None or trial.parent in self._done)",
-        "return fresh",
+        "return is_new and (trial.parent is None or trial.parent in self._done)",
+        "return is_new",
         ("cluster/test_dag.py",),
     ),
     # report

@@ -209,6 +209,17 @@ def expected(job):
     return tables(job, InProcess())
 
 
+def test_packed_results_are_kept_as_they_are_and_give_the_same_bits(job, expected):
+    inside = InProcess()
+
+    def packed(job, calls):
+        return ((index, pack(result)) for index, result in inside(job, calls))
+
+    shelf = Shelf()
+    assert bits(tables(job, shelf.kept(packed))) == bits(expected)
+    assert bits(tables(job, shelf.kept(None))) == bits(expected)
+
+
 def test_second_reduction_computes_nothing_and_gives_the_same_bits(job, expected):
     shelf, first, second = Shelf(), Counted(), Counted()
     kept_first, kept_second = shelf.kept(first), shelf.kept(second)

@@ -12,7 +12,7 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from raylab.cluster import stages
+from raylab.cluster import reduction, stages
 from raylab.errors import ModelError
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.comparisons import plan_comparisons
@@ -132,8 +132,8 @@ class Whole:
         wanted, tables = plan_comparisons(made.study, made.models), Tables()
         for name in self.bases:
             own = [comparison for comparison in wanted if comparison.a.base_model == name]
-            tables.extend(stages._reduce_base(made, name, own, places, InProcess()))
-        for name in stages.TABLES_OF_REDUCE:
+            tables.extend(reduction.reduce_base(made, name, own, places, InProcess()))
+        for name in reduction.TABLES_OF_REDUCTION:
             stages.write_table(made.store, name, getattr(tables, name))
         stages.report(made)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from raylab.cluster.study_context import prepare, write_study
+from raylab.cluster.study_context import prepare
 from raylab.results.table_rows import read_results, trial_rows
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
@@ -42,7 +42,7 @@ def test_trials_on_s3_that_fails_are_sound_and_fetched_elsewhere(
     remote = Bench(study_of(STUDY_TEXT, RECIPES), s3_out)
     with proxy.failing(some(0.2, 5, FAULTS)):
         prepared = prepare(remote.study, s3_out)
-        write_study(prepared)
+        prepared.write_study()
         records = [remote.run(recipe) for recipe in ("sft-d1", "stacked")]
     assert sum(proxy.injected.values()) > 5
     store = Store(s3_out)

@@ -248,7 +248,7 @@ def test_paths_table_has_the_rows_of_trials_whose_records_name_them(bench, train
     record = trained.record("sft-d1")
     prepared = stages.prepare(made.study, str(made.out))
     assert "paths.parquet" in record.files
-    assert set(stages._TABLES_OF_STAGES) == set(SCHEMAS)
+    assert set(stages.ALL_TABLES) == set(SCHEMAS)
     stages.write_trial_tables(prepared)
     table = read_table(made.store, "paths")
     assert table["name"].unique().to_pylist() == ["demo.sft-d1.s42"]

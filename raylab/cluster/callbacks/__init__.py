@@ -1,1 +1,1 @@
-"""Callbacks of Ray Tune: progress, tracking, early comparisons, failures."""
+"""Callbacks of Ray Tune: progress, tracking, previews of comparisons, failures."""

@@ -1,11 +1,11 @@
-"""Where else a study's training is written down: MLflow, Weights & Biases, by Ray's own callbacks.
+"""Trackers of a study's training: MLflow and Weights & Biases, by Ray's own callbacks.
 
-Model: a tracker is a row: what to install, what it must be able to reach, and how its callback
-is made. The study is the experiment or group, a trial's name is the run's, a trial's row is its
-configuration. Addresses and tokens are the environment's (MLFLOW_TRACKING_URI, WANDB_API_KEY,
-WANDB_MODE), and reach no file and no log.
-Invariant: what cannot track is refused before anything is trained; beside a trial's row a tracker
-gets numbers that the trial reported and nothing else, and no trial's identity depends on it.
+Model: a tracker is a row of TRACKERS: its library, the package to install, a check of its server,
+and its callback. The study is MLflow's experiment or W&B's group, a trial's name is the run's, and
+a trial's row is its configuration. Addresses and tokens come from the environment
+(MLFLOW_TRACKING_URI, WANDB_API_KEY, WANDB_MODE), and reach no file and no log.
+Invariant: a tracker that does not work is refused before anything is trained. Beside a trial's
+row it gets the numbers that the trial reported and nothing else. No trial's identity depends on it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ from raylab.errors import InputError
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 
-_COUNT = "training_iteration"
-_NOT_MEASURED = {*AUTO_RESULT_KEYS, "step", "seconds_left", "checkpoint"}
+_ITERATION = "training_iteration"
+_NO_METRICS = {*AUTO_RESULT_KEYS, "step", "seconds_left", "checkpoint"}
 
-
-# What the process that speaks to Weights & Biases takes from the driver's environment.
-_WANDB = {
+# The process that talks to Weights & Biases takes these from the driver's environment.
+_WANDB_ENVIRONMENT = {
     "api_key": "WANDB_API_KEY",
     "mode": "WANDB_MODE",
     "base_url": "WANDB_BASE_URL",
     "entity": "WANDB_ENTITY",
 }
-# That process runs beside the driver: what it sees there is not of the trial's machine.
+# That process runs beside the driver, so what it sees is not the trial's machine.
 _WANDB_SETTINGS = {
     "console": "off",
     "disable_git": True,
@@ -50,7 +49,7 @@ _WANDB_SETTINGS = {
 
 @dataclass(frozen=True)
 class Tracker:
-    """One place: its library, what to install, a check that raises, and its callback."""
+    """A tracker: its library, the package to install, a check that raises, and its callback."""
 
     library: str
     install: str
@@ -94,17 +93,21 @@ def _wandb(study: Study, store: Store) -> LoggerCallback:
     from ray.air.util.node import _force_on_current_node
 
     class Logger(WandbLoggerCallback):
-        """Ray's own, but its process gets the key as an argument, which Ray writes to no log."""
+        """Ray's own, but its process gets the key as an argument, which Ray never logs."""
 
         def setup(self, *args: Any, **info: Any) -> None:
             super().setup(*args, **info)
-            given = {key: os.environ[name] for key, name in _WANDB.items() if name in os.environ}
+            given = {
+                key: os.environ[name]
+                for key, name in _WANDB_ENVIRONMENT.items()
+                if name in os.environ
+            }
             self.kwargs["settings"] = {**_WANDB_SETTINGS, **given}
             place = _force_on_current_node()
             self._remote_logger_class = ray.remote(num_cpus=0, **place)(self._logger_actor_cls)
 
     project = os.environ.get("WANDB_PROJECT", "raylab")
-    # Its files lie in OUT: where Ray would put them, they end with the driver.
+    # Its files lie in OUT: Ray's own place for them is deleted with the driver.
     place = os.environ.get("WANDB_DIR", store.root if store.is_local else str(Path.cwd()))
     return Logger(project=project, group=study.name, dir=place)
 
@@ -127,33 +130,33 @@ def check_installed(study: Study) -> None:
             )
 
 
-def trackers(study: Study, store: Store) -> list[Callback]:
+def tracking_callbacks(study: Study, store: Store) -> list[Callback]:
     """Tune's callbacks for the trackers that the study names. Raises InputError."""
     for name in study.tracking:
         TRACKERS[name].check()
-    return [Tracked(TRACKERS[name].make(study, store)) for name in study.tracking]
+    return [TrackingCallback(TRACKERS[name].make(study, store)) for name in study.tracking]
 
 
-def measured(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that a trial measured; Tune's count of results becomes the training's step."""
-    step = result.get("step", result.get("steps", result.get(_COUNT)))
+def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that a trial reported, with the training's step as Tune's iteration."""
+    step = result.get("step", result.get("steps", result.get(_ITERATION)))
     numbers = {
         key: value
         for key, value in result.items()
-        if isinstance(value, Real) and not isinstance(value, bool) and key not in _NOT_MEASURED
+        if isinstance(value, Real) and not isinstance(value, bool) and key not in _NO_METRICS
     }
-    return {**numbers, _COUNT: step}
+    return {**numbers, _ITERATION: step}
 
 
-class Tracked(Callback):
-    """Hands on to a logger what a tracker should know of a trial, and nothing of Tune's own."""
+class TrackingCallback(Callback):
+    """Passes a trial's metrics on to a logger, without Tune's own numbers."""
 
     def __init__(self, logger: LoggerCallback) -> None:
-        """Hand on to `logger`."""
+        """Pass on to `logger`."""
         self._logger = logger
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """The study begins."""
+        """Open the logger."""
         self._logger.setup(*args, **info)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -163,19 +166,19 @@ class Tracked(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial has made progress, or is done; one that failed has measured nothing new."""
+        """A trial has made progress, or is done; a failed trial reports nothing new."""
         if "cause" not in result:
-            self._logger.log_trial_result(iteration, trial, measured(result))
+            self._logger.log_trial_result(iteration, trial, metrics_of(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has ended; its last result may say that it failed."""
+        """A trial has ended; its last result names a cause if it failed."""
         failed = (trial.last_result or {}).get("cause") is not None
         self._logger.log_trial_end(trial, failed=failed)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has failed."""
+        """A worker died, and Tune gives the trial up."""
         self._logger.log_trial_end(trial, failed=True)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """The study's trials have ended."""
+        """All trials have ended."""
         self._logger.on_experiment_end(trials=trials, **info)

@@ -1,1 +1,1 @@
-"""Checks of every node of a cluster before a study."""
+"""Examining a cluster: the facts of every node, and what would make a study fail there."""

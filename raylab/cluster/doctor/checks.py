@@ -1,20 +1,19 @@
-"""The checks that are put to every node of a cluster: what is looked at, shown and judged.
+"""The checks of a cluster's nodes: a table of probes, rules and texts.
 
-Model: a check is a row of CHECKS: its name, the look that is run on every node, what a table
-shows of it, the rule that finds what is wrong, and what to do where the look itself failed.
-Invariant: a look that fails is a fact, `{"error": ...}`, and stops no other; `judge` is a
-function of the facts alone. A node that gave no facts is a fault itself. The first node is
-always the driver.
+Model: a check is a row of CHECKS: its name, the probe that runs on every node, the text of a
+table's cell, the rule that finds what is wrong, and what to do if the probe itself failed.
+Invariant: a probe that fails gives the fact `{"error": ...}`, and stops no other. `judge` is a
+function of the facts alone. A node without facts is a fault itself. The first node is always the
+driver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from raylab.cluster.doctor import probes as facts
-from raylab.cluster.doctor import rules as verdicts
-from raylab.cluster.doctor.probes import Asked, Facts
+from raylab.cluster.doctor import probes, rules
+from raylab.cluster.doctor.probes import Facts, ProbeRequest
 from raylab.cluster.doctor.rules import Node, Verdict
 from raylab.number_format import MISSING, size
 
@@ -32,35 +31,35 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is looked at on every node."""
+    """One thing that is examined on every node."""
 
     name: str
-    look: Callable[[Asked], Facts]
-    """Run on the node; see `raylab.cluster.doctor.probes`."""
+    probe: Callable[[ProbeRequest], Facts]
+    """Runs on the node; see `raylab.cluster.doctor.probes`."""
     cell: Callable[[Node, Facts, Node], str]
-    """What a table shows of it."""
-    judge: Callable[[Node, Facts, Node], Iterator[Verdict]]
-    """What is wrong with a node, given its facts and the driver."""
+    """The text of a table's cell."""
+    rule: Callable[[Node, Facts, Node], Iterator[Verdict]]
+    """What is wrong with a node, given its facts and the driver; `raylab.cluster.doctor.rules`."""
     todo: str
-    """What to do where the look failed."""
+    """What to do if the probe failed."""
     vital: bool = True
-    """Whether it is a fault that the look failed."""
+    """Whether a failed probe is a fault."""
 
 
-def look(asked: Asked) -> dict[str, Facts]:
-    """Everything that this process sees of its machine, by check."""
-    return {check.name: _look(check, asked) for check in CHECKS}
-
-
-def _look(check: Check, asked: Asked) -> Facts:
-    try:
-        return check.look(asked)
-    except Exception as error:
-        return {"error": facts.said(error)}
+def run_probes(request: ProbeRequest, names: Collection[str] | None = None) -> dict[str, Facts]:
+    """The facts of this process's machine, by check: of all checks, or of those in `names`."""
+    found: dict[str, Facts] = {}
+    for check in CHECKS:
+        if names is None or check.name in names:
+            try:
+                found[check.name] = check.probe(request)
+            except Exception as error:
+                found[check.name] = {"error": probes.describe_error(error)}
+    return found
 
 
 def judge(nodes: Sequence[Node]) -> list[Finding]:
-    """Everything that is wrong with `nodes`, of which the first is the driver."""
+    """Everything that is wrong with `nodes`; the first is the driver."""
     driver, *others = nodes
     found = [finding for node in nodes for finding in _judge_node(node, driver)]
     if not any(node.trains for node in others):
@@ -72,121 +71,123 @@ def judge(nodes: Sequence[Node]) -> list[Finding]:
 def _judge_node(node: Node, driver: Node) -> Iterator[Finding]:
     if node.silent:
         todo = "see whether raylab is installed there, and Ray's logs on that node"
-        yield Finding(node.name, "node", True, f"it did not say what it sees: {node.silent}", todo)
+        yield Finding(node.name, "node", True, f"it did not report: {node.silent}", todo)
         return
     for check in CHECKS:
-        for verdict in _verdicts(check, node, driver):
+        facts = node.facts[check.name]
+        if "error" in facts:
+            yield Finding(node.name, check.name, check.vital, facts["error"], check.todo)
+            continue
+        for verdict in check.rule(node, facts, driver):
             yield Finding(node.name, check.name, *verdict)
 
 
-def _verdicts(check: Check, node: Node, driver: Node) -> Iterable[Verdict]:
-    seen = node.facts[check.name]
-    if "error" in seen:
-        return [Verdict(check.vital, seen["error"], check.todo)]
-    return check.judge(node, seen, driver)
-
-
 def cells(node: Node, driver: Node) -> dict[str, str]:
-    """What a table shows of `node`, by check."""
-    return {check.name: _cell(check, node, driver) for check in CHECKS}
+    """The texts of a table's cells for `node`, by check."""
+    found = {}
+    for check in CHECKS:
+        facts = node.facts.get(check.name)
+        if facts is None:
+            found[check.name] = MISSING
+        elif "error" in facts:
+            found[check.name] = "failed"
+        else:
+            found[check.name] = check.cell(node, facts, driver)
+    return found
 
 
-def _cell(check: Check, node: Node, driver: Node) -> str:
-    seen = node.facts.get(check.name)
-    if seen is None:
-        return MISSING
-    return "failed" if "error" in seen else check.cell(node, seen, driver)
-
-
-def _differing(node: Node, seen: Facts, driver: Node) -> str:
-    count = len([*verdicts.versions(node, seen, driver)])
+def _version_cell(node: Node, facts: Facts, driver: Node) -> str:
+    count = len([*rules.versions(node, facts, driver)])
     return f"{count} differ" if count else "same"
 
 
-_STORED = {None: "written", True: "shared", False: "apart"}
+def _storage_cell(node: Node, facts: Facts, driver: Node) -> str:
+    if not facts:
+        return MISSING
+    if rules.not_shared(facts):
+        return "apart"
+    return "shared" if facts["seen"] else "written"
 
 
-def _counts(node: Node, resource: str, seen: int) -> str:
-    """What is there, and what Ray counts where that differs."""
+def _count_cell(node: Node, resource: str, found: int) -> str:
+    """The number that the probe found, and Ray's number if it differs."""
     counted = int(node.ray.get(resource, 0))
-    return str(seen) if not node.ray or counted == seen else f"{seen} (Ray {counted})"
+    return str(found) if not node.ray or counted == found else f"{found} (Ray {counted})"
 
 
 CHECKS = (
     Check(
         "gpus",
-        facts.gpus,
-        lambda node, seen, driver: _counts(node, "GPU", len(seen["devices"])),
-        verdicts.gpus,
+        probes.gpus,
+        lambda node, facts, driver: _count_cell(node, "GPU", len(facts["devices"])),
+        rules.gpus,
         "see whether `python -c 'import torch; torch.zeros(1).cuda()'` works there",
     ),
     Check(
         "versions",
-        facts.versions,
-        _differing,
-        verdicts.versions,
+        probes.versions,
+        _version_cell,
+        rules.versions,
         "install raylab there with `pip install -c constraints.txt`",
     ),
     Check(
         "4 bits",
-        facts.four_bits,
-        lambda node, seen, driver: (
-            "wrong" if [*verdicts.four_bits(node, seen, driver)] else "right"
-        ),
-        verdicts.four_bits,
+        probes.four_bits,
+        lambda node, facts, driver: "wrong" if [*rules.four_bits(node, facts, driver)] else "right",
+        rules.four_bits,
         "see whether `python -m bitsandbytes` works there",
     ),
     Check(
         "storage",
-        facts.storage,
-        lambda node, seen, driver: _STORED[seen["seen"]] if seen else MISSING,
-        verdicts.storage,
+        probes.storage,
+        _storage_cell,
+        rules.storage,
         "check the address, its permissions and the credentials in that node's environment",
     ),
     Check(
         "token",
-        facts.token,
-        lambda node, seen, driver: "yes" if seen["there"] else "no",
-        verdicts.token,
+        probes.token,
+        lambda node, facts, driver: "yes" if facts["there"] else "no",
+        rules.token,
         "install huggingface_hub there",
         vital=False,
     ),
     Check(
         "scratch",
-        facts.disk,
-        lambda node, seen, driver: size(seen["free"]),
-        verdicts.scratch,
+        probes.disk,
+        lambda node, facts, driver: size(facts["free"]),
+        rules.scratch,
         "set RAYLAB_SCRATCH to a directory that can be read there",
     ),
     Check(
         "shm",
-        facts.shared_memory,
-        lambda node, seen, driver: size(seen["free"]),
-        verdicts.shared_memory,
+        probes.shared_memory,
+        lambda node, facts, driver: size(facts["free"]),
+        rules.shared_memory,
         "mount a tmpfs at /dev/shm there",
         vital=False,
     ),
     Check(
         "clock",
-        facts.clock,
-        lambda node, seen, driver: f"{seen['offset']:+.2f} s" if "offset" in seen else MISSING,
-        verdicts.clock,
+        probes.clock,
+        lambda node, facts, driver: f"{facts['offset']:+.2f} s" if "offset" in facts else MISSING,
+        rules.clock,
         "see why that node does not tell the time",
         vital=False,
     ),
     Check(
         "memory",
-        facts.memory,
-        lambda node, seen, driver: size(seen["available"]),
-        verdicts.memory,
+        probes.memory,
+        lambda node, facts, driver: size(facts["available"]),
+        rules.memory,
         "mount /proc there",
         vital=False,
     ),
     Check(
         "cpus",
-        facts.cpus,
-        lambda node, seen, driver: _counts(node, "CPU", seen["cpus"]),
-        verdicts.cpus,
+        probes.cpus,
+        lambda node, facts, driver: _count_cell(node, "CPU", facts["cpus"]),
+        rules.cpus,
         "use a node that runs Linux",
         vital=False,
     ),

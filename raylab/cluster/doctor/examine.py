@@ -1,44 +1,53 @@
-"""What every node of a cluster sees, and what is wrong with it.
+"""Probes run on the nodes of a cluster: all of them for `raylab doctor`, some before a study.
 
-Model: one examiner, an actor without CPUs or GPUs of its own, is pinned to each node that is
-alive, where it sees all GPUs; it looks at everything in `raylab.cluster.doctor.checks`. The driver
-looks at its own machine meanwhile, and has left a probe in the storage that the nodes are to see.
-Then each examiner is asked for the time: the node's clock is held against the midpoint of the
-shortest of a few round trips, which leaves half of it in doubt.
-Invariant: an examination ends, whatever the nodes do: one that has not answered by the deadline
-is a finding. Examiners and probes are gone afterwards, and with them the GPU memory they took.
+Model: an examiner, an actor without CPUs or GPUs of its own, is pinned to each node, where it sees
+all GPUs, and runs the probes of `raylab.cluster.doctor.checks`. Meanwhile the driver probes its
+own machine. The driver leaves a token in the storage; each node reads it and writes a file, which
+the driver looks for. Each examiner is then asked for the time: the node's clock is compared with
+the midpoint of the shortest of a few round trips, which leaves half of that trip in doubt.
+Invariant: an examination always ends: a node that has not answered by the deadline is a finding.
+Examiners and tokens are gone afterwards, and with them the GPU memory that they took. A study
+starts only if every node that can work has read and written the driver's OUT.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raylab.cluster.doctor.checks import Finding, cells, judge, look
+from raylab.cluster.doctor.checks import Finding, cells, judge, run_probes
 from raylab.cluster.doctor.probes import (
-    Asked,
+    TOKEN,
     Facts,
+    ProbeRequest,
+    describe_error,
     new_directories,
+    redacted,
     remove_empty,
-    said,
-    without_secrets,
 )
-from raylab.cluster.doctor.rules import Node
+from raylab.cluster.doctor.rules import Node, not_shared
 from raylab.cluster.session import connected
 from raylab.errors import OutError
 from raylab.store.filesystem import Store
 
 DEADLINE = 120.0
-"""Seconds; a node that starts a worker and imports torch for the first time may take one of two."""
+"""Seconds; a node that starts a worker and imports torch for the first time may need one minute."""
+STUDY_DEADLINE = 60.0
+"""Seconds that a node has to answer before a study starts."""
 _ROUND_TRIPS = 3
+
+RayNode = Mapping[str, Any]
+"""A node as `ray.nodes()` gives it."""
+Answers = Mapping[str, dict[str, Facts] | Exception]
+"""The facts of each node by check, or why there are none; by the node's id."""
 
 
 @dataclass(frozen=True)
@@ -51,37 +60,37 @@ class Examination:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no fault; remarks may be."""
+        """Whether there is no fault; there may be remarks."""
         return not any(finding.fault for finding in self.findings)
 
     @property
     def cells(self) -> dict[str, dict[str, str]]:
-        """What a table shows, by node and check."""
+        """The texts of a table's cells, by node and check."""
         return {node.name: cells(node, self.nodes[0]) for node in self.nodes}
 
     @property
     def document(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-        told: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        findings: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for finding in self.findings:
             values = asdict(finding)
-            told[values.pop("fault")].append(values)
+            findings[values.pop("fault")].append(values)
         return {
             "healthy": self.healthy,
             "storage": self.storage,
             "nodes": [asdict(node) for node in self.nodes],
-            "faults": told[True],
-            "remarks": told[False],
+            "faults": findings[True],
+            "remarks": findings[False],
         }
 
 
 @ray.remote(num_cpus=0, num_gpus=0, max_restarts=0)
 class Examiner:
-    """Looks at the node that it is on."""
+    """Runs probes on its node."""
 
-    def look(self, asked: Asked) -> dict[str, Facts]:
-        """All facts of this node."""
-        return look(asked)
+    def probe(self, request: ProbeRequest, names: Collection[str] | None) -> dict[str, Facts]:
+        """The facts of this node, by check."""
+        return run_probes(request, names)
 
     def now(self) -> float:
         """The time on this node."""
@@ -93,83 +102,182 @@ def examine(
 ) -> Examination:
     """Examine every node of the cluster at `address`, or of one that is started for it.
 
-    A node has `deadline` seconds. Raises ClusterError or, for what is no address, OutError.
+    A node has `deadline` seconds. Raises ClusterError, or OutError if `storage` is no address.
     """
     store = Store(storage) if storage else None
-    with connected(address), _probed(store) as asked:
-        nodes = tuple(_examine_all(asked, time.monotonic() + deadline))
-    findings = tuple(judge(nodes))
-    return Examination(without_secrets(store.uri) if store else None, nodes, findings)
+    with connected(address), _prepared_storage(store) as request:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        until = time.monotonic() + deadline
+        with _examiners(nodes) as examiners:
+            calls = _start_probes(examiners, lambda node: request)
+            driver = Node("driver", run_probes(request))
+            answers = _collect(calls, request, until)
+            examined = [driver, *(_examined(node, answers, examiners) for node in nodes)]
+    findings = tuple(judge(examined))
+    return Examination(redacted(store.uri) if store else None, tuple(examined), findings)
+
+
+def smallest_gpu_memory() -> int | None:
+    """The bytes of the smallest GPU of any node, as torch sees it.
+
+    None if no node has a GPU or answers; it serves a warning alone.
+    """
+    nodes = [node for node in working_nodes() if node["Resources"].get("GPU")]
+    with _examiners(nodes) as examiners:
+        request = ProbeRequest()
+        calls = _start_probes(examiners, lambda node: request, ("gpus",))
+        answers = _collect(calls, request, time.monotonic() + STUDY_DEADLINE)
+    found = [answer["gpus"] for answer in answers.values() if isinstance(answer, dict)]
+    return least_memory(found)
+
+
+def least_memory(found: Sequence[Facts]) -> int | None:
+    """The least memory in bytes of all devices in the facts of several nodes; None without any."""
+    devices = [device for facts in found for device in facts.get("devices", ())]
+    return min((int(device["memory"]) for device in devices), default=None)
+
+
+def require_shared_storage(store: Store, root_on: Callable[[str], str] | None = None) -> None:
+    """Raise OutError, which names the nodes, if a local OUT is not the same on all nodes.
+
+    An object store is the same from everywhere, and is not probed. `root_on` gives the path that
+    the node of an id takes for OUT; it is for tests, whose nodes all lie on one machine: another
+    path stands for a disk that a node does not share.
+    """
+    nodes = working_nodes()
+    if not store.is_local or len(nodes) < 2:
+        return
+    with _token_in(store) as request, _examiners(nodes) as examiners:
+
+        def request_of(node: str) -> ProbeRequest:
+            return replace(request, storage=root_on(node)) if root_on else request
+
+        calls = _start_probes(examiners, request_of, ("storage",))
+        answers = _collect(calls, request, time.monotonic() + STUDY_DEADLINE)
+    wrong = []
+    for node in nodes:
+        if reason := _why_not_shared(answers[node["NodeID"]]):
+            host, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
+            wrong.append(f"{host} ({address}, {node['NodeID'][:8]}): {reason}")
+    if wrong:
+        raise OutError(
+            f"OUT is not the same directory on {len(wrong)} of {len(nodes)} nodes",
+            found="; ".join([store.root, *wrong]),
+            expected="a directory that all nodes share, or an object store",
+            todo="give --out a path on a shared disk, or a URI such as s3://bucket/path",
+        )
+
+
+def working_nodes() -> list[RayNode]:
+    """The nodes that are alive and have a CPU or a GPU for work."""
+    return [
+        node
+        for node in ray.nodes()
+        if node["Alive"] and any(node["Resources"].get(kind) for kind in ("CPU", "GPU"))
+    ]
 
 
 @contextmanager
-def _probed(store: Store | None) -> Iterator[Asked]:
-    """Within, the storage holds a probe of the driver's, if the driver can write there."""
+def _prepared_storage(store: Store | None) -> Iterator[ProbeRequest]:
+    """A request for the storage, which holds a token if the driver can write there."""
     if store is None:
-        yield Asked()
+        yield ProbeRequest()
         return
-    key, new = f".probe-{uuid.uuid4().hex}", new_directories(store)
+    new = new_directories(store)
     try:
         try:
             store.prepare()
-            store.write(key, key.encode())
         except OutError:
-            # The driver looks at the storage as all nodes do, and says then what is wrong.
-            yield Asked(store.uri)
+            # The driver's own probe of the storage then names the fault.
+            yield ProbeRequest(store.uri)
         else:
-            yield Asked(store.uri, key)
-            store.delete(key)
+            with _token_in(store) as request:
+                yield request
     finally:
         remove_empty(new)
 
 
-def _examine_all(asked: Asked, deadline: float) -> Iterator[Node]:
-    """The driver, then every node that is alive."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    examiners = {node["NodeID"]: _examiner(node["NodeID"]) for node in alive}
+@contextmanager
+def _token_in(store: Store) -> Iterator[ProbeRequest]:
+    """A request for `store` with a folder that holds the driver's token; deleted at the end."""
+    folder = f".probe-{uuid.uuid4().hex}"
     try:
-        calls = {node: examiner.look.remote(asked) for node, examiner in examiners.items()}
-        yield Node("driver", look(asked))
-        patience = max(0.0, deadline - time.monotonic())
-        ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience)
-        for node in alive:
-            name, key = _name(node), node["NodeID"]
-            yield _answer(name, node["Resources"], calls[key], examiners[key])
+        store.write(f"{folder}/{TOKEN}", folder.encode())
+        yield ProbeRequest(store.uri, folder)
     finally:
-        for examiner in examiners.values():
+        store.delete(folder)
+
+
+@contextmanager
+def _examiners(nodes: Sequence[RayNode]) -> Iterator[dict[str, Any]]:
+    """An examiner on each node, by the node's id; ended with the block."""
+    found: dict[str, Any] = {}
+    examiner_class: Any = Examiner
+    try:
+        for node in nodes:
+            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            found[node["NodeID"]] = examiner_class.options(scheduling_strategy=place).remote()
+        yield found
+    finally:
+        for examiner in found.values():
             ray.kill(examiner)
 
 
-def _examiner(node: str) -> Any:
-    place = NodeAffinitySchedulingStrategy(node, soft=False)
-    examiner: Any = Examiner
-    return examiner.options(scheduling_strategy=place).remote()
+def _start_probes(
+    examiners: Mapping[str, Any],
+    request_of: Callable[[str], ProbeRequest],
+    names: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """A call to each examiner, by the node's id."""
+    return {
+        node: examiner.probe.remote(replace(request_of(node), node=node), names)
+        for node, examiner in examiners.items()
+    }
 
 
-def _name(node: Mapping[str, Any]) -> str:
-    """A node's host, and as much of its id as tells it from another on that host."""
-    return f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
+def _collect(calls: Mapping[str, Any], request: ProbeRequest, until: float) -> Answers:
+    """The answers of all nodes that come until a time of the monotonic clock.
+
+    For every node that has seen the driver's token, the driver looks for the node's own file.
+    """
+    if calls:
+        timeout = max(0.0, until - time.monotonic())
+        ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout)
+    answers: dict[str, dict[str, Facts] | Exception] = {}
+    for node, call in calls.items():
+        try:
+            found: dict[str, Facts] = ray.get(call, timeout=0)
+        except RayError as error:
+            answers[node] = error
+            continue
+        if found.get("storage", {}).get("seen") and request.storage:
+            store = Store(request.storage)
+            found["storage"]["returned"] = store.exists(f"{request.folder}/{node}")
+        answers[node] = found
+    return answers
 
 
-def _answer(name: str, resources: Mapping[str, float], call: Any, examiner: Any) -> Node:
-    """What a node has said by now, or why it has not."""
-    try:
-        seen = {check: _discreet(facts) for check, facts in ray.get(call, timeout=0).items()}
-        seen["clock"] = _offset(examiner)
-    except GetTimeoutError:
-        return Node(name, ray=resources, silent="no answer before the deadline")
-    except RayError as error:
-        return Node(name, ray=resources, silent=said(error))
-    return Node(name, seen, resources)
+def _examined(node: RayNode, answers: Answers, examiners: Mapping[str, Any]) -> Node:
+    """A node with its facts, or with the reason why there are none."""
+    name, key = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})", node["NodeID"]
+    answer = answers[key]
+    if not isinstance(answer, Exception):
+        try:
+            clock = _clock_offset(examiners[key])
+        except RayError as error:
+            answer = error
+    if isinstance(answer, Exception):
+        return Node(name, ray=node["Resources"], silent=_silence(answer))
+    # A node cannot know the driver's secrets, which it may have got with the storage's URI.
+    facts = {
+        check: found | {"error": redacted(found["error"])} if "error" in found else found
+        for check, found in answer.items()
+    }
+    return Node(name, facts | {"clock": clock}, node["Resources"])
 
 
-def _discreet(facts: Facts) -> Facts:
-    """The same without the driver's secrets, which a node that was told some would not know."""
-    return facts | {"error": without_secrets(facts["error"])} if "error" in facts else facts
-
-
-def _offset(examiner: Any) -> Facts:
-    """How far a node's clock is ahead of this one's, and how much of that is in doubt."""
+def _clock_offset(examiner: Any) -> Facts:
+    """Seconds that a node's clock is ahead of the driver's, and the part of them in doubt."""
     trips: list[tuple[float, float]] = []
     for _ in range(_ROUND_TRIPS):
         before, started = time.time(), time.monotonic()
@@ -178,3 +286,15 @@ def _offset(examiner: Any) -> Facts:
         trips.append((half, there - before - half))
     within, offset = min(trips)
     return {"offset": offset, "within": within}
+
+
+def _why_not_shared(answer: dict[str, Facts] | Exception) -> str | None:
+    if isinstance(answer, Exception):
+        return _silence(answer)
+    facts = answer["storage"]
+    return facts.get("error") or not_shared(facts)
+
+
+def _silence(error: Exception) -> str:
+    is_late = isinstance(error, GetTimeoutError)
+    return "no answer before the deadline" if is_late else describe_error(error)

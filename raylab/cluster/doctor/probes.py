@@ -1,12 +1,12 @@
-"""What one process of a cluster sees of its machine: facts without an opinion.
+"""Probes: functions that a process runs to find the facts of its machine, without judging them.
 
-Model: each look is a function that is run on every node and returns plain values. They are
-listed, and judged, in `raylab.cluster.doctor.checks`.
-Invariant: nothing that was not there before stays on a disk; no secret is part of a fact, nor of
-what is said of an error.
+Model: each probe runs on every node and returns plain values. `raylab.cluster.doctor.checks` lists
+the probes and judges their facts.
+Invariant: a probe leaves no file behind, except in the probe folder of the driver, which deletes
+it. No secret is part of a fact or of an error's description.
 
-What only a machine with a GPU can show: names and memory of devices, bitsandbytes' CUDA kernels,
-and whether the driver is new enough for torch's CUDA. The rest is the same on a CPU.
+Only a machine with a GPU can show the names and memory of devices, bitsandbytes' CUDA kernels, and
+whether the driver is new enough for torch's CUDA. The rest is the same on a CPU.
 """
 
 from __future__ import annotations
@@ -27,33 +27,42 @@ from typing import Any
 import raylab
 from raylab.errors import RaylabError
 from raylab.store.filesystem import Store, scratch_space
+from raylab.store.retry import RetryPolicy
 
 LIBRARIES = ("ray", "torch", "transformers", "peft", "trl", "bitsandbytes", "datasets")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
-_MOST_SAID = 300
+_MAX_DESCRIPTION = 300
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.I)
 _SHORTEST_SECRET = 8
+TOKEN = "token"
+"""The driver's file in the probe folder; it holds the folder's name."""
+STORAGE_SECONDS = 10.0
+"""How long a probe retries an operation of the storage."""
 
 Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A storage, and the key of what another process has written there; None: nothing."""
+class ProbeRequest:
+    """The storage to probe, the folder in it that the driver has made, and the node's own id.
+
+    Without `folder`, whether the node shares the storage with the driver is not probed.
+    """
 
     storage: str | None = None
-    probe: str | None = None
+    folder: str | None = None
+    node: str = "driver"
 
 
-def said(error: Exception) -> str:
-    """One line of what an exception says, without secrets."""
+def describe_error(error: Exception) -> str:
+    """The message of an exception in one line, without secrets."""
     text = f"{error.what}: {error.found}" if isinstance(error, RaylabError) else str(error)
-    line = " ".join(without_secrets(text or type(error).__name__).split())
-    return line if len(line) <= _MOST_SAID else f"{line[:_MOST_SAID]} ..."
+    line = " ".join(redacted(text or type(error).__name__).split())
+    return line if len(line) <= _MAX_DESCRIPTION else f"{line[:_MAX_DESCRIPTION]} ..."
 
 
-def without_secrets(text: str) -> str:
-    """`text` without what this process's environment keeps secret, or a URI's password."""
+def redacted(text: str) -> str:
+    """`text` without the secrets of this process's environment and the passwords of URIs."""
     from huggingface_hub import get_token
 
     secrets = {value for name, value in os.environ.items() if _SECRET.search(name)}
@@ -63,13 +72,13 @@ def without_secrets(text: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
-def gpus(asked: Asked) -> Facts:
-    """NVIDIA cards in the machine, what torch sees of them, the driver, and torch's CUDA."""
+def gpus(request: ProbeRequest) -> Facts:
+    """The machine's NVIDIA cards, the devices that torch sees, the driver, and torch's CUDA."""
     import torch
 
     devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
-        "cards": count_cards(Path("/sys/bus/pci/devices")),
+        "cards": count_nvidia_cards(Path("/sys/bus/pci/devices")),
         "devices": [{"name": d.name, "memory": d.total_memory} for d in devices],
         "driver": driver_version(Path("/proc/driver/nvidia/version")),
         "driver_cuda": _driver_cuda(),
@@ -77,8 +86,8 @@ def gpus(asked: Asked) -> Facts:
     }
 
 
-def count_cards(devices: Path) -> int:
-    """NVIDIA's display controllers on the PCI bus, whether or not a driver knows them."""
+def count_nvidia_cards(devices: Path) -> int:
+    """The number of NVIDIA display controllers on the PCI bus, with or without a driver."""
     cards = 0
     for device in devices.iterdir() if devices.is_dir() else ():
         vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
@@ -87,7 +96,7 @@ def count_cards(devices: Path) -> int:
 
 
 def driver_version(file: Path) -> str | None:
-    """The version of NVIDIA's kernel module, out of what it says of itself."""
+    """The version of NVIDIA's kernel module, read from its version file."""
     if not file.is_file():
         return None
     found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", file.read_text())
@@ -95,7 +104,7 @@ def driver_version(file: Path) -> str | None:
 
 
 def _driver_cuda() -> str | None:
-    """The newest CUDA that the driver can run; None where there is no driver that answers."""
+    """The newest CUDA that the driver can run; None without a working driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -106,8 +115,8 @@ def _driver_cuda() -> str | None:
     return f"{version.value // 1000}.{version.value % 1000 // 10}" if version.value else None
 
 
-def versions(asked: Asked) -> Facts:
-    """The versions of Python, raylab and its libraries; None for what is not installed."""
+def versions(request: ProbeRequest) -> Facts:
+    """The versions of Python, raylab and its libraries; None for a missing library."""
     return {
         "python": platform.python_version(),
         "raylab": raylab.__version__,
@@ -122,18 +131,18 @@ def _version(library: str) -> str | None:
         return None
 
 
-def four_bits(asked: Asked) -> Facts:
-    """How far nf4 and a gradient through it are from float, on each GPU or else on the CPU."""
+def four_bits(request: ProbeRequest) -> Facts:
+    """The errors of nf4 and of a gradient through it, on each GPU or else on the CPU."""
     import torch
 
-    # It is told what it could be faster with, and says so wherever it is asked.
+    # bitsandbytes logs advice on speed at every call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
-    return {"devices": [{"name": name, **_four_bits_on(torch.device(name))} for name in names]}
+    return {"devices": [{"name": name, **_four_bit_errors(torch.device(name))} for name in names]}
 
 
-def _four_bits_on(device: Any) -> Facts:
-    """Relative errors of the weight's round trip, and of a gradient after an eval pass."""
+def _four_bit_errors(device: Any) -> Facts:
+    """The relative errors of a weight's round trip, and of a gradient after an eval pass."""
     import torch
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit, Params4bit
@@ -162,14 +171,23 @@ def _four_bits_on(device: Any) -> Facts:
     }
 
 
-def storage(asked: Asked) -> Facts:
-    """Whether the storage can be written, and what another process wrote there can be read."""
-    if asked.storage is None:
+def storage(request: ProbeRequest) -> Facts:
+    """Whether the storage can be written, and whether it is the storage of the driver.
+
+    `seen`: whether this process reads the driver's token there; None if that is not probed. A
+    process that does not see the token writes nothing. A process that does writes a file of its
+    own, for which the driver then looks.
+    """
+    if request.storage is None:
         return {}
-    store = Store(asked.storage)
+    store = Store(request.storage, RetryPolicy(stop_after=STORAGE_SECONDS))
     facts: Facts = {"local": store.is_local, "seen": None, "free": None}
-    if asked.probe is not None:
-        facts["seen"] = store.exists(asked.probe) and is_probe(store, asked.probe)
+    if request.folder is not None:
+        found = store.read_if_there(f"{request.folder}/{TOKEN}")
+        facts["seen"] = found == request.folder.encode()
+        if not facts["seen"]:
+            return facts
+        store.write(f"{request.folder}/{request.node}", request.node.encode())
     new = new_directories(store)
     try:
         store.prepare()
@@ -180,11 +198,6 @@ def storage(asked: Asked) -> Facts:
     return facts
 
 
-def is_probe(store: Store, key: str) -> bool:
-    """Whether a process that looks has written `key`, for a probe holds its own name."""
-    return store.read(key) == key.encode()
-
-
 def new_directories(store: Store) -> list[Path]:
     """The directories that opening a local store would create, the deepest first."""
     root = Path(store.root)
@@ -192,45 +205,45 @@ def new_directories(store: Store) -> list[Path]:
 
 
 def remove_empty(directories: Iterable[Path]) -> None:
-    """Remove those that are there and hold nothing."""
+    """Remove the directories that exist and are empty."""
     for directory in directories:
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
 
 
-def token(asked: Asked) -> Facts:
-    """Whether there is a token for a hub: never the token, or any part of it."""
+def token(request: ProbeRequest) -> Facts:
+    """Whether there is a token for the hub; never the token, or any part of it."""
     from huggingface_hub import get_token
 
     return {"there": get_token() is not None}
 
 
-def disk(asked: Asked) -> Facts:
-    """The disk on which merged parents are made."""
+def disk(request: ProbeRequest) -> Facts:
+    """The disk of the scratch space, where merged parents are made."""
     scratch = scratch_space().absolute()
     there = next(path for path in (scratch, *scratch.parents) if path.exists())
     usage = shutil.disk_usage(there)
     return {"scratch": str(scratch), "free": usage.free, "total": usage.total}
 
 
-def shared_memory(asked: Asked) -> Facts:
+def shared_memory(request: ProbeRequest) -> Facts:
     """/dev/shm, where Ray keeps its objects."""
     usage = shutil.disk_usage("/dev/shm")
     return {"free": usage.free, "total": usage.total}
 
 
-def memory(asked: Asked) -> Facts:
-    """Main memory in bytes, all of it and what can still be had."""
+def memory(request: ProbeRequest) -> Facts:
+    """Main memory in bytes: all of it, and the part that is available."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     return {"total": sizes["MemTotal"], "available": sizes["MemAvailable"]}
 
 
-def cpus(asked: Asked) -> Facts:
-    """CPUs that this process may use."""
+def cpus(request: ProbeRequest) -> Facts:
+    """The number of CPUs that this process may use."""
     return {"cpus": len(os.sched_getaffinity(0))}
 
 
-def clock(asked: Asked) -> Facts:
-    """The time; it tells something only beside a round trip (`raylab.cluster.doctor.examine`)."""
+def clock(request: ProbeRequest) -> Facts:
+    """The time; `raylab.cluster.doctor.examine` compares it over a round trip."""
     return {"now": time.time()}
