@@ -76,22 +76,24 @@ class MergePlan:
 
 
 def plan_merge(
-    request: MergeRequest, places: Sequence[ModelLocation], base: Path | None
+    request: MergeRequest, locations: Sequence[ModelLocation], base: Path | None
 ) -> MergePlan:
     """Open all models and check that they fit. `base`: the base model's directory; without it
     (`linear`) the first model is the template.
 
     Raises InputError and ModelError.
     """
-    directory = base or places[0].checkpoint or places[0].base
-    without_base = [p for p in places if p.adapters and base is None and p.base != directory]
+    directory = base or locations[0].checkpoint or locations[0].base
+    without_base = [p for p in locations if p.adapters and base is None and p.base != directory]
     if directory is None or without_base:
         raise InputError(
             "an adapter has no weights of its own",
             expected="--base, the base model that it was trained from",
         )
     template = Checkpoint(directory)
-    models = tuple(ViewedModel(replace(place, base=directory), DELTA, template) for place in places)
+    models = tuple(
+        ViewedModel(replace(location, base=directory), DELTA, template) for location in locations
+    )
     dtypes = {name: template.raw(name, 0, 0).dtype for name in template.shapes}
     plan = MergePlan(request, models, template, directory, dtypes)
     for item, model in zip(request.inputs, models, strict=True):

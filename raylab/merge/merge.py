@@ -48,21 +48,21 @@ RECORD = "merge.json"
 
 def merge_models(
     request: MergeRequest,
-    places: Sequence[ModelLocation],
+    locations: Sequence[ModelLocation],
     base: Path | None,
     out: Path,
     *,
     most_bytes: int = MOST_BYTES,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Merge the models at `places`, those of `request.inputs`, into a new directory `out`.
+    """Merge the models at `locations`, those of `request.inputs`, into a new directory `out`.
 
     base: the base model's directory; most_bytes: of tensors in one file; threads: all CPUs by
     default. Returns the record. Raises ModelError and OutError before anything is written, and
     NonFiniteError, OutError (no room) and StoreError, which leave nothing behind.
     """
     check_absent(out)
-    plan = plan_merge(request, places, base)
+    plan = plan_merge(request, locations, base)
     workers = threads or len(os.sched_getaffinity(0))
     trims = trims_of(plan, workers)
     with atomic_directory(out) as part:
@@ -88,9 +88,9 @@ def merge_named(
 ) -> dict[str, Any]:
     """Find the models that the request names, and merge them; see `merge_models`."""
     check_absent(out)
-    places = [find_model(item.model).place for item in request.inputs]
+    locations = [find_model(item.model).place for item in request.inputs]
     base = find_base(request.base) if request.base else None
-    return merge_models(request, places, base, out, most_bytes=most_bytes, threads=threads)
+    return merge_models(request, locations, base, out, most_bytes=most_bytes, threads=threads)
 
 
 def _file_entry(path: Path) -> FileEntry:

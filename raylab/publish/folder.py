@@ -26,15 +26,15 @@ FACTS = "raylab.json"
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def write_folder(made: FinishedTrial, repo: str, out: Path, *, merged: bool = False) -> Facts:
-    """Write the model `made`, published as `repo`, to the new directory `out`; return its facts.
+def write_folder(trial: FinishedTrial, repo: str, out: Path, *, merged: bool = False) -> Facts:
+    """Write the model `trial`, published as `repo`, to the new directory `out`; return its facts.
 
     Raises ModelError and OutError before anything is written, StoreError where the disk fails.
     """
     check_absent(out)
-    facts = facts_of(made, merged=merged)
+    facts = facts_of(trial, merged=merged)
     with atomic_directory(out) as part:
-        facts = _write_weights(made, facts, part)
+        facts = _write_weights(trial, facts, part)
         write_model_card(
             part, facts.metadata, title=repo.rpartition("/")[2], repo=repo, facts=facts, merge=None
         )
@@ -42,24 +42,24 @@ def write_folder(made: FinishedTrial, repo: str, out: Path, *, merged: bool = Fa
     return facts
 
 
-def _write_weights(made: FinishedTrial, facts: Facts, part: Path) -> Facts:
+def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
     """Write weights, config and tokenizer; the facts with the difference of a concatenation."""
     from raylab.weights.export import concatenate, largest_difference, write_merged
 
-    place = made.place
+    location = trial.place
     if facts.form == "merge":
-        assert place.checkpoint is not None
-        shutil.copytree(place.checkpoint, part, dirs_exist_ok=True)
+        assert location.checkpoint is not None
+        shutil.copytree(location.checkpoint, part, dirs_exist_ok=True)
         return facts
     if facts.form == "merged":
-        write_merged(place, part, len(os.sched_getaffinity(0)))
+        write_merged(location, part, len(os.sched_getaffinity(0)))
         return facts
-    if place.base is not None:
-        copy_config_files(place.base, part, TOKENIZER_FILES)
+    if location.base is not None:
+        copy_config_files(location.base, part, TOKENIZER_FILES)
     if facts.form == "adapter":
         for name in _ADAPTER_FILES:
-            shutil.copyfile(place.adapters[0] / name, part / name)
+            shutil.copyfile(location.adapters[0] / name, part / name)
         return facts
-    concatenate(place.adapters, part)
-    difference = largest_difference(place.adapters, part)
+    concatenate(location.adapters, part)
+    difference = largest_difference(location.adapters, part)
     return facts.model_copy(update={"difference": difference})

@@ -79,33 +79,33 @@ class Facts(BaseModel):
         return metadata
 
 
-def facts_of(made: FinishedTrial, *, merged: bool) -> Facts:
+def facts_of(trial: FinishedTrial, *, merged: bool) -> Facts:
     """The facts of a trial or merge that is published, as a whole model where `merged`."""
-    base_model = made.study.base_models[made.base_model]
-    metrics = made.record.metrics
-    identity = str(made.record.identity.get("base_model", "unknown"))
+    base_model = trial.study.base_models[trial.base_model]
+    metrics = trial.record.metrics
+    identity = str(trial.record.identity.get("base_model", "unknown"))
     # The identity of a model of the hub is hub:ID@COMMIT.
     commit = identity.rpartition("@")[2] if identity.startswith("hub:") else None
     return Facts(
         raylab=raylab.__version__,
-        form=_form(made, merged=merged),
-        base_model=made.base_model,
+        form=_form(trial, merged=merged),
+        base_model=trial.base_model,
         hub=base_model.hub,
         revision=commit or base_model.revision,
         base_identity=identity,
-        trainings=tuple(map(_training, made.lineage)),
+        trainings=tuple(map(_training, trial.lineage)),
         answers=metrics.get("answers", {}),
         likelihoods=metrics.get("likelihoods", {}),
-        marks=flag_columns(metrics, made.study.evaluation.limits)["marks"],
+        marks=flag_columns(metrics, trial.study.evaluation.limits)["marks"],
     )
 
 
-def _form(made: FinishedTrial, *, merged: bool) -> Form:
-    if is_merged(made.record):
+def _form(trial: FinishedTrial, *, merged: bool) -> Form:
+    if is_merged(trial.record):
         return "merge"
     if merged:
         return "merged"
-    return "adapter" if len(made.lineage) == 1 else "concatenated"
+    return "adapter" if len(trial.lineage) == 1 else "concatenated"
 
 
 def _training(record: Record) -> Training:

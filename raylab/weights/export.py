@@ -151,20 +151,20 @@ def _float64_delta(source: _Source, module: str) -> torch.Tensor:
 
 
 def write_merged(
-    place: ModelLocation, directory: Path, threads: int, most_bytes: int = MOST_BYTES
+    location: ModelLocation, directory: Path, threads: int, most_bytes: int = MOST_BYTES
 ) -> None:
-    """Write the model at `place` into `directory`, with the base model's config and tokenizer.
+    """Write the model at `location` into `directory`, with the base model's config and tokenizer.
 
     Raises ModelError where the base model is not on this machine, OutError and StoreError.
     """
-    if place.base is None:
+    if location.base is None:
         raise ModelError(
             "a merged model needs the base model's weights",
             expected="the base model on this machine",
             todo="download it, or publish the adapter without --merged",
         )
-    template = Checkpoint(place.base)
-    model = ViewedModel(place, View("merged"), template)
+    template = Checkpoint(location.base)
+    model = ViewedModel(location, View("merged"), template)
     shapes = template.shapes
     plans = [
         TensorSpec(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
@@ -179,4 +179,4 @@ def write_merged(
             writer.write_rows(piece[0], piece[1], rows)
 
         in_threads(pieces, write, threads)
-    copy_config_files(place.base, directory)
+    copy_config_files(location.base, directory)

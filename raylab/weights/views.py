@@ -1,9 +1,9 @@
 """One model under a view: what training changed, what is saved, or what 4-bit training held.
 
-Model: a place says where a model's parameters lie, and a view says what a difference means. With W
-the base model's weights, W' the weights that the model's last training started from (W with all
-adapters but the last merged in), D the delta of that training, and h what training holds of its
-start (4 bits):
+Model: a location is where a model's parameters are stored, and a view is the meaning of a
+difference. With W the base model's weights, W' the weights that the model's last training started
+from (W with all adapters but the last merged in), D the delta of that training, and h what
+training holds of its start (4 bits):
 
     view          values                              delta (its task vector)
     delta         a checkpoint's own; else None       sum of the chain's D; checkpoint - W
@@ -11,7 +11,7 @@ start (4 bits):
     dequantized   round(h(W') + D)                    values - round(h(W))
 
 A checkpoint's values are its own under every view, and its task vector is checkpoint - W. The
-base model itself is a place without adapters: its D is zero.
+base model itself is a location without adapters: its D is zero.
 Invariant: rows depend on the tensor and their bounds alone, given one BLAS thread; any number of
 threads may read them. A model that lacks what its view needs (weights, quantisation settings) is
 refused when it is opened.
@@ -38,7 +38,7 @@ from raylab.weights.safetensors_reader import matrix_shape
 
 @dataclass(frozen=True)
 class View:
-    """What a difference means; `quantization` is that of the training, for `dequantized`."""
+    """The meaning of a difference; `dequantized` needs the `quantization` of the training."""
 
     name: Literal["delta", "merged", "dequantized"] = "delta"
     quantization: Quantization | None = None
@@ -51,19 +51,19 @@ class ViewedModel:
     """One model under a view."""
 
     def __init__(
-        self, place: ModelLocation, view: View = DELTA, base: Checkpoint | None = None
+        self, location: ModelLocation, view: View = DELTA, base: Checkpoint | None = None
     ) -> None:
-        """Open what `place` names; `base` is its base model where that is open already.
+        """Open the model at `location`; `base` is its base model where that is already open.
 
-        Reads headers only. Raises ModelError for what cannot be read, does not fit the base
-        model, or needs what is not there.
+        Reads headers only. Raises ModelError for a model that cannot be read, does not fit
+        the base model, or needs something that is missing.
         """
-        if base is None and place.base is not None:
-            base = Checkpoint(place.base)
+        if base is None and location.base is not None:
+            base = Checkpoint(location.base)
         self._base = CountedWeights(base) if base else None
-        self._checkpoint = Checkpoint(place.checkpoint) if place.checkpoint else None
+        self._checkpoint = Checkpoint(location.checkpoint) if location.checkpoint else None
         self._own = CountedWeights(self._checkpoint) if self._checkpoint else None
-        self._adapters = () if self._own else _chain(place.adapters, view, self._base)
+        self._adapters = () if self._own else _chain(location.adapters, view, self._base)
         self._before, self._origin = (
             (None, None) if self._own else _starts(self._adapters, view, self._base)
         )
@@ -122,7 +122,7 @@ class ViewedModel:
         return mine.float() - origin.to(mine.dtype).float()
 
     def factors(self, name: str) -> Factors | None:
-        """What the delta is the product of, where it is the delta of one plain LoRA layer."""
+        """The factors of the delta, where it is the delta of one plain LoRA layer."""
         touching = [adapter for adapter in self._adapters if name in adapter.shapes]
         if self._before is not None or len(touching) != 1 or name not in touching[0].low_rank:
             return None
@@ -145,7 +145,7 @@ class ViewedModel:
     def _rows_of_base(self, name: str, start: int, stop: int) -> torch.Tensor:
         if self._base is None:
             raise ModelError(
-                "a checkpoint has no base model to be held against",
+                "a checkpoint has no base model to be compared with",
                 expected="the base model's weights on this machine",
                 todo="name the base model: --base, or base_model in a study",
             )
@@ -160,7 +160,7 @@ class ViewedModel:
 
 
 def _chain(paths: Sequence[Path], view: View, base: CountedWeights | None) -> tuple[Adapter, ...]:
-    """The adapters, each opened over what it was trained from. Raises ModelError."""
+    """The adapters, each opened over the weights that it was trained from. Raises ModelError."""
     adapters: list[Adapter] = []
     for path in paths:
         start = MergedWeights(base, adapters) if base and adapters else base
@@ -199,7 +199,10 @@ def _refuse_tied(
 def _starts(
     adapters: tuple[Adapter, ...], view: View, base: CountedWeights | None
 ) -> tuple[Weights | None, Weights | None]:
-    """(what the last delta is added to, the same of the base model). Raises ModelError."""
+    """The weights that the last delta is added to, for the model and for its base model.
+
+    Raises ModelError.
+    """
     if view.name == "delta":
         return None, None
     if base is None:

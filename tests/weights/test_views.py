@@ -243,7 +243,7 @@ def test_side_of_adapter_that_does_not_fit_its_base_is_refused(parent, tmp_path)
 
 
 def test_delta_of_checkpoint_without_base_is_refused(base):
-    with pytest.raises(ModelError, match="no base model to be held against"):
+    with pytest.raises(ModelError, match="no base model to be compared with"):
         ViewedModel(ModelLocation(checkpoint=base)).delta(UP_PROJ, 0, 2)
 
 
