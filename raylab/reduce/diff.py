@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.histogram import Norms
-from raylab.reduce.interval_scan import at_density, scan_pair
 from raylab.reduce.pairwise import whole_relation
 from raylab.reduce.passes import (
     InProcess,
@@ -27,9 +26,7 @@ from raylab.reduce.passes import (
     task_vector_name,
 )
 from raylab.reduce.row_block import Pair
-from raylab.reduce.shard import Measured
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
-from raylab.reduce.threshold_sampling import foresee
 from raylab.spec.study import ViewName
 from raylab.store.filesystem import Store
 from raylab.store.records import write_json
@@ -58,7 +55,7 @@ class DiffRequest:
     tolerance: Tolerance = STRICT
     threads: int = 1
     curve: bool = False
-    """Whether the rows of the curve are asked for, which takes the way over buckets."""
+    """Whether the rows of the curve are asked for, which needs a histogram."""
 
     @property
     def weights(self) -> Path | None:
@@ -173,16 +170,11 @@ def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
 
 
 def _reduced(request: DiffRequest, job: Job) -> Reduced:
-    """By a scan where that tells all that is asked, else over buckets. Raises ModelError."""
+    """What is measured of the pair, and of the task vectors. Raises ModelError."""
     try:
-        lean = not (request.curve or job.vectors or job.skip_non_finite or job.count_untouched)
-        found = _scanned(job, request.densities) if lean else None
-        if found and len(found.kept[PAIR]) == len(request.densities):
-            return found
-        whole = reduce_job(job, request.densities, InProcess(), shards=1, masks=False)
-        again = found.total.bytes_read if found else 0
-        passes = whole.passes + bool(found)
-        return replace(whole, bytes_read_again=whole.bytes_read_again + again, passes=passes)
+        return reduce_job(
+            job, request.densities, InProcess(), shards=1, masks=False, curve=request.curve
+        )
     except NonFiniteError as error:
         raise ModelError(
             error.what,
@@ -190,26 +182,6 @@ def _reduced(request: DiffRequest, job: Job) -> Reduced:
             expected=error.expected,
             todo="`--non-finite skip` leaves such entries out, and counts them",
         ) from error
-
-
-def _scanned(job: Job, densities: Sequence[float]) -> Reduced | None:
-    """What a scan tells; it lacks the densities whose thresholds were not foreseen."""
-    opened = job.open()
-    models, (pair,) = opened.models, job.pairs
-    if models.device.type != "cpu":
-        return None
-    names = sorted(models.shapes)
-    sample, sampled = opened.sample(names)
-    buckets = foresee(sample[pair.name][0], densities)
-    found = scan_pair(models, pair, names, buckets, job.threads)
-    kept = [at_density(found, density) for density in densities]
-    reference = models.reference(pair.b)
-    total = Measured(
-        norms={pair.name: found.norms},
-        squares={} if reference is None else {reference: found.squares},
-        bytes_read=sampled + found.bytes_read,
-    )
-    return Reduced(total, {pair.name: [k for k in kept if k]}, None, 0)
 
 
 def _whole(norms: Norms, relative: float | None) -> dict[str, Any]:

@@ -11,29 +11,24 @@ shards, nodes or devices.
     sum m     = n * hi + S1
     sum m^2   = n * hi^2 + 2 * hi * S1 + S2,   S1 = sum low, S2 = sum low^2
 
-Invariant: NaN and infinity raise; nothing is ever rounded before the end. Counts stay below
-2^31 entries per call, sums below 2^39 entries in all.
+Where only thresholds are asked, and a sample foresaw their buckets, no histogram is filled: the
+buckets foreseen form intervals, and the exact sums of what lies above each of them are enough.
 
-torch's bincount takes weights in float64, which holds these integers exactly in a tile of at
-most 2^20 entries. On a GPU the same lines run, atomics included, since exact sums commute. On a
-CPU `raylab.reduce.histogram_numba` does the same in one pass; these lines are its reference.
+Invariant: nothing is rounded before the end. Sums stay below 2^39 entries in all.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-
-from raylab.errors import NonFiniteError
 
 BUCKETS = 1 << 15
 TILE = 1 << 20
-_LOW_BITS = 16
-_LOW_MASK = (1 << _LOW_BITS) - 1
+LOW_BITS = 16
+LOW_MASK = (1 << LOW_BITS) - 1
 INFINITY = 0x7F800000
 NONE = 0x7FFFFFFF
 _L1_UNIT, _L2_UNIT = 149, 298
@@ -45,39 +40,6 @@ Moments = np.ndarray
 def no_moments() -> Moments:
     """The moments of nothing."""
     return np.zeros((4, BUCKETS), dtype=np.int64)
-
-
-def magnitude_bits(values: torch.Tensor) -> torch.Tensor:
-    """int32: the bits of |value|, for float32 `values`, flat. Raises NonFiniteError."""
-    bits = values.reshape(-1).view(torch.int32) & 0x7FFFFFFF
-    if bits.numel() and int(bits.max()) >= INFINITY:
-        count = int((bits >= INFINITY).sum())
-        raise NonFiniteError(
-            "a difference is not finite", found=f"{count} entries", expected="numbers"
-        )
-    return bits
-
-
-def bucket_moments(values: torch.Tensor) -> Moments:
-    """The moments of float32 `values` of any shape. Raises NonFiniteError."""
-    total = no_moments()
-    bits = magnitude_bits(values)
-    for start in range(0, bits.numel(), TILE):
-        total += _tile_moments(bits[start : start + TILE])
-    carry(total)
-    return total
-
-
-def _tile_moments(bits: torch.Tensor) -> Moments:
-    buckets = (bits >> _LOW_BITS).to(torch.int64)
-    low = (bits & _LOW_MASK).to(torch.float64)
-    sums = [
-        torch.bincount(buckets, minlength=BUCKETS),
-        torch.bincount(buckets, weights=low, minlength=BUCKETS),
-        torch.bincount(buckets, weights=low * low, minlength=BUCKETS),
-    ]
-    count, first, second = (part.cpu().numpy().astype(np.int64) for part in sums)
-    return np.stack([count, first, second >> 32, second & 0xFFFFFFFF])
 
 
 def add_moments(total: Moments, more: Moments) -> Moments:
@@ -139,12 +101,59 @@ class Extremes:
         )
 
 
-def extremes(values: torch.Tensor) -> Extremes:
-    """The extremes of float32 `values`. Raises NonFiniteError."""
-    bits = magnitude_bits(values)
-    if not bits.numel():
-        return Extremes()
-    return Extremes(int(bits.max()), int(bits.min()), int(torch.count_nonzero(bits)))
+@dataclass(frozen=True)
+class Interval:
+    """Buckets `first` to `last`, and the entries above them: how many, and their exact sums."""
+
+    first: int
+    last: int
+    entries: int = 0
+    l1_exact: int = 0
+    l2_exact: int = 0
+
+    def __add__(self, other: Interval) -> Interval:
+        assert (self.first, self.last) == (other.first, other.last), "of the same buckets"
+        return Interval(
+            self.first,
+            self.last,
+            self.entries + other.entries,
+            self.l1_exact + other.l1_exact,
+            self.l2_exact + other.l2_exact,
+        )
+
+
+def intervals_of(buckets: Sequence[int]) -> list[Interval]:
+    """An interval for every run of neighbouring `buckets`, the largest first."""
+    found: list[Interval] = []
+    for bucket in sorted(buckets):
+        if found and found[-1].last == bucket - 1:
+            found[-1] = Interval(found[-1].first, bucket)
+        else:
+            found.append(Interval(bucket, bucket))
+    return found[::-1]
+
+
+@dataclass
+class Magnitudes:
+    """What was measured of the magnitudes of one comparison; results of other entries add up.
+
+    moments: where a histogram was filled. intervals: else, the largest first.
+    """
+
+    norms: Norms = field(default_factory=Norms)
+    extremes: Extremes = field(default_factory=Extremes)
+    moments: Moments | None = None
+    intervals: list[Interval] = field(default_factory=list)
+
+    def merge(self, other: Magnitudes) -> None:
+        """Take in what was measured of other entries, in the same way."""
+        self.norms += other.norms
+        self.extremes += other.extremes
+        if other.moments is not None:
+            moments = no_moments() if self.moments is None else self.moments
+            self.moments = add_moments(moments, other.moments)
+        pairs = zip(self.intervals, other.intervals, strict=True) if self.intervals else ()
+        self.intervals = [mine + more for mine, more in pairs] or list(other.intervals)
 
 
 def norms_of(moments: Moments, found: Extremes) -> Norms:
@@ -176,7 +185,7 @@ def exact_sums(moments: Moments) -> tuple[int, int]:
     ):
         n, s, nn, ns, high, low = sums
         shift = max(exponent - 1, 0)
-        l1 += ((n << _LOW_BITS) + s) << shift
+        l1 += ((n << LOW_BITS) + s) << shift
         l2 += ((nn << 32) + (ns << 17) + (high << 32) + low) << (2 * shift)
     return l1, l2
 
@@ -192,7 +201,7 @@ def bucket_sums(moments: Moments, bucket: int) -> tuple[int, int]:
 def _significand(bucket: int) -> tuple[int, int]:
     """(upper part of the significand, shift) so that a magnitude is (hi + low) * 2^(shift-149)."""
     exponent = bucket >> 7
-    hi = (bucket & 0x7F) << _LOW_BITS
+    hi = (bucket & 0x7F) << LOW_BITS
     return (hi + (1 << 23), exponent - 1) if exponent else (hi, 0)
 
 
@@ -210,27 +219,10 @@ Candidates = dict[int, tuple[np.ndarray, np.ndarray]]
 """By bucket: the lower 16 bits of the magnitudes found in it, and how many entries have each."""
 
 
-def candidates(values: torch.Tensor, buckets: Sequence[int]) -> Candidates:
-    """The magnitudes of float32 `values` that fall in `buckets`, and their counts (int64)."""
-    if not buckets:
-        return {}
-    bits = magnitude_bits(values)
-    wanted = torch.zeros(BUCKETS, dtype=torch.bool, device=bits.device)
-    wanted[torch.tensor(list(buckets), device=bits.device)] = True
-    chosen = bits[wanted[(bits >> _LOW_BITS).to(torch.int64)]]
-    found = [part.cpu().numpy() for part in torch.unique(chosen, return_counts=True)]
-    magnitudes, counts = found[0].astype(np.int64), found[1].astype(np.int64)
-    edges = [np.searchsorted(magnitudes >> _LOW_BITS, (b, b + 1)) for b in buckets]
-    return {
-        bucket: (magnitudes[start:stop] & _LOW_MASK, counts[start:stop])
-        for bucket, (start, stop) in zip(buckets, edges, strict=True)
-    }
-
-
 def add_candidates(total: dict[int, np.ndarray], more: Candidates) -> None:
     """Add the counts of `more` to `total`: by bucket, int64 (65536,) counts by lower bits."""
     for bucket, (low, counts) in more.items():
-        known = total.setdefault(bucket, np.zeros(_LOW_MASK + 1, dtype=np.int64))
+        known = total.setdefault(bucket, np.zeros(LOW_MASK + 1, dtype=np.int64))
         known[low] += counts
 
 
@@ -246,3 +238,49 @@ def partial_sums(bucket: int, counts: np.ndarray) -> tuple[int, int]:
     l1 = count * hi + first
     l2 = count * hi * hi + 2 * hi * first + second
     return l1 << shift, l2 << (2 * shift)
+
+
+UNCOUNTED = -1
+"""The usual magnitude of a bucket whose magnitudes are not counted."""
+_UNKNOWN = -2
+
+
+class BucketCounts:
+    """How many entries have each magnitude, in the buckets that were foreseen to matter.
+
+    counts: int32 (buckets, 65536); entry [s, low] belongs to bits buckets[s] << 16 | low.
+    usuals: int32 (BUCKETS,), the magnitude bits that a bucket's entries most often have, which
+    are not counted one by one: they are the entries of the bucket that no count has. Models in
+    bf16 have few magnitudes, so these are most of all entries.
+    """
+
+    def __init__(self, buckets: Sequence[int]) -> None:
+        """Nothing is counted yet in `buckets`."""
+        self.buckets = tuple(buckets)
+        self.counts = np.zeros((len(self.buckets), 1 << 16), dtype=np.int32)
+        self.slots = np.full(BUCKETS, -1, dtype=np.int16)
+        self.slots[list(self.buckets)] = np.arange(len(self.buckets))
+        self.usuals = np.full(BUCKETS, UNCOUNTED, dtype=np.int32)
+        self.usuals[list(self.buckets)] = _UNKNOWN
+        self._entries = np.zeros(len(self.buckets), dtype=np.int64)
+
+    def learn(self, entries: np.ndarray) -> None:
+        """Note how many entries a tile has in each bucket; the first tile that has any shows
+        which magnitude is usual there."""
+        self._entries += entries
+        for slot in np.flatnonzero(entries):
+            bucket = self.buckets[slot]
+            if self.usuals[bucket] == _UNKNOWN:
+                self.usuals[bucket] = (bucket << 16) + int(self.counts[slot].argmax())
+
+    def candidates(self, buckets: Sequence[int]) -> Candidates:
+        """The magnitudes counted in `buckets`, all of which were foreseen."""
+        found: Candidates = {}
+        for bucket in buckets:
+            slot = self.slots[bucket]
+            counts = self.counts[slot].astype(np.int64)
+            if self.usuals[bucket] != _UNKNOWN:
+                counts[self.usuals[bucket] & 0xFFFF] += self._entries[slot] - counts.sum()
+            low = np.flatnonzero(counts)
+            found[bucket] = (low, counts[low])
+        return found

@@ -21,18 +21,34 @@ Invariant: every sum is an exact integer, so tiles, threads and copies leave no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
+from numba import njit, types
 
-from raylab.reduce.histogram import BUCKETS, NONE, TILE, Extremes, Moments
-from raylab.reduce.threshold_sampling import UNFORESEEN, Foreseen
+from raylab.reduce.histogram import (
+    BUCKETS,
+    NONE,
+    TILE,
+    UNCOUNTED,
+    BucketCounts,
+    Candidates,
+    Extremes,
+    Magnitudes,
+    no_moments,
+)
+from raylab.reduce.intrinsics import as_float
+from raylab.reduce.lora_product import COLUMNS, FACTOR, fill_block, operands
+from raylab.weights.adapter_parts import Factors
 
 Words = np.ndarray
 
 _BLOCK = 4096
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
+_BITS = types.Array(types.int32, 1, "C", readonly=True)
+_SAMPLE = types.int64[:, ::1]
 _COPIES = 2
 # Unsigned, because numba looks for negative indices otherwise, which took 4 ns an entry.
 _COUNT = np.uint64(1 << 40)
@@ -41,7 +57,7 @@ _SIXTEEN = np.uint64(16)
 _TURNS = np.uint64(_COPIES - 1)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(**_OPTIONS)
 def _subtract_bf16(a: Words, b: Words, start: int, size: int, bits: Words) -> None:
     """bits[i] = bits of |float32(a) - float32(b)| for bf16 `a`, `b` given as uint16."""
     values = bits.view(np.float32)
@@ -58,7 +74,7 @@ def _subtract_bf16(a: Words, b: Words, start: int, size: int, bits: Words) -> No
         bits[i] &= 0x7FFFFFFF
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(**_OPTIONS)
 def _add_block(
     bits: Words, size: int, packed: Words, usuals: Words, slots: Words, counts: Words, seen: Words
 ) -> None:
@@ -86,11 +102,11 @@ def _add_block(
             bucket = magnitude >> _SIXTEEN
             usual = usuals[bucket]
             # One branch that is seldom taken: which bucket comes next cannot be predicted.
-            if (usual != UNFORESEEN) & (usual != bits[i]):
+            if (usual != UNCOUNTED) & (usual != bits[i]):
                 counts[np.uint64(slots[bucket]), magnitude & _LOW] += 1
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(**_OPTIONS)
 def _tally_bf16(
     a: Words, b: Words, packed: Words, usuals: Words, slots: Words, counts: Words, seen: Words
 ) -> None:
@@ -101,7 +117,7 @@ def _tally_bf16(
         _add_block(bits, size, packed, usuals, slots, counts, seen)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(**_OPTIONS)
 def _tally_bits(
     values: Words, packed: Words, usuals: Words, slots: Words, counts: Words, seen: Words
 ) -> None:
@@ -113,7 +129,38 @@ def _tally_bits(
         _add_block(bits, size, packed, usuals, slots, counts, seen)
 
 
-@njit(cache=True, nogil=True, boundscheck=False)
+@njit(**_OPTIONS)
+def _tally_products(
+    up_a: Words,
+    down_a: Words,
+    scale_a: float,
+    up_b: Words,
+    down_b: Words,
+    scale_b: float,
+    packed: Words,
+    usuals: Words,
+    slots: Words,
+    counts: Words,
+    seen: Words,
+) -> None:
+    bits = np.empty(_BLOCK, np.int32)
+    a, b = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    height, width = up_a.shape[0], down_a.shape[1]
+    deep = _BLOCK // COLUMNS
+    for first in range(0, width, COLUMNS):
+        across = min(width, first + COLUMNS) - first
+        for top in range(0, height, deep):
+            low = min(height, top + deep)
+            size = (low - top) * across
+            fill_block(a[:size], up_a[top:low], down_a, scale_a, first)
+            fill_block(b[:size], up_b[top:low], down_b, scale_b, first)
+            values = bits.view(np.float32)
+            for i in range(size):
+                values[i] = abs(a[i] - b[i])
+            _add_block(bits, size, packed, usuals, slots, counts, seen)
+
+
+@njit(**_OPTIONS)
 def _flush(packed: Words, last: int, moments: Words) -> None:
     """Move the buckets up to `last` out of `packed` and into `moments`."""
     for copy in range(_COPIES):
@@ -130,16 +177,18 @@ def _flush(packed: Words, last: int, moments: Words) -> None:
 
 
 @njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "contract"})
+def _add_squares_bf16(total: float, values: Words) -> float:
+    for i in range(values.size):
+        value: Any = as_float(np.uint32(values[i]) << np.uint32(16))
+        total += np.float64(value) * np.float64(value)
+    return total
+
+
+@njit(types.float64(types.Array(types.uint16, 1, "C", readonly=True)), **_OPTIONS)
 def _squares_bf16(values: Words) -> float:
-    widened = np.empty(_BLOCK, np.uint32)
     total = 0.0
     for start in range(0, values.size, _BLOCK):
-        size = min(_BLOCK, values.size - start)
-        for i in range(size):
-            widened[i] = np.uint32(values[start + i]) << np.uint32(16)
-        x = widened.view(np.float32)
-        for i in range(size):
-            total += np.float64(x[i]) * np.float64(x[i])
+        total = _add_squares_bf16(total, values[start : min(start + _BLOCK, values.size)])
     return total
 
 
@@ -149,6 +198,46 @@ def _squares(values: Words) -> float:
     for i in range(values.size):
         total += np.float64(values[i]) * np.float64(values[i])
     return total
+
+
+# Compiled at import: looking for what fits the types took longer than a sample.
+@njit(types.void(_BITS, _SAMPLE), **_OPTIONS)
+def _add_bits(bits: np.ndarray, counts: np.ndarray) -> None:
+    for i in range(bits.size):
+        magnitude = np.uint64(bits[i] & 0x7FFFFFFF)
+        bucket = magnitude >> _SIXTEEN
+        counts[np.uint64(0), bucket] += 1
+        counts[np.uint64(1), bucket] += (magnitude & _LOW) == np.uint64(0)
+
+
+@njit(types.void(FACTOR, FACTOR, types.float32, FACTOR, FACTOR, types.float32, _SAMPLE), **_OPTIONS)
+def _add_products(
+    up_a: np.ndarray,
+    down_a: np.ndarray,
+    scale_a: float,
+    up_b: np.ndarray,
+    down_b: np.ndarray,
+    scale_b: float,
+    counts: np.ndarray,
+) -> None:
+    size = up_a.shape[0] * down_a.shape[1]
+    a, b = np.empty(size, np.float32), np.empty(size, np.float32)
+    fill_block(a, up_a, down_a, scale_a, 0)
+    fill_block(b, up_b, down_b, scale_b, 0)
+    for i in range(size):
+        a[i] -= b[i]
+    _add_bits(a.view(np.int32), counts)
+
+
+def add_values(values: torch.Tensor, counts: np.ndarray) -> None:
+    """Add how many entries of float32 `values` each bucket holds, and how many of these are short
+    (their lower 16 bits are zero), to `counts`, int64 (2, BUCKETS)."""
+    _add_bits(values.reshape(-1).view(torch.int32).numpy(), counts)
+
+
+def add_products(a: Factors, b: Factors, start: int, stop: int, counts: np.ndarray) -> None:
+    """The same of rows [start, stop) of the difference of two low-rank deltas."""
+    _add_products(*operands(a, start, stop), *operands(b, start, stop), counts)
 
 
 def squares_of(values: torch.Tensor) -> float:
@@ -162,36 +251,56 @@ def _words(values: torch.Tensor) -> np.ndarray:
     return values.reshape(-1).view(torch.int16).numpy().view(np.uint16)
 
 
-class CompiledTally:
-    """One thread's table. Not to be shared."""
+class Table:
+    """One thread's packed sums, which its tallies take turns to fill and to flush."""
 
     def __init__(self) -> None:
         """An empty table."""
-        self._packed = np.zeros((_COPIES, BUCKETS, 2), dtype=np.int64)
-        self._seen = np.array([0, NONE, 0], dtype=np.int64)
+        self.packed = np.zeros((_COPIES, BUCKETS, 2), dtype=np.int64)
+        self.seen = np.array([0, NONE, 0], dtype=np.int64)
 
-    def add(self, values: torch.Tensor, foreseen: Foreseen) -> None:
+
+class CompiledTally:
+    """One thread's histogram of one comparison. Not to be shared."""
+
+    def __init__(self, buckets: Sequence[int], table: Table | None = None) -> None:
+        """Nothing is taken in yet."""
+        self.buckets = tuple(buckets)
+        self._counts, self._table = BucketCounts(buckets), table or Table()
+
+    def add(self, values: torch.Tensor) -> None:
         """Take in a tile of float32 `values`."""
-        self._take(_tally_bits, values.reshape(-1).view(torch.int32).numpy(), foreseen=foreseen)
+        self._take(values.numel(), _tally_bits, values.reshape(-1).view(torch.int32).numpy())
 
-    def add_difference(self, a: torch.Tensor, b: torch.Tensor, foreseen: Foreseen) -> None:
+    def add_difference(self, a: torch.Tensor, b: torch.Tensor) -> None:
         """Take in float32(a) - float32(b), tiles of one shape in any float dtypes."""
         if a.dtype == b.dtype == torch.bfloat16:
-            self._take(_tally_bf16, _words(a), _words(b), foreseen=foreseen)
+            self._take(a.numel(), _tally_bf16, _words(a), _words(b))
         else:
-            self.add(a.to(torch.float32) - b.to(torch.float32), foreseen)
+            self.add(a.to(torch.float32) - b.to(torch.float32))
 
-    def _take(self, kernel: Any, *words: np.ndarray, foreseen: Foreseen) -> None:
-        assert words[0].size <= TILE, "a tile is larger than the packed sums allow"
-        assert self._seen[1] == NONE, "the last tile was not flushed"
-        counted = (foreseen.usuals, foreseen.slots, foreseen.counts)
-        kernel(*words, self._packed, *counted, self._seen)
-        entries = self._packed[:, list(foreseen.buckets), 0].sum(axis=0) >> 40
-        foreseen.learn(entries)
+    def add_products(self, a: Factors, b: Factors, start: int, stop: int) -> None:
+        """Take in rows [start, stop) of the difference of two low-rank deltas."""
+        size = (stop - start) * a.down.shape[1]
+        self._take(size, _tally_products, *operands(a, start, stop), *operands(b, start, stop))
 
-    def flush(self, moments: Moments) -> Extremes:
-        """Move what was taken in into `moments`."""
-        found = Extremes(*self._seen.tolist())
-        _flush(self._packed, found.largest >> 16, moments)
-        self._seen[:] = (0, NONE, 0)
+    def _take(self, size: int, kernel: Any, *operands: Any) -> None:
+        table, counts = self._table, self._counts
+        assert size <= TILE, "a tile is larger than the packed sums allow"
+        assert table.seen[1] == NONE, "the last tile was not flushed"
+        kernel(*operands, table.packed, counts.usuals, counts.slots, counts.counts, table.seen)
+        counts.learn(table.packed[:, list(self.buckets), 0].sum(axis=0) >> 40)
+
+    def flush(self, into: Magnitudes) -> Extremes:
+        """Move what was taken in into `into`, but for its norms, which its moments tell."""
+        found = Extremes(*self._table.seen.tolist())
+        if into.moments is None:
+            into.moments = no_moments()
+        _flush(self._table.packed, found.largest >> 16, into.moments)
+        into.extremes += found
+        self._table.seen[:] = (0, NONE, 0)
         return found
+
+    def candidates(self, buckets: Sequence[int]) -> Candidates:
+        """All magnitudes that were counted in `buckets`."""
+        return self._counts.candidates(buckets)

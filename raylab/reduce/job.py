@@ -9,6 +9,7 @@ in whatever order, the results are the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
 from raylab.spec.study import Quantization
 from raylab.weights import Checkpoint
+from raylab.weights.names import layer_of
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import DELTA, ModelLocation, View, ViewedModel
 
@@ -118,3 +120,28 @@ def compared_shapes(sides: Mapping[str, ViewedModel]) -> dict[str, Shape]:
                     expected="models of one architecture",
                 )
     return shapes
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The tensors that are reduced together, in the order of their names."""
+
+    index: int
+    names: tuple[str, ...]
+    numel: int
+
+
+def plan_shards(shapes: Mapping[str, Shape], most: int) -> list[Shard]:
+    """At most `most` shards over the tensors of `shapes`, of sizes as equal as layers allow."""
+    layers: dict[str, list[str]] = {}
+    for name in sorted(shapes):
+        layers.setdefault(layer_of(name), []).append(name)
+    sizes = {layer: sum(math.prod(shapes[n]) for n in names) for layer, names in layers.items()}
+    count = max(1, min(most, len(layers)))
+    bins: list[list[str]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for layer in sorted(layers, key=lambda key: (-sizes[key], key)):
+        lightest = loads.index(min(loads))
+        bins[lightest] += layers[layer]
+        loads[lightest] += sizes[layer]
+    return [Shard(i, tuple(sorted(bins[i])), loads[i]) for i in range(count)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numba import njit, types
 
 from raylab.weights.adapter_parts import Factors
@@ -72,3 +73,16 @@ def operands(factors: Factors, start: int, stop: int) -> tuple[Array, Array, np.
     """(B, A, scale) of rows [start, stop) of a low-rank delta, as the loops take them."""
     up = factors.up[start:stop].contiguous().numpy()
     return up, factors.down.contiguous().numpy(), np.float32(factors.scale)
+
+
+@njit(types.void(types.float32[::1], FACTOR, FACTOR, types.float32), **_OPTIONS)
+def _fill(out: Array, up: Array, down: Array, scale: float) -> None:
+    fill_block(out, up, down, scale, 0)
+
+
+def product(factors: Factors, start: int, stop: int) -> torch.Tensor:
+    """Rows [start, stop) of a low-rank delta, float32 (rows, columns), of the same bits."""
+    out = np.empty((stop - start) * factors.down.shape[1], np.float32)
+    if out.size:
+        _fill(out, *operands(factors, start, stop))
+    return torch.from_numpy(out).view(stop - start, -1)

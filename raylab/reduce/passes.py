@@ -5,7 +5,9 @@ foresees the boundary buckets and guesses thresholds; then one pass measures, an
 models to each other, with masks where every threshold was guessed; then the candidates of the
 boundary buckets are asked for. Models are read again only where buckets were not foreseen, and
 for masks where thresholds were not guessed, or wrongly.
-Invariant: foresight leaves no trace but in how often models are read. Rows come in the order of
+Where no curve is asked and the sample foresees every threshold, sums of intervals take the place
+of histograms, which cost four times as much.
+Invariant: the sample leaves no trace but in how often models are read. Rows come in the order of
 comparisons, levels and keys; they do not depend on the executor, the order of answers or the
 number of shards. A comparison whose two sides touch nothing has a row of zeros.
 """
@@ -23,12 +25,12 @@ from raylab.reduce.job import Call as Call
 from raylab.reduce.job import Executor as Executor
 from raylab.reduce.job import InProcess as InProcess
 from raylab.reduce.job import Job as Job
+from raylab.reduce.job import plan_shards
 from raylab.reduce.job import task_vector_name as task_vector_name
 from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Limits, Masks, Relation, relation_rows
 from raylab.reduce.row_block import BASE, Pair
 from raylab.reduce.shard import Measured
-from raylab.reduce.shards import plan_shards
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess
@@ -122,22 +124,26 @@ def reduce_job(
     execute: Executor,
     shards: int = SHARDS,
     masks: bool = True,
+    curve: bool = True,
 ) -> Reduced:
-    """Run every pass of `job`; without `masks`, models are related by values and signs alone."""
+    """Run every pass of `job`; without `masks`, models are related by values and signs alone;
+    without `curve`, no histograms are filled where the sample foresees the thresholds."""
     asked = _Asked(job, execute, shards)
     sample, total = _sampled(asked)
     limits = _guessed(job, sample, densities if masks else ())
-    for part in asked.all("measure", _foreseen(job, sample, densities), limits):
+    foreseen, is_whole = _foreseen(job, sample, densities)
+    for part in asked.all("measure", foreseen, limits, curve or not is_whole):
         total.merge(part)
-    candidates, more, again = _collected(asked, total, densities)
-    kept = {
-        name: [
-            at_density(moments, total.extremes[name].smallest, candidates[name], density)
-            for density in densities
-        ]
-        for name, moments in total.moments.items()
-    }
-    found = Reduced(total, kept, total.relation if limits else None, again, 1 + more)
+    thresholds = _thresholds(asked, total, densities)
+    if any(None in kept for kept in thresholds.kept.values()):
+        again = Measured()
+        for part in asked.all("measure", {}, {}, True):
+            again.merge(part)
+        total.magnitudes = again.magnitudes
+        thresholds = _thresholds(asked, total, densities).after(again.bytes_read, thresholds)
+    kept = {name: [at for at in found if at] for name, found in thresholds.kept.items()}
+    relation = total.relation if limits else None
+    found = Reduced(total, kept, relation, thresholds.bytes_read, 1 + thresholds.passes)
     return _masked(asked, found, limits, densities) if limits and masks else found
 
 
@@ -169,16 +175,20 @@ def _sampled(asked: _Asked) -> tuple[dict[str, np.ndarray], Measured]:
 
 def _foreseen(
     job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]
-) -> dict[str, tuple[int, ...]]:
-    """The buckets to count along for each comparison, as far as memory allows."""
+) -> tuple[dict[str, tuple[int, ...]], bool]:
+    """(the buckets to count in for each comparison, as far as memory allows, whether there are
+    some for every threshold)."""
     found: dict[str, tuple[int, ...]] = {}
     room = _FORESEEN_BYTES // (_BUCKET_BYTES * job.threads)
+    is_whole = True
     for name, (counts, _) in sample.items():
-        buckets = foresee(counts, densities)
+        ranges = [foresee(counts, density) for density in densities if density < 1]
+        buckets = tuple(sorted({bucket for each in ranges for bucket in each}))
         if len(buckets) <= room:
             found[name] = buckets
             room -= len(buckets)
-    return found
+        is_whole = is_whole and name in found and all(ranges)
+    return found, is_whole
 
 
 def _guessed(job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]) -> Limits:
@@ -194,20 +204,35 @@ def _guessed(job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[flo
     return found if whole else dict.fromkeys(job.vectors, ())
 
 
-def _collected(
-    asked: _Asked, total: Measured, densities: Sequence[float]
-) -> tuple[dict[str, dict[int, np.ndarray]], int, int]:
-    """(counts in the boundary buckets of every comparison, passes more, bytes read again)."""
-    buckets = {name: boundary_buckets(m, densities) for name, m in total.moments.items()}
+@dataclass
+class _Thresholds:
+    """What is kept at each density, None where no interval held the threshold, and what it took:
+    passes and bytes read, beyond those of the pass that measures."""
+
+    kept: dict[str, list[AtDensity | None]]
+    passes: int = 0
+    bytes_read: int = 0
+
+    def after(self, bytes_read: int, first: _Thresholds) -> _Thresholds:
+        """The same after one more pass, and a `first` try in vain."""
+        passes, bytes_before = first.passes + 1, first.bytes_read + bytes_read
+        return replace(self, passes=self.passes + passes, bytes_read=self.bytes_read + bytes_before)
+
+
+def _thresholds(asked: _Asked, total: Measured, densities: Sequence[float]) -> _Thresholds:
+    """The thresholds of every comparison, with the candidates of their boundary buckets."""
+    buckets = {name: boundary_buckets(m, densities) for name, m in total.magnitudes.items()}
     counts: dict[str, dict[int, np.ndarray]] = {name: {} for name in buckets}
     again, passes = 0, 0
-    if not any(buckets.values()):
-        return counts, passes, again
-    for found, missed, read in asked.all("collect", buckets):
+    for found, missed, read in asked.all("collect", buckets) if any(buckets.values()) else ():
         again, passes = again + read, max(passes, int(missed))
         for name, more in found.items():
             add_candidates(counts[name], more)
-    return counts, passes, again
+    kept = {
+        name: [at_density(magnitudes, counts[name], density) for density in densities]
+        for name, magnitudes in total.magnitudes.items()
+    }
+    return _Thresholds(kept, passes, again)
 
 
 def _masked(asked: _Asked, found: Reduced, guesses: Limits, densities: Sequence[float]) -> Reduced:
@@ -244,7 +269,7 @@ def _at(found: Reduced, key: str, densities: int) -> list[tuple[int, int]]:
     name = task_vector_name(key)
     if name not in found.kept:
         return [(0, 0)] * densities
-    nonzero = found.total.extremes[name].nonzero
+    nonzero = found.total.magnitudes[name].extremes.nonzero
     return [
         (bits_of(at.threshold), at.at_or_above if at.threshold > 0 else nonzero)
         for at in found.kept[name]

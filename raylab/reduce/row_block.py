@@ -17,8 +17,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.reduce.histogram_backend import Tally
-from raylab.reduce.lora_product import MOST_RANK
-from raylab.reduce.threshold_sampling import Foreseen
+from raylab.reduce.lora_product import MOST_RANK, product
 from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
@@ -65,10 +64,12 @@ class Models:
         side = self.base if key == BASE else self.sides[key]
         return side is not None and side.has_values
 
-    def factors(self, pair: Pair, name: str) -> tuple[Factors, Factors] | None:
-        """Those of both sides, where each has a plain low-rank delta of the tensor `name`, of a
+    def factors(self, a: str, b: str, name: str) -> tuple[Factors, Factors] | None:
+        """Those of both models, where each has a plain low-rank delta of the tensor `name`, of a
         rank so small that their products are best formed where they are used."""
-        known = self.sides.get(pair.a), self.sides.get(pair.b)
+        if self.device.type != "cpu":
+            return None
+        known = self.sides.get(a), self.sides.get(b)
         found = [side.factors(name) for side in known if side]
         match found:
             case [Factors() as left, Factors() as right] if max(left.rank, right.rank) <= MOST_RANK:
@@ -90,22 +91,43 @@ class Difference:
     b: torch.Tensor | None = None
     left_out: int = 0
 
-    def into(self, tally: Tally, foreseen: Foreseen) -> None:
+    def add_to(self, tally: Tally) -> None:
         """Add it to `tally`."""
         if self.b is None:
-            tally.add(self.a, foreseen)
+            tally.add(self.a)
         else:
-            tally.add_difference(self.a, self.b, foreseen)
-
-    def finite(self) -> Difference:
-        """The same without the entries that are not finite."""
-        values = self.values()
-        kept = values[torch.isfinite(values)]
-        return Difference(kept, None, values.numel() - kept.numel())
+            tally.add_difference(self.a, self.b)
 
     def values(self) -> torch.Tensor:
         """a - b, float32."""
         return self.a if self.b is None else self.a.float() - self.b.float()
+
+
+@dataclass(frozen=True)
+class LowRankDifference:
+    """Rows [start, stop) of a - b, both low-rank deltas that are not yet multiplied out."""
+
+    a: Factors
+    b: Factors
+    start: int
+    stop: int
+    left_out: int = 0
+
+    def add_to(self, tally: Tally) -> None:
+        """Add it to `tally`."""
+        tally.add_products(self.a, self.b, self.start, self.stop)
+
+    def values(self) -> torch.Tensor:
+        """a - b, float32, with the bits that `add_to` adds."""
+        one, other = (product(factors, self.start, self.stop) for factors in (self.a, self.b))
+        return one - other
+
+
+def _finite(difference: Difference | LowRankDifference) -> Difference:
+    """The same without the entries that are not finite."""
+    values = difference.values()
+    kept = values[torch.isfinite(values)]
+    return Difference(kept, None, values.numel() - kept.numel())
 
 
 class Tile:
@@ -161,14 +183,17 @@ class Tile:
         rows = self._models.sides[key].delta(*self._where)
         return None if rows is None else rows.to(self._models.device)
 
-    def difference(self, a: str, b: str) -> Difference | None:
+    def difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
         """a - b; None where neither touches the tensor and untouched ones do not count."""
         found = self._difference(a, b)
         if found is None and self._models.count_untouched:
             return Difference(torch.zeros(self.numel, device=self._models.device))
-        return found.finite() if found and self._models.skip_non_finite else found
+        return _finite(found) if found and self._models.skip_non_finite else found
 
-    def _difference(self, a: str, b: str) -> Difference | None:
+    def _difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
+        factors = self._models.factors(a, b, self._where[0])
+        if factors:
+            return LowRankDifference(*factors, *self._where[1:])
         left, right = self.values(a), self.values(b)
         if left is not None and right is not None:
             return Difference(left, right)

@@ -1,14 +1,14 @@
-"""One shard's whole job: every comparison over its tensors, each model read once. No Ray.
+"""One shard's whole work: every comparison over its tensors, each model read once. No Ray.
 
 Model: tiles are handed to threads; a tile's rows are read once per model, and every comparison
-subtracts two of them. `sample` looks at a few rows; `measure` takes norms and moments, the
-magnitudes of the buckets that the sample foresaw, the products of all pairs of task vectors, and
-masks at the thresholds that the sample guessed; `collect` gives the candidates of the true
-boundary buckets (reading again only what was not foreseen); `mask` takes masks at the true
-thresholds, where the guesses were none or wrong. The results of shards add up.
+subtracts two of them. `sample` looks at a few rows; `measure` takes norms, histograms or sums of
+intervals, the counts of the buckets that the sample foresaw, the products of all pairs of task
+vectors, and masks at the thresholds that the sample guessed; `collect` gives the candidates of
+the true boundary buckets (reading again only what was not foreseen); `mask` takes masks at the
+true thresholds, where they were not guessed. The results of shards add up.
 Invariant: tiles and one BLAS thread make the bits of a delta depend on the tensor alone; sums
 are exact integers, or float64 combined in the order of the tiles. So the outcome is the same
-for any number of threads and any split into shards.
+for any number of threads and any split into shards, with histograms and without.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,58 +26,53 @@ from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
     Candidates,
-    Extremes,
-    Moments,
+    Magnitudes,
     Norms,
     add_candidates,
-    add_moments,
-    no_moments,
     norms_of,
 )
-from raylab.reduce.histogram_backend import Tally, add_sample, sum_of_squares, tally_for
+from raylab.reduce.histogram_backend import Tally, add_sample, squares_by_tile, tallies_for
+from raylab.reduce.histogram_numba import add_products
 from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import InOrder, Limits, Masks, Relation, masks_of, products_of
-from raylab.reduce.row_block import Difference, Models, Pair, Tile
-from raylab.reduce.sample_histogram import add_products
-from raylab.reduce.threshold_sampling import NOTHING_FORESEEN, Foreseen, sample_rows
+from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
+from raylab.reduce.threshold_sampling import sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 
 Buckets = Mapping[str, Sequence[int]]
 Found = dict[str, Candidates]
 
+_TOGETHER = 16
+"""Tiles that are read at once where nothing is held but the weights themselves."""
+
 
 @dataclass
 class Measured:
-    """Norms by comparison and tensor, moments and extremes by comparison; results add up."""
+    """Norms by comparison and tensor, magnitudes by comparison; results add up."""
 
     norms: dict[str, dict[str, Norms]] = field(default_factory=dict)
-    moments: dict[str, Moments] = field(default_factory=dict)
-    extremes: dict[str, Extremes] = field(default_factory=dict)
+    magnitudes: dict[str, Magnitudes] = field(default_factory=dict)
     squares: dict[str, dict[str, float]] = field(default_factory=dict)
     """Sum of squares of weights, by model and tensor, for relative norms."""
     relation: Relation = field(default_factory=Relation)
     non_finite: int = 0
     bytes_read: int = 0
 
-    def add(self, pair: str, tensor: str, moments: Moments, found: Extremes) -> None:
+    def add(self, pair: str, tensor: str, found: Magnitudes) -> None:
         """Take in one tensor of one comparison."""
-        self.norms.setdefault(pair, {})[tensor] = norms_of(moments, found)
-        self._sum(pair, moments, found)
+        self.norms.setdefault(pair, {})[tensor] = found.norms
+        self.magnitudes.setdefault(pair, Magnitudes()).merge(found)
 
     def merge(self, other: Measured) -> None:
-        """Take in what another shard found."""
+        """Take in the results of another shard."""
         for pair, tensors in other.norms.items():
             self.norms.setdefault(pair, {}).update(tensors)
-            self._sum(pair, other.moments[pair], other.extremes[pair])
+            self.magnitudes.setdefault(pair, Magnitudes()).merge(other.magnitudes[pair])
         for key, squares in other.squares.items():
             self.squares.setdefault(key, {}).update(squares)
         self.relation.merge(other.relation)
         self.non_finite += other.non_finite
         self.bytes_read += other.bytes_read
-
-    def _sum(self, pair: str, moments: Moments, found: Extremes) -> None:
-        add_moments(self.moments.setdefault(pair, no_moments()), moments)
-        self.extremes[pair] = self.extremes.get(pair, Extremes()) + found
 
 
 class ShardJob:
@@ -86,10 +81,10 @@ class ShardJob:
     def __init__(self, models: Models, pairs: Sequence[Pair], threads: int = 1) -> None:
         """`models` are open; `threads` share the tiles."""
         self.models, self._pairs, self._threads = models, tuple(pairs), threads
-        self._foreseen: dict[tuple[str, ...], list[dict[str, Foreseen]]] = {}
+        self._counted: dict[tuple[str, ...], list[dict[str, Tally]]] = {}
 
     def sample(self, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
-        """(how many entries of a sample fall in each bucket, and how many of them are short,
+        """(how many entries of a sample each bucket holds, and how many of them are short,
         int64 (2, BUCKETS), by comparison; the bytes read for it)."""
         before = self.models.bytes_read
         shape = (len(self._pairs), 2, BUCKETS)
@@ -101,11 +96,11 @@ class ShardJob:
                 made.append(local.counts)
             tile = Tile(self.models, *piece)
             for pair, counts in zip(self._pairs, local.counts, strict=True):
-                factors = self.models.factors(pair, piece[0])
-                if factors and self.models.device.type == "cpu":
-                    add_products(*factors, *piece[1:], counts)
-                elif difference := tile.difference(pair.a, pair.b):
-                    add_sample(difference.values(), counts)
+                match tile.difference(pair.a, pair.b):
+                    case LowRankDifference() as low_rank:
+                        add_products(low_rank.a, low_rank.b, *piece[1:], counts)
+                    case difference if difference is not None:
+                        add_sample(difference.values(), counts)
 
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
@@ -113,13 +108,16 @@ class ShardJob:
         total = dict(zip((pair.name for pair in self._pairs), np.sum(made, axis=0), strict=True))
         return total, self.models.bytes_read - before
 
-    def measure(self, names: Sequence[str], foreseen: Buckets, limits: Limits) -> Measured:
-        """Norms and moments of every comparison over the tensors `names`, and the products of the
-        models of `limits` with masks there; the candidates in the buckets of `foreseen` are kept
-        for `collect`."""
+    def measure(
+        self, names: Sequence[str], foreseen: Buckets, limits: Limits, histograms: bool = True
+    ) -> Measured:
+        """Norms and magnitudes of every comparison over the tensors `names`, and the products of
+        the models of `limits` with masks there; the candidates in the buckets of `foreseen` are
+        kept for `collect`. Without `histograms`, what lies above these buckets is summed in their
+        place. Raises NonFiniteError."""
         before = self.models.bytes_read
-        counted = self._pass(self._pieces(names), self._pairs, foreseen, limits)
-        self._foreseen[tuple(names)] = counted.foreseen
+        counted = self._pass(names, self._pairs, foreseen, limits, histograms)
+        self._counted[tuple(names)] = counted.tallies
         counted.result.bytes_read = self.models.bytes_read - before
         return counted.result
 
@@ -127,15 +125,14 @@ class ShardJob:
         """(the candidates of every comparison in its boundary buckets, whether tensors had to
         be gone through again, and the bytes read for it)."""
         before = self.models.bytes_read
-        kept = self._foreseen.pop(tuple(names), [])
+        kept = self._counted.pop(tuple(names), [])
         missed = {
             pair: wanted for pair, wanted in buckets.items() if not _covers(kept, pair, wanted)
         }
         found: Found = {pair: {} for pair in buckets}
         if missed:
             pairs = [pair for pair in self._pairs if pair.name in missed]
-            counted = self._pass(self._pieces(names), pairs, missed, {})
-            _gather(found, counted.foreseen, missed)
+            _gather(found, self._pass(names, pairs, missed, {}, True).tallies, missed)
         _gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
         return found, bool(missed), self.models.bytes_read - before
 
@@ -151,7 +148,8 @@ class ShardJob:
             with lock:
                 found[piece[0]] = found.get(piece[0], 0) + masks
 
-        in_threads(self._pieces(names), one, self._threads)
+        pieces = [(n, *rows) for n in names for rows in tiles(self.models.shapes[n])]
+        in_threads(pieces, one, self._threads)
         return found, self.models.bytes_read - before
 
     def detail(self, names: Sequence[str]) -> Details:
@@ -159,42 +157,71 @@ class ShardJob:
         models = self.models
         return detail(models.trained, names, models.weights, models.quantization)
 
-    def _pieces(self, names: Sequence[str]) -> list[Piece]:
-        return [(n, *rows) for n in names for rows in tiles(self.models.shapes[n])]
-
     def _pass(
-        self, pieces: Sequence[Piece], pairs: Sequence[Pair], foreseen: Buckets, limits: Limits
+        self,
+        names: Sequence[str],
+        pairs: Sequence[Pair],
+        buckets: Buckets,
+        limits: Limits,
+        histograms: bool,
     ) -> _Pass:
-        counted = _Pass(self.models, pairs, pieces, foreseen, limits)
-        in_threads(pieces, counted.tally, self._threads)
+        histograms = histograms or self.models.device.type != "cpu"
+        runs = [
+            (name, tuple(bounds))
+            for name in names
+            for bounds in self._runs(name, pairs, histograms or bool(limits))
+        ]
+        counted = _Pass(self.models, pairs, runs, buckets, limits, histograms)
+        in_threads(runs, counted.take, self._threads)
         return counted
 
+    def _runs(
+        self, name: str, pairs: Sequence[Pair], single: bool
+    ) -> Iterator[Sequence[tuple[int, int]]]:
+        """The tiles of a tensor as they are read: several at once where no delta is held."""
+        models = self.models
+        light = (
+            not single
+            and not models.skip_non_finite
+            and all(
+                (models.has_values(pair.a) and models.has_values(pair.b))
+                or models.factors(pair.a, pair.b, name)
+                for pair in pairs
+            )
+        )
+        bounds, together = list(tiles(models.shapes[name])), _TOGETHER if light else 1
+        for start in range(0, len(bounds), together):
+            yield bounds[start : start + together]
 
-def _covers(kept: Sequence[Mapping[str, Foreseen]], pair: str, wanted: Sequence[int]) -> bool:
+
+def _covers(kept: Sequence[Mapping[str, Tally]], pair: str, wanted: Sequence[int]) -> bool:
     """Whether every thread has counted the buckets `wanted` of a comparison."""
     if not wanted:
         return True
-    return bool(kept) and all(pair in own and set(wanted) <= set(own[pair].buckets) for own in kept)
+    return bool(kept) and all(set(wanted) <= set(own[pair].buckets) for own in kept)
 
 
-def _gather(found: Found, kept: Sequence[Mapping[str, Foreseen]], wanted: Buckets) -> None:
+def _gather(found: Found, kept: Sequence[Mapping[str, Tally]], wanted: Buckets) -> None:
     """Add what each thread counted; sums of counts, in any order."""
     for pair, buckets in wanted.items():
         total: dict[int, np.ndarray] = {}
-        for foreseen in kept if buckets else ():
-            add_candidates(total, foreseen[pair].candidates(buckets))
+        for tallies in kept if buckets else ():
+            add_candidates(total, tallies[pair].candidates(buckets))
         for bucket, counts in total.items():
             low = np.flatnonzero(counts)
             found[pair][bucket] = (low, counts[low])
 
 
+Run = tuple[str, tuple[tuple[int, int], ...]]
+"""A tensor, and the bounds of neighbouring tiles of it that are read at once."""
+
+
 @dataclass
 class _Sums:
-    """What the tiles of one tensor have given so far, by comparison."""
+    """What the tiles of one tensor have given so far, by comparison or model."""
 
-    tiles_left: int
-    moments: dict[str, Moments] = field(default_factory=dict)
-    extremes: dict[str, Extremes] = field(default_factory=dict)
+    runs_left: int
+    magnitudes: dict[str, Magnitudes] = field(default_factory=dict)
     squares: dict[str, list[float]] = field(default_factory=dict)
     products: InOrder = field(default_factory=InOrder)
 
@@ -206,67 +233,68 @@ class _Pass:
         self,
         models: Models,
         pairs: Sequence[Pair],
-        pieces: Sequence[Piece],
-        foreseen: Buckets,
+        runs: Sequence[Run],
+        buckets: Buckets,
         limits: Limits,
+        histograms: bool,
     ) -> None:
-        self._models, self._pairs = models, pairs
-        self._wanted, self._limits = foreseen, limits
-        self._sums = {name: _Sums(n) for name, n in Counter(p[0] for p in pieces).items()}
+        self._models, self._pairs, self._limits = models, pairs, limits
+        self._buckets = {pair.name: buckets.get(pair.name, ()) for pair in pairs}
+        self._histograms = histograms
+        self._sums = {name: _Sums(n) for name, n in Counter(run[0] for run in runs).items()}
         self._lock, self._local = threading.Lock(), threading.local()
         self.result = Measured()
-        self.foreseen: list[dict[str, Foreseen]] = []
+        self.tallies: list[dict[str, Tally]] = []
 
-    def tally(self, piece: Piece) -> None:
-        """Take in one tile."""
-        tile = Tile(self._models, *piece)
-        sums = self._sums[piece[0]]
+    def take(self, run: Run) -> None:
+        """Take in one run of tiles. Raises NonFiniteError."""
+        name, bounds = run
+        first, last = bounds[0][0], bounds[-1][1]
+        tile, sums = Tile(self._models, name, first, last), self._sums[name]
         for pair in self._pairs:
             difference = tile.difference(pair.a, pair.b)
-            if difference is not None:
-                self._add(pair.name, difference, sums, piece[0])
-        squares = {key: sum_of_squares(values) for key, values in tile.references(self._pairs)}
-        if self._limits:
-            self._relate(tile, sums, piece)
-        with self._lock:
-            for key, square in squares.items():
-                sums.squares.setdefault(key, []).append(square)
-            sums.tiles_left -= 1
-            if sums.tiles_left == 0:
-                self._close(piece[0], self._sums.pop(piece[0]))
-
-    def _add(self, pair: str, difference: Difference, sums: _Sums, tensor: str) -> None:
-        table, foreseen = self._own()
-        difference.into(table, foreseen.get(pair, NOTHING_FORESEEN))
-        with self._lock:
-            found = table.flush(sums.moments.setdefault(pair, no_moments()))
-            sums.extremes[pair] = sums.extremes.get(pair, Extremes()) + found
-            self.result.non_finite += difference.left_out
-        if found.largest >= INFINITY:
-            raise NonFiniteError(
-                f"{pair}: a difference is not finite", found=tensor, expected="numbers"
-            )
-
-    def _relate(self, tile: Tile, sums: _Sums, piece: Piece) -> None:
+            if difference is None:
+                continue
+            tally = self._own()[pair.name]
+            difference.add_to(tally)
+            with self._lock:
+                found = tally.flush(sums.magnitudes.setdefault(pair.name, Magnitudes()))
+                self.result.non_finite += difference.left_out
+            if found.largest >= INFINITY:
+                raise NonFiniteError(
+                    f"{pair.name}: a difference is not finite", found=name, expected="numbers"
+                )
+        heights = [stop - start for start, stop in bounds]
+        squares = {
+            key: squares_by_tile(values, heights) for key, values in tile.references(self._pairs)
+        }
         deltas = {key: tile.delta(key) for key in self._limits}
-        products = products_of(tile.numel, deltas, self._limits)
+        products = products_of(tile.numel, deltas, self._limits) if deltas else None
         with self._lock:
-            sums.products.add(*piece[1:], products)
+            for key, parts in squares.items():
+                sums.squares.setdefault(key, []).extend(parts)
+            if products:
+                sums.products.add(first, last, products)
+            sums.runs_left -= 1
+            if sums.runs_left == 0:
+                self._close(name, self._sums.pop(name))
 
     def _close(self, tensor: str, sums: _Sums) -> None:
-        for pair, moments in sums.moments.items():
-            self.result.add(pair, tensor, moments, sums.extremes[pair])
+        for pair, found in sums.magnitudes.items():
+            if found.moments is not None:
+                found.norms = norms_of(found.moments, found.extremes)
+            self.result.add(pair, tensor, found)
         for key, squares in sums.squares.items():
             # fsum rounds the exact sum once, so the order of the tiles leaves no trace.
             self.result.squares.setdefault(key, {})[tensor] = math.fsum(squares)
         if sums.products.total is not None:
             self.result.relation.tensors[tensor] = sums.products.total
 
-    def _own(self) -> tuple[Tally, dict[str, Foreseen]]:
-        """This thread's table and counts."""
-        if not hasattr(self._local, "table"):
-            self._local.table = tally_for(self._models.device)
-            self._local.foreseen = {pair: Foreseen(b) for pair, b in self._wanted.items()}
+    def _own(self) -> dict[str, Tally]:
+        """This thread's tallies."""
+        if not hasattr(self._local, "tallies"):
+            self._local.tallies = tallies_for(self._models.device, self._buckets, self._histograms)
             with self._lock:
-                self.foreseen.append(self._local.foreseen)
-        return self._local.table, self._local.foreseen
+                self.tallies.append(self._local.tallies)
+        tallies: dict[str, Tally] = self._local.tallies
+        return tallies

@@ -21,16 +21,27 @@ import numpy as np
 
 from raylab.reduce.audit import AuditSums
 from raylab.reduce.chains import ChainSums
-from raylab.reduce.histogram import Extremes, Norms
+from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms
 from raylab.reduce.job import Call, Executor, Job
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
 from raylab.reduce.shard import Measured
 
-_KINDS = (AuditSums, ChainSums, Details, Extremes, Measured, Norms, Products, Relation)
+_KINDS = (
+    AuditSums,
+    ChainSums,
+    Details,
+    Extremes,
+    Interval,
+    Magnitudes,
+    Measured,
+    Norms,
+    Products,
+    Relation,
+)
 _PACKED = {kind.__name__: kind for kind in _KINDS}
 _DIGEST_BYTES = 32
-_FORM = 2
+_FORM = 3
 """To be raised when a method gives something else than it did for the same arguments."""
 
 

@@ -67,10 +67,10 @@ def density_rows(pair: Pair, kept: Sequence[AtDensity], common: Mapping[str, Any
 
 def curve_rows(pair: Pair, total: Measured, common: Mapping[str, Any]) -> Iterator[Row]:
     """Rows of the curve; none for a comparison of nothing."""
-    moments = total.moments.get(pair.name)
-    if moments is None:
+    found = total.magnitudes.get(pair.name)
+    if found is None or found.moments is None:
         return
-    for density, l1_share, l2_share in curve(moments):
+    for density, l1_share, l2_share in curve(found.moments):
         yield {
             "comparison": pair.name,
             **common,

@@ -2,8 +2,9 @@
 
 Model: the buckets of all shards, added up, say which one holds the num_keep-th largest entry.
 Each shard then offers the entries of that bucket as candidates, as (magnitude, count) pairs,
-and the threshold is found among them. TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) trims
-over the whole task vector; this is that trim, without ever sorting it.
+and the threshold is found among them. Where intervals were summed in the place of a histogram, the
+interval around the threshold takes the part of that bucket. TIES-Merging (Yadav et al. 2023,
+arXiv:2306.01708) trims over the whole task vector; this is that trim, without ever sorting it.
 Invariant: num_keep = max(1, floor(density * numel)) with the density as the decimal that is
 written; the trimmed norms are those of exactly num_keep largest entries, however many tie at
 the threshold (ties have one magnitude); `at_or_above` counts all of them.
@@ -19,6 +20,8 @@ from fractions import Fraction
 import numpy as np
 
 from raylab.reduce.histogram import (
+    Interval,
+    Magnitudes,
     Moments,
     Norms,
     bucket_sums,
@@ -49,17 +52,24 @@ def num_keep(density: float, numel: int) -> int:
     return max(1, math.floor(Fraction(repr(density)) * numel))
 
 
-def boundary_buckets(moments: Moments, densities: Sequence[float]) -> list[int]:
-    """The buckets whose candidates are needed to tell the threshold of each density, sorted.
+def boundary_buckets(found: Magnitudes, densities: Sequence[float]) -> list[int]:
+    """The buckets whose candidates are needed to find the threshold of each density, sorted.
 
-    Not needed: the bucket of the smallest entry at density 1, and one of a single magnitude.
+    Not needed: the bucket of the smallest entry at density 1, and one of a single magnitude. Of
+    an interval, all buckets are.
     """
-    numel = int(moments[0].sum())
-    if numel == 0:
-        return []
-    keeps = {num_keep(density, numel) for density in densities} - {numel}
-    found = {_boundary(moments, keep) for keep in keeps}
-    return sorted(bucket for bucket in found if _only_magnitude(moments, bucket) is None)
+    numel, moments = found.norms.numel, found.moments
+    keeps = {num_keep(density, numel) for density in densities} - {numel} if numel else set()
+    if moments is not None:
+        buckets = {_boundary(moments, keep) for keep in keeps}
+        return sorted(bucket for bucket in buckets if _only_magnitude(moments, bucket) is None)
+    nearest = {_interval(found, keep) for keep in keeps} - {None}
+    return sorted({b for each in nearest if each for b in range(each.first, each.last + 1)})
+
+
+def _interval(found: Magnitudes, keep: int) -> Interval | None:
+    """The lowest interval with fewer than `keep` entries above it."""
+    return next((each for each in reversed(found.intervals) if each.entries < keep), None)
 
 
 def _boundary(moments: Moments, keep: int) -> int:
@@ -79,31 +89,51 @@ def _only_magnitude(moments: Moments, bucket: int) -> int | None:
 
 
 def at_density(
-    moments: Moments, smallest: int, found: Mapping[int, np.ndarray], density: float
-) -> AtDensity:
-    """Threshold and trimmed norms at `density`, of entries with these moments and the smallest
-    magnitude bits `smallest`.
+    found: Magnitudes, counts: Mapping[int, np.ndarray], density: float
+) -> AtDensity | None:
+    """Threshold and trimmed norms at `density`; None where no interval holds the threshold.
 
-    `found` holds the counts of the boundary buckets by lower bits, int64 (65536,), over all
-    shards, where `boundary_buckets` asked for them.
+    `counts` holds the counts of buckets by lower bits, int64 (65536,), over all shards, where
+    `boundary_buckets` asked for them.
     """
-    numel = int(moments[0].sum())
-    keep = num_keep(density, numel)
-    whole = exact_sums(moments)
-    if keep == numel:
-        return kept_at(density, keep, smallest, numel, whole, whole)
-    bucket = _boundary(moments, keep)
-    above = moments.copy()
-    above[:, : bucket + 1] = 0
-    taken = int(above[0].sum())
-    counts = _counts(moments, bucket, found)
-    inside, threshold, reached = within(bucket, counts, keep - taken)
-    upper = exact_sums(above)
-    trimmed = (upper[0] + inside[0], upper[1] + inside[1])
-    return kept_at(density, keep, threshold, taken + reached, trimmed, whole)
+    whole = found.norms
+    keep = num_keep(density, whole.numel)
+    if keep >= whole.numel:
+        smallest = found.extremes.smallest if whole.numel else 0
+        return _kept(density, keep, smallest, whole.numel, whole, whole)
+    place = _place(found, counts, keep)
+    if place is None:
+        return None
+    above, inside = place
+    sums, threshold, reached = _within(above.last, inside, keep - above.entries)
+    trimmed = Norms(l1_exact=above.l1_exact + sums[0], l2_exact=above.l2_exact + sums[1])
+    return _kept(density, keep, threshold, above.entries + reached, trimmed, whole)
 
 
-def within(bucket: int, counts: np.ndarray, keep: int) -> tuple[tuple[int, int], int, int]:
+def _place(
+    found: Magnitudes, counts: Mapping[int, np.ndarray], keep: int
+) -> tuple[Interval, np.ndarray] | None:
+    """(the bucket of the `keep`-th largest entry with what lies above it, its counts)."""
+    if found.moments is not None:
+        bucket = _boundary(found.moments, keep)
+        higher = found.moments.copy()
+        higher[:, : bucket + 1] = 0
+        above = Interval(bucket, bucket, int(higher[0].sum()), *exact_sums(higher))
+        return above, _counts(found.moments, bucket, counts)
+    interval = _interval(found, keep)
+    if interval is None:
+        return None
+    entries, l1, l2 = interval.entries, interval.l1_exact, interval.l2_exact
+    for bucket in range(interval.last, interval.first - 1, -1):
+        inside = counts[bucket]
+        size, sums = int(inside.sum()), partial_sums(bucket, inside)
+        if entries + size >= keep:
+            return Interval(bucket, bucket, entries, l1, l2), inside
+        entries, l1, l2 = entries + size, l1 + sums[0], l2 + sums[1]
+    return None
+
+
+def _within(bucket: int, counts: np.ndarray, keep: int) -> tuple[tuple[int, int], int, int]:
     """Of the `keep` largest entries of a bucket, whose counts by lower bits are given: (L1 and
     sum of squares, the bits of the last magnitude, how many entries are at or above it)."""
     from_top = np.cumsum(counts[::-1])
@@ -125,26 +155,19 @@ def _counts(moments: Moments, bucket: int, found: Mapping[int, np.ndarray]) -> n
     return counts
 
 
-def kept_at(
-    density: float,
-    keep: int,
-    threshold: int,
-    at_or_above: int,
-    trimmed: tuple[int, int],
-    whole: tuple[int, int],
+def _kept(
+    density: float, keep: int, threshold: int, at_or_above: int, trimmed: Norms, whole: Norms
 ) -> AtDensity:
-    """The outcome at a density, out of magnitude bits, counts, and (L1, sum of squares) in the
-    units of `Norms`."""
-    part, all_of_it = (Norms(l1_exact=l1, l2_exact=l2) for l1, l2 in (trimmed, whole))
+    """The outcome at a density; `threshold` as magnitude bits."""
     return AtDensity(
         density=density,
         num_keep=keep,
         threshold=magnitude_of(threshold),
         at_or_above=at_or_above,
-        l1=part.l1,
-        l2=part.l2,
-        l1_share=_share(part.l1, all_of_it.l1),
-        l2_share=_share(part.l2, all_of_it.l2),
+        l1=trimmed.l1,
+        l2=trimmed.l2,
+        l1_share=_share(trimmed.l1, whole.l1),
+        l2_share=_share(trimmed.l2, whole.l2),
     )
 
 

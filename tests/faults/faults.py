@@ -157,10 +157,13 @@ FAULTS = (
     ),
     Fault(
         "an infinity that is let through",
-        "reduce/histogram.py",
-        "int(bits.max()) >= INFINITY",
-        "int(bits.max()) > INFINITY",
-        ("reduce/test_histogram.py::test_moments_not_finite_are_refused",),
+        "reduce/shard.py",
+        "found.largest >= INFINITY",
+        "found.largest > INFINITY",
+        (
+            "reduce/test_interval_tally.py"
+            "::test_reduction_not_finite_is_an_error_that_names_the_tensor",
+        ),
     ),
     # merge
     Fault(

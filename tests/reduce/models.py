@@ -11,7 +11,7 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from raylab.reduce import interval_scan as scan
+from raylab.reduce import shard
 from raylab.weights import row_tiles
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -32,10 +32,10 @@ LINEAR = (Q0, UP0, Q10)
 
 
 def cut_tiles(monkeypatch, entries):
-    """Make every tile and piece about `entries` long, so that small tensors have several."""
+    """Make every tile about `entries` long and runs two tiles, so that small tensors have several
+    of both."""
     monkeypatch.setattr(row_tiles, "TILE_ENTRIES", entries)
-    monkeypatch.setattr(scan, "TILE_ENTRIES", entries)
-    monkeypatch.setattr(scan, "_PIECE", 2 * entries)
+    monkeypatch.setattr(shard, "_TOGETHER", 2)
 
 
 def random_weights(seed, dtype=torch.bfloat16, shapes=None, scale=0.05):

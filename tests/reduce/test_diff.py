@@ -16,9 +16,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
-from raylab.reduce import diff as reduction
+from raylab.reduce import passes as reduction
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
+from raylab.reduce.row_block import Pair
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
 from raylab.store.references import FoundModel, ModelLocation, find_model
@@ -64,19 +65,20 @@ def small_tiles(monkeypatch):
     cut_tiles(monkeypatch, 24 * 23)
 
 
-WAYS = ("foreseen", "not foreseen", "buckets")
+WAYS = ("foreseen", "misled", "curve")
 
 
 def go(monkeypatch, way):
-    """Take one way to the numbers: a scan that foresaw every threshold, one that foresaw none
-    and has to be followed by the other, or the way over buckets. Gives options of a request."""
+    """Take one way to the numbers: sums of intervals that hold every threshold, intervals that
+    hold none and have to be followed by histograms, or histograms at once. Gives options of a
+    request."""
     if way == "foreseen":
         monkeypatch.setattr(foresight, "_SHARE", 1)
         monkeypatch.setattr(foresight, "_EVERY", 1)
         monkeypatch.setattr(foresight, "_DEVIATIONS", 0)
-    if way == "not foreseen":
-        monkeypatch.setattr(reduction, "foresee", lambda *_: ())
-    return {"curve": way == "buckets"}
+    if way == "misled":
+        monkeypatch.setattr(reduction, "foresee", lambda *_: (0x3F80,))
+    return {"curve": way == "curve"}
 
 
 def found(path):
@@ -103,15 +105,15 @@ def norm_of(values, names):
     return math.sqrt(math.fsum((oracle.whole(values, names).astype(np.float64) ** 2).tolist()))
 
 
-def close(value, rel=1e-13):
-    """Float64 sums may differ from exact ones in their last bits."""
-    return pytest.approx(value, rel=rel, abs=0)
+def root(squares):
+    """The square root of an exact sum; its float64 may differ by a unit in the last place."""
+    return pytest.approx(exact.root(squares), rel=2**-52, abs=0)
 
 
 def assert_norms(row, values):
     flat = np.asarray(values, np.float32).ravel()
-    assert row["l1"] == close(float(exact.l1(flat)))
-    assert row["l2"] == close(exact.root(exact.squares(flat)))
+    assert row["l1"] == float(exact.l1(flat))
+    assert row["l2"] == root(exact.squares(flat))
     assert row["linf"] == float(np.abs(flat).max(initial=0))
     assert row["nonzero"] == np.count_nonzero(flat)
 
@@ -121,8 +123,8 @@ def assert_densities(rows, values, densities=DENSITIES):
     for row in rows:
         keep, limit, above, l1, squares = exact.at_density(values, row["density"])
         assert (row["num_keep"], row["threshold"]) == (keep, float(limit))
-        assert (row["at_or_above"], row["l1"]) == (above, close(float(l1)))
-        assert row["l2"] == close(exact.root(squares))
+        assert (row["at_or_above"], row["l1"]) == (above, float(l1))
+        assert row["l2"] == root(squares)
         assert set(row) == {"density", "num_keep", "threshold", "at_or_above", "l1", "l2"}
 
 
@@ -173,9 +175,9 @@ def adapters(tmp_path_factory):
     [
         ("near", "base", "foreseen"),
         ("wide", "far", "foreseen"),
-        ("far", "near", "not foreseen"),
-        ("near", "base", "buckets"),
-        ("wide", "far", "buckets"),
+        ("far", "near", "misled"),
+        ("near", "base", "curve"),
+        ("wide", "far", "curve"),
     ],
 )
 def test_document_of_two_checkpoints_is_exact_in_every_field(models, monkeypatch, a, b, way):
@@ -203,7 +205,7 @@ def test_document_of_two_checkpoints_is_exact_in_every_field(models, monkeypatch
         assert (made["bytes_read"], made["passes"]) == (2 * stored, 1)
     else:
         assert stored * made["passes"] < made["bytes_read"] < stored * made["passes"] * 1.2
-    if way == "not foreseen":
+    if way == "misled":
         assert made["passes"] > 1
     assert 0 < made["seconds"] < 60
 
@@ -262,16 +264,49 @@ def test_base_relates_the_two_task_vectors_as_numpy_does(models):
     assert made["base"]["sign_agreement"] == agreement
     assert made["base"]["l2_a"] == pytest.approx(norm_of(a, SHAPES), rel=1e-14)
     assert made["base"]["l2_b"] == pytest.approx(norm_of(b, SHAPES), rel=1e-14)
-    without = document(one, two)
-    assert {key: made[key] for key in ("numel", "accounting")} == {
-        key: without[key] for key in ("numel", "accounting")
-    }
-    for one, two in zip(
-        made["densities"] + made["layers"] + [made["norms"]],
-        without["densities"] + without["layers"] + [without["norms"]],
-        strict=True,
+
+
+NUMBERS = ("numel", "norms", "densities", "layers", "accounting")
+
+
+@pytest.mark.parametrize(("a", "b"), [("near", "far"), ("wide", "far")])
+def test_document_whatever_else_is_asked_has_the_bits_of_the_tables(models, monkeypatch, a, b):
+    """With and without foresight, the curve, a base model, other densities, more threads, or
+    entries that may be left out; and as a study reduces the pair."""
+    one, two, base = (models[name][0] for name in (a, b, "base"))
+    expected = {key: document(one, two)[key] for key in NUMBERS}
+    assert len(expected["densities"]) == len(DENSITIES)
+    options = go(monkeypatch, "foreseen")
+    for more in (
+        {},
+        {"threads": 3},
+        {"curve": True},
+        {"base": base},
+        {"base": base, "curve": True, "universe": "model"},
+        {"tolerance": Tolerance(non_finite="skip")},
     ):
-        assert {k: close(v) if isinstance(v, float) else v for k, v in one.items()} == two
+        made = document(one, two, **options | more)
+        assert {key: made[key] for key in NUMBERS} == expected, more
+    for at in expected["densities"]:
+        assert document(one, two, densities=(at["density"],))["densities"] == [at]
+    places = {"a": found(one).place, "b": found(two).place}
+    tables = reduction.reduce_pairs(
+        reduction.Job(places, (Pair("a~b", "a", "b"),)), DENSITIES, reduction.InProcess(), 3
+    )
+    assert [{key: row[key] for key in expected["densities"][0]} for row in tables.densities] == (
+        expected["densities"]
+    )
+    whole = next(row for row in tables.norms if row["level"] == "all")
+    assert {key: whole[key] for key in expected["norms"]} == expected["norms"]
+
+
+def test_adapters_whatever_else_is_asked_have_the_bits_of_the_tables(adapters, models, monkeypatch):
+    one, two = (adapters[name][0] for name in ("some", "others"))
+    expected = document(one, two)
+    options = go(monkeypatch, "foreseen")
+    for more in ({}, {"curve": True}, {"tolerance": Tolerance(non_finite="skip")}):
+        made = document(one, two, **options | more)
+        assert {key: made[key] for key in NUMBERS} == {key: expected[key] for key in NUMBERS}
 
 
 def test_base_costs_no_second_pass_where_thresholds_were_foreseen(models, monkeypatch):
@@ -441,8 +476,8 @@ def test_document_any_threads_is_the_same(models, adapters, monkeypatch, way):
     base = models["base"][0]
     go(monkeypatch, way)
     requests = [
-        (models["wide"][0], models["far"][0], {"curve": way == "buckets"}),
-        (adapters["some"][0], adapters["others"][0], {"curve": way == "buckets"}),
+        (models["wide"][0], models["far"][0], {"curve": way == "curve"}),
+        (adapters["some"][0], adapters["others"][0], {"curve": way == "curve"}),
         (models["near"][0], models["far"][0], {"base": base}),
         (adapters["some"][0], adapters["others"][0], {"base": base, "view": "merged"}),
         (adapters["some"][0], models["near"][0], {"base": base}),
@@ -525,13 +560,14 @@ def assert_rounded(made, deltas):
     norms = made["norms"]
     assert made["numel"] == flat.size
     assert (norms["linf"], norms["nonzero"]) == (ordered[0], np.count_nonzero(flat))
-    assert (norms["l1"], norms["l2"]) == (close(math.fsum(wide)), close(np.linalg.norm(wide)))
+    assert norms["l1"] == pytest.approx(math.fsum(wide), rel=1e-13, abs=0)
+    assert norms["l2"] == pytest.approx(np.linalg.norm(wide), rel=1e-13, abs=0)
     for row in made["densities"]:
         keep = exact.num_keep(row["density"], flat.size)
         assert (row["num_keep"], row["threshold"]) == (keep, ordered[keep - 1])
         assert row["at_or_above"] == np.count_nonzero(ordered >= ordered[keep - 1])
-        assert row["l1"] == close(math.fsum(wide[:keep]))
-        assert row["l2"] == close(np.linalg.norm(wide[:keep]))
+        assert row["l1"] == pytest.approx(math.fsum(wide[:keep]), rel=1e-13, abs=0)
+        assert row["l2"] == pytest.approx(np.linalg.norm(wide[:keep]), rel=1e-13, abs=0)
 
 
 def names_of(merged, base):

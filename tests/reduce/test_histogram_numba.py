@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce.histogram import TILE, bucket_moments, carry, no_moments
-from raylab.reduce.histogram_backend import TorchTally
+from raylab.reduce.histogram import TILE, Magnitudes, carry
+from raylab.reduce.histogram_backend import TorchTally, bucket_moments
 from raylab.reduce.histogram_numba import CompiledTally, squares_of
-from raylab.reduce.threshold_sampling import NOTHING_FORESEEN, Foreseen
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 
@@ -20,10 +19,10 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
 def flushed(tally):
-    moments = no_moments()
-    found = tally.flush(moments)
-    carry(moments)
-    return moments, found
+    sums = Magnitudes()
+    found = tally.flush(sums)
+    carry(sums.moments)
+    return sums.moments, found
 
 
 @QUICK
@@ -32,12 +31,11 @@ def test_compiled_any_array_equals_torch(values, data):
     buckets = sorted({oracle.bits_of(value) >> 16 for value in values.tolist()})
     wanted = data.draw(st.lists(st.sampled_from(buckets), unique=True, max_size=3))
     results = []
-    for tally in (CompiledTally(), TorchTally()):
-        foreseen = Foreseen(wanted)
+    for tally in (CompiledTally(wanted), TorchTally(wanted)):
         for part in (values, values[: values.size // 2], values[::-1].copy()):
-            tally.add(torch.from_numpy(part), foreseen)
+            tally.add(torch.from_numpy(part))
             last = flushed(tally)
-        results.append((*last, foreseen.candidates(wanted)))
+        results.append((*last, tally.candidates(wanted)))
     (moments, found, counts), (expected, ends, expected_counts) = results
     assert np.array_equal(moments, expected)
     assert found == ends
@@ -52,8 +50,8 @@ def test_compiled_difference_of_any_dtypes_equals_torch(left, right, first, seco
     size = min(left.size, right.size)
     a = torch.from_numpy(left[:size]).clamp(-1e4, 1e4).to(first)
     b = torch.from_numpy(right[:size]).clamp(-1e4, 1e4).to(second)
-    tally = CompiledTally()
-    tally.add_difference(a, b, NOTHING_FORESEEN)
+    tally = CompiledTally(())
+    tally.add_difference(a, b)
     assert np.array_equal(flushed(tally)[0], bucket_moments(a.float() - b.float()))
 
 
@@ -61,27 +59,25 @@ def test_compiled_difference_of_any_dtypes_equals_torch(left, right, first, seco
 def test_compiled_blocks_and_tiles_of_any_size_equal_torch(size):
     torch.manual_seed(size)
     a, b = (torch.randn(size).bfloat16() for _ in range(2))
-    tally = CompiledTally()
+    tally = CompiledTally(())
     for _ in range(2):
-        tally.add_difference(a, b, NOTHING_FORESEEN)
+        tally.add_difference(a, b)
         assert np.array_equal(flushed(tally)[0], bucket_moments(a.float() - b.float()))
 
 
 def test_compiled_tile_of_largest_low_bits_does_not_overflow():
     values = torch.full((TILE,), 0x3F80FFFF, dtype=torch.int32).view(torch.float32)
-    tally = CompiledTally()
-    tally.add(values, NOTHING_FORESEEN)
+    tally = CompiledTally(())
+    tally.add(values)
     assert np.array_equal(flushed(tally)[0], bucket_moments(values))
     with pytest.raises(AssertionError, match="larger"):
-        tally.add(torch.zeros(TILE + 1), NOTHING_FORESEEN)
+        tally.add(torch.zeros(TILE + 1))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
 def test_compiled_not_finite_shows_in_the_largest_bits(wrong):
-    tally = CompiledTally()
-    tally.add_difference(
-        torch.tensor([1.0, wrong]).bfloat16(), torch.zeros(2).bfloat16(), NOTHING_FORESEEN
-    )
+    tally = CompiledTally(())
+    tally.add_difference(torch.tensor([1.0, wrong]).bfloat16(), torch.zeros(2).bfloat16())
     assert flushed(tally)[1].largest >= 0x7F800000
 
 
@@ -89,9 +85,9 @@ def test_compiled_releases_the_lock_for_other_threads():
     values, done = torch.randn(TILE), []
 
     def work():
-        tally = CompiledTally()
+        tally = CompiledTally(())
         for _ in range(20):
-            tally.add(values, NOTHING_FORESEEN)
+            tally.add(values)
             done.append(flushed(tally)[0])
 
     threads = [threading.Thread(target=work) for _ in range(3)]

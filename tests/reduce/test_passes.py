@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from raylab.reduce import pairwise as relations
 from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
-from raylab.reduce.histogram_backend import add_sample
+from raylab.reduce.histogram_backend import add_sample, count_buckets
+from raylab.reduce.histogram_numba import add_products
 from raylab.reduce.pairwise import InOrder, products_of
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.sample_histogram import add_products
-from raylab.reduce.threshold_sampling import count_buckets, guess, sample_rows
+from raylab.reduce.threshold_sampling import guess, sample_rows
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import MappedFile
 from raylab.weights.views import ModelLocation

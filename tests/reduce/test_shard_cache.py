@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from raylab.reduce import shard_cache as kept
 from raylab.reduce.audit import AuditSums
 from raylab.reduce.chains import ChainSums
-from raylab.reduce.histogram import Extremes, Norms, no_moments
+from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms, no_moments
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
 from raylab.reduce.passes import Call, InProcess, Job, detail_models, reduce_pairs
@@ -48,6 +48,8 @@ AUDITS = [
     AuditSums(3, 2, 0.1, 0.2, 1),
     AuditSums(3, 2, 0.1, 0.2, 1, 1e-300, 0, math.pi),
 ]
+INTERVAL = Interval(3, 4, 2**40, 3**500, 7**800)
+MAGNITUDES = Magnitudes(Norms(1), Extremes(), no_moments() + 2**62, [INTERVAL])
 CHAIN = ChainSums(0.1, -0.2, 1 / 3, 5e-324)
 NORMS = Norms(5, 4, 1e-45, 3**500, 7**800)
 EXAMPLES = [
@@ -56,6 +58,8 @@ EXAMPLES = [
     NORMS,
     Norms(),
     Extremes(3, 1, 2),
+    INTERVAL,
+    MAGNITUDES,
     PRODUCTS,
     Relation({Q0: PRODUCTS}),
     Relation(),
@@ -64,8 +68,7 @@ EXAMPLES = [
     Details(chains={"a": {Q0: CHAIN, UP0: CHAIN}}),
     Measured(
         norms={"a~b": {Q0: NORMS}},
-        moments={"a~b": no_moments() + 2**62},
-        extremes={"a~b": Extremes()},
+        magnitudes={"a~b": MAGNITUDES, "none": Magnitudes()},
         squares={"": {Q0: 0.1}},
         relation=Relation({UP0: PRODUCTS}),
         bytes_read=2**40,

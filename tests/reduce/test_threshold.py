@@ -10,14 +10,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce.histogram import (
-    Extremes,
-    add_candidates,
-    add_moments,
-    bucket_moments,
-    candidates,
-    extremes,
-)
+from raylab.reduce.histogram import Magnitudes, add_candidates, norms_of
+from raylab.reduce.histogram_backend import bucket_moments, candidates, extremes
+from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.threshold import at_density, boundary_buckets, curve, num_keep
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
@@ -33,17 +28,33 @@ def close(found, expected, ulps):
 
 
 def trimmed(parts, densities):
-    """The whole way, as shards go it: moments, buckets, candidates, each density."""
+    """The whole way, as shards go it: moments, buckets, candidates, each density. Sums of intervals
+    around all buckets in use give the same."""
     tensors = [torch.from_numpy(part) for part in parts]
-    moments = bucket_moments(tensors[0])
-    for tensor in tensors[1:]:
-        moments = add_moments(moments, bucket_moments(tensor))
-    buckets = boundary_buckets(moments, densities)
-    found, ends = {}, Extremes()
+    whole = Magnitudes()
     for tensor in tensors:
-        add_candidates(found, candidates(tensor, buckets))
-        ends += extremes(tensor)
-    return [at_density(moments, ends.smallest, found, density) for density in densities]
+        whole.merge(magnitudes(tensor))
+    counts = {}
+    for tensor in tensors:
+        add_candidates(counts, candidates(tensor, boundary_buckets(whole, densities)))
+    found = [at_density(whole, counts, density) for density in densities]
+    assert by_intervals(tensors, densities) == found
+    return found
+
+
+def magnitudes(tensor):
+    moments, ends = bucket_moments(tensor), extremes(tensor)
+    return Magnitudes(norms_of(moments, ends), ends, moments)
+
+
+def by_intervals(tensors, densities):
+    used = np.unique(np.concatenate([bucket_moments(tensor)[0].nonzero()[0] for tensor in tensors]))
+    tally, whole, counts = IntervalTally(used[-400:].tolist()), Magnitudes(), {}
+    for tensor in tensors:
+        tally.add(tensor)
+        tally.flush(whole)
+    add_candidates(counts, tally.candidates(boundary_buckets(whole, densities)))
+    return [at_density(whole, counts, density) for density in densities]
 
 
 def assert_trimmed(found, values, density):
@@ -86,7 +97,7 @@ def test_num_keep_four_digits_agree_with_integers(digits, numel):
 @QUICK
 @given(arrays(1), st.lists(DENSITIES, min_size=1, max_size=4))
 def test_boundary_buckets_hold_the_last_kept_entry_unless_it_is_known_without(values, densities):
-    moments = bucket_moments(torch.from_numpy(values))
+    found = magnitudes(torch.from_numpy(values))
     bits = [oracle.bits_of(value) for value in values.tolist()]
     expected = set()
     for density in densities:
@@ -94,7 +105,7 @@ def test_boundary_buckets_hold_the_last_kept_entry_unless_it_is_known_without(va
         bucket = oracle.bits_of(float(threshold)) >> 16
         if keep < values.size and len({b for b in bits if b >> 16 == bucket}) > 1:
             expected.add(bucket)
-    assert boundary_buckets(moments, densities) == sorted(expected)
+    assert boundary_buckets(found, densities) == sorted(expected)
 
 
 @QUICK

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
-from raylab.reduce.histogram import bucket_moments, no_moments
+from raylab.reduce.histogram import Magnitudes
+from raylab.reduce.histogram_backend import bucket_moments
 from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.threshold_sampling import Foreseen, foresee, sample_rows
+from raylab.reduce.threshold_sampling import foresee, sample_rows
 from raylab.weights.row_tiles import tiles
 from raylab.weights.views import ModelLocation
 from tests.oracles import norms as oracle
@@ -31,14 +32,15 @@ def test_foresee_a_sample_finds_the_bucket_of_the_threshold(density):
     values = (1e-3 * rng.standard_normal((8192, 512))).astype(np.float32)
     moments = bucket_moments(torch.from_numpy(values[::4].copy()))
     expected = oracle.bits_of(float(np.quantile(np.abs(values), 1 - density))) >> 16
-    found = foresee(moments[0], [density])
+    found = foresee(moments[0], density)
     assert expected in found
     assert len(found) <= 18
 
 
 def test_foresee_nothing_and_zeros_foresees_nothing():
-    assert foresee(np.zeros(32768, np.int64), [0.5]) == ()
-    assert foresee(bucket_moments(torch.zeros(1000))[0], [0.1, 0.5, 1.0]) == ()
+    assert foresee(np.zeros(32768, np.int64), 0.5) == ()
+    zeros = bucket_moments(torch.zeros(1000))[0]
+    assert [foresee(zeros, density) for density in (0.1, 0.5, 1.0)] == [()] * 3
 
 
 @pytest.mark.parametrize("shape", [(6400, 1000), (64, 1 << 16), (1, 7), (7,), (65, 2), (0, 5)])
@@ -60,11 +62,11 @@ def test_counts_of_foreseen_buckets_are_exact_over_any_tiles(parts, data):
     bits = np.concatenate(parts).view(np.int32) & 0x7FFFFFFF
     known = sorted(set((bits >> 16).tolist()))
     wanted = data.draw(st.lists(st.sampled_from(known), unique=True, max_size=4))
-    tally, foreseen = CompiledTally(), Foreseen(wanted)
+    tally = CompiledTally(wanted)
     for part in parts:
-        tally.add(torch.from_numpy(part.copy()), foreseen)
-        tally.flush(no_moments())
-    found = foreseen.candidates(wanted)
+        tally.add(torch.from_numpy(part.copy()))
+        tally.flush(Magnitudes())
+    found = tally.candidates(wanted)
     assert set(found) == set(wanted)
     for bucket in wanted:
         low, counts = np.unique(bits[bits >> 16 == bucket] & 0xFFFF, return_counts=True)

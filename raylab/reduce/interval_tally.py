@@ -1,0 +1,142 @@
+"""One thread's exact sums of a comparison where its thresholds were foreseen: no histogram.
+
+Model: an interval is one or more neighbouring buckets (see `raylab.reduce.histogram`) that were
+foreseen to hold a threshold. `IntervalTally` takes differences through the compiled loops of
+`raylab.reduce.interval_loops`, which sum what lies above each interval and count what lies in it
+by its magnitude. That is enough for norms and thresholds, though not for the curve, and costs a
+quarter of a histogram. The magnitude that most entries of an interval have (bf16 models have few
+magnitudes) is compared for, not counted one by one; the first tile tells which it is.
+Invariant: sums and counts are the integers that a histogram gives, in the units of `Norms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from raylab.reduce.block_sums import UNITS
+from raylab.reduce.histogram import (
+    BUCKETS,
+    INFINITY,
+    NONE,
+    Candidates,
+    Extremes,
+    Interval,
+    Magnitudes,
+    Norms,
+    intervals_of,
+    magnitude_of,
+)
+from raylab.reduce.interval_loops import add_bf16, add_float, add_products
+from raylab.reduce.lora_product import operands
+from raylab.weights.adapter_parts import Factors
+
+
+class IntervalTally:
+    """One thread's sums and counts of one comparison. Not to be shared."""
+
+    def __init__(self, buckets: Sequence[int]) -> None:
+        """Nothing is counted yet in `buckets`."""
+        self.buckets = tuple(buckets)
+        self._intervals = intervals_of(buckets)
+        lengths = [each.last - each.first + 1 for each in self._intervals]
+        self._starts = np.cumsum([0, *lengths])
+        self._counts = np.zeros((int(self._starts[-1]), 1 << 16), dtype=np.int32)
+        self._rows = np.full(BUCKETS, -1, dtype=np.int16)
+        for start, each in zip(self._starts, self._intervals, strict=False):
+            self._rows[each.first : each.last + 1] = np.arange(
+                start, start + each.last - each.first + 1
+            )
+        # Ties of a large model may be more than int32 counts.
+        self._usual = np.zeros(len(lengths), dtype=np.int64)
+        self._table = np.zeros((len(lengths), 5), dtype=np.int64)
+        self._table[:, 0] = [each.first << 16 for each in self._intervals]
+        self._table[:, 1] = [(length << 16) - 1 for length in lengths]
+        self._table[:, 2] = -1
+        tops = np.array([(each.last << 16) + 0xFFFF for each in self._intervals], dtype=np.int32)
+        self._limits = tops.view(np.float32)
+        self._sums = np.zeros((len(lengths) + 1, UNITS, 3), dtype=np.int64)
+        self._ends = np.array([0, NONE, 0], dtype=np.int64)
+        self._numel = 0
+
+    def add(self, values: torch.Tensor) -> None:
+        """Take in float32 `values`."""
+        self.add_difference(values, torch.zeros_like(values))
+
+    def add_difference(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        """Take in float32(a) - float32(b), of one shape in any float dtypes."""
+        if a.dtype == b.dtype == torch.bfloat16:
+            words = (x.reshape(-1).view(torch.int16).numpy().view(np.uint16) for x in (a, b))
+            self._take(a.numel(), add_bf16, *words)
+        else:
+            floats = (x.to(torch.float32).reshape(-1).numpy() for x in (a, b))
+            self._take(a.numel(), add_float, *floats)
+
+    def add_products(self, a: Factors, b: Factors, start: int, stop: int) -> None:
+        """Take in rows [start, stop) of the difference of two low-rank deltas."""
+        given = (*operands(a, start, stop), *operands(b, start, stop))
+        self._take((stop - start) * a.down.shape[1], add_products, *given)
+
+    def _take(self, numel: int, loop: Any, *operands: Any) -> None:
+        tables = (self._table, self._limits, self._rows, self._counts, self._ends, self._sums)
+        loop(*operands, *tables)
+        self._numel += numel
+
+    def flush(self, into: Magnitudes) -> Extremes:
+        """Move the sums of what was taken in into `into`; counts in the intervals are kept."""
+        extremes = Extremes(*self._ends.tolist())
+        linf = magnitude_of(extremes.largest) if extremes.largest < INFINITY else 0.0
+        whole, *above = _exact(self._sums)
+        norms = Norms(self._numel, extremes.nonzero, linf, *whole)
+        found = [
+            Interval(each.first, each.last, entries, *sums)
+            for each, entries, sums in zip(
+                self._intervals, self._table[:, 4].tolist(), above, strict=True
+            )
+        ]
+        self._learn()
+        self._sums[:] = 0
+        self._table[:, 3:] = 0
+        self._ends[:] = (0, NONE, 0)
+        self._numel = 0
+        into.merge(Magnitudes(norms, extremes, intervals=found))
+        return extremes
+
+    def _learn(self) -> None:
+        """Count the usual magnitudes; the first that are counted tell which is usual."""
+        for k, each in enumerate(self._intervals):
+            if self._table[k, 2] >= 0:
+                self._usual[k] += self._table[k, 3]
+                continue
+            found = self._counts[self._starts[k] : self._starts[k + 1]]
+            if found.any():
+                self._table[k, 2] = (each.first << 16) + int(found.argmax())
+
+    def candidates(self, buckets: Sequence[int]) -> Candidates:
+        """The magnitudes counted in `buckets`, all of which were foreseen."""
+        usual = dict(zip(self._table[:, 2].tolist(), self._usual.tolist(), strict=True))
+        found: Candidates = {}
+        for bucket in buckets:
+            counts = self._counts[self._rows[bucket]].astype(np.int64)
+            for bits, entries in usual.items():
+                if bits >> 16 == bucket:
+                    counts[bits & 0xFFFF] += entries
+            low = np.flatnonzero(counts)
+            found[bucket] = (low, counts[low])
+        return found
+
+
+def _exact(sums: np.ndarray) -> list[tuple[int, int]]:
+    """(sum of magnitudes in 2^-149, sum of squares in 2^-298) of each table of sums by unit."""
+    units = np.flatnonzero(sums.any(axis=(0, 2)))
+    found = []
+    for table in sums[:, units].tolist():
+        first = second = 0
+        for unit, (l1, high, low) in zip(units.tolist(), table, strict=True):
+            first += l1 << unit
+            second += ((high << 32) + low) << (2 * unit)
+        found.append((first, second))
+    return found
