@@ -4,7 +4,7 @@ Model: the 31 bits of a float32 magnitude order like the magnitude. A pass over 
 counts how many entries lie above a range of such bits, and how many at each step within it. The
 range is all of them in steps of 2^16 (a bucket), then the bucket that holds the num_keep-th
 largest entry, bit by bit: two passes, exact. Where a merge trims the whole model, a sample of
-rows foretells that bucket, and one pass is enough; where it foretold wrongly, the two are made.
+rows foresees that bucket, and one pass is enough; where the sample was wrong, the two are made.
 `raylab.reduce.passes` finds the same thresholds, with norms and shares; leaving these out halves
 the time of the pass.
 Invariant: num_keep = max(1, floor(density * numel)), numel counting what is trimmed together: all
@@ -27,12 +27,11 @@ from raylab.merge.inputs import MergePlan, ModelRows
 from raylab.merge.magnitude_counts import tally
 from raylab.reduce.histogram import magnitude_of
 from raylab.reduce.threshold import num_keep
+from raylab.reduce.threshold_sampling import bucket_range
 from raylab.weights.row_tiles import Piece, in_threads
 
 _SHARE = 64
 """One of so many rows of every piece is in the sample."""
-_DEVIATIONS = 12
-"""Standard deviations of a sample of single entries; rows are more alike than these."""
 _WIDEST = 32
 """Buckets, each of 2^16 counts."""
 
@@ -80,7 +79,7 @@ def trims_of(plan: MergePlan, threads: int) -> tuple[Trims, ...]:
     names = [name for name in plan.shapes if plan.models_of(name)]
     is_global = plan.request.scope == "global"
     for group in [names] if is_global else [[name] for name in names]:
-        start = _foretold(plan, group, threads) if is_global else {}
+        start = _foreseen(plan, group, threads) if is_global else {}
         for model, trim in _select(plan, group, start, threads).items():
             mine = [name for name in group if model in plan.models_of(name)]
             trims[model].update(dict.fromkeys(mine, trim))
@@ -121,28 +120,23 @@ def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     return {i: num_keep(inputs[i].density, numel) for i, numel in numels.items() if numel}
 
 
-def _foretold(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, _Range]:
+def _foreseen(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, _Range]:
     """Where a sample of rows says that the thresholds are; a model may be missing."""
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
     sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in plan.pieces(names)]
     found = _count(plan, sample, ranges, threads)
     densities = {model: plan.request.inputs[model].density for model in found}
-    foretold = {model: foretell(counts, densities[model]) for model, counts in found.items()}
-    return {model: within for model, within in foretold.items() if within}
+    foreseen = {model: foreseen_range(counts, densities[model]) for model, counts in found.items()}
+    return {model: within for model, within in foreseen.items() if within}
 
 
-def foretell(counts: np.ndarray, density: float) -> _Range | None:
-    """The buckets where the threshold will be, given how many of a sample each bucket holds; None
-    where that is too many to count one by one."""
-    from_top = np.cumsum(counts[::-1])
-    size = int(from_top[-1])
-    margin = _DEVIATIONS * math.sqrt(density * (1 - density) * size) + 1
-    places = (density * size - margin, density * size + margin)
-    near, far = (int(np.searchsorted(from_top, min(max(p, 1), size))) - 1 for p in places)
-    if far - near >= _WIDEST:
+def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
+    """The magnitudes among which the threshold will be, given how many of a sample each bucket
+    holds; None where they are too many to count one by one."""
+    low, high = bucket_range(counts[:-1], density)
+    if high - low >= _WIDEST:
         return None
-    top, bottom = (_EVERYTHING.narrowed(_EVERYTHING.size - 1 - down) for down in (near, far))
-    return _Range(bottom.first, top.last, 0)
+    return _Range(_EVERYTHING.narrowed(low).first, _EVERYTHING.narrowed(high).last, 0)
 
 
 def _count(

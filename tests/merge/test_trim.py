@@ -68,33 +68,33 @@ def test_trims_any_values_are_those_of_sorting(tmp_path, threads, tensors, densi
 
 
 @pytest.mark.parametrize("buckets", [None, (5, 5), (0, 2), (32000, 32001), (0x3A80, 0x3A80)])
-def test_trims_wrong_foresight_changes_nothing(tmp_path, monkeypatch, buckets):
+def test_trims_wrong_sample_changes_nothing(tmp_path, monkeypatch, buckets):
     deltas = [np.random.default_rng(1).standard_normal((40, 30)).astype(np.float32) * 1e-3]
     plan = planned(tmp_path, [deltas], 0.2)
-    told_before = buckets and trimming._Range(buckets[0] << 16, (buckets[1] + 1 << 16) - 1, 0)
-    monkeypatch.setattr(trimming, "foretell", lambda counts, density: told_before)
+    range_before = buckets and trimming._Range(buckets[0] << 16, (buckets[1] + 1 << 16) - 1, 0)
+    monkeypatch.setattr(trimming, "foreseen_range", lambda counts, density: range_before)
     assert told(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.2)
 
 
 @pytest.mark.parametrize(("density", "limit"), [(0.34, 4.0), (0.67, 2.0), (1.0, 1.0)])
-def test_trims_threshold_beside_the_foretold_bucket_is_found(tmp_path, monkeypatch, density, limit):
+def test_trims_threshold_beside_the_foreseen_bucket_is_found(tmp_path, monkeypatch, density, limit):
     deltas = [np.float32([1, 4, -2])]
     plan = planned(tmp_path, [deltas], density)
     bucket = bits_of(2.0) >> 16
-    foretold = trimming._Range(bucket << 16, (bucket + 1 << 16) - 1, 0)
-    monkeypatch.setattr(trimming, "foretell", lambda counts, density: foretold)
+    foreseen = trimming._Range(bucket << 16, (bucket + 1 << 16) - 1, 0)
+    monkeypatch.setattr(trimming, "foreseen_range", lambda counts, density: foreseen)
     assert trimming.trims_of(plan, 2)[0]["t0"].threshold == limit
 
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 0.5, 0.999, 1.0])
-def test_foretell_large_sample_has_the_true_threshold_in_few_buckets(density):
+def test_foreseen_range_large_sample_has_the_true_threshold_in_few_buckets(density):
     random = np.random.default_rng(4)
     counts = np.zeros((1 << 15) + 1, np.int64)
     tally(
         torch.from_numpy(random.standard_normal(10**6).astype(np.float32)), 0, 2**31 - 1, 16, counts
     )
     whole = random.standard_normal(10**6).astype(np.float32)
-    within = trimming.foretell(counts, density)
+    within = trimming.foreseen_range(counts, density)
     _, limit = oracle.threshold([whole], density)
     if density < 0.999:
         assert within.first <= bits_of(limit) <= within.last
