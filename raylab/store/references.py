@@ -1,17 +1,18 @@
-"""A model as the command line names it -> where its parameters lie.
+"""A model as the command line names it -> the location of its parameters.
 
 Model: a reference is a directory (a checkpoint or a PEFT adapter), a Hugging Face id that was
-downloaded, or `OUT#name`: a trial or a merge (by name or id), a finished model or a base model
-of the study in the store at OUT.
-Invariant: a reference names exactly one model, or is an error that says what was found. A
-chained trial's place lists the adapters of its whole lineage, the oldest first, each of which
-has a sound record. A merge's place is the checkpoint in its folder.
+downloaded, or `OUT#name`: a trial or merge (by name or id), a finished model or a base model of
+the study in the store at OUT.
+Invariant: a reference names exactly one model; otherwise it raises ModelError with the models
+that were found. The location of a chained trial lists the adapters of its whole lineage, the
+oldest first, each of which has a sound record. The location of a merge is the checkpoint in its
+folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from raylab.errors import ModelError
@@ -19,7 +20,7 @@ from raylab.spec.models import resolve
 from raylab.spec.study import Located, Quantization, Study
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import STUDY, Store, study_scratch
-from raylab.store.records import ADAPTER, Record, read_records, trial_key
+from raylab.store.records import ADAPTER, Record, StoredRecords, read_records, trial_key
 from raylab.store.uri import reject_credentials
 
 MERGED = "merged"
@@ -28,9 +29,9 @@ MERGED = "merged"
 
 @dataclass(frozen=True)
 class ModelLocation:
-    """Where a model's parameters lie: adapters over a base (the oldest first), or a checkpoint.
+    """The files of a model's parameters: adapters over a base (oldest first), or a checkpoint.
 
-    With neither it is the base model itself, whose task vector is zero.
+    Without either it is the base model itself, whose task vector is zero.
     """
 
     adapters: tuple[Path, ...] = ()
@@ -40,7 +41,7 @@ class ModelLocation:
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model, its place, and what the study that made it knows of its base model."""
+    """A model, its location, and the quantization of its base model in the study that made it."""
 
     name: str
     place: ModelLocation
@@ -49,7 +50,7 @@ class FoundModel:
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A trial or merge of a study: its record after those of its ancestors, and its place."""
+    """A trial or merge of a study, its location, and the records of its lineage, its own last."""
 
     study: Study
     base_model: str
@@ -63,7 +64,7 @@ class FinishedTrial:
 
 
 def read_study(store: Store) -> Study:
-    """The study of `store`. Raises ModelError where none is there, StudyError, StoreError."""
+    """The study that `raylab run` wrote. Raises ModelError without one, StudyError, StoreError."""
     if not store.exists(STUDY):
         raise ModelError(
             "no study is there", found=store.address(""), expected="OUT of `raylab run`"
@@ -79,23 +80,23 @@ def find_finished_trial(reference: str) -> FinishedTrial:
         raise ModelError(
             "no trial is named", found=reference, expected="OUT#name, a trial or merge of a study"
         )
-    store, study, name = _study_of(reference)
-    record, records = _record_of(reference, store, study, name)
-    base = _base_name(record, study)
-    place = replace(_stored(store, record, records), base=_directory(study.base_models[base]))
-    return FinishedTrial(study, base, tuple(_lineage(record, records)), place)
+    store, study = _open_study(reference)
+    return _find_trial(store, study, reference)
 
 
 def find_model(reference: str) -> FoundModel:
-    """Where the model that `reference` names lies. Raises ModelError."""
+    """The model that `reference` names, with its location. Raises ModelError."""
     reject_credentials(reference)
     if "#" in reference:
-        return _in_study(reference)
+        store, study = _open_study(reference)
+        return FoundModel(reference, _find_in_study(store, study, reference), study.quantization)
     directory = Path(reference).expanduser()
     if directory.exists():
-        return FoundModel(reference, location_of(_checked(reference, Located(path=str(directory)))))
+        return FoundModel(
+            reference, location_of(_required(reference, Located(path=str(directory))))
+        )
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
-        return FoundModel(reference, location_of(_checked(reference, Located(hub=reference))))
+        return FoundModel(reference, location_of(_required(reference, Located(hub=reference))))
     raise ModelError(
         "a model is not there",
         found=reference,
@@ -116,7 +117,89 @@ def find_base(reference: str) -> Path:
     return directory
 
 
-def _checked(name: str, place: Located) -> Path:
+def location_of(directory: Path, base: Path | None = None) -> ModelLocation:
+    """The location of the model in `directory`: an adapter if it has an adapter_config.json."""
+    if (directory / "adapter_config.json").is_file():
+        return ModelLocation(adapters=(directory,), base=base)
+    return ModelLocation(checkpoint=directory, base=base)
+
+
+def is_merged(record: Record) -> bool:
+    """Whether the record is that of a merge, whose folder holds a checkpoint."""
+    return any(name.startswith(f"{MERGED}/") for name in record.files)
+
+
+def _open_study(reference: str) -> tuple[Store, Study]:
+    store = Store(reference.rpartition("#")[0])
+    return store, read_study(store)
+
+
+def _find_in_study(store: Store, study: Study, reference: str) -> ModelLocation:
+    name = reference.rpartition("#")[2]
+    if name in study.base_models:
+        return ModelLocation(base=_required(name, study.base_models[name]))
+    if name in study.models:
+        model = study.models[name]
+        base = _directory(study.base_models[model.base_model])
+        return location_of(_required(name, model), base)
+    return _find_trial(store, study, reference).place
+
+
+def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
+    records = read_records(store)
+    record = _named_record(records, study, reference)
+    base_models = [base for base in study.base_models if record.name.startswith(f"{base}.")]
+    if not base_models:
+        raise ModelError(
+            f"the base model of {record.name} is not in the study",
+            found=", ".join(study.base_models),
+            expected="the study that made it",
+        )
+    base_model, scratch = max(base_models, key=len), study_scratch(store)
+    base, lineage = _directory(study.base_models[base_model]), _lineage(record, records.sound)
+    if is_merged(record):
+        place = ModelLocation(checkpoint=store.local(_key(record, MERGED), scratch), base=base)
+    else:
+        adapters = [store.local(_key(item, ADAPTER), scratch) for item in lineage]
+        place = ModelLocation(adapters=tuple(adapters), base=base)
+    return FinishedTrial(study, base_model, tuple(lineage), place)
+
+
+def _named_record(records: StoredRecords, study: Study, reference: str) -> Record:
+    name = reference.rpartition("#")[2]
+    found = [record for record in records.sound.values() if name in (record.name, record.id)]
+    if len(found) != 1:
+        names = {record.name for record in records.sound.values()}
+        known = sorted(names | {*study.models, *study.base_models})
+        what = "more than one trial" if found else "nothing that is done"
+        raise ModelError(
+            f"{reference} names {what}",
+            found=", ".join(record.id for record in found) or "; ".join([name, *records.damaged]),
+            expected="the id of one of them" if found else f"one of {', '.join(known)}",
+        )
+    return found[0]
+
+
+def _lineage(record: Record, records: Mapping[str, Record]) -> list[Record]:
+    """The records of all ancestors of `record` and its own, the oldest first."""
+    parent = record.identity.get("parent")
+    if parent is None:
+        return [record]
+    if parent not in records:
+        raise ModelError(
+            f"the parent of {record.name} is not in the store",
+            found=parent,
+            expected="a record of every trial that it was trained after",
+        )
+    return [*_lineage(records[parent], records), record]
+
+
+def _key(record: Record, part: str) -> str:
+    return trial_key(f"{record.name}-{record.id}", part)
+
+
+def _required(name: str, place: Located) -> Path:
+    """The directory of a model. Raises ModelError if it is not on this machine."""
     directory = _directory(place)
     if directory is None:
         raise ModelError(
@@ -129,90 +212,7 @@ def _checked(name: str, place: Located) -> Path:
 
 
 def _directory(place: Located) -> Path | None:
-    """Where a model lies; `resolve` also reads every byte to say which model it is."""
+    """The directory of a model. For a path `resolve` would also read every byte, to identify it."""
     if place.path is None:
         return resolve(str(place.hub), place).directory
     return Path(place.path) if Path(place.path).is_dir() else None
-
-
-def location_of(directory: Path, base: Path | None = None) -> ModelLocation:
-    """The place of a directory: an adapter where it has an adapter_config.json."""
-    if (directory / "adapter_config.json").is_file():
-        return ModelLocation(adapters=(directory,), base=base)
-    return ModelLocation(checkpoint=directory, base=base)
-
-
-def _study_of(reference: str) -> tuple[Store, Study, str]:
-    out, _, name = reference.rpartition("#")
-    store = Store(out)
-    return store, read_study(store), name
-
-
-def _in_study(reference: str) -> FoundModel:
-    _, study, name = _study_of(reference)
-    if name in study.base_models:
-        itself = ModelLocation(base=_checked(name, study.base_models[name]))
-        return FoundModel(reference, itself, study.quantization)
-    if name in study.models:
-        model = study.models[name]
-        base = _directory(study.base_models[model.base_model])
-        place = location_of(_checked(name, model), base)
-        return FoundModel(reference, place, study.quantization)
-    return FoundModel(reference, find_finished_trial(reference).place, study.quantization)
-
-
-def _record_of(
-    reference: str, store: Store, study: Study, name: str
-) -> tuple[Record, Mapping[str, Record]]:
-    records, damaged = read_records(store)
-    found = [record for record in records.values() if name in (record.name, record.id)]
-    if len(found) != 1:
-        known = sorted({r.name for r in records.values()} | {*study.models, *study.base_models})
-        raise ModelError(
-            f"{reference} names {'more than one trial' if found else 'nothing that is done'}",
-            found=", ".join(r.id for r in found) or "; ".join([name, *damaged]),
-            expected="the id of one of them" if found else f"one of {', '.join(known)}",
-        )
-    return found[0], records
-
-
-def _base_name(record: Record, study: Study) -> str:
-    """What the study calls its base model, whose name is how its own begins."""
-    named = [base for base in study.base_models if record.name.startswith(f"{base}.")]
-    if not named:
-        raise ModelError(
-            f"the base model of {record.name} is not in the study",
-            found=", ".join(study.base_models),
-            expected="the study that made it",
-        )
-    return max(named, key=len)
-
-
-def _stored(store: Store, record: Record, records: Mapping[str, Record]) -> ModelLocation:
-    """The place of a merge, or of a trial with all its ancestors."""
-    if is_merged(record):
-        return ModelLocation(checkpoint=store.local(_key(record, MERGED), study_scratch(store)))
-    keys = [_key(item, ADAPTER) for item in _lineage(record, records)]
-    return ModelLocation(tuple(store.local(key, study_scratch(store)) for key in keys))
-
-
-def is_merged(record: Record) -> bool:
-    """Whether the record is a merge's, whose folder holds a checkpoint."""
-    return any(name.startswith(f"{MERGED}/") for name in record.files)
-
-
-def _key(record: Record, part: str) -> str:
-    return trial_key(f"{record.name}-{record.id}", part)
-
-
-def _lineage(record: Record, records: Mapping[str, Record]) -> list[Record]:
-    parent = record.identity.get("parent")
-    if parent is None:
-        return [record]
-    if parent not in records:
-        raise ModelError(
-            f"the parent of {record.name} is not in the store",
-            found=parent,
-            expected="a record of every trial that it was trained after",
-        )
-    return [*_lineage(records[parent], records), record]
