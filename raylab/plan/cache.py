@@ -1,11 +1,12 @@
-"""What of a plan is done already, and what makes the rest new.
+"""The state of every planned trial and merge: cached, to run or blocked; and why.
 
-Model: a trial is `cached` where the store holds its record, `to run` where nothing stands in
-its way, and `blocked` while its parent is not cached. One whose model was asked other questions
-is to run as well, but only asked again. A trial that is to run is held against
-the record of the same name that differs least, and the fields that differ are named. A merge is
-as a trial, and its models are as its parents.
-Invariant: reads records only; the answer never depends on a clock, a host or a library.
+Model: a trial is `cached` if the store holds its record, `blocked` while its parent is not cached,
+and otherwise `to run`. If its record is of another evaluation, it is `to run`, but its model is
+only evaluated again. For a trial without a record, the reason names the fields of its identity
+that differ from the most similar record of the same name. A merge is treated like a trial, and
+the models that it merges like its parents.
+Invariant: the states depend on the plan and on the records only, never on a clock, a host or a
+library.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class PlannedTrial:
 
 
 def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
-    """Fingerprint of what trained models are asked; it is no part of a trial's identity.
+    """Fingerprint of the evaluation of trained models; it is no part of a trial's identity.
 
-    A model is asked of the answers of all data sets, so their held-out rows are part of it.
+    It includes the held-out rows of all data sets whose likelihood is measured.
     """
     asked = study.evaluation.model_dump(exclude=set(JUDGED_LATER))
     answers = held_out_answers(study, rows)
@@ -48,38 +49,34 @@ def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
 def plan_states(
     trials: Sequence[Planned], records: Mapping[str, Record], evaluation: str | None = None
 ) -> list[PlannedTrial]:
-    """The state of every trial and merge, given the records of the store by trial id.
+    """The state of every trial and merge. records: of the store, by trial id.
 
-    With `evaluation`, records of another evaluation count as not done yet.
+    With `evaluation`, a record of another evaluation counts as not done.
     """
     states: dict[str, PlannedTrial] = {}
     for trial in trials:
-        needs = [states[name] for name in dependencies_of(trial)]
         record = records.get(trial.id)
         if record and evaluation and record.evaluation != evaluation:
-            states[trial.name] = PlannedTrial(trial, "to run", _ask_again(trial))
+            is_merge = isinstance(trial, PlannedMerge)
+            state, why = "to run", EVALUATE_MERGE_AGAIN if is_merge else EVALUATE_AGAIN
+        elif record:
+            state, why = "cached", ""
         else:
-            states[trial.name] = _state(trial, needs, records)
+            state, why = "to run", _reason_new(trial, records)
+            parents = [states[name] for name in dependencies_of(trial)]
+            # A model that is only evaluated again is in the store.
+            missing = [
+                parent.trial.name
+                for parent in parents
+                if parent.state != "cached" and parent.why != EVALUATE_AGAIN
+            ]
+            if missing:
+                state, why = "blocked", f"waits for {' and '.join(missing)}; {why}"
+        states[trial.name] = PlannedTrial(trial, state, why)
     return list(states.values())
 
 
-def _ask_again(trial: Planned) -> str:
-    return EVALUATE_MERGE_AGAIN if isinstance(trial, PlannedMerge) else EVALUATE_AGAIN
-
-
-def _state(
-    trial: Planned, needs: Sequence[PlannedTrial], records: Mapping[str, Record]
-) -> PlannedTrial:
-    if trial.id in records:
-        return PlannedTrial(trial, "cached", "")
-    why = _why_new(trial, records)
-    missing = [n.trial.name for n in needs if n.state != "cached" and n.why != EVALUATE_AGAIN]
-    if missing:
-        return PlannedTrial(trial, "blocked", f"waits for {' and '.join(missing)}; {why}")
-    return PlannedTrial(trial, "to run", why)
-
-
-def _why_new(trial: Planned, records: Mapping[str, Record]) -> str:
+def _reason_new(trial: Planned, records: Mapping[str, Record]) -> str:
     changes = [
         list(changed_fields(record.identity, trial.identity))
         for record in records.values()
@@ -88,4 +85,4 @@ def _why_new(trial: Planned, records: Mapping[str, Record]) -> str:
     if not changes:
         kind = "merge" if isinstance(trial, PlannedMerge) else "trial"
         return f"new: no {kind} of this name in the store"
-    return "new: " + "; ".join(sorted(changes, key=len)[0])
+    return "new: " + "; ".join(min(changes, key=len))

@@ -1,10 +1,10 @@
-"""study -> comparisons: which pairs of models are subtracted.
+"""study -> comparisons: the pairs of models that are subtracted.
 
 Model: a comparison is an ordered pair (a, b) of models over one base model; b may be the base
-model itself. The study's four forms (pair, base, seeds, pairs) are rows in FORMS, each a
-function from the form's recipes to pairs of models.
-Invariant: a pair stands once, under the name `a~b`, in the order of the study file; both sides
-share a base model, and a seed unless seeds are what is compared.
+model itself. FORMS has a row for each form of the study (pair, base, seeds, pairs): a function
+from the names in the form to pairs of models.
+Invariant: a pair occurs once, under the name `a~b`, in the order of the study file. Both models
+have the same base model; they also have the same seed, except in the form `seeds`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Model:
-    """One side of a comparison: a trial, a merge, a finished model, or a base model itself.
+    """One side of a comparison: a trial, a merge, a finished model, or a base model.
 
-    `lineage` names the trials whose adapters make its task vector, the oldest first; it is
-    empty for all but trials.
+    `lineage` names the trials whose adapters make its task vector, the oldest first; it is empty
+    if the model is not a trial.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Model:
 
 @dataclass(frozen=True)
 class PlannedComparison:
-    """The pair (a, b), the form of the study that asked for it, and its name `a~b`."""
+    """The pair (a, b), and the form of the study that names it."""
 
     a: Model
     b: Model
@@ -50,13 +50,13 @@ class PlannedComparison:
 
     @property
     def name(self) -> str:
-        """How tables call it."""
+        """The name in the tables: `a~b`."""
         return f"{self.a.name}~{self.b.name}"
 
 
 def plan_models(study: Study, planned: Sequence[Planned]) -> dict[str, Model]:
-    """Every model of `study` that a comparison may name, by name: `planned`, then finished ones."""
-    models = [_planned(item) for item in planned]
+    """Every model that a comparison may name, by its name: `planned`, then the finished models."""
+    models = [_planned_model(item) for item in planned]
     models += [
         Model(name, item.base_model, name, name, item.method, item.data, item.seed)
         for name, item in study.models.items()
@@ -66,19 +66,20 @@ def plan_models(study: Study, planned: Sequence[Planned]) -> dict[str, Model]:
 
 def plan_comparisons(study: Study, models: Mapping[str, Model]) -> list[PlannedComparison]:
     """All comparisons of `study`, each pair once, in the order of the file."""
+    lookup = _Lookup(study, models)
     found: dict[str, PlannedComparison] = {}
     for asked in study.comparisons:
         for form, expand in FORMS.items():
             names = getattr(asked, form)
             if names is None:
                 continue
-            for a, b in expand(_Lookup(study, models), names):
+            for a, b in expand(lookup, names):
                 comparison = PlannedComparison(a, b, form)
                 found.setdefault(comparison.name, comparison)
     return list(found.values())
 
 
-def _planned(item: Planned) -> Model:
+def _planned_model(item: Planned) -> Model:
     row = item.row
     return Model(
         item.name,
@@ -99,20 +100,23 @@ class _Lookup:
     models: Mapping[str, Model]
 
     def named(self, name: str) -> list[Model]:
-        """The models that a recipe, a variant of one, a merge, or a finished model stands for."""
+        """The models of a recipe, a variant, a merge, or a finished model."""
         recipes = {name, *(variant.name for variant in variants_of(self.study, name))}
         return [model for model in self.models.values() if model.recipe in recipes]
 
     def all_of(self, names: Any) -> list[Model]:
-        """The models of several names, or of `all`."""
+        """The models of several names; all models for `all`."""
         if names == "all":
             return list(self.models.values())
         return [model for name in names for model in self.named(name)]
 
-    def point(self, model: Model) -> Mapping[str, Any]:
-        """The values of the sweep that the model is a variant of."""
-        found = variants_of(self.study, model.recipe)
-        return found[0].point if found else {}
+    def have_equal_sweep_values(self, a: Model, b: Model) -> bool:
+        """Whether all parameters that both models' recipes sweep have equal values."""
+        left, right = (
+            found[0].point if (found := variants_of(self.study, model.recipe)) else {}
+            for model in (a, b)
+        )
+        return all(left[key] == right[key] for key in {*left} & {*right})
 
 
 Pairs = Iterator[tuple[Model, Model]]
@@ -120,7 +124,7 @@ Pairs = Iterator[tuple[Model, Model]]
 
 def _pair(lookup: _Lookup, names: tuple[str, str]) -> Pairs:
     for a, b in itertools.product(lookup.named(names[0]), lookup.named(names[1])):
-        if _together(a, b) and _same_point(lookup, a, b):
+        if _are_comparable(a, b) and lookup.have_equal_sweep_values(a, b):
             yield a, b
 
 
@@ -138,19 +142,14 @@ def _seeds(lookup: _Lookup, names: Any) -> Pairs:
 
 def _pairs(lookup: _Lookup, names: Any) -> Pairs:
     for a, b in itertools.combinations(lookup.all_of(names), 2):
-        if _together(a, b):
+        if _are_comparable(a, b):
             yield a, b
 
 
-def _together(a: Model, b: Model) -> bool:
+def _are_comparable(a: Model, b: Model) -> bool:
+    """Whether they are two models of one base model and, if both have one, one seed."""
     seeds = {a.seed, b.seed} - {None}
     return a.name != b.name and a.base_model == b.base_model and len(seeds) <= 1
-
-
-def _same_point(lookup: _Lookup, a: Model, b: Model) -> bool:
-    """Variants of two sweeps meet where the parameters that both sweep are equal."""
-    left, right = lookup.point(a), lookup.point(b)
-    return all(left[key] == right[key] for key in {*left} & {*right})
 
 
 FORMS: dict[str, Callable[[_Lookup, Any], Pairs]] = {

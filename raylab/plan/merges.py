@@ -1,11 +1,11 @@
-"""study -> merges: which merges there are, and what identifies each.
+"""study -> merges: all merges of the study with their identities.
 
-Model: a merge is planned like a trial: it has a name, an id, a folder, a row of the trials
-table, and an identity, a flat mapping of everything that determines the merged weights: the
-method and its parameters, the base model's content, and for each model, in order, its weight,
-its density and its id (of a finished model its content). It needs its trials done.
-Invariant: merges come in the order of the study file; equal identities have equal ids, whatever
-the paths; a trial whose id changes gives every merge of it a new id.
+Model: a merge is planned like a trial. It has a name, an id, a folder, a row of the trials table,
+and an identity: a flat mapping of everything that determines the merged weights. These are the
+method and its parameters, the content of the base model, and for each model, in order, its
+weight, its density and its id (for a finished model its content).
+Invariant: merges come in the order of the study file. Equal identities have equal ids, whatever
+the paths. If the id of a trial changes, so does the id of every merge of it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PlannedMerge:
-    """One merge, wholly decided. `request` calls its models and its base as the study does;
-    `needs` names those that are trials."""
+    """One planned merge. `request` names its models and its base as the study does.
+
+    needs: the names of its models that are trials; they must be done before.
+    """
 
     name: str
     id: str
@@ -47,7 +49,7 @@ class PlannedMerge:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The columns of the trials table that are known before it is made."""
+        """The columns of the trials table that are known before the merge."""
         return {
             "trial_id": self.id,
             "name": self.name,
@@ -61,11 +63,11 @@ class PlannedMerge:
 
 
 Planned = Trial | PlannedMerge
-"""Whatever has a row in the trials table."""
+"""Anything with a row in the trials table."""
 
 
 def dependencies_of(planned: Planned) -> tuple[str, ...]:
-    """The names of what has to be done before."""
+    """The names of the trials that must be done before `planned`."""
     if isinstance(planned, PlannedMerge):
         return planned.needs
     return (planned.parent,) if planned.parent else ()
@@ -75,29 +77,34 @@ def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[P
     """All merges of `study`, whose trials are `trials`."""
     by_name = {trial.name: trial for trial in trials}
     return [
-        _planned(study, inputs, by_name, merge, slot)
+        _plan_merge(study, inputs, by_name, merge, slot)
         for merge in study.merges
         for slot in merge_slots(study, study.merges[merge])
     ]
 
 
-def _planned(
+def _plan_merge(
     study: Study, inputs: Inputs, trials: Mapping[str, Trial], merge: str, slot: Slot
 ) -> PlannedMerge:
     base, seed = slot
-    asked, place = study.merges[merge], study.base_models[base]
-    members = merge_members(study, asked)
-    names = [_name(member, name, slot) for member, name in zip(members, asked.models, strict=True)]
-    request = asked.request(names, place.hub or base)
+    settings, base_place = study.merges[merge], study.base_models[base]
+    members = merge_members(study, settings)
+    pairs = list(zip(members, settings.models, strict=True))
+    names = [_name(member, name, slot) for member, name in pairs]
+    request = settings.request(names, base_place.hub or base)
     found = [inputs.base_models[base], *(inputs.models[n] for n in names if n not in trials)]
     ids = [trials[n].id if n in trials else inputs.models[n].identity for n in names]
     identity = {"base_model": found[0].identity, **_identity(request, ids)}
+    labels = [
+        member.label if isinstance(member, Variant) else name
+        for member, name in zip(members, names, strict=True)
+    ]
     return PlannedMerge(
         name=merge_name(merge, slot),
         id=fingerprint(identity),
         base_model=base,
         merge=merge,
-        label=f"{_title(request.method)}({', '.join(map(_label, members, names))})",
+        label=f"{request.method.upper().replace('_', '-')}({', '.join(labels)})",
         data=tuple(dict.fromkeys(member.data for member in members)),
         seed=seed,
         request=request,
@@ -109,10 +116,10 @@ def _planned(
 
 def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
     models: dict[str, Any] = {}
-    for place, (item, found) in enumerate(zip(request.inputs, ids, strict=True), 1):
-        models[f"model.{place}"] = found
-        models[f"model.{place}.weight"] = item.weight
-        models[f"model.{place}.density"] = item.density
+    for number, (item, id) in enumerate(zip(request.inputs, ids, strict=True), 1):
+        models[f"model.{number}"] = id
+        models[f"model.{number}.weight"] = item.weight
+        models[f"model.{number}.density"] = item.density
     return {
         "format": FORMAT,
         "merge.method": request.method,
@@ -130,11 +137,3 @@ def _name(member: Variant | FinishedModel, name: str, slot: Slot) -> str:
         return name
     assert seed is not None, "trials have seeds"
     return trial_name(base, member.name, seed)
-
-
-def _title(method: str) -> str:
-    return method.upper().replace("_", "-")
-
-
-def _label(member: Variant | FinishedModel, name: str) -> str:
-    return member.label if isinstance(member, Variant) else name

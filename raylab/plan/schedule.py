@@ -1,15 +1,15 @@
-"""When each trial would start: the schedule that the cluster will follow, without a cluster.
+"""A simulation of the schedule: when each trial would start on a given number of GPUs.
 
-Model: list scheduling. Whenever a slot is free, of the trials that are ready the one with the
-longest way below it starts: its own duration and that of the longest chain of descendants. Ties
-go in the plan's order; a child is ready the moment its parent ends. `raylab.cluster.dag` chooses
-by the same functions; but Tune draws its next trial when the last has started, not when a slot is
-free, so a child that is freed in between may start one trial later than here.
-Invariant: every trial is placed once, after its parent, on a slot that is its own meanwhile; no
-slot is idle while a trial is ready. No schedule on these slots ends before `bound`.
+Model: list scheduling. Whenever a slot is free, the ready trial with the longest critical path
+starts: its own duration and that of the longest chain of descendants. Ties are broken by the
+order of the plan. A child is ready when its parent ends. `raylab.cluster.dag` uses the same
+functions; but Tune chooses the next trial when the last one has started, not when a slot is free,
+so a child that becomes ready in between may start one trial later than here.
+Invariant: every trial is scheduled once, after its parent, and has its slot for itself; no slot is
+idle while a trial is ready. No schedule on these slots ends before `bound`.
 
-Assumed: every GPU is the same, trials that share one do not slow each other down, and CPUs are
-no limit. Merges come after the last trial, and are not counted.
+Assumptions: all GPUs are equal, trials that share a GPU do not slow each other down, and there are
+enough CPUs. Merges follow the last trial, and are not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from raylab.store.records import Record
 
 @dataclass(frozen=True)
 class ScheduledTrial:
-    """One trial's slot, start and end."""
+    """The slot, start and end of one trial, in the unit of the durations."""
 
     name: str
     slot: int
@@ -43,30 +43,30 @@ class Schedule:
     """All trials on `slots`, in the order in which they start."""
 
     slots: int
-    placed: tuple[ScheduledTrial, ...]
-    critical: float
-    """The longest chain of parents and children."""
+    trials: tuple[ScheduledTrial, ...]
+    critical_path: float
+    """The duration of the longest chain of parents and children."""
 
     @property
     def work(self) -> float:
-        """The durations of all trials together."""
-        return sum(item.end - item.start for item in self.placed)
+        """The sum of the durations of all trials."""
+        return sum(item.end - item.start for item in self.trials)
 
     @property
     def makespan(self) -> float:
         """When the last trial ends."""
-        return max((item.end for item in self.placed), default=0.0)
+        return max((item.end for item in self.trials), default=0.0)
 
     @property
     def bound(self) -> float:
-        """No schedule ends before."""
-        return max(self.work / self.slots, self.critical)
+        """A lower bound of the makespan of every schedule."""
+        return max(self.work / self.slots, self.critical_path)
 
     @property
     def idle(self) -> float:
-        """The share of all slots' time until the end in which they do nothing."""
-        room = self.slots * self.makespan
-        return max(0.0, 1 - self.work / room) if room else 0.0
+        """The share of the slots' time before the end in which they are idle."""
+        available = self.slots * self.makespan
+        return max(0.0, 1 - self.work / available) if available else 0.0
 
 
 def schedule_study(
@@ -76,7 +76,7 @@ def schedule_study(
     records: Mapping[str, Record],
     gpus: int,
 ) -> dict[str, Any]:
-    """What `plan` says of the trials that are not cached, on so many GPUs. Raises InputError."""
+    """The schedule of the trials that are not cached, as JSON. Raises InputError."""
     missing = [item.trial for item in states if item.state != "cached"]
     trials = [item for item in missing if isinstance(item, Trial)]
     durations = estimate_durations(study, inputs.rows, trials, records)
@@ -93,19 +93,22 @@ def schedule_study(
         "bound": found.bound,
         "idle": found.idle,
         "gpu_hours": hours if durations.unit == "seconds" else None,
-        "trials": [asdict(item) for item in found.placed],
+        "trials": [asdict(item) for item in found.trials],
     }
 
 
-def count_slots(gpus: int, each: float) -> int:
-    """How many trials of `each` GPUs fit `gpus`; a fraction never spans two. Raises InputError."""
-    # As decimals, for 1 / 0.1 has to be 10, and ten trials of 0.1 share a GPU.
-    size = Decimal(str(each))
+def count_slots(gpus: int, gpus_per_trial: float) -> int:
+    """How many trials fit `gpus` at once. Raises InputError.
+
+    A trial with a fraction of a GPU never spans two GPUs.
+    """
+    # As decimals, because 1 / 0.1 must be 10: ten trials of 0.1 share a GPU.
+    size = Decimal(str(gpus_per_trial))
     slots = gpus * int(1 / size) if size < 1 else int(gpus / size)
     if not slots:
         raise InputError(
             "no trial fits the GPUs",
-            found=f"{gpus}, and {each:g} for each trial",
+            found=f"{gpus}, and {gpus_per_trial:g} for each trial",
             expected="at least as many as `resources.gpus` of the study",
         )
     return slots
@@ -114,41 +117,42 @@ def count_slots(gpus: int, each: float) -> int:
 def critical_paths(
     parents: Mapping[str, str | None], durations: Mapping[str, float]
 ) -> dict[str, float]:
-    """The longest way from the start of each trial to the end of a descendant.
+    """The longest time from the start of each trial to the end of a descendant.
 
-    `parents` comes parents first; a parent that is no key of it is done already.
+    parents: the parent of each trial, parents first; a parent that is not a key is done already.
     """
-    ways = {name: durations[name] for name in parents}
+    paths = {name: durations[name] for name in parents}
     for name, parent in reversed(list(parents.items())):
-        if parent in ways:
-            ways[parent] = max(ways[parent], durations[parent] + ways[name])
-    return ways
+        if parent in paths:
+            paths[parent] = max(paths[parent], durations[parent] + paths[name])
+    return paths
 
 
-def highest_priority(ready: Iterable[str], ways: Mapping[str, float]) -> str:
-    """Which of `ready`, in the plan's order, starts first."""
-    return max(ready, key=ways.__getitem__)
+def highest_priority(ready: Iterable[str], paths: Mapping[str, float]) -> str:
+    """The trial of `ready`, in the order of the plan, that starts first."""
+    return max(ready, key=paths.__getitem__)
 
 
 def simulate(
     parents: Mapping[str, str | None], durations: Mapping[str, float], slots: int
 ) -> Schedule:
-    """The schedule of the trials in `parents`, which comes parents first."""
-    ways = critical_paths(parents, durations)
+    """The schedule of the trials in `parents` (see `critical_paths`)."""
+    paths = critical_paths(parents, durations)
     waiting, unfinished, free = list(parents), set(parents), list(range(slots))
     running: list[tuple[float, int, str]] = []
-    placed: list[ScheduledTrial] = []
+    scheduled: list[ScheduledTrial] = []
     now = 0.0
     while waiting:
         ready = [name for name in waiting if parents[name] not in unfinished]
+        # All trials that end now free their slots before the next one starts.
         all_ended = not running or running[0][0] > now
         if ready and free and all_ended:
-            name, slot = highest_priority(ready, ways), heappop(free)
+            name, slot = highest_priority(ready, paths), heappop(free)
             waiting.remove(name)
-            placed.append(ScheduledTrial(name, slot, now, now + durations[name]))
-            heappush(running, (placed[-1].end, slot, name))
+            scheduled.append(ScheduledTrial(name, slot, now, now + durations[name]))
+            heappush(running, (scheduled[-1].end, slot, name))
         else:
             now, slot, name = heappop(running)
             unfinished.remove(name)
             heappush(free, slot)
-    return Schedule(slots, tuple(placed), max(ways.values(), default=0.0))
+    return Schedule(slots, tuple(scheduled), max(paths.values(), default=0.0))

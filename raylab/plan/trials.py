@@ -1,11 +1,11 @@
-"""study -> trials: which trainings there are, what identifies each, parents first.
+"""study -> trials: all trainings of the study with their identities, parents first.
 
 Model: a trial is a recipe variant with a base model and a seed. Its identity is a flat mapping
-of everything that determines the trained adapter: base model content, method, data content,
-hyperparameters, seed, and the parent's id, so a change passes on to all descendants and to
-nothing else.
-Invariant: trials come parents first, in an order that the study file alone decides; two trials
-of a study never share a name; equal identities have equal ids, whatever the paths.
+of everything that determines the trained adapter: the content of the base model, the method, the
+content of the data, hyperparameters, the seed, and the id of the parent. Therefore a change
+affects the trial and its descendants, and nothing else.
+Invariant: trials come parents first, in an order that depends on the study file only. Two trials
+of a study never share a name. Equal identities have equal ids, whatever the paths.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Trial:
-    """One training, wholly decided. `lineage` names its ancestors, the oldest first."""
+    """One planned training. lineage: the names of its ancestors, the oldest first."""
 
     name: str
     id: str
@@ -45,7 +45,7 @@ class Trial:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The columns of the trials table that are known before it trains."""
+        """The columns of the trials table that are known before the training."""
         variant = self.variant
         return {
             "trial_id": self.id,
@@ -63,20 +63,20 @@ class Trial:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a study refers to, as found: its base and finished models, and its rows."""
+    """The inputs of a study: its base models, its finished models, and its rows by data set."""
 
     base_models: Mapping[str, ResolvedModel]
     models: Mapping[str, ResolvedModel]
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
     warnings: tuple[str, ...] = ()
-    """What looks wrong with the rows, and stops nothing."""
+    """Possible mistakes in the rows that do not prevent the study."""
 
 
 def read_inputs(study: Study, *, online: bool = False) -> Inputs:
-    """Find every model and read every row that `study` names.
+    """Find every model and read every row that `study` names; write nothing.
 
-    Raises DataError for all data, or ModelError for the first model, that cannot be used; writes
-    nothing.
+    Raises DataError with the problems of all data sets, or ModelError for the first model that
+    cannot be used.
     """
     loaded = load_data(study)
     base_models = {

@@ -41,8 +41,8 @@ def test_take_any_forest_goes_as_simulated(forest, slots):
     dag = Dag([trial(*item) for item in parents.items()], frozenset({"done"}), durations)
     found = simulate(parents, durations, slots)
     ended = set()
-    for item in found.placed:
-        for other in found.placed:
+    for item in found.trials:
+        for other in found.trials:
             if other.end <= item.start and other.name not in ended:
                 ended.add(other.name)
                 dag.end(other.name, failed=False)

@@ -25,7 +25,7 @@ from tests.studies import make_inputs, make_study
 def test_simulate_any_forest_is_a_valid_schedule_and_never_below_its_bound(forest, slots):
     parents, durations = forest
     found = simulate(parents, durations, slots)
-    assert problems(found.placed, parents, durations, slots) == []
+    assert problems(found.trials, parents, durations, slots) == []
     assert found.bound <= found.makespan
     assert found.work == sum(durations.values())
     assert found.idle == pytest.approx(1 - found.work / (slots * found.makespan))
@@ -42,14 +42,14 @@ def test_bound_is_never_above_the_best_of_all_schedules(forest, slots):
     assert found.makespan * slots <= (2 * slots - 1) * best
 
 
-def test_longest_ways_add_the_longest_chain_below():
+def test_critical_paths_add_the_longest_chain_below():
     parents = {"root": None, "short": "root", "long": "root", "leaf": "short", "alone": "done"}
     durations = {"root": 1, "short": 2, "long": 9, "leaf": 3, "alone": 4}
-    ways = critical_paths(parents, durations)
-    assert ways == {"root": 10, "short": 5, "long": 9, "leaf": 3, "alone": 4}
+    paths = critical_paths(parents, durations)
+    assert paths == {"root": 10, "short": 5, "long": 9, "leaf": 3, "alone": 4}
 
 
-def test_most_urgent_of_equals_is_the_first_of_the_plan():
+def test_highest_priority_of_equals_is_the_first_of_the_plan():
     assert highest_priority(["b", "a", "c"], {"a": 2, "b": 2, "c": 1}) == "b"
 
 
@@ -57,13 +57,13 @@ def test_simulate_long_chain_starts_before_many_short_trials():
     parents = {**dict.fromkeys("abcd"), "root": None, "child": "root"}
     durations = {**dict.fromkeys("abcd", 3), "root": 4, "child": 4}
     found = simulate(parents, durations, 2)
-    assert found.placed[0].name == "root"
+    assert found.trials[0].name == "root"
     assert (found.makespan, found.bound) == (11, 10)
 
 
 def test_simulate_nothing_to_run_ends_at_once():
     found = simulate({}, {}, 3)
-    assert (found.placed, found.makespan, found.bound, found.idle) == ((), 0, 0, 0)
+    assert (found.trials, found.makespan, found.bound, found.idle) == ((), 0, 0, 0)
 
 
 @pytest.mark.parametrize(
