@@ -85,4 +85,4 @@ def _reason_new(trial: Planned, records: Mapping[str, Record]) -> str:
     if not changes:
         kind = "merge" if isinstance(trial, PlannedMerge) else "trial"
         return f"new: no {kind} of this name in the store"
-    return "new: " + "; ".join(min(changes, key=len))
+    return "new: " + "; ".join(sorted(changes, key=len)[0])

@@ -1,14 +1,18 @@
-"""What a study asks of GPUs: memory and hours, for each base model and method.
+"""The resources that a study needs: GPU memory and hours, and disk space.
 
-Model: trials of one base model that need as much memory as each other are one row: peak as the
-study says, and the longest max_length that fits cards of common sizes, with and without gradient
-checkpointing. Hours follow from work: `FORWARD` operations for each parameter and token of a
-forward pass, as many to go back through frozen weights (their own gradients are not taken), and
-one forward pass more with checkpointing; DPO takes two sequences, and each once for its reference.
-Assumed, and said so in every plan: a token for every character and `TEMPLATE_TOKENS` of a chat
-template, no padding, and a card of `PEAK_FLOPS` that is used to `EFFICIENCY`; loading, held-out
-losses and answers cost nothing.
-Invariant: a base model that is neither here nor in the catalogue has a row of unknowns, never zero.
+Model: trials of one base model that need the same memory are one row: their peak memory, and the
+longest max_length that fits cards of common sizes, with and without gradient checkpointing. Hours
+follow from the number of operations: `FORWARD` for each parameter and token of a forward pass, as
+many for the backward pass through frozen weights (which have no gradients), and one more forward
+pass with checkpointing. DPO takes two sequences, and one more pass of each for its reference.
+Assumptions, which every plan prints: one token per character and `TEMPLATE_TOKENS` for a chat
+template, no padding, a card of `PEAK_FLOPS` at `EFFICIENCY`; loading, held-out losses and answers
+cost nothing.
+On disk, an adapter holds r * (rows + columns) float32 numbers for each linear layer. A merge is as
+large as its base model. So is a merged parent, on disk while it has children, and twice as large
+in memory while it is built.
+Invariant: no weight is read, only the headers of safetensors files. A base model that is neither
+on this machine nor in the catalogue is unknown (None), never zero.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ from raylab.spec.models import ResolvedModel, tensor_shapes
 from raylab.spec.study import Study
 
 CARDS = (24, 40, 80)
-"""GB of memory of common cards."""
+"""The memory of common cards, in GB."""
 FORWARD, TEMPLATE_TOKENS = 2, 32
 PEAK_FLOPS, EFFICIENCY, CARD = 312e12, 0.3, "an A100"
+_FLOAT32, _BFLOAT16 = 4, 2
+_NOT_LINEAR = ("embed", "lm_head", "wte", "embed_in", "embed_out")
 ASSUMED = (
     "GPU memory is an estimate; its CPU side was held against counted allocations, CUDA's by no "
     "GPU. Beside it 1 GB for CUDA's context and 5 % lost are left free; a length ends at the "
@@ -43,7 +49,11 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class GpuDemand:
-    """One row: trials of a base model that need the same; None where the shape is unknown."""
+    """One row: equal trials of a base model; values are None if its shape is unknown.
+
+    memory, static: bytes, at the peak and throughout the training. fits: the longest max_length by
+    GB of a card, without (`plain`) and with `checkpointing`. hours: GPU-hours of all trials.
+    """
 
     base_model: str
     method: str
@@ -60,26 +70,48 @@ class GpuDemand:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The row as plain values."""
+        """The row as JSON."""
         return dict(vars(self))
 
 
 def gpu_demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[GpuDemand]:
-    """A row for each base model and method, and for each setting that needs other memory."""
+    """A row for each base model and method, and for each setting that changes the memory."""
     groups: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
-        key = (trial.base_model, trial.variant.method, *_settings(trial))
-        groups.setdefault(key, []).append(trial)
+        groups.setdefault(_memory_settings(trial), []).append(trial)
     shapes = {name: shape_of_base(found) for name, found in inputs.base_models.items()}
-    tokens = {name: _tokens(rows, study.held_out) for name, rows in inputs.rows.items()}
-    return [
-        _demand(study, inputs, group, shapes[group[0].base_model], tokens)
-        for group in groups.values()
-    ]
+    tokens = {name: _count_tokens(rows, study.held_out) for name, rows in inputs.rows.items()}
+    rows = []
+    for group in groups.values():
+        first = group[0]
+        base_model, training = first.base_model, first.variant.training
+        row = GpuDemand(
+            base_model=base_model,
+            method=first.variant.method,
+            trials=len(group),
+            max_length=training.max_length,
+            checkpointing=training.gradient_checkpointing,
+        )
+        if shape := shapes[base_model]:
+            workload = workload_of(study, first, shape)
+            memory = estimate_memory(workload)
+            known = published().get(inputs.base_models[base_model].source, {})
+            row = replace(
+                row,
+                parameters=shape.parameters,
+                memory=memory.peak,
+                static=memory.static,
+                phase=memory.phase,
+                fits=_longest_fits(workload),
+                hours=sum(_gpu_hours(shape, trial, tokens) for trial in group),
+                unverified=known.get("unverified", ""),
+            )
+        rows.append(row)
+    return rows
 
 
 def workload_of(study: Study, trial: Trial, shape: Shape) -> Workload:
-    """What one trial asks of its GPU."""
+    """The settings of a trial that determine its GPU memory."""
     variant = trial.variant
     return Workload(
         shape=shape,
@@ -88,79 +120,54 @@ def workload_of(study: Study, trial: Trial, shape: Shape) -> Workload:
         lora=variant.lora,
         training=variant.training,
         evaluation=study.evaluation,
-        parents=_parents(trial),
+        parents=_frozen_parents(trial),
     )
 
 
 def too_large(study: Study, inputs: Inputs, trials: Sequence[Trial], card: int) -> Iterator[str]:
-    """A warning for each base model and method whose trials will not fit a GPU of `card` bytes."""
-    room = usable(card) * min(1.0, study.resources.gpus)
+    """A warning for each base model and method whose trials do not fit a GPU of `card` bytes."""
+    available = usable(card) * min(1.0, study.resources.gpus)
     for row in gpu_demands(study, inputs, trials):
-        if row.memory is not None and row.memory > room:
-            # The batch is halved when memory runs out, so this is no reason to stop.
+        if row.memory is not None and row.memory > available:
+            # Only a warning: if memory runs out, the micro-batch is halved.
             yield (
                 f"warning: {row.base_model}, {row.method}: about {size(row.memory)} at its peak "
-                f"({row.phase}), and a GPU here leaves {size(room)}: lower max_length "
+                f"({row.phase}), and a GPU here leaves {size(available)}: lower max_length "
                 f"({row.max_length}) or batch_size, or set gradient_checkpointing"
             )
 
 
-def _settings(trial: Trial) -> tuple[Any, ...]:
-    """What decides memory, besides base model and method."""
+def _memory_settings(trial: Trial) -> tuple[Any, ...]:
     training, lora = trial.variant.training, trial.variant.lora
-    length, checkpointing = training.max_length, training.gradient_checkpointing
-    return length, checkpointing, training.batch_size, lora.r, lora.target_modules, _parents(trial)
+    return (
+        trial.base_model,
+        trial.variant.method,
+        training.max_length,
+        training.gradient_checkpointing,
+        training.batch_size,
+        lora.r,
+        lora.target_modules,
+        _frozen_parents(trial),
+    )
 
 
-def _parents(trial: Trial) -> int:
+def _frozen_parents(trial: Trial) -> int:
+    """The number of adapters that are loaded beside the trained one."""
     return len(trial.lineage) if trial.variant.chain == "stack" else 0
 
 
-def _demand(
-    study: Study,
-    inputs: Inputs,
-    group: Sequence[Trial],
-    shape: Shape | None,
-    tokens: Mapping[str, float],
-) -> GpuDemand:
-    first = group[0]
-    training = first.variant.training
-    row = GpuDemand(
-        base_model=first.base_model,
-        method=first.variant.method,
-        trials=len(group),
-        max_length=training.max_length,
-        checkpointing=training.gradient_checkpointing,
-    )
-    if shape is None:
-        return row
-    need = workload_of(study, first, shape)
-    memory = estimate_memory(need)
-    known = published().get(inputs.base_models[first.base_model].source, {})
-    return replace(
-        row,
-        parameters=shape.parameters,
-        memory=memory.peak,
-        static=memory.static,
-        phase=memory.phase,
-        fits=_fits(need),
-        hours=sum(_hours(shape, trial, tokens) for trial in group),
-        unverified=known.get("unverified", ""),
-    )
-
-
-def _fits(need: Workload) -> dict[str, dict[str, int | None]]:
+def _longest_fits(workload: Workload) -> dict[str, dict[str, int | None]]:
     """The longest max_length by GB of a card, without and with gradient checkpointing."""
     found: dict[str, dict[str, int | None]] = {}
     for name, checkpointing in (("plain", False), ("checkpointing", True)):
-        training = need.training.model_copy(update={"gradient_checkpointing": checkpointing})
-        asked = replace(need, training=training)
-        found[name] = {str(card): longest_fit(asked, card * 1e9) for card in CARDS}
+        training = workload.training.model_copy(update={"gradient_checkpointing": checkpointing})
+        changed = replace(workload, training=training)
+        found[name] = {str(card): longest_fit(changed, card * 1e9) for card in CARDS}
     return found
 
 
-def _tokens(rows: Sequence[Row], held_out: float) -> float:
-    """The tokens of all examples that are trained on, taken for one in each character."""
+def _count_tokens(rows: Sequence[Row], held_out: float) -> float:
+    """The tokens of all training examples, if every character is a token."""
     return sum(
         len(row.prompt) + len(row.completion) + TEMPLATE_TOKENS
         for row in rows
@@ -168,48 +175,47 @@ def _tokens(rows: Sequence[Row], held_out: float) -> float:
     )
 
 
-def _hours(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> float:
+def _gpu_hours(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> float:
     variant = trial.variant
-    sides = fmean(tokens[name] for name in variant.data_sets.values()) * SEQUENCES[variant.method]
-    passes = 3 if variant.training.gradient_checkpointing else 2
-    whole = passes * variant.training.epochs + (1 if variant.method == "dpo" else 0)
-    return FORWARD * shape.parameters * sides * whole / (PEAK_FLOPS * EFFICIENCY) / 3600
-
-
-_FLOAT32, _BFLOAT16 = 4, 2
-_NOT_LINEAR = ("embed", "lm_head", "wte", "embed_in", "embed_out")
+    count = fmean(tokens[name] for name in variant.data_sets.values()) * SEQUENCES[variant.method]
+    passes_per_epoch = 3 if variant.training.gradient_checkpointing else 2
+    passes = passes_per_epoch * variant.training.epochs + (1 if variant.method == "dpo" else 0)
+    return FORWARD * shape.parameters * count * passes / (PEAK_FLOPS * EFFICIENCY) / 3600
 
 
 def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iterator[str]:
-    """What the plan takes on disk and in memory, a line for each base model."""
+    """The disk space and memory that the plan needs, as a line for each base model."""
     for name in study.base_models:
-        here = [item for item in planned if item.base_model == name]
-        mine = [item for item in here if isinstance(item, Trial)]
-        merges = sum(isinstance(item, PlannedMerge) for item in here)
-        found = _sizes(inputs.base_models[name])
-        if found is None:
-            yield f"{name}: {len(mine)} trials; sizes unknown until it is downloaded"
+        items = [item for item in planned if item.base_model == name]
+        trials = [item for item in items if isinstance(item, Trial)]
+        merges = sum(isinstance(item, PlannedMerge) for item in items)
+        sizes = _base_sizes(inputs.base_models[name])
+        if sizes is None:
+            yield f"{name}: {len(trials)} trials; sizes unknown until it is downloaded"
             continue
-        whole, sides = found
-        adapters = sum(_FLOAT32 * t.variant.lora.r * sides for t in mine)
-        merged = {t.parent for t in mine if t.parent and t.variant.chain == "merge"}
+        whole, sides = sizes
+        adapters = sum(_FLOAT32 * trial.variant.lora.r * sides for trial in trials)
+        merged = {t.parent for t in trials if t.parent and t.variant.chain == "merge"}
         yield (
-            f"{name}: base {size(whole)}, {len(mine)} adapters {size(adapters)}, "
+            f"{name}: base {size(whole)}, {len(trials)} adapters {size(adapters)}, "
             f"{len(merged)} merged parents at {size(whole)} each in scratch space while in use "
             f"(and {size(2 * whole)} of memory while one is built)"
             + (f", {merges} merges at {size(whole)} each" if merges else "")
         )
 
 
-def _sizes(base: ResolvedModel) -> tuple[int, int] | None:
-    """The base model's bytes, and the rows and columns of all its linear layers."""
-    if base.directory is not None:
-        tensors = list(tensor_shapes(base.directory))
-        linear = [s for key, s, _ in tensors if len(s) == 2 and not _is_embedding(key)]
-        return sum(entry for _, _, entry in tensors), sum(map(sum, linear))
-    shape = shape_of_base(base)
-    return (_BFLOAT16 * shape.parameters, shape.adapter_numel(1)) if shape else None
+def _base_sizes(base: ResolvedModel) -> tuple[int, int] | None:
+    """The bytes of the base model, and the sum of rows and columns of all its linear layers.
 
-
-def _is_embedding(key: str) -> bool:
-    return any(word in key for word in _NOT_LINEAR)
+    A model that is not on this machine is assumed to be stored in bfloat16.
+    """
+    if base.directory is None:
+        shape = shape_of_base(base)
+        return (_BFLOAT16 * shape.parameters, shape.adapter_numel(1)) if shape else None
+    tensors = list(tensor_shapes(base.directory))
+    sides = sum(
+        sum(shape)
+        for name, shape, _ in tensors
+        if len(shape) == 2 and not any(word in name for word in _NOT_LINEAR)
+    )
+    return sum(size_in_bytes for _, _, size_in_bytes in tensors), sides
