@@ -7,23 +7,23 @@ Invariant: sections come in one order, whatever the tables hold; a section is ne
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from raylab.number_format import setting
+from raylab.report.figures import FIGURES
+from raylab.report.figures.drawing import Drawing
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.page.blocks import Block, Grid, Item, Items, Picture
-from raylab.report.page.merge_blocks import merge_blocks
-from raylab.report.page.published_norms import reference_blocks
-from raylab.report.page.quality_flags import left_out_blocks, likelihood_blocks, mark_blocks
-from raylab.report.page.sections import (
-    TROUBLED,
-    answer_blocks,
-    finding_blocks,
-    missing_blocks,
-    said,
+from raylab.report.page.answers import answer_blocks, likelihood_blocks
+from raylab.report.page.blocks import Block, Grid, Item, Items, Picture, Text
+from raylab.report.page.comparisons import left_out_blocks, missing_blocks, published_blocks
+from raylab.report.page.grids import grids_of
+from raylab.report.page.trials import (
+    flag_blocks,
+    merge_blocks,
+    status_counts,
     trial_blocks,
     trial_count,
 )
@@ -87,11 +87,14 @@ def make_page(
     extra: dict[str, tuple[Block, ...]] = {
         "seeds": (
             *missing_blocks(translate, study, trials, tables["norms"]),
-            *reference_blocks(translate, study, tables.norms()),
+            *published_blocks(translate, study, tables.norms()),
             *left_out_blocks(tables),
         ),
-        "trust": tuple(mark_blocks(translate, tables)),
+        "trust": tuple(flag_blocks(translate, tables)),
     }
+    definitions = tuple(
+        Item(translate(f"define-{name}-head"), translate(f"define-{name}-text")) for name in DEFINED
+    )
     parts = {
         key: (*finding_blocks(translate, finding), *extra.get(key, ()))
         for key, finding in findings.items()
@@ -99,21 +102,55 @@ def make_page(
     parts |= {
         "answers": (*answer_blocks(translate, tables), *likelihood_blocks(translate, tables)),
         "trials": (*trial_blocks(translate, trials), *merge_blocks(translate, study)),
-        "numbers": (Items(tuple(_definitions(translate))),),
+        "numbers": (Items(definitions),),
         "tables": (Items(tuple(places)),),
     }
     return Page(
         study.name,
         _lead(translate, study, trials),
         tuple(_totals(translate, trials)),
-        tuple(said(translate, _in_short(findings))),
+        tuple(_sentence_list(translate, _in_short(findings))),
         tuple(Section(key, translate(f"section-{key}"), blocks) for key, blocks in parts.items()),
         translate,
     )
 
 
+def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
+    """The sentences of a finding, its caveats, its figures and its tables."""
+    yield from _sentence_list(translate, finding.headline)
+    yield from _sentence_list(translate, finding.sentences)
+    for caveat in finding.caveats:
+        yield Text(translate.sentence(caveat), caveat.grade)
+    models = dict.fromkeys(
+        str(row["model"])
+        for rows in finding.frames.values()
+        for row in rows
+        if row.get("model") is not None
+    )
+    types = {name: found for name, found in FIGURES.items() if found.finding == finding.key}
+    for (name, figure_type), model in itertools.product(types.items(), models):
+        figure = figure_type.draw(translate, finding.frames, model)
+        if figure:
+            yield Picture(f"{name}-{model}", Drawing.of(figure.chart), figure.caption)
+    yield from grids_of(translate, finding)
+
+
+def _sentence_list(translate: Translator, sentences: Iterable[Sentence]) -> Iterator[Items]:
+    """Sentences as one list; nothing without any."""
+    items = tuple(
+        Item(
+            translate.subject(sentence) if sentence.head else "",
+            translate.sentence(sentence),
+            sentence.grade,
+        )
+        for sentence in sentences
+    )
+    if items:
+        yield Items(items)
+
+
 def _in_short(findings: Mapping[str, Finding]) -> Iterator[Sentence]:
-    """What stands on the first screen, and what that rests on, each once."""
+    """The sentences of the first screen, then their caveats, each once."""
     answering = [finding for finding in findings.values() if finding.headline]
     for finding in answering:
         yield from finding.headline
@@ -124,26 +161,12 @@ def _in_short(findings: Mapping[str, Finding]) -> Iterator[Sentence]:
     yield from caveats
 
 
-def _definitions(translate: Translator) -> Iterator[Item]:
-    for name in DEFINED:
-        yield Item(translate(f"define-{name}-head"), translate(f"define-{name}-text"))
-
-
 def _totals(translate: Translator, trials: Rows) -> Iterator[Item]:
     merges = sum(map(is_merge, trials))
     for count, kind in ((len(trials) - merges, "trial"), (merges, "merge")):
         if count or kind == "trial":
             yield Item(str(count), translate(f"unit-{kind}-alone", count=count))
-    yield from _statuses(translate, trials)
-
-
-def _statuses(translate: Translator, trials: Rows) -> Iterator[Item]:
-    totals = Counter(str(row["status"]) for row in trials)
-    known = ("done", "failed", "blocked", "running", "pending")
-    for status in (*known, *(name for name in totals if name not in known)):
-        if totals[status]:
-            word = translate(f"status-{status}") if status in known else status
-            yield Item(str(totals[status]), word, "bad" if status in TROUBLED else "")
+    yield from status_counts(translate, trials)
 
 
 def _lead(translate: Translator, study: Study, trials: Rows) -> str:
@@ -153,7 +176,7 @@ def _lead(translate: Translator, study: Study, trials: Rows) -> str:
     ]
     labels = dict.fromkeys(str(row["label"] or row["recipe"]) for row in trials)
     rates = dict.fromkeys(row["learning_rate"] for row in trials if not is_merge(row))
-    states = [f"{item.head} {item.text}" for item in _statuses(translate, trials)]
+    states = [f"{item.head} {item.text}" for item in status_counts(translate, trials)]
     written = [setting(found) for found in rates]
     return translate(
         "lead",

@@ -19,8 +19,7 @@ from raylab.report.figures.drawing import number_ids, vega_script
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
-from raylab.report.page.latex import latex_document
-from raylab.report.page.markdown import markdown_text
+from raylab.report.page.markup import latex_document, markdown_text
 from raylab.report.page.page import Page, make_page
 from raylab.report.study_tables import Rows, Tables, settings_of
 from raylab.report.words import Translator, translator

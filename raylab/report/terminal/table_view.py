@@ -20,8 +20,7 @@ from rich.table import Table
 
 from raylab.number_format import MISSING, count, listing, number, plural, setting
 from raylab.report.page.blocks import Column
-from raylab.report.page.latex import latex_rows
-from raylab.report.page.markdown import markdown_text
+from raylab.report.page.markup import latex_rows, markdown_text
 from raylab.store.tables import to_csv
 
 _MOST_NAME, _GAP = 44, 2

@@ -10,7 +10,7 @@ import pytest
 
 from raylab.errors import StoreError
 from raylab.number_format import number
-from raylab.report.page.markdown import markdown_text
+from raylab.report.page.markup import markdown_text
 from raylab.report.page.render import build_report
 from raylab.store.tables import write_table
 from tests.report.conftest import (

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from raylab.report.terminal.printing import (
     print_examination,
+    print_left_out,
     print_norms,
     print_schedule,
     print_trials,
@@ -114,3 +115,11 @@ def test_print_examination_says_what_is_wrong_with_many_nodes_once():
     assert "fault: scratch of node-0 and node-1: 1 MB is free at /[x]\n  to do: make room" in text
     assert "remark: scratch of node-2: 20 GB are free" in text
     assert text.endswith("2 nodes: 2 faults and 1 remark\n")
+
+
+def test_print_left_out_names_comparisons_that_were_not_measured():
+    text = io.StringIO()
+    done = {"comparison": "x~y", "status": "done", "message": None}
+    left = {"comparison": "a~b", "status": "blocked", "message": "left out: a is marked (why)"}
+    print_left_out([done, left], Console(file=text, width=120))
+    assert text.getvalue() == "a~b not measured: left out: a is marked (why)\n"

@@ -1,14 +1,19 @@
-"""The tables of a report as LaTeX, in booktabs' style.
+"""Text and tables as LaTeX, in booktabs' style, and text as Markdown.
 
 Model: `latex_document` is a whole document that compiles by itself (XeLaTeX or LuaLaTeX; pdfLaTeX
-for English), with one longtable for each table that has a name; whoever writes a paper takes the
-table that they need. `latex_table` is one of them.
-Invariant: every character of a cell is shown as it is; a line of the table is a line of the file.
+for English), with one longtable for each table that has a name, for a paper to take from.
+Invariant: every character of a cell is shown as it is; a row of a table is a line of the file.
+
+pandas 3.1.1 does not hold this. `Styler.to_latex(escape="latex")` leaves `--`, `<<` and straight
+quotes to the fonts, which show other characters; a cell with an empty line ends the paragraph, and
+a row that starts with `[` or `*` becomes an argument of the line before. `DataFrame.to_markdown`
+needs tabulate, which escapes neither `|` nor `<`.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,14 +22,15 @@ from raylab.report.page.blocks import Column, Grid
 if TYPE_CHECKING:
     from raylab.report.page.page import Page
 
-_SPECIAL = {
+_LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%",
     "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "–": r"\textendash{}", "°": r"\textdegree{}",
     "'": r"\textquotesingle{}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}", "\n": " ",
 }  # fmt: skip
-# Two of one of them are another character to a font, unless something is between.
-_JOINED = "-,<>"
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~#])")
+# Fonts join two of these into another character, such as -- into a dash.
+_LIGATURES = "-,<>"
 _HEAD = r"""% Compile with XeLaTeX or LuaLaTeX, or take one of the tables:
 % it needs the packages booktabs and longtable.
 \documentclass[9pt]{extarticle}
@@ -60,7 +66,7 @@ def latex_table(grid: Grid) -> str:
 def latex_rows(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "", name: str = ""
 ) -> str:
-    """Rows of finished texts as a longtable: numbers to the right, texts to the left."""
+    """Rows of texts as a longtable: numbers to the right, texts to the left."""
     forms = "".join("r" if column.form == "number" else "l" for column in columns)
     head = [r"\toprule", _line([column.name for column in columns]), r"\midrule"]
     caption = rf"\caption{{{latex_text(title)}}}" if title else ""
@@ -90,7 +96,13 @@ def _line(cells: Sequence[str]) -> str:
 def latex_text(text: str) -> str:
     """Plain text as LaTeX that shows it."""
     return "".join(
-        _SPECIAL.get(character, character)
-        + (r"\/" if character == after and after in _JOINED else "")
+        _LATEX.get(character, character)
+        + (r"\/" if character == after and after in _LIGATURES else "")
         for character, after in itertools.pairwise(f"{text}\n")
     )
+
+
+def markdown_text(text: str) -> str:
+    """Plain text as one line of Markdown that shows it, markup and all."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(r"\\\1", escaped).replace("\r", "").replace("\n", "<br>")

@@ -10,7 +10,7 @@ import pytest
 
 from raylab.report.findings import find_all
 from raylab.report.page.blocks import Column, Grid
-from raylab.report.page.latex import latex_document, latex_rows, latex_table, latex_text
+from raylab.report.page.markup import latex_document, latex_rows, latex_table, latex_text
 from raylab.report.page.page import Section, make_page
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator

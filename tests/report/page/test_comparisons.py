@@ -1,10 +1,10 @@
-"""Printed norms beside those measured."""
+"""Comparisons that were not measured, and published norms beside those measured."""
 
 from __future__ import annotations
 
 from raylab.report.findings import find_all
+from raylab.report.page.comparisons import left_out_blocks, published_blocks
 from raylab.report.page.page import make_page
-from raylab.report.page.published_norms import reference_blocks
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from tests.report.conftest import make_norms, make_study, make_trials
@@ -13,7 +13,7 @@ DPO = {"pair": ["dpo-d0", "dpo-d1"], "seed": 42, "source": "table 1"}
 
 
 def lines(norms, *reference):
-    (grid,) = reference_blocks(translator(), make_study(reference=reference), norms)
+    (grid,) = published_blocks(translator(), make_study(reference=reference), norms)
     return grid.rows
 
 
@@ -48,3 +48,11 @@ def test_page_without_reference_has_no_table_of_it():
         (blocks,) = (section.blocks for section in page.sections if section.key == "seeds")
         titles = [getattr(block, "title", "") for block in blocks]
         assert ("Beside what was printed" in titles) is there
+
+
+def test_left_out_comparisons_give_their_reason_and_others_do_not():
+    left = {"comparison": "a~b", "message": "left out: a is marked (why)"}
+    undone = {"comparison": "c~d", "message": "c is not done"}
+    (block,) = left_out_blocks({"comparisons": [left, undone, {**left, "message": None}]})
+    assert [(item.head, item.text) for item in block.items] == [("a~b", left["message"])]
+    assert list(left_out_blocks({"comparisons": []})) == []

@@ -10,10 +10,9 @@ from rich.console import Console
 from raylab.report.findings import find_all
 from raylab.report.findings.over_seeds import seed_tables
 from raylab.report.page.answers import answers_side_by_side, titles
-from raylab.report.page.merge_blocks import merge_blocks
 from raylab.report.page.page import make_page
 from raylab.report.page.render import build_report
-from raylab.report.page.sections import trial_count
+from raylab.report.page.trials import flag_blocks, merge_blocks, trial_count
 from raylab.report.study_tables import Tables
 from raylab.report.terminal.printing import print_trials
 from raylab.report.words import translator
@@ -125,3 +124,37 @@ def test_page_of_merges_alone_has_no_learning_rate():
     assert page.lead.startswith("0 trials and 1 merge (1 done): TIES(SFT(D0), SFT(D1)) on ")
     assert "learning rate" not in page.lead
     assert [(item.head, item.text) for item in page.totals][:2] == [("0", "trials"), ("1", "merge")]
+
+
+MARKS = "answers in Japanese: 12 %, at least 50 % asked, such as 'The sky'"
+
+
+def marked_trials():
+    trials = make_trials()
+    trials[0] |= {"marked": True, "marks": MARKS}
+    return trials
+
+
+def test_flag_blocks_name_marks_and_what_rests_on_the_model():
+    trials = marked_trials()
+    (block,) = flag_blocks(translator(), {"trials": trials, "norms": make_norms()})
+    (item,) = block.items
+    assert item.head == trials[0]["name"]
+    assert MARKS in item.text and f"Compared in {trials[0]['name']}~" in item.text
+
+
+def test_flag_blocks_without_a_marked_model_are_none():
+    assert list(flag_blocks(translator(), {"trials": make_trials(), "norms": []})) == []
+
+
+def test_page_shows_marked_models_in_the_section_on_trust():
+    found = Tables.of({"trials": marked_trials(), "norms": make_norms()})
+    page = make_page(make_study(), found, find_all(found), translator())
+    texts = [
+        item.text
+        for section in page.sections
+        if section.key == "trust"
+        for block in section.blocks
+        for item in getattr(block, "items", ())
+    ]
+    assert any(MARKS in text for text in texts)

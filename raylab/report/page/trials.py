@@ -1,0 +1,131 @@
+"""Trials and merges on the page: how many there are, their table, their merges, their flags.
+
+Model: functions from rows of the trials table and the study to blocks.
+Invariant: every trial and merge is a row of the table. A merge is described with every setting
+that decides it, given or default, and with none that its method does not use.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from raylab.number_format import MISSING, duration, number, rate, setting
+from raylab.report.page.blocks import Block, Column, Grid, Item, Items
+from raylab.report.study_tables import Row, Rows, is_merge
+from raylab.report.words import Translator
+from raylab.spec.merges import MergeInput, MergeRequest
+from raylab.spec.study import Study
+
+UNFINISHED = ("failed", "blocked")
+STATUSES = ("done", "failed", "blocked", "running", "pending")
+_RATES = ("style_rate", "japanese_rate", "stopped_rate", "repetition_rate", "distinct_rate")
+_TEXTS = ("trial", "label", "status", "marks")
+_COLUMNS = (
+    "trial", "label", "seed", "learning_rate", "status", "train_loss", "eval_loss", "l2",
+    *_RATES, "seconds", "marks",
+)  # fmt: skip
+
+
+def trial_count(translate: Translator, trials: Rows) -> str:
+    """The number of trials and merges: 3 trials, or 3 trials and 1 merge."""
+    merges = sum(map(is_merge, trials))
+    if merges:
+        return translate("unit-trials_and_merges", trials=len(trials) - merges, merges=merges)
+    return translate("unit-trial", count=len(trials))
+
+
+def status_counts(translate: Translator, trials: Rows) -> Iterator[Item]:
+    """How many trials and merges have each status."""
+    totals = Counter(str(row["status"]) for row in trials)
+    for status in (*STATUSES, *(name for name in totals if name not in STATUSES)):
+        if totals[status]:
+            word = translate(f"status-{status}") if status in STATUSES else status
+            yield Item(str(totals[status]), word, "bad" if status in UNFINISHED else "")
+
+
+def trial_blocks(translate: Translator, trials: Rows) -> Iterator[Block]:
+    """Why trials failed, then the table of all trials, the failed and the blocked first."""
+    unfinished = [row for row in trials if row["status"] in UNFINISHED]
+    unfinished.sort(key=lambda row: UNFINISHED.index(row["status"]))
+    if unfinished:
+        yield Items(tuple(_failure(translate, row) for row in unfinished))
+    rows = [*unfinished, *(row for row in trials if row["status"] not in UNFINISHED)]
+    columns = tuple(
+        Column(translate.column(name), "text" if name in _TEXTS else "number") for name in _COLUMNS
+    )
+    grades = (
+        "bad" if row["status"] in UNFINISHED else "fair" if row["marked"] else "" for row in rows
+    )
+    yield Grid(
+        translate("grid-trials"),
+        columns,
+        tuple(_cells(translate, row) for row in rows),
+        tuple(grades),
+        translate("note-trials", amount=trial_count(translate, rows)),
+        "trials",
+    )
+
+
+def _failure(translate: Translator, row: Row) -> Item:
+    reason = ": ".join(str(part) for part in (row["cause"], row["message"]) if part)
+    status = translate(f"status-{row['status']}")
+    text = translate("trouble", status=status, what=reason or translate("trouble-unknown"))
+    return Item(row["name"], text, "bad")
+
+
+def _cells(translate: Translator, row: Row) -> tuple[str, ...]:
+    status = row["status"]
+    return (
+        row["name"],
+        row["label"] or MISSING,
+        str(row["seed"]) if row["seed"] is not None else MISSING,
+        setting(row["learning_rate"]),
+        translate(f"status-{status}") if status in STATUSES else status or MISSING,
+        number(row["train_loss"]),
+        number(row["eval_loss"]),
+        number(row["l2"]),
+        *(rate(row[key]) for key in _RATES),
+        duration(row["seconds"]),
+        row["marks"] or "",
+    )
+
+
+def flag_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:
+    """Every marked trial and merge: the reason with an example, and its comparisons."""
+    items = []
+    for row in tables["trials"]:
+        if not row["marked"]:
+            continue
+        name = row["name"]
+        norms = (norm for norm in tables["norms"] if name in (norm["a"], norm["b"]))
+        names = tuple(dict.fromkeys(norm["comparison"] for norm in norms))
+        compared = translate("marks-compared", names=names) if names else ""
+        text = translate("marks-marked", marks=row["marks"], compared=compared)
+        items.append(Item(name, text, "fair"))
+    if items:
+        yield Items(tuple(items))
+
+
+def merge_blocks(translate: Translator, study: Study) -> Iterator[Block]:
+    """One item for each merge of the study; nothing where there is none."""
+    requests = {name: merge.request(merge.models, "") for name, merge in study.merges.items()}
+    if requests:
+        items = (Item(name, _described(translate, found)) for name, found in requests.items())
+        yield Items(tuple(items))
+
+
+def _described(translate: Translator, request: MergeRequest) -> str:
+    method, more = request.row, ""
+    if method.of == "deltas":
+        more += translate("merge-scaling", scaling=request.scaling)
+    if request.seed is not None:
+        more += translate("merge-seed", seed=request.seed)
+    scope = translate(f"merge-scope-{request.scope}") if request.scope else ""
+
+    def described(item: MergeInput) -> str:
+        kept = translate(f"merge-{method.keeps}", density=item.density, scope=scope)
+        return translate("merge-input", model=item.model, weight=item.weight, kept=kept)
+
+    inputs = tuple(map(described, request.inputs))
+    return translate("merge-said", title=method.title, paper=method.paper, inputs=inputs, more=more)
