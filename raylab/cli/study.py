@@ -39,8 +39,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show every trial and merge: cached, to run or blocked, and which field made it new."""
-    from raylab.report.terminal.gpu_demand import print_demands
-    from raylab.report.terminal.printing import print_schedule
+    from raylab.report.terminal.resources import print_demands, print_schedule
 
     loaded = load_study(study)
     inputs = read_inputs(loaded)
@@ -163,7 +162,7 @@ def doctor(
 ) -> None:
     """Show what every node of a cluster sees, and what would make a study fail there."""
     from raylab.cluster.doctor.examine import examine
-    from raylab.report.terminal.printing import print_examination
+    from raylab.report.terminal.resources import print_examination
 
     found = examine(address, storage)
     if as_json:

@@ -71,7 +71,7 @@ def compare(
     """Put two studies side by side: what was asked differently, and which numbers changed."""
     from raylab.report.compare import compare as compare_studies
     from raylab.report.study_tables import Tables
-    from raylab.report.terminal.comparison import print_comparison
+    from raylab.report.terminal.printing import print_comparison
     from raylab.store.references import read_study
     from raylab.store.tables import read_tables
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raylab.report.compare import compare
 from raylab.report.study_tables import Tables
-from raylab.report.terminal.comparison import print_comparison
+from raylab.report.terminal.printing import print_comparison
 from tests.report.conftest import comparison_of, make_norms, make_study, make_trials, name_of
 
 

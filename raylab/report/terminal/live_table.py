@@ -23,7 +23,7 @@ from rich.text import Text
 
 from raylab.number_format import MISSING, clock, number, plural, size
 from raylab.report.study_tables import is_merge
-from raylab.report.terminal.column_fit import Column, Row, fit, longest_name
+from raylab.report.terminal.columns import Column, Row, fit_beside_names, longest_name
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
 _ORDER = ("done", "running", "failed", "blocked", "pending")
@@ -59,13 +59,13 @@ def _heard(row: Row) -> str:
 
 
 _COLUMNS = (
-    Column("status", _status, width=7),
-    Column("step", _step, width=7),
-    Column("loss", lambda row: number(row.get("loss")), goes=4, width=8),
-    Column("tokens/s", _tokens, goes=2),
-    Column("left", lambda row: clock(row.get("seconds_left")), goes=5, width=5),
-    Column("memory", _memory, goes=1, width=7),
-    Column("heard", _heard, goes=3, width=8),
+    Column("status", _status, min_width=7),
+    Column("step", _step, min_width=7),
+    Column("loss", lambda row: number(row.get("loss")), importance=4, min_width=8),
+    Column("tokens/s", _tokens, importance=2),
+    Column("left", lambda row: clock(row.get("seconds_left")), importance=5, min_width=5),
+    Column("memory", _memory, importance=1, min_width=7),
+    Column("heard", _heard, importance=3, min_width=8),
 )
 
 
@@ -81,7 +81,7 @@ def live_table(
     listed += waiting if height is None else []
     heard = any(row.get("heard_seconds") is not None for row in listed)
     known = [column for column in _COLUMNS if heard or column.title != "heard"]
-    columns, left = fit(known, listed, width, longest_name(rows), _GAP)
+    columns, left = fit_beside_names(known, listed, width, longest_name(rows), _GAP)
     name_width = min(left, max(len(_NAME), longest_name(rows)))
     troubles = _troubles(rows)
     ending = [_line(words) for words in _ending(rows, elapsed, width)]
@@ -168,7 +168,7 @@ def _drawn(rows: Sequence[Row], columns: Sequence[Column], name_width: int) -> T
     table.add_column(_NAME, width=name_width, overflow="fold")
     for column in columns:
         side: Any = "left" if column.title == "status" else "right"
-        table.add_column(column.title, no_wrap=True, justify=side, min_width=column.width)
+        table.add_column(column.title, no_wrap=True, justify=side, min_width=column.min_width)
     for row in rows:
         style = STYLES.get(str(row["status"]), "dim")
         cells = [escape(column.cell(row)) for column in columns]

@@ -21,9 +21,10 @@ from rich.table import Table
 from raylab.number_format import MISSING, count, listing, number, plural, setting
 from raylab.report.page.blocks import Column
 from raylab.report.page.markup import latex_rows, markdown_text
+from raylab.report.terminal.columns import fitting
 from raylab.store.tables import to_csv
 
-_MOST_NAME, _GAP = 44, 2
+_MAX_TEXT_WIDTH, _GAP = 44, 2
 # What a row's name says already, and what only a file is the place for.
 _LAST = (
     "trial_id", "recipe", "label", "method", "data", "seed", "parent", "a", "b", "adapter", "log",
@@ -40,7 +41,15 @@ def show_table(table: pa.Table, console: Console) -> None:
         said = ", ".join(f"{name} {_text(name, value)}" for name, value in alike.items())
         console.print(escape(said), highlight=False)
     cells = {name: [_text(name, row[name]) for row in rows] for name in names}
-    shown = _fitting(cells, console.width)
+    widths = {
+        name: min(max(map(cell_len, (name, *cells[name]))), _MAX_TEXT_WIDTH) + _GAP
+        for name in sorted(cells, key=lambda name: name in _LAST)
+    }
+    # The first column stays in the narrowest window.
+    first = next(iter(widths), "")
+    left = console.width - widths.pop(first, 0)
+    chosen = fitting(widths, left)
+    shown = [name for name in names if name == first or name in chosen]
     view = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for name in shown:
         right = not pa.types.is_string(table.schema.field(name).type)
@@ -49,7 +58,7 @@ def show_table(table: pa.Table, console: Console) -> None:
             justify="right" if right else "left",
             no_wrap=right,
             overflow="fold",
-            max_width=None if right else _MOST_NAME,
+            max_width=None if right else _MAX_TEXT_WIDTH,
         )
     for place in range(len(rows)):
         view.add_row(*(escape(cells[name][place]) for name in shown))
@@ -112,18 +121,6 @@ def _alike(
         elif any(value is not None for value in values) or not rows:
             others.append(name)
     return alike, others
-
-
-def _fitting(cells: dict[str, list[str]], width: int) -> list[str]:
-    """The columns that fit, in their order: first those that tell most; a text may fold."""
-    shown: set[str] = set()
-    left = width
-    for name in sorted(cells, key=lambda name: name in _LAST):
-        needed = min(max(cell_len(text) for text in (name, *cells[name])), _MOST_NAME) + _GAP
-        if needed <= left or not shown:
-            shown.add(name)
-            left -= needed
-    return [name for name in cells if name in shown]
 
 
 def _text(name: str, value: Any) -> str:
