@@ -1,11 +1,11 @@
-"""What a base model is made of: the shape of every linear layer, out of its config alone.
+"""The shapes of a base model's layers, from its config.
 
-Model: a config is a mapping, as in `config.json`: that of the model where it is on this machine,
-else a published one out of `catalogue.json`, by hub id. A model type is a row of FAMILIES, which
-says which linear layers one decoder layer has, and what else counts for memory; custom code is
-known by its class.
-Invariant: nothing is downloaded, and nothing of transformers is loaded; a model type that has no
-row is unknown (None), never guessed.
+Model: a config is a mapping as in `config.json`: that of the model if it is on this machine,
+otherwise the published one in `catalogue.json`, by hub id. FAMILIES has a row for each model type:
+the linear layers of one decoder layer, and other properties that matter for memory. A model with
+custom code is identified by its class.
+Invariant: nothing is downloaded, and transformers is not loaded. A model type without a row is
+unknown (None), never guessed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FILE = Path(__file__).with_name("catalogue.json")
 
 
 class Linear(NamedTuple):
-    """One linear layer: `outputs` rows of `inputs` numbers, as its weight is stored."""
+    """One linear layer, whose weight is stored with shape (outputs, inputs)."""
 
     name: str
     outputs: int
@@ -34,16 +34,17 @@ class Linear(NamedTuple):
 
     @property
     def numel(self) -> int:
-        """The entries of its weight."""
+        """The number of entries of its weight."""
         return self.outputs * self.inputs
 
 
 @dataclass(frozen=True)
 class Family:
-    """What the models of one type have in common.
+    """The common properties of the models of one type.
 
-    `norms` are the widths that a layer's norms have weights for, in units of the hidden size; of
-    layer norms a bias as well. `eager`: attention keeps its scores, for no fused kernel caps them.
+    norms: the number of norms of a layer. norm_weights: the weights of these norms, and the biases
+    of layer norms, in units of the hidden size. eager: attention holds its scores, because no fused
+    kernel can compute it.
     """
 
     linears: Callable[[Config], Iterator[Linear]]
@@ -61,7 +62,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of one model that decide how much memory it takes."""
+    """The numbers of one model that determine its memory."""
 
     family: Family
     hidden: int
@@ -77,12 +78,12 @@ class Shape:
 
     @property
     def linear_numel(self) -> int:
-        """The entries of all linear layers but the head: what is quantised."""
+        """The entries of all linear layers except the head; these are quantised."""
         return self.layers * sum(linear.numel for linear in self.linears)
 
     @property
     def other_numel(self) -> int:
-        """The entries of everything else: embedding, head, norms and biases."""
+        """The entries of the embedding, the head, norms and biases."""
         tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
         biases = self.layers * sum(linear.outputs for linear in self.linears if linear.bias)
         norms = self.layers * self.family.norm_weights + self.family.final_norm_weights
@@ -90,7 +91,7 @@ class Shape:
 
     @cached_property
     def parameters(self) -> int:
-        """All entries, those of a tied head once."""
+        """All entries; those of a tied head count once."""
         return self.linear_numel + self.other_numel
 
     def adapter_numel(self, r: int, targets: tuple[str, ...] | None = None) -> int:
@@ -99,7 +100,7 @@ class Shape:
         return self.layers * r * sides
 
     def targeted(self, targets: tuple[str, ...] | None) -> list[Linear]:
-        """The linear layers of one decoder layer whose names end as `targets` say."""
+        """The linear layers of one decoder layer whose names end with one of `targets`."""
         if targets is None:
             return list(self.linears)
         ends = tuple(f".{target}" for target in targets)
@@ -107,7 +108,7 @@ class Shape:
 
 
 def _grouped(config: Config, *, biased: bool = False) -> Iterator[Linear]:
-    """Queries, keys, values and output apart; a gate beside the way up."""
+    """Separate layers for queries, keys, values, output, gate, up and down."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head = _head_size(config)
     queries = config["num_attention_heads"] * head
@@ -179,7 +180,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-_NEEDED = (
+_REQUIRED_KEYS = (
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
@@ -189,11 +190,10 @@ _NEEDED = (
 
 
 def shape_of(config: Config) -> Shape | None:
-    """The shape of a model with `config`; None where its type has no row in FAMILIES, or the config
-    leaves to transformers what it does not say."""
+    """The shape of a model; None if FAMILIES lacks its type, or the config lacks a value."""
     names = (config.get("model_type"), *(config.get("architectures") or ()))
     family = next((FAMILIES[name] for name in names if name in FAMILIES), None)
-    if family is None or any(key not in config for key in _NEEDED):
+    if family is None or any(key not in config for key in _REQUIRED_KEYS):
         return None
     tied = config.get("tie_word_embeddings")
     return Shape(
@@ -212,7 +212,7 @@ def shape_of(config: Config) -> Shape | None:
 
 
 def _intermediate(config: Config) -> int:
-    """As given; StableLM-alpha's code computes it: 8/3 of the hidden size, in steps of 256."""
+    """The given size. StableLM-alpha computes it: 8/3 of the hidden size, in steps of 256."""
     given = config.get("intermediate_size")
     if given is not None and "model_type" in config and config["model_type"] in FAMILIES:
         return int(given)
@@ -229,13 +229,13 @@ def _head_size(config: Config) -> int:
 
 @lru_cache(maxsize=1)
 def published() -> Mapping[str, Config]:
-    """The published configs by hub id, each with its `parameters` and what is `unverified`."""
+    """The published configs by hub id, with `parameters` and, if there are doubts, `unverified`."""
     found: dict[str, Config] = json.loads(_FILE.read_text(encoding="utf-8"))
     return found
 
 
 def config_of(base: ResolvedModel) -> Config | None:
-    """The config of a base model: its own where it is here, else the published one, else None."""
+    """The config of a base model: its own if it is on this machine, or the published one."""
     file = base.directory and base.directory / "config.json"
     if file and file.is_file():
         config: Config = json.loads(file.read_text(encoding="utf-8"))
@@ -244,6 +244,6 @@ def config_of(base: ResolvedModel) -> Config | None:
 
 
 def shape_of_base(base: ResolvedModel) -> Shape | None:
-    """The shape of a base model; None where it is neither here nor in the catalogue."""
+    """The shape of a base model; None if it is neither on this machine nor in the catalogue."""
     config = config_of(base)
     return None if config is None else shape_of(config)
