@@ -247,3 +247,11 @@ def write_study(store: Store) -> dict[str, Rows]:
 @pytest.fixture
 def store(tmp_path: Any) -> Store:
     return Store(str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def whole_tables(tmp_path_factory: Any) -> dict[str, Rows]:
+    """The tables of `tests.report.whole`, for tests that do not change them."""
+    from tests.report.whole import write_whole_study
+
+    return write_whole_study(Store(str(tmp_path_factory.mktemp("whole"))))

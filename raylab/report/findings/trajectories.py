@@ -137,8 +137,13 @@ def _pair_divergence(one: Trajectory, other: Trajectory) -> tuple[float | None, 
 
 
 def cosine_of_sketches(one: Mapping[str, Row], other: Mapping[str, Row]) -> float | None:
-    """The cosine of two models' sketches at one step; None where one has not moved."""
+    """The cosine of two models' sketches at one step, over the layers that both have.
+
+    None where there is none, or one model has not moved.
+    """
     layers = [layer for layer in one if layer in other]
+    if not layers:
+        return None
     a, b = (np.concatenate([side[layer]["sketch"] for layer in layers]) for side in (one, other))
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if lengths > 0 else None

@@ -104,6 +104,7 @@ def test_cosine_of_sketches_of_what_has_not_moved_is_none():
     start, moved = ({r["layer"]: r for r in rows if r["step"] == s} for s in (0, 20))
     assert cosine_of_sketches(start, moved) is None
     assert cosine_of_sketches(moved, moved) == pytest.approx(1)
+    assert cosine_of_sketches({LAYERS[0]: moved[LAYERS[0]]}, {LAYERS[1]: moved[LAYERS[1]]}) is None
 
 
 def test_points_are_shares_of_the_last_norm():
