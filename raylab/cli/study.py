@@ -143,7 +143,7 @@ def status(
     if watch:
         live_display.watch(
             lambda: live_rows(read_results(planned, store), limits),
-            live_display.outlet(sys.stdout, timed=False),
+            live_display.open_display(sys.stdout, timed=False),
             lambda: is_driven(store),
         )
     rows = live_rows(read_results(planned, store), limits)

@@ -23,16 +23,16 @@ PROGRESS = {
 }
 
 
-class RecordingOutlet:
-    """An outlet that keeps everything."""
+class RecordingDisplay:
+    """A display that keeps everything."""
 
     def __init__(self):
-        self.lines, self.passing, self.rows, self.closed = [], [], [], False
+        self.lines, self.transient, self.rows, self.closed = [], [], [], False
 
-    def say(self, line, *, passing=False):
-        (self.passing if passing else self.lines).append(line)
+    def write_line(self, line, *, transient=False):
+        (self.transient if transient else self.lines).append(line)
 
-    def show(self, rows):
+    def update(self, rows):
         self.rows = rows
 
     def close(self):
@@ -41,12 +41,12 @@ class RecordingOutlet:
 
 @pytest.fixture
 def progress(tmp_path):
-    """(callback, outlet, Tune's trials by recipe, the store, ends): `other` is cached."""
+    """(callback, display, Tune's trials by recipe, the store, ends): `other` is cached."""
     study = make_study(seeds=[1])
     planned = plan_trials(study, make_inputs(study))
-    store, outlet, ends = Store(str(tmp_path)), RecordingOutlet(), []
+    store, display, ends = Store(str(tmp_path)), RecordingDisplay(), []
     to_run = [trial for trial in planned if trial.variant.name != "other"]
-    callback = ProgressCallback(planned, to_run, store, lambda: ends.append(1), lambda: outlet)
+    callback = ProgressCallback(planned, to_run, store, lambda: ends.append(1), lambda: display)
     callback.setup()
     trials = {
         trial.variant.name: SimpleNamespace(
@@ -57,18 +57,20 @@ def progress(tmp_path):
         )
         for trial in planned
     }
-    return SimpleNamespace(callback=callback, outlet=outlet, trials=trials, store=store, ends=ends)
+    return SimpleNamespace(
+        callback=callback, display=display, trials=trials, store=store, ends=ends
+    )
 
 
 def send(progress, event, recipe, **info):
     getattr(progress.callback, f"on_trial_{event}")(1, [], progress.trials[recipe], **info)
     progress.callback.on_step_end(1, [])
-    return next(row for row in progress.outlet.rows if row["recipe"] == recipe)
+    return next(row for row in progress.display.rows if row["recipe"] == recipe)
 
 
 def test_progress_before_anything_shows_what_waits_and_what_is_done(progress):
     progress.callback.on_step_end(1, [])
-    statuses = {row["recipe"]: row["status"] for row in progress.outlet.rows}
+    statuses = {row["recipe"]: row["status"] for row in progress.display.rows}
     assert statuses == {
         "alone": "pending",
         "first": "pending",
@@ -85,11 +87,11 @@ def test_progress_of_a_trial_that_goes_well_says_its_lines(progress):
     progress.trials["alone"].last_result = {"seconds": 14.52, "l2": 8.5091, "step": 90}
     row = send(progress, "complete", "alone")
     assert row["status"] == "done"
-    assert progress.outlet.passing == [
+    assert progress.display.transient == [
         "[1/5] tiny.alone.s1  starts",
         "[1/5] tiny.alone.s1  step 12/90  loss 1.235  5231 tokens/s  80 s left",
     ]
-    assert progress.outlet.lines == ["[2/5] tiny.alone.s1  done in 14.5 s  L2 8.509"]
+    assert progress.display.lines == ["[2/5] tiny.alone.s1  done in 14.5 s  L2 8.509"]
     assert progress.ends == [1]
 
 
@@ -97,7 +99,7 @@ def test_progress_says_progress_seldom_and_shows_it_always(progress):
     send(progress, "result", "alone", result=PROGRESS)
     row = send(progress, "result", "alone", result=PROGRESS | {"step": 13})
     assert row["step"] == 13
-    assert len(progress.outlet.passing) == 1
+    assert len(progress.display.transient) == 1
 
 
 def test_progress_of_a_failure_blocks_descendants_and_takes_the_cause_from_the_store(progress):
@@ -110,10 +112,10 @@ def test_progress_of_a_failure_blocks_descendants_and_takes_the_cause_from_the_s
         "non_finite",
         "the loss is not finite",
     )
-    assert progress.outlet.lines == [
+    assert progress.display.lines == [
         "[1/5] tiny.first.s1  failed: non_finite; the trial table says why"
     ]
-    blocked = {row["recipe"] for row in progress.outlet.rows if row["status"] == "blocked"}
+    blocked = {row["recipe"] for row in progress.display.rows if row["status"] == "blocked"}
     assert blocked == {"second", "third"}
     assert progress.ends == [1]
 
@@ -123,8 +125,8 @@ def test_progress_of_a_trial_whose_last_result_has_a_cause_counts_it_as_failed(p
     progress.trials["first"].last_result = {"cause": "oom", "message": "no memory"}
     row = send(progress, "complete", "first")
     assert (row["status"], row["cause"]) == ("failed", "oom")
-    assert progress.outlet.lines == ["[1/5] tiny.first.s1  failed: oom; the trial table says why"]
-    assert "blocked" in {row["status"] for row in progress.outlet.rows}
+    assert progress.display.lines == ["[1/5] tiny.first.s1  failed: oom; the trial table says why"]
+    assert "blocked" in {row["status"] for row in progress.display.rows}
 
 
 def test_progress_of_a_retry_says_which_attempt_it_is_and_why(progress):
@@ -135,7 +137,7 @@ def test_progress_of_a_retry_says_which_attempt_it_is_and_why(progress):
     assert (row["status"], row["loss"]) == ("pending", None)
     row = send(progress, "start", "first")
     assert (row["status"], row["attempt"], row["cause"]) == ("running", 2, "oom")
-    assert progress.outlet.lines == [
+    assert progress.display.lines == [
         "[1/5] tiny.first.s1  lost its worker; it begins again from its checkpoint",
         "[1/5] tiny.first.s1  starts again after oom, attempt 2",
     ]
@@ -156,13 +158,15 @@ def test_progress_of_a_trial_that_was_stopped_counts_it_neither_as_done_nor_as_f
     progress.trials["first"].last_result = {"cause": "stopped"}
     row = send(progress, "complete", "first")
     assert row["status"] == "pending"
-    assert progress.outlet.lines == ["[1/5] tiny.first.s1  stopped; it goes on from its checkpoint"]
-    assert "blocked" not in {row["status"] for row in progress.outlet.rows}
+    assert progress.display.lines == [
+        "[1/5] tiny.first.s1  stopped; it goes on from its checkpoint"
+    ]
+    assert "blocked" not in {row["status"] for row in progress.display.rows}
 
 
 def test_progress_takes_the_table_away_with_the_study(progress):
     progress.callback.on_experiment_end([])
-    assert progress.outlet.closed
+    assert progress.display.closed
 
 
 def test_progress_survives_pickling_as_tune_asks(progress, tmp_path):

@@ -18,8 +18,7 @@ from typing import Any
 from ray.tune import Callback
 
 from raylab.plan.trials import Trial
-from raylab.report.terminal import progress_lines
-from raylab.report.terminal.live_display import Outlet, outlet
+from raylab.report.terminal import live_display
 from raylab.store.filesystem import Store
 from raylab.store.records import Attempt, read_attempts
 
@@ -31,8 +30,8 @@ _STATUSES = {"stopped": "pending"}
 """The statuses of causes that are no failures."""
 
 
-def _stderr_outlet() -> Outlet:
-    return outlet(sys.stderr, timed=True)
+def _stderr_display() -> live_display.Display:
+    return live_display.open_display(sys.stderr, timed=True)
 
 
 class ProgressCallback(Callback):
@@ -44,11 +43,11 @@ class ProgressCallback(Callback):
         to_run: Sequence[Trial],
         store: Store,
         on_end: Callable[[], None],
-        make_outlet: Callable[[], Outlet] = _stderr_outlet,
+        make_display: Callable[[], live_display.Display] = _stderr_display,
     ) -> None:
         """`to_run` is the part of `trials` that is not done; `on_end` is called after each end.
 
-        Tune pickles its callbacks, and an outlet cannot be pickled: `setup` makes it.
+        Tune pickles its callbacks, and a display cannot be pickled: `setup` makes it.
         """
         waiting = {trial.name for trial in to_run}
         self._rows: dict[str, dict[str, Any]] = {
@@ -56,17 +55,17 @@ class ProgressCallback(Callback):
             for trial in trials
         }
         self._trials, self._store = {trial.name: trial for trial in trials}, store
-        self._on_end, self._make_outlet = on_end, make_outlet
+        self._on_end, self._make_display = on_end, make_display
         self._last_line: dict[str, float] = {}
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Open the display."""
-        self._out = self._make_outlet()
+        self._display = self._make_display()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has a worker."""
         row = self._change(trial, status="running", **self._attempt(trial))
-        self._say(row, progress_lines.started(row), passing=row["attempt"] == 1)
+        self._say(row, live_display.start_text(row), transient=row["attempt"] == 1)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -82,7 +81,7 @@ class ProgressCallback(Callback):
         now = time.monotonic()
         if now - self._last_line.get(trial.trial_id, 0) >= _LINE_SECONDS:
             self._last_line[trial.trial_id] = now
-            self._say(row, progress_lines.moved(row), passing=True)
+            self._say(row, live_display.progress_text(row), transient=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died, and Tune restarts its trial."""
@@ -104,11 +103,11 @@ class ProgressCallback(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Redraw the table; Tune calls this several times a second."""
-        self._out.show(list(self._rows.values()))
+        self._display.update(list(self._rows.values()))
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Close the display."""
-        self._out.close()
+        self._display.close()
 
     def _attempt(self, trial: Any) -> dict[str, Any]:
         """The number of this attempt, and the cause that ended the one before."""
@@ -129,9 +128,11 @@ class ProgressCallback(Callback):
             for name, trial in self._trials.items():
                 if row["name"] in trial.lineage and self._rows[name]["status"] == "pending":
                     self._rows[name] = self._rows[name] | {"status": "blocked"}
-        self._say(row, progress_lines.ended(row))
+        self._say(row, live_display.end_text(row))
         self._on_end()
 
-    def _say(self, row: dict[str, Any], words: str, *, passing: bool = False) -> None:
+    def _say(self, row: dict[str, Any], words: str, *, transient: bool = False) -> None:
         done = sum(other["status"] == "done" for other in self._rows.values())
-        self._out.say(progress_lines.line(row, words, done, len(self._rows)), passing=passing)
+        self._display.write_line(
+            live_display.numbered_line(row, words, done, len(self._rows)), transient=transient
+        )

@@ -1,9 +1,12 @@
-"""Where a study in progress is shown: a table redrawn in place on a terminal, lines elsewhere.
+"""Progress of a study: a table redrawn in place on a terminal, lines elsewhere.
 
-Model: two forms with the same three verbs. `say` keeps a line, unless it is passing and a table
-shows the same; `show` takes the rows as they are now; `close` takes the table away again.
-Invariant: the table is drawn in the caller's thread, only when it is told to; what others print
-while it stands comes above it; a stream that is no terminal gets whole lines and nothing else.
+Model: a Display has three methods. `write_line` writes a line, `update` takes the current rows of
+all trials, `close` removes the table. A line that is transient, such as a training's step, is
+left out where a table shows the same. A row is as in `raylab.report.terminal.live_table`; a line
+begins with the number of trials that are done and the trial's name.
+Invariant: the table is drawn in the caller's thread, in `update` alone. Other output appears above
+it. A stream that is no terminal gets whole lines and nothing else. Numbers are those that the
+trial reported.
 """
 
 from __future__ import annotations
@@ -12,65 +15,65 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from raylab.report.terminal.live_table import live_table
-from raylab.report.terminal.progress_lines import news
+from raylab.report.terminal.live_table import live_table, totals
 
 _REDRAW_SECONDS = 0.5
 _WATCH_SECONDS = 2.0
 
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 
 
-class Outlet(Protocol):
-    """Either form."""
+class Display(Protocol):
+    """A place where progress is shown."""
 
-    def say(self, line: str, *, passing: bool = False) -> None:
-        """Something happened."""
+    def write_line(self, line: str, *, transient: bool = False) -> None:
+        """Write a line about an event."""
 
-    def show(self, rows: Rows) -> None:
-        """This is how the trials are now."""
+    def update(self, rows: Rows) -> None:
+        """Show the current state of all trials."""
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """End the display."""
 
 
-def outlet(stream: TextIO, *, timed: bool) -> Outlet:
+def open_display(stream: TextIO, *, timed: bool) -> Display:
     """A table where `stream` is a terminal that can move its cursor, else lines.
 
-    A table that is `timed` shows how long it has been there.
+    A table that is `timed` shows the time since it was opened.
     """
     if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        return Screen(stream, timed=timed)
-    return Lines(stream)
+        return TableDisplay(stream, timed=timed)
+    return LineDisplay(stream)
 
 
-class Lines:
+class LineDisplay:
     """Plain lines."""
 
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`."""
         self._stream = stream
 
-    def say(self, line: str, *, passing: bool = False) -> None:
+    def write_line(self, line: str, *, transient: bool = False) -> None:
         """Write the line."""
         print(line, file=self._stream, flush=True)
 
-    def show(self, rows: Rows) -> None:
-        """Lines have said it."""
+    def update(self, rows: Rows) -> None:
+        """Do nothing: the lines show the same."""
 
     def close(self) -> None:
-        """Nothing to take away."""
+        """Do nothing."""
 
 
-class Screen:
-    """A table below the lines that were said."""
+class TableDisplay:
+    """A table below the lines."""
 
     def __init__(self, stream: TextIO, *, timed: bool) -> None:
         """Draw on `stream`; the clock starts now."""
@@ -87,13 +90,13 @@ class Screen:
         self._drawn = -_REDRAW_SECONDS
         self._size = self._console.size
 
-    def say(self, line: str, *, passing: bool = False) -> None:
-        """Put the line above the table."""
-        if not passing:
+    def write_line(self, line: str, *, transient: bool = False) -> None:
+        """Write the line above the table, unless it is transient."""
+        if not transient:
             self._console.print(escape(line), soft_wrap=True, highlight=False)
 
-    def show(self, rows: Rows) -> None:
-        """Draw the table, if the last time was long enough ago."""
+    def update(self, rows: Rows) -> None:
+        """Draw the table, unless it was drawn less than half a second ago."""
         now = time.monotonic()
         if now - self._drawn < _REDRAW_SECONDS:
             return
@@ -103,22 +106,22 @@ class Screen:
             atexit.register(self.close)
             self._live.start()
         if self._size != self._console.size:
-            # The terminal has broken the lines of the old table anew: where it began is unknown.
+            # The terminal has wrapped the lines of the old table anew: its start is unknown.
             self._size = self._console.size
             self._console.clear()
         elapsed = None if self._started is None else now - self._started
         self._live.update(live_table(rows, *self._size, elapsed=elapsed), refresh=True)
 
     def close(self) -> None:
-        """Take the table away, and give the cursor back."""
+        """Remove the table, and show the cursor again."""
         self._live.stop()
         atexit.unregister(self.close)
 
 
-def watch(read: Callable[[], Rows], out: Outlet, is_driven: Callable[[], bool]) -> Rows:
-    """Show what `read` gives until the study has ended, or the user has seen enough.
+def watch(read: Callable[[], Rows], display: Display, is_driven: Callable[[], bool]) -> Rows:
+    """Show the rows that `read` gives until the study has ended, or the user interrupts.
 
-    It has ended when no trial runs or waits, or when its driver was there and has left.
+    A study has ended when no trial runs or waits, or when its driver has left.
     """
     rows: Rows = ()
     driven = False
@@ -126,14 +129,67 @@ def watch(read: Callable[[], Rows], out: Outlet, is_driven: Callable[[], bool]) 
         while True:
             was_driven, driven = driven, is_driven()
             before, rows = rows, read()
-            for words, passing in news(before, rows):
-                out.say(words, passing=passing)
-            out.show(rows)
-            left = was_driven and not driven
-            if left or not any(row["status"] in ("running", "pending") for row in rows):
+            for line, transient in changes(before, rows):
+                display.write_line(line, transient=transient)
+            display.update(rows)
+            has_left = was_driven and not driven
+            if has_left or not any(row["status"] in ("running", "pending") for row in rows):
                 return rows
             time.sleep(_WATCH_SECONDS)
     except KeyboardInterrupt:
         return rows
     finally:
-        out.close()
+        display.close()
+
+
+def changes(before: Rows, after: Rows) -> Iterator[tuple[str, bool]]:
+    """(line, whether it is transient) for each change between two reads of the store."""
+    old = {row["name"]: row for row in before}
+    if not before:
+        yield totals(after), False
+    done = sum(row["status"] == "done" for row in after)
+    for row in after:
+        last = old.get(row["name"])
+        has_changed = last is not None and last["status"] != row["status"]
+        if has_changed and row["status"] in ("done", "failed", "blocked"):
+            yield numbered_line(row, end_text(row), done, len(after)), False
+        step = None if last is None or last["status"] != "running" else last.get("step")
+        if row["status"] == "running" and row.get("step") not in (None, step):
+            yield numbered_line(row, progress_text(row), done, len(after)), True
+
+
+def numbered_line(row: Row, text: str, done: int, total: int) -> str:
+    """One line: [ 3/22] name  text."""
+    return f"[{done:>{len(str(total))}}/{total}] {row['name']}  {text}"
+
+
+def start_text(row: Row) -> str:
+    """The start of an attempt: the first, or another after a failure."""
+    if (row.get("attempt") or 1) == 1:
+        return "starts"
+    after = f" after {row['cause']}" if row.get("cause") else ""
+    return f"starts again{after}, attempt {row['attempt']}"
+
+
+def progress_text(row: Row) -> str:
+    """The step of a running trial, with loss, speed and time left where they are known."""
+    parts = {
+        "loss": "loss {:.4g}",
+        "tokens_per_second": "{:.0f} tokens/s",
+        "seconds_left": "{:.0f} s left",
+    }
+    known = [form.format(row[key]) for key, form in parts.items() if row.get(key) is not None]
+    return "  ".join([f"step {row['step']}/{row['steps']}", *known])
+
+
+def end_text(row: Row) -> str:
+    """The end of a trial: done, failed, stopped or blocked."""
+    if row["status"] == "done":
+        seconds, l2 = row.get("seconds") or 0.0, row.get("l2")
+        return f"done in {seconds:.1f} s  L2 {float('nan') if l2 is None else l2:.4g}"
+    if row["status"] == "pending":
+        return "stopped; it goes on from its checkpoint"
+    if row["status"] == "blocked":
+        return str(row.get("message") or "blocked")
+    why = f": {row['cause']}" if row.get("cause") else ""
+    return f"failed{why}; the trial table says why"

@@ -6,14 +6,20 @@ import io
 
 import pytest
 
-from raylab.report.terminal import live_display as screen
-from raylab.report.terminal.live_display import Lines, Screen, outlet, watch
+from raylab.report.terminal import live_display
+from raylab.report.terminal.live_display import (
+    LineDisplay,
+    TableDisplay,
+    changes,
+    open_display,
+    watch,
+)
 
 RUNNING = {"name": "a", "status": "running", "method": "sft", "step": 1, "steps": 2, "loss": 0.5}
 DONE = {**RUNNING, "status": "done", "seconds": 3.0, "l2": 1.0}
 
 
-def alone():
+def not_driven():
     """No driver is there."""
     return False
 
@@ -24,8 +30,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(screen, "_WATCH_SECONDS", 0)
+def short_pause(monkeypatch):
+    monkeypatch.setattr(live_display, "_WATCH_SECONDS", 0)
 
 
 @pytest.fixture
@@ -34,19 +40,21 @@ def terminal(monkeypatch):
     return Terminal()
 
 
-def test_outlet_is_a_screen_on_terminals_that_can_move_their_cursor_only(terminal, monkeypatch):
-    assert isinstance(outlet(terminal, timed=True), Screen)
-    assert isinstance(outlet(io.StringIO(), timed=True), Lines)
+def test_open_display_draws_a_table_on_terminals_that_can_move_their_cursor_only(
+    terminal, monkeypatch
+):
+    assert isinstance(open_display(terminal, timed=True), TableDisplay)
+    assert isinstance(open_display(io.StringIO(), timed=True), LineDisplay)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(outlet(terminal, timed=True), Lines)
+    assert isinstance(open_display(terminal, timed=True), LineDisplay)
 
 
-def test_screen_keeps_lines_above_its_table_and_gives_the_cursor_back(terminal):
-    out = outlet(terminal, timed=True)
-    out.say("[0/1] a  step", passing=True)
-    out.show([RUNNING])
-    out.say("[1/1] [a]  done")
-    out.close()
+def test_table_display_keeps_lines_above_its_table_and_gives_the_cursor_back(terminal):
+    display = open_display(terminal, timed=True)
+    display.write_line("[0/1] a  step", transient=True)
+    display.update([RUNNING])
+    display.write_line("[1/1] [a]  done")
+    display.close()
     text = terminal.getvalue()
     assert "[0/1] a  step" not in text
     assert "[1/1] [a]  done" in text
@@ -54,24 +62,24 @@ def test_screen_keeps_lines_above_its_table_and_gives_the_cursor_back(terminal):
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
-def test_screen_that_is_not_timed_shows_no_time(terminal):
-    out = outlet(terminal, timed=False)
-    out.show([RUNNING])
-    out.close()
+def test_table_display_that_is_not_timed_shows_no_time(terminal):
+    display = open_display(terminal, timed=False)
+    display.update([RUNNING])
+    display.close()
     assert "so far" not in terminal.getvalue()
 
 
-def test_screen_draws_seldom_however_often_it_is_asked(terminal):
-    out = outlet(terminal, timed=True)
+def test_table_display_draws_seldom_however_often_it_is_asked(terminal):
+    display = open_display(terminal, timed=True)
     for _ in range(100):
-        out.show([RUNNING])
+        display.update([RUNNING])
     assert terminal.getvalue().count("1 trial: 1 running") == 1
-    out.close()
+    display.close()
 
 
 def test_watch_ends_with_the_study_and_prints_changes():
     stream, looks = io.StringIO(), iter([[RUNNING], [RUNNING], [DONE]])
-    assert watch(lambda: next(looks), Lines(stream), alone) == [DONE]
+    assert watch(lambda: next(looks), LineDisplay(stream), not_driven) == [DONE]
     assert stream.getvalue().splitlines() == [
         "1 trial: 1 running",
         "[0/1] a  step 1/2  loss 0.5",
@@ -85,16 +93,61 @@ def test_watch_that_the_user_ends_gives_the_cursor_back(terminal):
             raise KeyboardInterrupt
         return [RUNNING]
 
-    assert watch(read, outlet(terminal, timed=False), alone) == [RUNNING]
+    assert watch(read, open_display(terminal, timed=False), not_driven) == [RUNNING]
     assert "\x1b[?25h" in terminal.getvalue()
 
 
 def test_watch_ends_when_the_driver_has_left_whatever_waits():
     waiting, drivers = [{**RUNNING, "status": "pending"}], iter([False, True, True, False])
-    assert watch(lambda: waiting, Lines(io.StringIO()), lambda: next(drivers)) == waiting
+    assert watch(lambda: waiting, LineDisplay(io.StringIO()), lambda: next(drivers)) == waiting
 
 
 @pytest.mark.parametrize("status", ["failed", "blocked", "done"])
 def test_watch_of_an_ended_study_looks_once(status):
     looks = iter([[{**DONE, "status": status}]])
-    watch(lambda: next(looks), Lines(io.StringIO()), alone)
+    watch(lambda: next(looks), LineDisplay(io.StringIO()), not_driven)
+
+
+def row(status, **more):
+    return {"name": "demo.a.s1", "status": status, "method": "sft", **more}
+
+
+OTHER = {"name": "demo.b.s1", "status": "done", "method": "sft"}
+PROGRESS = {
+    "step": 3,
+    "steps": 9,
+    "loss": 0.12344,
+    "tokens_per_second": 612.4,
+    "seconds_left": 80.6,
+}
+
+
+def texts(before, after):
+    return list(changes([before, OTHER], [after, OTHER]))
+
+
+def test_changes_at_the_first_look_is_the_totals_and_what_runs():
+    assert list(changes([], [row("running", **PROGRESS), OTHER])) == [
+        ("2 trials: 1 done, 1 running", False),
+        ("[1/2] demo.a.s1  step 3/9  loss 0.1234  612 tokens/s  81 s left", True),
+    ]
+
+
+def test_changes_of_an_unchanged_trial_is_none():
+    assert texts(row("running", **PROGRESS), row("running", **PROGRESS)) == []
+    assert texts(row("failed", cause="oom"), row("failed", cause="oom")) == []
+
+
+def test_changes_of_a_step_without_a_rate_leaves_the_rate_out():
+    after = row("running", **PROGRESS | {"tokens_per_second": None, "step": 4})
+    (line,) = texts(row("running", **PROGRESS), after)
+    assert line == ("[1/2] demo.a.s1  step 4/9  loss 0.1234  81 s left", True)
+
+
+def test_changes_of_an_end_says_what_became_of_it():
+    done = texts(row("running", **PROGRESS), row("done", seconds=14.52, l2=8.5091))
+    assert done == [("[2/2] demo.a.s1  done in 14.5 s  L2 8.509", False)]
+    (failed,) = texts(row("running", **PROGRESS), row("failed", cause="oom", message="long"))
+    assert failed == ("[1/2] demo.a.s1  failed: oom; the trial table says why", False)
+    (blocked,) = texts(row("pending"), row("blocked", message="its parent x is failed"))
+    assert blocked == ("[1/2] demo.a.s1  its parent x is failed", False)
