@@ -1,9 +1,9 @@
-"""The errors raylab raises for its users: one base class, one exit status each.
+"""The errors that raylab raises for its users: one base class, each with an exit status.
 
-Model: a message has four parts: what is wrong, the value found, what was expected, and what to
-do next. Every error survives pickling, because it may cross from a worker to the driver.
-Invariant: an input that is wrong exits with 2, before anything was written; everything that
-goes wrong while work is under way exits with 1.
+Model: a message has four parts: the problem, the value found, the value expected, and the next
+step for the user. Every error can be pickled, because workers send it to the driver.
+Invariant: a wrong input exits with status 2, before anything is written. Every error during the
+work exits with status 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class RaylabError(ValueError):
-    """Base of all errors meant for users; `cause` is the word the trial table shows."""
+    """Base of all errors for users. cause: the word in the column `cause` of the trials table."""
 
     exit_status = 1
     cause = "error"
@@ -23,7 +23,7 @@ class RaylabError(ValueError):
 
     @property
     def message(self) -> str:
-        """The whole message on one or more lines, without the parts that were not given."""
+        """The parts of the message that were given, each on its own line."""
         parts = [self.what]
         if self.found is not None:
             parts.append(f"found: {self.found}")
@@ -44,42 +44,42 @@ def _rebuild(
 
 
 class InputError(RaylabError):
-    """Something the user gave is wrong: an option, a path, a model."""
+    """An input of the user is wrong: an option, a path, a model."""
 
     exit_status = 2
 
 
 class StudyError(InputError):
-    """The study file does not say something that can be done."""
+    """The study file is wrong, or asks for something impossible."""
 
 
 class DataError(InputError):
-    """A data set cannot be used as it is."""
+    """A data set cannot be used."""
 
     cause = "bad_data"
 
 
 class ModelError(InputError):
-    """A model, adapter or checkpoint cannot be read, or two of them cannot be compared."""
+    """A model, adapter or checkpoint cannot be read, or two models cannot be compared."""
 
 
 class StoreError(RaylabError):
-    """The store holds something damaged, or could not be read or written."""
+    """The store is damaged, or cannot be read or written."""
 
 
 class OutError(InputError):
-    """OUT is not a place that can be written."""
+    """OUT cannot be written."""
 
 
 class LeaseError(RaylabError):
-    """Another driver holds OUT, or has taken it over."""
+    """Another driver works on OUT, or has taken it over."""
 
 
 class NonFiniteError(RaylabError):
-    """A loss or a weight became NaN or infinite."""
+    """A loss or a weight is NaN or infinite."""
 
     cause = "non_finite"
 
 
 class ClusterError(RaylabError):
-    """Ray could not be reached, or a worker was lost for good."""
+    """Ray cannot be reached, or a worker is permanently lost."""

@@ -70,7 +70,7 @@ class StudyContext:
 
     def records(self) -> dict[str, Record]:
         """The sound records of the store, by trial id."""
-        return read_records(self.store)[0]
+        return read_records(self.store).sound
 
     def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
         """Models that no comparison takes, with the reason."""

@@ -1,1 +1,1 @@
-"""What will be done: trials, comparisons and shards, known before anything is touched."""
+"""The plan of a study: its trials, merges and comparisons, their states, schedule and resources."""

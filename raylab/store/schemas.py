@@ -1,7 +1,7 @@
-"""The columns of every table of a study.
+"""The columns of every table of a study; docs/method.md describes them.
 
-Invariant: a column's name and type never depend on the rows. No column is ever renamed; columns
-may be added. What each means is in docs/method.md.
+Invariant: the name and type of a column never depend on the rows. Columns may be added, but are
+never renamed.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
-# What may differ between two runs that made the same tables.
 VOLATILE = (
     "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node",
     "gpus",
 )  # fmt: skip
+"""Columns that may differ when the same study is made twice."""

@@ -69,22 +69,18 @@ def open_address(out: str, policy: RetryPolicy) -> Address:
         local, root = fs.LocalFileSystem(), str(Path(out).expanduser().resolve())
         return Address(local, local, root, root)
     try:
-        made, root = _from_uri(out, policy)
+        if out.startswith("s3:"):
+            # Without a region in the URI, pyarrow asks the network where the bucket is.
+            what = "the bucket's region cannot be found"
+            made, root = with_retries(lambda: fs.FileSystem.from_uri(out), policy, what)
+        else:
+            made, root = fs.FileSystem.from_uri(out)
     except (OSError, ValueError) as error:
         reason = error.found if isinstance(error, StoreError) else error
         raise OutError(
             "OUT is no address of a store", found=f"{out}: {reason}", expected=EXPECTED
         ) from error
     return Address(*_with_timeouts(made, policy), root, out)
-
-
-def _from_uri(uri: str, policy: RetryPolicy) -> tuple[fs.FileSystem, str]:
-    if not uri.startswith("s3:"):
-        return fs.FileSystem.from_uri(uri)
-    # Without a region in the URI, pyarrow asks the network where the bucket is.
-    return with_retries(
-        lambda: fs.FileSystem.from_uri(uri), policy, "the bucket's region cannot be found"
-    )
 
 
 def _with_timeouts(made: fs.FileSystem, policy: RetryPolicy) -> tuple[fs.FileSystem, fs.FileSystem]:

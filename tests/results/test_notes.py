@@ -1,4 +1,4 @@
-"""Notes: said beside every number that rests on a trial whose memory ran out, and no other."""
+"""Notes: a row has one if its model, or an ancestor of it, ran out of memory."""
 
 from __future__ import annotations
 

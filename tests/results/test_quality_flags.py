@@ -1,4 +1,4 @@
-"""Marks: which limits are applied, what is said, and what other limits change."""
+"""Which models are marked: the limits that are applied, the texts, and other limits."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def metrics(expected=SOUND, **rates):
     ("rate", "value"),
     [("japanese_rate", 0.4), ("stopped_rate", 0.1), ("repetition_rate", 0.5), ("distinct_rate", 0)],
 )
-def test_marks_of_a_rate_beyond_its_limit_name_it_alone(rate, value):
+def test_broken_limits_of_a_rate_beyond_its_limit_name_it_alone(rate, value):
     assert set(broken_limits(metrics(**{rate: value}), Limits())) == {rate}
     assert broken_limits(metrics(**{rate: value}), Limits(**{rate: None})) == {}
 
 
-def test_marks_of_rates_at_their_limits_are_none():
+def test_broken_limits_of_rates_at_their_limits_are_none():
     at = {rate: value for rate, value in Limits().model_dump().items() if value is not None}
     assert broken_limits(metrics(**at), Limits()) == {}
 
@@ -45,7 +45,7 @@ def test_limit_on_style_holds_for_models_trained_towards_it():
     assert broken_limits(metrics(away, style_rate=0.1), asked) == {}
 
 
-def test_mark_columns_quote_an_example_and_are_null_where_nothing_was_asked():
+def test_flag_columns_quote_an_example_and_are_null_where_nothing_was_asked():
     found = flag_columns(
         metrics(japanese_rate=0.25) | {"excerpts": {"japanese_rate": "The sky\nis blue."}}, Limits()
     )

@@ -1,4 +1,4 @@
-"""What became of every planned trial, out of what the store holds."""
+"""The rows of the trials table and of the tables beside it, from a store."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fail(store, trial, number=1):
     write_attempt(store, trial.folder, attempt)
 
 
-def seal(store, trial, **changes):
+def finish(store, trial, **changes):
     values = {"data": {}, "evaluation": "x", "versions": {}, "metrics": {}, **changes}
     record = Record(name=trial.name, id=trial.id, identity=dict(trial.identity), **values)
     write_record(store, trial.folder, record)
@@ -95,12 +95,12 @@ def test_trial_rows_with_record_are_done_whatever_failed_before(planned):
     store, trials = planned
     trial = trials["alone"]
     fail(store, trial)
-    seal(store, trial, metrics={"l2": 1.5, "of_no_column": 3})
+    finish(store, trial, metrics={"l2": 1.5, "of_no_column": 3})
     row = next(r for r in trial_rows(results_of(store, trials)) if r["name"] == trial.name)
     assert (row["status"], row["l2"], row["attempts"]) == ("done", 1.5, 1)
 
 
-SIGHT = {
+PROGRESS_VALUES = {
     "step": 3,
     "steps": 9,
     "loss": 0.5,
@@ -110,8 +110,8 @@ SIGHT = {
 }
 
 
-def go_on(store, trial, age=1.0):
-    progress = {**SIGHT, "time": time.time() - age}
+def report_progress(store, trial, age=1.0):
+    progress = {**PROGRESS_VALUES, "time": time.time() - age}
     write_json(store, trial_key(trial.folder, PROGRESS), progress)
 
 
@@ -121,9 +121,9 @@ def live(store, trials, recipe):
 
 def test_live_rows_of_a_running_trial_carry_its_progress_and_its_age(planned):
     store, trials = planned
-    go_on(store, trials["alone"], age=20)
+    report_progress(store, trials["alone"], age=20)
     row = live(store, trials, "alone")
-    assert {key: row[key] for key in SIGHT} == SIGHT
+    assert {key: row[key] for key in PROGRESS_VALUES} == PROGRESS_VALUES
     assert (row["status"], row["attempt"], row["cause"]) == ("running", 1, None)
     assert 20 <= row["heard_seconds"] < 30
 
@@ -137,7 +137,7 @@ def start(store, trial, attempt=1, age=0.0):
 def test_live_rows_of_a_silent_trial_say_since_when_and_trust_its_driver(planned, driven, status):
     store, trials = planned
     start(store, trials["alone"], age=7200)
-    go_on(store, trials["alone"], age=3600)
+    report_progress(store, trials["alone"], age=3600)
     if driven:
         store.write(LEASE, b"{}")
     row = live(store, trials, "alone")
@@ -167,13 +167,13 @@ def test_live_rows_of_a_retried_trial_run_again_with_the_cause_of_before(planned
 def test_trial_rows_with_progress_of_an_attempt_that_failed_stay_failed(planned, age):
     store, trials = planned
     fail(store, trials["first"])
-    go_on(store, trials["first"], age=age)
+    report_progress(store, trials["first"], age=age)
     assert statuses(store, trials)["first"] == "failed"
 
 
 def test_live_rows_have_the_same_keys_whatever_became_of_a_trial(planned):
     store, trials = planned
-    go_on(store, trials["alone"])
+    report_progress(store, trials["alone"])
     fail(store, trials["first"])
     assert len({frozenset(row) for row in live_rows(results_of(store, trials))}) == 1
 
@@ -201,7 +201,7 @@ def test_sample_rows_are_those_of_finished_trials(planned):
     for name in ("alone", "first", "second"):
         text = b'{"prompt": "p", "answer": "a"}\n'
         store.write(trial_key(trials[name].folder, SAMPLES), text)
-        seal(store, trials[name])
+        finish(store, trials[name])
     store.write(trial_key(trials["first"].folder, SAMPLES), b'{"prompt": "ha')
     store.write(trial_key(trials["third"].folder, SAMPLES), b'{"prompt": "ha')
     store.delete(trial_key(trials["second"].folder, SAMPLES))
@@ -216,6 +216,6 @@ def test_path_rows_are_those_of_finished_trials_that_recorded_any(planned):
     for name in ("alone", "third"):
         store.write(trial_key(trials[name].folder, PATHS), buffer.getvalue())
     for name in ("alone", "first"):
-        seal(store, trials[name])
+        finish(store, trials[name])
     named = {"trial_id": trials["alone"].id, "name": trials["alone"].name}
     assert list(path_rows(results_of(store, trials))) == [{**named, **row}] * 2

@@ -1,4 +1,4 @@
-"""An attempt while it runs: what it leaves, and what is made of it when its process died."""
+"""The state of a running attempt, and the attempt that is recorded when its process has died."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_running_attempt_that_is_closed_leaves_an_attempt_and_no_trace(store):
     assert 0 <= time.time() - (ended.started + ended.seconds) < 10
 
 
-def test_running_attempt_of_which_there_is_no_word_has_no_seconds(store):
+def test_running_attempt_without_a_start_has_no_seconds(store):
     finish_attempt(
         store, "t-1", RunningAttempt(attempt=1, node="", started=0, oom_kills=0), cause="preempted"
     )
@@ -64,16 +64,16 @@ def test_running_attempt_that_is_damaged_counts_as_none(store):
     assert begin_attempt(store, "t-1", running()).attempt == 1
 
 
-def test_stop_asked_and_taken_back_is_told_to_who_asks(store):
-    asks = stop_checker(store)
-    assert not asks()
+def test_stop_requested_and_cleared_is_what_the_checker_returns(store):
+    should_stop = stop_checker(store)
+    assert not should_stop()
     request_stop(store)
-    assert asks()
+    assert should_stop()
     clear_stop_request(store)
-    assert not asks()
+    assert not should_stop()
 
 
-def test_last_words_of_a_stuck_trial_are_told_once(store):
+def test_hang_stack_of_a_trial_is_taken_once(store):
     file = hang_stack_file(store, "abc")
     file.parent.mkdir(parents=True)
     file.write_text("Thread 0x1")

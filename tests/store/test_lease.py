@@ -35,8 +35,8 @@ class Driver:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
-    def heard(self) -> list:
-        """What it says next."""
+    def next_message(self) -> list:
+        """The next line that it writes."""
         return json.loads(self.process.stdout.readline())
 
     def go(self) -> None:
@@ -56,7 +56,7 @@ def drive():
     def start(out: str, count: int = 1) -> list[Driver]:
         new = [Driver(out) for _ in range(count)]
         drivers.extend(new)
-        assert [driver.heard() for driver in new] == [["ready"]] * count
+        assert [driver.next_message() for driver in new] == [["ready"]] * count
         return new
 
     yield start
@@ -75,7 +75,7 @@ def store(tmp_path):
 def started(drive, out) -> Driver:
     (driver,) = drive(out)
     driver.go()
-    assert driver.heard()[0] == "held"
+    assert driver.next_message()[0] == "held"
     return driver
 
 
@@ -122,7 +122,7 @@ def test_second_driver_while_the_first_beats_is_refused(store, drive):
         assert word in message
     (second,) = drive(store.uri)
     second.go()
-    what, message, status = second.heard()
+    what, message, status = second.next_message()
     assert (what, status) == ("refused", 1)
     assert str(first.process.pid) in message
     assert read_lease(store).owner == lease.owner
@@ -131,7 +131,7 @@ def test_second_driver_while_the_first_beats_is_refused(store, drive):
 def test_driver_that_ended_leaves_the_way_free(store, drive):
     first = started(drive, store.uri)
     first.go()
-    assert first.heard() == ["done"]
+    assert first.next_message() == ["done"]
     with hold_lease(store, FAST):
         pass
 
@@ -191,7 +191,7 @@ def test_suspended_driver_is_replaced_and_stops_when_it_wakes(store, drive):
     with hold_lease(store, FAST) as held:
         woken = time.monotonic()
         first.signal(signal.SIGCONT)
-        what, message, status = first.heard()
+        what, message, status = first.next_message()
         assert time.monotonic() - woken < SLACK
         assert (what, status) == ("lost", 1)
         assert str(os.getpid()) in message
@@ -206,12 +206,12 @@ def test_suspended_driver_that_wakes_in_time_goes_on(store, drive):
     first.signal(signal.SIGCONT)
     time.sleep(FAST.expiry)
     first.go()
-    assert first.heard() == ["done"]
+    assert first.next_message() == ["done"]
 
 
-def test_lost_lease_is_told_to_its_holder_once(store):
-    told = []
-    holding = hold_lease(store, FAST, lambda: told.append(time.monotonic()))
+def test_lost_lease_calls_on_lost_once(store):
+    calls = []
+    holding = hold_lease(store, FAST, lambda: calls.append(time.monotonic()))
     thief = elsewhere(new_lease())
     with pytest.raises(LeaseError, match="far-away"), holding as held:
         held.check()
@@ -220,7 +220,7 @@ def test_lost_lease_is_told_to_its_holder_once(store):
         time.sleep(3 * FAST.heartbeat)
     with pytest.raises(LeaseError, match="far-away"):
         held.check()
-    assert len(told) == 1
+    assert len(calls) == 1
     assert read_lease(store) == thief
 
 
@@ -243,12 +243,12 @@ def storm(store, drivers, left):
         leave(store, lease)
     for driver in drivers:
         driver.go()
-    said = [driver.heard()[0] for driver in drivers]
-    assert sorted(said) == ["held", *["refused"] * 4]
-    winner = drivers[said.index("held")]
+    messages = [driver.next_message()[0] for driver in drivers]
+    assert sorted(messages) == ["held", *["refused"] * 4]
+    winner = drivers[messages.index("held")]
     time.sleep(3 * FAST.heartbeat)
     winner.go()
-    assert winner.heard() == ["done"]
+    assert winner.next_message() == ["done"]
     assert read_lease(store) is None
 
 
@@ -283,11 +283,11 @@ def test_lease_on_s3_is_refused_then_taken_over(remote, drive):
     first.signal(signal.SIGSTOP)
     with hold_lease(remote, FAST) as held:
         first.signal(signal.SIGCONT)
-        assert first.heard()[0] == "lost"
+        assert first.next_message()[0] == "lost"
         assert read_lease(remote).owner == held.lease.owner
 
 
-def test_dead_process_is_told_from_one_whose_id_is_used_again():
+def test_dead_process_differs_from_one_whose_id_is_used_again():
     mine = new_lease()
     assert not process_identity.is_dead(mine)
     assert process_identity.is_dead(mine.model_copy(update={"started": "1"}))
