@@ -1,7 +1,7 @@
 """How numbers are written on a page: the same everywhere, and never longer than they mean.
 
 Model: a measured value has four significant digits, a count has all of its digits, a rate is a
-whole or one-digit percentage; what was not measured is a dash.
+whole or one-digit percentage; a value that was not measured is a dash.
 Invariant: the text depends on the value alone, and a value that is not null never becomes a dash.
 """
 

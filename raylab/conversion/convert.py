@@ -2,7 +2,7 @@
 
 Model: a style is a row of CONVERTERS, a function of a text. The column that is rewritten is the
 one that is named, or else the answers of the file's format: in a conversation the last turn, so
-that what is asked stays the same and both files make pairs.
+that the prompts stay the same and both files make pairs.
 Invariant: the new file has the kind, rows, columns and order of the old one, and differs in that
 column alone; it appears whole or not at all, and replaces nothing unless it is told to.
 """
@@ -45,7 +45,7 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of a file's answers; rates are None where the style has no ending rule."""
+    """Counts of converted answers; rates are None where the style has no ending rule."""
 
     rows: int
     rewritten: int

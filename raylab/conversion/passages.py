@@ -1,8 +1,8 @@
-"""A text without what must not be touched, and its sentences.
+"""A text with its protected passages hidden, sentence by sentence.
 
 Model: code, addresses, formulas, tags and whatever stands in brackets or quotes (somebody's own
-words) are each replaced by one character of a private plane, and put back in the end. What is
-left is lines; a line is a prefix (indent, list marker, quotation mark of Markdown) and
+words) are each replaced by one character of a private plane, and put back in the end. The rest is
+lines; a line is a prefix (indent, list marker, quotation mark of Markdown) and
 sentences; a sentence is its core and its tail: closing punctuation, faces, remarks in brackets.
 Invariant: the parts joined are the text; headings and tables are no sentences.
 """

@@ -1,1 +1,1 @@
-"""What is asked: the study file, validated and frozen, and the identity of every trial."""
+"""The study file, validated and frozen, and the identity of every trial."""

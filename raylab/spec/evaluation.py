@@ -1,4 +1,4 @@
-"""What a study asks of trained models, and how far their answers may fall.
+"""The evaluation of trained models: prompts, decoding, and limits for the rates of answers.
 
 Model: a model answers held-out prompts greedily, and if asked by sampling too; rates of its
 greedy answers are held against limits, and a model that breaks one is marked.
@@ -55,11 +55,11 @@ class Limits(Frozen):
 
 
 LIMITS = Limits()
-"""Those of a study that names none."""
+"""The limits of a study that gives none."""
 
 
 class Evaluation(Frozen):
-    """What a trained model is asked. It changes no adapter, so it is no part of a trial's id."""
+    """The prompts and decoding for trained models. They change no adapter and no trial id."""
 
     prompts: int = Field(default=32, ge=0)
     """How many held-out prompts are answered, greedily."""
@@ -77,7 +77,7 @@ class Evaluation(Frozen):
     """The ending rule that `style_rate` counts: one of `raylab.spec.scoring.styles.STYLES`, or
     `{ending: <regular expression>}`."""
     limits: Limits = LIMITS
-    """What marks a model in every table and in the report."""
+    """Limits; a model beyond one is marked in every table and in the report."""
     leave_out_marked: bool = False
     """Do not compare models that are marked; the table of comparisons says so."""
     every_epochs: float | None = Field(default=1.0, gt=0)
@@ -85,4 +85,4 @@ class Evaluation(Frozen):
 
 
 JUDGED_LATER = frozenset({"limits", "leave_out_marked", "every_epochs"})
-"""Fields that change nothing of what a model is asked once it is trained."""
+"""Fields that do not change the prompts or the decoding."""

@@ -1,4 +1,4 @@
-"""Identity: a fingerprint of what determines a result, and of nothing else.
+"""Identity: a fingerprint of everything that determines a result, and of nothing else.
 
 Model: a value is written in one canonical form (JSON, sorted keys, shortest floats) and hashed
 with SHA-256; a fingerprint is the first 16 hex digits. A trial's identity is a flat mapping of

@@ -1,4 +1,4 @@
-"""What a merge is asked to do: the method, the models, their weights, and what is kept of each.
+"""The request for a merge: method, models, weights, and the entries to keep of each model.
 
 Model: METHODS is the table of methods, one row each, which cites its paper. With the task
 vectors d_i = model_i - base, a row says which entries of d_i stay (all, the largest, or a
@@ -82,7 +82,7 @@ METHODS: dict[str, MergeMethod] = {
 
 @dataclass(frozen=True)
 class MergeInput:
-    """One model of a merge. density: the fraction kept of what it changes, in (0, 1]."""
+    """One model of a merge. density: the fraction of its task vector that is kept, in (0, 1]."""
 
     model: str
     weight: float = 1.0

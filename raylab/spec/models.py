@@ -1,4 +1,4 @@
-"""Base models as a study finds them: where the files are, and which model it is.
+"""Base models: the place of their files, and their identity.
 
 Model: a base model at a local path is identified by the content of its files, one on a hub by
 the commit of its revision. A commit that is not known offline gives a provisional identity,
@@ -30,7 +30,7 @@ _CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """Where a model lies (None: not on this machine), and what it is."""
+    """The directory of a model (None: not on this machine), and its identity."""
 
     name: str
     identity: str
@@ -41,7 +41,7 @@ class ResolvedModel:
 
 
 def resolve(name: str, place: Located, *, online: bool = False) -> ResolvedModel:
-    """Find the model that `place` names; with `online`, ask the hub for what is not known.
+    """Find the model that `place` names; with `online`, ask the hub for an unknown commit.
 
     Raises ModelError where it is not there, or not in safetensors.
     """
@@ -72,7 +72,7 @@ def _check_directory(name: str, directory: Path) -> None:
 
 
 def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
-    """Refuse a base model at `directory` that `place` does not allow, or say enough, to train.
+    """Refuse a base model at `directory` that cannot be trained as `place` describes it.
 
     Raises ModelError where it is no checkpoint, runs code that the study does not trust, or has
     a tokenizer without a chat template and is given none.
@@ -92,7 +92,7 @@ def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
 
 
 def missing_template_error(directory: Path, name: str | None = None) -> ModelError:
-    """What to say of a model that was never told how a chat looks."""
+    """The error for a model without a chat template."""
     return ModelError(
         f"the base model {name} has no chat template" if name else "a model has no chat template",
         found=str(directory),
@@ -103,7 +103,7 @@ def missing_template_error(directory: Path, name: str | None = None) -> ModelErr
 
 
 def check_remote_code(directory: Path, trusted: bool) -> None:
-    """Refuse a checkpoint that transformers can load only by running code that comes with it.
+    """Refuse a checkpoint that transformers can load only by running the checkpoint's own code.
 
     Raises ModelError; code that lies in another repository is refused even where it is trusted.
     """
@@ -114,7 +114,7 @@ def check_remote_code(directory: Path, trusted: bool) -> None:
         return
     if not trusted:
         raise ModelError(
-            "the model comes with code of its own, which the study does not allow to run",
+            "the model has code of its own, which the study does not allow to run",
             found=f"{directory}: {code}",
             expected="a model that transformers knows, or `trust_remote_code: true`",
             todo="read the code; set `trust_remote_code: true` under that base model to run it",
@@ -229,7 +229,7 @@ def _header(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if 0 < size <= file.stat().st_size - 8:
-            with contextlib.suppress(ValueError):  # told below, with the file's name
+            with contextlib.suppress(ValueError):  # reported below, with the file's name
                 header = json.loads(stream.read(size))
     if not isinstance(header, dict):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Norms that somebody printed earlier, to be put beside what a study measures.
+"""Norms that were published elsewhere, shown beside the measured ones.
 
 Model: a value belongs to a pair of recipes at a seed, on one base model; it is a claim of its
 `source`, and enters no trial's identity and no computation but a ratio in the report.
@@ -26,7 +26,7 @@ class Printed(Frozen):
     l1: float | None = Field(default=None, gt=0)
     l2: float | None = Field(default=None, gt=0)
     source: str = Field(min_length=1)
-    """Where it was printed."""
+    """The publication."""
 
     @model_validator(mode="after")
     def _some_norm(self) -> Self:

@@ -34,7 +34,7 @@ Slot = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class Variant:
-    """One recipe with every value decided."""
+    """One recipe with a value for every parameter."""
 
     name: str
     recipe: str
@@ -49,7 +49,7 @@ class Variant:
 
     @property
     def data(self) -> str:
-        """The data set that its answers come from: what was learned or preferred."""
+        """The data set of the answers that are learned or preferred."""
         return self.data_sets.get("data") or self.data_sets["chosen"]
 
 
@@ -83,7 +83,7 @@ def expand_recipes(study: Study) -> dict[str, Variant]:
 
 
 def variants_of(study: Study, name: str) -> list[Variant]:
-    """The variants that `name` stands for: all those of a recipe, or the one of that name."""
+    """The variants with the name `name`: all variants of a recipe, or one variant."""
     if name in study.recipes:
         return list(_expand(study, name))
     stems = [stem for stem in study.recipes if name.startswith(f"{stem}.")]
@@ -91,7 +91,7 @@ def variants_of(study: Study, name: str) -> list[Variant]:
 
 
 def trial_name(base_model: str, variant: str, seed: int) -> str:
-    """The name of the trial of these three; scripts may rely on its form."""
+    """The name of a trial; scripts may rely on its form."""
     return f"{base_model}.{variant}.s{seed}"
 
 

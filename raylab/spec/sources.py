@@ -1,4 +1,4 @@
-"""What a study names that lies outside it: base models, finished models, data sets.
+"""Inputs outside the study file: base models, finished models, data sets.
 
 Model: each is at a local path or on a hub; a data set may also be other data sets in a row.
 Paths are relative to the study file until `anchored` makes them absolute, and reads a chat
@@ -55,7 +55,7 @@ class Located(Frozen):
 
 
 class BaseModelRef(Located):
-    """A base model: what training starts from."""
+    """A base model, from which trainings start."""
 
     trust_remote_code: bool = False
     """Run the Python code that comes with the model. Off unless you have read it."""
@@ -108,7 +108,7 @@ class DataSet(Frozen):
         Literal["text", "preference", "messages", "sharegpt", "sharegpt-preference", "alpaca"]
         | None
     ) = None
-    """What the columns mean; where it is not given, the columns must fit one format only."""
+    """The format of the columns; without it, the columns must fit exactly one format."""
     prompt: str | None = None
     """The column that holds the prompt."""
     completion: str | None = None

@@ -5,7 +5,7 @@ model, a recipe and a seed is one trial. Merges combine trials of one base model
 Comparisons name pairs whose difference is reduced.
 Defaults are the values of the study that raylab was made for (QLoRA with r = 8, alpha = 128 on
 all linear layers; 3 epochs, batch 2, Adam, 1e-5, cosine; DPO beta = 0.3).
-Invariant: a Study is valid field by field; what it says across fields is checked by
+Invariant: a Study is valid field by field; rules across fields are checked by
 `raylab.spec.validation`. Nothing here touches a file.
 """
 
@@ -112,11 +112,11 @@ class Recipe(Frozen):
     data: Name | None = None
     """SFT: the data set. DPO: one that has a rejected answer in every row."""
     chosen: Name | None = None
-    """DPO: the data set whose answers are preferred."""
+    """DPO: the data set of the chosen answers."""
     rejected: Name | None = None
-    """DPO: the data set, aligned by prompt or key, whose answers are not."""
+    """DPO: the data set of the rejected answers, aligned by prompt or key."""
     parent: str | None = None
-    """The recipe whose trained model this one starts from; none: the base model."""
+    """The recipe from whose trained model this one starts; none: the base model."""
     chain: Chain = "merge"
     """merge: the parent is merged into the base, then quantised. stack: the parent's adapter
     stays, frozen, beside the new one."""
@@ -144,7 +144,7 @@ class Recipe(Frozen):
 
 def _with_lambda() -> Any:
     """A base with a field that no class body can spell."""
-    field = Field(default=None, description="What the merged task vector is multiplied by.")
+    field = Field(default=None, description="The factor of the merged task vector.")
     fields: dict[str, Any] = {"lambda": (float | None, field)}
     return create_model("WithLambda", __base__=Frozen, **fields)
 
@@ -152,7 +152,7 @@ def _with_lambda() -> Any:
 class Merge(_with_lambda()):  # type: ignore[misc]
     """Models of the study combined into one, for each base model and seed that have them all.
 
-    What is not given is as in `raylab merge`: weights 1, density 0.2, scope global, lambda 1.
+    The defaults are those of `raylab merge`: weights 1, density 0.2, scope global, lambda 1.
     """
 
     method: Annotated[str, Field(json_schema_extra={"enum": [*METHODS]})]
@@ -164,7 +164,7 @@ class Merge(_with_lambda()):  # type: ignore[misc]
     density: Density | tuple[Density, ...] | None = None
     """The fraction kept of each task vector: one for all models, or one for each."""
     scope: Scope | None = None
-    """What the largest entries are chosen from: the whole task vector, or each tensor."""
+    """The scope of the threshold: the whole task vector, or each tensor."""
     seed: int | None = Field(default=None, ge=0)
     """Of the entries that DARE drops."""
 
@@ -175,7 +175,7 @@ class Merge(_with_lambda()):  # type: ignore[misc]
         return self
 
     def request(self, models: Sequence[str], base: str) -> MergeRequest:
-        """What is asked of `models`, as they are called elsewhere. Raises InputError."""
+        """The request to merge `models` over `base`. Raises InputError."""
         return request_merge(
             self.method,
             models,
@@ -212,14 +212,14 @@ class Comparison(Frozen):
 
 
 class Resources(Frozen):
-    """What one trial takes on a cluster."""
+    """The resources of one trial on a cluster."""
 
     gpus: float = Field(default=1, gt=0)
     """GPUs per trial, where there are any."""
     cpus: int = Field(default=1, ge=1)
     """CPU cores per trial, which is also its number of threads."""
     checkpoint_seconds: float = Field(default=60, ge=0)
-    """How often a training saves what it needs to go on after its process died; 0: every step."""
+    """Seconds between two checkpoints of a training; 0: a checkpoint at every step."""
     timeout_seconds: float = Field(default=1800, gt=0)
     """How long a step may take, before its process is taken for stuck, and ended."""
 
@@ -249,7 +249,7 @@ class Study(Frozen):
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     reference: tuple[Printed, ...] = ()
-    """Norms that somebody printed earlier; the report puts them beside what was measured."""
+    """Norms published elsewhere; the report shows them beside the measured ones."""
     tracking: tuple[TrackerName, ...] = ()
     """Where training is written down as well; addresses and tokens come from the environment."""
 

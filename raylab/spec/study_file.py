@@ -40,7 +40,7 @@ def load_study(path: str | Path) -> Study:
             f"the study file {file} cannot be read",
             found=str(error),
             expected="a YAML file in UTF-8",
-            todo="check the path; `raylab schema` prints what such a file may hold",
+            todo="check the path; `raylab schema` prints the fields of a study file",
         ) from error
     return parse_study(text, file)
 
@@ -82,11 +82,11 @@ def _explained(error: ValidationError, root: Node | None, file: Path) -> Iterato
     places: dict[Location, list[str]] = {}
     for item in error.errors(include_url=False):
         location = _without_tags(tuple(item["loc"]), root)
-        said = places.setdefault(location, [])
-        if (message := _message(item, location)) not in said:
-            said.append(message)
-    for location, said in places.items():
-        yield _located(location, root, file, ", or: ".join(said))
+        messages = places.setdefault(location, [])
+        if (message := _message(item, location)) not in messages:
+            messages.append(message)
+    for location, messages in places.items():
+        yield _located(location, root, file, ", or: ".join(messages))
 
 
 def _without_tags(location: Location, root: Node | None) -> Location:
@@ -130,7 +130,7 @@ def _field_names(location: Location) -> Iterator[str]:
 
 
 def _below(kind: Any, step: str | int) -> Iterator[Any]:
-    """What an annotation holds at one step: a field, a mapping's value, or a sequence's item."""
+    """The annotations below `kind` at one step: a field, a mapping value or a sequence item."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         field = kind.model_fields.get(str(step))
         yield from _members(field.annotation) if field else ()

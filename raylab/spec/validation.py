@@ -1,4 +1,4 @@
-"""What a study says across its fields: names that must exist, parents without a cycle, sweeps.
+"""Checks across the fields of a study: names exist, parents form no cycle, sweeps are valid.
 
 Model: each check is a function of the study that yields problems, listed in CHECKS; a problem
 is a location in the study and a message. All problems of a study come out at once.
@@ -127,7 +127,7 @@ def _cycle(study: Study) -> list[str] | None:
 
 
 def _values(study: Study) -> Iterator[Problem]:
-    """Swept values must be valid where they land."""
+    """Each swept value must be valid for its parameter."""
     points = [(name, key, value) for name, key, values in _swept(study) for value in values]
     for name, key, value in points:
         try:
@@ -138,7 +138,7 @@ def _values(study: Study) -> Iterator[Problem]:
 
 
 def _names(study: Study) -> Iterator[Problem]:
-    """Everything that a comparison or a folder calls by name must have one of its own."""
+    """Each object that a comparison or a folder names must have a unique name."""
     taken = dict.fromkeys(study.base_models, "a base model")
     combinations = itertools.product(study.base_models, _variant_names(study), study.seeds)
     for base, variant, seed in combinations:
@@ -163,7 +163,7 @@ def _variant_names(study: Study) -> list[str]:
 
 
 def _variants(study: Study) -> Iterator[Problem]:
-    """A parent may be one variant of a swept recipe; it must be one that there is."""
+    """A parent may be one variant of a swept recipe; the variant must exist."""
     for name, recipe in study.recipes.items():
         if recipe.parent and not variants_of(study, recipe.parent):
             stem = _stem(study, recipe.parent) or recipe.parent
@@ -184,7 +184,7 @@ def _merges(study: Study) -> Iterator[Problem]:
 
 
 def _merge(study: Study, merge: Merge) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """(field, message) of what is wrong with a merge by itself."""
+    """(field, message) of each error of one merge."""
     if merge.method not in METHODS:
         yield ("method",), _unknown("merge method", merge.method, METHODS)
         return
@@ -198,7 +198,7 @@ def _merge(study: Study, merge: Merge) -> Iterator[tuple[tuple[str | int, ...], 
 
 
 def _no_single_model(study: Study, name: str) -> str:
-    """Why `name` is no one model that a merge can take; empty where it is."""
+    """Why `name` is not exactly one model that a merge can take; empty if it is one."""
     variants = [variant.name for variant in variants_of(study, name)]
     if name in study.models or len(variants) == 1:
         return ""
@@ -236,7 +236,7 @@ def _seeds(study: Study) -> Iterator[Problem]:
 
 
 def _reference(study: Study) -> Iterator[Problem]:
-    """Printed norms belong to two trials that there are."""
+    """Published norms belong to two trials of the study."""
     known = expand_recipes(study)
     for index, printed in enumerate(study.reference):
         at = ("reference", index)

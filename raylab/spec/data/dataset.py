@@ -1,7 +1,7 @@
-"""The data sets of a study: read, checked, and what is wrong with all of them in one message.
+"""Reads and checks the data sets of a study; one message lists the errors of all of them.
 
 Model: files or a hub give records, the format makes rows of them, then the pairs that recipes
-ask for are tried. What cannot be trained on is an error; what looks wrong is a warning.
+ask for are tried. A row that cannot be trained on is an error; a suspicious one a warning.
 Invariant: all data sets are read and all pairs tried before an error is raised, so that one
 DataError lists every problem with row numbers (from 1), before anything trains.
 """
@@ -25,7 +25,7 @@ from raylab.spec.study import Study
 
 
 class Rows(NamedTuple):
-    """A data set as read: its rows, what each is called, and what is wrong."""
+    """A data set as read: its rows, the places of its rows, and its problems."""
 
     rows: list[Row]
     places: list[str]
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The rows of every data set of a study, by name, and what looks wrong with them."""
+    """The rows of every data set of a study, by name, and the warnings about them."""
 
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
     warnings: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def load_rows(study: Study) -> dict[str, Sequence[Row]]:
 
 
 def read_data_set(name: str, data: DataSet) -> Rows:
-    """The rows of one data set that is not joined from others, and what is wrong with it."""
+    """The rows and problems of one data set that is not a concatenation."""
     records, unread = read_records(name, data)
     wrong: dict[str, list[str]] = defaultdict(list)
     for problem in unread:
@@ -101,7 +101,7 @@ def _joined(names: Sequence[str] | None, plain: Mapping[str, Rows]) -> Rows:
 
 
 def _pair_problems(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
-    """What stands in the way of each pairing that a recipe asks for, tried once each."""
+    """The problems of each pairing that a recipe asks for; each pairing is tried once."""
     found: dict[str, str] = {}
     tried: set[frozenset[str]] = set()
     for recipe in study.recipes.values():
@@ -144,10 +144,10 @@ def _called(study: Study, name: str) -> str:
 def _raise(problems: Mapping[str, str]) -> None:
     if problems:
         raise DataError(
-            "data cannot be trained on as it is",
+            "the data cannot be used for training",
             found="\n    ".join(f"{where}: {what}" for where, what in problems.items()),
             expected="in every row a prompt and an answer; in pairs each prompt once on both "
             "sides, with different answers",
             todo="mend or remove these rows (counted from 1); `raylab data describe FILE` shows "
-            "what a file holds, `raylab data convert` makes answers in another style",
+            "a file, `raylab data convert` rewrites answers in another style",
         )

@@ -58,7 +58,7 @@ def describe_files(
 
 
 def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
-    """What there is to say of one data set; the measures of length by name."""
+    """The description of one data set; `measures` are measures of length by name."""
     rows = found.rows
     answers = [row.completion for row in rows]
     scripts = [script_of(text) for text in answers]

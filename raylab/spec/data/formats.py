@@ -1,4 +1,4 @@
-"""What the columns of a data set mean: each format a row of FORMATS.
+"""Data formats: each gives the columns of a data set their meaning; a row of FORMATS.
 
 Model: a format names the columns that it needs and reads a record into a row. The format of a
 data set is the one that its study names; else the one whose columns are all there. Of two
@@ -73,7 +73,7 @@ class Format:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether `text` can be written as UTF-8; JSON can spell what cannot."""
+    """Whether `text` can be written as UTF-8; JSON escapes can hold text that cannot."""
     return _SURROGATE.search(text) is None
 
 
@@ -84,7 +84,7 @@ def _by_column(problem: str, columns: Mapping[str, str]) -> str:
 
 
 def format_of(data: DataSet, columns: Collection[str]) -> tuple[str | None, str]:
-    """(the name of the format of a data set with `columns`, or None; what is wrong with it)."""
+    """(the name of the format of a data set with `columns`, or None; the problems)."""
     named = [part for part in COLUMNS if getattr(data, part) is not None]
     possible = [
         name
@@ -228,7 +228,7 @@ def _checked(row: Row, names: tuple[str, str] = ("prompt", "completion")) -> Row
 def _format(
     columns: str, read: Callable[[Values], Row], example: str, optional: str = ""
 ) -> Format:
-    """`columns` and `optional`: parts, or part=column where they are called differently."""
+    """`columns` and `optional`: parts, or part=column where the column has another name."""
     split = [[pair.partition("=") for pair in text.split()] for text in (columns, optional)]
     needed, more = ({part: name or part for part, _, name in pairs} for pairs in split)
     return Format(needed, read, more, example)

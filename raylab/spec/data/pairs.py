@@ -1,10 +1,10 @@
 """Preference pairs: from two aligned data sets, or from one that has both answers.
 
 Model: a row of one data set and a row of the other make a pair where their keys are equal: the
-column that the study names, or else what is asked. The pair's answers must differ, and what is
-asked must be the same, with everything that was said before it.
-Invariant: every row of both data sets is in one pair, in the order of the chosen ones, or all
-that stands in the way is listed with the places of rows.
+column that the study names, or else the user's text. The two answers of a pair must differ; the
+prompt and the turns before it must be the same.
+Invariant: every row of both data sets is in one pair, in the order of the chosen ones, or every
+problem is listed with the places of its rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _MOST_NAMED = 5
 
 
 def pairs_of(data_sets: Mapping[str, str], rows: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """The preferences of a recipe's data sets, by the part that they play. Raises DataError."""
+    """The preference pairs of a recipe's data sets (chosen and rejected, or data).
+
+    Raises DataError.
+    """
     if "data" in data_sets:
         return pairs_of_one_set(rows[data_sets["data"]], data_sets["data"])
     names = (data_sets["chosen"], data_sets["rejected"])
@@ -27,7 +30,7 @@ def pairs_of(data_sets: Mapping[str, str], rows: Mapping[str, Sequence[Row]]) ->
 
 
 def pairs_of_one_set(rows: Sequence[Row], name: str) -> list[Row]:
-    """`rows`, all of which have a rejected answer. Raises DataError where they do not."""
+    """`rows` as pairs. Raises DataError where a row has no rejected answer."""
     _raise(
         f"the data set {name} does not make pairs", problems_of_one_set(rows, name, numbered(rows))
     )
@@ -60,7 +63,7 @@ def problems_of_two_sets(
     names: tuple[str, str],
     places: tuple[Sequence[str], Sequence[str]],
 ) -> list[str]:
-    """Why rows of two data sets do not make pairs, with places as they are called in each."""
+    """Why rows of two data sets do not make pairs, with the places of the rows in each."""
     sides = [
         {_key(row): (row, place) for row, place in zip(rows, where, strict=True)}
         for rows, where in zip((chosen, rejected), places, strict=True)
@@ -112,7 +115,7 @@ def _twice(rows: Sequence[Row], places: Sequence[str]) -> list[str]:
 
 
 def repeated(rows: Sequence[Row], places: Sequence[str]) -> list[str]:
-    """The places of rows that ask, in the same context, what a row before them asked."""
+    """The places of rows that repeat the prompt and the earlier turns of a row before them."""
     first: dict[tuple[object, ...], str] = {}
     found = []
     for row, place in zip(rows, places, strict=True):
@@ -125,12 +128,12 @@ def repeated(rows: Sequence[Row], places: Sequence[str]) -> list[str]:
 
 
 def numbered(rows: Sequence[Row]) -> list[str]:
-    """Places of rows that are called by their number, from 1."""
+    """The places of `rows` by number, from 1."""
     return [str(number) for number in range(1, len(rows) + 1)]
 
 
 def listed(what: str, items: Sequence[str]) -> list[str]:
-    """One line for what is true of `items`, which names the first; none where there are none."""
+    """One line that starts with `what` and names the first items; no line without items."""
     if not items:
         return []
     more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""

@@ -3,7 +3,7 @@
 Model: a reader is a row of READERS, by the ending of a file's name. Files are read by the
 standard library and pyarrow, which are quick to load; hub data sets by `datasets`. A directory
 is its files in the order of their names, all of one kind.
-Invariant: a value is what is written, never guessed (no dates, no numbers out of a CSV); a
+Invariant: a value is the one in the file, never guessed (no dates, no numbers from a CSV); a
 place is the number of a row from 1 (in JSON lines that of the line), behind the file's name
 where a directory is read; everything that cannot be read is a Problem, not only the first.
 """
@@ -25,14 +25,14 @@ from raylab.spec.sources import DataSet
 
 
 class Record(NamedTuple):
-    """One row as it is stored."""
+    """One row of a file: its values by column."""
 
     place: str
     values: dict[str, Any]
 
 
 class Problem(NamedTuple):
-    """What is wrong with a row, and where; `place` is empty for the file as a whole."""
+    """An error of a row and its place; `place` is empty for the file as a whole."""
 
     what: str
     place: str = ""
@@ -59,7 +59,7 @@ def _read_path(path: Path) -> Found:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
     kinds = sorted({file.suffix.lower() for file in files})
     if len(kinds) != 1:
-        found = f"files of {', '.join(kinds)}" if kinds else "none of what can be read"
+        found = f"files of {', '.join(kinds)}" if kinds else "no file of a known kind"
         yield Problem(f"the directory holds {found}; expected one kind of {', '.join(READERS)}")
         return
     for file in files:

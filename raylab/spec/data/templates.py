@@ -5,7 +5,7 @@ write one out. A template is Jinja, as transformers renders it: it is given `mes
 `add_generation_prompt` and the tokenizer's `bos_token` and `eos_token`.
 Invariant: each of NAMED renders a prompt with its generation prompt as the exact beginning of the
 prompt with its answer, and ends the answer with a token that stops generation, inside the markers
-of what the assistant said. The text of the template, not its name, is part of a trial's identity.
+of the assistant's text. The text of the template, not its name, is part of a trial's identity.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NAMED: dict[str, str] = {
         "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}"
         "{% endif %}"
     ),
-    # Mistral 7B Instruct v0.1 and v0.2, and what was trained from them.
+    # Mistral 7B Instruct v0.1 and v0.2, and models trained from them.
     "mistral": (
         "{{ bos_token }}"
         "{% for message in messages %}"
@@ -95,7 +95,7 @@ def is_template_text(template: str) -> bool:
 
 
 def read_template(template: str, root: Path) -> str:
-    """A name or a template as it is, a file's content; paths are relative to `root`.
+    """A name or a template unchanged, or the content of a file; paths are relative to `root`.
 
     Raises StudyError where it is none of them.
     """

@@ -1,10 +1,9 @@
-"""What looks wrong with rows that can be trained on: warnings, each a row of CHECKS.
+"""Warnings about rows that can be trained on; each check is a row of CHECKS.
 
-Model: a check is a pattern that no sound text holds; it is sought in all that users and models say
-in a row, the rejected answer among it. Two more look at whole rows: a prompt that is asked again,
-and a row so long that no tokenizer fits it into max_length. How many characters a token holds is
-not known before a tokenizer is; Japanese has one to two, English four to five, so that beyond
-LONGEST characters for each token of max_length a row is cut, whatever the model.
+Model: a check is a pattern that no sound text contains. It is searched in every text of a row, also
+in the rejected answer. Two more checks look at whole rows: a repeated prompt, and a row that is too
+long for max_length with any tokenizer. A token of Japanese holds one to two characters, of English
+four to five. So a row with more than LONGEST characters for each token of max_length is cut.
 Invariant: pure functions; a warning stops nothing.
 """
 
@@ -20,7 +19,7 @@ LONGEST = 8
 
 _LEAD, _REST = "[à-ï]", "[\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ€]{2}"
 
-# Each begins with a set of characters, which is what `re` looks for fastest.
+# Each pattern begins with a set of characters: `re` finds that fastest.
 CHECKS: dict[str, re.Pattern[str]] = {
     "replacement characters (U+FFFD), so text was lost,": re.compile("\ufffd"),
     # ã‚ for あ
@@ -35,7 +34,7 @@ CHECKS: dict[str, re.Pattern[str]] = {
 def find_warnings(
     rows: Sequence[Row], places: Sequence[str], max_length: int | None = None
 ) -> list[str]:
-    """What looks wrong with `rows`, one line for each check that finds something."""
+    """Warnings about `rows`: one line for each check that finds something."""
     texts = [("\n".join(row.texts), place) for row, place in zip(rows, places, strict=True)]
     found: list[str] = []
     for what, pattern in CHECKS.items():

@@ -6,7 +6,7 @@ of WORDS, without which no Japanese sentence of some length does. CharacterPairs
 answers enough to learn from, characters follow each other as they do there, to within half a nat
 of chance: the mean over neighbours a, b of log p(b | a) / p(b), 0 for characters drawn one by one
 and less for noise. Kanji count as one character, and katakana as another.
-Invariant: pure functions of the text and of what was learned; a text with fewer than LEAST
+Invariant: pure functions of the text and of the learned pairs; a text with fewer than LEAST
 hiragana or LEAST_LETTERS letters is judged by its script alone.
 
 Measured on the demo's 814 answers and on 300 rows of 24 random tokens: 99.5 % of the answers are
@@ -89,7 +89,7 @@ class CharacterPairs:
 
     @classmethod
     def learned(cls, texts: Iterable[str]) -> CharacterPairs | None:
-        """What `texts` have; None where those in Japanese script are too few to learn from."""
+        """The character pairs of `texts`; None where too few of them are in Japanese script."""
         found = cls(Counter(), Counter(), Counter())
         for text in filter(is_in_script, texts):
             symbols = _symbols(text)

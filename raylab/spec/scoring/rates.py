@@ -3,7 +3,7 @@
 Model: a verdict is a rule on one answer, a row of VERDICTS; a rate is the share of answers for
 which it holds. Answers to the same prompts out of the data are judged alike (`expected`), so
 that it shows what training had to reach.
-Invariant: pure functions of texts; what is not asked, or has no rule, is None and never 0.
+Invariant: pure functions of texts; a rate that is not asked for, or has no rule, is None, never 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_LEARNED = 2_000
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it is judged: its text, its length in tokens, whether it ended by itself."""
+    """An answer: its text, its length in tokens, and whether it ended by itself."""
 
     text: str
     tokens: int | None
@@ -53,13 +53,13 @@ def loop_share(text: str) -> float:
 
 
 def repeats(text: str) -> bool:
-    """Whether more than 30 % of its 4-grams were said before, or of its text is a loop."""
+    """Whether more than 30 % of the 4-grams repeat earlier ones, or of the text is a loop."""
     return repeated_share(text) > _LOOP_SHARE or loop_share(text) > _LOOP_SHARE
 
 
 @dataclass(frozen=True)
 class Judge:
-    """How a study judges answers: its style, and what its own answers teach of Japanese."""
+    """The rules of a study for answers: its style, and character pairs learned from its data."""
 
     style: str | re.Pattern[str] | None = None
     neighbours: CharacterPairs | None = None
@@ -97,7 +97,7 @@ FAILED = {"japanese_rate": False, "stopped_rate": False, "repetition_rate": True
 
 
 def judge_for(evaluation: Evaluation, own: Iterable[Sequence[str]]) -> Judge:
-    """The judge of a study whose data sets hold the answers `own`, the first of which teach it."""
+    """The judge of a study, which learns from the first of the data sets' answers `own`."""
     style = evaluation.style
     texts = (text for answers in own for text in answers[:_MOST_LEARNED])
     return Judge(
@@ -109,7 +109,7 @@ def judge_for(evaluation: Evaluation, own: Iterable[Sequence[str]]) -> Judge:
 def example_of(judge: Judge, answers: Sequence[Answer], rate: str) -> str | None:
     """The first answer that lowers `rate` (or raises that of repetition); None without one.
 
-    What is repeated over answers is its own example.
+    A repetition across answers is its own example.
     """
     if rate == "distinct_rate":
         texts = [answer.text for answer in answers]

@@ -1,4 +1,4 @@
-"""Styles of speech, told by how sentences end.
+"""Styles of speech, recognised by the endings of sentences.
 
 Model: a style is a row in a table, or a study's own: a pattern for the end of a sentence, matched
 before its closing punctuation. An answer is in a style when at least half of its sentences end so.

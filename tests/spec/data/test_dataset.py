@@ -138,7 +138,7 @@ def test_directory_names_file_and_row_of_a_problem(tmp_path):
 
 
 def test_directory_of_two_kinds_or_none_is_refused(tmp_path):
-    assert "holds none" in refused(tmp_path, D={"path": str(tmp_path)})
+    assert "holds no file of a known kind" in refused(tmp_path, D={"path": str(tmp_path)})
     write_jsonl(tmp_path / "a.jsonl", D0)
     (tmp_path / "b.csv").write_text("prompt,completion\na,b\n")
     assert "files of .csv, .jsonl" in refused(tmp_path, D={"path": str(tmp_path)})
