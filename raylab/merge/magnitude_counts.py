@@ -1,9 +1,9 @@
-"""Counts magnitudes at the steps of a range of bits, compiled: what thresholds are found with.
+"""Counts the magnitudes at each step of a range of bits, in compiled loops.
 
 Model: the 31 bits of a float32 magnitude order like the magnitude (see `raylab.merge.trim`).
 A pass over some rows adds, for every step of the range, how many entries lie in it, and how many
 lie above the range. Where steps are single magnitudes, few entries are in the range: a loop
-without branches marks these, and only what is marked is counted one by one.
+without branches marks these, and only marked entries are counted one by one.
 Invariant: counts are exact, in any order of the rows.
 """
 
@@ -42,7 +42,7 @@ def _tally_steps(bits: Array, first: np.uint32, last: np.uint32, shift: int, cou
 
 @njit(**_OPTIONS)
 def _mark(bits: Array, first: np.uint32, last: np.uint32, marks: Array) -> int:
-    """Mark what lies in the range; how many lie above it."""
+    """Mark the entries in the range; return how many lie above it."""
     above = np.int32(0)
     for i in range(bits.size):
         magnitude = bits[i] & _MAGNITUDE
@@ -53,7 +53,7 @@ def _mark(bits: Array, first: np.uint32, last: np.uint32, marks: Array) -> int:
 
 @njit(types.void(_BITS, _U32, _U32, _COUNTS), **_OPTIONS)
 def _tally_bits(bits: Array, first: np.uint32, last: np.uint32, counts: Array) -> None:
-    """Where a step is one magnitude, few entries are in the range: these alone are looked at."""
+    """Where a step is one magnitude, few entries are in the range: only these are read again."""
     marks = np.zeros(_BLOCK, np.uint8)
     words = marks.view(np.uint64)
     for start in range(0, bits.size, _BLOCK):

@@ -7,10 +7,10 @@ largest entry, bit by bit: two passes, exact. Where a merge trims the whole mode
 rows foresees that bucket, and one pass is enough; where the sample was wrong, the two are made.
 `raylab.reduce.passes` finds the same thresholds, with norms and shares; leaving these out halves
 the time of the pass.
-Invariant: num_keep = max(1, floor(density * numel)), numel counting what is trimmed together: all
-tensors that the model changes (scope global: TIES-Merging as its paper defines it, Yadav et al.
-2023, arXiv:2306.01708), or one tensor (scope tensor: as mergekit and PEFT trim). Counts are
-exact whatever the threads. The rows are the very ones that are trimmed later.
+Invariant: num_keep = max(1, floor(density * numel)), where numel counts the entries that are
+trimmed together: all tensors that the model changes (scope global: TIES-Merging as its paper
+defines it, Yadav et al. 2023, arXiv:2306.01708), or one tensor (scope tensor: as mergekit and PEFT
+trim). Counts are exact for any number of threads. The same rows are trimmed later.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _WIDEST = 32
 
 @dataclass(frozen=True)
 class Trim:
-    """Of entries trimmed together: how many were to stay, the smallest magnitude that does, and
-    how many reach it."""
+    """The threshold of the entries that are trimmed together: `num_keep` of them are to stay,
+    `threshold` is the smallest magnitude among these, and `at_or_above` entries reach it."""
 
     num_keep: int
     threshold: float
@@ -89,7 +89,8 @@ def trims_of(plan: MergePlan, threads: int) -> tuple[Trims, ...]:
 def _select(
     plan: MergePlan, names: Sequence[str], start: Mapping[int, _Range], threads: int
 ) -> dict[int, Trim]:
-    """The trim over the tensors `names` of every model that changes any, looked for in `start`."""
+    """The trim over the tensors `names` of every model that changes any; the search for a model's
+    threshold starts in the range `start`."""
     keeps = _keeps(plan, names)
     trims: dict[int, Trim] = {}
     ranges = {model: start.get(model, _EVERYTHING) for model in keeps}
@@ -121,7 +122,7 @@ def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
 
 
 def _foreseen(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, _Range]:
-    """Where a sample of rows says that the thresholds are; a model may be missing."""
+    """The range of each threshold, foreseen by a sample of rows; a model may be missing."""
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
     sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in plan.pieces(names)]
     found = _count(plan, sample, ranges, threads)
@@ -131,8 +132,8 @@ def _foreseen(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, 
 
 
 def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
-    """The magnitudes among which the threshold will be, given how many of a sample each bucket
-    holds; None where they are too many to count one by one."""
+    """The range of magnitudes that holds the threshold, given how many entries of a sample each
+    bucket holds; None where the range is too wide to count each magnitude."""
     low, high = bucket_range(counts[:-1], density)
     if high - low >= _WIDEST:
         return None

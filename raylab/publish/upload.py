@@ -1,9 +1,9 @@
-"""A folder onto a hub, by huggingface_hub.
+"""Uploads a folder to a hub, with huggingface_hub.
 
-Model: the repository is made if it is not there, private unless told otherwise, and the folder
+Model: the repository is made if it does not exist, private unless `public` is set, and the folder
 becomes one commit. The hub is HF_ENDPOINT, or Hugging Face's own.
 Invariant: the token comes from the environment alone (HF_TOKEN), never from a file that a login
-left, and is in no message.
+left, and no message contains it.
 """
 
 from __future__ import annotations
@@ -64,6 +64,6 @@ def upload(folder: Path, repo: str, token: str, *, public: bool = False) -> str:
             f"{repo} could not be published",
             found=str(error).replace(token, "***").strip(),
             expected="a hub that can be reached, and a token that may write there",
-            todo=f"the same command again, when it can; what was to be uploaded is in {folder}",
+            todo=f"run the command again later; the folder to be uploaded is {folder}",
         ) from error
     return str(made)

@@ -84,7 +84,7 @@ class Adapter:
     def merged(self, name: str, start: int, stop: int, weight: torch.Tensor) -> torch.Tensor:
         """Rows [start, stop) after merging into `weight`, the same rows, 2-D, in its dtype.
 
-        Bit for bit what PEFT's `merge_and_unload` gives on a CPU; `weight` itself where the
+        Bit for bit the result of PEFT's `merge_and_unload` on a CPU; `weight` itself where the
         adapter does not touch the tensor.
         """
         for part in self._parts.get(self._merged_as(name), ()):
@@ -133,16 +133,16 @@ def _named_as_stored(parts: Parts, base: Weights) -> Parts:
 
 
 def _check_against(directory: Path, parts: Parts, base: Weights) -> None:
-    odd = []
+    misfits = []
     for name, found in sorted(parts.items()):
         stored = base.stored_name(name)
         shape = None if stored is None else base.shapes[stored]
         if any(part.shape != shape for part in found):
-            odd.append(f"{name} {found[-1].shape}, {shape or 'not'} in the base model")
-    if odd:
+            misfits.append(f"{name} {found[-1].shape}, {shape or 'not'} in the base model")
+    if misfits:
         raise ModelError(
             "the adapter does not fit the base model",
-            found=f"{directory}: {'; '.join(odd[:3])} ({len(odd)} in all)",
+            found=f"{directory}: {'; '.join(misfits[:3])} ({len(misfits)} in all)",
             expected="tensors of the base model in their shapes",
             todo="compare it with the base model that it was trained from",
         )

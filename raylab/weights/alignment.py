@@ -109,14 +109,14 @@ def _align_whole_models(
     cropped, skipped = _crop_or_skip(a, b, unlike, tolerance, shapes)
     parameters = {*a.shapes, *b.shapes}
     tied = _larger(a.tied, b.tied, parameters)
-    odd = _larger(a.skipped, b.skipped, parameters | set(tied))
+    others = _larger(a.skipped, b.skipped, parameters | set(tied))
     return shapes, EntryCounts(
         compared=_size(shapes, shapes),
         tied=sum(tied.values()),
         only_in_a=_size(a.shapes, only_a),
         only_in_b=_size(b.shapes, only_b),
         cropped=cropped,
-        skipped=skipped + sum(odd.values()),
+        skipped=skipped + sum(others.values()),
     )
 
 
@@ -194,15 +194,15 @@ def _crop_or_skip(
 
 def check_base(shapes: Mapping[str, Shape], base: Checkpoint) -> None:
     """Raise ModelError where two checkpoints are compared over more than their base model has."""
-    odd = [
+    lacking = [
         f"{name} {shape}, {base.shapes.get(name, 'not')} in the base model"
         for name, shape in sorted(shapes.items())
         if not _holds(base.shapes.get(name), shape)
     ]
-    if odd:
+    if lacking:
         raise ModelError(
             "the base model lacks entries that are compared",
-            found=f"{'; '.join(odd[:_NAMED])} ({len(odd)} in all)",
+            found=f"{'; '.join(lacking[:_NAMED])} ({len(lacking)} in all)",
             expected="the base model of both, with their tensors in their shapes",
             todo="without --base the two models are compared alone",
         )

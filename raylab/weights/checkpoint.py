@@ -2,8 +2,8 @@
 
 Model: a checkpoint is a folder of safetensors files and a config.json. Where the config ties the
 output head to the input embedding, the two are one parameter: a head that is stored as well is an
-alias, listed in `tied` and left out of `shapes`. What older versions of transformers stored
-beside the parameters (attention masks, rotary frequencies) is in `skipped`.
+alias, listed in `tied` and left out of `shapes`. Buffers that older versions of transformers stored
+beside the parameters (attention masks, rotary frequencies) are in `skipped`.
 Invariant: every parameter is in `shapes` once, in bf16, fp16 or fp32; any other dtype is refused
 by name. An alias whose bytes differ from its partner's is an error as soon as those rows are
 read, because transformers would then not tie the two.
@@ -110,11 +110,11 @@ class Checkpoint:
 
     def _check_dtypes(self) -> None:
         dtypes = self._folder.dtypes
-        odd = sorted(n for n in dtypes if dtypes[n] not in DTYPES and n not in self.skipped)
-        if odd:
+        refused = sorted(n for n in dtypes if dtypes[n] not in DTYPES and n not in self.skipped)
+        if refused:
             raise ModelError(
                 f"{self._directory} holds tensors of a dtype that is not compared",
-                found=", ".join(f"{name}: {dtypes[name]}" for name in odd[:5]),
+                found=", ".join(f"{name}: {dtypes[name]}" for name in refused[:5]),
                 expected=" or ".join(DTYPES),
                 todo="save the model in one of these dtypes, not quantised",
             )

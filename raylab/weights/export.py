@@ -95,12 +95,12 @@ def concatenate(adapters: Sequence[Path], out: Path) -> None:
 
 def _open(directory: Path) -> _Source:
     config, folder = read_config(directory), SafetensorsFolder(directory, "adapter_model")
-    odd = [key for key in folder.shapes if not key.endswith((_A, _B))]
-    odd += [key for key in ("use_dora", "fan_in_fan_out", "lora_bias") if getattr(config, key)]
-    if odd:
+    refused = [key for key in folder.shapes if not key.endswith((_A, _B))]
+    refused += [key for key in ("use_dora", "fan_in_fan_out", "lora_bias") if getattr(config, key)]
+    if refused:
         raise ModelError(
             "an adapter of the chain is more than LoRA on linear layers",
-            found=f"{directory}: {', '.join(odd[:3])} ({len(odd)} in all)",
+            found=f"{directory}: {', '.join(refused[:3])} ({len(refused)} in all)",
             expected="factors A and B alone",
             todo="publish it with --merged, as a model",
         )

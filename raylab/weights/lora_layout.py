@@ -40,7 +40,7 @@ _FACTORS_KEPT = 16
 """How many tensors' factors an adapter keeps in memory."""
 
 Kinds = Mapping[str, str]
-"""The file's name of a module's tensor, by what it is: a value of `_ENDINGS`."""
+"""The file's name of each tensor of a module, by its kind: a value of `_ENDINGS`."""
 Parts = dict[str, tuple[Part, ...]]
 
 
@@ -66,22 +66,22 @@ def _group_tensors(
     """(the kinds of every module, the file's name of every parameter that is saved whole)."""
     modules: dict[str, dict[str, str]] = {}
     whole: dict[str, str] = {}
-    odd = [f"{key}: {dtype}" for key, dtype in folder.dtypes.items() if dtype not in DTYPES]
+    refused = [f"{key}: {dtype}" for key, dtype in folder.dtypes.items() if dtype not in DTYPES]
     for key in filter(lambda key: not _is_saved_twice(key, folder), folder.shapes):
         ending = next((end for end in _ENDINGS if key.endswith(end)), "")
         stem = key.removeprefix(_PREFIX).removesuffix(ending)
         name = stem if ending else stem.replace(".base_layer.", ".")
         is_foreign = not key.startswith(_PREFIX) or any(infix in name for infix in _PEFT_INFIXES)
         if is_foreign or name in whole:
-            odd.append(key)
+            refused.append(key)
         elif ending:
             modules.setdefault(name, {})[_ENDINGS[ending]] = key
         else:
             whole[name] = key
-    if odd:
+    if refused:
         raise ModelError(
             "the adapter has tensors that are not read",
-            found=f"{directory}: {', '.join(sorted(odd)[:5])} ({len(odd)} in all)",
+            found=f"{directory}: {', '.join(sorted(refused)[:5])} ({len(refused)} in all)",
             expected=f"names as PEFT saves them, in {', '.join(DTYPES)}",
         )
     return modules, whole
@@ -101,7 +101,7 @@ class _Reader:
         self._factors = lru_cache(maxsize=_FACTORS_KEPT)(self._read_factors)
 
     def parts_of(self, module: str, kinds: Kinds) -> Iterator[tuple[str, Part]]:
-        """("weight" or "bias", part) of one module. Raises ModelError for an odd set of kinds."""
+        """("weight" or "bias", part) of one module. Raises ModelError for unknown sets of kinds."""
         is_dora = self._config.use_dora
         match sorted(kinds):
             case ["A", "B"] if not is_dora:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +23,7 @@ TILE_ENTRIES = 1 << 18
 
 Piece = tuple[str, int, int]
 """A tensor and the bounds of some of its rows."""
+Item = TypeVar("Item")
 
 
 def tiles(shape: Shape, entries: int | None = None) -> Iterator[tuple[int, int]]:
@@ -48,7 +50,7 @@ def one_blas_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_threads(pieces: Sequence[Piece], work: Callable[[Piece], None], threads: int) -> None:
+def in_threads(pieces: Sequence[Item], work: Callable[[Item], None], threads: int) -> None:
     """Do `work` for every piece, in so many Python threads of one BLAS thread each.
 
     A single thread is one of its own as well: the main thread's heap is given back to the system

@@ -172,7 +172,7 @@ class SafetensorsFolder:
     """All tensors of the files of `stem` in a directory, mapped."""
 
     def __init__(self, directory: Path, stem: str = "model") -> None:
-        """Map every file. Raises ModelError for what is damaged, missing, doubled or a pickle."""
+        """Map every file. Raises ModelError for damaged and missing files, and for pickles."""
         paths, index = _weight_files(directory, stem)
         self._files: dict[str, MappedFile] = {}
         for path in paths:
@@ -184,10 +184,10 @@ class SafetensorsFolder:
         held = {name: file.name for name, file in self._files.items()}
         if index is not None and held != index:
             names = held.keys() | index.keys()
-            odd = sorted(name for name in names if held.get(name) != index.get(name))
+            differing = sorted(name for name in names if held.get(name) != index.get(name))
             raise ModelError(
                 f"the index of {directory} and its files do not agree",
-                found=f"{', '.join(odd[:5])} ({len(odd)} tensors)",
+                found=f"{', '.join(differing[:5])} ({len(differing)} tensors)",
                 expected="every tensor in the file that the index names",
             )
         entries = {name: file.entries[name] for name, file in self._files.items()}

@@ -30,21 +30,21 @@ def raylab(capsys, *words):
     """(exit status, standard output, standard error)."""
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in words])
-    said = capsys.readouterr()
-    return end.value.code, said.out, said.err
+    output = capsys.readouterr()
+    return end.value.code, output.out, output.err
 
 
 def test_merge_ties_writes_a_checkpoint_and_says_what_it_did(models, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["--base", models / "base", "--model", models / "first", "--model", models / "second"]
     words += ["--weight", "1", "--weight", "0.5", "--density", "0.3", "--lambda", "2"]
-    status, said, _ = raylab(capsys, "merge", "ties", *words, "--out", out)
+    status, output, _ = raylab(capsys, "merge", "ties", *words, "--out", out)
     record = json.loads((out / "merge.json").read_text())
     assert status == 0
-    assert "ties: scope global, lambda 2" in said
-    assert "weight 0.5, density 0.3, num_keep 60, threshold 1." in said
-    assert f"kept {record['models'][1]['kept']} of 200" in said
-    assert str(out) in said
+    assert "ties: scope global, lambda 2" in output
+    assert "weight 0.5, density 0.3, num_keep 60, threshold 1." in output
+    assert f"kept {record['models'][1]['kept']} of 200" in output
+    assert str(out) in output
     assert [row["weight"] for row in record["models"]] == [1.0, 0.5]
     assert record["models"][0]["kept"] >= 60
     assert load_file(out / "model.safetensors")["a.weight"].dtype == torch.bfloat16
@@ -59,9 +59,9 @@ def test_merge_config_and_options_give_the_same_weights(models, tmp_path, capsys
     common = {"weight": 1.0, "density": 0.4, "lambda": 0.5}
     config = {"merge_method": "ties", "base_model": str(models / "base"), "models": entries}
     file.write_text(json.dumps({**config, "parameters": common, "dtype": "bfloat16"}))
-    status, said, _ = raylab(capsys, "merge", "--config", file, "--out", tmp_path / "one")
+    status, output, _ = raylab(capsys, "merge", "--config", file, "--out", tmp_path / "one")
     assert status == 0
-    assert "scope tensor, lambda 0.5" in said
+    assert "scope tensor, lambda 0.5" in output
     words = ["--base", models / "base", "--model", models / "first", "--model", models / "second"]
     words += ["--density", "0.4", "--lambda", "0.5", "--scope", "tensor", "--max-shard-gb", "1"]
     raylab(capsys, "merge", "ties", *words, "--out", tmp_path / "two")
@@ -104,8 +104,8 @@ def test_merge_wrong_input_is_one_message_and_writes_nothing(
     models, tmp_path, capsys, monkeypatch, words, named
 ):
     monkeypatch.chdir(models)
-    status, said, error = raylab(capsys, "merge", *words, "--out", tmp_path / "out")
-    assert (status, said) == (2, "")
+    status, output, error = raylab(capsys, "merge", *words, "--out", tmp_path / "out")
+    assert (status, output) == (2, "")
     assert named in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == [models]

@@ -44,7 +44,7 @@ def planned(folder, models, densities, scope="global"):
     return plan_merge(request, [ModelLocation(checkpoint=path) for path in paths], base)
 
 
-def told(trim):
+def fields(trim):
     return trim.num_keep, trim.threshold, trim.at_or_above
 
 
@@ -61,10 +61,10 @@ def test_trims_any_values_are_those_of_sorting(tmp_path, threads, tensors, densi
     models = [tensors, others]
     found = trimming.trims_of(planned(tmp_path, models, [density, 0.3]), threads)
     for deltas, trims, kept in zip(models, found, [density, 0.3], strict=True):
-        assert {told(trim) for trim in trims.values()} == {sorted_out(deltas, kept)}
+        assert {fields(trim) for trim in trims.values()} == {sorted_out(deltas, kept)}
     per_tensor = trimming.trims_of(planned(tmp_path, models, [density, 0.3], "tensor"), threads)
     for i, values in enumerate(tensors):
-        assert told(per_tensor[0][f"t{i}"]) == sorted_out([values], density)
+        assert fields(per_tensor[0][f"t{i}"]) == sorted_out([values], density)
 
 
 @pytest.mark.parametrize("buckets", [None, (5, 5), (0, 2), (32000, 32001), (0x3A80, 0x3A80)])
@@ -73,7 +73,7 @@ def test_trims_wrong_sample_changes_nothing(tmp_path, monkeypatch, buckets):
     plan = planned(tmp_path, [deltas], 0.2)
     range_before = buckets and trimming._Range(buckets[0] << 16, (buckets[1] + 1 << 16) - 1, 0)
     monkeypatch.setattr(trimming, "foreseen_range", lambda counts, density: range_before)
-    assert told(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.2)
+    assert fields(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.2)
 
 
 @pytest.mark.parametrize(("density", "limit"), [(0.34, 4.0), (0.67, 2.0), (1.0, 1.0)])
@@ -109,7 +109,7 @@ def test_trims_model_is_read_once_where_the_sample_was_right(tmp_path, monkeypat
     passes = []
     count = trimming._count
     monkeypatch.setattr(trimming, "_count", lambda *a: passes.append(a[2]) or count(*a))
-    assert told(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.5)
+    assert fields(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.5)
     # The sample, and one pass.
     assert len(passes) == 2
 
@@ -125,7 +125,7 @@ def test_trims_are_those_of_the_reduction(tmp_path):
     job = Job(places, (Pair("p", "m", "base"),), tmp_path / "base")
     (row,) = reduce_pairs(job, [0.37], InProcess()).densities
     trim = trimming.trims_of(plan, 2)[0]["t0"]
-    assert told(trim) == (row["num_keep"], row["threshold"], row["at_or_above"])
+    assert fields(trim) == (row["num_keep"], row["threshold"], row["at_or_above"])
 
 
 def test_trims_nan_names_model_and_tensor(tmp_path):

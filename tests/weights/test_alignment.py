@@ -63,14 +63,14 @@ def test_two_checkpoints_of_one_shape_are_compared_whole(tmp_path):
     assert tuple(found.as_row()) == COUNTS
 
 
-@pytest.mark.parametrize(("lacking", "said"), [("b", "only a has"), ("a", "only b has")])
-def test_missing_tensors_are_an_error_that_names_them_unless_skipped(tmp_path, lacking, said):
+@pytest.mark.parametrize(("lacking", "message"), [("b", "only a has"), ("a", "only b has")])
+def test_missing_tensors_are_an_error_that_names_them_unless_skipped(tmp_path, lacking, message):
     without = {Q10: None, NORM: None}
     a = side(tmp_path / "a", without if lacking == "a" else None)
     b = side(tmp_path / "b", without if lacking == "b" else None)
     with pytest.raises(ModelError) as error:
         align(a, b, Tolerance(mismatch="skip"))
-    assert said in error.value.message
+    assert message in error.value.message
     assert Q10 in error.value.message and NORM in error.value.message
     assert "--missing skip" in error.value.todo
     shapes, found = align(a, b, Tolerance(missing="skip"))
