@@ -1,19 +1,30 @@
-"""The progress of a trial: step, loss, tokens per second, time left, GPU memory.
+"""The progress of a trial, and the end of a training that makes none.
 
-Model: a trainer callback keeps the latest log and hands a progress mapping to a listener, at
-most once in `INTERVAL` seconds, so that it costs nothing against a step. `store_progress` makes a
-listener that leaves the progress in the store as well, for `raylab status`.
+Model: the callback `Progress` keeps the latest log and hands a progress mapping (step, loss,
+tokens per second, time left, GPU memory) to a listener, at most once in `INTERVAL` seconds, so
+that it costs nothing against a step. `store_progress` makes a listener that leaves the progress in
+the store as well, for `raylab status`.
+`Watchdog` is a timer of Python's faulthandler, which runs beside the interpreter and is set again
+with every sign of life. When it expires, it writes the stack of every thread to a file of this
+node and ends the process. It needs neither Python's lock nor the thread that hangs. Setting it
+starts a thread, which takes 1 % of a small model's step. So a sign of life soon after the last
+setting does not set it again, and every setting is longer by that much.
 Invariant: a loss that is not finite ends the training at once with NonFiniteError. It is never
-shown as a number. Work neither ends nor waits long because its progress cannot be stored.
+shown as a number. Work neither ends nor waits long because its progress cannot be stored. The
+file of the stack has content only while the attempt's process is dead of the timer; an attempt
+begins and ends without it.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from transformers import TrainerCallback
@@ -26,6 +37,9 @@ INTERVAL = 2.0
 """Seconds between two progress mappings, at least."""
 _STORE_PATIENCE = 1.0
 """Seconds to try again to store a progress, which may be lost."""
+
+_SPACING = 1.0
+"""Seconds between two settings of the timer; at most a tenth of the time that may pass."""
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -118,3 +132,50 @@ class Progress(TrainerCallback):
 def gpu_memory() -> int | None:
     """The most bytes of its GPU that this process held so far; None where it has none."""
     return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+
+
+class Watchdog(TrainerCallback):
+    """The timer of one attempt, as a context and as a callback of the trainer."""
+
+    def __init__(self, file: Path, seconds: float) -> None:
+        """Allow at least `seconds` without a sign of life, and hardly more."""
+        self._path, self._seconds = file, seconds
+        self._spacing, self._set_at = min(_SPACING, seconds / 10), -math.inf
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step begins."""
+        self._set()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step has ended; a held-out loss or a checkpoint may take as long."""
+        self._set()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A batch of the held-out loss has ended."""
+        self._set()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The training has ended; its evaluation may take as long as a step."""
+        self._set()
+
+    def _set(self) -> None:
+        now = time.monotonic()
+        if now - self._set_at < self._spacing:
+            return
+        self._set_at = now
+        faulthandler.dump_traceback_later(self._seconds + self._spacing, exit=True, file=self._file)

@@ -49,11 +49,10 @@ from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.examples import examples_of
 from raylab.train.methods import TrainerSettings, build_trainer, held_out_loss
 from raylab.train.model import free_memory, load_base, load_tokenizer, share_gpu
-from raylab.train.progress import Listener, Progress, store_progress
+from raylab.train.progress import Listener, Progress, Watchdog, store_progress
 from raylab.train.resume import Checkpoints, CheckpointSaver
 from raylab.train.save_artifacts import history_table, parquet_bytes, save_adapter
 from raylab.train.trajectory import PathRecorder
-from raylab.train.watchdog import Watchdog
 
 _log = logging.getLogger("raylab.train")
 

@@ -74,7 +74,6 @@ class Bench:
         start = start_of(task.trial, task.adapters)
         cache = cache_of(task.trial, task.adapters) if cached else None
         with quiet_libraries():
-            torch.set_num_threads(1)
             torch.manual_seed(seed)
             variant = task.trial.variant
             return build_trainer(
@@ -127,6 +126,14 @@ class Trained(Bench):
         """The folder of a trial, which is trained if it is not yet."""
         self.record(recipe)
         return super().folder(recipe, seed)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread():
+    """As in the trials of these studies: the products of two threads have other bits."""
+    torch.set_num_threads(1)
+    with quiet_libraries():
+        yield
 
 
 @pytest.fixture(scope="package")

@@ -14,7 +14,6 @@ from raylab.spec.study import Evaluation, Quantization
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.records import read_records
-from raylab.train.attempts import quiet_libraries
 from raylab.train.chat import ExampleCounts, end_of_answer, fit_tokenizer, teach_stopping
 from raylab.train.evaluate.generate import generate_answers
 from raylab.train.examples import examples_of
@@ -63,12 +62,6 @@ recipes:
   sft: {{method: sft, data: D0}}
   dpo: {{method: dpo, chosen: D0, rejected: D1}}
 """
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with quiet_libraries():
-        yield
 
 
 class Small:

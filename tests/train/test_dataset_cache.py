@@ -14,7 +14,6 @@ from trl import DPOTrainer, SFTTrainer
 from raylab.errors import DataError, NonFiniteError
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import study_scratch
-from raylab.train.attempts import quiet_libraries
 from raylab.train.dataset_cache import TrialCache, cache_of, tokenised
 from raylab.train.examples import examples_of
 from raylab.train.model import load_base, load_tokenizer
@@ -30,14 +29,6 @@ recipes:
   merged: {method: dpo, chosen: D0, rejected: D1, parent: sft-d1}
   stacked: {method: dpo, chosen: D0, rejected: D1, parent: sft-d1, chain: stack}
 """
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    # As in a trial of these studies: the products of two threads have other bits.
-    torch.set_num_threads(1)
-    with quiet_libraries():
-        yield
 
 
 @pytest.fixture
