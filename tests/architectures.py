@@ -22,7 +22,7 @@ from transformers import (
 )
 
 ARCHITECTURES = ("llama", "qwen2", "mistral", "gpt_neox", "gemma2")
-"""Grouped queries in all but GPT-NeoX; biases in Qwen2 and GPT-NeoX; Gemma 2 ties its head."""
+"""All but GPT-NeoX group queries; Qwen2 and GPT-NeoX have biases; Gemma 2 ties its head."""
 
 _COMMON: dict[str, Any] = {
     "hidden_size": 64,

@@ -1,7 +1,7 @@
 """Tiny tokenizers that frame chats as the five families do, and models to go with them.
 
 A vocabulary of 256 bytes, a few merges, and the special tokens of its family. The template is one
-of `raylab.spec.data.templates.NAMED`, with or without the markers of what the assistant said.
+of `raylab.spec.data.templates.NAMED`, with or without the markers of the assistant's answers.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "others": ["<start_of_turn>", "<end_of_turn>"],
     },
 }
-"""Llama's and Mistral's tokenizers have no pad token; Llama's and Gemma's answers do not end in
-their end-of-sequence token."""
+"""The tokenizers of Llama and Mistral have no pad token. The answers of Llama and Gemma do not end
+in their end-of-sequence token."""
 
 _MERGES = [
     *(("u", "s"), ("us", "e"), ("use", "r")),
@@ -51,7 +51,7 @@ _MERGES = [
 
 
 def without_markers(template: str) -> str:
-    """The same template, as most models bring it."""
+    """The same template without markers of answers, as most models have it."""
     return re.sub(r"{% (end)?generation %}", "", template)
 
 

@@ -1,7 +1,7 @@
 """A tiny causal model whose code lies beside its weights, as on a hub.
 
-It has what such models have: packed projections, names of its own, an untied head, and code in two
-modules. Variants hide their head, have no trunk, or scale their logits.
+As usual for such models, it has packed projections, names of its own, an untied head, and code in
+two modules. Its variants hide their head, have no trunk, or scale their logits.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ VARIANTS = {
     "no trunk": ('base_model_prefix = "transformer"', 'base_model_prefix = "model"'),
     "scaled logits": ("* 1.0", "* 3.0"),
 }
-"""What of the code is replaced by what."""
+"""The text of the code that each variant replaces, and its replacement."""
 
 LINEAR = ("packed_qkv", "out", "gate", "down")
 

@@ -126,16 +126,12 @@ def build_trainer(
         callbacks=list(callbacks),
         cache=settings.cache,
     )
-    _to_float32(trainer.model)
-    check_loss(trainer)
-    return trainer
-
-
-def _to_float32(model: nn.Module) -> None:
-    """Undo trl 1.16's cast of QLoRA adapters to bf16, which loses small updates."""
-    for parameter in model.parameters():
+    # Undo trl 1.16's cast of QLoRA adapters to bf16, which loses small updates.
+    for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
+    check_loss(trainer)
+    return trainer
 
 
 def _lora_config(lora: Lora) -> LoraConfig:
