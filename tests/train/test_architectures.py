@@ -44,12 +44,11 @@ training: {learning_rate: 3e-3, batch_size: 4, epochs: 1, max_length: 256}
 evaluation: {prompts: 2, max_new_tokens: 4}
 recipes:
   sft: {method: sft, data: D0}
-  dpo: {method: dpo, chosen: D1, rejected: D0}
   merged: {method: dpo, chosen: D1, rejected: D0, parent: sft}
   stacked: {method: dpo, chosen: D1, rejected: D0, parent: sft, chain: stack}
 merges:
-  ties: {method: ties, models: [sft, dpo], density: 0.5}
-comparisons: [{pair: [sft, dpo]}, {base: all}]
+  ties: {method: ties, models: [sft, merged], density: 0.5}
+comparisons: [{pair: [sft, merged]}, {base: all}]
 densities: [0.2, 1]
 views: [delta, merged, dequantized]
 """
@@ -122,7 +121,7 @@ class Whole:
     def run(self):
         made = self.prepared
         for name in self.bases:
-            self.train(name, "sft", "dpo", "merged", "stacked")
+            self.train(name, "sft", "merged", "stacked")
         for merge in made.merges:
             rows, base = made.inputs.rows, self.bases[merge.base_model]
             with quiet_libraries():
@@ -183,8 +182,8 @@ def test_study_of_every_architecture_is_trained_merged_reduced_and_reported(arch
     mine = [row for row in whole.rows("trials") if row["model"] == architecture]
     rows = {row["recipe"] or row["name"]: row for row in mine}
     assert {row["status"] for row in rows.values()} == {"done"}
-    assert len(rows) == 5
-    for recipe in ("sft", "dpo", "merged", "stacked"):
+    assert len(rows) == 4
+    for recipe in ("sft", "merged", "stacked"):
         tensors = load_file(whole.adapter(architecture, recipe) / "adapter_model.safetensors")
         trained = {
             name.partition(".lora_")[0].removeprefix("base_model.model.") for name in tensors
