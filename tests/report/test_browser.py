@@ -79,7 +79,7 @@ def tab(browser, reports):
 
 
 def test_browser_of_a_page_that_fails_tells_of_all_of_it(browser, tmp_path):
-    page = tmp_path / "page-html"
+    page = tmp_path / "page.html"
     page.write_text(
         "<script>console.error('said'); fetch('http://127.0.0.1:9/asked').catch(() => 0);"
         " Promise.reject(new Error('thrown'))</script><img src='http://127.0.0.1:9/image'>"
