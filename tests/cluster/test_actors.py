@@ -75,11 +75,21 @@ def results(pool, *calls, homes=None):
 
 
 @pytest.fixture(scope="module")
-def pool(two_gpus):
-    """Shared: its actors are replaced when a test kills them."""
+def shared_pool(two_gpus):
+    """Its actors are replaced when a test kills them."""
     made = ActorPool()
     yield made
     made.close()
+
+
+@pytest.fixture
+def pool(shared_pool):
+    """The shared pool, once both of its actors run."""
+    deadline = time.monotonic() + 120
+    while len(shared_pool.actors) < 2:
+        assert time.monotonic() < deadline, "an actor did not start in time"
+        results(shared_pool, ("process",))
+    return shared_pool
 
 
 def test_pool_with_two_gpus_pins_actors_to_distinct_ones(pool):
@@ -117,13 +127,12 @@ def test_pool_call_that_always_kills_ends_with_an_error(pool):
         results(pool, ("die",))
 
 
-def test_pool_silent_actor_is_killed_at_the_deadline_and_its_calls_done_again(two_gpus, tmp_path):
-    pool = ActorPool(deadline=4)
-    try:
-        hung = str(tmp_path / "hung")
-        assert results(pool, ("hang_once", hung), ("identity", 1)) == ["survived", 1]
-    finally:
-        pool.close()
+def test_pool_silent_actor_is_killed_at_the_deadline_and_its_calls_done_again(
+    pool, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pool, "deadline", 4)
+    hung = str(tmp_path / "hung")
+    assert results(pool, ("hang_once", hung), ("identity", 1)) == ["survived", 1]
 
 
 def test_pool_error_in_a_call_is_raised_as_it_is(pool):
