@@ -169,7 +169,7 @@ def bytes_rows(work: Path, model: Llama) -> Iterator[Row]:
     """Two comparisons or twenty (each ordered pair once or twice) over the same four models."""
     from raylab.reduce.passes import InProcess, Job, reduce_pairs
     from raylab.reduce.row_block import Pair
-    from raylab.weights.views import ModelLocation
+    from raylab.store.references import ModelLocation
 
     made = [write_checkpoint(work / f"m{seed}", model, seed) for seed in range(4)]
     places = {path.name: ModelLocation(checkpoint=path, base=made[0]) for path in made}

@@ -34,12 +34,12 @@ import torch
 from raylab.errors import NonFiniteError
 from raylab.reduce.chains import inner_products, pieces
 from raylab.spec.study import Quantization
+from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.checkpoint import Weights
 from raylab.weights.names import levels
 from raylab.weights.quantized_base import HeldWeights, MergedWeights
 from raylab.weights.row_tiles import one_blas_thread, tiles
-from raylab.weights.views import ModelLocation
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from raylab.errors import ModelError
 from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
 from raylab.spec.study import Quantization
+from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
 from raylab.weights.names import layer_of
 from raylab.weights.safetensors_reader import Shape
-from raylab.weights.views import DELTA, ModelLocation, View, ViewedModel
+from raylab.weights.views import DELTA, View, ViewedModel
 
 
 class Call(NamedTuple):

@@ -16,9 +16,10 @@ from raylab.reduce.audit import AuditSums, audit_parts, audit_rows
 from raylab.reduce.chains import ChainSums, chain_parts, chain_rows
 from raylab.reduce.spectra import spectra_of
 from raylab.spec.study import Quantization
+from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
 from raylab.weights.names import natural_order
-from raylab.weights.views import ModelLocation, ViewedModel
+from raylab.weights.views import ViewedModel
 
 Row = dict[str, Any]
 

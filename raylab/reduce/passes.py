@@ -34,7 +34,7 @@ from raylab.reduce.shard import Measured
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess
-from raylab.weights.views import ModelLocation
+from raylab.store.references import ModelLocation
 
 SHARDS = 32
 _FORESEEN_BYTES = 1 << 28

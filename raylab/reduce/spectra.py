@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 from raylab.errors import NonFiniteError
+from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.row_tiles import one_blas_thread
-from raylab.weights.views import ModelLocation
 
 LowRank = tuple[torch.Tensor, torch.Tensor, float]
 """A (r, columns), B (rows, r) and scale: one term scale * (B @ A) of a delta."""

@@ -28,7 +28,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.spec.study import Quantization
-from raylab.store.references import ModelLocation as ModelLocation
+from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint, Shape
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.checkpoint import Weights

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from raylab.reduce.passes import Job, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.weights.views import ModelLocation
+from raylab.store.references import ModelLocation
 
 DENSITIES = (0.01, 0.2, 0.5)
 

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from raylab.errors import NonFiniteError
 from raylab.reduce.audit import audit_parts, audit_rows
 from raylab.spec.study import Quantization
+from raylab.store.references import ModelLocation
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
 from raylab.weights import Checkpoint
-from raylab.weights.views import ModelLocation
 
 Q0, Q1, UP = (
     "model.layers.0.self_attn.q_proj.weight",

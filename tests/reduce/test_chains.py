@@ -18,9 +18,10 @@ from safetensors.numpy import save_file
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.chains import chain_parts, chain_rows
 from raylab.reduce.passes import task_vector_norms
+from raylab.store.references import ModelLocation
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
-from raylab.weights.views import ModelLocation, ViewedModel
+from raylab.weights.views import ViewedModel
 from tests.oracles.norms import root
 from tests.reduce.arrays import arrays
 

@@ -16,8 +16,8 @@ from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.passes import InProcess, Job, reduce_job
 from raylab.reduce.row_block import Pair
+from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors
-from raylab.weights.views import ModelLocation
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import Q0, Q10, UP0, random_factors, write_adapter, write_checkpoint

@@ -13,9 +13,9 @@ from raylab.reduce.model_details import Details, detail, detail_rows
 from raylab.reduce.passes import InProcess, Job, detail_models, reduce_pairs
 from raylab.reduce.row_block import BASE, Pair
 from raylab.spec.study import Quantization
+from raylab.store.references import ModelLocation
 from raylab.store.tables import to_table
 from raylab.weights import Checkpoint
-from raylab.weights.views import ModelLocation
 from tests.reduce.models import (
     LINEAR,
     Q0,

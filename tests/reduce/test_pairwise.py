@@ -21,10 +21,10 @@ from raylab.reduce.pairwise import (
 )
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
+from raylab.store.references import ModelLocation
 from raylab.store.tables import to_table
 from raylab.weights import row_tiles
 from raylab.weights.safetensors_reader import MappedFile
-from raylab.weights.views import ModelLocation
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (

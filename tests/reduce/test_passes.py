@@ -21,9 +21,9 @@ from raylab.reduce.pairwise import InOrder, products_of
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import guess, sample_rows
+from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import MappedFile
-from raylab.weights.views import ModelLocation
 from tests.oracles import relations as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (

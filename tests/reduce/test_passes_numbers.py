@@ -15,7 +15,7 @@ from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce import passes as reduction
 from raylab.reduce.passes import InProcess, Job, reduce_pairs, task_vector_norms
 from raylab.reduce.row_block import Pair
-from raylab.weights.views import ModelLocation
+from raylab.store.references import ModelLocation
 
 SHAPES = {
     "model.layers.0.self_attn.q_proj": (48, 32),

@@ -23,7 +23,7 @@ from raylab.reduce.passes import Call, InProcess, Job, detail_models, reduce_pai
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard import Measured
 from raylab.reduce.shard_cache import Kept, pack, unpack
-from raylab.weights.views import ModelLocation
+from raylab.store.references import ModelLocation
 from tests.reduce.models import (
     Q0,
     UP0,

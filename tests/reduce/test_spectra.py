@@ -15,10 +15,10 @@ from safetensors.numpy import save_file
 
 from raylab.errors import NonFiniteError
 from raylab.reduce.spectra import effective_rank, shares, singular_values, spectra_of
+from raylab.store.references import ModelLocation
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import to_table
 from raylab.weights import Checkpoint
-from raylab.weights.views import ModelLocation
 
 QUICK = settings(max_examples=60, deadline=None)
 NAME = "model.layers.0.self_attn.q_proj"

@@ -16,8 +16,8 @@ from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import foresee, sample_rows
+from raylab.store.references import ModelLocation
 from raylab.weights.row_tiles import tiles
-from raylab.weights.views import ModelLocation
 from tests.oracles import norms as oracle
 from tests.reduce.arrays import arrays
 from tests.reduce.models import Q0, Q10, random_factors, write_adapter, write_checkpoint

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from raylab.errors import ModelError
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
+from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
 from raylab.weights.alignment import EntryCounts, Tolerance, align
-from raylab.weights.views import ModelLocation, ViewedModel
+from raylab.weights.views import ViewedModel
 from tests.reduce.models import (
     BIAS0,
     EMBED,

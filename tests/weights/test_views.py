@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from raylab.errors import ModelError
 from raylab.spec.study import Quantization
+from raylab.store.references import ModelLocation
 from raylab.train.model import load_base
 from raylab.weights import Checkpoint, row_tiles
-from raylab.weights.views import ModelLocation, View, ViewedModel
+from raylab.weights.views import View, ViewedModel
 from tests.architectures import merged_by_peft, save_adapter, save_tiny, tiny_model
 
 MERGED = View("merged")
