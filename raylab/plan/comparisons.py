@@ -112,10 +112,11 @@ class _Lookup:
 
     def have_equal_sweep_values(self, a: Model, b: Model) -> bool:
         """Whether all parameters that both models' recipes sweep have equal values."""
-        left, right = (
-            found[0].point if (found := variants_of(self.study, model.recipe)) else {}
-            for model in (a, b)
-        )
+        points: list[Mapping[str, Any]] = []
+        for model in (a, b):
+            variants = variants_of(self.study, model.recipe)
+            points.append(variants[0].point if variants else {})
+        left, right = points
         return all(left[key] == right[key] for key in {*left} & {*right})
 
 
