@@ -1,8 +1,8 @@
-"""How numbers are written on a page: the same everywhere, and never longer than they mean.
+"""Numbers as text, written in the same way everywhere.
 
 Model: a measured value has four significant digits, a count has all of its digits, a rate is a
-whole or one-digit percentage; a value that was not measured is a dash.
-Invariant: the text depends on the value alone, and a value that is not null never becomes a dash.
+percentage with at most one decimal. A value that was not measured is a dash.
+Invariant: the text depends on the value alone. Only None becomes a dash.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rate(value: float | None) -> str:
 
 
 def setting(value: float | None) -> str:
-    """A value that somebody chose, as they would write it: 1e-5, 0.3, 128."""
+    """A value that a user chose, as people write it: 1e-5, 0.3, 128."""
     if value is None:
         return MISSING
     text = f"{value:g}"

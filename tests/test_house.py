@@ -157,10 +157,11 @@ def test_importing_raylab_and_the_verb_table_loads_nothing_heavy():
     assert loaded_by(light, HEAVY) == []
 
 
-def test_importing_report_loads_neither_torch_nor_ray():
+def test_importing_report_loads_neither_torch_nor_ray_nor_transformers():
     found = [name for name in NAMES if name.startswith("raylab/report/")]
     modules = [name.removesuffix(".py").removesuffix("/__init__") for name in found]
-    assert loaded_by([m.replace("/", ".") for m in modules], ("torch", "ray")) == []
+    unwanted = ("torch", "ray", "transformers", "datasets")
+    assert loaded_by([m.replace("/", ".") for m in modules], unwanted) == []
 
 
 def test_depth_of_known_code_is_counted():

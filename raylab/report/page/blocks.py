@@ -1,7 +1,7 @@
-"""What a report is made of: text, lists, tables and figures, before any markup.
+"""The blocks of a report: text, lists, tables and figures, before any markup.
 
-Model: a block is one of four values; templates know how to write each of them.
-Invariant: all text is plain, and whoever renders it escapes it; every cell of a grid is finished.
+Model: a block is one of four values; a template writes each of them.
+Invariant: all text is plain, and the renderer escapes it. A cell of a grid is text, never a number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `grade` says how good the news is."""
+    """A paragraph; `grade` is good, fair, bad or unknown, which gives it a colour."""
 
     text: str
     grade: str = ""
@@ -24,7 +24,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a list: what it is about, what is said, and how good that is."""
+    """A line of a list: its subject, its text and its grade."""
 
     head: str
     text: str
@@ -49,9 +49,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of finished texts; `grades` are by row, and `note` says what was cut.
+    """A table of texts; `grades` are by row, and `note` gives the number of rows left out.
 
-    `name` is that of its file, where it has one.
+    `name` is the name of its file, where it has one.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, and what it shows."""
+    """A figure, the name of its files, and its caption."""
 
     name: str
     drawing: Drawing

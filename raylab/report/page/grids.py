@@ -193,13 +193,13 @@ def _grid(translate: Translator, key: str, shape: GridRow, rows: Rows) -> Grid:
         tuple(_cell(translate, shape.frame, name, row) for name in names) for row in shown
     )
     file = f"findings/{shape.frame}.csv"
-    said = "grid-whole" if len(shown) == len(rows) else "grid-cut"
+    message = "grid-whole" if len(shown) == len(rows) else "grid-cut"
     return Grid(
         translate(f"grid-{_TITLES.get(shape.frame, shape.frame)}"),
         columns,
         lines,
         tuple(_grade(row) for row in shown),
-        translate(said, shown=len(shown), total=len(rows), file=file),
+        translate(message, shown=len(shown), total=len(rows), file=file),
         shape.frame,
     )
 

@@ -1,7 +1,7 @@
 """The report as one value: its texts, tables and figures, before any markup.
 
-Model: a Page is a title, the answers in short, a paragraph on what was run, and sections of
-blocks; templates turn it into HTML, Markdown and LaTeX, which therefore say the same.
+Model: a Page is a title, the short answers, a paragraph on the study, and sections of blocks.
+HTML, Markdown and LaTeX are made of one Page, so that their contents are the same.
 Invariant: sections come in one order, whatever the tables hold; a section is never left out.
 """
 
@@ -82,7 +82,7 @@ def make_page(
     translate: Translator,
     places: Sequence[Item] = (),
 ) -> Page:
-    """The report on `tables` and what was found in them; `places` says where the tables lie."""
+    """The report of `findings` and `tables`; `places` are the addresses of the tables."""
     trials = tables["trials"]
     extra: dict[str, tuple[Block, ...]] = {
         "seeds": (

@@ -1,4 +1,4 @@
-"""Trials and merges on the page: how many there are, their table, their merges, their flags.
+"""Trials and merges on the page: their number, their table, merge settings, quality flags.
 
 Model: functions from rows of the trials table and the study to blocks.
 Invariant: every trial and merge is a row of the table. A merge is described with every setting

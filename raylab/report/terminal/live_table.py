@@ -1,10 +1,10 @@
 """The table of a study in progress, for a window of any size.
 
-Model: a row is a mapping with a trial's `name` and `status`, and whatever is known of the rest.
-Trials that run have a line each; below them stand how many wait, what failed, and the totals.
-Where the window is too narrow columns go, the least missed first; where it is too low rows go.
-Invariant: a pure function of the rows and the window, never wider or taller than it; no number
-is cut, or made up out of another; every row is shown or counted.
+Model: a row is a mapping with a trial's `name` and `status`, and further values where known.
+Each running trial has a line. Below are the failures, the number of waiting trials and the
+totals. A narrow window shows fewer columns, the most important first; a low one fewer rows.
+Invariant: a pure function of the rows and the window, never wider or taller than the window. No
+number is cut or derived from another. Every row is shown or counted.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ _COLUMNS = (
 def live_table(
     rows: Sequence[Row], width: int, height: int | None = None, elapsed: float | None = None
 ) -> Group:
-    """What is going on in a window of `width` and `height`; without a height nothing is left out.
+    """The table for a window of `width` and `height`; without a height no row is left out.
 
-    `elapsed` seconds have passed, where that is known.
+    `elapsed` is the time since the start in seconds, where known.
     """
     waiting = [row for row in rows if row["status"] in ("pending", "blocked")]
     listed = [row for row in rows if row["status"] == "running"]
@@ -83,22 +83,24 @@ def live_table(
     known = [column for column in _COLUMNS if heard or column.title != "heard"]
     columns, left = fit_beside_names(known, listed, width, longest_name(rows), _GAP)
     name_width = min(left, max(len(_NAME), longest_name(rows)))
-    troubles = _troubles(rows)
+    failures = _failures(rows)
     ending = [_line(words) for words in _ending(rows, elapsed, width)]
     heights = [-(-cell_len(row["name"]) // name_width) for row in listed]
-    room = _room(height, len(ending), sum(heights), len(troubles))
-    shown, told = _how_many(heights, room[0]), _how_many([1] * len(troubles), room[1])
+    room = _room(height, len(ending), sum(heights), len(failures))
+    shown, shown_failures = _how_many(heights, room[0]), _how_many([1] * len(failures), room[1])
     parts: list[Any] = [_drawn(listed[:shown], columns, name_width)] if shown else []
     if 0 < shown < len(listed):
         parts.append(_line(f"… {len(listed) - shown} more running"))
-    parts += [_line(words, style, whole=height is None) for words, style in troubles[:told]]
-    if 0 < told < len(troubles):
-        parts.append(_line(f"… {len(troubles) - told} more like these"))
+    parts += [
+        _line(words, style, whole=height is None) for words, style in failures[:shown_failures]
+    ]
+    if 0 < shown_failures < len(failures):
+        parts.append(_line(f"… {len(failures) - shown_failures} more like these"))
     return Group(*parts, *ending[-max(1, (height or len(ending) + 1) - 1) :])
 
 
 def totals(rows: Sequence[Row]) -> str:
-    """How many trials there are, and how many have which status."""
+    """The number of trials, and of trials of each status."""
     counts = Counter(str(row["status"]) for row in rows)
     found = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
     merges = sum(map(is_merge, rows))
@@ -108,7 +110,7 @@ def totals(rows: Sequence[Row]) -> str:
 
 
 def _ending(rows: Sequence[Row], elapsed: float | None, width: int) -> list[str]:
-    """How many wait, the time so far and the time left as far as they are known; the totals."""
+    """The number of waiting trials, the time so far and left where known, and the totals."""
     pending = sum(row["status"] == "pending" for row in rows)
     parts = [f"{pending} not training yet"] if pending else []
     if elapsed is not None:
@@ -118,7 +120,7 @@ def _ending(rows: Sequence[Row], elapsed: float | None, width: int) -> list[str]
 
 
 def _time_left(rows: Sequence[Row]) -> list[str]:
-    """The longest that a running trial has to train; where others wait, a lower bound."""
+    """The longest time left of a running trial; a lower bound where others wait."""
     running = [row for row in rows if row["status"] == "running"]
     known = [row["seconds_left"] for row in running if row.get("seconds_left") is not None]
     if max(known, default=0) < 1:
@@ -128,31 +130,31 @@ def _time_left(rows: Sequence[Row]) -> list[str]:
     return [f"{clock(max(known))} of training left"] if len(known) == len(running) else []
 
 
-def _troubles(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """(what is wrong with a trial, its style): those that failed, and those that fell silent."""
+def _failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """(line, style) for each trial that failed or stopped reporting."""
     found = []
     for row in rows:
         if row["status"] == "failed":
-            said = str(row.get("message") or "").partition("\n")[0]
-            why = ": ".join(part for part in (row.get("cause"), said) if part)
-            found.append((f"{row['name']} failed{': ' if why else ''}{why}", "red"))
+            message = str(row.get("message") or "").partition("\n")[0]
+            reason = ": ".join(part for part in (row.get("cause"), message) if part)
+            found.append((f"{row['name']} failed{': ' if reason else ''}{reason}", "red"))
         elif row["status"] == "pending" and row.get("heard_seconds") is not None:
-            silent = clock(row["heard_seconds"])
-            found.append((f"{row['name']} stopped: no sign of life for {silent}", "yellow"))
+            age = clock(row["heard_seconds"])
+            found.append((f"{row['name']} stopped: no sign of life for {age}", "yellow"))
     return found
 
 
-def _room(height: int | None, ending: int, listed: int, troubles: int) -> tuple[int, int]:
-    """(lines for trials that run, lines for troubles); the last line of the window stays free."""
+def _room(height: int | None, ending: int, listed: int, failed: int) -> tuple[int, int]:
+    """(lines for running trials, lines for failures); the last line of the window stays free."""
     if height is None:
-        return listed, troubles
+        return listed, failed
     lines = max(0, height - 1 - ending - (_HEAD if listed else 0))
-    kept = min(troubles, max(1, lines // 4)) if lines else 0
+    kept = min(failed, max(1, lines // 4)) if lines else 0
     return min(listed, lines - kept), lines - min(listed, lines - kept)
 
 
 def _how_many(heights: Sequence[int], room: int) -> int:
-    """How many fit, with a line to spare for the count of the others if not all do."""
+    """The number that fit, with a line for the count of the others if not all do."""
     if sum(heights) <= room:
         return len(heights)
     taken = 0

@@ -48,7 +48,7 @@ _VERDICTS = {
 
 
 def print_trials(rows: Sequence[Row], console: Console) -> None:
-    """Every trial with its status, loss, norm and rates; below, what went wrong."""
+    """Every trial with its status, loss, norm and rates; below, the causes of failures."""
     space = min(WIDTH, console.width) - _EDGES
     name_width = min(longest_name(rows), _NAME)
     columns, _ = fit_beside_names(_TRIALS, rows, space, name_width, _GAP)
@@ -60,16 +60,16 @@ def print_trials(rows: Sequence[Row], console: Console) -> None:
             escape(row["name"]), f"[{STYLES.get(status, 'dim')}]{escape(status)}[/]", *cells
         )
     console.print(view)
-    gone = [column.title for column in _TRIALS if column not in columns]
-    if gone:
-        print_line(console, f"no room for {listing(gone)}: the trials table has them")
+    hidden = [column.title for column in _TRIALS if column not in columns]
+    if hidden:
+        print_line(console, f"no room for {listing(hidden)}: the trials table has them")
     print_line(console, totals(rows))
     for row in rows:
         _print_trouble(row, console)
 
 
 def print_status(rows: Sequence[Row], console: Console) -> None:
-    """What is done with its results, then what is going on; the trials table if nothing is."""
+    """Finished trials with their results, then the live table; the trials alone if none runs."""
     if not any(row["status"] == "running" for row in rows):
         print_trials(rows, console)
         return
@@ -81,8 +81,8 @@ def print_status(rows: Sequence[Row], console: Console) -> None:
 
 def _print_trouble(row: Mapping[str, Any], console: Console) -> None:
     if row["cause"] or row["message"]:
-        what = ": ".join(str(part) for part in (row["cause"], row["message"]) if part)
-        print_line(console, f"{row['name']} {row['status']}: {what}")
+        reason = ": ".join(str(part) for part in (row["cause"], row["message"]) if part)
+        print_line(console, f"{row['name']} {row['status']}: {reason}")
     if row["marked"]:
         print_line(console, f"{row['name']} marked: {row['marks']}")
 
@@ -160,7 +160,7 @@ def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
 
 
 def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
-    """What was asked differently, the numbers that changed, and how many did not."""
+    """The fields that differ, the numbers that changed, and the number of those that did not."""
     print_line(console, f"first: {names[0]}")
     print_line(console, f"second: {names[1]}")
     if found.asked:

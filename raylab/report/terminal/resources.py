@@ -1,4 +1,4 @@
-"""GPUs and nodes in a terminal: what a study demands of them, its schedule, what nodes are like.
+"""GPUs and nodes in a terminal: the demand of a study, its schedule, the state of nodes.
 
 Model: the table of demand has a row for each base model and method: memory at the peak, the
 longest max_length that fits cards of 24, 40 and 80 GB without and with gradient checkpointing,
@@ -25,7 +25,7 @@ _PROBLEMS = {"fault": "red", "remark": "yellow"}
 
 
 def print_demands(rows: Sequence[GpuDemand], console: Console) -> None:
-    """The table of GPU memory and hours, then what it assumes."""
+    """The table of GPU memory and hours, then its assumptions."""
     table = Table(
         box=None, pad_edge=False, width=min(_DEMAND_WIDTH, console.width), padding=(0, 1, 0, 0)
     )
@@ -121,8 +121,8 @@ def _nodes_by_problem(
     """The nodes of each problem, so that one of many nodes is printed once."""
     nodes: dict[tuple[str, ...], list[str]] = {}
     for key, item in findings:
-        said = (key, item["check"], item["what"], item["todo"])
-        nodes.setdefault(said, []).append(item["node"])
+        problem = (key, item["check"], item["what"], item["todo"])
+        nodes.setdefault(problem, []).append(item["node"])
     return nodes
 
 
@@ -133,8 +133,8 @@ def _gpu_lines(nodes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         seen = node["facts"].get("gpus", {})
         driver = f"driver {seen.get('driver') or 'unknown'}, CUDA {seen.get('torch_cuda')}"
         cards = Counter((card["name"], card["memory"]) for card in seen.get("devices", ()))
-        for (name, memory), there in cards.items():
-            what = f"{there} x {name}, {size(memory)}, {driver}"
-            places.setdefault(what, []).append(node["name"])
-    for what, where in places.items():
-        yield f"{what}: {listing(where)}"
+        for (name, memory), amount in cards.items():
+            gpus = f"{amount} x {name}, {size(memory)}, {driver}"
+            places.setdefault(gpus, []).append(node["name"])
+    for gpus, names in places.items():
+        yield f"{gpus}: {listing(names)}"

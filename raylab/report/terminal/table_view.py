@@ -1,9 +1,9 @@
-"""A table of the store in the form that somebody asks for.
+"""A table of the store in the format that the user chooses.
 
-Model: a form is a row of FORMATS: an Arrow table -> text. For a terminal, columns without any
-value are left out, one whose value is the same in all rows stands once above, and columns that
-find no room are named below.
-Invariant: every form but the terminal's has all rows and columns, and every digit.
+Model: a format is a row of FORMATS: a function from an Arrow table to text. A terminal shows no
+column without values, prints a value that all rows share once above the table, and names the
+columns that do not fit below it.
+Invariant: every format but the terminal's has all rows, all columns and all digits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raylab.report.terminal.columns import fitting
 from raylab.store.tables import to_csv
 
 _MAX_TEXT_WIDTH, _GAP = 44, 2
-# What a row's name says already, and what only a file is the place for.
+# Columns that the name of a row holds already, or that are for files rather than windows.
 _LAST = (
     "trial_id", "recipe", "label", "method", "data", "seed", "parent", "a", "b", "adapter", "log",
     "note", "steps", "examples", "token_ids", "message",
@@ -38,8 +38,8 @@ def show_table(table: pa.Table, console: Console) -> None:
     rows = table.to_pylist()
     alike, names = _alike(table.schema.names, rows)
     if alike:
-        said = ", ".join(f"{name} {_text(name, value)}" for name, value in alike.items())
-        console.print(escape(said), highlight=False)
+        line = ", ".join(f"{name} {_text(name, value)}" for name, value in alike.items())
+        console.print(escape(line), highlight=False)
     cells = {name: [_text(name, row[name]) for row in rows] for name in names}
     widths = {
         name: min(max(map(cell_len, (name, *cells[name]))), _MAX_TEXT_WIDTH) + _GAP
@@ -63,9 +63,9 @@ def show_table(table: pa.Table, console: Console) -> None:
     for place in range(len(rows)):
         view.add_row(*(escape(cells[name][place]) for name in shown))
     console.print(view)
-    gone = [name for name in names if name not in shown]
-    if gone:
-        words = f"no room for {listing(gone)}: choose by --column, or ask for another --format"
+    hidden = [name for name in names if name not in shown]
+    if hidden:
+        words = f"no room for {listing(hidden)}: choose by --column, or ask for another --format"
         console.print(words, highlight=False)
     console.print(plural(len(rows), "row"), highlight=False)
 

@@ -16,7 +16,6 @@ from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from tests.report.conftest import make_study
 from tests.report.needs import japanese_fonts
-from tests.report.whole import write_whole_study
 
 COLUMNS = (Column("trial", "text"), Column("L2 %"), Column("answer", "answer"))
 SIGNS = [*string.punctuation, "–", "°", "a--b---c", "a,,b", "`quoted'", '"', "?`!`<<>>", "''", "``"]
@@ -75,9 +74,9 @@ def test_latex_rows_line_that_starts_like_an_argument_is_guarded(start):
     assert latex_rows(columns, [(start, "1")]).count(rf"{{}}{start} & ") == 3
 
 
-def whole_page(store, language):
+def whole_page(rows, language):
     """A report with every table, and one of every sign of ASCII."""
-    tables = Tables.of(write_whole_study(store))
+    tables = Tables.of(rows)
     page = make_page(make_study(), tables, find_all(tables), translator(language))
     signs = Grid(
         "Signs", (Column("[sign]"), Column("n")), tuple((s, "1") for s in SIGNS), name="signs"
@@ -85,8 +84,8 @@ def whole_page(store, language):
     return dataclasses.replace(page, sections=(*page.sections, Section("signs", "", (signs,))))
 
 
-def test_latex_document_has_every_table_with_a_name_and_rows(store):
-    page = whole_page(store, "en")
+def test_latex_document_has_every_table_with_a_name_and_rows(whole_tables):
+    page = whole_page(whole_tables, "en")
     names = re.findall(r"\\label\{tab:(\w+)\}", latex_document(page))
     assert names == [grid.name for grid in page.grids]
     assert {"seeds_like", "differences", "trials", "signs"} <= set(names)
@@ -104,12 +103,14 @@ def test_latex_document_has_every_table_with_a_name_and_rows(store):
         ("pdflatex", "en"),
     ],
 )
-def test_latex_document_compiles_and_shows_every_character(store, tmp_path, engine, language):
+def test_latex_document_compiles_and_shows_every_character(
+    whole_tables, tmp_path, engine, language
+):
     if not shutil.which(engine):
         pytest.skip(f"{engine} is not installed")
     if language == "ja" and "Noto Sans CJK JP" not in japanese_fonts():
         pytest.skip("Noto Sans CJK JP is not installed")
-    (tmp_path / "tables.tex").write_text(latex_document(whole_page(store, language)))
+    (tmp_path / "tables.tex").write_text(latex_document(whole_page(whole_tables, language)))
     command = [engine, "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     # The second time it knows the labels of the first.
     done = [subprocess.run(command, cwd=tmp_path, capture_output=True) for _ in range(2)]

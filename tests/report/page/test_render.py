@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +11,7 @@ from raylab.errors import StoreError
 from raylab.number_format import number
 from raylab.report.page.markup import markdown_text
 from raylab.report.page.render import build_report
+from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 from tests.report.conftest import (
     comparison_of,
@@ -69,11 +69,16 @@ def _page(store, study=None) -> Reader:
     return Reader(store.read("report/report.html").decode())
 
 
-def test_build_report_seed_tables_equal_the_norms_table(store):
-    write_study(store)
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The store, tables and page of a study whose report is made once; tests only read it."""
+    store = Store(str(tmp_path_factory.mktemp("report")))
+    tables = write_study(store)
+    return SimpleNamespace(store=store, tables=tables, page=_page(store))
 
-    page = _page(store)
 
+def test_build_report_seed_tables_equal_the_norms_table(report):
+    page = report.page
     assert page.row("SFT(D0) vs SFT(D1)", "1e-5")[2:] == [
         "277400",
         "2.200",
@@ -93,22 +98,16 @@ def test_build_report_seed_tables_equal_the_norms_table(store):
     assert "do not compare methods at this learning rate" in page.text
 
 
-def test_build_report_trial_table_equals_the_trials_table(store):
-    tables = write_study(store)
-
-    page = _page(store)
-
-    for trial in tables["trials"]:
+def test_build_report_trial_table_equals_the_trials_table(report):
+    page = report.page
+    for trial in report.tables["trials"]:
         cells = page.row(trial["name"])
         assert cells[4] == trial["status"]
         assert cells[5:8] == [number(trial.get(k)) for k in ("train_loss", "eval_loss", "l2")]
 
 
-def test_build_report_failed_and_blocked_trials_come_first_with_cause_and_message(store):
-    write_study(store)
-
-    page = _page(store)
-
+def test_build_report_failed_and_blocked_trials_come_first_with_cause_and_message(report):
+    page = report.page
     start = page.rows.index(next(row for row in page.rows if row[0] == "trial"))
     assert [row[4] for row in page.rows[start + 1 : start + 5]] == [
         "failed",
@@ -120,30 +119,23 @@ def test_build_report_failed_and_blocked_trials_come_first_with_cause_and_messag
     assert f"blocked: its parent {name_of('sft-d2', 100)} failed" in page.text
 
 
-def test_build_report_html_refers_to_nothing_outside(store):
-    write_study(store)
-
-    page = _page(store)
-
+def test_build_report_html_refers_to_nothing_outside(report):
+    page = report.page
     assert page.addresses
     assert all(address.startswith(("#", "data:,")) for address in page.addresses)
     assert not {"iframe", "img"} & set(page.tags)
-    html = store.read("report/report.html").decode()
+    html = report.store.read("report/report.html").decode()
     assert "url(http" not in html
     assert "@import" not in html
 
 
-def test_build_report_writes_figures_csv_and_markdown(store):
-    tables = write_study(store)
-
-    build_report(make_study(), store)
-
+def test_build_report_writes_figures_csv_and_markdown(report):
     figures = {f"{kind}-elyza.{end}" for kind in FIGURES for end in ("png", "svg")}
-    assert set(store.names("report/figures")) == figures
-    rows = list(csv.DictReader(io.StringIO(store.read("report/tables/norms.csv").decode())))
-    assert len(rows) == len(tables["norms"])
-    assert "16.658565739582745" in store.read("report/findings/seeds_unlike.csv").decode()
-    markdown = store.read("report/report.md").decode()
+    assert set(report.store.names("report/figures")) == figures
+    rows = list(csv.DictReader(io.StringIO(report.store.read("report/tables/norms.csv").decode())))
+    assert len(rows) == len(report.tables["norms"])
+    assert "16.658565739582745" in report.store.read("report/findings/seeds_unlike.csv").decode()
+    markdown = report.store.read("report/report.md").decode()
     assert all(f"](figures/{kind}-elyza.png)" in markdown for kind in FIGURES)
     assert (
         "| SFT(D0) vs SFT(D1) | 1e-5 | 277400 | 2.200 | 278800 | 2.218 | 1.008 | stable |"
@@ -154,12 +146,9 @@ def test_build_report_writes_figures_csv_and_markdown(store):
 FIGURES = ("seeds", "attribution", "heatmap", "curve")
 
 
-def test_build_report_markdown_tables_have_equal_widths(store):
-    write_study(store)
-    build_report(make_study(), store)
-
+def test_build_report_markdown_tables_have_equal_widths(report):
     widths: set[int] = set()
-    for line in [*store.read("report/report.md").decode().splitlines(), ""]:
+    for line in [*report.store.read("report/report.md").decode().splitlines(), ""]:
         if line.startswith("|"):
             widths.add(line.replace("\\|", "").count("|"))
         else:
@@ -194,11 +183,8 @@ def test_build_report_answer_with_markup_is_escaped(store):
     assert "<script>" not in markdown
 
 
-def test_build_report_answers_say_how_many_of_how_many(store):
-    write_study(store)
-
-    page = _page(store)
-
+def test_build_report_answers_say_how_many_of_how_many(report):
+    page = report.page
     assert "4 of 5 prompts; all 7 recipes that start from the base model" in page.text
     assert page.row("日本で一番高い山はどこですか？")[1].endswith("[did not stop]")
 
@@ -261,20 +247,8 @@ def test_markdown_text_special_characters_are_shown():
     assert markdown_text("a|b *c* _d_\n<e>") == "a\\|b \\*c\\* \\_d\\_<br>&lt;e&gt;"
 
 
-def test_import_report_loads_neither_torch_ray_nor_transformers():
-    code = (
-        "import sys, raylab.report.page.render, raylab.report.terminal.printing\n"
-        "print(sorted({'torch', 'ray', 'transformers', 'datasets'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_build_report_densities_equal_the_densities_table(store):
-    write_study(store)
-
-    page = _page(store)
-
+def test_build_report_densities_equal_the_densities_table(report):
+    page = report.page
     label = "SFT(D0) 1e-5 vs SFT(D1) 1e-5"
     assert page.row(label, "42", "0.5")[3:] == [
         "3,489,660,928",
@@ -287,11 +261,9 @@ def test_build_report_densities_equal_the_densities_table(store):
     ]
 
 
-def test_build_report_first_screen_says_what_its_answers_rest_on(store):
-    tables = write_study(store)
-    build_report(make_study(), store)
-    markdown = store.read("report/report.md").decode()
-    (marked,) = (row["name"] for row in tables["trials"] if row["marked"])
+def test_build_report_first_screen_says_what_its_answers_rest_on(report):
+    markdown = report.store.read("report/report.md").decode()
+    (marked,) = (row["name"] for row in report.tables["trials"] if row["marked"])
     short = markdown[: markdown.index("## Is it more than the seed?")]
     assert short.count("This rests on 1 of 19 models that are marked") == 1
     assert marked in short.replace("\\", "")
