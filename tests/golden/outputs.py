@@ -19,11 +19,14 @@ VARIES = "(varies)"
 VARYING = frozenset({
     # how long it took, and when
     "seconds", "first_step_seconds", "tokens_per_second", "seconds_left", "heard_seconds",
-    "started",
+    "started", "train_runtime", "train_samples_per_second", "train_steps_per_second",
+    "eval_runtime", "eval_samples_per_second", "eval_steps_per_second",
     # where it ran, and how often it was tried
     "node", "gpus", "log", "attempts",
     # memory and traffic
     "peak_memory_bytes", "memory_bytes", "bytes_read",
+    # a record's size and SHA-256 of a file that holds such values; its rows are recorded instead
+    "history.parquet",
 })  # fmt: skip
 """Columns of tables and keys of JSON documents whose value may differ from run to run."""
 
@@ -48,6 +51,7 @@ ROW_KEYS: Mapping[str, Sequence[str]] = {
     "likelihoods": ("name", "data"),
     "paths": ("name", "step", "layer"),
     "comparisons": ("comparison",),
+    "history": ("step",),
 }
 """The columns that name a row. Rows of another table are named by their number."""
 

@@ -240,6 +240,11 @@ class Recorder:
                 for kind in ("adapter", "merged")
                 if (folder / kind).is_dir()
             },
+            "histories": {
+                folder.name: self.outputs.tables(folder)["history"]
+                for folder in folders
+                if (folder / "history.parquet").exists()
+            },
             "records": {
                 folder.name: self.outputs.json(folder / "record.json") for folder in folders
             },
