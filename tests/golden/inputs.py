@@ -2,8 +2,8 @@
 
 The folder that they are written to holds:
 
-- demo/: a copy of jobs/demo (study files, base model, data), and study-views.yaml, the quick study
-  with all views and a merge;
+- demo/: the study files, the base model and the data of jobs/demo, and study-views.yaml, the quick
+  study with all views and a merge;
 - base, one, two: Llama checkpoints in bfloat16; part lacks a tensor, short has a smaller
   vocabulary, holes has entries that are NaN or infinite;
 - wide-base, wide-a, wide-b: float32 tensors of several row blocks, of magnitudes from 1e-40 to 1e4;
@@ -44,7 +44,10 @@ merges:
 
 def write_inputs(work: Path, demo: Path) -> None:
     """Write every input below the new folder `work`; `demo` is jobs/demo."""
-    shutil.copytree(demo, work / "demo")
+    for folder in ("base", "data"):
+        shutil.copytree(demo / folder, work / "demo" / folder)
+    for name in ("study.yaml", "study-quick.yaml"):
+        shutil.copy(demo / name, work / "demo")
     quick = (demo / "study-quick.yaml").read_text(encoding="utf-8")
     more = quick.rstrip() + "\n  - pair: [mixed, sft-d1]\n" + VIEWS
     (work / "demo" / "study-views.yaml").write_text(more, encoding="utf-8")

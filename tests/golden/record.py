@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -121,6 +121,18 @@ ties --base wide-base --model wide-a --model wide-b --density 0.1
 """`raylab merge ... --out`, one a line."""
 
 
+BUSY = "timed out during startup"
+"""Ray's message where the machine was too busy to start it within 30 seconds."""
+
+
+class Answer(NamedTuple):
+    """How one command ended, and its stdout and stderr."""
+
+    status: int
+    printed: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Recorder:
     """Calls raylab in the folder `work`, which holds the inputs."""
@@ -128,8 +140,8 @@ class Recorder:
     work: Path
     outputs: Outputs
 
-    def call(self, commands: Sequence[str]) -> list[tuple[int, str]]:
-        """(exit status, stdout) of each command, one after the other in one process.
+    def call(self, commands: Sequence[str]) -> list[Answer]:
+        """The answer of each command, one after the other in one process.
 
         An error is shown, as it may not be meant.
         """
@@ -143,26 +155,35 @@ class Recorder:
             text=True,
             check=False,
         )
-        answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        missing = [[done.returncode, "", done.stderr]] * (len(commands) - len(answers))
-        for words, (status, _, message) in zip(commands, answers + missing, strict=True):
+        lines = [line for line in done.stdout.splitlines() if line.startswith("[")]
+        answers = [Answer(*json.loads(line)) for line in lines]
+        # The process ended within a command: that one and those after it have no answer.
+        answers += [Answer(done.returncode, "", done.stderr)] * (len(commands) - len(answers))
+        for words, (status, _, message) in zip(commands, answers, strict=True):
             if status:
-                lines = message.strip().splitlines() or [""]
-                where = lines[-1] if "Traceback" in message else lines[0]
-                print(f"exit status {status}: raylab {words}: {where}", flush=True)
-        return [(status, printed) for status, printed, _ in answers + missing]
+                said = message.strip().splitlines() or [""]
+                last = said[-1] if "Traceback" in message else said[0]
+                print(f"exit status {status}: raylab {words}: {last}", flush=True)
+        return answers
 
-    def document(self, answer: tuple[int, str]) -> dict[str, Any]:
+    def run(self, words: str) -> int:
+        """The exit status of `raylab run`. Raises RuntimeError where Ray cannot start."""
+        for seconds in (10, 20, 40, 80):
+            (answer,) = self.call([f"run {words}"])
+            if BUSY not in answer.message:
+                return answer.status
+            time.sleep(seconds)
+        raise RuntimeError("the machine is too busy for Ray to start; record this part again")
+
+    def document(self, answer: Answer) -> dict[str, Any]:
         """Exit status of one command, and the JSON document that it printed."""
-        status, printed = answer
-        document = self.outputs.plain(json.loads(printed)) if status == 0 else None
-        return {"status": status, "document": document}
+        document = self.outputs.plain(json.loads(answer.printed)) if not answer.status else None
+        return {"status": answer.status, "document": document}
 
-    def lines(self, answer: tuple[int, str]) -> dict[str, Any]:
+    def lines(self, answer: Answer) -> dict[str, Any]:
         """Exit status of one command, and the lines that it printed, numbered."""
-        status, printed = answer
-        lines = self.outputs.text(printed).splitlines()
-        return {"status": status, "lines": {f"line {n}": line for n, line in enumerate(lines, 1)}}
+        lines = enumerate(self.outputs.text(answer.printed).splitlines(), 1)
+        return {"status": answer.status, "lines": {f"line {n}": line for n, line in lines}}
 
     def diffs(self, cases: Mapping[int, str]) -> dict[str, Any]:
         """Lines of DIFFS by number."""
@@ -185,7 +206,7 @@ class Recorder:
         commands = [f"merge {words} --out merge-{number}" for number, words in cases.items()]
         found: dict[str, Any] = {}
         for (number, words), answer in zip(cases.items(), self.call(commands), strict=True):
-            out, found[words] = self.work / f"merge-{number}", {"status": answer[0]}
+            out, found[words] = self.work / f"merge-{number}", {"status": answer.status}
             if out.exists():
                 found[words]["files"] = file_names(out)
                 found[words]["weights"] = weights(out)
@@ -196,7 +217,7 @@ class Recorder:
         """The quick study, trained."""
         study, out = "demo/study-quick.yaml --out quick", self.work / "quick"
         (before,) = self.call([f"plan {study} --json"])
-        ((status, _),) = self.call([f"run {study}"])
+        status = self.run(study)
         pair = "quick#demo.sft-d1.s42 quick#demo.dpo-d0-after-sft-d1.s42"
         views = ("delta", "merged", "dequantized")
         layers = "--filter level=layer --filter density=0.2 --sort -cosine"
@@ -225,11 +246,11 @@ class Recorder:
         """The study with all views and a merge, in a copy of the quick study's results."""
         out = self.work / "views"
         shutil.copytree(self.work / "quick", out)
-        ((status, _),) = self.call(["run demo/study-views.yaml --out views"])
+        status = self.run("demo/study-views.yaml --out views")
         return {"status": status, **self._results(out)}
 
     def _results(self, out: Path) -> dict[str, Any]:
-        folders = sorted((out / "trials").iterdir())
+        folders = sorted((out / "trials").glob("*"))
         return {
             "files": file_names(out),
             "tables": self.outputs.tables(out / "tables"),
@@ -246,7 +267,9 @@ class Recorder:
                 if (folder / "history.parquet").exists()
             },
             "records": {
-                folder.name: self.outputs.json(folder / "record.json") for folder in folders
+                folder.name: self.outputs.json(folder / "record.json")
+                for folder in folders
+                if (folder / "record.json").exists()
             },
         }
 
@@ -334,13 +357,16 @@ def record(folder: Path, parts: Sequence[str], work: Path, workers: int) -> None
     """Record the parts named; `workers` processes run at a time."""
     write_inputs(work, ROOT / "jobs" / "demo")
     recorder = Recorder(work, Outputs({str(work): "WORK"}))
-    about = _about(work)
-    made: dict[str, Any] = {"inputs": recorder.inputs()}
+    _write(folder, "about", _about(work))
+    if "inputs" in parts:
+        _write(folder, "inputs", recorder.inputs())
 
     def study_and_views() -> None:
-        made["study"] = recorder.study()
+        study = recorder.study()
+        if "study" in parts:
+            _write(folder, "study", study)
         if "views" in parts:
-            made["views"] = recorder.views()
+            _write(folder, "views", recorder.views())
 
     with ThreadPoolExecutor(workers) as pool:
         started: dict[str, Callable[[], Any]] = {}
@@ -352,12 +378,10 @@ def record(folder: Path, parts: Sequence[str], work: Path, workers: int) -> None
             started["merge"] = _in_groups(pool, MERGES, recorder.merges, workers)
         if "diff" in parts:
             started["diff"] = _in_groups(pool, DIFFS, recorder.diffs, workers)
-        made |= {part: result() for part, result in started.items()}
+        for part, result in started.items():
+            _write(folder, part, result())
         if {"study", "views"} & set(parts):
             trained.result()
-    _write(folder, "about", about)
-    for part in parts:
-        _write(folder, part, made[part])
 
 
 def main() -> None:
