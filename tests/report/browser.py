@@ -1,10 +1,10 @@
 """A headless Chromium that tests drive over the DevTools protocol.
 
 Model: a Browser is one process with an empty profile of its own, a Tab one page of it. A call is
-sent, and whatever comes before its answer is read: events of a tab are kept as what it said on
-its console, what it threw and what it asked the network for.
-Invariant: nothing is polled. What a page does later is awaited as an event, or as a promise in
-the page, for PATIENCE seconds at most. The process is ended by its own id.
+sent, and all messages before its answer are read: a tab keeps the messages of its console, its
+exceptions and its requests to the network.
+Invariant: nothing is polled. A later change of a page is awaited as an event, or as a promise in
+the page, for TIMEOUT seconds at most. The process is ended by its own id.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 
 import aiohttp
 
-PATIENCE = 30.0
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+TIMEOUT = 30.0
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _LOCAL = ("file:", "data:", "blob:", "about:")
 _FLAGS = (
     "--headless",
@@ -80,11 +80,11 @@ class Browser:
         self._runner.run(self._http.close())
         self._runner.close()
         self._process.terminate()
-        self._process.wait(PATIENCE)
+        self._process.wait(TIMEOUT)
 
     def ask(self, method: str, session: str = "", **values: Any) -> Any:
         """The answer to a call. Raises AssertionError where Chromium refuses it."""
-        return self._runner.run(asyncio.wait_for(self._ask(method, session, values), PATIENCE))
+        return self._runner.run(asyncio.wait_for(self._ask(method, session, values), TIMEOUT))
 
     async def _ask(self, method: str, session: str, values: dict[str, Any]) -> Any:
         self._last += 1
@@ -101,7 +101,7 @@ class Browser:
         found: dict[str, Any] = await self._socket.receive_json()
         tab = self._tabs.get(found.get("sessionId", ""))
         if tab is not None and "method" in found:
-            tab.heed(found["method"], found["params"])
+            tab.record_event(found["method"], found["params"])
         return found
 
     def wait(self, tab: Tab, event: str) -> None:
@@ -111,7 +111,7 @@ class Browser:
             while event not in tab.events:
                 await self._read()
 
-        self._runner.run(asyncio.wait_for(reading(), PATIENCE))
+        self._runner.run(asyncio.wait_for(reading(), TIMEOUT))
 
     @contextmanager
     def tab(
@@ -130,7 +130,7 @@ class Browser:
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Where the process listens, which it says on stderr; the rest of that is read and dropped."""
+    """The address where the process listens, from stderr; the rest of stderr is dropped."""
     found: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -142,24 +142,27 @@ def _address(process: subprocess.Popen[str]) -> str:
         found.put("")
 
     threading.Thread(target=read, daemon=True).start()
-    address = found.get(timeout=PATIENCE)
+    address = found.get(timeout=TIMEOUT)
     assert address, "Chromium ended before it listened"
     return address
 
 
 class Tab:
-    """One page. `said` are the warnings and errors of its console, `thrown` its exceptions,
-    `asked` the addresses that it asked the network for."""
+    """One page.
+
+    `console` are the warnings and errors of its console, `exceptions` those that it did not
+    catch, `requests` the addresses that it requested from the network.
+    """
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser, self._session = browser, session
-        self.said: list[str] = []
-        self.thrown: list[str] = []
-        self.asked: list[str] = []
+        self.console: list[str] = []
+        self.exceptions: list[str] = []
+        self.requests: list[str] = []
         self.events: set[str] = set()
 
     def prepare(self, width: int, scheme: str, *, scripts: bool) -> None:
-        """Listen, and take on a window's width and colours."""
+        """Enable events, and set the width and the colours of the window."""
         for domain in ("Page", "Runtime", "Log", "Network", "DOM", "CSS"):
             self.ask(f"{domain}.enable")
         self.resize(width)
@@ -167,23 +170,23 @@ class Tab:
         self.ask("Emulation.setFocusEmulationEnabled", enabled=True)
         self.ask("Emulation.setScriptExecutionDisabled", value=not scripts)
 
-    def heed(self, event: str, values: dict[str, Any]) -> None:
-        """Keep what an event says."""
+    def record_event(self, event: str, values: dict[str, Any]) -> None:
+        """Keep the content of an event."""
         self.events.add(event)
         if event == "Runtime.exceptionThrown":
             details = values["exceptionDetails"]
-            self.thrown.append(details.get("exception", {}).get("description", details["text"]))
+            self.exceptions.append(details.get("exception", {}).get("description", details["text"]))
         elif event == "Runtime.consoleAPICalled" and values["type"] in (
             "warning",
             "error",
             "assert",
         ):
-            self.said.append(" ".join(str(a.get("value", a)) for a in values["args"]))
+            self.console.append(" ".join(str(a.get("value", a)) for a in values["args"]))
         elif event == "Log.entryAdded" and values["entry"]["level"] in ("warning", "error"):
-            self.said.append(values["entry"]["text"])
+            self.console.append(values["entry"]["text"])
         elif event == "Network.requestWillBeSent":
             address = values["request"]["url"]
-            self.asked += [] if address.startswith(_LOCAL) else [address]
+            self.requests += [] if address.startswith(_LOCAL) else [address]
 
     def ask(self, method: str, **values: Any) -> Any:
         """A call of the DevTools protocol to this page."""
@@ -197,17 +200,17 @@ class Tab:
         self._browser.wait(self, "Page.loadEventFired")
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Take on the size of a window; below 600 pixels the window of a telephone."""
+        """Set the size of the window; below 600 pixels it is that of a telephone."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1}
         self.ask("Emulation.setDeviceMetricsOverride", **size, mobile=width < 600)
 
     def emulate(self, scheme: str, medium: str = "") -> None:
-        """Take on the colours light or dark, and a medium such as print."""
+        """Set the colours, light or dark, and a medium such as print."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.ask("Emulation.setEmulatedMedia", media=medium, features=features)
 
     def run(self, function: str, *values: Any) -> Any:
-        """What a JavaScript function gives of plain values; a promise is awaited."""
+        """The result of a JavaScript function of plain values; a promise is awaited."""
         call = f"({function})({', '.join(map(json.dumps, values))})"
         found = self.ask("Runtime.evaluate", expression=call, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
@@ -222,14 +225,14 @@ class Tab:
         )
 
     def click(self, element: str) -> None:
-        """Click with the mouse on what a JavaScript expression gives."""
+        """Click with the mouse on the element that a JavaScript expression gives."""
         x, y = self.run(f"() => ({_MIDDLE})({element})")
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type into the element that has the focus."""
         self.ask("Input.insertText", text=text)
 
     def allow(self, name: str, setting: str) -> None:
@@ -247,10 +250,6 @@ class Tab:
         node = self.ask("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         found = self.ask("CSS.getPlatformFontsForNode", nodeId=node)["fonts"]
         return {font["familyName"]: font["glyphCount"] for font in found}
-
-    def shot(self) -> bytes:
-        """What the window shows, as PNG."""
-        return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
 
     def pdf(self) -> bytes:
         """The page as printed."""

@@ -1,4 +1,4 @@
-"""What tests of the report need of a machine: without it they are skipped, but fail in CI."""
+"""Programs and fonts that tests of the report need; without them tests skip, but fail in CI."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import pytest
 
-from tests.report.browser import NAMES
+from tests.report.browser import PROGRAMS
 
 Found = TypeVar("Found")
 
 
 def chromium() -> str:
     """The path of a Chromium."""
-    return _needed(next(filter(None, map(shutil.which, NAMES)), ""), "Chromium")
+    return _needed(next(filter(None, map(shutil.which, PROGRAMS)), ""), "Chromium")
 
 
 def japanese_fonts() -> set[str]:

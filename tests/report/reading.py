@@ -1,4 +1,4 @@
-"""What tests ask of the report's page, as functions of a tab."""
+"""Reads the report's page in a browser, by functions of a tab."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def widths(tab: Tab) -> tuple[int, int]:
     return whole, window
 
 
-def each(tab: Tab, selector: str, expression: str) -> list[Any]:
+def for_each(tab: Tab, selector: str, expression: str) -> list[Any]:
     """An expression of `e`, for each element of a selector."""
     found = tab.run(
         f"(all) => [...document.querySelectorAll(all)].map((e) => {expression})", selector
@@ -51,11 +51,11 @@ def contrasts(tab: Tab, selector: str) -> list[float]:
 
 def figures(tab: Tab) -> list[str]:
     """The ids of all figures."""
-    return each(tab, "figure", "e.id")
+    return for_each(tab, "figure", "e.id")
 
 
-def liven(tab: Tab) -> None:
-    """Scroll to every figure, and wait until it lives."""
+def activate_figures(tab: Tab) -> None:
+    """Scroll to every figure, and wait until it is interactive."""
     for name in figures(tab):
         tab.run("(id) => document.getElementById(id).scrollIntoView()", name)
         tab.when(f"#{name}", "root.classList.contains('ready')")
@@ -75,13 +75,13 @@ def columns(tab: Tab, name: str) -> list[tuple[str, str]]:
     """The title of each column of a table, and its form."""
     return [
         tuple(cell)
-        for cell in each(tab, f"{table(name)} th[scope=col]", "[e.textContent, e.className]")
+        for cell in for_each(tab, f"{table(name)} th[scope=col]", "[e.textContent, e.className]")
     ]
 
 
 def rows(tab: Tab, name: str) -> list[list[str]]:
     """The cells of the rows of a table that are shown."""
-    found = each(
+    found = for_each(
         tab,
         f"{table(name)} tbody tr",
         "e.offsetHeight ? [...e.cells].map((cell) => cell.textContent) : null",
@@ -102,5 +102,5 @@ def heat(tab: Tab) -> list[tuple[int, str, str]]:
 
 def heat_rows(tab: Tab) -> list[dict[str, Any]]:
     """The data that the heat map was drawn from."""
-    (values,) = each(tab, f"#{HEATMAP} .spec", "JSON.parse(e.textContent).data.values")
+    (values,) = for_each(tab, f"#{HEATMAP} .spec", "JSON.parse(e.textContent).data.values")
     return list(values)

@@ -23,13 +23,13 @@ from tests.report.needs import chromium, japanese_fonts
 from tests.report.reading import (
     CELLS,
     HEATMAP,
+    activate_figures,
     columns,
     contrasts,
-    each,
     figures,
+    for_each,
     heat,
     heat_rows,
-    liven,
     paper,
     rows,
     table,
@@ -74,11 +74,11 @@ def tab(browser, reports):
     """The English report in a wide light window, all of its figures alive."""
     with browser.tab() as tab:
         tab.open(reports["en"])
-        liven(tab)
+        activate_figures(tab)
         yield tab
 
 
-def test_browser_of_a_page_that_fails_tells_of_all_of_it(browser, tmp_path):
+def test_browser_of_a_page_that_fails_has_all_its_messages(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(
         "<script>console.error('said'); fetch('http://127.0.0.1:9/asked').catch(() => 0);"
@@ -86,25 +86,27 @@ def test_browser_of_a_page_that_fails_tells_of_all_of_it(browser, tmp_path):
     )
     with browser.tab() as tab:
         tab.open(page.as_uri())
-        assert "said" in tab.said
-        assert "thrown" in tab.thrown[0]
-        assert sorted(tab.asked) == ["http://127.0.0.1:9/asked", "http://127.0.0.1:9/image"]
+        assert "said" in tab.console
+        assert "thrown" in tab.exceptions[0]
+        assert sorted(tab.requests) == ["http://127.0.0.1:9/asked", "http://127.0.0.1:9/image"]
 
 
 @pytest.mark.parametrize(
     ("language", "width", "scheme"),
     [("en", 1280, "light"), ("en", 390, "dark"), ("ja", 1280, "dark"), ("ja", 390, "light")],
 )
-def test_page_in_any_window_lives_is_quiet_and_fits(browser, reports, language, width, scheme):
+def test_page_in_any_window_is_interactive_without_messages_and_fits(
+    browser, reports, language, width, scheme
+):
     with browser.tab(width, scheme) as tab:
         tab.open(reports[language])
         before = widths(tab)
         assert figures(tab) == ALL
-        liven(tab)
-        drawn = each(tab, "figure .chart svg", "e.getBoundingClientRect().width")
+        activate_figures(tab)
+        drawn = for_each(tab, "figure .chart svg", "e.getBoundingClientRect().width")
         assert len(drawn) == len(ALL)
         assert min(drawn) > 0
-        assert (tab.said, tab.thrown, tab.asked) == ([], [], [])
+        assert (tab.console, tab.exceptions, tab.requests) == ([], [], [])
         for whole, window in (before, widths(tab)):
             assert whole <= window == width
 
@@ -117,7 +119,7 @@ def test_chart_text_in_either_scheme_stands_out_from_the_paper(browser, reports,
             found = contrasts(tab, "figure .chart svg text")
             assert len(found) > 100, drawn
             assert min(found) > 7, drawn
-            liven(tab)
+            activate_figures(tab)
         red = int(re.findall(r"\d+", paper(tab))[0])
         assert (red > 127) == (scheme == "light")
 
@@ -173,7 +175,7 @@ def test_heat_map_cell_clicked_shows_the_rows_of_its_layer(tab):
     tab.click(f"{CELLS}[40]")
     place = (datum["of"], datum["layer"])
     wanted = [row for row in heat_rows(tab) if (row["of"], row["layer"]) == place]
-    (_, title), *shown = each(
+    (_, title), *shown = for_each(
         tab, f"#{HEATMAP} .detail tr", "[...e.cells].map((cell) => cell.textContent)"
     )
     assert title == f"{datum['of']}, layer {datum['layer']}"
@@ -202,12 +204,12 @@ def test_heat_map_choice_changed_draws_another_and_says_which(tab):
 def test_page_printed_from_a_dark_screen_has_pages_on_white_without_tools(browser, reports):
     with browser.tab(scheme="dark") as tab:
         tab.open(reports["en"])
-        liven(tab)
+        activate_figures(tab)
         bars = (".tools, nav, .vega-bindings", "getComputedStyle(e).display")
-        assert set(each(tab, *bars)) == {"flex", "block"}
+        assert set(for_each(tab, *bars)) == {"flex", "block"}
         assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf())) > 1
         tab.emulate("dark", "print")
-        assert set(each(tab, *bars)) == {"none"}
+        assert set(for_each(tab, *bars)) == {"none"}
         assert paper(tab) == "rgb(255, 255, 255)"
 
 
@@ -215,29 +217,29 @@ def test_page_printed_from_a_dark_screen_has_pages_on_white_without_tools(browse
 def test_page_printed_on_a4_has_every_column_on_the_paper(browser, reports, language):
     with browser.tab() as tab:
         tab.open(reports[language])
-        liven(tab)
+        activate_figures(tab)
         tab.emulate("light", "print")
-        # 210 mm less margins of 1 cm at 96 pixels an inch, without an event that figures heed.
+        # 210 mm less margins of 1 cm at 96 pixels an inch, without an event that figures react to.
         tab.run("() => { document.body.style.width = '718px'; document.body.style.margin = 0; }")
-        assert max(each(tab, "th, td, figure svg", "e.getBoundingClientRect().right")) <= 718
+        assert max(for_each(tab, "th, td, figure svg", "e.getBoundingClientRect().right")) <= 718
 
 
 def test_page_without_scripts_shows_figures_and_tables(browser, reports):
     with browser.tab(scripts=False) as tab:
         tab.open(reports["en"])
-        drawn = each(tab, "figure .chart > svg[role=img]", "e.getBoundingClientRect().width")
+        drawn = for_each(tab, "figure .chart > svg[role=img]", "e.getBoundingClientRect().width")
         assert len(drawn) == len(ALL)
         assert min(drawn) > 500
         assert len(rows(tab, "trials")) == 22
-        assert each(tab, ".tools, button, .ready", "e.outerHTML") == []
-        assert tab.thrown == []
+        assert for_each(tab, ".tools, button, .ready", "e.outerHTML") == []
+        assert tab.exceptions == []
 
 
 def test_page_in_japanese_is_drawn_with_japanese_fonts(browser, reports):
     families = japanese_fonts()
     with browser.tab() as tab:
         tab.open(reports["ja"])
-        liven(tab)
+        activate_figures(tab)
         axis = (
             "[...document.querySelectorAll('.chart svg text')].find((e) => e.textContent === '層')"
         )
