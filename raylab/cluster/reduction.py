@@ -14,7 +14,7 @@ from raylab.cluster.study_context import StudyContext
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.passes import Executor, Job, Tables, detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.shard_cache import Kept
+from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes
 from raylab.results.table_rows import comparison_rows
 from raylab.spec.identity import fingerprint
@@ -58,13 +58,15 @@ def reduce_study(context: StudyContext, say: Callable[[str], None]) -> None:
         say(f"{cached.found} parts were there from a reduction that did not end")
 
 
-def cached_in(store: Store, execute: Executor) -> Kept:
+def cached_in(store: Store, execute: Executor) -> CachingExecutor:
     """`execute`, with its results kept in the store."""
 
     def load(key: str) -> bytes | None:
         return store.read_if_there(f"{REDUCE}/{key}.npz")
 
-    return Kept(execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data))
+    return CachingExecutor(
+        execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data)
+    )
 
 
 def reduce_base(

@@ -1,4 +1,4 @@
-"""The precision audit: what saving a trained model in few bits does to what training did.
+"""The precision audit: how much of a training is lost when its model is saved in few bits.
 
 Model: a trial's training began from some weights (the base model's, or its parents', merged and
 rounded) and moved them by the delta of its own adapter. Over the entries that this adapter
@@ -14,8 +14,8 @@ changes, with |.| the L2 norm and h(start) = dequantise(quantise(start)), rounde
 
 All is rounded to the base model's dtype, as the views `merged` and `dequantized` do it. l2 is
 |delta|. Shares are null where delta is zero; the last three columns also where no quantisation
-is given, or a layer keeps its weight transposed (Conv1D), which has no dequantized view. What has
-no adapter, or no base model's weights at hand, has no rows.
+is given, or a layer keeps its weight transposed (Conv1D), which has no dequantized view. A model
+without adapters, or without its base model's weights, has no rows.
 Invariant: sums are float64, over pieces of tiles whose bounds depend on the tensor alone, in one
 BLAS thread; sums of tiles, tensors and groups are math.fsum's, which is exact: the same bits for
 any shards, threads and order. Results of shards are dictionaries of disjoint tensors:
@@ -62,7 +62,7 @@ def audit_parts(
     names: Iterable[str],
     quantization: Quantization | None = None,
 ) -> dict[str, AuditSums]:
-    """The sums of those of `names` that the last adapter of `place` changes.
+    """The sums of each tensor of `names` that the last adapter of `place` changes.
 
     Nothing without adapters, or without the weights `base`. `quantization` is that of the
     training. Raises ModelError, NonFiniteError (names the tensor).

@@ -3,8 +3,8 @@
 Model: the largest magnitude of a block decides the block's unit, a power of two, in which all of
 its magnitudes are integers:
 
-    fast     below 2^26: a magnitude is one int32, its square one int64. Differences of bf16
-             weights are such integers in nearly every block.
+    fast     below 2^26: each magnitude is one int32, each square one int64. Nearly all blocks of
+             differences of bf16 weights.
     wide     below 2^52: a magnitude is an int64 of two halves of 26 bits, whose three products
              are summed apart. Differences of float32 weights and low-rank deltas.
     scalar   a range of magnitudes that is wider still: each one in the unit of its exponent.
@@ -61,7 +61,7 @@ def _scale(bits: Array, scale: float, scaled: Array) -> Any:
 
 @njit(**_OPTIONS)
 def _add_above_4(scaled: Array, limits: Array, unit: int, sums: Array) -> None:
-    """Add to sums[k] what lies above limits[k], of four limits."""
+    """Add the entries above limits[k] to sums[k], for four limits."""
     limit_0, limit_1, limit_2, limit_3 = limits[0], limits[1], limits[2], limits[3]
     l1_0 = l1_1 = l1_2 = l1_3 = np.int64(0)
     l2_0 = l2_1 = l2_2 = l2_3 = np.int64(0)
@@ -124,9 +124,9 @@ def _widen(bits: Array, lowest: int, wide: Array) -> bool:
     """wide[i] = magnitude in the unit of the exponent `lowest`; whether all are integers."""
     lost = np.int64(0)
     for i in range(bits.size):
-        field = np.int64(bits[i] >> 23)
+        field: Any = np.int64(bits[i] >> 23)
         significand = np.int64(bits[i] & 0x7FFFFF) + ((field > 0) << 23)
-        up = max(field, 1) - lowest
+        up: Any = max(field, 1) - lowest
         down = min(max(-up, 0), 63)
         up = max(up, 0)
         kept = significand >> down
@@ -137,7 +137,7 @@ def _widen(bits: Array, lowest: int, wide: Array) -> bool:
 
 @njit(**_OPTIONS)
 def _add_wide_above(bits: Array, wide: Array, limit: int, unit: int, sums: Array) -> None:
-    """Add what lies above the bits `limit` to a table of sums."""
+    """Add the entries whose bits are above `limit` to a table of sums."""
     first = second = high = middle = low = np.int64(0)
     for i in range(bits.size):
         value = wide[i] if bits[i] > limit else 0
@@ -172,9 +172,9 @@ def _add_scalar(bits: Array, limits: Array, sums: Array) -> None:
     """Add a block, each magnitude in the unit of its exponent."""
     words = limits.view(np.int32)
     for i in range(bits.size):
-        field = np.int64(bits[i] >> 23)
+        field: Any = np.int64(bits[i] >> 23)
         significand = np.int64(bits[i] & 0x7FFFFF) + ((field > 0) << 23)
-        unit = max(field, 1) - 1
+        unit: Any = max(field, 1) - 1
         _store(sums[0], unit, significand, significand * significand)
         for k in range(words.size):
             if bits[i] > words[k]:
@@ -183,7 +183,7 @@ def _add_scalar(bits: Array, limits: Array, sums: Array) -> None:
 
 @njit(**_OPTIONS)
 def working_memory() -> Any:
-    """What `add_sums` needs for a block."""
+    """The arrays that `add_sums` works in."""
     return np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
 
 

@@ -46,7 +46,7 @@ class ChainSums:
 def chain_parts(
     parent: ViewedModel, child: ViewedModel, names: Iterable[str]
 ) -> dict[str, ChainSums]:
-    """The sums of those of `names` that either side changes.
+    """The sums of each tensor of `names` that either side changes.
 
     `parent` holds all ancestors, `child` the trial's own adapter alone, both under the view
     delta. Raises ModelError, NonFiniteError (names the tensor).
@@ -88,8 +88,8 @@ def inner_products(
 ) -> list[float]:
     """<vectors[i], vectors[j]> in float64 for each of `pairs`; the vectors have one shape.
 
-    Call it within `one_blas_thread`, so that its bits do not depend on the threads. What is not
-    finite passes on.
+    Call it within `one_blas_thread`, so that its bits do not depend on the threads. Entries
+    that are not finite make the result so.
     """
     totals = torch.zeros(len(pairs), dtype=torch.float64, device=vectors[0].device)
     for parts in pieces(*vectors):

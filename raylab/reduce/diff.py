@@ -1,9 +1,9 @@
-"""Two models, subtracted: what `raylab diff` prints. In this process, with threads.
+"""The difference of two models, as `raylab diff` prints it. In this process, with threads.
 
 Model: the pair is accounted for, reduced as a study's comparison is, and the outcome put into
 one document. With a base model its two task vectors are related as well.
-Invariant: the document is the contract of `raylab diff --json`; its numbers are those of the
-reduce stage for the same models.
+Invariant: the document is the contract of `raylab diff --json`; its numbers have the bits
+of the reduce stage for the same models, whatever else is asked.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PAIR = "a~b"
 
 @dataclass(frozen=True)
 class DiffRequest:
-    """What to subtract, and how."""
+    """The models to subtract, and the options."""
 
     a: FoundModel
     b: FoundModel
@@ -140,7 +140,7 @@ def _check(request: DiffRequest) -> None:
 
 
 def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], EntryCounts]:
-    """(the shapes that are compared, what became of all entries). Raises ModelError."""
+    """(the shapes that are compared, the account of all entries). Raises ModelError."""
     base = Checkpoint(request.weights) if request.weights else None
     a, b = (ViewedModel(model.place, request.view, base) for model in (request.a, request.b))
     shapes, accounting = align(a, b, request.tolerance, base, request.universe)
@@ -170,7 +170,7 @@ def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
 
 
 def _reduced(request: DiffRequest, job: Job) -> Reduced:
-    """What is measured of the pair, and of the task vectors. Raises ModelError."""
+    """Reduce the pair, and the task vectors where asked. Raises ModelError."""
     try:
         return reduce_job(
             job, request.densities, InProcess(), shards=1, masks=False, curve=request.curve

@@ -12,7 +12,7 @@ shards, nodes or devices.
     sum m^2   = n * hi^2 + 2 * hi * S1 + S2,   S1 = sum low, S2 = sum low^2
 
 Where only thresholds are asked, and a sample foresaw their buckets, no histogram is filled: the
-buckets foreseen form intervals, and the exact sums of what lies above each of them are enough.
+buckets foreseen form intervals, and the exact sums of the entries above each are enough.
 
 Invariant: nothing is rounded before the end. Sums stay below 2^39 entries in all.
 """
@@ -135,9 +135,9 @@ def intervals_of(buckets: Sequence[int]) -> list[Interval]:
 
 @dataclass
 class Magnitudes:
-    """What was measured of the magnitudes of one comparison; results of other entries add up.
+    """The sums over the magnitudes of one comparison; those of other entries add up.
 
-    moments: where a histogram was filled. intervals: else, the largest first.
+    moments: the histogram, where one was filled. intervals: in its place, the largest first.
     """
 
     norms: Norms = field(default_factory=Norms)
@@ -146,7 +146,7 @@ class Magnitudes:
     intervals: list[Interval] = field(default_factory=list)
 
     def merge(self, other: Magnitudes) -> None:
-        """Take in what was measured of other entries, in the same way."""
+        """Add the sums of other entries, measured in the same way."""
         self.norms += other.norms
         self.extremes += other.extremes
         if other.moments is not None:
@@ -228,7 +228,7 @@ def add_candidates(total: dict[int, np.ndarray], more: Candidates) -> None:
 
 def partial_sums(bucket: int, counts: np.ndarray) -> tuple[int, int]:
     """(sum of magnitudes in 2^-149, sum of squares in 2^-298) of the entries of `bucket` that
-    `counts`, int64 (65536,), tells by their lower bits."""
+    `counts`, int64 (65536,), gives by their lower bits."""
     low = np.flatnonzero(counts)
     n = counts[low]
     square = low * low

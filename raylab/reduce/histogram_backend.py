@@ -1,7 +1,7 @@
-"""What fills a histogram: the compiled loops on a CPU, torch operations elsewhere.
+"""The tallies of a device: compiled loops on a CPU, torch operations elsewhere.
 
-Model: a tally belongs to one thread and one comparison. It takes differences in, and adds what
-it took to a tensor's sums. On a CPU, where no histogram is asked, the tally sums intervals.
+Model: a tally belongs to one thread and one comparison. It takes differences in, and
+adds their sums to those of a tensor. On a CPU, where no histogram is asked, it sums intervals.
 Invariant: all tallies give the same integers for the same values. torch's bincount takes weights
 in float64, which holds these integers exactly in a tile of at most 2^20 entries. On a GPU the same
 lines run, atomics included, since exact sums commute.
@@ -40,7 +40,7 @@ class Tally(Protocol):
     """One thread's sums of one comparison, until they are flushed."""
 
     buckets: tuple[int, ...]
-    """Those whose magnitudes are counted."""
+    """The buckets whose magnitudes are counted."""
 
     def add(self, values: torch.Tensor) -> None:
         """Take in float32 values."""
@@ -52,7 +52,7 @@ class Tally(Protocol):
         """Take in rows [start, stop) of the difference of two low-rank deltas."""
 
     def flush(self, into: Magnitudes) -> Extremes:
-        """Move the sums into those of a tensor; the extremes of what they are sums of."""
+        """Add the sums since the last call to `into`; returns the extremes of the same entries."""
 
     def candidates(self, buckets: Sequence[int]) -> Candidates:
         """All magnitudes that were counted in `buckets`."""

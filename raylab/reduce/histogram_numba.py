@@ -292,7 +292,8 @@ class CompiledTally:
         counts.learn(table.packed[:, list(self.buckets), 0].sum(axis=0) >> 40)
 
     def flush(self, into: Magnitudes) -> Extremes:
-        """Move what was taken in into `into`, but for its norms, which its moments tell."""
+        """Add the sums since the last call to `into`, all but its norms, which follow from its
+        moments."""
         found = Extremes(*self._table.seen.tolist())
         if into.moments is None:
             into.moments = no_moments()

@@ -1,9 +1,9 @@
-"""Compiled loops that sum what lies above intervals of magnitudes, and count what lies in them.
+"""Compiled loops that sum the entries above intervals of magnitudes, and count those inside.
 
 Model: a block of 2048 entries is decoded and subtracted in one loop that the compiler turns into
 vector instructions. Further loops over the same block, which is in the first-level cache by then,
-sum it (see `raylab.reduce.block_sums`) and mark what lies in an interval; only what is marked is
-counted one by one.
+sum it (see `raylab.reduce.block_sums`) and mark the entries inside an interval; only marked entries
+are counted one by one.
 Invariant: sums and counts are exact integers.
 
 Why numba: it compiles for the CPU that it runs on, releases Python's lock, and keeps what it
@@ -65,8 +65,8 @@ def _subtract_float(a: Array, b: Array, bits: Array, ends: Array) -> Any:
 
 @njit(**_OPTIONS)
 def _classify(bits: Array, low: int, span: int, usual: int, marks: Array) -> Any:
-    """Mark what lies in [low, low + span] and is not `usual`; gives (how many lie above that,
-    how many are usual)."""
+    """Mark the entries in [low, low + span] that are not `usual`; (how many lie above, how many
+    are usual)."""
     top = np.int32(low + np.int32(span))
     above, same = np.int32(0), np.int32(0)
     for i in range(bits.size):
@@ -95,16 +95,22 @@ def _count_marked(bits: Array, marks: Array, rows: Array, counts: Array) -> None
 
 
 @njit(**_OPTIONS)
-def _count(bits: Array, marks: Array, intervals: Array, rows: Array, counts: Array) -> None:
-    """Count what lies in each interval, and how much lies above it, in one block."""
-    if intervals.shape[0] == 0:
-        return
+def _count(
+    bits: Array, largest: int, marks: Array, intervals: Array, rows: Array, counts: Array
+) -> None:
+    """Count the entries of one block inside and above each interval; `largest` is their largest."""
+    is_marked = False
     for k in range(intervals.shape[0]):
         low, span, usual = intervals[k, 0], np.uint32(intervals[k, 1]), intervals[k, 2]
+        # Blocks of zeros, which tensors that were not trained consist of, end here.
+        if largest < low:
+            continue
         above, same = _classify(bits, np.int32(low), span, np.int32(usual), marks)
         intervals[k, 3] += same
         intervals[k, 4] += above
-    _count_marked(bits, marks, rows, counts)
+        is_marked = True
+    if is_marked:
+        _count_marked(bits, marks, rows, counts)
 
 
 _TABLES = (_I64[:, ::1], _F32[::1], _I16[::1], _I32[:, ::1], _I64[::1], _I64[:, :, ::1])
@@ -136,7 +142,7 @@ def add_bf16(
         block = bits[: stop - start]
         largest = _subtract_bf16(a[start:stop], b[start:stop], block, ends)
         add_sums(block, largest, limits, memory, sums)
-        _count(block, marks, intervals, rows, counts)
+        _count(block, largest, marks, intervals, rows, counts)
 
 
 @njit(types.void(_F32_READ, _F32_READ, *_TABLES), **_OPTIONS)
@@ -158,7 +164,7 @@ def add_float(
         block = bits[: stop - start]
         largest = _subtract_float(a[start:stop], b[start:stop], block, ends)
         add_sums(block, largest, limits, memory, sums)
-        _count(block, marks, intervals, rows, counts)
+        _count(block, largest, marks, intervals, rows, counts)
 
 
 @njit(types.void(FACTOR, FACTOR, _F32, FACTOR, FACTOR, _F32, *_TABLES), **_OPTIONS)
@@ -191,4 +197,4 @@ def add_products(
             fill_block(b[:size], up_b[top:low], down_b, scale_b, first)
             largest = _subtract_float(a[:size], b[:size], bits[:size], ends)
             add_sums(bits[:size], largest, limits, memory, sums)
-            _count(bits[:size], marks, intervals, rows, counts)
+            _count(bits[:size], largest, marks, intervals, rows, counts)

@@ -2,10 +2,10 @@
 
 Model: an interval is one or more neighbouring buckets (see `raylab.reduce.histogram`) that were
 foreseen to hold a threshold. `IntervalTally` takes differences through the compiled loops of
-`raylab.reduce.interval_loops`, which sum what lies above each interval and count what lies in it
-by its magnitude. That is enough for norms and thresholds, though not for the curve, and costs a
+`raylab.reduce.interval_loops`, which sum the entries above each interval and count those inside
+by their magnitude. That is enough for norms and thresholds, though not for the curve, and costs a
 quarter of a histogram. The magnitude that most entries of an interval have (bf16 models have few
-magnitudes) is compared for, not counted one by one; the first tile tells which it is.
+magnitudes) is compared for, not counted one by one; the first tile shows which it is.
 Invariant: sums and counts are the integers that a histogram gives, in the units of `Norms`.
 """
 
@@ -86,7 +86,7 @@ class IntervalTally:
         self._numel += numel
 
     def flush(self, into: Magnitudes) -> Extremes:
-        """Move the sums of what was taken in into `into`; counts in the intervals are kept."""
+        """Add the sums since the last call to `into`; the counts inside the intervals are kept."""
         extremes = Extremes(*self._ends.tolist())
         linf = magnitude_of(extremes.largest) if extremes.largest < INFINITY else 0.0
         whole, *above = _exact(self._sums)
@@ -106,7 +106,7 @@ class IntervalTally:
         return extremes
 
     def _learn(self) -> None:
-        """Count the usual magnitudes; the first that are counted tell which is usual."""
+        """Count the usual magnitude of each interval; the first counts show which it is."""
         for k, each in enumerate(self._intervals):
             if self._table[k, 2] >= 0:
                 self._usual[k] += self._table[k, 3]

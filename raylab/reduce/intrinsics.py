@@ -1,4 +1,4 @@
-"""What compiled loops need of the CPU and numba does not offer: each one LLVM instruction.
+"""Operations of the CPU that numba does not offer, each one LLVM instruction.
 
 Invariant: bits are kept as they are; nothing is converted.
 """

@@ -1,10 +1,10 @@
-"""What a reduction asks, and of whom: a job's models, calls on its shards, an executor.
+"""A reduction's job: its models, the calls on its shards, and the executor that answers them.
 
-Model: a job names the models and what is asked of them, and opens them wherever it is sent; a
+Model: a job names the models and all options, and opens the models wherever it is sent; a
 call is a method of the opened job and its arguments; an executor answers calls, in a loop in
 this process or over a queue of Ray actors.
-Invariant: what a call gives depends on the job and the arguments alone, so whoever answers it,
-in whatever order, the results are the same.
+Invariant: the result of a call depends on the job and the arguments alone, not on the executor or
+the order of the calls.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What every actor opens. `id` names it for good; it holds whatever decides the results."""
+    """All that decides the results of a reduction, opened by every actor. `id`: its fingerprint."""
 
     places: Mapping[str, ModelLocation]
     pairs: tuple[Pair, ...]

@@ -1,4 +1,4 @@
-"""What a shard tells of single models: spectra, the parts of chains, the precision audit.
+"""The details of single models in a shard: spectra, the parts of chains, the precision audit.
 
 Model: `detail` goes through the trained models of a job, one after another, over the tensors of
 a shard; the parts of shards are dictionaries of disjoint tensors, and add up.
@@ -33,7 +33,7 @@ class Details:
     audits: dict[str, dict[str, AuditSums]] = field(default_factory=dict)
 
     def merge(self, other: Details) -> None:
-        """Take in what another shard found."""
+        """Add the results of another shard."""
         for key, rows in other.spectra.items():
             self.spectra.setdefault(key, []).extend(rows)
         for key, chain in other.chains.items():

@@ -67,7 +67,7 @@ class Products:
 
 @dataclass
 class Relation:
-    """Products by tensor; those of other shards are of other tensors."""
+    """Products by tensor; other shards have other tensors."""
 
     tensors: dict[str, Products] = field(default_factory=dict)
 
@@ -84,9 +84,9 @@ class Relation:
         return Relation({n: replace(part, masks=masks[n]) for n, part in self.tensors.items()})
 
 
-class InOrder:
+class OrderedSum:
     """Adds the products of one tensor's tiles in the order of their rows, whatever order they
-    come in; only what overtook another tile waits."""
+    come in; a tile that comes too early waits."""
 
     def __init__(self) -> None:
         """Nothing added yet."""
@@ -151,8 +151,8 @@ def _slices(numel: int, deltas: Deltas) -> Iterator[torch.Tensor]:
 def _add_values(products: Products, rows: torch.Tensor) -> None:
     """Add the products of the values and of the signs of `rows`.
 
-    What is not finite counts as nothing: it was an error when the rows were measured, unless the
-    user said to leave it out.
+    An entry that is not finite counts as zero: it was an error when the rows were measured,
+    unless the user said to leave it out.
     """
     wide = rows.to(torch.float64)
     dot = (wide @ wide.T).cpu().numpy()

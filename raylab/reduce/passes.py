@@ -1,6 +1,6 @@
 """All comparisons over one base model: plan the shards, run the passes, make the rows.
 
-Model: `reduce_pairs` hands calls to an executor and adds up what comes back. First a sample
+Model: `reduce_pairs` hands calls to an executor and adds up the results. First a sample
 foresees the boundary buckets and guesses thresholds; then one pass measures, and relates the
 models to each other, with masks where every threshold was guessed; then the candidates of the
 boundary buckets are asked for. Models are read again only where buckets were not foreseen, and
@@ -43,7 +43,7 @@ _BUCKET_BYTES = 1 << 18
 
 @dataclass
 class Tables:
-    """Rows of the tables that a reduction fills, and what it read for them."""
+    """Rows of the tables that a reduction fills, and how much it read for them."""
 
     norms: list[dict[str, Any]] = field(default_factory=list)
     densities: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +101,7 @@ def reduce_pairs(
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
     """The rows of spectra, chains and audit of the models of `job.vectors`."""
     total = Details()
-    for part in _Asked(job, execute, shards).all("detail"):
+    for part in _ShardCalls(job, execute, shards).all("detail"):
         total.merge(part)
     rows = detail_rows(total)
     return Tables(spectra=rows["spectra"], chains=rows["chains"], audit=rows["audit"])
@@ -128,27 +128,27 @@ def reduce_job(
 ) -> Reduced:
     """Run every pass of `job`; without `masks`, models are related by values and signs alone;
     without `curve`, no histograms are filled where the sample foresees the thresholds."""
-    asked = _Asked(job, execute, shards)
-    sample, total = _sampled(asked)
+    calls = _ShardCalls(job, execute, shards)
+    sample, total = _sampled(calls)
     limits = _guessed(job, sample, densities if masks else ())
     foreseen, is_whole = _foreseen(job, sample, densities)
-    for part in asked.all("measure", foreseen, limits, curve or not is_whole):
+    for part in calls.all("measure", foreseen, limits, curve or not is_whole):
         total.merge(part)
-    thresholds = _thresholds(asked, total, densities)
+    thresholds = _thresholds(calls, total, densities)
     if any(None in kept for kept in thresholds.kept.values()):
         again = Measured()
-        for part in asked.all("measure", {}, {}, True):
+        for part in calls.all("measure", {}, {}, True):
             again.merge(part)
         total.magnitudes = again.magnitudes
-        thresholds = _thresholds(asked, total, densities).after(again.bytes_read, thresholds)
+        thresholds = _thresholds(calls, total, densities).after(again.bytes_read, thresholds)
     kept = {name: [at for at in found if at] for name, found in thresholds.kept.items()}
     relation = total.relation if limits else None
     found = Reduced(total, kept, relation, thresholds.bytes_read, 1 + thresholds.passes)
-    return _masked(asked, found, limits, densities) if limits and masks else found
+    return _masked(calls, found, limits, densities) if limits and masks else found
 
 
-class _Asked:
-    """One method after another, asked of every shard of a job."""
+class _ShardCalls:
+    """Calls one method after another on every shard of a job."""
 
     def __init__(self, job: Job, execute: Executor, shards: int) -> None:
         self.job, self._execute = job, execute
@@ -156,17 +156,17 @@ class _Asked:
         self._largest_first = sorted(planned, key=lambda shard: (-shard.numel, shard.index))
 
     def all(self, method: str, *arguments: Any) -> list[Any]:
-        """What each shard gave, in the order of the shards, whatever order it comes in."""
+        """The result of each shard, in the order of the shards, whatever order they come in."""
         calls = [Call(method, (s.names, *arguments), s.index) for s in self._largest_first]
         found = dict(self._execute(self.job, calls))
         return [found[index] for index in range(len(calls))]
 
 
-def _sampled(asked: _Asked) -> tuple[dict[str, np.ndarray], Measured]:
-    """(the sample's counts by comparison, the start of what is measured: the bytes read)."""
+def _sampled(calls: _ShardCalls) -> tuple[dict[str, np.ndarray], Measured]:
+    """(the sample's counts by comparison, a `Measured` with the bytes read so far)."""
     total: dict[str, np.ndarray] = {}
     start = Measured()
-    for part, read in asked.all("sample"):
+    for part, read in calls.all("sample"):
         start.bytes_read += read
         for name, counts in part.items():
             total[name] = total[name] + counts if name in total else counts
@@ -206,25 +206,25 @@ def _guessed(job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[flo
 
 @dataclass
 class _Thresholds:
-    """What is kept at each density, None where no interval held the threshold, and what it took:
-    passes and bytes read, beyond those of the pass that measures."""
+    """The outcome at each density, None where no interval holds the threshold; the passes and the
+    bytes read for it, beyond those of the pass that measures."""
 
     kept: dict[str, list[AtDensity | None]]
     passes: int = 0
     bytes_read: int = 0
 
     def after(self, bytes_read: int, first: _Thresholds) -> _Thresholds:
-        """The same after one more pass, and a `first` try in vain."""
+        """The same, with the cost of one more pass and of a `first` try added."""
         passes, bytes_before = first.passes + 1, first.bytes_read + bytes_read
         return replace(self, passes=self.passes + passes, bytes_read=self.bytes_read + bytes_before)
 
 
-def _thresholds(asked: _Asked, total: Measured, densities: Sequence[float]) -> _Thresholds:
+def _thresholds(calls: _ShardCalls, total: Measured, densities: Sequence[float]) -> _Thresholds:
     """The thresholds of every comparison, with the candidates of their boundary buckets."""
     buckets = {name: boundary_buckets(m, densities) for name, m in total.magnitudes.items()}
     counts: dict[str, dict[int, np.ndarray]] = {name: {} for name in buckets}
     again, passes = 0, 0
-    for found, missed, read in asked.all("collect", buckets) if any(buckets.values()) else ():
+    for found, missed, read in calls.all("collect", buckets) if any(buckets.values()) else ():
         again, passes = again + read, max(passes, int(missed))
         for name, more in found.items():
             add_candidates(counts[name], more)
@@ -235,7 +235,9 @@ def _thresholds(asked: _Asked, total: Measured, densities: Sequence[float]) -> _
     return _Thresholds(kept, passes, again)
 
 
-def _masked(asked: _Asked, found: Reduced, guesses: Limits, densities: Sequence[float]) -> Reduced:
+def _masked(
+    calls: _ShardCalls, found: Reduced, guesses: Limits, densities: Sequence[float]
+) -> Reduced:
     """`found` with masks at the true thresholds; where these were not guessed, all models are
     read again."""
     assert found.relation is not None
@@ -245,7 +247,7 @@ def _masked(asked: _Asked, found: Reduced, guesses: Limits, densities: Sequence[
     masks: dict[str, Masks] = {}
     again = found.bytes_read_again
     limits = {key: tuple(bits for bits, _ in at) for key, at in truth.items()}
-    for part, read in asked.all("mask", limits):
+    for part, read in calls.all("mask", limits):
         masks |= part
         again += read
     relation = found.relation.with_masks(masks)

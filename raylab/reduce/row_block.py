@@ -48,7 +48,7 @@ class Models:
     weights: Checkpoint | None = None
     """The base model itself, whatever the view."""
     trained: Mapping[str, ModelLocation] = field(default_factory=dict)
-    """Where the models lie whose details are asked for."""
+    """The locations of the models whose details are asked for."""
     quantization: Quantization | None = None
     skip_non_finite: bool = False
     count_untouched: bool = False
@@ -158,7 +158,7 @@ class Tile:
         return self._values[key]
 
     def _refuse_missing(self, key: str) -> None:
-        """A checkpoint has all of its model: what it lacks is no zero."""
+        """A checkpoint has all of its model: a tensor that it lacks is not zero."""
         own, name = self._models.sides[key].checkpoint, self._where[0]
         if own is not None and not own.is_alias(name):
             raise ModelError(

@@ -4,8 +4,8 @@ Model: tiles are handed to threads; a tile's rows are read once per model, and e
 subtracts two of them. `sample` looks at a few rows; `measure` takes norms, histograms or sums of
 intervals, the counts of the buckets that the sample foresaw, the products of all pairs of task
 vectors, and masks at the thresholds that the sample guessed; `collect` gives the candidates of
-the true boundary buckets (reading again only what was not foreseen); `mask` takes masks at the
-true thresholds, where they were not guessed. The results of shards add up.
+the true boundary buckets, and reads tensors again only where buckets were not foreseen; `mask`
+takes masks at the true thresholds, where they were not guessed. The results of shards add up.
 Invariant: tiles and one BLAS thread make the bits of a delta depend on the tensor alone; sums
 are exact integers, or float64 combined in the order of the tiles. So the outcome is the same
 for any number of threads and any split into shards, with histograms and without.
@@ -34,7 +34,7 @@ from raylab.reduce.histogram import (
 from raylab.reduce.histogram_backend import Tally, add_sample, squares_by_tile, tallies_for
 from raylab.reduce.histogram_numba import add_products
 from raylab.reduce.model_details import Details, detail
-from raylab.reduce.pairwise import InOrder, Limits, Masks, Relation, masks_of, products_of
+from raylab.reduce.pairwise import Limits, Masks, OrderedSum, Relation, masks_of, products_of
 from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
 from raylab.reduce.threshold_sampling import sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
@@ -113,8 +113,8 @@ class ShardJob:
     ) -> Measured:
         """Norms and magnitudes of every comparison over the tensors `names`, and the products of
         the models of `limits` with masks there; the candidates in the buckets of `foreseen` are
-        kept for `collect`. Without `histograms`, what lies above these buckets is summed in their
-        place. Raises NonFiniteError."""
+        kept for `collect`. Without `histograms`, the entries above these buckets are summed
+        instead. Raises NonFiniteError."""
         before = self.models.bytes_read
         counted = self._pass(names, self._pairs, foreseen, limits, histograms)
         self._counted[tuple(names)] = counted.tallies
@@ -202,7 +202,7 @@ def _covers(kept: Sequence[Mapping[str, Tally]], pair: str, wanted: Sequence[int
 
 
 def _gather(found: Found, kept: Sequence[Mapping[str, Tally]], wanted: Buckets) -> None:
-    """Add what each thread counted; sums of counts, in any order."""
+    """Add the counts of all threads, in any order."""
     for pair, buckets in wanted.items():
         total: dict[int, np.ndarray] = {}
         for tallies in kept if buckets else ():
@@ -218,12 +218,12 @@ Run = tuple[str, tuple[tuple[int, int], ...]]
 
 @dataclass
 class _Sums:
-    """What the tiles of one tensor have given so far, by comparison or model."""
+    """The sums over the tiles of one tensor so far, by comparison or model."""
 
     runs_left: int
     magnitudes: dict[str, Magnitudes] = field(default_factory=dict)
     squares: dict[str, list[float]] = field(default_factory=dict)
-    products: InOrder = field(default_factory=InOrder)
+    products: OrderedSum = field(default_factory=OrderedSum)
 
 
 class _Pass:

@@ -1,9 +1,9 @@
 """Results of shards, kept in the store until the reduction they belong to is done.
 
-Model: a call's key is the fingerprint of the job's id, what the job asks of which models, the
-method, its form and its arguments; what it gave is packed into bytes: a SHA-256, then arrays as
+Model: a call's key is the fingerprint of the job's id, its models and options, the method, its
+form and its arguments. The result is packed into bytes: a SHA-256, then arrays as
 npz and everything else as JSON. A reduction that was killed asks for the same keys again, and
-only what is missing is computed.
+only the missing results are computed.
 Invariant: nothing is unpickled; a part that is damaged, or that another version of raylab packed
 in another way, counts as missing. A kept result has the bits of a computed one.
 """
@@ -56,7 +56,7 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """What `pack` was given. Raises ValueError for damaged bytes."""
+    """The result that was packed. Raises ValueError for damaged bytes."""
     digest, packed = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if digest != _digest(packed):
         raise ValueError("damaged: the bytes are not those that were packed")
@@ -100,7 +100,7 @@ def _rebuilt(value: Any, arrays: Any) -> Any:
     return (tuple if kind == "tuple" else list)(_rebuilt(item, arrays) for item in items)
 
 
-class Kept:
+class CachingExecutor:
     """An executor that computes only what was not kept before."""
 
     def __init__(
@@ -142,7 +142,7 @@ class Kept:
 
 
 def _key(job: Job, call: Call) -> str:
-    """What a result is kept under: the id cannot know which of the planned models are there."""
+    """The key of a result. The job's id cannot know which of the planned models are there."""
     assert job.id, "results are kept under the id of their job"
     models = [sorted(job.places), job.vectors, [(p.name, p.a, p.b) for p in job.pairs]]
     ways = [job.view.name, str(job.quantization), job.count_untouched, job.skip_non_finite]

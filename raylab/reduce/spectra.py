@@ -5,8 +5,8 @@ factors side by side, B A with B = [s_1 B_1, s_2 B_2 ...] and A = [A_1; A_2 ...]
 B = Q_B R_B and A^T = Q_A R_A the delta is Q_B (R_B R_A^T) Q_A^T, so its singular values are those
 of the small core R_B R_A^T (Golub & Van Loan, Matrix Computations, 4th ed., 5.2 and 8.6).
 Invariant: everything is float64 in one BLAS thread: the same bits for any threads and any split
-of the tensors. What float64 cannot tell from zero is zero: column j of B and row j of A reach
-the core with an error of the order of eps |b_j| |a_j|, so a singular value below
+of the tensors. A value that float64 cannot tell from zero is zero: column j of B and row j of A
+reach the core with an error of the order of eps |b_j| |a_j|, so a singular value below
 max(rows, columns) eps sum_j |b_j| |a_j| is given as 0.0. A delta whose parts cancel has rank 0.
 
 The spectrum is that of the exact product of the stored factors; the norms measure its rounding to
@@ -38,7 +38,7 @@ _EPS = torch.finfo(torch.float64).eps
 def spectra_of(
     place: ModelLocation, names: Iterable[str], base: Checkpoint | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of the table `spectra`, without `model`, for those of `names` with a low-rank form.
+    """Rows of the table `spectra`, without `model`, for each of `names` with a low-rank form.
 
     `rank` counts the singular values that are not zero; the list is as long as the factors' rank
     allows, largest first, zeros included. `base` is needed where an adapter cannot be opened

@@ -1,4 +1,4 @@
-"""What was measured -> rows of the tables norms, densities and curve.
+"""Rows of the tables norms, densities and curve, made of the sums of a reduction.
 
 Invariant: rows come by level (all, layer, module, tensor) and key, in the order of the model's
 layers; a norm of several tensors is the exact sum of theirs, rounded once.

@@ -35,7 +35,7 @@ CURVE_POINTS = 512
 
 @dataclass(frozen=True)
 class AtDensity:
-    """What is kept at one density. Shares are of the whole norm; None where that is zero."""
+    """The entries kept at one density. Shares are of the whole norm; None where that is zero."""
 
     density: float
     num_keep: int
@@ -113,7 +113,7 @@ def at_density(
 def _place(
     found: Magnitudes, counts: Mapping[int, np.ndarray], keep: int
 ) -> tuple[Interval, np.ndarray] | None:
-    """(the bucket of the `keep`-th largest entry with what lies above it, its counts)."""
+    """(the bucket of the `keep`-th largest entry with the sums above it, its counts)."""
     if found.moments is not None:
         bucket = _boundary(found.moments, keep)
         higher = found.moments.copy()

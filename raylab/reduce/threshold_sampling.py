@@ -1,13 +1,13 @@
 """A sample of rows foresees which buckets hold the thresholds.
 
 Model: the first rows of every fourth tile, 1/32 of them, are counted before everything else.
-Their buckets tell, within a margin, where the num_keep-th largest entry of all will fall; the
+Their buckets show, within a margin, where the num_keep-th largest entry of all will fall; the
 magnitudes of these buckets are counted along in the pass, so that no second read is needed.
 Differences of bf16 models tie: a few short magnitudes (of at most eight significant bits, so
 that their lower 16 bits are zero, and a bucket has one) are most of all entries. Where the margin
 lies inside one of them, the sample guesses the threshold itself.
 Invariant: the sample saves a read and decides nothing. Where it was wrong, the tensors are read
-again for what is true, and the outcome is the same.
+again, and the outcome is the same.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def foresee(sample: np.ndarray, density: float) -> tuple[int, ...]:
     """The buckets that may hold the threshold at a density, given how many of the sample each
     bucket holds; none where they are too many to count in.
 
-    Bucket 0 (zeros, and what is below 2^-133) and the smallest entry need no candidates:
-    `raylab.reduce.threshold` knows them without.
+    Bucket 0 (zeros, and magnitudes below 2^-133) and the smallest entry need no candidates:
+    `raylab.reduce.threshold` finds these without counts.
     """
     if density >= 1 or not sample.any():
         return ()

@@ -17,7 +17,7 @@ from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.histogram_backend import add_sample, count_buckets
 from raylab.reduce.histogram_numba import add_products
-from raylab.reduce.pairwise import InOrder, products_of
+from raylab.reduce.pairwise import OrderedSum, products_of
 from raylab.reduce.passes import InProcess, Job, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import guess, sample_rows
@@ -273,7 +273,7 @@ def test_products_added_in_any_order_have_the_bits_of_the_order_of_rows(parts, s
     counts = sum(part.masks for part in made)
     order = list(range(len(made)))
     shuffle.shuffle(order)
-    added = InOrder()
+    added = OrderedSum()
     for place in order:
         added.add(place, place + 1, made[place])
     assert added.total.dot.tobytes() == expected.tobytes()

@@ -1,4 +1,4 @@
-"""Kept results: the bits that were computed, damaged ones missing, nothing computed twice."""
+"""Cached results: the bits that were computed, damaged ones missing, nothing computed twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raylab.reduce.pairwise import Products, Relation
 from raylab.reduce.passes import Call, InProcess, Job, detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard import Measured
-from raylab.reduce.shard_cache import Kept, pack, unpack
+from raylab.reduce.shard_cache import CachingExecutor, pack, unpack
 from raylab.store.references import ModelLocation
 from tests.reduce.models import (
     Q0,
@@ -179,7 +179,7 @@ class Shelf(dict):
     """Results by key."""
 
     def kept(self, execute):
-        return Kept(execute, self.get, self.__setitem__)
+        return CachingExecutor(execute, self.get, self.__setitem__)
 
 
 @pytest.fixture(scope="module")
