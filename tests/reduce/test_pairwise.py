@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from raylab.reduce import pairwise as relations
 from raylab.reduce.pairwise import (
-    InOrder,
+    OrderedSum,
     Relation,
     masks_of,
     products_of,
@@ -242,7 +242,7 @@ def test_products_of_tiles_add_up_and_of_tensors_stay_apart():
     rng = np.random.default_rng(0)
     left, right = (rng.standard_normal(3000).astype(np.float32) for _ in range(2))
     limits = {"a": [0x3F800000], "b": [0x3F000000]}
-    added = InOrder()
+    added = OrderedSum()
     for start, stop in ((1000, 3000), (0, 1000)):
         deltas = {"a": torch.from_numpy(left[start:stop]), "b": torch.from_numpy(right[start:stop])}
         added.add(start, stop, products_of(stop - start, deltas, limits))
