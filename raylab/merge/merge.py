@@ -88,7 +88,7 @@ def merge_named(
 ) -> dict[str, Any]:
     """Find the models that the request names, and merge them; see `merge_models`."""
     check_absent(out)
-    locations = [find_model(item.model).place for item in request.inputs]
+    locations = [find_model(item.model).location for item in request.inputs]
     base = find_base(request.base) if request.base else None
     return merge_models(request, locations, base, out, most_bytes=most_bytes, threads=threads)
 

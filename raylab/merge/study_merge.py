@@ -58,7 +58,7 @@ class MergeTask:
         """The store of the study."""
         return Store(self.out)
 
-    def place(self, model: str) -> ModelLocation:
+    def location(self, model: str) -> ModelLocation:
         """Where one of its models lies."""
         if model in self.finished:
             return location_of(self.finished[model], self.base)
@@ -95,7 +95,7 @@ def _merge(task: MergeTask, directory: Path) -> Made:
     begin("merge")
     made = merge_models(
         merge.request,
-        [task.place(item.model) for item in merge.request.inputs],
+        [task.location(item.model) for item in merge.request.inputs],
         task.base,
         directory,
         most_bytes=MOST_BYTES,

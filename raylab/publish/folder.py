@@ -46,7 +46,7 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
     """Write weights, config and tokenizer; the facts with the difference of a concatenation."""
     from raylab.weights.export import concatenate, largest_difference, write_merged
 
-    location = trial.place
+    location = trial.location
     if facts.form == "merge":
         assert location.checkpoint is not None
         shutil.copytree(location.checkpoint, part, dirs_exist_ok=True)

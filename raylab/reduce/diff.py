@@ -61,7 +61,7 @@ class DiffRequest:
     def weights(self) -> Path | None:
         """The base model's weights where they are at hand: given, or known to both models; a
         checkpoint may leave it to the other."""
-        places = (self.a.place, self.b.place)
+        places = (self.a.location, self.b.location)
         known = {p.base for p in places if p.base or not p.checkpoint}
         return self.base or (known.pop() if len(known) == 1 else None)
 
@@ -121,7 +121,7 @@ def diff(request: DiffRequest) -> Diff:
 
 def _of_adapters(request: DiffRequest) -> int:
     """Bytes of the adapters' files, which are read once and held."""
-    places = (request.a.place, request.b.place)
+    places = (request.a.location, request.b.location)
     folders = [path for place in places for path in place.adapters]
     return sum(file.stat().st_size for f in folders for file in f.glob("*.safetensors"))
 
@@ -142,7 +142,7 @@ def _check(request: DiffRequest) -> None:
 def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], EntryCounts]:
     """(the shapes that are compared, the account of all entries). Raises ModelError."""
     base = Checkpoint(request.weights) if request.weights else None
-    a, b = (ViewedModel(model.place, request.view, base) for model in (request.a, request.b))
+    a, b = (ViewedModel(model.location, request.view, base) for model in (request.a, request.b))
     shapes, accounting = align(a, b, request.tolerance, base, request.universe)
     if not shapes:
         raise ModelError(
@@ -157,7 +157,7 @@ def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], EntryCounts]:
 
 def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
     return Job(
-        places={"a": request.a.place, "b": request.b.place},
+        places={"a": request.a.location, "b": request.b.location},
         pairs=(Pair(PAIR, "a", "b"),),
         base=request.weights,
         view=request.view,

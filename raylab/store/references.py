@@ -44,7 +44,7 @@ class FoundModel:
     """A model, its location, and the quantization of its base model in the study that made it."""
 
     name: str
-    place: ModelLocation
+    location: ModelLocation
     quantization: Quantization | None = None
 
 
@@ -55,7 +55,7 @@ class FinishedTrial:
     study: Study
     base_model: str
     lineage: tuple[Record, ...]
-    place: ModelLocation
+    location: ModelLocation
 
     @property
     def record(self) -> Record:
@@ -106,8 +106,8 @@ def find_model(reference: str) -> FoundModel:
 
 def find_base(reference: str) -> Path:
     """The checkpoint directory of the base model that `reference` names. Raises ModelError."""
-    place = find_model(reference).place
-    directory = place.checkpoint or (None if place.adapters else place.base)
+    location = find_model(reference).location
+    directory = location.checkpoint or (None if location.adapters else location.base)
     if directory is None:
         raise ModelError(
             "an adapter is no base model",
@@ -142,7 +142,7 @@ def _find_in_study(store: Store, study: Study, reference: str) -> ModelLocation:
         model = study.models[name]
         base = _directory(study.base_models[model.base_model])
         return location_of(_required(name, model), base)
-    return _find_trial(store, study, reference).place
+    return _find_trial(store, study, reference).location
 
 
 def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
@@ -158,11 +158,11 @@ def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
     base_model, scratch = max(base_models, key=len), study_scratch(store)
     base, lineage = _directory(study.base_models[base_model]), _lineage(record, records.sound)
     if is_merged(record):
-        place = ModelLocation(checkpoint=store.local(_key(record, MERGED), scratch), base=base)
+        location = ModelLocation(checkpoint=store.local(_key(record, MERGED), scratch), base=base)
     else:
         adapters = [store.local(_key(item, ADAPTER), scratch) for item in lineage]
-        place = ModelLocation(adapters=tuple(adapters), base=base)
-    return FinishedTrial(study, base_model, tuple(lineage), place)
+        location = ModelLocation(adapters=tuple(adapters), base=base)
+    return FinishedTrial(study, base_model, tuple(lineage), location)
 
 
 def _named_record(records: StoredRecords, study: Study, reference: str) -> Record:

@@ -154,7 +154,7 @@ def test_reference_to_a_merge_names_its_checkpoint(merged, demo_base):
     folder = folder_of(context.store.root, BOTH)
     for name in (BOTH, folder.name.rpartition("-")[2]):
         found = find_model(f"{context.store.root}#{name}")
-        assert found.place == ModelLocation(checkpoint=folder / "merged", base=demo_base)
+        assert found.location == ModelLocation(checkpoint=folder / "merged", base=demo_base)
 
 
 def test_record_of_a_merge_names_every_file_and_no_path(merged):

@@ -289,7 +289,7 @@ def test_document_whatever_else_is_asked_has_the_bits_of_the_tables(models, monk
         assert {key: made[key] for key in NUMBERS} == expected, more
     for at in expected["densities"]:
         assert document(one, two, densities=(at["density"],))["densities"] == [at]
-    places = {"a": found(one).place, "b": found(two).place}
+    places = {"a": found(one).location, "b": found(two).location}
     tables = reduction.reduce_pairs(
         reduction.Job(places, (Pair("a~b", "a", "b"),)), DENSITIES, reduction.InProcess(), 3
     )

@@ -60,7 +60,7 @@ def test_directories_are_checkpoints_or_adapters(there):
 def test_directory_in_the_home_directory_is_found(there, monkeypatch):
     base, _ = there
     monkeypatch.setenv("HOME", str(base.parent))
-    assert find_model("~/base").place == ModelLocation(checkpoint=base)
+    assert find_model("~/base").location == ModelLocation(checkpoint=base)
 
 
 def test_finding_a_directory_reads_no_weights(there, monkeypatch):
@@ -84,12 +84,12 @@ def test_finding_a_trial_reads_no_weights(out, monkeypatch):
 def test_trial_is_found_by_name_or_id_with_all_that_its_study_knows(out, there, name):
     found = find_model(f"{out}#{name}")
     adapters = (folder(out, "tiny.sft.s1", FIRST),)
-    assert found.place == ModelLocation(adapters=adapters, base=there[0])
+    assert found.location == ModelLocation(adapters=adapters, base=there[0])
     assert (found.name, found.quantization) == (f"{out}#{name}", Quantization(type="fp4"))
 
 
 def test_chained_trial_has_the_adapters_of_its_lineage_the_oldest_first(out):
-    adapters = find_model(f"{out}#tiny.dpo.s1").place.adapters
+    adapters = find_model(f"{out}#tiny.dpo.s1").location.adapters
     assert adapters == (folder(out, "tiny.sft.s1", FIRST), folder(out, "tiny.dpo.s1", SECOND))
 
 
@@ -98,7 +98,7 @@ def test_merge_of_a_study_is_its_checkpoint_over_its_base_model(there, tmp_path)
     trials = {"tiny.soup.s1": (FIRST, "tiny", None, adapter)}
     out = write_store(tmp_path / "merges", trials, {"tiny": base}, made="merged")
     merged = folder(out, "tiny.soup.s1", FIRST).with_name("merged")
-    assert find_model(f"{out}#tiny.soup.s1").place == ModelLocation(checkpoint=merged, base=base)
+    assert find_model(f"{out}#tiny.soup.s1").location == ModelLocation(checkpoint=merged, base=base)
 
 
 def test_base_and_finished_models_of_a_study_are_found(out, there):
@@ -116,7 +116,7 @@ def test_base_and_finished_models_of_a_study_are_found(out, there):
 def test_trial_of_a_base_model_that_is_gone_is_there_without_it(out, there):
     shutil.rmtree(there[0])
     found = find_model(f"{out}#tiny.sft.s1")
-    assert found.place == ModelLocation(adapters=(folder(out, "tiny.sft.s1", FIRST),))
+    assert found.location == ModelLocation(adapters=(folder(out, "tiny.sft.s1", FIRST),))
     with pytest.raises(ModelError, match="tiny is not"):
         find_model(f"{out}#tiny")
 
@@ -132,8 +132,8 @@ def test_base_models_whose_names_begin_alike_are_told_apart(there, tmp_path, ord
         "qwen2.5.sft.s1": (SECOND, "qwen2.5", None, adapter),
     }
     out = write_store(tmp_path / "out", trials, named)
-    assert find_model(f"{out}#qwen2.sft.s1").place.base == base
-    assert find_model(f"{out}#qwen2.5.sft.s1").place.base == other
+    assert find_model(f"{out}#qwen2.sft.s1").location.base == base
+    assert find_model(f"{out}#qwen2.5.sft.s1").location.base == other
 
 
 def refused(reference):
@@ -165,7 +165,7 @@ def test_name_of_two_trials_is_refused_with_their_ids(out, there):
     (twin / "record.json").write_text(json.dumps(record | {"id": "4" * 16}))
     message = refused(f"{out}#tiny.sft.s1")
     assert FIRST in message and "4" * 16 in message
-    assert find_model(f"{out}#{FIRST}").place.adapters == (folder(out, "tiny.sft.s1", FIRST),)
+    assert find_model(f"{out}#{FIRST}").location.adapters == (folder(out, "tiny.sft.s1", FIRST),)
 
 
 @pytest.mark.parametrize("damage", ["record", "adapter"])

@@ -30,7 +30,7 @@ WEIGHTS = "adapter_model.safetensors"
 FETCH = f"""
 import hashlib, sys
 from raylab.store.references import find_model
-for adapter in find_model(sys.argv[1]).place.adapters:
+for adapter in find_model(sys.argv[1]).location.adapters:
     print(adapter, hashlib.sha256((adapter / {WEIGHTS!r}).read_bytes()).hexdigest())
 """
 
