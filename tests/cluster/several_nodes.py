@@ -82,7 +82,8 @@ def reduction(cluster: Cluster, node, directory: Path) -> dict[str, object]:
 
 def examinations(node, storage: Path) -> dict[str, object]:
     """Two of them; for the second, the process of `node` does not answer."""
-    before = examine(None, str(storage)).document
+    # Three nodes import torch at once, on a machine that may do other work.
+    before = examine(None, str(storage), deadline=300).document
     raylet = node.all_processes["raylet"][0].process.pid
     os.kill(raylet, signal.SIGSTOP)
     try:
