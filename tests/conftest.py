@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -17,6 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 DEMO = Path(__file__).parents[1] / "jobs" / "demo"
+QUICK_STUDY = DEMO / "study-quick.yaml"
 DATA = Path(__file__).parent / "data"
 """The first rows of the demo's data: 40 to train on and 8 held out at a share of 0.2."""
 
@@ -104,3 +107,29 @@ def behind(s3_server, s3_out):
     """The same store, reached without the proxy."""
     prefix = s3_out.partition("?")[0].removeprefix(f"s3://{BUCKET}/")
     return Store(uri_through(s3_server[1], prefix), QUICK)
+
+
+@pytest.fixture(scope="module")
+def local_ray(tmp_path_factory):
+    """A Ray that the commands in this process share."""
+    from raylab.cluster.session import connected
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    with connected(None, num_cpus=2, _temp_dir=str(tmp_path_factory.mktemp("r"))):
+        yield
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory):
+    """The quick study, run once as a user does: (OUT, the finished process)."""
+    out = tmp_path_factory.mktemp("quick") / "out"
+    command = [
+        str(Path(sys.executable).parent / "raylab"),
+        "run",
+        str(QUICK_STUDY),
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return out, done

@@ -87,7 +87,7 @@ def test_bench_starts_from_any_working_directory(tmp_path):
     assert "--seconds" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.cluster
 def test_bench_of_short_trainings_prints_every_row(bench, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(JOBS.parent), *sys.path]))

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from raylab.cli import main
-from raylab.cluster.session import connected
 from raylab.store.filesystem import Store
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
@@ -49,23 +48,6 @@ def in_a_shell(*words):
     """The same as a process of its own, which starts a Ray of its own if it needs one."""
     command = [RAYLAB, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-@pytest.fixture(scope="module")
-def local_ray(tmp_path_factory):
-    """A Ray that commands in this process share."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    with connected(None, num_cpus=2, _temp_dir=str(tmp_path_factory.mktemp("r"))):
-        yield
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """The quick study, run once as a user does: (OUT, what the command printed)."""
-    out = tmp_path_factory.mktemp("quick") / "out"
-    done = in_a_shell("run", QUICK, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out, done
 
 
 def stable(out):
