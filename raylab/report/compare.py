@@ -93,7 +93,7 @@ def compare(one: tuple[Study, Tables], other: tuple[Study, Tables]) -> Compariso
 
 
 def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings by path; what is not set has none."""
+    """The leaves of nested mappings by path; a field that is not set has none."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
             yield from _fields(item, f"{path}.{key}" if path else str(key))

@@ -1,8 +1,8 @@
 """The tables of a study as a report reads them.
 
 Model: a table is a sequence of rows, each a mapping of columns to values, or an Arrow table where
-few columns of many rows are needed. A trial's recipe, here, is its name without the seed: what the
-trials of all seeds share.
+few columns of many rows are needed. A trial's recipe, here, is its name without the seed: the
+part that trials of all seeds share.
 Invariant: nothing is written; a table that is missing has no rows.
 """
 
@@ -36,7 +36,7 @@ class Tables(Mapping[str, Rows]):
     """The tables of a study: rows by name, or a selection of them.
 
     Rows are selected in Arrow before Python objects are made of them, so that a table of a
-    million rows costs no more than what is asked of it.
+    million rows costs no more than the selection.
     """
 
     def __init__(self, arrow: Mapping[str, pa.Table], settings: Settings | None = None) -> None:

@@ -109,7 +109,7 @@ def _norms(a: str, b: str, x: np.ndarray) -> Iterator[dict]:
 
 
 def _shares(x: np.ndarray, density: float) -> tuple[int, dict[str, float]]:
-    """How many entries a density keeps, and what they hold of both norms."""
+    """The number of entries that a density keeps, and their shares of both norms."""
     entries = np.sort(np.abs(x).ravel())[::-1]
     kept = max(1, int(density * entries.size))
     held = {"l1": _l1(entries[:kept]), "l2": _l2(entries[:kept])}

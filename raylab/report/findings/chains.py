@@ -18,7 +18,7 @@ from raylab.report.findings.trained_models import Model, caveats_of, labels_of, 
 from raylab.report.study_tables import Row, Rows, Tables
 
 TURNS_BACK = 100
-"""Degrees above which a child is said to turn back."""
+"""Degrees above which a child counts as turning back."""
 
 
 def find(tables: Tables) -> Finding:

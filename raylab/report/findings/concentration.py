@@ -67,7 +67,7 @@ def find(tables: Tables) -> Finding:
 
 
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[str, dict[str, Any]]:
-    """By comparison: the columns that say what it is, a task vector or the difference of two."""
+    """By comparison: the columns that identify it, as a task vector or a difference of two."""
     by_name, labels = {model.name: model for model in models}, labels_of(models)
     subjects = {}
     for row in tables.norms():

@@ -6,7 +6,7 @@ Psychological Methods 9(2), eq. 9-11):
 
     partial share = lambda / (lambda + n),   F ~ F'(df, df_residual, lambda)
 
-Invariant: a value that was not measured is None, and so is what cannot be computed without it. The
+Invariant: a value that was not measured is None, and so is each result that depends on it. The
 same values give the same interval, whatever was drawn before. Below three values, without residual
 degrees of freedom, or where the residual is rounding alone, there is no interval.
 """

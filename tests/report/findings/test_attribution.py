@@ -105,7 +105,7 @@ def test_attribution_headline_lists_factors_from_the_largest_share_on():
 
 
 def test_attribution_seeds_of_equal_bits_do_not_stop_the_report():
-    # The seed changes nothing: what is left beside method and data is rounding.
+    # The seed changes nothing: the rest beside method and data is rounding.
     norms = planted([1.0] * 8, EFFECTS | {"seed": 1.0})
     rows = rows_of(Tables.of({"trials": trials_with(norms)}))
     assert rows["seed"]["share"] == pytest.approx(0, abs=1e-12)

@@ -19,7 +19,7 @@ def audit(model, **values):
     return {"model": model, "level": "all", "key": "all", "numel": 100, "l2": 1.0} | values
 
 
-def said(**tables):
+def sentences_of(**tables):
     found = reliability.find(Tables.of(tables))
     return (*found.headline, *found.sentences)
 
@@ -31,7 +31,7 @@ def graded(sentences):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=12))
 def test_reliability_every_trial_is_counted_once_by_its_status(statuses):
-    found = said(trials=[trial(str(place), status=s) for place, s in enumerate(statuses)])
+    found = sentences_of(trials=[trial(str(place), status=s) for place, s in enumerate(statuses)])
     counts = Counter(statuses)
     if counts["done"] == len(statuses):
         assert values_of(found, "trust-done") == [{"total": len(statuses)}]
@@ -57,9 +57,9 @@ def test_reliability_what_is_undone_is_bad_and_on_the_first_screen():
 
 def test_reliability_marked_models_are_named():
     trials = [trial("a", marked=True), trial("b"), trial("c", marked=True), trial("d", marked=None)]
-    (values,) = values_of(said(trials=trials), "trust-marked")
+    (values,) = values_of(sentences_of(trials=trials), "trust-marked")
     assert values == {"count": 2, "total": 4, "names": (name_of("a", 1), name_of("c", 1))}
-    assert not values_of(said(trials=trials[1:2]), "trust-marked")
+    assert not values_of(sentences_of(trials=trials[1:2]), "trust-marked")
 
 
 def test_reliability_audit_says_the_range_of_errors_and_the_most_false_zeros():
@@ -69,7 +69,7 @@ def test_reliability_audit_says_the_range_of_errors_and_the_most_false_zeros():
         audit(name_of("c", 1), merged_error=None, dequantized_error=math.nan),
         audit(name_of("a", 1), level="tensor", key="x", merged_error=9.0, dequantized_error=9.0),
     ]
-    found = said(trials=[trial(r) for r in "abc"], audit=rows)
+    found = sentences_of(trials=[trial(r) for r in "abc"], audit=rows)
     assert values_of(found, "trust-merged") == [
         {"count": 2, "low": 0.02, "high": 0.07, "zeros": 0.3}
     ]
@@ -92,7 +92,7 @@ def test_reliability_comparisons_over_equally_many_entries_are_counted():
     names = [name_of(r, 1) for r in "abc"]
     norms = [norm(names[0], BASE, 1.0), norm(names[0], names[1], 1.0), norm(names[2], BASE, 1.0)]
     norms.append(norm(names[0], BASE, 1.0, level="layer", key="0", numel=10))
-    found = said(trials=[trial(r) for r in "abc"], norms=norms)
+    found = sentences_of(trials=[trial(r) for r in "abc"], norms=norms)
     assert values_of(found, "trust-counted") == [
         {"model": BASE, "universe": "compared", "numel": 100, "comparisons": 3}
     ]
@@ -108,7 +108,7 @@ def test_reliability_comparisons_over_unequally_many_entries_say_so():
         norm(names[2], BASE, 1.0, numel=100),
         norm(names[0], names[1], 1.0, numel=120),
     ]
-    found = said(trials=[trial(r) for r in "abc"], norms=norms)
+    found = sentences_of(trials=[trial(r) for r in "abc"], norms=norms)
     assert values_of(found, "trust-unequal") == [
         {"model": BASE, "low": 90, "high": 120, "comparisons": 4}
     ]
@@ -122,5 +122,5 @@ def test_reliability_base_models_of_unlike_sizes_are_counted_apart():
         norm(name_of("a", 1), BASE, 1.0, numel=100),
         norm(name_of("a", 1, "other"), "other", 1.0, numel=7),
     ]
-    found = values_of(said(trials=trials, norms=norms), "trust-counted")
+    found = values_of(sentences_of(trials=trials, norms=norms), "trust-counted")
     assert [(row["model"], row["numel"]) for row in found] == [(BASE, 100), ("other", 7)]

@@ -144,10 +144,10 @@ def test_seed_baseline_difference_without_a_measured_pair_has_a_row_of_unknowns(
     ("apart", "verdict"),
     [(1.0, "within"), (1.25, "within"), (1.26, "near"), (1.99, "near"), (2.0, "beyond")],
 )
-def test_seed_baseline_verdict_follows_the_ratio_of_distances_at_unlike_seeds(apart, verdict):
+def test_seed_baseline_verdict_follows_the_ratio_of_distances_at_different_seeds(apart, verdict):
     found = {r: [name_of(r, s) for s in (1, 2)] for r in "ab"}
     norms = [norm(*found["a"], 1.0), norm(*found["b"], 1.0)]
-    # At like seeds the recipes lie close together, which is no reason for a verdict.
+    # At the same seed the recipes lie close together, which is no reason for a verdict.
     norms += [norm(a, b, 0.5) for a, b in zip(found["a"], found["b"], strict=True)]
     norms += [norm(a, b, apart) for a, b in zip(found["a"], found["b"][::-1], strict=True)]
 
@@ -164,7 +164,7 @@ def test_seed_baseline_verdict_follows_the_ratio_of_distances_at_unlike_seeds(ap
     assert verdict_of(None) == "unknown"
 
 
-def test_seed_baseline_ratios_at_unlike_seeds_and_at_most_agree_with_the_vectors():
+def test_seed_baseline_ratios_at_different_seeds_and_at_most_agree_with_the_vectors():
     vectors = make_vectors()
     row = differences_of(study_of(vectors, RECIPES))["data", "a", "b"]
     unlike = [length(vectors["a", s] - vectors["b", t]) for s in SEEDS for t in SEEDS if s != t]
@@ -173,7 +173,7 @@ def test_seed_baseline_ratios_at_unlike_seeds_and_at_most_agree_with_the_vectors
     assert row["ratio_most"] * row["seed_distance"] == pytest.approx(most, rel=1e-12)
 
 
-def test_seed_baseline_one_recipe_taken_twice_has_a_ratio_of_one_at_unlike_seeds():
+def test_seed_baseline_one_recipe_taken_twice_has_a_ratio_of_one_at_different_seeds():
     vectors = make_vectors({"a": {}, "b": {}})
     vectors |= {("b", seed): vectors["a", seed] for seed in SEEDS}
     row = differences_of(study_of(vectors, {"a": {}, "b": {"data": "D1"}}))["data", "a", "b"]
@@ -206,8 +206,8 @@ def test_seed_baseline_recipes_that_differ_in_a_setting_as_well_say_so():
     (row,) = found.frames["differences"]
     # beta is of no use to SFT, and so no difference.
     assert (row["factor"], row["also"]) == ("method", "epochs")
-    (said,) = values_of(found.headline, "floor-factor")
-    assert said["also"] == ("epochs",)
+    (values,) = values_of(found.headline, "floor-factor")
+    assert values["also"] == ("epochs",)
 
 
 def test_seed_baseline_recipes_that_differ_in_the_factor_alone_are_taken_before_others():
@@ -257,8 +257,8 @@ def test_seed_baseline_answer_names_the_factors_that_are_mostly_beyond():
     headline = seed_baseline.find(Tables.of({"trials": trials, "norms": norms})).headline
     (answer,) = values_of(headline, "floor-answer")
     for question in ("far", "place"):
-        said = {verdict: names for verdict, names in answer[question] if names}
-        assert said == {"yes": ("data",), "no": ("method",)}
+        values = {verdict: names for verdict, names in answer[question] if names}
+        assert values == {"yes": ("data",), "no": ("method",)}
     factors = {s.head: s for s in headline if s.key == "floor-factor"}
     data, method = factors["factor-data"], factors["factor-method"]
     assert (data.grade, method.grade) == ("good", "bad")

@@ -1,4 +1,4 @@
-"""Models, their distances and labels against real vectors, and what a finding rests on."""
+"""Models, their distances and labels against real vectors, and the caveats of findings."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def name_of(recipe: str, seed: int, model: str = BASE) -> str:
 
 
 def trial(recipe: str, seed: int = 1, l2: float | None = 1.0, **changes: Any) -> dict[str, Any]:
-    """A trial that is done: SFT on D0 at 1e-5 without a parent, unless told otherwise."""
+    """A trial that is done: SFT on D0 at 1e-5 without a parent, unless `changes` differ."""
     model = changes.get("model", BASE)
     row = {
         "name": name_of(recipe, seed, model),
@@ -40,13 +40,13 @@ def trial(recipe: str, seed: int = 1, l2: float | None = 1.0, **changes: Any) ->
 
 
 def norm(a: str, b: str, l2: float | None, **changes: Any) -> dict[str, Any]:
-    """The L2 of a comparison, as a whole unless told otherwise."""
+    """The L2 of a comparison, as a whole unless `changes` differ."""
     head = {"comparison": f"{a}~{b}", "a": a, "b": b, "view": "delta", "universe": "compared"}
     return head | {"level": "all", "key": "all", "numel": 100, "l1": 1.0, "l2": l2} | changes
 
 
 def pair(a: str, b: str, cosine: float | None, **changes: Any) -> dict[str, Any]:
-    """The cosine of two task vectors, at one density unless told otherwise."""
+    """The cosine of two task vectors, at one density unless `changes` differ."""
     head = {"a": a, "b": b, "view": "delta", "universe": "compared", "level": "all", "key": "all"}
     return head | {"cosine": cosine, "density": 0.1} | changes
 
