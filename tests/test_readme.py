@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -121,3 +122,13 @@ def test_architecture_names_every_dependency():
     for name in names:
         assert name in section, name
         assert f"\n{name}==" in pins, name
+
+
+def test_architecture_walk_names_functions_that_exist_in_at_most_15_steps():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    steps = re.findall(r"^\d+\. `([\w/.]+)`: `(\w+)`", text, re.M)
+    assert 10 <= len(steps) <= 15
+    for file, name in steps:
+        tree = ast.parse((ROOT / file).read_text())
+        defined = [node.name for node in tree.body if hasattr(node, "name")]
+        assert name in defined, f"{file} has no {name}"
