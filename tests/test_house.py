@@ -12,9 +12,9 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]
 MAY_TORCH = tuple(f"raylab/{name}/" for name in ("weights", "train", "reduce", "merge", "cluster"))
 # Each package imports only packages that stand before it.
 ORDER = (
-    "errors", "imports", "number_format", "parquet", "spec", "store", "conversion", "plan",
-    "results", "weights", "train", "reduce", "merge", "publish", "report", "cluster", "notebook",
-    "cli",
+    "errors", "imports", "number_format", "compiled", "parquet", "spec", "store", "conversion",
+    "plan", "results", "weights", "train", "reduce", "merge", "publish", "report", "cluster",
+    "notebook", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "ray", "transformers", "datasets", "pandas")
 BLOCKS = (

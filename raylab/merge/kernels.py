@@ -44,8 +44,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 
+from raylab.compiled import njit
 from raylab.reduce.intrinsics import as_float
 from raylab.reduce.threshold import num_keep
 

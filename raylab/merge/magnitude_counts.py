@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 
+from raylab.compiled import njit
 from raylab.reduce.intrinsics import lowest_bit
 
 Array = np.ndarray

@@ -19,8 +19,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from raylab.compiled import njit
 from raylab.reduce.histogram import INFINITY
 from raylab.reduce.intrinsics import as_bits, as_float
 

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 
+from raylab.compiled import njit
 from raylab.reduce.histogram import (
     BUCKETS,
     NONE,

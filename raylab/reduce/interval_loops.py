@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from raylab.compiled import njit
 from raylab.reduce.block_sums import BLOCK, add_sums, working_memory
 from raylab.reduce.histogram import NONE
 from raylab.reduce.intrinsics import as_bits, as_float, lowest_bit

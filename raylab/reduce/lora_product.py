@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 
+from raylab.compiled import njit
 from raylab.weights.adapter_parts import Factors
 
 MOST_RANK = 32
