@@ -88,7 +88,7 @@ def pool(shared_pool):
     deadline = time.monotonic() + 120
     while len(shared_pool.actors) < 2:
         assert time.monotonic() < deadline, "an actor did not start in time"
-        results(shared_pool, ("process",))
+        results(shared_pool, ("process",), ("process",))
     return shared_pool
 
 
