@@ -4,7 +4,7 @@ Model: a style is a row of CONVERTERS, a function of a text. The column that is 
 one that is named, or else the answers of the file's format: in a conversation the last turn, so
 that the prompts stay the same and both files make pairs.
 Invariant: the new file has the kind, rows, columns and order of the old one, and differs in that
-column alone; it appears whole or not at all, and replaces nothing unless it is told to.
+column alone; it appears whole or not at all, and replaces an existing file only on request.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ class Morpheme:
 
 def morphemes(text: str) -> list[Morpheme]:
     """The morphemes of a sentence without its full stop. Raises InputError without SudachiPy."""
-    # With a full stop, words at the end are told apart as at the end: しよう is no 仕様.
+    # A full stop makes words at the end parse as final words: しよう is not 仕様.
     found = [_morpheme(item) for item in _tokenizer().tokenize(text + "。")][:-1]
-    # Adjectives that are told as a verb and ない: くだらない is not the negative of 下る.
+    # Adjectives that parse as a verb and ない: くだらない is not the negative of 下る.
     for at in range(1, len(found)):
         if found[at].kind == "nai" and found[at - 1].surface in _ADJECTIVES:
             whole = found[at - 1].surface + found[at].surface

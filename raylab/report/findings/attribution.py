@@ -5,7 +5,7 @@ Model: responses, each over the models of one base model:
     log_relative_l2  log of L2 over that of the base's weights       one observation a model
     cosine           cosine of two task vectors                      one observation a pair
 The first two have the factors method, data, learning rate, parent and seed, and the settings that
-the study's recipes vary. A pair has, for each group of factors that can be told apart, whether its
+the study's recipes vary. A pair has, for each group of factors that can be separated, whether its
 two models agree in it. Each response is analysed as a whole, by layer and by module kind
 (`raylab.report.findings.variance`). Pairs share models, so that cosines have shares and no
 intervals.
@@ -37,7 +37,7 @@ from raylab.report.study_tables import VIEW, Tables, grouped
 LEVELS = ("all", "layer", "module")
 MEASURES = {"log_l2": "l2", "log_relative_l2": "relative_l2"}
 SEPARATOR = "+"
-"""Stands between the names of factors that cannot be told apart."""
+"""Stands between the names of factors that cannot be separated."""
 
 
 @dataclass(frozen=True)

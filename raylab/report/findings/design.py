@@ -1,4 +1,4 @@
-"""Which factors of a study can be told apart, and which cannot.
+"""The factors of a study that can be separated, and those that cannot.
 
 Model: observations carry a level of each factor. A factor with one level was not varied. Factor f
 is nested in g where f varies within at most one level of g: a learning rate that only SFT
@@ -24,7 +24,7 @@ import numpy as np
 Levels = Mapping[str, Sequence[Any]]
 """By factor: its level in each observation."""
 Group = tuple[str, ...]
-"""Factors that cannot be told apart."""
+"""Factors that cannot be separated."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def indicators(codes: Sequence[int] | np.ndarray) -> np.ndarray:
 def _inseparable_pair(
     levels: Levels, groups: Sequence[Group], nesting: bool
 ) -> tuple[Group, Group] | None:
-    """Two groups that cannot be told apart: nested, else without full rank; None where all can."""
+    """Two groups that cannot be separated: nested, else without full rank; None where all can."""
     codes = {group: codes_of(levels, group) for group in groups}
     for a, b in itertools.combinations(groups, 2):
         if nesting and (_is_nested(codes[a], codes[b]) or _is_nested(codes[b], codes[a])):

@@ -93,7 +93,7 @@ class Translator:
         return name
 
     def factor(self, names: str) -> str:
-        """The name of a factor, or of several that cannot be told apart, joined by "+"."""
+        """The name of a factor, or of several that cannot be separated, joined by "+"."""
         return " + ".join(
             self(f"factor-{name}") if self.has_message(f"factor-{name}") else name
             for name in names.split("+")

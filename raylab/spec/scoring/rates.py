@@ -38,7 +38,7 @@ def repeated_share(text: str) -> float:
 
 
 def loop_share(text: str) -> float:
-    """The share of `text` that is one piece, said at least four times on end as its last words.
+    """The share of `text` that is one piece that repeats at least four times in a row at its end.
 
     A last repetition that was cut off still counts. 0 where nothing is repeated so.
     """
