@@ -44,6 +44,7 @@ _ENVIRONMENT = {
 }
 _WORKER_ENVIRONMENT = ("HF_HUB_OFFLINE", "HF_HOME", "RAYLAB_SCRATCH")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STARTS = 2
 
 
 @contextmanager
@@ -55,25 +56,48 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     passed = {key: os.environ[key] for key in _WORKER_ENVIRONMENT if key in os.environ}
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": passed} if passed else None,
-            **({} if address else {"include_dashboard": False, **options}),
-        )
-    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            "Ray cannot be reached",
-            found=f"{address or 'local'}: {error}",
-            expected="the address of a running cluster, or none",
-            todo="if it has a token: set RAY_AUTH_MODE=token, and put it in ~/.ray/auth_token",
-        ) from error
+    settings = {"runtime_env": {"env_vars": passed} if passed else None}
+    if address is None:
+        _start_node(settings | options)
+    else:
+        _init(address, settings)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_node(settings: dict[str, Any]) -> None:
+    """Start Ray on this machine; a busy machine gets a second chance. Raises ClusterError."""
+    for chance in range(_STARTS):
+        try:
+            _init("local", {"include_dashboard": False, **settings})
+            return
+        except ClusterError:
+            raise
+        except Exception as error:
+            # Ray 2.60 gives its own node 30 s, then raises a plain Exception (_private/node.py).
+            ray.shutdown()
+            if chance == _STARTS - 1:
+                raise ClusterError(
+                    "Ray does not start on this machine",
+                    found=str(error),
+                    expected="a node that starts within 30 s",
+                    todo="give the same command again when the machine is less busy, or start Ray "
+                    "with `ray start --head` and name it with --address",
+                ) from error
+
+
+def _init(address: str, settings: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **settings)
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            "Ray cannot be reached",
+            found=f"{address}: {error}",
+            expected="the address of a running cluster, or none",
+            todo="if it has a token: set RAY_AUTH_MODE=token, and put it in ~/.ray/auth_token",
+        ) from error
 
 
 def slots(gpus: float, cpus: float) -> tuple[int, dict[str, float]]:

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
+from raylab.cluster.session import connected
 from raylab.cluster.study_context import prepare
-from raylab.errors import OutError
+from raylab.errors import ClusterError, OutError
 from raylab.spec.study_file import parse_study
 
 RECIPES = "recipes:\n  sft: {method: sft, data: D0}\n"
@@ -43,3 +45,23 @@ def test_out_inside_a_jobs_working_directory_is_refused_before_it_is_made(study_
     with pytest.raises(OutError, match="lost with the job"):
         prepare(parse_study(study_text + RECIPES, Path("study.yaml")), str(copy / "runs" / "tiny"))
     assert not copy.exists()
+
+
+def test_node_that_does_not_start_in_time_is_started_again_then_one_message(monkeypatch):
+    # Ray 2.60 raises a plain Exception then, which no busy machine shows on demand.
+    started = []
+
+    def init(**settings):
+        started.append(settings["address"])
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(ClusterError, match="Ray does not start on this machine") as caught:
+        with connected(None):
+            pass
+    assert started == ["local", "local"]
+    assert (
+        "timed out during startup" in caught.value.message and "--address" in caught.value.message
+    )
