@@ -58,10 +58,9 @@ def test_node_that_does_not_start_in_time_is_started_again_then_one_message(monk
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(ClusterError, match="Ray does not start on this machine") as caught:
-        with connected(None):
-            pass
+    starting = pytest.raises(ClusterError, match="Ray does not start on this machine")
+    with starting as caught, connected(None):
+        pass
     assert started == ["local", "local"]
-    assert (
-        "timed out during startup" in caught.value.message and "--address" in caught.value.message
-    )
+    assert "timed out during startup" in caught.value.message
+    assert "--address" in caught.value.message
