@@ -1,7 +1,7 @@
 """The files that raylab writes, as plain values that two recordings can be compared by.
 
-What may differ between two runs of the same code is listed here, in VARYING and FILE_NAMES, and
-nowhere else. A varying value is replaced and its name is kept, so that a lost column is seen.
+VARYING and FILE_NAMES list the values that may differ between two runs of the same code, and
+nothing else does. A varying value is replaced and its name is kept, so that a lost column is seen.
 """
 
 from __future__ import annotations

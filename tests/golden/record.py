@@ -1,4 +1,4 @@
-"""Record what raylab computes: python tests/golden/record.py FOLDER [--only PART ...].
+"""Record the results of raylab: python tests/golden/record.py FOLDER [--only PART ...].
 
 The parts, each one JSON document of FOLDER:
 
