@@ -167,7 +167,8 @@ def ties(base: Path, models: Sequence[Path]) -> dict[str, Any]:
 
 def bytes_rows(work: Path, model: Llama) -> Iterator[Row]:
     """Two comparisons or twenty (each ordered pair once or twice) over the same four models."""
-    from raylab.reduce.passes import InProcess, Job, reduce_pairs
+    from raylab.reduce.job import InProcess, Job
+    from raylab.reduce.passes import reduce_pairs
     from raylab.reduce.row_block import Pair
     from raylab.store.references import ModelLocation
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.study_context import StudyContext
 from raylab.plan.comparisons import PlannedComparison
-from raylab.reduce.passes import Executor, Job, Tables, detail_models, reduce_pairs
+from raylab.reduce.job import Executor, Job
+from raylab.reduce.passes import Tables, detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes

@@ -16,15 +16,9 @@ from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.histogram import Norms
+from raylab.reduce.job import InProcess, Job, task_vector_name
 from raylab.reduce.pairwise import whole_relation
-from raylab.reduce.passes import (
-    InProcess,
-    Job,
-    Reduced,
-    reduce_job,
-    reference_of,
-    task_vector_name,
-)
+from raylab.reduce.passes import Reduced, reduce_job, reference_of
 from raylab.reduce.row_block import Pair
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
 from raylab.spec.study import ViewName

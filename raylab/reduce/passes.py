@@ -21,12 +21,7 @@ from typing import Any
 import numpy as np
 
 from raylab.reduce.histogram import Norms, add_candidates, bits_of
-from raylab.reduce.job import Call as Call
-from raylab.reduce.job import Executor as Executor
-from raylab.reduce.job import InProcess as InProcess
-from raylab.reduce.job import Job as Job
-from raylab.reduce.job import plan_shards
-from raylab.reduce.job import task_vector_name as task_vector_name
+from raylab.reduce.job import Call, Executor, Job, plan_shards, task_vector_name
 from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Limits, Masks, Relation, relation_rows
 from raylab.reduce.row_block import BASE, Pair

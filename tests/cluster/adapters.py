@@ -7,7 +7,8 @@ import json
 import numpy as np
 from safetensors.numpy import save_file
 
-from raylab.reduce.passes import Job, reduce_pairs
+from raylab.reduce.job import Job
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 

@@ -12,7 +12,7 @@ import ray
 
 from raylab.cluster import reduction
 from raylab.cluster.session import connected
-from raylab.reduce.passes import InProcess
+from raylab.reduce.job import InProcess
 from tests.cluster.nodes import started
 from tests.cluster.whole import RECIPES, run
 from tests.conftest import DEMO, STUDY

@@ -12,7 +12,7 @@ import ray
 
 from raylab.cluster.actors import ActorPool
 from raylab.errors import ClusterError, ModelError
-from raylab.reduce.passes import Call
+from raylab.reduce.job import Call
 
 pytestmark = pytest.mark.cluster
 

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from raylab.cluster.actors import ActorPool
-from raylab.reduce.passes import InProcess
+from raylab.reduce.job import InProcess
 from tests.cluster.adapters import tables_of, write_adapters
 
 pytestmark = pytest.mark.cluster

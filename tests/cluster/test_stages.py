@@ -11,7 +11,8 @@ import pytest
 from raylab.cluster import stages
 from raylab.cluster.tune import result_grid
 from raylab.plan.cache import EVALUATE_AGAIN
-from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store

@@ -13,7 +13,8 @@ from raylab.errors import NonFiniteError
 from raylab.merge import trim as trimming
 from raylab.merge.inputs import plan_merge
 from raylab.merge.magnitude_counts import tally
-from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation

@@ -14,7 +14,8 @@ from raylab.reduce.histogram import INFINITY, Interval, Magnitudes, intervals_of
 from raylab.reduce.histogram_backend import bucket_moments, extremes
 from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.interval_tally import IntervalTally
-from raylab.reduce.passes import InProcess, Job, reduce_job
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import reduce_job
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors

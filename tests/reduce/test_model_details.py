@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from raylab.reduce.job import InProcess, Job
 from raylab.reduce.model_details import Details, detail, detail_rows
-from raylab.reduce.passes import InProcess, Job, detail_models, reduce_pairs
+from raylab.reduce.passes import detail_models, reduce_pairs
 from raylab.reduce.row_block import BASE, Pair
 from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from raylab.reduce import pairwise as relations
+from raylab.reduce.job import InProcess, Job
 from raylab.reduce.pairwise import (
     OrderedSum,
     Relation,
@@ -19,7 +20,7 @@ from raylab.reduce.pairwise import (
     relation_rows,
     whole_relation,
 )
-from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.store.tables import to_table

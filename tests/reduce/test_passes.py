@@ -17,8 +17,9 @@ from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.histogram_backend import add_sample, count_buckets
 from raylab.reduce.histogram_numba import add_products
+from raylab.reduce.job import InProcess, Job
 from raylab.reduce.pairwise import OrderedSum, products_of
-from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import guess, sample_rows
 from raylab.store.references import ModelLocation

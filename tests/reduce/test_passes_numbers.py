@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce import passes as reduction
-from raylab.reduce.passes import InProcess, Job, reduce_pairs, task_vector_norms
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import reduce_pairs, task_vector_norms
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 

@@ -13,7 +13,8 @@ from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.histogram import Magnitudes
 from raylab.reduce.histogram_backend import bucket_moments
 from raylab.reduce.histogram_numba import CompiledTally
-from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import foresee, sample_rows
 from raylab.store.references import ModelLocation

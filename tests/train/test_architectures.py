@@ -17,7 +17,8 @@ from raylab.errors import ModelError
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.plan.comparisons import plan_comparisons
 from raylab.plan.trials import plan_trials, read_inputs
-from raylab.reduce.passes import InProcess, Tables, task_vector_norms
+from raylab.reduce.job import InProcess
+from raylab.reduce.passes import Tables, task_vector_norms
 from raylab.spec.study import Lora, Quantization
 from raylab.spec.study_file import parse_study
 from raylab.store.records import read_records

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raylab.errors import ModelError
-from raylab.reduce.passes import InProcess, Job, reduce_pairs
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint

@@ -19,7 +19,8 @@ from ray.exceptions import RayError
 from raylab.cluster.study_context import StudyContext
 from raylab.number_format import number
 from raylab.plan.comparisons import PlannedComparison
-from raylab.reduce.passes import InProcess, Job, Tables, reduce_pairs
+from raylab.reduce.job import InProcess, Job
+from raylab.reduce.passes import Tables, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
