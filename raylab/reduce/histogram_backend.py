@@ -31,8 +31,9 @@ from raylab.reduce.histogram import (
     no_moments,
     norms_of,
 )
-from raylab.reduce.histogram_numba import CompiledTally, Table, add_values, squares_of
+from raylab.reduce.histogram_numba import CompiledTally, Table, squares_of
 from raylab.reduce.interval_tally import IntervalTally
+from raylab.reduce.threshold_sampling import add_values
 from raylab.weights.adapter_parts import Factors
 
 

@@ -1,15 +1,15 @@
-"""The kernel of the reduction, compiled: one pass over a tile, whatever is asked of it.
+"""The histogram of a comparison on a CPU: loops that numba compiles, one pass over a tile.
 
-Model: a `Tally` belongs to one thread. It takes tiles of at most 2^20 entries, adds them to a
-table of packed sums by bucket (see `raylab.reduce.histogram` for the buckets and why their sums
-are exact), and flushes the table into int64 moments. Where buckets were foreseen to hold a
-threshold, it counts their magnitudes in the same pass.
+Model: a `CompiledTally` belongs to one thread. It takes tiles of at most 2^20 entries, adds them
+to a table of packed sums by bucket (`raylab.reduce.histogram` explains the buckets and why their
+sums are exact), and flushes the table into int64 moments. In the buckets that a sample foresaw for
+a threshold, the same pass counts magnitudes.
 
 Why numba: plain torch operations write every intermediate to memory and scatter three times per
-entry; here an entry is decoded, subtracted, and added in blocks that stay in the first-level
-cache. numba compiles for the CPU that it runs on, releases Python's lock, and keeps what it
-compiled on disk. `raylab.reduce.histogram.bucket_moments` is the reference in plain torch, which
-the tests hold against this one, and which runs on a GPU.
+entry. Here an entry is decoded, subtracted, and added in blocks that stay in the first-level cache.
+numba compiles for the CPU at hand, releases Python's lock, and keeps the compiled code on disk.
+`raylab.reduce.histogram_backend.bucket_moments` is the same in plain torch: it runs on a GPU, and
+the tests hold the two against each other.
 
     packed[bucket, 0] = count * 2^40 + sum of low       (2^20 entries: sums below 2^36)
     packed[bucket, 1] = sum of low^2                    (below 2^52)
@@ -41,7 +41,7 @@ from raylab.reduce.histogram import (
     no_moments,
 )
 from raylab.reduce.intrinsics import as_float
-from raylab.reduce.lora_product import COLUMNS, FACTOR, fill_block, operands
+from raylab.reduce.lora_product import COLUMNS, fill_block, operands
 from raylab.weights.adapter_parts import Factors
 
 Words = np.ndarray
@@ -49,7 +49,6 @@ Words = np.ndarray
 _BLOCK = 4096
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 _BITS = types.Array(types.int32, 1, "C", readonly=True)
-_SAMPLE = types.int64[:, ::1]
 _COPIES = 2
 # Unsigned, because numba looks for negative indices otherwise, which took 4 ns an entry.
 _COUNT = np.uint64(1 << 40)
@@ -199,46 +198,6 @@ def _squares(values: Words) -> float:
     for i in range(values.size):
         total += np.float64(values[i]) * np.float64(values[i])
     return total
-
-
-# Compiled at import: looking for what fits the types took longer than a sample.
-@njit(types.void(_BITS, _SAMPLE), **_OPTIONS)
-def _add_bits(bits: np.ndarray, counts: np.ndarray) -> None:
-    for i in range(bits.size):
-        magnitude = np.uint64(bits[i] & 0x7FFFFFFF)
-        bucket = magnitude >> _SIXTEEN
-        counts[np.uint64(0), bucket] += 1
-        counts[np.uint64(1), bucket] += (magnitude & _LOW) == np.uint64(0)
-
-
-@njit(types.void(FACTOR, FACTOR, types.float32, FACTOR, FACTOR, types.float32, _SAMPLE), **_OPTIONS)
-def _add_products(
-    up_a: np.ndarray,
-    down_a: np.ndarray,
-    scale_a: float,
-    up_b: np.ndarray,
-    down_b: np.ndarray,
-    scale_b: float,
-    counts: np.ndarray,
-) -> None:
-    size = up_a.shape[0] * down_a.shape[1]
-    a, b = np.empty(size, np.float32), np.empty(size, np.float32)
-    fill_block(a, up_a, down_a, scale_a, 0)
-    fill_block(b, up_b, down_b, scale_b, 0)
-    for i in range(size):
-        a[i] -= b[i]
-    _add_bits(a.view(np.int32), counts)
-
-
-def add_values(values: torch.Tensor, counts: np.ndarray) -> None:
-    """Add how many entries of float32 `values` each bucket holds, and how many of these are short
-    (their lower 16 bits are zero), to `counts`, int64 (2, BUCKETS)."""
-    _add_bits(values.reshape(-1).view(torch.int32).numpy(), counts)
-
-
-def add_products(a: Factors, b: Factors, start: int, stop: int, counts: np.ndarray) -> None:
-    """The same of rows [start, stop) of the difference of two low-rank deltas."""
-    _add_products(*operands(a, start, stop), *operands(b, start, stop), counts)
 
 
 def squares_of(values: torch.Tensor) -> float:

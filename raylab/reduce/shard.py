@@ -32,11 +32,10 @@ from raylab.reduce.histogram import (
     norms_of,
 )
 from raylab.reduce.histogram_backend import Tally, add_sample, squares_by_tile, tallies_for
-from raylab.reduce.histogram_numba import add_products
 from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import Limits, Masks, OrderedSum, Relation, masks_of, products_of
 from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
-from raylab.reduce.threshold_sampling import sample_rows
+from raylab.reduce.threshold_sampling import add_products, sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 
 Buckets = Mapping[str, Sequence[int]]

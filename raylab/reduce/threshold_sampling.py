@@ -14,10 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import torch
+from numba import types
 
+from raylab.compiled import njit
 from raylab.reduce.histogram import BUCKETS
+from raylab.reduce.lora_product import FACTOR, fill_block, operands
+from raylab.weights.adapter_parts import Factors
 from raylab.weights.row_tiles import tiles
 from raylab.weights.safetensors_reader import Shape
 
@@ -26,6 +32,10 @@ _EVERY = 4
 # The rows of a tile are alike, so a sample of rows errs more than one of single entries.
 _DEVIATIONS = 12
 _WIDEST = 18
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
+_BITS = types.Array(types.int32, 1, "C", readonly=True)
+_SAMPLE = types.int64[:, ::1]
+_SIXTEEN, _LOW = np.uint64(16), np.uint64((1 << 16) - 1)
 
 
 def sample_rows(shape: Shape) -> Iterator[tuple[int, int]]:
@@ -85,3 +95,43 @@ def _margin(density: float, size: int) -> tuple[float, float]:
 def _bucket(from_top: np.ndarray, rank: float) -> int:
     """The bucket of the entry at a rank, given how many each bucket and those above it hold."""
     return BUCKETS - 1 - int(np.searchsorted(from_top, rank))
+
+
+# Compiled at import: looking for what fits the types took longer than a sample.
+@njit(types.void(_BITS, _SAMPLE), **_OPTIONS)
+def _add_bits(bits: np.ndarray, counts: np.ndarray) -> None:
+    for i in range(bits.size):
+        magnitude = np.uint64(bits[i] & 0x7FFFFFFF)
+        bucket = magnitude >> _SIXTEEN
+        counts[np.uint64(0), bucket] += 1
+        counts[np.uint64(1), bucket] += (magnitude & _LOW) == np.uint64(0)
+
+
+@njit(types.void(FACTOR, FACTOR, types.float32, FACTOR, FACTOR, types.float32, _SAMPLE), **_OPTIONS)
+def _add_products(
+    up_a: np.ndarray,
+    down_a: np.ndarray,
+    scale_a: float,
+    up_b: np.ndarray,
+    down_b: np.ndarray,
+    scale_b: float,
+    counts: np.ndarray,
+) -> None:
+    size = up_a.shape[0] * down_a.shape[1]
+    a, b = np.empty(size, np.float32), np.empty(size, np.float32)
+    fill_block(a, up_a, down_a, scale_a, 0)
+    fill_block(b, up_b, down_b, scale_b, 0)
+    for i in range(size):
+        a[i] -= b[i]
+    _add_bits(a.view(np.int32), counts)
+
+
+def add_values(values: torch.Tensor, counts: np.ndarray) -> None:
+    """Add how many entries of float32 `values` each bucket holds, and how many of these are short
+    (their lower 16 bits are zero), to `counts`, int64 (2, BUCKETS)."""
+    _add_bits(values.reshape(-1).view(torch.int32).numpy(), counts)
+
+
+def add_products(a: Factors, b: Factors, start: int, stop: int, counts: np.ndarray) -> None:
+    """The same of rows [start, stop) of the difference of two low-rank deltas."""
+    _add_products(*operands(a, start, stop), *operands(b, start, stop), counts)

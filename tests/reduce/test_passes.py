@@ -16,12 +16,11 @@ from raylab.reduce import pairwise as relations
 from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.histogram_backend import add_sample, count_buckets
-from raylab.reduce.histogram_numba import add_products
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.pairwise import OrderedSum, products_of
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.threshold_sampling import guess, sample_rows
+from raylab.reduce.threshold_sampling import add_products, guess, sample_rows
 from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import MappedFile
