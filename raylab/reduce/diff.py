@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.histogram import Norms
-from raylab.reduce.job import InProcess, Job, task_vector_name
+from raylab.reduce.job import InProcess, Job, OpenedModels, open_models, task_vector_name
 from raylab.reduce.pairwise import whole_relation
 from raylab.reduce.passes import Reduced, reduce_job, reference_of
 from raylab.reduce.row_block import Pair
@@ -26,11 +26,10 @@ from raylab.store.filesystem import Store
 from raylab.store.records import write_json
 from raylab.store.references import FoundModel
 from raylab.store.tables import write_table
-from raylab.weights import Checkpoint
 from raylab.weights.alignment import STRICT, EntryCounts, Tolerance, align, check_base
 from raylab.weights.names import layer_of, levels, module_of
 from raylab.weights.safetensors_reader import Shape
-from raylab.weights.views import DELTA, View, ViewedModel
+from raylab.weights.views import DELTA, View
 
 PAIR = "a~b"
 
@@ -88,9 +87,11 @@ def diff(request: DiffRequest) -> Diff:
     """Subtract two models. Raises ModelError."""
     started = time.perf_counter()
     _check(request)
-    shapes, accounting = _accounted(request)
+    places = {"a": request.a.location, "b": request.b.location}
+    opened = open_models(places, request.view, request.weights)
+    shapes, accounting = _accounted(request, opened)
     job = _job(request, shapes)
-    found = _reduced(request, job)
+    found = _reduced(request, job, opened)
     tensors = found.total.norms[PAIR]
     whole = sum(tensors.values(), Norms())
     left_out = accounting.compared - whole.numel
@@ -133,10 +134,10 @@ def _check(request: DiffRequest) -> None:
             )
 
 
-def _accounted(request: DiffRequest) -> tuple[dict[str, Shape], EntryCounts]:
+def _accounted(request: DiffRequest, opened: OpenedModels) -> tuple[dict[str, Shape], EntryCounts]:
     """(the shapes that are compared, the account of all entries). Raises ModelError."""
-    base = Checkpoint(request.weights) if request.weights else None
-    a, b = (ViewedModel(model.location, request.view, base) for model in (request.a, request.b))
+    sides, base = opened
+    a, b = sides["a"], sides["b"]
     shapes, accounting = align(a, b, request.tolerance, base, request.universe)
     if not shapes:
         raise ModelError(
@@ -163,11 +164,12 @@ def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
     )
 
 
-def _reduced(request: DiffRequest, job: Job) -> Reduced:
+def _reduced(request: DiffRequest, job: Job, opened: OpenedModels) -> Reduced:
     """Reduce the pair, and the task vectors where asked. Raises ModelError."""
     try:
+        execute = InProcess(job, opened)
         return reduce_job(
-            job, request.densities, InProcess(), shards=1, masks=False, curve=request.curve
+            job, request.densities, execute, shards=1, masks=False, curve=request.curve
         )
     except NonFiniteError as error:
         raise ModelError(

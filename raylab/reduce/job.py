@@ -27,6 +27,15 @@ from raylab.weights.names import layer_of
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import DELTA, View, ViewedModel
 
+OpenedModels = tuple[Mapping[str, ViewedModel], Checkpoint | None]
+"""The models of a job by their keys, and the base model's weights if the job has a base model."""
+
+
+def open_models(places: Mapping[str, ModelLocation], view: View, base: Path | None) -> OpenedModels:
+    """Open the models at `places` as `view` shows them, and the base model. Raises ModelError."""
+    weights = Checkpoint(base) if base else None
+    return {key: ViewedModel(place, view, weights) for key, place in places.items()}, weights
+
 
 class Call(NamedTuple):
     """A method of ShardJob and its arguments. Calls of one home want the same actor."""
@@ -56,10 +65,9 @@ class Job:
     out: str | None = None
     """The object store from which a node fetches the places that lie in its scratch space."""
 
-    def models(self) -> Models:
-        """Open every model. Raises ModelError."""
-        base = Checkpoint(self.base) if self.base else None
-        sides = {key: ViewedModel(place, self.view, base) for key, place in self.places.items()}
+    def models(self, opened: OpenedModels | None = None) -> Models:
+        """Open every model, if they are not `opened` already. Raises ModelError."""
+        sides, base = opened or open_models(self.places, self.view, self.base)
         weights = ViewedModel(ModelLocation(checkpoint=self.base), DELTA) if self.base else None
         if weights and self.view != DELTA:
             weights = ViewedModel(ModelLocation(), self.view, base)
@@ -80,9 +88,9 @@ class Job:
         """The pairs, and each task vector against the base model."""
         return (*self.pairs, *(Pair(task_vector_name(key), key, BASE) for key in self.vectors))
 
-    def open(self) -> ShardJob:
-        """Open every model for reducing shards."""
-        return ShardJob(self.models(), self.measured_pairs, self.threads)
+    def open(self, opened: OpenedModels | None = None) -> ShardJob:
+        """Open every model, if they are not `opened` already, for reducing shards."""
+        return ShardJob(self.models(opened), self.measured_pairs, self.threads)
 
 
 Executor = Callable[[Job, Sequence[Call]], Iterator[tuple[int, Any]]]
@@ -92,16 +100,18 @@ Executor = Callable[[Job, Sequence[Call]], Iterator[tuple[int, Any]]]
 class InProcess:
     """The executor without Ray: one call after another, the models opened once."""
 
-    def __init__(self) -> None:
-        """Nothing is open yet."""
-        self._job: Job | None = None
+    def __init__(self, job: Job | None = None, opened: OpenedModels | None = None) -> None:
+        """With a `job` whose models are `opened` already, nothing is opened again for it."""
+        self._job = job
+        if job:
+            self._shards = job.open(opened)
 
     def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """Each call's result, in order."""
         if self._job is not job:
-            self._job, self._opened = job, job.open()
+            self._job, self._shards = job, job.open()
         for index, call in enumerate(calls):
-            yield index, getattr(self._opened, call.method)(*call.arguments)
+            yield index, getattr(self._shards, call.method)(*call.arguments)
 
 
 def task_vector_name(key: str) -> str:

@@ -147,7 +147,7 @@ class _ShardCalls:
 
     def __init__(self, job: Job, execute: Executor, shards: int) -> None:
         self.job, self._execute = job, execute
-        planned = plan_shards(job.models().shapes, shards)
+        planned = plan_shards(job.models().shapes if job.shapes is None else job.shapes, shards)
         self._largest_first = sorted(planned, key=lambda shard: (-shard.numel, shard.index))
 
     def all(self, method: str, *arguments: Any) -> list[Any]:
@@ -276,5 +276,6 @@ def _at(found: Reduced, key: str, densities: int) -> list[tuple[int, int]]:
 def task_vector_norms(place: ModelLocation) -> Norms:
     """The norms of one model's whole task vector, in this process."""
     job = Job({"model": place}, (Pair("", "model", BASE),))
-    names = sorted(job.models().shapes)
-    return sum(job.open().measure(names, {}, {}).norms.get("", {}).values(), Norms())
+    shards = job.open()
+    found = shards.measure(sorted(shards.models.shapes), {}, {})
+    return sum(found.norms.get("", {}).values(), Norms())

@@ -47,7 +47,7 @@ class Opened:
 
 
 class Job:
-    """Stands where `raylab.reduce.passes.Job` does: something picklable that opens."""
+    """Stands where `raylab.reduce.job.Job` does: something picklable that opens."""
 
     out = None
 

@@ -19,6 +19,7 @@ from raylab.errors import ModelError
 from raylab.reduce import passes as reduction
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
+from raylab.reduce.job import InProcess, Job
 from raylab.reduce.row_block import Pair
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
@@ -291,7 +292,7 @@ def test_document_whatever_else_is_asked_has_the_bits_of_the_tables(models, monk
         assert document(one, two, densities=(at["density"],))["densities"] == [at]
     places = {"a": found(one).location, "b": found(two).location}
     tables = reduction.reduce_pairs(
-        reduction.Job(places, (Pair("a~b", "a", "b"),)), DENSITIES, reduction.InProcess(), 3
+        Job(places, (Pair("a~b", "a", "b"),)), DENSITIES, InProcess(), 3
     )
     assert [{key: row[key] for key in expected["densities"][0]} for row in tables.densities] == (
         expected["densities"]
@@ -648,3 +649,18 @@ def test_dequantized_view_adds_the_delta_to_what_training_held(study):
     trained = {n: (w.float() + own.get(n, 0)).bfloat16() for n, w in before.items()}
     made = document(f"{out}#tiny.second.s1", f"{out}#tiny", "dequantized")
     assert_rounded(made, subtracted(trained, {n: w.bfloat16() for n, w in origin.items()}))
+
+
+def test_diff_opens_each_model_once(tmp_path, monkeypatch):
+    opened = []
+    begin = Checkpoint.__init__
+
+    def counted(self, directory, *arguments, **options):
+        opened.append(directory.name)
+        begin(self, directory, *arguments, **options)
+
+    for index, name in enumerate(("one", "two", "base")):
+        write_checkpoint(tmp_path / name, random_weights(index))
+    monkeypatch.setattr(Checkpoint, "__init__", counted)
+    diff(request(tmp_path / "one", tmp_path / "two"))
+    assert sorted(opened) == ["one", "two"]
