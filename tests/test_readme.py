@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from raylab.cli import main
 from raylab.spec.study_file import parse_study
+from tests.commands import exit_status
 
 ROOT = Path(__file__).parents[1]
 # In the order in which a newcomer reads them; they share one folder and one OUT.
@@ -49,10 +49,7 @@ def run(command):
         )
         assert done.returncode == 0, (command, done.stderr)
         return
-    try:
-        main(words[1:])
-    except SystemExit as end:
-        assert not end.code, command
+    assert exit_status(*words[1:]) == 0, command
 
 
 @pytest.mark.slow

@@ -88,10 +88,9 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
     """
     states = checked_states(context, say)
     if _is_all_cached(states):
-        say(_nothing_to_train(states))
-        with hold_lease(context.store):
+        with hold_lease(context.store) as lease:
             context.write_study()
-            return write_trial_tables(context)
+            return _train(context, lease, say, states)
     with driving(context, address) as lease:
         return _train(context, lease, say, states)
 

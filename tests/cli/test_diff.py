@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from raylab.cli import main
 from raylab.store.filesystem import Store
 from raylab.store.tables import read_table
+from tests.commands import exit_status
 from tests.reduce.models import (
     EMBED,
     Q0,
@@ -61,11 +61,7 @@ def diff(models, capfd, monkeypatch):
     monkeypatch.chdir(models)
 
     def run(*words):
-        status = 0
-        try:
-            main(["diff", *map(str, words)])
-        except SystemExit as end:
-            status = end.code or 0
+        status = exit_status("diff", *words)
         said = capfd.readouterr()
         return status, said.out, said.err
 

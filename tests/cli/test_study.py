@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from raylab.cli import main
 from raylab.store.filesystem import Store
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
+from tests.commands import exit_status
 
 RAYLAB = str(Path(sys.executable).parent / "raylab")
 QUICK = Path(__file__).parents[2] / "jobs" / "demo" / "study-quick.yaml"
@@ -36,11 +36,7 @@ def raylab(*words):
     """The command in this process: its exit status and what it printed."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        try:
-            main(list(map(str, words)))
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
+        status = exit_status(*words)
     return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 

@@ -9,9 +9,9 @@ import json
 import pytest
 from ruamel.yaml import YAML
 
-from raylab.cli import main
 from raylab.store.filesystem import Store
 from raylab.store.tables import read_table, rows_of
+from tests.commands import exit_status
 from tests.report.conftest import make_study, name_of, write_study
 
 
@@ -27,11 +27,7 @@ def out(tmp_path):
 
 def run(capsys, *words):
     """(exit status, standard output, standard error) of one command."""
-    try:
-        main(list(words))
-        status = 0
-    except SystemExit as end:
-        status = end.code or 0
+    status = exit_status(*words)
     said = capsys.readouterr()
     return status, said.out, said.err
 

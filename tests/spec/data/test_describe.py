@@ -11,21 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from raylab.cli import main
 from raylab.spec.data.describe import describe_files, script_of, spread
+from tests.commands import exit_status
 from tests.studies import write_jsonl
 
 DEMO = Path(__file__).parents[3] / "jobs" / "demo"
 D0, D1 = (DEMO / "data" / name for name in ("d0.jsonl", "d1.jsonl"))
-
-
-def ended(*words):
-    """The exit status of the command."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 def test_describe_demo_counts_what_is_there():
@@ -66,7 +57,7 @@ def test_describe_loads_nothing_heavy_without_a_tokenizer():
 
 def test_describe_command_names_problems_and_exits_2(tmp_path, capsys):
     path = write_jsonl(tmp_path / "a.jsonl", [("a", "b"), ("c", ""), ("a", "答え\ufffd")])
-    assert ended("data", "describe", path) == 2
+    assert exit_status("data", "describe", path) == 2
     out = capsys.readouterr().out
     for part in (
         "2 rows, format text",
@@ -80,14 +71,14 @@ def test_describe_command_names_problems_and_exits_2(tmp_path, capsys):
 def test_describe_command_of_two_sides_that_are_no_pairs_says_why(tmp_path, capsys):
     one = write_jsonl(tmp_path / "a.jsonl", [("a", "b")])
     two = write_jsonl(tmp_path / "b.jsonl", [("a", "b")])
-    assert ended("data", "describe", one, two, "--json") == 0
+    assert exit_status("data", "describe", one, two, "--json") == 0
     (problem,) = json.loads(capsys.readouterr().out)["pairs"]["problems"]
     assert "the same answer" in problem
 
 
 def test_describe_command_of_named_columns_reads_them(tmp_path, capsys):
     path = write_jsonl(tmp_path / "a.jsonl", [("a", "b")], ("q", "a"))
-    assert ended("data", "describe", path, "--prompt", "q", "--completion", "a") == 0
+    assert exit_status("data", "describe", path, "--prompt", "q", "--completion", "a") == 0
     assert "1 rows, format text" in capsys.readouterr().out
 
 
@@ -96,15 +87,15 @@ def test_describe_command_of_named_columns_reads_them(tmp_path, capsys):
     [(("--format", "xml"), "no such format"), (("--tokenizer", "nowhere"), "cannot be loaded")],
 )
 def test_describe_command_refuses_options(words, message, capsys):
-    assert ended("data", "describe", D0, *words) == 2
+    assert exit_status("data", "describe", D0, *words) == 2
     assert message in capsys.readouterr().err
 
 
 def test_convert_command_says_what_it_did(tmp_path, capsys):
     out = tmp_path / "d1.jsonl"
-    assert ended("data", "convert", D0, "--style", "ojousama", "--out", out) == 0
+    assert exit_status("data", "convert", D0, "--style", "ojousama", "--out", out) == 0
     assert "407 of 407 answers rewritten" in capsys.readouterr().out
-    assert ended("data", "convert", D0, "--style", "ojousama", "--out", out) == 2
+    assert exit_status("data", "convert", D0, "--style", "ojousama", "--out", out) == 2
     assert "there already" in capsys.readouterr().err
 
 
