@@ -26,7 +26,8 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from raylab.cluster.session import own_gpus, slots
+from raylab.cluster.session import slots
+from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.errors import ClusterError
 from raylab.reduce.job import Call, Job
 from raylab.reduce.shard_cache import pack, unpack
@@ -50,6 +51,7 @@ class ShardActor:
     def call(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         """The packed result of one method for one shard."""
         if self._opened is None:
+            use_own_gpu()
             _fetch_adapters(self._job)
             self._opened = self._job.open()
         return pack(getattr(self._opened, method)(*arguments))
@@ -59,8 +61,8 @@ class ShardActor:
         return os.getpid()
 
     def gpus(self) -> tuple[str, ...]:
-        """The ids of the GPUs that are this actor's own."""
-        return own_gpus()
+        """The id of this actor's GPU; nothing if it uses the CPU."""
+        return use_own_gpu()
 
 
 def _fetch_adapters(job: Job) -> None:

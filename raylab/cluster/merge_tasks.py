@@ -14,8 +14,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from raylab.cluster.session import own_gpus, slots
+from raylab.cluster.session import slots
 from raylab.cluster.study_context import StudyContext
+from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.number_format import duration, number
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs, Trial
@@ -53,12 +54,14 @@ def make_merges(
             ray.cancel(reference, force=True)
 
 
-# The next run tries again. Ray ends the process of a task that had a GPU by itself.
-@ray.remote(max_retries=0)
+# The next run tries again. A process ends with its merge: Ray 2.60 would give it the next one with
+# another GPU, since it does not know here that merges take GPUs (remote_function.py).
+@ray.remote(max_retries=0, max_calls=1)
 def _make(
     merge: PlannedMerge, common: tuple[Study, Inputs, Mapping[str, Trial], str]
 ) -> Mapping[str, Any]:
     """Make one merge on a worker; return its metrics."""
+    gpus = use_own_gpu()
     from raylab.merge.study_merge import MergeTask, run_merge
     from raylab.train.attempts import Placement, quiet_libraries
     from raylab.train.model import base_directory
@@ -72,7 +75,7 @@ def _make(
     base = base_directory(inputs.base_models[merge.base_model])
     task = MergeTask(study, merge, trials, finished, inputs.rows, base, out)
     with quiet_libraries():
-        return run_merge(task, Placement(own_gpus())).metrics
+        return run_merge(task, Placement(gpus)).metrics
 
 
 def record_failure(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:

@@ -117,12 +117,6 @@ def has_gpus() -> bool:
     return bool(ray.cluster_resources().get("GPU", 0) > 0)
 
 
-def own_gpus() -> tuple[str, ...]:
-    """The ids of the GPUs that Ray gave to this worker."""
-    ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return tuple(str(item) for item in ids)
-
-
 class StopRequest:
     """Whether this driver was asked to stop."""
 

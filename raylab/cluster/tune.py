@@ -24,9 +24,10 @@ from raylab.cluster.callbacks.failures import MAX_DEATHS, FailureCallback
 from raylab.cluster.callbacks.progress import ProgressCallback
 from raylab.cluster.callbacks.tracking import tracking_callbacks
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
-from raylab.cluster.session import StopRequest, own_gpus, slots
+from raylab.cluster.session import StopRequest, slots
 from raylab.cluster.study_context import StudyContext
-from raylab.errors import StoreError
+from raylab.cluster.worker_gpu import use_own_gpu
+from raylab.errors import ClusterError, StoreError
 from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
 from raylab.plan.trials import Trial
@@ -126,6 +127,11 @@ def _trainable(
 ) -> None:
     """Train one trial on a worker. An exception here is final, and is reported as a result: Tune
     restarts only a trial whose worker died."""
+    try:
+        gpus = use_own_gpu()
+    except ClusterError as error:
+        tune.report({"cause": error.cause, "message": str(error)})
+        return
     _import_training()
     from raylab.reduce.passes import task_vector_norms
     from raylab.train.attempts import Placement, Stopped, cause_of, quiet_libraries
@@ -133,7 +139,7 @@ def _trainable(
     from raylab.train.trial import TrialTask, run_trial
 
     trial = trials[config["name"]]
-    placement = Placement(own_gpus(), ray.get_runtime_context().get_node_id())
+    placement = Placement(gpus, ray.get_runtime_context().get_node_id())
     try:
         base = base_directory(bases[trial.base_model])
         task = TrialTask(study, trial, trials, rows, base, out)
@@ -189,6 +195,7 @@ class _ParentCleanup:
 
 @ray.remote
 def _delete_parent(out: str, parent_id: str) -> None:
+    use_own_gpu()
     from raylab.train.base_checkpoint import release
 
     release(Store(out), parent_id)

@@ -35,7 +35,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
 
 def device_of_this_process() -> torch.device:
-    """The GPU that this process was given, or the CPU."""
+    """The first GPU that this process sees, or the CPU; a worker of a study sees its own alone."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 

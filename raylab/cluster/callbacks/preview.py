@@ -17,6 +17,7 @@ from ray import tune
 from ray.exceptions import RayError
 
 from raylab.cluster.study_context import StudyContext
+from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.number_format import number
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import InProcess, Job
@@ -92,4 +93,5 @@ def _is_of_adapters(comparison: PlannedComparison) -> bool:
 
 @ray.remote(max_retries=0)
 def _measure(job: Job, densities: tuple[float, ...]) -> Tables:
+    use_own_gpu()
     return reduce_pairs(job, densities, InProcess(), shards=1)
