@@ -75,6 +75,12 @@ class LeaseError(RaylabError):
     """Another driver works on OUT, or has taken it over."""
 
 
+class DeviceMemoryError(RaylabError):
+    """The memory of a GPU does not suffice."""
+
+    cause = "oom"
+
+
 class NonFiniteError(RaylabError):
     """A loss or a weight is NaN or infinite."""
 

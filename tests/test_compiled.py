@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from raylab import compiled
-from raylab.merge import kernels
+from raylab.merge import compiled_steps
 from raylab.reduce import histogram_numba
 
 PACKAGE = Path(compiled.__file__).parent
@@ -28,7 +28,7 @@ def test_cache_directory_changes_with_any_byte_or_name_of_a_file(tmp_path):
 def test_loops_are_cached_in_the_directory_of_their_sources():
     files = [*(PACKAGE / "reduce").glob("*.py"), *(PACKAGE / "merge").glob("*.py")]
     expected = compiled.cache_directory(files)
-    for loop in (kernels._trim, histogram_numba._squares_bf16):
+    for loop in (compiled_steps._trim, histogram_numba._squares_bf16):
         # numba offers no public name for the place of a function's cache (0.68.1).
         assert (
             Path(loop._cache.cache_path).parent == expected

@@ -23,6 +23,7 @@ _View = Literal["delta", "merged", "dequantized"]
 _Universe = Literal["compared", "model"]
 _Missing = Literal["error", "skip"]
 _Mismatch = Literal["error", "crop", "skip"]
+_Device = Literal["auto", "cpu", "cuda"]
 _Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
 
 
@@ -115,6 +116,13 @@ def merge(
         float, typer.Option(min=0.001, help="The most GB of tensors in one file.")
     ] = 4.0,
     threads: _Threads = None,
+    device: Annotated[
+        _Device,
+        typer.Option(
+            help="Where the arithmetic runs: auto takes a GPU where there is one and the work is "
+            "large."
+        ),
+    ] = "auto",
 ) -> None:
     """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
     from raylab.spec.mergekit import requested
@@ -135,7 +143,8 @@ def merge(
         from raylab.merge.record import summary_lines
 
     started = time.monotonic()
-    record = merge_named(request, out, most_bytes=round(max_shard_gb * 1e9), threads=threads)
+    most_bytes = round(max_shard_gb * 1e9)
+    record = merge_named(request, out, most_bytes=most_bytes, threads=threads, device=device)
     print("\n".join(summary_lines(record)))
     print(f"{time.monotonic() - started:.1f} s: {out}")
 

@@ -1,39 +1,34 @@
-"""The models of a merge: opened, checked against the base model, and read by rows.
+"""The models of a merge: opened, checked against the base model, and cut into pieces.
 
 Model: the template is the checkpoint whose tensors, dtypes, config and tokenizer the output has:
 the base model, or for `linear` without one the first model. Its buffers that are no parameters
 are left out, because transformers makes them anew. A piece is some rows of one tensor, and threads
-share the pieces. `ModelRows` reads them into memory that each thread uses again: fresh memory for
-every piece costs more than the arithmetic on it.
+share the pieces.
 Invariant: a plan that exists can be carried out: every model has the template's shapes, a
 checkpoint all of them, an adapter those that it changes. Where an adapter changes a tensor, pieces
 are the tiles of `raylab.weights.row_tiles`: the bits of its rows may depend on their bounds, and
 are so the same when thresholds are found, when rows are trimmed, and when models are compared.
-Rows of checkpoints do not depend on bounds, and larger pieces cost less: pieces of 2^19 entries
-took 0.7 times as long as tiles, larger ones as long as these.
+Rows of checkpoints do not depend on bounds, and larger pieces cost less: on a CPU, pieces of 2^19
+entries took 0.7 times as long as tiles, larger ones as long as these.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from raylab.errors import InputError, ModelError, NonFiniteError
-from raylab.merge.kernels import count_non_finite, subtract
+from raylab.errors import InputError, ModelError
 from raylab.spec.merges import MergeRequest
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint_writer import TensorSpec
-from raylab.weights.row_tiles import TILE_ENTRIES, Piece, columns_of, tiles
+from raylab.weights.row_tiles import Piece, tiles
 from raylab.weights.safetensors_reader import DTYPE_NAMES
 from raylab.weights.views import DELTA, ViewedModel
-
-_LARGE_PIECE = 2 * TILE_ENTRIES
 
 
 @dataclass(frozen=True)
@@ -65,14 +60,26 @@ class MergePlan:
             return list(range(len(self.models)))
         return changing
 
-    def pieces(self, names: Iterable[str]) -> list[Piece]:
-        """The pieces of the tensors `names`, in order."""
+    def pieces(self, names: Iterable[str], entries: int) -> list[Piece]:
+        """The pieces of the tensors `names`, in order: of about `entries` each, but tiles where an
+        adapter changes the tensor."""
         found: list[Piece] = []
         for name in names:
-            whole = all(self.models[i].has_values for i in self.models_of(name))
-            entries = _LARGE_PIECE if whole else TILE_ENTRIES
-            found += [(name, *rows) for rows in tiles(self.shapes[name], entries)]
+            size = entries if self._is_of_checkpoints(name) else None
+            found += [(name, *rows) for rows in tiles(self.shapes[name], size)]
         return found
+
+    @property
+    def entries_of_checkpoints(self) -> int:
+        """The entries of all task vectors, of tensors that no adapter changes."""
+        return sum(
+            math.prod(shape) * len(self.models_of(name))
+            for name, shape in self.shapes.items()
+            if self._is_of_checkpoints(name)
+        )
+
+    def _is_of_checkpoints(self, name: str) -> bool:
+        return all(self.models[i].has_values for i in self.models_of(name))
 
 
 def plan_merge(
@@ -124,66 +131,4 @@ def _check_shapes(name: str, model: ViewedModel, template: Checkpoint) -> None:
             found="; ".join(wrong[:5]) + more,
             expected="the tensors and shapes of the base model",
             todo="merge models that were trained from this base, with its vocabulary",
-        )
-
-
-class ModelRows(threading.local):
-    """Reads the rows of pieces into a thread's own buffers, which grow to the largest piece."""
-
-    def __init__(self, plan: MergePlan) -> None:
-        """Hold no memory yet."""
-        self._plan = plan
-        self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-
-    def buffer(self, use: str, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of this shape with arbitrary content, valid until the next call for `use`."""
-        needed = math.prod(shape)
-        held = self._buffers.get((use, dtype))
-        if held is None or held.numel() < needed:
-            held = self._buffers[use, dtype] = torch.empty(needed, dtype=dtype)
-        return held[:needed].view(*shape)
-
-    def size(self, piece: Piece) -> int:
-        """How many entries a piece has."""
-        name, start, stop = piece
-        return (stop - start) * columns_of(self._plan.shapes[name])
-
-    def base(self, piece: Piece) -> torch.Tensor:
-        """The base model's rows, float32 (entries,)."""
-        raw = self.raw_base(piece)
-        return self.buffer("base", raw.shape, torch.float32).copy_(raw)
-
-    def raw_base(self, piece: Piece) -> torch.Tensor:
-        """The base model's rows, (entries,) in their dtype; not to be written to."""
-        return self._plan.template.raw(*piece).reshape(-1)
-
-    def fill(self, row: torch.Tensor, model: int, piece: Piece) -> torch.Tensor:
-        """Set `row`, float32 (entries,), to the task vector or, for `linear`, to the values:
-        those of an adapter are base + task vector, rounded to float32. Raises NonFiniteError.
-        """
-        plan, viewed = self._plan, self._plan.models[model]
-        values, of_values = viewed.values(*piece), plan.request.row.of == "values"
-        if values is not None and not of_values:
-            count = subtract(values.reshape(-1), self.raw_base(piece), row)
-        else:
-            if values is not None:
-                row.copy_(values.reshape(-1))
-            else:
-                delta = viewed.delta(*piece)
-                assert of_values or delta is not None, "a model that changes the tensor"
-                row.zero_() if delta is None else row.copy_(delta.reshape(-1))
-                if of_values:
-                    row.add_(self.raw_base(piece))
-            count = count_non_finite(row)
-        refuse_non_finite(count, f"{plan.request.inputs[model].model}: {piece[0]}")
-        return row
-
-
-def refuse_non_finite(count: int, rows: str) -> None:
-    """Raise NonFiniteError where `count` entries of the rows so named are not finite."""
-    if count:
-        raise NonFiniteError(
-            f"{rows} holds NaN or infinity, or overflows",
-            found=f"{count} entries in one tile",
-            expected="numbers",
         )

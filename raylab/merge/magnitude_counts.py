@@ -4,7 +4,8 @@ Model: the 31 bits of a float32 magnitude order like the magnitude (see `raylab.
 A pass over some rows adds, for every step of the range, how many entries lie in it, and how many
 lie above the range. Where steps are single magnitudes, few entries are in the range: a loop
 without branches marks these, and only marked entries are counted one by one.
-Invariant: counts are exact, in any order of the rows.
+Invariant: counts are exact, in any order of the rows. `raylab.merge.torch_steps` counts the same
+on any device.
 """
 
 from __future__ import annotations
@@ -69,11 +70,14 @@ def _tally_bits(bits: Array, first: np.uint32, last: np.uint32, counts: Array) -
                 counts[np.int64((block[place] & _MAGNITUDE) - first)] += 1
 
 
-def tally(delta: torch.Tensor, first: int, last: int, shift: int, counts: Array) -> None:
+def tally(delta: torch.Tensor, first: int, last: int, shift: int, counts: torch.Tensor) -> None:
     """Add to `counts` how many magnitudes of `delta`, as bits, lie at each step of 2^shift from
-    `first` to `last`, and at its end how many lie above; counts: int64."""
+    `first` to `last`, and at its end how many lie above.
+
+    delta: float32 (size,); counts: int64 (steps + 1,).
+    """
     bits = delta.numpy().view(np.uint32)
     if shift:
-        _tally_steps(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts)
+        _tally_steps(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts.numpy())
     else:
-        _tally_bits(bits, np.uint32(first), np.uint32(last), counts)
+        _tally_bits(bits, np.uint32(first), np.uint32(last), counts.numpy())

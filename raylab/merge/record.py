@@ -5,7 +5,8 @@ the result (thresholds, entries kept, files with sizes and SHA-256). For each mo
 set of entries that were trimmed together, it holds three counts: `num_keep` entries were to stay,
 `at_or_above` entries reach the threshold, and `kept` entries reach it, are not zero, and were
 merged. With ties `kept` exceeds `num_keep`.
-Invariant: the record depends on the request and the models alone.
+Invariant: the record depends on the request and the models alone, except for `device`: where the
+arithmetic ran, cpu or cuda. The weights are the same there and here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import raylab
 from raylab.merge.inputs import MergePlan
 from raylab.merge.trim import Trims
@@ -27,7 +30,11 @@ Kept = Counter[tuple[int, str]]
 
 
 def record_of(
-    plan: MergePlan, trims: Sequence[Trims], kept: Kept, files: Mapping[str, FileEntry]
+    plan: MergePlan,
+    trims: Sequence[Trims],
+    kept: Kept,
+    files: Mapping[str, FileEntry],
+    device: torch.device,
 ) -> dict[str, Any]:
     """The record of a merge, as JSON holds it."""
     request = plan.request
@@ -42,6 +49,7 @@ def record_of(
         "lambda": request.scaling,
         "seed": request.seed,
         "normalize": request.normalize,
+        "device": device.type,
         "numel": sum(math.prod(shape) for shape in plan.shapes.values()),
         "tensors_merged": len(changed),
         "tensors_copied": len(plan.shapes) - len(changed),
@@ -74,6 +82,8 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
     """One line for the method, and one for each model with its settings and counts."""
     settings = [f"{name} {record[name]}" for name in ("scope", "seed") if record[name] is not None]
     settings.append(f"lambda {record['lambda']:g}")
+    if record["device"] != "cpu":
+        settings.append(f"on {record['device']}")
     lines = [f"{record['method']}: {', '.join(settings)}"]
     for row in record["models"]:
         parts = [f"weight {row['weight']:g}", f"density {row['density']:g}"]

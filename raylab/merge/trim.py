@@ -23,12 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raylab.merge.inputs import MergePlan, ModelRows
-from raylab.merge.magnitude_counts import tally
+from raylab.merge.backend import CPU
+from raylab.merge.inputs import MergePlan
+from raylab.merge.model_rows import ModelRows
 from raylab.reduce.histogram import magnitude_of
 from raylab.reduce.threshold import num_keep
 from raylab.reduce.threshold_sampling import bucket_range
-from raylab.weights.row_tiles import Piece, in_threads
+from raylab.weights.row_tiles import Piece, Workers
 
 _SHARE = 64
 """One of so many rows of every piece is in the sample."""
@@ -71,31 +72,32 @@ class _Range:
 _EVERYTHING = _Range(0, 0x7FFFFFFF, 16)
 
 
-def trims_of(plan: MergePlan, threads: int) -> tuple[Trims, ...]:
+def trims_of(rows: ModelRows, workers: Workers) -> tuple[Trims, ...]:
     """Each model's trims, where the method has any. Raises NonFiniteError."""
+    plan = rows.plan
     trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
     if plan.request.row.keeps != "largest":
         return trims
     names = [name for name in plan.shapes if plan.models_of(name)]
     is_global = plan.request.scope == "global"
     for group in [names] if is_global else [[name] for name in names]:
-        start = _foreseen(plan, group, threads) if is_global else {}
-        for model, trim in _select(plan, group, start, threads).items():
+        start = _foreseen(plan, group, workers) if is_global else {}
+        for model, trim in _select(rows, group, start, workers).items():
             mine = [name for name in group if model in plan.models_of(name)]
             trims[model].update(dict.fromkeys(mine, trim))
     return trims
 
 
 def _select(
-    plan: MergePlan, names: Sequence[str], start: Mapping[int, _Range], threads: int
+    rows: ModelRows, names: Sequence[str], start: Mapping[int, _Range], workers: Workers
 ) -> dict[int, Trim]:
     """The trim over the tensors `names` of every model that changes any; the search for a model's
     threshold starts in the range `start`."""
-    keeps = _keeps(plan, names)
+    keeps = _keeps(rows.plan, names)
     trims: dict[int, Trim] = {}
     ranges = {model: start.get(model, _EVERYTHING) for model in keeps}
     while ranges:
-        found = _count(plan, plan.pieces(names), ranges, threads)
+        found = _count(rows, rows.pieces(names), ranges, workers)
         wanted = {}
         for model, within in ranges.items():
             keep, from_top = keeps[model], np.cumsum(found[model][::-1])
@@ -121,11 +123,16 @@ def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     return {i: num_keep(inputs[i].density, numel) for i, numel in numels.items() if numel}
 
 
-def _foreseen(plan: MergePlan, names: Sequence[str], threads: int) -> dict[int, _Range]:
-    """The range of each threshold, foreseen by a sample of rows; a model may be missing."""
+def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[int, _Range]:
+    """The range of each threshold, foreseen by a sample of rows; a model may be missing.
+
+    The sample is small, so the CPU counts it, in its own pieces: the passes are the same for every
+    device.
+    """
+    rows = ModelRows(plan, CPU)
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
-    sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in plan.pieces(names)]
-    found = _count(plan, sample, ranges, threads)
+    sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in rows.pieces(names)]
+    found = _count(rows, sample, ranges, workers)
     densities = {model: plan.request.inputs[model].density for model in found}
     foreseen = {model: foreseen_range(counts, densities[model]) for model, counts in found.items()}
     return {model: within for model, within in foreseen.items() if within}
@@ -141,23 +148,29 @@ def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
 
 
 def _count(
-    plan: MergePlan, pieces: Sequence[Piece], ranges: Mapping[int, _Range], threads: int
+    rows: ModelRows, pieces: Sequence[Piece], ranges: Mapping[int, _Range], workers: Workers
 ) -> dict[int, np.ndarray]:
     """For every model in `ranges`, int64: entries at each step of its range, and at the end how
-    many lie above it."""
-    rows, local = ModelRows(plan), threading.local()
-    counted: list[dict[int, np.ndarray]] = []
+    many lie above it. Each thread has counts of its own, which stay on its device until the end."""
+    local = threading.local()
+    counted: list[dict[int, torch.Tensor]] = []
 
     def work(piece: Piece) -> None:
+        memory, size = rows.memory, rows.size(piece)
         if not hasattr(local, "counts"):
-            local.counts = {i: np.zeros(w.size + 1, np.int64) for i, w in ranges.items()}
+            local.counts = {i: memory.zeros(w.size + 1) for i, w in ranges.items()}
             counted.append(local.counts)
-        size = rows.size(piece)
-        for model in plan.models_of(piece[0]):
-            if model in ranges:
-                row = rows.fill(rows.buffer("row", (size,), torch.float32), model, piece)
-                within = ranges[model]
-                tally(row, within.first, within.last, within.shift, local.counts[model])
+        models = [model for model in rows.plan.models_of(piece[0]) if model in ranges]
+        non_finite = []
+        for model in models:
+            row, within = memory.buffer("row", (size,), torch.float32), ranges[model]
+            non_finite.append(rows.fill(row, model, piece))
+            counts = local.counts[model]
+            rows.backend.tally(row, within.first, within.last, within.shift, counts)
+        rows.check_finite(piece, models, memory.numbers(non_finite))
 
-    in_threads(pieces, work, threads)
-    return {model: np.sum([counts[model] for counts in counted], axis=0) for model in ranges}
+    workers.each(pieces, work)
+    return {
+        model: np.sum([counts[model].cpu().numpy() for counts in counted], axis=0)
+        for model in ranges
+    }

@@ -7,7 +7,7 @@ and whether their weighted sum is divided by the weights that went into it:
 
     merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
 
-`linear` works on the models' values and has no base. `raylab.merge.kernels` defines each
+`linear` works on the models' values and has no base. `raylab.merge.steps` defines each
 step for one entry.
 Invariant: a MergeRequest can be carried out as far as its words go. What would have no effect
 under its method (a density for `linear`) is refused, so that nothing asked is ever ignored.

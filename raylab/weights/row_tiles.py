@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import torch
 
@@ -50,13 +51,43 @@ def one_blas_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class Workers:
+    """Python threads of one BLAS thread each, which do one run of work after another."""
+
+    def __init__(self, threads: int) -> None:
+        """Start no thread before there is work."""
+        # torch counts BLAS threads for each Python thread anew.
+        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown()
+
+    def each(self, pieces: Sequence[Item], work: Callable[[Item], None]) -> None:
+        """Do `work` for every piece. An error is that of the first piece that has one; no piece is
+        at work when it is raised."""
+        futures = [self._pool.submit(work, piece) for piece in pieces]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+
 def in_threads(pieces: Sequence[Item], work: Callable[[Item], None], threads: int) -> None:
     """Do `work` for every piece, in so many Python threads of one BLAS thread each.
 
     A single thread is one of its own as well: the main thread's heap is given back to the system
     and taken again with every large temporary, which doubled the time of adapters.
     """
-    # torch counts BLAS threads for each Python thread anew.
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for _ in pool.map(work, pieces):
-            pass
+    with Workers(threads) as workers:
+        workers.each(pieces, work)

@@ -111,6 +111,26 @@ def test_merge_wrong_input_is_one_message_and_writes_nothing(
     assert list(tmp_path.iterdir()) == [models]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_merge_device_cuda_without_a_gpu_is_one_message_and_writes_nothing(
+    models, tmp_path, capsys
+):
+    words = ["--base", models / "base", "--model", models / "first", "--out", tmp_path / "out"]
+    status, output, error = raylab(capsys, "merge", "ties", *words, "--device", "cuda")
+    assert (status, output) == (2, "")
+    assert "no GPU" in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == [models]
+
+
+@pytest.mark.parametrize("words", [[], ["--device", "cpu"], ["--device", "auto"]])
+def test_merge_record_says_which_device_was_used(models, tmp_path, capsys, words):
+    out = tmp_path / "out"
+    models = ["--base", models / "base", "--model", models / "first"]
+    status, output, _ = raylab(capsys, "merge", "ties", *models, "--out", out, *words)
+    assert (status, json.loads((out / "merge.json").read_text())["device"]) == (0, "cpu")
+    assert "cuda" not in output
+
+
 def test_merge_existing_out_is_refused(models, tmp_path, capsys):
     words = ["--base", models / "base", "--model", models / "first", "--out", models / "second"]
     before = (models / "second" / "model.safetensors").read_bytes()

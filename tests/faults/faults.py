@@ -168,24 +168,31 @@ FAULTS = (
     # merge
     Fault(
         "a NaN that is let through",
-        "merge/kernels.py",
+        "merge/compiled_steps.py",
         "count += not abs(row[i]) <= _LARGEST",
         "count += abs(row[i]) > _LARGEST",
-        ("merge/test_kernels.py::test_non_finite_any_kind_is_counted",),
+        ("merge/test_steps.py::test_non_finite_any_kind_is_counted",),
     ),
     Fault(
         "a threshold that drops the entry at it",
-        "merge/kernels.py",
+        "merge/compiled_steps.py",
         "(abs(value) >= threshold)",
         "(abs(value) > threshold)",
-        ("merge/test_kernels.py::test_trim_any_threshold_is_the_definition_in_both",),
+        ("merge/test_steps.py::test_trim_any_threshold_is_the_definition_in_both",),
     ),
     Fault(
         "a sign that wins at a tie",
-        "merge/kernels.py",
+        "merge/compiled_steps.py",
         "rises = up[i] > down[i]",
         "rises = up[i] >= down[i]",
-        ("merge/test_kernels.py::test_disjoint_merge_any_models_is_the_definition_in_both",),
+        ("merge/test_steps.py::test_disjoint_merge_any_models_is_the_definition_in_both",),
+    ),
+    Fault(
+        "a shift that copies the sign, on a GPU",
+        "merge/torch_steps.py",
+        "(words >> bits).bitwise_and_((1 << (64 - bits)) - 1)",
+        "words >> bits",
+        ("merge/test_steps.py::test_drop_any_stream_is_splitmix64_in_both",),
     ),
     # cluster
     Fault(

@@ -9,70 +9,29 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.errors import InputError, ModelError, NonFiniteError, OutError
+from raylab.merge import backend
 from raylab.merge.merge import merge_models
 from raylab.spec.merges import METHODS, request_merge
 from raylab.store.references import ModelLocation
 from raylab.weights import row_tiles
+from tests.merge.models import NAMES, drawn, made, near, place, saved
 from tests.oracles import merging as oracle
-
-SHAPES = {"a.weight": (6, 5), "b.weight": (3, 8), "norm.weight": (7,), "deep.0.weight": (2, 3, 2)}
-NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
-
-
-def drawn(seed, kind="normal", dtype=torch.bfloat16):
-    """Values of all SHAPES; kinds as they come out of training, and as nobody wants them."""
-    random = np.random.default_rng(seed)
-    factor = {"tiny": 1e-38, "huge": 1e30 if dtype != torch.float16 else 1e3}.get(kind, 1.0)
-    values = {name: random.standard_normal(shape) * factor for name, shape in SHAPES.items()}
-    if kind in ("tied", "adversarial"):
-        values = {name: np.round(value) for name, value in values.items()}
-    return {n: torch.from_numpy(v).to(torch.float32).to(dtype) for n, v in values.items()}
-
-
-def near(base, seed, kind="normal"):
-    """A model trained from `base`: sparse ones moved few entries, adversarial ones all by the
-    same, to and fro, so that everything ties and much cancels."""
-    random = np.random.default_rng(seed)
-    moved = {}
-    for name, values in base.items():
-        step = random.standard_normal(tuple(values.shape)) * 0.1
-        if kind == "sparse":
-            step *= random.random(tuple(values.shape)) < 0.1
-        scale = float(values.float().abs().max()) or 1.0
-        if kind == "adversarial":
-            step, scale = random.choice([0.25, -0.25], tuple(values.shape)), 1.0
-        moved[name] = (values.double() + torch.from_numpy(step * scale)).to(values.dtype)
-    return moved
-
-
-def saved(directory, tensors, **config):
-    directory.mkdir(parents=True)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    (directory / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
-    return directory
 
 
 @pytest.fixture
 def trio(tmp_path):
     """(base, two models) on disk, with their values."""
     return made(tmp_path)
-
-
-def made(tmp_path, kind="normal", dtype=torch.bfloat16, models=2):
-    base = drawn(0, kind, dtype)
-    others = [near(base, seed + 1, kind) for seed in range(models)]
-    paths = [saved(tmp_path / f"m{i}", values) for i, values in enumerate([base, *others])]
-    return base, others, paths
 
 
 def merge(out, method, paths, base=True, threads=2, most_bytes=10**9, **options):
@@ -88,11 +47,6 @@ def merge(out, method, paths, base=True, threads=2, most_bytes=10**9, **options)
     for file in sorted(out.glob("*.safetensors")):
         weights |= load_file(file)
     return record, weights
-
-
-def place(path):
-    is_adapter = (path / "adapter_config.json").exists()
-    return ModelLocation(adapters=(path,)) if is_adapter else ModelLocation(checkpoint=path)
 
 
 def expected(method, base, deltas, *, weights=None, density=0.2, scope="global", scaling=1.0,
@@ -225,7 +179,7 @@ def test_merge_any_tiles_and_threads_give_the_same_bytes(
     tmp_path, trio, monkeypatch, method, options
 ):
     merge(tmp_path / "once", method, trio[2], threads=1, **options)
-    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 11)
+    monkeypatch.setattr(backend, "CPU", replace(backend.CPU, entries=11))
     merge(tmp_path / "again", method, trio[2], threads=3, **options)
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("once", "again"))
     assert first == second
@@ -321,22 +275,6 @@ def test_merge_killed_leaves_no_out_and_the_next_one_clears_up(tmp_path, trio):
     assert [path.name.startswith(".out.part-") for path in out.parent.iterdir()] == [True]
     merge(out, "ties", paths)
     assert list(out.parent.iterdir()) == [out]
-
-
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory, demo_base):
-    """Two LoRA adapters of the demo's base model, of different rank, targets and seed."""
-    folder = tmp_path_factory.mktemp("adapters")
-    for seed, (rank, targets) in enumerate([(4, ["q_proj", "up_proj"]), (2, ["q_proj"])]):
-        model = AutoModelForCausalLM.from_pretrained(demo_base, dtype=torch.float32)
-        config = LoraConfig(r=rank, lora_alpha=16, target_modules=targets)
-        model = get_peft_model(model, config)
-        torch.manual_seed(seed)
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.05)
-        model.save_pretrained(folder / str(seed))
-    return [folder / "0", folder / "1"]
 
 
 def adapter_deltas(directory):

@@ -15,9 +15,9 @@ from peft.utils import merge_utils
 from safetensors.torch import load_file, save_file
 
 from raylab.errors import NonFiniteError
+from raylab.merge import compiled_steps
 from raylab.merge.merge import merge_named
 from raylab.spec.mergekit import read_mergekit
-from tests.oracles.merge_steps import disjoint_merge, trim, weighted_sum
 
 pytestmark = pytest.mark.filterwarnings("ignore:The density 1.0 is greater")
 
@@ -25,6 +25,23 @@ Q_PROJ = "model.layers.0.self_attn.q_proj.weight"
 FIRST = [5, -3, 12, -9, 1, -14, 7, 2, -11, 16, -6, 4, -13, 8, -15, 10]
 SECOND = [-6, 4, 10, -1, 13, -2, -8, 15, -5, 12, 3, -16, -7, 14, -9, 11]
 FOUR, ZERO = [4] * 16, [0] * 16
+
+
+def trim(delta, threshold):
+    kept = delta.clone()
+    return kept, compiled_steps.trim(kept, threshold)
+
+
+def disjoint_merge(deltas, *arguments):
+    merged = torch.empty(deltas.shape[1], dtype=torch.float64)
+    compiled_steps.disjoint_merge(deltas, *arguments, merged)
+    return merged
+
+
+def weighted_sum(deltas, *arguments):
+    merged = torch.empty(deltas.shape[1], dtype=torch.float64)
+    compiled_steps.weighted_sum(deltas, *arguments, merged)
+    return merged
 
 
 def as_mergekit(folder, text, own, models):

@@ -11,13 +11,16 @@ from safetensors.torch import save_file
 
 from raylab.errors import NonFiniteError
 from raylab.merge import trim as trimming
+from raylab.merge.backend import CPU, torch_backend
 from raylab.merge.inputs import plan_merge
 from raylab.merge.magnitude_counts import tally
+from raylab.merge.model_rows import ModelRows
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
+from raylab.weights.row_tiles import Workers
 from tests.oracles import merging as oracle
 from tests.oracles.norms import bits_of
 from tests.reduce.arrays import arrays
@@ -45,6 +48,11 @@ def planned(folder, models, densities, scope="global"):
     return plan_merge(request, [ModelLocation(checkpoint=path) for path in paths], base)
 
 
+def trims_of(plan, threads=2, backend=CPU):
+    with Workers(threads) as workers:
+        return trimming.trims_of(ModelRows(plan, backend), workers)
+
+
 def fields(trim):
     return trim.num_keep, trim.threshold, trim.at_or_above
 
@@ -54,16 +62,17 @@ def sorted_out(deltas, density):
     return keep, limit, sum(int((np.abs(values) >= limit).sum()) for values in deltas)
 
 
+@pytest.mark.parametrize("backend", [CPU, torch_backend(torch.device("cpu"))])
 @pytest.mark.parametrize("threads", [1, 3])
 @QUICK
 @given(tensors=st.lists(arrays(1, 400), min_size=1, max_size=4), density=st.sampled_from(DENSITIES))
-def test_trims_any_values_are_those_of_sorting(tmp_path, threads, tensors, density):
+def test_trims_any_values_are_those_of_sorting(tmp_path, backend, threads, tensors, density):
     others = [values[::-1] * np.float32(0.5) for values in tensors]
     models = [tensors, others]
-    found = trimming.trims_of(planned(tmp_path, models, [density, 0.3]), threads)
+    found = trims_of(planned(tmp_path, models, [density, 0.3]), threads, backend)
     for deltas, trims, kept in zip(models, found, [density, 0.3], strict=True):
         assert {fields(trim) for trim in trims.values()} == {sorted_out(deltas, kept)}
-    per_tensor = trimming.trims_of(planned(tmp_path, models, [density, 0.3], "tensor"), threads)
+    per_tensor = trims_of(planned(tmp_path, models, [density, 0.3], "tensor"), threads, backend)
     for i, values in enumerate(tensors):
         assert fields(per_tensor[0][f"t{i}"]) == sorted_out([values], density)
 
@@ -74,7 +83,7 @@ def test_trims_wrong_sample_changes_nothing(tmp_path, monkeypatch, buckets):
     plan = planned(tmp_path, [deltas], 0.2)
     range_before = buckets and trimming._Range(buckets[0] << 16, (buckets[1] + 1 << 16) - 1, 0)
     monkeypatch.setattr(trimming, "foreseen_range", lambda counts, density: range_before)
-    assert fields(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.2)
+    assert fields(trims_of(plan)[0]["t0"]) == sorted_out(deltas, 0.2)
 
 
 @pytest.mark.parametrize(("density", "limit"), [(0.34, 4.0), (0.67, 2.0), (1.0, 1.0)])
@@ -84,18 +93,18 @@ def test_trims_threshold_beside_the_foreseen_bucket_is_found(tmp_path, monkeypat
     bucket = bits_of(2.0) >> 16
     foreseen = trimming._Range(bucket << 16, (bucket + 1 << 16) - 1, 0)
     monkeypatch.setattr(trimming, "foreseen_range", lambda counts, density: foreseen)
-    assert trimming.trims_of(plan, 2)[0]["t0"].threshold == limit
+    assert trims_of(plan)[0]["t0"].threshold == limit
 
 
 @pytest.mark.parametrize("density", [0.01, 0.2, 0.5, 0.999, 1.0])
 def test_foreseen_range_large_sample_has_the_true_threshold_in_few_buckets(density):
     random = np.random.default_rng(4)
-    counts = np.zeros((1 << 15) + 1, np.int64)
+    counts = torch.zeros((1 << 15) + 1, dtype=torch.int64)
     tally(
         torch.from_numpy(random.standard_normal(10**6).astype(np.float32)), 0, 2**31 - 1, 16, counts
     )
     whole = random.standard_normal(10**6).astype(np.float32)
-    within = trimming.foreseen_range(counts, density)
+    within = trimming.foreseen_range(counts.numpy(), density)
     _, limit = oracle.threshold([whole], density)
     if density < 0.999:
         assert within.first <= bits_of(limit) <= within.last
@@ -110,7 +119,7 @@ def test_trims_model_is_read_once_where_the_sample_was_right(tmp_path, monkeypat
     passes = []
     count = trimming._count
     monkeypatch.setattr(trimming, "_count", lambda *a: passes.append(a[2]) or count(*a))
-    assert fields(trimming.trims_of(plan, 2)[0]["t0"]) == sorted_out(deltas, 0.5)
+    assert fields(trims_of(plan)[0]["t0"]) == sorted_out(deltas, 0.5)
     # The sample, and one pass.
     assert len(passes) == 2
 
@@ -125,14 +134,14 @@ def test_trims_are_those_of_the_reduction(tmp_path):
     }
     job = Job(places, (Pair("p", "m", "base"),), tmp_path / "base")
     (row,) = reduce_pairs(job, [0.37], InProcess()).densities
-    trim = trimming.trims_of(plan, 2)[0]["t0"]
+    trim = trims_of(plan)[0]["t0"]
     assert fields(trim) == (row["num_keep"], row["threshold"], row["at_or_above"])
 
 
 def test_trims_nan_names_model_and_tensor(tmp_path):
     deltas = [np.ones(5, np.float32), np.float32([1, np.nan])]
     with pytest.raises(NonFiniteError, match=r"m0: t1"):
-        trimming.trims_of(planned(tmp_path, [deltas], 0.2), 2)
+        trims_of(planned(tmp_path, [deltas], 0.2))
 
 
 @QUICK
@@ -142,7 +151,7 @@ def test_tally_any_range_counts_each_step(values, data):
     ends = st.sampled_from([0, 0x7F7FFFFF, 0x7FFFFFFF, *bits])
     first, last = sorted([data.draw(ends), data.draw(ends)])
     shift = data.draw(st.integers(16, 20))
-    counts = np.zeros(((last - first) >> shift) + 2, np.int64)
+    counts = torch.zeros(((last - first) >> shift) + 2, dtype=torch.int64)
     counts[-1] = 7
     tally(torch.from_numpy(values), first, last, shift, counts)
     assert counts[-1] == 7 + sum(b > last for b in bits)

@@ -1,32 +1,8 @@
 """The steps of merging, compiled: one loop over a tile of rows for each step.
 
-Model: d_i is the task vector of model i (for `linear`, its values), float32. All arithmetic on it
-is float64, with the models in the order of the request, and the result is rounded once.
-
-    trim            d_i stays where |d_i| >= threshold_i and d_i != 0
-                    (TIES-Merging: Yadav et al. 2023, arXiv:2306.01708, algorithm 1, step 1)
-    drop            d_i stays with probability density_i, and counts 1 / density_i times
-                    (DARE: Yu et al. 2023, arXiv:2311.03099, section 3.2)
-    weigh           x_i = c_i * d_i, with c_i = weight_i, for DARE weight_i / density_i
-    disjoint_merge  the sign whose x_i sum to the larger magnitude is elected; the mean of the x_i
-                    of this sign is their sum over the sum of their weights (TIES, steps 2 and 3)
-    weighted_sum    sum of x_i, over `divisor` (task arithmetic: Ilharco et al. 2022,
-                    arXiv:2212.04089; model soups: Wortsman et al. 2022, arXiv:2203.05482)
-    add_to_base     round(base + lambda * merged); an entry with merged = 0 keeps its bits
-
-Weights come before the election, because a weight says how much a model counts. Zeros do not vote
-and do not count in the mean. Where both signs sum to the same magnitude no sign is elected, and
-the entry stays as in the base: so merging the negated task vectors gives the negated result.
-Whether DARE keeps an entry depends on (seed, model, tensor, index of the entry) alone: the index
-selects an output of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-generators", figure 16), which starts at the key that `stream_key` makes of the others.
-To round float64 once to a 16-bit dtype, `add_to_base` rounds to odd in float32 (an inexact value
-takes the neighbour whose last bit is 1), and the caller rounds that to the dtype (Boldo and
-Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding
-to odd", theorem 3).
-Invariant: every step treats entries one by one, so tiles and threads do not change a bit. No loop
-is compiled with relaxed arithmetic, and no product is fused with a sum. tests/oracles/merge_steps
-does the same steps in plain torch, bit for bit.
+Model: `raylab.merge.steps` defines each step.
+Invariant: no loop is compiled with relaxed arithmetic, and no product is fused with a sum.
+`raylab.merge.torch_steps` does the same steps in torch, bit for bit.
 
 Why numba: in plain torch every operation of a step writes its result to memory, and
 `disjoint_merge` takes a dozen per model. Compiled, it keeps its four sums in blocks that stay in
@@ -38,7 +14,6 @@ numba took a third of a second to infer the types of a call.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,8 +22,8 @@ import torch
 from numba import types
 
 from raylab.compiled import njit
+from raylab.merge.steps import GAMMA, INFINITE_FROM, MIX_1, MIX_2
 from raylab.reduce.intrinsics import as_float
-from raylab.reduce.threshold import num_keep
 
 Array = np.ndarray
 
@@ -58,16 +33,9 @@ _WORDS = types.Array(types.uint16, 1, "C", readonly=True)
 _ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
 _INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
 _LARGEST = np.float32(3.4028234663852886e38)
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_GAMMA, _MIX_1, _MIX_2 = (np.uint64(number) for number in (GAMMA, MIX_1, MIX_2))
 _ONE, _11, _27, _30, _31 = (np.uint64(number) for number in (1, 11, 27, 30, 31))
 _SIXTEEN = np.uint32(16)
-_INFINITE_FROM = {
-    torch.bfloat16: (2 - 2.0**-8) * 2.0**127,
-    torch.float16: (2 - 2.0**-11) * 2.0**15,
-    torch.float32: (2 - 2.0**-24) * 2.0**127,
-}
-"""The smallest magnitude that rounds to infinity."""
 
 
 @njit(_INT(_ROW), **_OPTIONS)
@@ -215,20 +183,14 @@ def _add_to_base(
     return bad
 
 
-def stream_key(seed: int, model: int, tensor: str) -> int:
-    """Where the random stream starts for one tensor of model number `model` of the request."""
-    text = f"{seed}\0{model}\0{tensor}".encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
-
-
-def hash_limit(density: float) -> int:
-    """An entry stays if the upper 53 bits of its hash are below this limit, out of 2^53."""
-    return num_keep(density, 1 << 53)
-
-
 def count_non_finite(delta: torch.Tensor) -> int:
     """How many entries are NaN or infinite."""
     return int(_non_finite(delta.numpy()))
+
+
+def count_nonzero(delta: torch.Tensor) -> int:
+    """How many entries are not zero."""
+    return int(torch.count_nonzero(delta))
 
 
 def subtract(values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> int:
@@ -240,18 +202,12 @@ def subtract(values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> int
 
 
 def trim(delta: torch.Tensor, threshold: float) -> int:
-    """Set entries whose magnitude is below `threshold` to zero; return how many are not zero.
-
-    delta: float32 (size,); threshold: exactly a float32.
-    """
+    """Set entries whose magnitude is below `threshold` to zero; return how many are not zero."""
     return int(_trim(delta.numpy(), np.float32(threshold)))
 
 
 def drop(delta: torch.Tensor, key: int, first: int, limit: int) -> int:
-    """Set entries whose hash is not below `limit` to zero; return how many are not zero.
-
-    delta: float32 (size,), its entries being first, first + 1, ... of the tensor.
-    """
+    """Set entries whose hash is not below `limit` to zero; return how many are not zero."""
     words = (np.uint64(number) for number in (key, first, limit))
     return int(_drop(delta.numpy(), *words))
 
@@ -263,9 +219,7 @@ def disjoint_merge(
     normalize: bool,
     merged: torch.Tensor,
 ) -> None:
-    """Write the sum of the x_i of the elected sign into `merged`, over the sum of their weights
-    where `normalize`. deltas: float32 (models, size); factors: the c_i; merged: float64 (size,).
-    """
+    """Write the merged moves of the elected sign into `merged`."""
     # Two models vote at once; an odd number of models is padded with one that has no vote.
     padded = (np.array([*given, 0.0]) for given in (factors, weights))
     _disjoint_merge(deltas.numpy(), *padded, normalize, merged.numpy())
@@ -274,17 +228,13 @@ def disjoint_merge(
 def weighted_sum(
     deltas: torch.Tensor, factors: Sequence[float], divisor: float, merged: torch.Tensor
 ) -> None:
-    """Write the sum of the x_i over `divisor` into `merged`; see `disjoint_merge`."""
+    """Write the sum of the x_i over `divisor` into `merged`."""
     _weighted_sum(deltas.numpy(), np.array(factors), divisor, merged.numpy())
 
 
 def add_to_base(
     base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype
 ) -> int:
-    """Write base + scaling * merged into `base`; return how many entries overflow `dtype`.
-
-    base: float32 (size,), its values being exact in `dtype`; merged: float64 (size,), overwritten.
-    For a narrower `dtype` the written values are rounded to odd, for the caller to round again.
-    """
-    limit = _INFINITE_FROM[dtype]
+    """Write base + scaling * merged into `base`; return how many entries overflow `dtype`."""
+    limit = INFINITE_FROM[dtype]
     return int(_add_to_base(base.numpy(), merged.numpy(), scaling, dtype != torch.float32, limit))

@@ -1,0 +1,101 @@
+"""The rows of a merge's models, read piece by piece to where the arithmetic runs.
+
+Model: threads share the pieces. Each reads rows into memory that it uses again: fresh memory for
+every piece costs more than the arithmetic on it. Rows of checkpoints go to the device as they are
+stored. Deltas of adapters are formed on the CPU, whatever the device, and go there as float32: the
+bits of a matrix product depend on who forms it, and those of the CPU are what a merge has.
+Invariant: rows have the same bits on every device.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from raylab.errors import NonFiniteError
+from raylab.merge.backend import Backend
+from raylab.merge.inputs import MergePlan
+from raylab.merge.steps import Count
+from raylab.merge.thread_memory import ThreadMemory
+from raylab.weights.row_tiles import Piece, columns_of
+
+
+class ModelRows(threading.local):
+    """Reads the rows of pieces into a thread's own memory, which grows to the largest piece."""
+
+    def __init__(self, plan: MergePlan, backend: Backend) -> None:
+        """Hold no memory yet."""
+        self.plan, self.backend = plan, backend
+        self._memory: ThreadMemory | None = None
+        self._base: tuple[Piece, torch.Tensor] | None = None
+
+    @property
+    def memory(self) -> ThreadMemory:
+        """The calling thread's."""
+        if self._memory is None:
+            backend = self.backend
+            self._memory = ThreadMemory(backend.device, is_staged=backend.is_staged)
+        return self._memory
+
+    def pieces(self, names: Sequence[str]) -> list[Piece]:
+        """The pieces of the tensors `names`, in order."""
+        return self.plan.pieces(names, self.backend.entries)
+
+    def size(self, piece: Piece) -> int:
+        """How many entries a piece has."""
+        name, start, stop = piece
+        return (stop - start) * columns_of(self.plan.shapes[name])
+
+    def base(self, piece: Piece) -> torch.Tensor:
+        """The base model's rows, float32 (entries,) on the device."""
+        raw = self._raw_base(piece)
+        return self.memory.buffer("base", raw.shape, torch.float32).copy_(raw)
+
+    def stored_base(self, piece: Piece) -> torch.Tensor:
+        """The base model's rows on the host, (entries,) in their dtype; not to be written to."""
+        return self.plan.template.raw(*piece).reshape(-1)
+
+    def _raw_base(self, piece: Piece) -> torch.Tensor:
+        """`stored_base` on the device; it goes there once for all models of a piece."""
+        if self._base is None or self._base[0] != piece:
+            self._base = piece, self.memory.to_device("raw base", self.stored_base(piece))
+        return self._base[1]
+
+    def fill(self, row: torch.Tensor, model: int, piece: Piece) -> Count:
+        """Set `row`, float32 (entries,) on the device, to the task vector or, for `linear`, to the
+        values: those of an adapter are base + task vector, rounded to float32. Returns how many
+        entries are not finite.
+        """
+        plan, viewed, steps = self.plan, self.plan.models[model], self.backend.steps
+        values, of_values = viewed.values(*piece), plan.request.row.of == "values"
+        if values is not None and not of_values:
+            return steps.subtract(self._moved(model, values), self._raw_base(piece), row)
+        if values is not None:
+            row.copy_(self._moved(model, values))
+        else:
+            delta = viewed.delta(*piece)
+            assert of_values or delta is not None, "a model that changes the tensor"
+            row.zero_() if delta is None else row.copy_(self._moved(model, delta))
+            if of_values:
+                row.add_(self._raw_base(piece))
+        return steps.count_non_finite(row)
+
+    def _moved(self, model: int, rows: torch.Tensor) -> torch.Tensor:
+        return self.memory.to_device(f"rows of {model}", rows)
+
+    def check_finite(self, piece: Piece, models: Sequence[int], counts: Sequence[int]) -> None:
+        """Raise NonFiniteError where the rows of a model have `counts` entries that are none."""
+        for model, count in zip(models, counts, strict=True):
+            refuse_non_finite(count, f"{self.plan.request.inputs[model].model}: {piece[0]}")
+
+
+def refuse_non_finite(count: int, rows: str) -> None:
+    """Raise NonFiniteError where `count` entries of the rows so named are not finite."""
+    if count:
+        raise NonFiniteError(
+            f"{rows} holds NaN or infinity, or overflows",
+            found="entries that are not finite",
+            expected="numbers",
+        )
