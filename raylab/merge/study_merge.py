@@ -1,9 +1,10 @@
 """One merge of a study from its models to its record; no Ray.
 
-Model: an attempt merges the models over the base model into scratch space, measures the task
-vector, and evaluates the merged model as trials are evaluated, but as it is saved: in its own
-dtype, not quantised. A merge with a record of another evaluation is only evaluated again.
-`raylab.train.attempts` keeps the log, stores the checkpoint, and writes the record last.
+Model: an attempt merges the models over the base model into scratch space, on the GPU of its
+process where there is one and the work is large, measures the task vector, and evaluates the merged
+model as trials are evaluated, but as it is saved: in its own dtype, not quantised. A merge with a
+record of another evaluation is only evaluated again. `raylab.train.attempts` keeps the log, stores
+the checkpoint, and writes the record last.
 Invariant: the weights are a function of the merge's identity and its trials' adapters. A merge
 that fails leaves an attempt with its cause, and no record.
 """
