@@ -12,6 +12,7 @@ from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from jobs.gpu_checks.allocations import peak_of
 from raylab.plan.activation_memory import KERNELS, Pass, scoring_bytes
 from raylab.plan.memory import Workload, estimate_memory
 from raylab.plan.model_shapes import published, shape_of
@@ -21,7 +22,6 @@ from raylab.train.attempts import quiet_libraries
 from raylab.train.examples import Examples
 from raylab.train.methods import TrainerSettings, build_trainer
 from raylab.train.model import load_base, load_tokenizer
-from tests.allocations import peak_of
 from tests.architectures import ARCHITECTURES, tiny_model
 
 LENGTH, TILE = 256, 64
