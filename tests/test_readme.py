@@ -19,13 +19,18 @@ from tests.commands import exit_status
 
 ROOT = Path(__file__).parents[1]
 # In the order in which a newcomer reads them; they share one folder and one OUT.
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("study", "data", "cluster", "report")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("study", "data", "cluster", "report", "gpu")),
+)
 TEXT = {name: (ROOT / name).read_text() for name in PAGES}
 README = TEXT["README.md"]
 # The demo is run by way of the quick study; making an environment is what `make` did before this
-# test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py.
+# test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py. All
+# checks of a GPU take minutes.
 ELSEWHERE = re.compile(
     r"make demo|python3\.11 -m venv|\.venv/bin/pip|ray (job|start|up|get-auth)|export RAY_|kubectl"
+    r"|python jobs/check_gpu\.py$"
 )
 
 

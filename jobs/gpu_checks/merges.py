@@ -9,20 +9,31 @@ byte by byte.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
 
+from gpu_checks.comparing import differences
 from gpu_checks.inputs import DTYPES, MIDDLE, TINY, write_model
-from gpu_checks.report import NotPossible, Report, Setting
+from gpu_checks.report import Report, Setting
+from raylab.merge.backend import Device
 from raylab.merge.merge import merge_models
 from raylab.spec.merges import METHODS, request_merge
 from raylab.store.references import ModelLocation
+
+
+class Merged(NamedTuple):
+    """One merge: the SHA-256 of each file of weights, its record without these, seconds."""
+
+    digests: dict[str, str]
+    record: dict[str, Any]
+    seconds: float
+
 
 WEIGHTS = (1.0, 0.5, 0.25)
 _NAME = "model.layers.1.mlp.up_proj.weight"
@@ -56,11 +67,17 @@ def _check_method(
         report.claim(f"{what}: the CPU's weights are the definition's", apart == 0, f"{apart}")
     else:
         again = _merged(method, base, models, folder / f"{method}-again", "cpu", threads=1)
-        report.claim(f"{what}: one thread on the CPU writes the same bytes", again == on_cpu)
+        same = again.digests == on_cpu.digests
+        report.claim(f"{what}: one thread on the CPU writes the same bytes", same)
     if report.on_gpu(f"{what}: the GPU writes the CPU's bytes"):
         on_gpu = _merged(method, base, models, folder / f"{method}-cuda", "cuda")
-        wrong = [name for name in on_cpu if on_gpu.get(name) != on_cpu[name]]
-        report.claim(f"{what}: the GPU writes the CPU's bytes", not wrong, ", ".join(wrong))
+        same = on_gpu.digests == on_cpu.digests
+        report.claim(f"{what}: the GPU writes the CPU's bytes", same, str([*on_gpu.digests]))
+        parts = differences(on_cpu.record, on_gpu.record)
+        report.claim(f"{what}: the GPU counts as the CPU", not parts, "; ".join(parts[:3]))
+        report.figure(
+            f"{what}: seconds on the CPU and on the GPU", [on_cpu.seconds, on_gpu.seconds]
+        )
 
 
 def _merged(
@@ -68,24 +85,19 @@ def _merged(
     base: Path,
     models: Sequence[Path],
     out: Path,
-    device: str,
+    device: Device,
     threads: int | None = None,
-) -> dict[str, str]:
-    """Merge into `out`; the SHA-256 of every file of weights."""
+) -> Merged:
+    """Merge into `out`."""
     request = request_merge(method, [str(path) for path in models], base=str(base), weights=WEIGHTS)
     places = [ModelLocation(checkpoint=path, base=base) for path in models]
-    merge_models(request, places, base, out, threads=threads, **_device(device))
+    started = time.perf_counter()
+    record = merge_models(request, places, base, out, threads=threads, device=device)
+    seconds = time.perf_counter() - started
     files = sorted(out.glob("*.safetensors"))
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def _device(device: str) -> Mapping[str, Any]:
-    """The option that chooses the device. Raises NotPossible where raylab has none."""
-    if "device" in inspect.signature(merge_models).parameters:
-        return {"device": device}
-    if device != "cpu":
-        raise NotPossible("this raylab lets no device be chosen for a merge")
-    return {}
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    del record["device"], record["files"]
+    return Merged(digests, record, seconds)
 
 
 def _apart_from_definition(method: str, out: Path, base: Path, models: Sequence[Path]) -> int:

@@ -20,13 +20,14 @@ from typing import Any
 import ray
 
 from gpu_checks.bases import base_model, long_rows
+from gpu_checks.comparing import differences, on_device
 from gpu_checks.inputs import MIDDLE, TINY, write_model
-from gpu_checks.reduction import differences, on_device
 from gpu_checks.report import Report, Setting
+from gpu_checks.seen import Actor, sees
 from gpu_checks.trainings import SFT, write_study
 from raylab.cluster import stages
 from raylab.cluster.actors import ActorPool
-from raylab.cluster.session import connected, own_gpus
+from raylab.cluster.session import connected
 from raylab.reduce.job import Executor, InProcess, Job
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
@@ -45,8 +46,7 @@ def check(setting: Setting, report: Report) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     scratch = setting.work / "r"
     with connected(None, _temp_dir=str(scratch)):
-        if report.on_gpu("the GPU that workers see"):
-            _check_visible(report)
+        _check_visible(setting, report)
         if report.has_time(setting.sized(12, 10, 8), "a reduction whose actor is killed"):
             _check_killed(setting, report)
         what = f"{SHARING} trials on one GPU"
@@ -54,45 +54,24 @@ def check(setting: Setting, report: Report) -> None:
             _check_sharing(setting, report)
 
 
-def _sees() -> dict[str, Any]:
-    """What a worker sees of GPUs, by environment, Ray and torch."""
-    import torch
-
-    from raylab.train.model import device_of_this_process
-
-    device = device_of_this_process()
-    return {
-        "variable": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "own": own_gpus(),
-        "count": torch.cuda.device_count(),
-        "device": str(device),
-        "works": float(torch.ones(4, device=device).sum()) == 4,
-    }
-
-
-@ray.remote
-class _Actor:
-    def sees(self) -> dict[str, Any]:
-        return _sees()
-
-
-def _check_visible(report: Report) -> None:
-    task: Any = ray.remote(_sees)
-    actor_class: Any = _Actor
-    noset = {"env_vars": {_NOSET: "1"}}
+def _check_visible(setting: Setting, report: Report) -> None:
+    task: Any = ray.remote(sees)
+    without = ray.get(task.options(num_gpus=0).remote())
+    has_none = without["own"] == [] and without["count"] == 0 and without["device"] == "cpu"
+    report.claim("a task without a GPU uses none", has_none, str(without))
+    if not report.on_gpu("the GPU that workers with one use"):
+        return
+    actor_class: Any = Actor
     actor = actor_class.options(num_gpus=1).remote()
     found = {"an actor": ray.get(actor.sees.remote())}
     ray.kill(actor)
     found["a task"] = ray.get(task.options(num_gpus=1).remote())
+    noset = {"env_vars": {_NOSET: "1"}}
     found[f"a task with {_NOSET}=1"] = ray.get(task.options(num_gpus=1, runtime_env=noset).remote())
-    for who, sees in found.items():
-        right = len(sees["own"]) == 1 and sees["device"] == "cuda:0" and sees["works"]
-        if _NOSET not in who:
-            right = right and sees["variable"] == sees["own"][0] and sees["count"] == 1
-        report.claim(f"{who} has one GPU, and works on it", right, str(sees))
-    without = ray.get(task.options(num_gpus=0).remote())
-    report.claim("a task without a GPU has none of its own", without["own"] == (), str(without))
-    report.figure("GPUs that a task of num_gpus=0 sees all the same", without["count"])
+    for who, seen in found.items():
+        right = len(seen["own"]) == 1 and seen["after"] == seen["own"][0] and seen["count"] == 1
+        right = right and seen["device"] == "cuda:0" and seen["works"]
+        report.claim(f"{who} with a GPU uses that one", right, str(seen))
 
 
 def _check_killed(setting: Setting, report: Report) -> None:

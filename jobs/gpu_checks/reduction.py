@@ -7,7 +7,6 @@ the CPU; the CPU's is held against sorting and summing in float64 with numpy. Th
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,18 @@ import torch
 from bench_models import Llama, write_adapter
 from safetensors.torch import load_file, save_file
 
+from gpu_checks.comparing import differences, on_device
 from gpu_checks.inputs import DTYPES, MIDDLE, TINY, write_model
 from gpu_checks.reduction_rates import measure_rates
-from gpu_checks.report import NotPossible, Report, Setting
+from gpu_checks.report import Report, Setting
 from raylab.errors import ModelError
 from raylab.reduce.diff import DiffRequest, diff
 from raylab.store.references import find_model
 from raylab.weights.alignment import Tolerance
 
 DENSITIES = (0.001, 0.01, 0.1, 0.2, 0.5, 1.0)
-_OF_THE_RUN = ("seconds", "device")
 _FEW_BITS = 1e-12
-"""Of relative_l2, whose reference is a sum in float64."""
+"""Of norms, against sums in float64."""
 _FLOAT32_PRODUCTS = 1e-6
 """Of the norms of adapters, whose products are float32."""
 
@@ -48,15 +47,6 @@ def document_of(a: Path, b: Path, device: str, **changes: Any) -> dict[str, Any]
     """The document of `raylab diff` on `device`."""
     request = DiffRequest(find_model(str(a)), find_model(str(b)), densities=DENSITIES, **changes)
     return diff(on_device(request, device)).document
-
-
-def on_device(request: Any, device: str) -> Any:
-    """`request`, a DiffRequest or a Job, on `device`. Raises NotPossible."""
-    if "device" in {field.name for field in dataclasses.fields(request)}:
-        return dataclasses.replace(request, device=device)
-    if device == "cpu":
-        return request
-    raise NotPossible("this raylab lets no device be chosen for a difference")
 
 
 def _check_pair(setting: Setting, report: Report, dtype: str, a: Path, b: Path) -> None:
@@ -90,25 +80,6 @@ def _against_numpy(document: Mapping[str, Any], a: Path, b: Path) -> list[str]:
         for name, (found, value, within) in expected.items()
         if abs(found - value) > within * abs(value)
     ]
-
-
-def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Where two documents differ, in words; seconds and the device may."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        keys = [key for key in {**one, **other} if key not in _OF_THE_RUN]
-        found = [differences(one.get(key), other.get(key), f"{place}.{key}") for key in keys]
-        return [each for part in found for each in part]
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        parts = [
-            differences(x, y, f"{place}[{i}]")
-            for i, (x, y) in enumerate(zip(one, other, strict=True))
-        ]
-        return [each for part in parts for each in part]
-    if place.endswith(".relative_l2") and one is not None and other is not None:
-        is_same = abs(one - other) <= _FEW_BITS * abs(one)
-    else:
-        is_same = one == other
-    return [] if is_same else [f"{place.lstrip('.')}: {one!r}, {other!r}"]
 
 
 def _check_nan(setting: Setting, report: Report, folder: Path) -> None:

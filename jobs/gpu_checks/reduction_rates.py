@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from bench_models import EIGHT_B, Llama, bytes_of, write_adapter
 
+from gpu_checks.comparing import on_device
 from gpu_checks.inputs import TINY, entries_of, write_large_pair
 from gpu_checks.report import Report, Setting
 from raylab.reduce.diff import DiffRequest, diff
@@ -92,8 +93,6 @@ def _kernel(setting: Setting, report: Report) -> None:
 
 
 def _diff_seconds(a: Path, b: Path, device: str, turns: int = 2) -> float:
-    from gpu_checks.reduction import on_device
-
     threads = len(os.sched_getaffinity(0))
     request = DiffRequest(
         find_model(str(a)), find_model(str(b)), densities=_DENSITIES, threads=threads
@@ -223,8 +222,6 @@ def _all_pairs(setting: Setting, report: Report) -> None:
 
 
 def _pairs_seconds(places: dict[str, ModelLocation], device: str) -> float:
-    from gpu_checks.reduction import on_device
-
     pairs = tuple(Pair(f"{a}~{b}", a, b) for a, b in combinations(places, 2))
     threads = len(os.sched_getaffinity(0))
     job = on_device(Job(places, pairs, threads=threads, vectors=tuple(places)), device)
