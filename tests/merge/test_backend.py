@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from jobs.gpu_checks.allocations import peak_of
 from raylab.errors import DeviceMemoryError, InputError, NonFiniteError
 from raylab.merge import backend as backends
 from raylab.merge import torch_steps
@@ -28,7 +29,6 @@ from raylab.spec.merges import METHODS, request_merge
 from raylab.store.references import ModelLocation
 from raylab.weights import row_tiles
 from raylab.weights.row_tiles import Workers
-from tests.allocations import peak_of
 from tests.merge.models import NAMES, made, near, place, saved
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
