@@ -23,7 +23,10 @@ _View = Literal["delta", "merged", "dequantized"]
 _Universe = Literal["compared", "model"]
 _Missing = Literal["error", "skip"]
 _Mismatch = Literal["error", "crop", "skip"]
-_Device = Literal["auto", "cpu", "cuda"]
+_Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Where to compute; auto: on a GPU, if there is one and the work is large."),
+]
 _Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
 
 
@@ -52,6 +55,7 @@ def diff(
     non_finite: Annotated[
         _Missing, typer.Option(help="What to do with entries that are NaN or infinite.")
     ] = "error",
+    device: _Device = "auto",
     threads: _Threads = None,
     out: Annotated[
         str | None, typer.Option(help="A directory or URI for the tables and diff.json.")
@@ -75,6 +79,7 @@ def diff(
         universe=universe,
         tolerance=Tolerance(missing, mismatch, non_finite),
         threads=threads or len(os.sched_getaffinity(0)),
+        device=device,
         curve=out is not None,
     )
     found = diff(request)
@@ -116,13 +121,7 @@ def merge(
         float, typer.Option(min=0.001, help="The most GB of tensors in one file.")
     ] = 4.0,
     threads: _Threads = None,
-    device: Annotated[
-        _Device,
-        typer.Option(
-            help="Where the arithmetic runs: auto takes a GPU where there is one and the work is "
-            "large."
-        ),
-    ] = "auto",
+    device: _Device = "auto",
 ) -> None:
     """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
     from raylab.spec.mergekit import requested

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.histogram import Norms
-from raylab.reduce.job import InProcess, Job, OpenedModels, open_models, task_vector_name
+from raylab.reduce.job import Device, InProcess, Job, OpenedModels, open_models, task_vector_name
 from raylab.reduce.pairwise import whole_relation
 from raylab.reduce.passes import Reduced, reduce_job, reference_of
 from raylab.reduce.row_block import Pair
@@ -47,6 +47,7 @@ class DiffRequest:
     universe: Literal["compared", "model"] = "compared"
     tolerance: Tolerance = STRICT
     threads: int = 1
+    device: Device = "auto"
     curve: bool = False
     """Whether the rows of the curve are asked for, which needs a histogram."""
 
@@ -91,7 +92,8 @@ def diff(request: DiffRequest) -> Diff:
     opened = open_models(places, request.view, request.weights)
     shapes, accounting = _accounted(request, opened)
     job = _job(request, shapes)
-    found = _reduced(request, job, opened)
+    execute = InProcess(job, opened)
+    found = _reduced(request, job, execute)
     tensors = found.total.norms[PAIR]
     whole = sum(tensors.values(), Norms())
     left_out = accounting.compared - whole.numel
@@ -108,6 +110,7 @@ def diff(request: DiffRequest) -> Diff:
         **({"base": _base(job, found)} if request.base else {}),
         "accounting": accounting.without(left_out).as_row(),
         "passes": found.passes,
+        "device": execute.device,
         "seconds": time.perf_counter() - started,
         "bytes_read": found.total.bytes_read + found.bytes_read_again + _of_adapters(request),
     }
@@ -158,16 +161,16 @@ def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
         view=request.view,
         shapes=shapes,
         threads=request.threads,
+        device=request.device,
         vectors=("a", "b") if request.base else (),
         count_untouched=request.universe == "model",
         skip_non_finite=request.tolerance.non_finite == "skip",
     )
 
 
-def _reduced(request: DiffRequest, job: Job, opened: OpenedModels) -> Reduced:
+def _reduced(request: DiffRequest, job: Job, execute: InProcess) -> Reduced:
     """Reduce the pair, and the task vectors where asked. Raises ModelError."""
     try:
-        execute = InProcess(job, opened)
         return reduce_job(
             job, request.densities, execute, shards=1, masks=False, curve=request.curve
         )

@@ -8,8 +8,7 @@ a threshold, the same pass counts magnitudes.
 Why numba: plain torch operations write every intermediate to memory and scatter three times per
 entry. Here an entry is decoded, subtracted, and added in blocks that stay in the first-level cache.
 numba compiles for the CPU at hand, releases Python's lock, and keeps the compiled code on disk.
-`raylab.reduce.histogram_backend.bucket_moments` is the same in plain torch: it runs on a GPU, and
-the tests hold the two against each other.
+The tests hold it against the same in plain torch.
 
     packed[bucket, 0] = count * 2^40 + sum of low       (2^20 entries: sums below 2^36)
     packed[bucket, 1] = sum of low^2                    (below 2^52)

@@ -13,11 +13,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
-from raylab.errors import ModelError
+from raylab.errors import InputError, ModelError
 from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
 from raylab.spec.study import Quantization
@@ -26,6 +26,17 @@ from raylab.weights import Checkpoint
 from raylab.weights.names import layer_of
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import DELTA, View, ViewedModel
+
+if TYPE_CHECKING:
+    from raylab.reduce.gpu import Gpu
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Where differences are computed; auto: on a GPU, if there is one and the work is large."""
+
+_ENTRIES, _PRODUCTS = 1 << 30, 1 << 26
+"""From so many entries on, of weights and of products of adapters, a GPU is worth its start of
+some seconds: a CPU of 16 cores takes a second for about as many. An estimate until it is measured
+on a GPU."""
 
 OpenedModels = tuple[Mapping[str, ViewedModel], Checkpoint | None]
 """The models of a job by their keys, and the base model's weights if the job has a base model."""
@@ -62,6 +73,7 @@ class Job:
     count_untouched: bool = False
     skip_non_finite: bool = False
     id: str = ""
+    device: Device = "auto"
     out: str | None = None
     """The object store from which a node fetches the places that lie in its scratch space."""
 
@@ -71,10 +83,13 @@ class Job:
         weights = ViewedModel(ModelLocation(checkpoint=self.base), DELTA) if self.base else None
         if weights and self.view != DELTA:
             weights = ViewedModel(ModelLocation(), self.view, base)
+        shapes = compared_shapes(sides) if self.shapes is None else self.shapes
+        entries = sum(map(math.prod, shapes.values())) * len(self.measured_pairs)
+        has_products = any(place.adapters for place in self.places.values())
         return Models(
             sides=sides,
-            shapes=compared_shapes(sides) if self.shapes is None else self.shapes,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            shapes=shapes,
+            gpu=gpu_for(self.device, entries, has_products),
             base=weights,
             weights=base,
             trained={key: self.places[key] for key in self.vectors},
@@ -106,12 +121,35 @@ class InProcess:
         if job:
             self._shards = job.open(opened)
 
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`: where differences are computed."""
+        return self._shards.models.device.type
+
     def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """Each call's result, in order."""
         if self._job is not job:
             self._job, self._shards = job, job.open()
         for index, call in enumerate(calls):
             yield index, getattr(self._shards, call.method)(*call.arguments)
+
+
+def gpu_for(device: Device, entries: int, has_products: bool) -> Gpu | None:
+    """The GPU that a reduction of so many differences uses, None for the CPU. Raises InputError."""
+    if device == "cpu":
+        return None
+    is_there = torch.cuda.is_available()
+    if device == "cuda" and not is_there:
+        raise InputError(
+            "there is no GPU here",
+            found="device cuda, and no GPU that torch can use",
+            expected="an NVIDIA GPU and a CUDA build of torch, or device cpu",
+        )
+    if not is_there or (device == "auto" and entries < (_PRODUCTS if has_products else _ENTRIES)):
+        return None
+    from raylab.reduce.gpu import own_gpu
+
+    return own_gpu()
 
 
 def task_vector_name(key: str) -> str:

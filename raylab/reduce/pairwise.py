@@ -32,6 +32,7 @@ from raylab.reduce.histogram import INFINITY
 from raylab.weights.names import levels
 
 _SLICE = 1 << 16
+_SLICE_OF_GPU = 1 << 20
 
 Deltas = Mapping[str, torch.Tensor | None]
 """By model: float32 rows of its task vector; None where it does not change the tensor."""
@@ -44,14 +45,15 @@ Masks = np.ndarray
 @dataclass
 class Products:
     """Of one tensor, for N models and K densities: dot float64 (N, N); agree, both int64 (N, N);
-    masks int64 (K, N, N). `touched` says which of the models change the tensor."""
+    masks int64 (K, N, N). `touched` says which of the models change the tensor. On a GPU they are
+    torch tensors there, until `on_host` brings them back."""
 
     numel: int
     touched: np.ndarray
-    dot: np.ndarray
-    agree: np.ndarray
-    both: np.ndarray
-    masks: Masks
+    dot: Any
+    agree: Any
+    both: Any
+    masks: Any
 
     def __iadd__(self, other: Products) -> Products:
         self.numel += other.numel
@@ -63,6 +65,11 @@ class Products:
         ):
             mine += more
         return self
+
+    def on_host(self) -> Products:
+        """The same as arrays."""
+        parts = (self.dot, self.agree, self.both, self.masks)
+        return Products(self.numel, self.touched, *map(on_host, parts))
 
 
 @dataclass
@@ -107,75 +114,95 @@ class OrderedSum:
 
 def products_of(numel: int, deltas: Deltas, limits: Limits) -> Products:
     """The products of one tile of `numel` entries, with masks at the thresholds of `limits`."""
-    count = len(deltas)
-    found = Products(
-        numel,
-        np.array([rows is not None for rows in deltas.values()]),
-        np.zeros((count, count)),
-        np.zeros((count, count), dtype=np.int64),
-        np.zeros((count, count), dtype=np.int64),
-        _no_masks(limits),
-    )
+    device, count = _device(deltas), len(deltas)
+    touched = np.array([rows is not None for rows in deltas.values()])
+    dot = torch.zeros((count, count), dtype=torch.float64, device=device)
+    agree, both = (torch.zeros(dot.shape, dtype=torch.int64, device=device) for _ in range(2))
+    masks, bits = _no_masks(limits, device), _limit_bits(limits, device)
     for rows in _slices(numel, deltas):
-        _add_values(found, rows)
-        _add_masks(found.masks, rows, limits)
+        finite, wide = _finite(rows)
+        dot += wide
+        signs = torch.sign(finite)
+        equal, nonzero = _product(signs), _product(signs.abs())
+        agree += (nonzero + equal) // 2
+        both += nonzero
+        _add_masks(masks, rows, bits)
+    found = Products(numel, touched, dot, agree, both, masks)
+    return found.on_host() if device.type == "cpu" else found
+
+
+def on_host(array: Any) -> np.ndarray:
+    """`array` itself, or the values of a tensor."""
+    found: np.ndarray = array.cpu().numpy() if isinstance(array, torch.Tensor) else array
     return found
 
 
-def masks_of(numel: int, deltas: Deltas, limits: Limits) -> Masks:
-    """The masks of one tile alone."""
-    found = _no_masks(limits)
+def masks_of(numel: int, deltas: Deltas, limits: Limits) -> Any:
+    """The masks of one tile alone; on a GPU a torch tensor there."""
+    device = _device(deltas)
+    found, bits = _no_masks(limits, device), _limit_bits(limits, device)
     for rows in _slices(numel, deltas):
-        _add_masks(found, rows, limits)
-    return found
+        _add_masks(found, rows, bits)
+    return found.numpy() if device.type == "cpu" else found
 
 
-def _no_masks(limits: Limits) -> Masks:
+def _device(deltas: Deltas) -> torch.device:
+    known = next((rows for rows in deltas.values() if rows is not None), None)
+    return torch.device("cpu") if known is None else known.device
+
+
+def _no_masks(limits: Limits, device: torch.device) -> torch.Tensor:
     densities = len(next(iter(limits.values()), ()))
-    return np.zeros((densities, len(limits), len(limits)), dtype=np.int64)
+    size = (densities, len(limits), len(limits))
+    return torch.zeros(size, dtype=torch.int64, device=device)
+
+
+def _limit_bits(limits: Limits, device: torch.device) -> torch.Tensor:
+    """int32 (K, N, 1): the thresholds of all models at each density."""
+    by_model = torch.tensor([list(own) for own in limits.values()], dtype=torch.int32)
+    return by_model.reshape(len(limits), -1).T.unsqueeze(2).to(device)
 
 
 def _slices(numel: int, deltas: Deltas) -> Iterator[torch.Tensor]:
     """float32 (N, entries) of the models one below the other, zeros where one has no rows; none
     where no model changes the tile."""
-    known = next((rows for rows in deltas.values() if rows is not None), None)
-    if known is None:
+    if all(rows is None for rows in deltas.values()):
         return
+    device = _device(deltas)
+    most = _SLICE if device.type == "cpu" else _SLICE_OF_GPU
     flat = [None if rows is None else rows.reshape(-1) for rows in deltas.values()]
-    for start in range(0, numel, _SLICE):
-        stop = min(numel, start + _SLICE)
-        nothing = torch.zeros(stop - start, device=known.device)
+    for start in range(0, numel, most):
+        stop = min(numel, start + most)
+        nothing = torch.zeros(stop - start, device=device)
         yield torch.stack([nothing if rows is None else rows[start:stop] for rows in flat])
 
 
-def _add_values(products: Products, rows: torch.Tensor) -> None:
-    """Add the products of the values and of the signs of `rows`.
+def _finite(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(`rows` with zeros for entries that are not finite, their products in float64).
 
-    An entry that is not finite counts as zero: it was an error when the rows were measured,
-    unless the user said to leave it out.
+    Such an entry was an error when the rows were measured, unless the user said to leave it out.
     """
+    if rows.device.type == "cpu":
+        # A look at the products is cheaper there than a copy of the rows; on a GPU it would wait.
+        wide = rows.to(torch.float64)
+        dot = wide @ wide.T
+        if torch.isfinite(dot).all():
+            return rows, dot
+    rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
     wide = rows.to(torch.float64)
-    dot = (wide @ wide.T).cpu().numpy()
-    if not np.isfinite(dot).all():
-        _add_values(products, torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0))
-        return
-    products.dot += dot
-    signs = torch.sign(rows)
-    equal, both = _product(signs), _product(signs.abs())
-    products.agree += (both + equal) // 2
-    products.both += both
+    return rows, wide @ wide.T
 
 
-def _add_masks(masks: Masks, rows: torch.Tensor, limits: Limits) -> None:
+def _add_masks(masks: torch.Tensor, rows: torch.Tensor, limits: torch.Tensor) -> None:
     bits = rows.view(torch.int32) & 0x7FFFFFFF
-    for index in range(len(masks)):
-        limit = torch.tensor([[own[index]] for own in limits.values()], dtype=torch.int32)
-        mask = (bits >= limit.to(bits.device)) & (bits > 0) & (bits < INFINITY)
-        masks[index] += _product(mask.to(torch.float32))
+    for kept, limit in zip(masks, limits, strict=True):
+        mask = (bits >= limit) & (bits > 0) & (bits < INFINITY)
+        kept += _product(mask.to(torch.float32))
 
 
-def _product(rows: torch.Tensor) -> np.ndarray:
-    return (rows @ rows.T).cpu().numpy().astype(np.int64)
+def _product(rows: torch.Tensor) -> torch.Tensor:
+    """Of integers below 2^24, exact in float32."""
+    return (rows @ rows.T).to(torch.int64)
 
 
 def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any]:

@@ -22,10 +22,10 @@ import numpy as np
 
 from raylab.reduce.histogram import Norms, add_candidates, bits_of
 from raylab.reduce.job import Call, Executor, Job, plan_shards, task_vector_name
+from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Limits, Masks, Relation, relation_rows
 from raylab.reduce.row_block import BASE, Pair
-from raylab.reduce.shard import Measured
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess

@@ -1,8 +1,8 @@
 """A run of rows of one tensor, as every model has it.
 
 Model: `Models` holds the open models of a reduction, the shapes over which they are compared and
-the device. A `Tile` reads each model's rows when they are first asked for, and keeps them while
-the comparisons of this tile are made.
+the GPU, if there is one. A `Tile` reads each model's rows when they are first asked for, and keeps
+them while the comparisons of this tile are made.
 Invariant: however many comparisons name a model, its rows are read once per tile. The
 difference of two models that have values is float32(a) - float32(b); else it is the difference
 of their task vectors.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,6 +25,9 @@ from raylab.weights import Checkpoint
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import ViewedModel
+
+if TYPE_CHECKING:
+    from raylab.reduce.gpu import Gpu
 
 BASE = ""
 
@@ -43,7 +47,6 @@ class Models:
 
     sides: Mapping[str, ViewedModel]
     shapes: Mapping[str, Shape]
-    device: torch.device
     base: ViewedModel | None = None
     weights: Checkpoint | None = None
     """The base model itself, whatever the view."""
@@ -52,6 +55,17 @@ class Models:
     quantization: Quantization | None = None
     skip_non_finite: bool = False
     count_untouched: bool = False
+    gpu: Gpu | None = None
+    """Where tiles are moved to; None: they stay on the CPU."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tiles are."""
+        return self.gpu.device if self.gpu else torch.device("cpu")
+
+    def moved(self, rows: torch.Tensor) -> torch.Tensor:
+        """`rows` where tiles are."""
+        return self.gpu.load(rows) if self.gpu else rows
 
     @property
     def bytes_read(self) -> int:
@@ -67,7 +81,7 @@ class Models:
     def factors(self, a: str, b: str, name: str) -> tuple[Factors, Factors] | None:
         """Those of both models, where each has a plain low-rank delta of the tensor `name`, of a
         rank so small that their products are best formed where they are used."""
-        if self.device.type != "cpu":
+        if self.gpu:
             return None
         known = self.sides.get(a), self.sides.get(b)
         found = [side.factors(name) for side in known if side]
@@ -154,7 +168,7 @@ class Tile:
             rows = side.values(*self._where) if side else None
             if rows is None and key != BASE:
                 self._refuse_missing(key)
-            self._values[key] = None if rows is None else rows.to(self._models.device)
+            self._values[key] = None if rows is None else self._models.moved(rows)
         return self._values[key]
 
     def _refuse_missing(self, key: str) -> None:
@@ -180,8 +194,14 @@ class Tile:
         start = None if values is None else self.values(BASE)
         if values is not None and start is not None:
             return values.float() - start.float()
-        rows = self._models.sides[key].delta(*self._where)
-        return None if rows is None else rows.to(self._models.device)
+        name, *rows = self._where
+        side, gpu = self._models.sides[key], self._models.gpu
+        chain = side.plain_factors(name) if gpu else None
+        if gpu and chain:
+            first, *others = (gpu.product(factors, *rows) for factors in chain)
+            return sum(others, first)
+        found = side.delta(*self._where)
+        return None if found is None else self._models.moved(found)
 
     def difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
         """a - b; None where neither touches the tensor and untouched ones do not count."""

@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -27,51 +28,26 @@ from raylab.reduce.histogram import (
     INFINITY,
     Candidates,
     Magnitudes,
-    Norms,
     add_candidates,
     norms_of,
 )
-from raylab.reduce.histogram_backend import Tally, add_sample, squares_by_tile, tallies_for
+from raylab.reduce.histogram_backend import (
+    Counts,
+    Tally,
+    squares_by_tile,
+    tallies_for,
+)
+from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.model_details import Details, detail
-from raylab.reduce.pairwise import Limits, Masks, OrderedSum, Relation, masks_of, products_of
+from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, products_of
 from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
-from raylab.reduce.threshold_sampling import add_products, sample_rows
+from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 
-Buckets = Mapping[str, Sequence[int]]
 Found = dict[str, Candidates]
 
 _TOGETHER = 16
 """Tiles that are read at once where nothing is held but the weights themselves."""
-
-
-@dataclass
-class Measured:
-    """Norms by comparison and tensor, magnitudes by comparison; results add up."""
-
-    norms: dict[str, dict[str, Norms]] = field(default_factory=dict)
-    magnitudes: dict[str, Magnitudes] = field(default_factory=dict)
-    squares: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Sum of squares of weights, by model and tensor, for relative norms."""
-    relation: Relation = field(default_factory=Relation)
-    non_finite: int = 0
-    bytes_read: int = 0
-
-    def add(self, pair: str, tensor: str, found: Magnitudes) -> None:
-        """Take in one tensor of one comparison."""
-        self.norms.setdefault(pair, {})[tensor] = found.norms
-        self.magnitudes.setdefault(pair, Magnitudes()).merge(found)
-
-    def merge(self, other: Measured) -> None:
-        """Take in the results of another shard."""
-        for pair, tensors in other.norms.items():
-            self.norms.setdefault(pair, {}).update(tensors)
-            self.magnitudes.setdefault(pair, Magnitudes()).merge(other.magnitudes[pair])
-        for key, squares in other.squares.items():
-            self.squares.setdefault(key, {}).update(squares)
-        self.relation.merge(other.relation)
-        self.non_finite += other.non_finite
-        self.bytes_read += other.bytes_read
 
 
 class ShardJob:
@@ -80,12 +56,15 @@ class ShardJob:
     def __init__(self, models: Models, pairs: Sequence[Pair], threads: int = 1) -> None:
         """`models` are open; `threads` share the tiles."""
         self.models, self._pairs, self._threads = models, tuple(pairs), threads
-        self._counted: dict[tuple[str, ...], list[dict[str, Tally]]] = {}
+        self._counted: dict[tuple[str, ...], list[Mapping[str, Counts]]] = {}
 
     def sample(self, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
         """(how many entries of a sample each bucket holds, and how many of them are short,
         int64 (2, BUCKETS), by comparison; the bytes read for it)."""
-        before = self.models.bytes_read
+        before, gpu = self.models.bytes_read, self.models.gpu
+        if gpu:
+            counts = _on_gpu().sampled(self.models, gpu, self._pairs, names)
+            return counts, self.models.bytes_read - before
         shape = (len(self._pairs), 2, BUCKETS)
         made, local = [np.zeros(shape, dtype=np.int64)], threading.local()
 
@@ -99,7 +78,7 @@ class ShardJob:
                     case LowRankDifference() as low_rank:
                         add_products(low_rank.a, low_rank.b, *piece[1:], counts)
                     case difference if difference is not None:
-                        add_sample(difference.values(), counts)
+                        add_values(difference.values(), counts)
 
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
@@ -115,10 +94,10 @@ class ShardJob:
         kept for `collect`. Without `histograms`, the entries above these buckets are summed
         instead. Raises NonFiniteError."""
         before = self.models.bytes_read
-        counted = self._pass(names, self._pairs, foreseen, limits, histograms)
-        self._counted[tuple(names)] = counted.tallies
-        counted.result.bytes_read = self.models.bytes_read - before
-        return counted.result
+        found, tallies = self._pass(names, self._pairs, foreseen, limits, histograms)
+        self._counted[tuple(names)] = tallies
+        found.bytes_read = self.models.bytes_read - before
+        return found
 
     def collect(self, names: Sequence[str], buckets: Buckets) -> tuple[Found, bool, int]:
         """(the candidates of every comparison in its boundary buckets, whether tensors had to
@@ -131,13 +110,16 @@ class ShardJob:
         found: Found = {pair: {} for pair in buckets}
         if missed:
             pairs = [pair for pair in self._pairs if pair.name in missed]
-            _gather(found, self._pass(names, pairs, missed, {}, True).tallies, missed)
+            _gather(found, self._pass(names, pairs, missed, {}, True)[1], missed)
         _gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
         return found, bool(missed), self.models.bytes_read - before
 
     def mask(self, names: Sequence[str], limits: Limits) -> tuple[dict[str, Masks], int]:
         """(the masks of the models of `limits` by tensor, and the bytes read for it)."""
-        before = self.models.bytes_read
+        before, gpu = self.models.bytes_read, self.models.gpu
+        if gpu:
+            masks = _on_gpu().masked(self.models, gpu, names, limits)
+            return masks, self.models.bytes_read - before
         found: dict[str, Masks] = {}
         lock = threading.Lock()
 
@@ -163,8 +145,11 @@ class ShardJob:
         buckets: Buckets,
         limits: Limits,
         histograms: bool,
-    ) -> _Pass:
-        histograms = histograms or self.models.device.type != "cpu"
+    ) -> tuple[Measured, list[Mapping[str, Counts]]]:
+        """(the sums, what every thread counted in `buckets`)."""
+        if self.models.gpu:
+            whole = _on_gpu().GpuPass(self.models, self.models.gpu, pairs, names, buckets, limits)
+            return whole.result(), [whole.sums]
         runs = [
             (name, tuple(bounds))
             for name in names
@@ -172,7 +157,7 @@ class ShardJob:
         ]
         counted = _Pass(self.models, pairs, runs, buckets, limits, histograms)
         in_threads(runs, counted.take, self._threads)
-        return counted
+        return counted.result, list(counted.tallies)
 
     def _runs(
         self, name: str, pairs: Sequence[Pair], single: bool
@@ -193,14 +178,21 @@ class ShardJob:
             yield bounds[start : start + together]
 
 
-def _covers(kept: Sequence[Mapping[str, Tally]], pair: str, wanted: Sequence[int]) -> bool:
+def _on_gpu() -> Any:
+    """The same work on a GPU, whose kernels only a machine with a GPU needs to import."""
+    from raylab.reduce import gpu_pass
+
+    return gpu_pass
+
+
+def _covers(kept: Sequence[Mapping[str, Counts]], pair: str, wanted: Sequence[int]) -> bool:
     """Whether every thread has counted the buckets `wanted` of a comparison."""
     if not wanted:
         return True
     return bool(kept) and all(set(wanted) <= set(own[pair].buckets) for own in kept)
 
 
-def _gather(found: Found, kept: Sequence[Mapping[str, Tally]], wanted: Buckets) -> None:
+def _gather(found: Found, kept: Sequence[Mapping[str, Counts]], wanted: Buckets) -> None:
     """Add the counts of all threads, in any order."""
     for pair, buckets in wanted.items():
         total: dict[int, np.ndarray] = {}
@@ -292,7 +284,7 @@ class _Pass:
     def _own(self) -> dict[str, Tally]:
         """This thread's tallies."""
         if not hasattr(self._local, "tallies"):
-            self._local.tallies = tallies_for(self._models.device, self._buckets, self._histograms)
+            self._local.tallies = tallies_for(self._buckets, self._histograms)
             with self._lock:
                 self.tallies.append(self._local.tallies)
         tallies: dict[str, Tally] = self._local.tallies

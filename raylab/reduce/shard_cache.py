@@ -23,9 +23,9 @@ from raylab.reduce.audit import AuditSums
 from raylab.reduce.chains import ChainSums
 from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms
 from raylab.reduce.job import Call, Executor, Job
+from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
-from raylab.reduce.shard import Measured
 
 _KINDS = (
     AuditSums,

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 from raylab.reduce.histogram import Norms
+from raylab.reduce.measured import Measured
 from raylab.reduce.row_block import Pair
-from raylab.reduce.shard import Measured
 from raylab.reduce.threshold import AtDensity, curve
 from raylab.weights.names import levels
 

@@ -123,10 +123,16 @@ class ViewedModel:
 
     def factors(self, name: str) -> Factors | None:
         """The factors of the delta, where it is the delta of one plain LoRA layer."""
+        found = self.plain_factors(name)
+        return found[0] if len(found) == 1 else None
+
+    def plain_factors(self, name: str) -> tuple[Factors, ...]:
+        """The factors of each adapter of the chain, where the delta is the sum of their products;
+        none where it is something else."""
         touching = [adapter for adapter in self._adapters if name in adapter.shapes]
-        if self._before is not None or len(touching) != 1 or name not in touching[0].low_rank:
-            return None
-        return Factors(*touching[0].factors(name))
+        if self._before is not None or not all(name in own.low_rank for own in touching):
+            return ()
+        return tuple(Factors(*adapter.factors(name)) for adapter in touching)
 
     def _with_last(self, name: str, start: int, stop: int, rows: torch.Tensor) -> torch.Tensor:
         """`rows` with the last delta added, rounded to the base model's dtype."""

@@ -11,7 +11,7 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from raylab.reduce import shard
+from raylab.reduce import gpu, job, shard
 from raylab.weights import row_tiles
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -36,6 +36,13 @@ def cut_tiles(monkeypatch, entries):
     of both."""
     monkeypatch.setattr(row_tiles, "TILE_ENTRIES", entries)
     monkeypatch.setattr(shard, "_TOGETHER", 2)
+
+
+def on_gpu(monkeypatch, entries, kernels=None):
+    """Reduce as on a GPU, in tiles of `entries`; its operations run on the CPU."""
+    device = gpu.Gpu(torch.device("cpu"), kernels)
+    monkeypatch.setattr(gpu, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(job, "gpu_for", lambda *_: device)
 
 
 def random_weights(seed, dtype=torch.bfloat16, shapes=None, scale=0.05):

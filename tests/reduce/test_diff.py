@@ -44,6 +44,7 @@ from tests.reduce.models import (
     UP0,
     cut_tiles,
     deltas_of,
+    on_gpu,
     random_factors,
     random_weights,
     write_adapter,
@@ -54,7 +55,7 @@ from tests.reduce.models import (
 DENSITIES = (0.003, 0.29, 1.0)
 KEYS = [
     "a", "b", "view", "universe", "numel", "norms", "densities", "layers", "accounting", "passes",
-    "seconds", "bytes_read",
+    "device", "seconds", "bytes_read",
 ]  # fmt: skip
 SIZES = {name: math.prod(shape) for name, shape in SHAPES.items()}
 ALL = sum(SIZES.values())
@@ -66,18 +67,20 @@ def small_tiles(monkeypatch):
     cut_tiles(monkeypatch, 24 * 23)
 
 
-WAYS = ("foreseen", "misled", "curve")
+WAYS = ("foreseen", "misled", "curve", "gpu", "gpu misled")
 
 
 def go(monkeypatch, way):
     """Take one way to the numbers: sums of intervals that hold every threshold, intervals that
-    hold none and have to be followed by histograms, or histograms at once. Gives options of a
-    request."""
+    hold none and have to be followed by histograms, histograms at once, or what a GPU does. Gives
+    options of a request."""
     if way == "foreseen":
         monkeypatch.setattr(foresight, "_SHARE", 1)
         monkeypatch.setattr(foresight, "_EVERY", 1)
         monkeypatch.setattr(foresight, "_DEVIATIONS", 0)
-    if way == "misled":
+    if "gpu" in way:
+        on_gpu(monkeypatch, 24 * 23)
+    if "misled" in way:
         monkeypatch.setattr(reduction, "foresee", lambda *_: (0x3F80,))
     return {"curve": way == "curve"}
 
@@ -179,6 +182,9 @@ def adapters(tmp_path_factory):
         ("far", "near", "misled"),
         ("near", "base", "curve"),
         ("wide", "far", "curve"),
+        ("near", "base", "gpu"),
+        ("wide", "far", "gpu"),
+        ("far", "near", "gpu misled"),
     ],
 )
 def test_document_of_two_checkpoints_is_exact_in_every_field(models, monkeypatch, a, b, way):
@@ -206,7 +212,7 @@ def test_document_of_two_checkpoints_is_exact_in_every_field(models, monkeypatch
         assert (made["bytes_read"], made["passes"]) == (2 * stored, 1)
     else:
         assert stored * made["passes"] < made["bytes_read"] < stored * made["passes"] * 1.2
-    if way == "misled":
+    if "misled" in way:
         assert made["passes"] > 1
     assert 0 < made["seconds"] < 60
 
@@ -257,7 +263,11 @@ def test_document_of_one_long_row_is_exact_in_blocks_of_any_size(
 def test_base_relates_the_two_task_vectors_as_numpy_does(models):
     (one, left), (two, right), (base, start) = (models[n] for n in ("near", "far", "base"))
     made = document(one, two, base=base)
-    assert list(made) == [*KEYS[: KEYS.index("accounting")], "base", *KEYS[-4:]]
+    assert list(made) == [
+        *KEYS[: KEYS.index("accounting")],
+        "base",
+        *KEYS[KEYS.index("accounting") :],
+    ]
     a, b = subtracted(left, start), subtracted(right, start)
     cosine, agreement, _ = oracle.relate(oracle.whole(a, SHAPES), oracle.whole(b, SHAPES))
     assert set(made["base"]) == {"cosine", "sign_agreement", "l2_a", "l2_b"}

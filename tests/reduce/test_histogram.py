@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from raylab.errors import NonFiniteError
 from raylab.reduce import histogram as kernels
 from raylab.reduce.histogram import Extremes, Norms, add_candidates, add_moments, partial_sums
-from raylab.reduce.histogram_backend import bucket_moments, candidates, extremes
 from tests.oracles import norms as oracle
+from tests.oracles.torch_histogram import bucket_moments, candidates, extremes
 from tests.reduce.arrays import arrays
 
 QUICK = settings(max_examples=60, deadline=None)

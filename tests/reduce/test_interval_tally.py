@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from raylab.errors import NonFiniteError
 from raylab.reduce import passes, threshold_sampling
 from raylab.reduce.histogram import INFINITY, Interval, Magnitudes, intervals_of, norms_of
-from raylab.reduce.histogram_backend import bucket_moments, extremes
 from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.job import InProcess, Job
@@ -20,6 +19,7 @@ from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors
 from tests.oracles import norms as oracle
+from tests.oracles.torch_histogram import bucket_moments, extremes
 from tests.reduce.arrays import arrays
 from tests.reduce.models import Q0, Q10, UP0, random_factors, write_adapter, write_checkpoint
 

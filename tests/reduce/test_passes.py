@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from raylab.reduce import pairwise as relations
 from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
-from raylab.reduce.histogram_backend import add_sample, count_buckets
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.pairwise import OrderedSum, products_of
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.threshold_sampling import add_products, guess, sample_rows
+from raylab.reduce.threshold_sampling import add_products, add_values, guess, sample_rows
 from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import MappedFile
 from tests.oracles import relations as oracle
+from tests.oracles.torch_histogram import count_buckets
 from tests.reduce.arrays import arrays
 from tests.reduce.models import (
     Q0,
@@ -289,7 +289,7 @@ def test_count_buckets_any_values_equals_numpy(values):
     assert (counts == np.bincount(bits >> 16, minlength=32768)).all()
     assert (short == np.bincount(bits[bits % 65536 == 0] >> 16, minlength=32768)).all()
     added = np.ones((2, 32768), np.int64)
-    add_sample(torch.from_numpy(values.copy()), added)
+    add_values(torch.from_numpy(values.copy()), added)
     assert (added == np.stack([counts, short]) + 1).all()
 
 

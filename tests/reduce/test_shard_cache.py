@@ -18,11 +18,11 @@ from raylab.reduce.audit import AuditSums
 from raylab.reduce.chains import ChainSums
 from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms, no_moments
 from raylab.reduce.job import Call, InProcess, Job
+from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
 from raylab.reduce.passes import detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
-from raylab.reduce.shard import Measured
 from raylab.reduce.shard_cache import CachingExecutor, pack, unpack
 from raylab.store.references import ModelLocation
 from tests.reduce.models import (

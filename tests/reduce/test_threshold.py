@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raylab.reduce.histogram import Magnitudes, add_candidates, norms_of
-from raylab.reduce.histogram_backend import bucket_moments, candidates, extremes
 from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.threshold import at_density, boundary_buckets, curve, num_keep
 from tests.oracles import norms as oracle
+from tests.oracles.torch_histogram import bucket_moments, candidates, extremes
 from tests.reduce.arrays import arrays
 
 QUICK = settings(max_examples=60, deadline=None)

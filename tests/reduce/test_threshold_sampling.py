@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.histogram import Magnitudes
-from raylab.reduce.histogram_backend import bucket_moments
 from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.passes import reduce_pairs
@@ -20,6 +19,7 @@ from raylab.reduce.threshold_sampling import foresee, sample_rows
 from raylab.store.references import ModelLocation
 from raylab.weights.row_tiles import tiles
 from tests.oracles import norms as oracle
+from tests.oracles.torch_histogram import bucket_moments
 from tests.reduce.arrays import arrays
 from tests.reduce.models import Q0, Q10, random_factors, write_adapter, write_checkpoint
 
