@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raylab.errors import NonFiniteError
+from raylab.errors import DeviceMemoryError, NonFiniteError
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
 from raylab.reduce.histogram import BUCKETS, INFINITY
@@ -110,7 +110,7 @@ def _operands(
 def _for_tiles(
     models: Models, gpu: Gpu, names: Sequence[str], work: Callable[[Piece], None]
 ) -> None:
-    """Do `work` for every tile of the tensors `names`, some at a time."""
+    """Do `work` for every tile of the tensors `names`, some at a time. Raises DeviceMemoryError."""
     count = len(models.sides)
     entries = gpu.tile_entries(count)
 
@@ -119,7 +119,16 @@ def _for_tiles(
             work(piece)
 
     pieces = [(n, *rows) for n in names for rows in tiles(models.shapes[n], entries)]
-    in_threads(pieces, one, gpu.threads(count))
+    try:
+        in_threads(pieces, one, gpu.threads(count))
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the memory of the GPU does not suffice to reduce",
+            found=f"{str(error).partition(chr(10))[0]} (tiles of {entries:,} entries of {count} "
+            "models, and a table of 1 MB for each comparison)",
+            expected="a GPU that nothing else uses",
+            todo="end what else uses the GPU, or take --device cpu",
+        ) from error
 
 
 def sampled(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raylab.errors import InputError, NonFiniteError
+from raylab.errors import DeviceMemoryError, InputError, NonFiniteError
 from raylab.reduce import gpu as module
 from raylab.reduce import gpu_sums, passes
 from raylab.reduce.diff import DiffRequest, diff
@@ -176,6 +176,21 @@ def test_gpu_sums_of_any_dtypes_equal_plain_torch(monkeypatch, first, second):
     for bucket in wanted:
         for mine, other in zip(counted[bucket], expected[bucket], strict=True):
             assert mine.tolist() == other.tolist()
+
+
+def test_gpu_whose_memory_does_not_suffice_says_what_to_do(tmp_path, monkeypatch):
+    """Not even a real allocation of so much: torch raises the same error on a CPU's behalf."""
+    places = checkpoints(tmp_path, torch.bfloat16)
+    on_gpu(monkeypatch, TILE)
+
+    def allocate(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+
+    monkeypatch.setattr(Gpu, "add", allocate)
+    with pytest.raises(DeviceMemoryError) as caught:
+        tables_of(places)
+    assert "Tried to allocate 2.00 GiB. (tiles" in str(caught.value)
+    assert "--device cpu" in str(caught.value)
 
 
 def test_gpu_tiles_depend_on_the_number_of_models_alone():
