@@ -15,8 +15,8 @@ import torch
 
 JOBS = Path(__file__).parents[1] / "jobs"
 NAMES = (
-    "reduction", "merges", "training", "repeatability", "quantisation", "memory", "out-of-memory",
-    "ray", "speed",
+    "quantisation", "merges", "reduction", "training", "repeatability", "out-of-memory", "ray",
+    "memory", "speed",
 )  # fmt: skip
 
 

@@ -75,9 +75,11 @@ def combinations(setting: Setting) -> list[Combination]:
         ("dpo", True, 512),
         ("sft", True, 2048),
         ("dpo", False, 512),
+        ("sft", True, 512),
+        ("dpo", False, 2048),
     ]
     rest = [Combination(name, *each) for each in settings for name in WIDE]
-    return [*first, *(one for one in dict.fromkeys(rest) if one not in first)]
+    return [*first, *(one for one in rest if one not in first)]
 
 
 def check(setting: Setting, report: Report) -> None:

@@ -30,7 +30,7 @@ _BLOCK = 64
 @dataclass(frozen=True)
 class Quantised:
     """One tensor in 4 bits, on a CPU. absmax: float32, of every block, dequantised where double;
-    stored: the bytes or numbers that are kept of them; values: dequantised, in its own dtype."""
+    stored: the bytes or numbers that are kept of them; values: dequantised, flat, in its dtype."""
 
     codes: torch.Tensor
     absmax: torch.Tensor
@@ -47,7 +47,7 @@ def quantised(weight: torch.Tensor, device: str, double: bool) -> Quantised:
     packed, state = quantize_4bit(
         weight.to(device), quant_type="nf4", blocksize=_BLOCK, compress_statistics=double
     )
-    values = dequantize_4bit(packed, state).cpu()
+    values = dequantize_4bit(packed, state).reshape(-1).cpu()
     flat = packed.view(-1)
     codes = torch.stack([flat >> 4, flat & 15], dim=1).view(-1)[: weight.numel()].cpu()
     return Quantised(codes, _scales(state), state.absmax.cpu(), values, state.code.cpu())
@@ -121,13 +121,13 @@ def _against_each_other(
         pairs = {
             "codes": (one.codes, other.codes),
             "constants": (one.stored, other.stored),
-            "values": (one.values, other.values.view(-1)),
+            "values": (one.values, other.values),
         }
         for name, (x, y) in pairs.items():
             differing = int((x != y).sum()) if x.shape == y.shape else max(x.numel(), y.numel())
             counts[name] += differing
             places[name] += [f"{shape[0]}x{shape[1]}"] if differing else []
-        apart = (one.values.float() - other.values.view(-1).float()).abs().max()
+        apart = (one.values.float() - other.values.float()).abs().max()
         largest = max(largest, float(apart / one.values.float().abs().max()))
     for name, count in counts.items():
         where = f" in {', '.join(places[name])}" if count else ""

@@ -44,8 +44,7 @@ SHARING = 4
 def check(setting: Setting, report: Report) -> None:
     """What workers see, trials that share the GPU, a killed actor."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    scratch = setting.work / "r"
-    with connected(None, _temp_dir=str(scratch)):
+    with connected(None):
         _check_visible(setting, report)
         if report.has_time(setting.sized(12, 10, 8), "a reduction whose actor is killed"):
             _check_killed(setting, report)
@@ -152,7 +151,7 @@ def _trained(
         folder / "study.yaml",
         setting,
         base_model(setting),
-        long_rows(folder, 60, 512),
+        long_rows(folder, setting.sized(100, 60, 4), 512),
         {"sft": {**SFT, "data": "D0"}},
         seeds=list(seeds),
         training={"max_length": 512, "batch_size": 2},

@@ -35,6 +35,8 @@ _DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.5)
 _TILE = 1 << 20
 _STAGING = 64 << 20
 _MEMORY_SHARE, _DISK_SHARE = 0.4, 0.4
+_SECONDS_PER_GB = 2.5
+"""To write a pair, to copy it three times and to subtract it as often; an upper estimate."""
 
 
 def measure_rates(setting: Setting, report: Report) -> None:
@@ -149,6 +151,7 @@ def _fitting(setting: Setting) -> Llama:
         return replace(TINY, layers=8)
     available = _available_memory() * _MEMORY_SHARE
     room = min(available, shutil.disk_usage(setting.work).free * _DISK_SHARE)
+    room = min(room, setting.seconds_left / _SECONDS_PER_GB * 1e9)
     if setting.quick:
         room = min(room, 4e9)
     fixed, layer = (2 * 2 * entries_of(replace(EIGHT_B, layers=layers)) for layers in (0, 1))
@@ -166,8 +169,6 @@ def copy_rate(files: Sequence[Path], device: str) -> float:
     """Bytes per second from the page cache to the device; the best of one, four and eight
     threads, each with a pinned buffer. On a CPU: of reading alone."""
     size = sum(file.stat().st_size for file in files)
-    for file in files:
-        _copy([file], device)  # so that it lies in the page cache
     rates = []
     for threads in (1, 4, 8):
         dealt = [files[i::threads] for i in range(threads)]

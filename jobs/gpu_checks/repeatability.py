@@ -41,7 +41,7 @@ def check(setting: Setting, report: Report) -> None:
     """Each recipe twice, then stopped and resumed."""
     folder = setting.work / "repeatability"
     folder.mkdir()
-    data = demo_rows(folder, setting.sized(96, 48, 24))
+    data = demo_rows(folder, setting.sized(64, 48, 24))
     study = write_study(
         folder / "study.yaml",
         setting,
@@ -49,7 +49,7 @@ def check(setting: Setting, report: Report) -> None:
         data,
         {"sft": SFT, "dpo": DPO},
         training={"learning_rate": 1e-4},
-        resources={"checkpoint_seconds": 0},
+        resources={"checkpoint_seconds": setting.sized(1, 0.5, 0)},
     )
     # The trainings here are over within the second between two looks for a request.
     resume._STOP_CHECK_SECONDS = 0.0
@@ -65,9 +65,11 @@ def _check_recipe(setting: Setting, report: Report, study: Path, recipe: str, fo
     is_same = _compare(report, f"{recipe}: trained twice, the same bytes", first, second, recipe)
     if report.has_time(setting.sized(10, 8, 5), f"{recipe}: stopped and resumed"):
         cut = Trials(study, folder / f"{recipe}-cut")
-        _stop_and_resume(report, cut, recipe, len(first.history(recipe)) // 2)
+        steps = len(first.history(recipe))
+        _stop_and_resume(report, cut, recipe, setting.sized(1, 1, steps // 2))
         what = f"{recipe}: stopped and resumed, the same bytes"
         is_same &= _compare(report, what, first, cut, recipe)
+    report.headline(f"{min(seconds):.3g} s a trial of {recipe}")
     what = f"{recipe}: with deterministic algorithms"
     if not is_same and report.has_time(setting.sized(20, 15, 15), what):
         _check_deterministic(setting, report, study, recipe, folder, min(seconds))
