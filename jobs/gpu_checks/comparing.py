@@ -1,25 +1,13 @@
-"""One job on two devices: how it is asked of each, and where the two documents part."""
+"""Where two documents of one job part: that of a CPU, and that of a GPU."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
-
-from gpu_checks.report import NotPossible
 
 _OF_THE_RUN = ("seconds", "device")
 _FEW_BITS = 1e-12
 """Of relative_l2, whose reference is a sum in float64."""
-
-
-def on_device(request: Any, device: str) -> Any:
-    """`request`, a DiffRequest or a Job, on `device`. Raises NotPossible."""
-    if "device" in {field.name for field in dataclasses.fields(request)}:
-        return dataclasses.replace(request, device=device)
-    if device == "cpu":
-        return request
-    raise NotPossible("this raylab lets no device be chosen for a difference")
 
 
 def differences(one: Any, other: Any, place: str = "") -> list[str]:

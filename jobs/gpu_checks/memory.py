@@ -60,7 +60,6 @@ def combinations(setting: Setting) -> list[Combination]:
         return [
             Combination("llama", "sft", False, 256),
             Combination("gemma2", "dpo", True, 256),
-            Combination("gpt_neox", "sft", True, 256),
         ]
     first = [
         Combination("llama-8b", "sft", True, 2048),

@@ -96,6 +96,7 @@ def _merged(
     seconds = time.perf_counter() - started
     files = sorted(out.glob("*.safetensors"))
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    assert record["device"] == device
     del record["device"], record["files"]
     return Merged(digests, record, seconds)
 

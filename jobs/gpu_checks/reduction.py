@@ -16,18 +16,23 @@ import torch
 from bench_models import Llama, write_adapter
 from safetensors.torch import load_file, save_file
 
-from gpu_checks.comparing import differences, on_device
+from gpu_checks.comparing import differences
 from gpu_checks.inputs import DTYPES, MIDDLE, TINY, write_model
 from gpu_checks.reduction_rates import measure_rates
 from gpu_checks.report import Report, Setting
 from raylab.errors import ModelError
 from raylab.reduce.diff import DiffRequest, diff
+from raylab.reduce.gpu import Gpu, own_gpu
+from raylab.reduce.gpu_sums import Sums
+from raylab.reduce.job import Device
 from raylab.store.references import find_model
 from raylab.weights.alignment import Tolerance
 
 DENSITIES = (0.001, 0.01, 0.1, 0.2, 0.5, 1.0)
 _FEW_BITS = 1e-12
 """Of norms, against sums in float64."""
+_COUNTED = tuple(range(0x3C00, 0x3F80, 64))
+"""Buckets whose magnitudes are counted one by one when kernels are tried."""
 _FLOAT32_PRODUCTS = 1e-6
 """Of the norms of adapters, whose products are float32."""
 
@@ -40,13 +45,17 @@ def check(setting: Setting, report: Report) -> None:
         _check_pair(setting, report, dtype, a, b)
     _check_nan(setting, report, setting.work / "bfloat16")
     _check_adapters(setting, report, model)
+    if report.on_gpu("the kernels' sums are those of torch operations"):
+        _check_kernels(report)
     measure_rates(setting, report)
 
 
-def document_of(a: Path, b: Path, device: str, **changes: Any) -> dict[str, Any]:
+def document_of(a: Path, b: Path, device: Device, **changes: Any) -> dict[str, Any]:
     """The document of `raylab diff` on `device`."""
-    request = DiffRequest(find_model(str(a)), find_model(str(b)), densities=DENSITIES, **changes)
-    return diff(on_device(request, device)).document
+    request = DiffRequest(
+        find_model(str(a)), find_model(str(b)), densities=DENSITIES, device=device, **changes
+    )
+    return diff(request).document
 
 
 def _check_pair(setting: Setting, report: Report, dtype: str, a: Path, b: Path) -> None:
@@ -54,7 +63,10 @@ def _check_pair(setting: Setting, report: Report, dtype: str, a: Path, b: Path) 
     wrong = _against_numpy(on_cpu, a, b)
     report.claim(f"{dtype}: the CPU's numbers are numpy's", not wrong, ", ".join(wrong))
     if report.on_gpu(f"{dtype}: the GPU's document is the CPU's"):
-        apart = differences(on_cpu, document_of(a, b, "cuda"))
+        on_gpu = document_of(a, b, "cuda")
+        apart = differences(on_cpu, on_gpu)
+        if on_gpu["device"] != "cuda":
+            apart.append(f"it was made on {on_gpu['device']}")
         report.claim(f"{dtype}: the GPU's document is the CPU's", not apart, "; ".join(apart[:5]))
 
 
@@ -90,7 +102,8 @@ def _check_nan(setting: Setting, report: Report, folder: Path) -> None:
     tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
     save_file(tensors, broken / "model.safetensors", {"format": "pt"})
     (broken / "config.json").write_text((folder / "2" / "config.json").read_text())
-    for device in ("cpu", "cuda") if setting.on_gpu else ("cpu",):
+    devices: tuple[Device, ...] = ("cpu", "cuda") if setting.on_gpu else ("cpu",)
+    for device in devices:
         try:
             document_of(folder / "1", broken, device)
             report.claim(f"a NaN is found on {device}", False, "no error")
@@ -119,3 +132,23 @@ def _check_adapters(setting: Setting, report: Report, model: Llama) -> None:
     holds = max(apart.values()) <= _FLOAT32_PRODUCTS and max(units) <= 1
     found = f"L1 {apart['l1']:.1e}, L2 {apart['l2']:.1e} apart; thresholds {max(units):g} units"
     report.claim(what, holds, found)
+
+
+def _check_kernels(report: Report) -> None:
+    """numba's kernels reach this GPU, and fill the tables that torch operations fill."""
+    own = own_gpu()
+    found = "" if own.kernels else "they do not: `pip install numba-cuda[cu13]` may help"
+    if not report.claim("numba's kernels run on this GPU", own.kernels is not None, found):
+        return
+    a = torch.randn(1 << 22, device=own.device)
+    # Magnitudes lie many decades apart, and some differences are zero.
+    b = a * (1 + 10.0 ** (-8 * torch.rand_like(a))) * (torch.rand_like(a) < 0.9)
+    for name, pair in {"bfloat16": (a.bfloat16(), b.bfloat16()), "float32": (a, b)}.items():
+        tables = []
+        for gpu in (own, Gpu(own.device, None)):
+            sums = Sums.empty(gpu.device, _COUNTED, 1)
+            gpu.add(*pair, sums, 0)
+            tables.append(sums.tables(0))
+        wrong = [i for i, (x, y) in enumerate(zip(*tables, strict=True)) if not torch.equal(x, y)]
+        what = f"{name}: the kernels' sums are those of torch operations"
+        report.claim(what, not wrong, f"tables {wrong}")

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from bench_models import EIGHT_B, Llama, bytes_of, write_adapter
 
-from gpu_checks.comparing import on_device
 from gpu_checks.inputs import TINY, entries_of, write_large_pair
 from gpu_checks.report import Report, Setting
 from raylab.reduce.diff import DiffRequest, diff
+from raylab.reduce.gpu import TILE_ENTRIES, own_gpu
+from raylab.reduce.gpu_sums import Sums
 from raylab.reduce.histogram import Magnitudes
 from raylab.reduce.histogram_backend import tallies_for
-from raylab.reduce.job import InProcess, Job
+from raylab.reduce.job import Device, InProcess, Job
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation, find_model
@@ -76,31 +77,41 @@ def _kernel(setting: Setting, report: Report) -> None:
     device = torch.device(setting.device)
     a = torch.randn(size, device=device).mul_(0.02).bfloat16()
     b = (a.float() + 1e-4 * torch.randn(size, device=device)).bfloat16()
-    step = size if setting.on_gpu else _TILE
-
-    def add() -> None:
-        (tally,) = tallies_for(device, {"pair": ()}, True).values()
-        sums = Magnitudes()
-        for start in range(0, size, step):
-            tally.add_difference(a[start : start + step], b[start : start + step])
-            tally.flush(sums)
-
-    rate = size / best(setting.sized(5, 3, 2), add) / 1e9
+    add = _add_on_gpu if setting.on_gpu else _add_on_cpu
+    rate = size / best(setting.sized(5, 3, 2), lambda: add(a, b)) / 1e9
     what = "the loops alone, a pair in bf16"
     if setting.on_gpu:
         report.aim(what, rate, 100, "G entries/s")
-        report.headline(f"{rate:.3g} G entries/s")
     else:
         report.figure(what, rate, "G entries/s")
+    report.headline(f"the loops alone {rate:.3g} G entries/s")
 
 
-def _diff_seconds(a: Path, b: Path, device: str, turns: int = 2) -> float:
+def _add_on_gpu(a: torch.Tensor, b: torch.Tensor) -> None:
+    gpu = own_gpu()
+    sums = Sums.empty(gpu.device, (), 1)
+    for one, other in zip(a.split(TILE_ENTRIES), b.split(TILE_ENTRIES), strict=True):
+        gpu.add(one, other, sums, 0)
+
+
+def _add_on_cpu(a: torch.Tensor, b: torch.Tensor) -> None:
+    (tally,) = tallies_for({"pair": ()}, True).values()
+    sums = Magnitudes()
+    for one, other in zip(a.split(_TILE), b.split(_TILE), strict=True):
+        tally.add_difference(one, other)
+        tally.flush(sums)
+
+
+def _diff_seconds(a: Path, b: Path, device: Device, turns: int = 2) -> float:
     threads = len(os.sched_getaffinity(0))
     request = DiffRequest(
-        find_model(str(a)), find_model(str(b)), densities=_DENSITIES, threads=threads
+        find_model(str(a)),
+        find_model(str(b)),
+        densities=_DENSITIES,
+        threads=threads,
+        device=device,
     )
-    asked = on_device(request, device)
-    return best(turns, lambda: diff(asked))
+    return best(turns, lambda: diff(request))
 
 
 def _adapters(setting: Setting, report: Report) -> None:
@@ -108,9 +119,7 @@ def _adapters(setting: Setting, report: Report) -> None:
     whole = EIGHT_B if setting.on_gpu else TINY
     few = replace(whole, layers=min(2, whole.layers))
     seconds: dict[str, float] = {}
-    for device, model in (("cpu", few), ("cuda", whole)):
-        if device == "cuda" and not setting.on_gpu:
-            continue
+    for device, model in _sides(setting, few, whole):
         a, b = (write_adapter(setting.work / f"large-{device}-{i}", model, i) for i in (1, 2))
         turns = setting.sized(3, 2, 2) if device == "cuda" else 1
         scale = entries_of(whole, linear_only=True) / entries_of(model, linear_only=True)
@@ -127,13 +136,18 @@ def _adapters(setting: Setting, report: Report) -> None:
         report.aim(f"{what}: times the CPUs", seconds["cpu"] / seconds["cuda"], 20, "times")
 
 
+def _sides(setting: Setting, few: Llama, whole: Llama) -> list[tuple[Device, Llama]]:
+    """The devices, each with the model whose adapters it subtracts."""
+    return [("cpu", few), ("cuda", whole)] if setting.on_gpu else [("cpu", few)]
+
+
 def _checkpoints(setting: Setting, report: Report) -> None:
     """A pair of checkpoints, as large as fits, beside copying its bytes to the device."""
     model = _fitting(setting)
     a, b = write_large_pair(setting.work / "large", model, setting.device)
     size, entries = bytes_of(a, b), entries_of(model)
     copied = copy_rate(sorted(p for d in (a, b) for p in d.glob("*.safetensors")), setting.device)
-    seconds = _diff_seconds(a, b, setting.device, setting.sized(2, 1, 1))
+    seconds = _diff_seconds(a, b, "cuda" if setting.on_gpu else "cpu", setting.sized(2, 1, 1))
     shutil.rmtree(setting.work / "large")
     what = f"a pair of checkpoints, {entries / 1e9:.3g} G entries ({model.layers} layers)"
     report.figure(f"{what}: seconds", seconds, "s")
@@ -204,9 +218,7 @@ def _all_pairs(setting: Setting, report: Report) -> None:
     whole = replace(EIGHT_B, layers=setting.sized(8, 2, 1)) if setting.on_gpu else TINY
     few = replace(whole, layers=1)
     seconds: dict[str, float] = {}
-    for device, model in (("cpu", few), ("cuda", whole)):
-        if device == "cuda" and not setting.on_gpu:
-            continue
+    for device, model in _sides(setting, few, whole):
         folder = setting.work / f"pairs-{device}"
         places = {
             f"m{i}": ModelLocation(adapters=(write_adapter(folder / str(i), model, i),))
@@ -222,9 +234,9 @@ def _all_pairs(setting: Setting, report: Report) -> None:
         report.aim(f"{what}: times the CPUs", seconds["cpu"] / seconds["cuda"], 30, "times")
 
 
-def _pairs_seconds(places: dict[str, ModelLocation], device: str) -> float:
+def _pairs_seconds(places: dict[str, ModelLocation], device: Device) -> float:
     pairs = tuple(Pair(f"{a}~{b}", a, b) for a, b in combinations(places, 2))
     threads = len(os.sched_getaffinity(0))
-    job = on_device(Job(places, pairs, threads=threads, vectors=tuple(places)), device)
+    job = Job(places, pairs, threads=threads, vectors=tuple(places), device=device)
     turns = 1 if device == "cpu" else 2
     return best(turns, lambda: reduce_pairs(job, _DENSITIES, InProcess()))
