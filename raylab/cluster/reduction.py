@@ -1,16 +1,23 @@
 """The reduction of a study: its comparisons over pinned actors, and the tables of them.
 
-Model: all comparisons over one base model are one job for each view. The results of shards stay
-in the store until all tables are written, so a reduction that was killed resumes there.
-Invariant: every planned comparison has a row with its outcome.
+Model: what a reduction says of a comparison, of two models beside each other or of one model is a
+part, kept in the store by what determines it (see `raylab.store.parts`). All parts over one base
+model and view that are missing are one job. The results of its shards stay in the store until its
+parts are written, so a reduction that was killed resumes there. The tables are made of parts.
+Invariant: every planned comparison has a row with its outcome. The tables are those of a reduction
+from nothing, bit for bit, whatever was there before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.study_context import StudyContext
+from raylab.number_format import plural
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import Executor, Job
 from raylab.reduce.passes import Tables, detail_models, reduce_pairs
@@ -20,43 +27,252 @@ from raylab.results.notes import notes_of, with_notes
 from raylab.results.table_rows import comparison_rows
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REDUCE, Store
+from raylab.store.parts import Parts
+from raylab.store.records import Record
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.views import DELTA, View
 
 TABLES_OF_REDUCTION = ("norms", "densities", "curve", "pairs", "spectra", "chains", "audit")
+_Row = dict[str, Any]
+_OF_COMPARISON = ("norms", "densities", "curve")
+_OF_MODEL = ("spectra", "chains", "audit")
 
 
 def reduce_study(context: StudyContext, say: Callable[[str], None]) -> None:
-    """Reduce every comparison whose two sides are there, and write its tables."""
+    """Reduce what is missing on the cluster's actors, and write the tables."""
+    pool = ActorPool(cpus=1)
+    cached = cached_in(context.store, pool.packed)
+    try:
+        read = write_reduction(context, cached, say)
+    finally:
+        pool.close()
+    context.store.delete(REDUCE)
+    if pool.message_bytes:
+        largest = max(pool.message_bytes)
+        say(f"{len(pool.message_bytes)} messages of at most {largest:,} bytes")
+    if read.bytes_read:
+        say(f"{read.bytes_read:,} bytes of weights read, {read.bytes_read_again:,} read again")
+    if cached.found:
+        say(f"{cached.found} parts were there from a reduction that did not end")
+
+
+def write_reduction(context: StudyContext, execute: Executor, say: Callable[[str], None]) -> Tables:
+    """Reduce what is missing of the comparisons whose two sides are there, and write the tables;
+    returns what was computed."""
     planned, records = context.comparisons, context.records()
     places = context.places(records)
     missing = [name for name, place in places.items() if place is None]
     outcomes = comparison_rows(planned, missing, context.left_out(records))
     ready = [c for c, row in zip(planned, outcomes, strict=True) if row["status"] == "done"]
-    say(f"reducing {len(ready)} of {len(planned)} comparisons")
-    rows = Tables()
-    pool = ActorPool(cpus=1)
-    cached = cached_in(context.store, pool.packed)
-    try:
-        for base in dict.fromkeys(model.base_model for model in context.models.values()):
-            of_base = [c for c in ready if c.a.base_model == base]
-            rows.extend(reduce_base(context, base, of_base, places, cached))
-    finally:
-        pool.close()
+    parts, wanted = Parts.load(context.store), list(wanted_parts(context, records, ready, places))
+    _say_what_is_missing(wanted, parts, len(planned) - len(ready), say)
+    computed = Tables()
+    for of_base in wanted:
+        computed.extend(of_base.reduce(context, parts, places, execute))
+        parts.save(context.store)
     notes = notes_of(context.planned, records, context.study.evaluation.limits)
     sides = {c.name: (c.a.name, c.b.name) for c in planned}
-    tables = {name: getattr(rows, name) for name in TABLES_OF_REDUCTION}
+    tables = {
+        name: [row for of_base in wanted for row in of_base.rows(parts, name)]
+        for name in TABLES_OF_REDUCTION
+    }
     for name, found in {"comparisons": outcomes, **tables}.items():
         write_table(context.store, name, with_notes(found, sides, notes))
-    context.store.delete(REDUCE)
-    if pool.message_bytes:
-        largest = max(pool.message_bytes)
-        say(f"{len(pool.message_bytes)} messages of at most {largest:,} bytes")
-    if rows.bytes_read:
-        say(f"{rows.bytes_read:,} bytes of weights read, {rows.bytes_read_again:,} read again")
-    if cached.found:
-        say(f"{cached.found} parts were there from a reduction that did not end")
+    return computed
+
+
+@dataclass(frozen=True)
+class WantedParts:
+    """The parts that a study asks for over one base model in one view, with their keys.
+
+    contents: by model, a fingerprint of its parameters.
+    """
+
+    base: str
+    view: View
+    comparisons: Sequence[PlannedComparison]
+    contents: Mapping[str, str]
+    common: Mapping[str, Any]
+    """What else determines every part: the base model, the view, the densities."""
+
+    def of_comparison(self, comparison: PlannedComparison) -> str:
+        """The key of a comparison's part."""
+        sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
+        return fingerprint({"comparison": sides, **self.common})
+
+    def of_models(self, first: str, second: str) -> str:
+        """The key of two models beside each other, in either order."""
+        sides = sorted((self.contents[first], self.contents[second]))
+        return fingerprint({"models": sides, **self.common})
+
+    def of_model(self, name: str) -> str:
+        """The key of one model's details."""
+        return fingerprint({"model": self.contents[name], **self.common})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are related to each other: all but the base model."""
+        return tuple(name for name in self.contents if name != self.base)
+
+    def missing_comparisons(self, parts: Parts) -> list[PlannedComparison]:
+        """The comparisons that are not in `parts`."""
+        return [c for c in self.comparisons if self.of_comparison(c) not in parts]
+
+    def reduce(
+        self,
+        context: StudyContext,
+        parts: Parts,
+        places: Mapping[str, ModelLocation | None],
+        execute: Executor,
+    ) -> Tables:
+        """Reduce what is missing, and add it to `parts`; returns what was computed."""
+        found = Tables()
+        missing = self.missing_comparisons(parts)
+        fresh = self._fresh(parts)
+        if missing or fresh:
+            vectors = self.models if fresh else ()
+            job = self._job(context, places, missing, vectors, frozenset(fresh))
+            made = reduce_pairs(job, context.study.densities, execute)
+            self._add_comparisons(parts, missing, made)
+            self._add_relations(parts, fresh, made)
+            found.extend(made)
+        details = [m for m in self._detailed if self.of_model(m) not in parts]
+        if details:
+            job = self._job(context, places, (), tuple(details), None)
+            made = detail_models(job, execute)
+            tables = {name: _by(getattr(made, name), "model") for name in _OF_MODEL}
+            for model in details:
+                rows = {name: found_rows.get((model,), []) for name, found_rows in tables.items()}
+                parts.add(self.of_model(model), rows)
+            found.extend(made)
+        return found
+
+    def rows(self, parts: Parts, table: str) -> Iterator[dict[str, Any]]:
+        """The rows of a table, out of `parts`, in the order of the study."""
+        if table in _OF_COMPARISON:
+            for c in self.comparisons:
+                names = {"comparison": c.name}
+                if table == "norms":
+                    names |= {"a": c.a.name, "b": c.b.name}
+                yield from parts.rows(self.of_comparison(c), table, **names)
+        elif table in _OF_MODEL:
+            for name in self._detailed:
+                yield from parts.rows(self.of_model(name), table, model=name)
+        else:
+            for a, b in itertools.combinations(self.models, 2):
+                yield from parts.rows(self.of_models(a, b), table, a=a, b=b)
+
+    @property
+    def _detailed(self) -> tuple[str, ...]:
+        """Details do not depend on the view, and are asked for once."""
+        return self.models if self.view.name == DELTA.name else ()
+
+    def _fresh(self, parts: Parts) -> list[str]:
+        """A few models, one of which is in every pair that is missing."""
+        missing: dict[str, set[str]] = {name: set() for name in self.models}
+        for a, b in itertools.combinations(self.models, 2):
+            if self.of_models(a, b) not in parts:
+                missing[a].add(b)
+                missing[b].add(a)
+        chosen: list[str] = []
+        while any(missing.values()):
+            most = max(self.models, key=lambda name: len(missing[name]))
+            chosen.append(most)
+            for other in missing.pop(most):
+                missing[other].discard(most)
+            missing[most] = set()
+        return chosen
+
+    def _job(
+        self,
+        context: StudyContext,
+        places: Mapping[str, ModelLocation | None],
+        comparisons: Sequence[PlannedComparison],
+        vectors: tuple[str, ...],
+        fresh: frozenset[str] | None,
+    ) -> Job:
+        named = {side.name for c in comparisons for side in (c.a, c.b)} | set(vectors)
+        of_base = {name: place for name in self.models if name in named and (place := places[name])}
+        pairs = tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons)
+        asked = {
+            "contents": {name: self.contents[name] for name in of_base},
+            "pairs": [pair.name for pair in pairs],
+            **self.common,
+        }
+        return Job(
+            places=of_base | {self.base: ModelLocation()},
+            pairs=pairs,
+            base=context.base_directory(self.base),
+            view=self.view,
+            vectors=vectors,
+            fresh=fresh,
+            quantization=context.study.quantization,
+            id=fingerprint(asked),
+            out=None if context.store.is_local else context.store.uri,
+        )
+
+    def _add_comparisons(
+        self, parts: Parts, missing: Sequence[PlannedComparison], made: Tables
+    ) -> None:
+        tables = {name: _by(getattr(made, name), "comparison") for name in _OF_COMPARISON}
+        for c in missing:
+            rows = {name: found.get((c.name,), []) for name, found in tables.items()}
+            parts.add(self.of_comparison(c), rows)
+
+    def _add_relations(self, parts: Parts, fresh: Sequence[str], made: Tables) -> None:
+        found = _by(made.pairs, "a", "b")
+        for a, b in itertools.combinations(self.models, 2):
+            if a in fresh or b in fresh:
+                parts.add(self.of_models(a, b), {"pairs": found.get((a, b), [])})
+
+
+def _by(
+    rows: Sequence[dict[str, Any]], *columns: str
+) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The rows of each combination of values in `columns`."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
+def wanted_parts(
+    context: StudyContext,
+    records: Mapping[str, Record],
+    ready: Sequence[PlannedComparison],
+    places: Mapping[str, ModelLocation | None],
+) -> Iterator[WantedParts]:
+    """All parts of the tables, for every base model and view."""
+    study, contents = context.study, context.contents(records)
+    for base in dict.fromkeys(model.base_model for model in context.models.values()):
+        there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
+        identity = context.inputs.base_models[base].identity
+        for name in study.views:
+            view = View(name, study.quantization if name == "dequantized" else None)
+            yield WantedParts(
+                base=base,
+                view=view,
+                comparisons=[c for c in ready if c.a.base_model == base],
+                contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
+                common={
+                    "base": identity,
+                    "view": name,
+                    "quantization": study.quantization.model_dump(mode="json"),
+                    "densities": list(study.densities),
+                },
+            )
+
+
+def _say_what_is_missing(
+    wanted: Sequence[WantedParts], parts: Parts, apart: int, say: Callable[[str], None]
+) -> None:
+    """How many comparisons are reduced; those of several views are counted once."""
+    names = {c.name for w in wanted for c in w.comparisons}
+    missing = {c.name for w in wanted for c in w.missing_comparisons(parts)}
+    kept = len(names) - len(missing)
+    there = f"; {kept} {'was' if kept == 1 else 'were'} there already" if kept else ""
+    say(f"reducing {len(missing)} of {plural(len(names) + apart, 'comparison')}{there}")
 
 
 def cached_in(store: Store, execute: Executor) -> CachingExecutor:
@@ -68,35 +284,3 @@ def cached_in(store: Store, execute: Executor) -> CachingExecutor:
     return CachingExecutor(
         execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data)
     )
-
-
-def reduce_base(
-    context: StudyContext,
-    base: str,
-    comparisons: Sequence[PlannedComparison],
-    places: Mapping[str, ModelLocation | None],
-    execute: Executor,
-) -> Tables:
-    """The tables of `comparisons`, all over the base model `base`; one job for each view."""
-    study = context.study
-    of_base = {
-        name: place
-        for name, model in context.models.items()
-        if model.base_model == base and (place := places[name])
-    }
-    rows = Tables()
-    for view in study.views:
-        job = Job(
-            places=of_base | {base: ModelLocation()},
-            pairs=tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons),
-            base=context.base_directory(base),
-            view=View(view, study.quantization if view == "dequantized" else None),
-            vectors=tuple(of_base),
-            quantization=study.quantization,
-            id=fingerprint(context.reduction_identity(base, view)),
-            out=None if context.store.is_local else context.store.uri,
-        )
-        rows.extend(reduce_pairs(job, study.densities, execute))
-        if view == DELTA.name:
-            rows.extend(detail_models(job, execute))
-    return rows

@@ -23,6 +23,7 @@ from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, 
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
+from raylab.spec.identity import fingerprint
 from raylab.spec.models import resolve
 from raylab.spec.study import Study
 from raylab.store.filesystem import STUDY, Store, study_scratch
@@ -31,7 +32,6 @@ from raylab.store.references import MERGED, ModelLocation, location_of
 
 # Ray unpacks the working directory of a job below this.
 _JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
-_OF_REDUCTION = ("trials", "models", "comparisons", "limits", "leave_out_marked")
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,19 @@ class StudyContext:
             "views": list(self.study.views),
         }
 
-    def reduction_identity(self, base: str, view: str) -> dict[str, Any]:
-        """Everything that the results of a reduction depend on."""
-        results = self.results_identity()
-        return {
-            "base": self.inputs.base_models[base].identity,
-            "view": view,
-            **{key: results[key] for key in _OF_REDUCTION},
-        }
+    def contents(self, records: Mapping[str, Record]) -> dict[str, str]:
+        """A fingerprint of the parameters of every model that is done, by its name; a base model
+        is not among them."""
+        planned = {item.name: item for item in self.planned}
+        found = {}
+        for name, model in self.models.items():
+            if name not in planned:
+                found[name] = fingerprint(self.inputs.models[name].identity)
+                continue
+            parts = [records.get(planned[n].id) for n in model.lineage or (name,)]
+            if all(parts):
+                found[name] = fingerprint([_parameters(record) for record in parts if record])
+        return found
 
     def write_study(self) -> None:
         """Write the study as resolved, OUT/study.yaml."""
@@ -146,6 +151,12 @@ class StudyContext:
         buffer = io.StringIO()
         YAML(typ="safe", pure=True).dump(values, buffer)
         self.store.write(STUDY, buffer.getvalue().encode())
+
+
+def _parameters(record: Record) -> dict[str, str]:
+    """The SHA-256 of every file of an adapter or a merged checkpoint."""
+    of_model = (f"{ADAPTER}/", f"{MERGED}/")
+    return {n: file.sha256 for n, file in record.files.items() if n.startswith(of_model)}
 
 
 def prepare(study: Study, out: str, *, online: bool = True) -> StudyContext:

@@ -68,7 +68,8 @@ class GpuPass:
             for key, values in tile.references(self._pairs)
         }
         deltas = {key: tile.delta(key) for key in self._limits}
-        products = products_of(tile.numel, deltas, self._limits) if deltas else None
+        fresh = self._models.fresh
+        products = products_of(tile.numel, deltas, self._limits, fresh) if deltas else None
         with self._lock:
             for key, part in squares.items():
                 self._squares.setdefault((key, name), []).append(part)
@@ -177,7 +178,8 @@ def masked(models: Models, gpu: Gpu, names: Sequence[str], limits: Limits) -> di
 
     def take(piece: Piece) -> None:
         tile = Tile(models, *piece)
-        masks = masks_of(tile.numel, {key: tile.delta(key) for key in limits}, limits)
+        deltas = {key: tile.delta(key) for key in limits}
+        masks = masks_of(tile.numel, deltas, limits, models.fresh)
         with lock:
             found[piece[0]] = found[piece[0]] + masks if piece[0] in found else masks
 

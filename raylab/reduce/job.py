@@ -68,6 +68,8 @@ class Job:
     threads: int = 1
     vectors: tuple[str, ...] = ()
     """Models whose task vectors are measured as well, related to each other, and detailed."""
+    fresh: frozenset[str] | None = None
+    """Of `vectors`: only pairs with one of these are related; None: all pairs."""
     quantization: Quantization | None = None
     """How the base model was held while they were trained; for the audit."""
     count_untouched: bool = False
@@ -93,6 +95,7 @@ class Job:
             base=weights,
             weights=base,
             trained={key: self.places[key] for key in self.vectors},
+            fresh=self.fresh,
             quantization=self.quantization,
             skip_non_finite=self.skip_non_finite,
             count_untouched=self.count_untouched,

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from raylab.reduce.dot_products import dot_products
 from raylab.reduce.histogram import INFINITY
 from raylab.weights.names import levels
 
@@ -112,21 +113,27 @@ class OrderedSum:
                 self.total += ready
 
 
-def products_of(numel: int, deltas: Deltas, limits: Limits) -> Products:
-    """The products of one tile of `numel` entries, with masks at the thresholds of `limits`."""
+def products_of(
+    numel: int, deltas: Deltas, limits: Limits, fresh: frozenset[str] | None = None
+) -> Products:
+    """The products of one tile of `numel` entries, with masks at the thresholds of `limits`.
+
+    fresh: only pairs with one of these models are asked for; zeros stand for the others.
+    """
     device, count = _device(deltas), len(deltas)
+    chosen = _chosen(deltas, fresh)
     touched = np.array([rows is not None for rows in deltas.values()])
     dot = torch.zeros((count, count), dtype=torch.float64, device=device)
     agree, both = (torch.zeros(dot.shape, dtype=torch.int64, device=device) for _ in range(2))
     masks, bits = _no_masks(limits, device), _limit_bits(limits, device)
     for rows in _slices(numel, deltas):
-        finite, wide = _finite(rows)
-        dot += wide
+        finite, products = _dot_products(rows, chosen)
+        dot += products
         signs = torch.sign(finite)
-        equal, nonzero = _product(signs), _product(signs.abs())
+        equal, nonzero = _counts(signs, chosen), _counts(signs.abs(), chosen)
         agree += (nonzero + equal) // 2
         both += nonzero
-        _add_masks(masks, rows, bits)
+        _add_masks(masks, rows, bits, chosen)
     found = Products(numel, touched, dot, agree, both, masks)
     return found.on_host() if device.type == "cpu" else found
 
@@ -137,18 +144,24 @@ def on_host(array: Any) -> np.ndarray:
     return found
 
 
-def masks_of(numel: int, deltas: Deltas, limits: Limits) -> Any:
-    """The masks of one tile alone; on a GPU a torch tensor there."""
-    device = _device(deltas)
+def masks_of(
+    numel: int, deltas: Deltas, limits: Limits, fresh: frozenset[str] | None = None
+) -> Any:
+    """The masks of one tile alone, as in `products_of`; on a GPU a torch tensor there."""
+    device, chosen = _device(deltas), _chosen(deltas, fresh)
     found, bits = _no_masks(limits, device), _limit_bits(limits, device)
     for rows in _slices(numel, deltas):
-        _add_masks(found, rows, bits)
+        _add_masks(found, rows, bits, chosen)
     return found.numpy() if device.type == "cpu" else found
 
 
 def _device(deltas: Deltas) -> torch.device:
     known = next((rows for rows in deltas.values() if rows is not None), None)
     return torch.device("cpu") if known is None else known.device
+
+
+def _chosen(deltas: Deltas, fresh: frozenset[str] | None) -> np.ndarray:
+    return np.array([fresh is None or key in fresh for key in deltas], dtype=np.bool_)
 
 
 def _no_masks(limits: Limits, device: torch.device) -> torch.Tensor:
@@ -177,32 +190,43 @@ def _slices(numel: int, deltas: Deltas) -> Iterator[torch.Tensor]:
         yield torch.stack([nothing if rows is None else rows[start:stop] for rows in flat])
 
 
-def _finite(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _dot_products(rows: torch.Tensor, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """(`rows` with zeros for entries that are not finite, their products in float64).
 
     Such an entry was an error when the rows were measured, unless the user said to leave it out.
     """
-    if rows.device.type == "cpu":
-        # A look at the products is cheaper there than a copy of the rows; on a GPU it would wait.
+    if rows.device.type != "cpu":
+        rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
         wide = rows.to(torch.float64)
-        dot = wide @ wide.T
-        if torch.isfinite(dot).all():
-            return rows, dot
-    rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-    wide = rows.to(torch.float64)
-    return rows, wide @ wide.T
+        return rows, wide @ wide.T
+    # A look at the products is cheaper than one at the rows.
+    products = dot_products(rows, chosen)
+    if not torch.isfinite(products).all():
+        rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
+        products = dot_products(rows, chosen)
+    return rows, products
 
 
-def _add_masks(masks: torch.Tensor, rows: torch.Tensor, limits: torch.Tensor) -> None:
+def _add_masks(
+    masks: torch.Tensor, rows: torch.Tensor, limits: torch.Tensor, chosen: np.ndarray
+) -> None:
     bits = rows.view(torch.int32) & 0x7FFFFFFF
     for kept, limit in zip(masks, limits, strict=True):
         mask = (bits >= limit) & (bits > 0) & (bits < INFINITY)
-        kept += _product(mask.to(torch.float32))
+        kept += _counts(mask.to(torch.float32), chosen)
 
 
-def _product(rows: torch.Tensor) -> torch.Tensor:
-    """Of integers below 2^24, exact in float32."""
-    return (rows @ rows.T).to(torch.int64)
+def _counts(rows: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+    """int64 (N, N): products of rows of -1, 0 and 1, integers below 2^24, which are exact in
+    float32; those of a row with itself, and with the rows chosen."""
+    if chosen.all():
+        return (rows @ rows.T).to(torch.int64)
+    found = torch.diag((rows * rows).sum(dim=1))
+    places = torch.from_numpy(np.flatnonzero(chosen)).to(rows.device)
+    some = rows[places] @ rows.T
+    found[places] = some
+    found[:, places] = some.T
+    return found.to(torch.int64)
 
 
 def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any]:
@@ -211,10 +235,16 @@ def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any
 
 
 def relation_rows(
-    keys: Sequence[str], relation: Relation, densities: Sequence[float]
+    keys: Sequence[str],
+    relation: Relation,
+    densities: Sequence[float],
+    fresh: frozenset[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the pairs table for every pair of `keys`, level, key and density."""
+    """Rows of the pairs table for every pair of `keys`, or every one with a model of `fresh`,
+    level, key and density."""
     for first, second in itertools.combinations(range(len(keys)), 2):
+        if fresh is not None and fresh.isdisjoint((keys[first], keys[second])):
+            continue
         touched = [
             name
             for name, found in relation.tensors.items()
@@ -241,8 +271,8 @@ def _of_pair(parts: Sequence[Products], a: int, b: int) -> dict[str, Any]:
     )
     cosine = None
     if left > 0 and right > 0:
-        # Of equal vectors the quotient can be 2e-16 above 1.
-        cosine = max(-1.0, min(1.0, dot / math.sqrt(left) / math.sqrt(right)))
+        # Of equal vectors the quotient can be 2e-16 above 1. One division, for either order of two.
+        cosine = max(-1.0, min(1.0, dot / (math.sqrt(left) * math.sqrt(right))))
     agree = sum(int(part.agree[a, b]) for part in parts)
     both = sum(int(part.both[a, b]) for part in parts)
     return {

@@ -88,7 +88,7 @@ def reduce_pairs(
         rows.densities += density_rows(pair, found.kept.get(pair.name, []), common)
         rows.curve += curve_rows(pair, found.total, common)
     if found.relation:
-        relations = relation_rows(job.vectors, found.relation, densities)
+        relations = relation_rows(job.vectors, found.relation, densities, job.fresh)
         rows.pairs += [common | row for row in relations]
     return rows
 

@@ -52,6 +52,8 @@ class Models:
     """The base model itself, whatever the view."""
     trained: Mapping[str, ModelLocation] = field(default_factory=dict)
     """The locations of the models whose details are asked for."""
+    fresh: frozenset[str] | None = None
+    """The models of which one is in each pair that is related; None: all."""
     quantization: Quantization | None = None
     skip_non_finite: bool = False
     count_untouched: bool = False

@@ -125,7 +125,8 @@ class ShardJob:
 
         def one(piece: Piece) -> None:
             tile = Tile(self.models, *piece)
-            masks = masks_of(tile.numel, {key: tile.delta(key) for key in limits}, limits)
+            deltas = {key: tile.delta(key) for key in limits}
+            masks = masks_of(tile.numel, deltas, limits, self.models.fresh)
             with lock:
                 found[piece[0]] = found.get(piece[0], 0) + masks
 
@@ -260,7 +261,8 @@ class _Pass:
             key: squares_by_tile(values, heights) for key, values in tile.references(self._pairs)
         }
         deltas = {key: tile.delta(key) for key in self._limits}
-        products = products_of(tile.numel, deltas, self._limits) if deltas else None
+        fresh = self._models.fresh
+        products = products_of(tile.numel, deltas, self._limits, fresh) if deltas else None
         with self._lock:
             for key, parts in squares.items():
                 sums.squares.setdefault(key, []).extend(parts)

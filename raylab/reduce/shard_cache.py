@@ -41,7 +41,7 @@ _KINDS = (
 )
 _PACKED = {kind.__name__: kind for kind in _KINDS}
 _DIGEST_BYTES = 32
-_FORM = 3
+_FORM = 4
 """To be raised when a method gives something else than it did for the same arguments."""
 
 
@@ -144,7 +144,13 @@ class CachingExecutor:
 def _key(job: Job, call: Call) -> str:
     """The key of a result. The job's id cannot know which of the planned models are there."""
     assert job.id, "results are kept under the id of their job"
-    models = [sorted(job.places), job.vectors, [(p.name, p.a, p.b) for p in job.pairs]]
+    pairs = [(p.name, p.a, p.b) for p in job.pairs]
+    models = [
+        sorted(job.places),
+        job.vectors,
+        None if job.fresh is None else sorted(job.fresh),
+        pairs,
+    ]
     ways = [job.view.name, str(job.quantization), job.count_untouched, job.skip_non_finite]
     asked = [_FORM, job.id, models, ways, call.method, call.arguments]
     text = json.dumps(asked, sort_keys=True, default=list)

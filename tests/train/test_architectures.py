@@ -15,13 +15,11 @@ from transformers import AutoModelForCausalLM
 from raylab.cluster import reduction, stages
 from raylab.errors import ModelError
 from raylab.merge.study_merge import MergeTask, run_merge
-from raylab.plan.comparisons import plan_comparisons
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.reduce.job import InProcess
-from raylab.reduce.passes import Tables, task_vector_norms
+from raylab.reduce.passes import task_vector_norms
 from raylab.spec.study import Lora, Quantization
 from raylab.spec.study_file import parse_study
-from raylab.store.records import read_records
 from raylab.store.tables import read_table, rows_of
 from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import merged_directory
@@ -128,13 +126,7 @@ class Whole:
             with quiet_libraries():
                 run_merge(MergeTask(made.study, merge, self.trials, {}, rows, base, made.store.uri))
         stages.write_trial_tables(made)
-        places = made.places(read_records(made.store)[0])
-        wanted, tables = plan_comparisons(made.study, made.models), Tables()
-        for name in self.bases:
-            own = [comparison for comparison in wanted if comparison.a.base_model == name]
-            tables.extend(reduction.reduce_base(made, name, own, places, InProcess()))
-        for name in reduction.TABLES_OF_REDUCTION:
-            stages.write_table(made.store, name, getattr(tables, name))
+        reduction.write_reduction(made, InProcess(), lambda text: None)
         stages.report(made)
 
     def adapter(self, name, recipe):

@@ -1,0 +1,188 @@
+"""What a reduction keeps: only what is missing is computed, and the tables are those of a
+reduction from nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from raylab.cluster import reduction
+from raylab.reduce.job import InProcess
+from raylab.store.filesystem import Store
+from raylab.store.parts import Parts
+from raylab.weights import Checkpoint
+from tests.cluster.whole import context_of
+from tests.conftest import QUICK_STUDY
+from tests.reduce.models import write_adapter
+
+STUDY = QUICK_STUDY.read_text(encoding="utf-8").partition("comparisons:")[0]
+
+
+class Counting(InProcess):
+    """The jobs that were done: (pairs, models related to all, models in detail)."""
+
+    def __init__(self):
+        super().__init__()
+        self.pairs, self.fresh, self.detailed = [], [], []
+
+    def __call__(self, job, calls):
+        if calls[0].method == "sample":
+            self.pairs += [pair.name for pair in job.pairs]
+            self.fresh += sorted(job.fresh or ())
+        if calls[0].method == "detail":
+            self.detailed += job.vectors
+        return super().__call__(job, calls)
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory):
+    """Three finished adapters over the demo's base model."""
+    folder = tmp_path_factory.mktemp("adapters")
+    base = Checkpoint(QUICK_STUDY.parent / "base")
+    names = [name for name in base.shapes if name.endswith("q_proj.weight")]
+    for seed, name in enumerate(("one", "two", "three")):
+        draws = torch.Generator().manual_seed(seed)
+        factors = {}
+        for tensor in names:
+            rows, columns = base.shapes[tensor]
+            down = torch.randn(4, columns, generator=draws)
+            factors[tensor] = (down, 0.02 * torch.randn(rows, 4, generator=draws))
+        write_adapter(folder / name, factors)
+    return folder
+
+
+@pytest.fixture
+def out(quick, tmp_path):
+    """A copy of the quick study's store, from which nothing was reduced."""
+    copied = tmp_path / "out"
+    shutil.copytree(quick[0], copied)
+    shutil.rmtree(copied / "reduced")
+    return copied
+
+
+def study(adapters, names, comparisons, changes=("", "")):
+    models = "".join(f"  {n}: {{path: {adapters / n}, base_model: demo}}\n" for n in names)
+    text = f"{STUDY}models:\n{models}comparisons:\n{comparisons}"
+    for place in ("base", "data/d0.jsonl", "data/d1.jsonl"):
+        text = text.replace(f"path: {place}", f"path: {QUICK_STUDY.parent / place}")
+    return text.replace(*changes)
+
+
+def reduced(text, out):
+    """(what was computed, what was said, the tables)."""
+    counting, said = Counting(), []
+    context = context_of(text, out)
+    reduction.write_reduction(context, counting, said.append)
+    tables = {
+        name: (out / "tables" / f"{name}.parquet").read_bytes()
+        for name in ("comparisons", *reduction.TABLES_OF_REDUCTION)
+    }
+    return counting, said, tables
+
+
+def from_nothing(text, out):
+    shutil.rmtree(out / "reduced")
+    return reduced(text, out)[2]
+
+
+ALL = "  - base: all\n  - pair: [one, two]\n"
+
+
+def test_reduction_of_what_is_there_computes_nothing(out, adapters):
+    text = study(adapters, ("one", "two"), ALL)
+    first, said, tables = reduced(text, out)
+    assert said == ["reducing 5 of 5 comparisons"]
+    assert len(first.pairs) == 5
+    again, said, same = reduced(text, out)
+    assert said == ["reducing 0 of 5 comparisons; 5 were there already"]
+    assert (again.pairs, again.fresh, again.detailed) == ([], [], [])
+    assert same == tables
+
+
+def test_reduction_with_one_model_more_computes_what_is_missing(out, adapters):
+    reduced(study(adapters, ("one", "two"), ALL), out)
+    text = study(adapters, ("three", "one", "two"), ALL + "  - pair: [three, sft-d1]\n")
+    more, said, tables = reduced(text, out)
+    assert said == ["reducing 2 of 7 comparisons; 5 were there already"]
+    assert sorted(more.pairs) == ["three~demo", "three~demo.sft-d1.s42"]
+    assert (more.fresh, more.detailed) == (["three"], ["three"])
+    assert tables == from_nothing(text, out)
+
+
+def test_reduction_with_fewer_models_in_another_order_computes_nothing(out, adapters):
+    reduced(study(adapters, ("one", "two", "three"), ALL), out)
+    text = study(adapters, ("three", "one"), "  - base: [one]\n")
+    fewer, said, tables = reduced(text, out)
+    assert said == ["reducing 0 of 1 comparison; 1 was there already"]
+    assert (fewer.pairs, fewer.fresh, fewer.detailed) == ([], [], [])
+    assert tables == from_nothing(text, out)
+
+
+def test_reduction_of_a_model_under_another_name_computes_nothing(out, adapters):
+    text = study(adapters, ("one", "two"), ALL)
+    reduced(text, out)
+    text = text.replace("  one: {", "  uno: {").replace("[one,", "[uno,")
+    renamed, _, tables = reduced(text, out)
+    assert (renamed.pairs, renamed.fresh, renamed.detailed) == ([], [], [])
+    assert tables == from_nothing(text, out)
+    assert b"uno" in tables["comparisons"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("densities", "x"), ("held_out: 0.15", "held_out: 0.15\ndensities: [0.3]")],
+)
+def test_reduction_computes_again_what_other_densities_determine(out, adapters, changes):
+    text = study(adapters, ("one",), "  - base: all\n")
+    reduced(text, out)
+    changed = text.replace(*changes)
+    again, _, tables = reduced(changed, out)
+    assert bool(again.pairs) == (changed != text)
+    assert tables == from_nothing(changed, out)
+
+
+def test_reduction_computes_again_what_another_content_determines(out, adapters, tmp_path):
+    moved = tmp_path / "adapters"
+    shutil.copytree(adapters, moved)
+    text = study(moved, ("one", "two"), ALL)
+    reduced(text, out)
+    shutil.rmtree(moved / "one")
+    shutil.copytree(moved / "three", moved / "one")
+    again, _, tables = reduced(text, out)
+    assert sorted(again.pairs) == ["one~demo", "one~two"]
+    assert tables == from_nothing(text, out)
+
+
+@pytest.mark.parametrize("damage", ["index", "rows", "missing"])
+def test_reduction_whose_parts_are_damaged_computes_them_again(out, adapters, damage):
+    text = study(adapters, ("one", "two"), ALL)
+    _, _, tables = reduced(text, out)
+    index = out / "reduced" / "parts.json"
+    rows = next(Path(out / "reduced").glob("*/norms.parquet"))
+    if damage == "index":
+        index.write_text(index.read_text()[:-9])
+    elif damage == "rows":
+        rows.write_bytes(rows.read_bytes()[:-1] + b"\0")
+    else:
+        rows.unlink()
+    again, _, same = reduced(text, out)
+    assert len(again.pairs) == 5
+    assert same == tables
+    assert len(list(Path(out / "reduced").glob("*/norms.parquet"))) == 1
+
+
+def test_parts_that_were_not_saved_are_not_there(tmp_path):
+    store = Store(str(tmp_path))
+    store.prepare()
+    parts = Parts.load(store)
+    parts.add("a", {"norms": [{"comparison": "x", "view": "delta", "l1": 0.1}]})
+    assert "a" not in Parts.load(store)
+    parts.save(store)
+    found = Parts.load(store)
+    assert "a" in found
+    [row] = found.rows("a", "norms", comparison="y")
+    assert (row["comparison"], row["view"], row["l1"]) == ("y", "delta", 0.1)
+    assert found.rows("a", "densities") == []
