@@ -37,6 +37,15 @@ def _add(a: Array, b: Array, sums: Array) -> None:
         sums[place] += found[place]
 
 
+@njit(**_OPTIONS)
+def _add_chunk(rows: Array, fresh: Array, sums: Array) -> None:
+    """Add one chunk of all pairs."""
+    for i in range(rows.shape[0]):
+        for j in range(i, rows.shape[0]):
+            if i == j or fresh[i] or fresh[j]:
+                _add(rows[i], rows[j], sums[i, j])
+
+
 _ROWS = types.Array(types.float32, 2, "C", readonly=True)
 
 
@@ -45,17 +54,12 @@ def _fill(rows: Array, fresh: Array, products: Array) -> None:
     count, size = rows.shape
     sums = np.zeros((count, count, _SUMS))
     for start in range(0, size, _CHUNK):
-        stop = min(size, start + _CHUNK)
-        for i in range(count):
-            for j in range(i, count):
-                if i == j or fresh[i] or fresh[j]:
-                    _add(rows[i, start:stop], rows[j, start:stop], sums[i, j])
+        _add_chunk(rows[:, start : min(size, start + _CHUNK)], fresh, sums)
     for i in range(count):
         for j in range(i, count):
-            total = 0.0
             for place in range(_SUMS):
-                total += sums[i, j, place]
-            products[i, j] = products[j, i] = total
+                products[i, j] += sums[i, j, place]
+            products[j, i] = products[i, j]
 
 
 def dot_products(rows: torch.Tensor, fresh: np.ndarray) -> torch.Tensor:
