@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relati
 from raylab.spec.study import ViewName
 from raylab.store.filesystem import Store
 from raylab.store.records import write_json
-from raylab.store.references import FoundModel
+from raylab.store.references import FoundModel, ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.alignment import STRICT, EntryCounts, Tolerance, align, check_base
 from raylab.weights.names import layer_of, levels, module_of
@@ -87,6 +87,7 @@ class Diff:
 def diff(request: DiffRequest) -> Diff:
     """Subtract two models. Raises ModelError."""
     started = time.perf_counter()
+    request = _with_base_model(request)
     _check(request)
     places = {"a": request.a.location, "b": request.b.location}
     opened = open_models(places, request.view, request.weights)
@@ -122,6 +123,20 @@ def _of_adapters(request: DiffRequest) -> int:
     places = (request.a.location, request.b.location)
     folders = [path for place in places for path in place.adapters]
     return sum(file.stat().st_size for f in folders for file in f.glob("*.safetensors"))
+
+
+def _with_base_model(request: DiffRequest) -> DiffRequest:
+    """The request, with a checkpoint that is the base model of the other side's adapters taken as
+    that: its task vector is zero, so the entries compared are those that the adapters target, as
+    in a study."""
+    bases = [side.location.base for side in (request.a, request.b) if side.location.adapters]
+    named = {base.resolve(): base for base in (*bases, request.base) if bases and base}
+    sides = []
+    for side in (request.a, request.b):
+        own = side.location.checkpoint
+        base = named.get(own.resolve()) if own else None
+        sides.append(replace(side, location=ModelLocation(base=base)) if base else side)
+    return replace(request, a=sides[0], b=sides[1])
 
 
 def _check(request: DiffRequest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from raylab.reduce import passes as reduction
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.diff import DiffRequest, diff, view_of, write_diff
 from raylab.reduce.job import InProcess, Job
-from raylab.reduce.row_block import Pair
+from raylab.reduce.row_block import BASE, Pair
 from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
 from raylab.store.references import FoundModel, ModelLocation, find_model
@@ -674,3 +675,33 @@ def test_diff_opens_each_model_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoint, "__init__", counted)
     diff(request(tmp_path / "one", tmp_path / "two"))
     assert sorted(opened) == ["one", "two"]
+
+
+@pytest.mark.parametrize("kind", ["adapter", "checkpoint"])
+@pytest.mark.parametrize("named", ["path", "other path", "--base"])
+def test_model_against_its_base_model_has_the_numbers_of_a_study(
+    models, adapters, tmp_path, kind, named
+):
+    """A study compares with its base model, and a user names the base model's directory."""
+    base, _ = models["base"]
+    made = adapters["some"][0] if kind == "adapter" else models["near"][0]
+    place = (
+        ModelLocation((made,), base=base)
+        if kind == "adapter"
+        else ModelLocation(checkpoint=made, base=base)
+    )
+    job = Job({"a": place, BASE: ModelLocation()}, (Pair("p", "a", BASE),), base)
+    expected = reduction.reduce_pairs(job, DENSITIES, InProcess())
+    link = tmp_path / "link"
+    link.symlink_to(base)
+    path = link if named == "other path" else base
+    other = FoundModel("base", find_model(str(path)).location)
+    a = FoundModel("made", place if named != "--base" else replace(place, base=None))
+    found = diff(
+        DiffRequest(a, other, base=base if named == "--base" else None, densities=DENSITIES)
+    )
+    [whole] = [row for row in expected.norms if row["level"] == "all"]
+    assert found.document["numel"] == whole["numel"]
+    assert found.document["norms"] == {key: whole[key] for key in found.document["norms"]}
+    for mine, row in zip(found.document["densities"], expected.densities, strict=True):
+        assert mine == {key: row[key] for key in mine}
