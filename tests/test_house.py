@@ -14,7 +14,7 @@ MAY_TORCH = tuple(f"raylab/{name}/" for name in ("weights", "train", "reduce", "
 ORDER = (
     "errors", "imports", "number_format", "compiled", "parquet", "spec", "store", "conversion",
     "plan", "results", "weights", "train", "reduce", "merge", "publish", "report", "cluster",
-    "notebook", "cli",
+    "notebook", "cli", "__main__",
 )  # fmt: skip
 HEAVY = ("torch", "ray", "transformers", "datasets", "pandas")
 BLOCKS = (

@@ -26,10 +26,11 @@ PAGES = (
 TEXT = {name: (ROOT / name).read_text() for name in PAGES}
 README = TEXT["README.md"]
 # The demo is run by way of the quick study; making an environment is what `make` did before this
-# test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py. All
-# checks of a GPU take minutes.
+# test; clusters are described in test_cluster_files.py, and started in cluster/test_submit.py; a
+# bundle is made in test_offline_bundle.py. All checks of a GPU take minutes.
 ELSEWHERE = re.compile(
     r"make demo|python3\.11 -m venv|\.venv/bin/pip|ray (job|start|up|get-auth)|export RAY_|kubectl"
+    r"|pip list|jobs/offline_bundle|bash bundle|python -m raylab"
     r"|python jobs/check_gpu\.py$"
 )
 
