@@ -17,16 +17,16 @@ from rich.table import Table
 from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, console, out_of, say
 from raylab.errors import InputError
 from raylab.imports import loading
-from raylab.plan.cache import evaluation_id, plan_states
+from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.schedule import schedule_study
+from raylab.plan.stored import distinct, find_results
 from raylab.plan.trials import Inputs, plan_trials, read_inputs
 from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
-from raylab.store.records import read_records
 from raylab.store.tables import read_table, rows_of
 
 
@@ -46,10 +46,11 @@ def plan(
     _warn(inputs)
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
-    records = read_records(Store(out_of(loaded, out))).sound
-    states = plan_states([*trials, *merges], records, evaluation_id(loaded, inputs.rows))
-    schedule = schedule_study(loaded, inputs, states, records, gpus) if gpus else None
-    asked = gpu_demands(loaded, inputs, trials)
+    questions = questions_of(loaded, inputs.rows)
+    found = find_results([*trials, *merges], Store(out_of(loaded, out)), questions)
+    states = plan_states(found.planned, found.records, questions.id)
+    schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
+    asked = gpu_demands(loaded, inputs, distinct(trials))
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
@@ -65,7 +66,7 @@ def plan(
         view.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
     console().print(view)
     print_demands(asked, console())
-    for line in disk_lines(loaded, inputs, [*trials, *merges]):
+    for line in disk_lines(loaded, inputs, distinct(found.planned)):
         print(line)
     if schedule:
         print_schedule(schedule, console())

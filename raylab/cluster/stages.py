@@ -21,6 +21,7 @@ from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.resources import too_large
+from raylab.plan.stored import distinct
 from raylab.plan.trials import Trial
 from raylab.results.notes import with_notes
 from raylab.results.table_rows import (
@@ -35,7 +36,7 @@ from raylab.results.table_rows import (
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REPORT, TABLES
 from raylab.store.lease import HeldLease, hold_lease
-from raylab.store.records import RECORD, damaged_files, read_records, trial_key
+from raylab.store.records import RECORD, damaged_files, trial_key
 from raylab.store.tables import write_table
 
 Say = Callable[[str], None]
@@ -71,6 +72,7 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
     Raises KeyboardInterrupt if the user stopped it; finished trials are then in the store.
     """
     states = checked_states(context, say)
+    context = context.located()
     if _is_all_cached(states) and _is_reported(context):
         say(_nothing_to_train(states))
         return True
@@ -87,6 +89,7 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
     Returns whether every trial is done. Starts Ray only if something is missing.
     """
     states = checked_states(context, say)
+    context = context.located()
     if _is_all_cached(states):
         with hold_lease(context.store) as lease:
             context.write_study()
@@ -116,23 +119,26 @@ def checked_states(context: StudyContext, say: Say) -> list[PlannedTrial]:
 
     A damaged record is reported and deleted, so that its trial is trained again.
     """
-    records, damaged = read_records(context.store)
-    for problem in damaged:
+    found = context.stored()
+    for problem in found.damaged:
         say(f"damaged, and made again: {problem}")
-    for trial in context.planned:
-        record = records.get(trial.id)
+    has_damage = False
+    for trial in distinct(found.planned):
+        record = found.records.get(trial.id)
         wrong = damaged_files(context.store, trial.folder, record) if record else []
         if wrong:
             say(f"damaged, and made again: {trial.name}: {', '.join(wrong)}")
             context.store.delete(trial_key(trial.folder, RECORD))
-            del records[trial.id]
-    return plan_states(context.planned, records, context.evaluation)
+            has_damage = True
+    if has_damage:
+        found = context.stored()
+    return plan_states(found.planned, found.records, context.evaluation)
 
 
 def write_trial_tables(context: StudyContext) -> bool:
     """Write the tables of trials out of the store; return whether every trial is done."""
     store = context.store
-    results = read_results(context.planned, store)
+    results = read_results(context.planned, store, context.questions)
     rows = trial_rows(results, context.study.evaluation.limits)
     write_table(store, "trials", rows)
     notes = {row["name"]: row["note"] for row in rows if row["note"]}
@@ -144,7 +150,7 @@ def write_trial_tables(context: StudyContext) -> bool:
 def _train(
     context: StudyContext, lease: HeldLease, say: Say, states: Sequence[PlannedTrial]
 ) -> bool:
-    missing = [item.trial for item in states if item.state != "cached"]
+    missing = distinct(item.trial for item in states if item.state != "cached")
     to_train = [item for item in missing if isinstance(item, Trial)]
     if not missing:
         say(_nothing_to_train(states))
@@ -166,7 +172,7 @@ def _train_trials(
     from raylab.cluster.callbacks.preview import PreviewCallback
     from raylab.cluster.tune import train_trials
 
-    say(f"{len(trials)} of {len(context.trials)} trials to train")
+    say(f"{len(trials)} of {len(distinct(context.trials))} trials to train")
     if not has_gpus():
         say("no GPU in the cluster: they run on its CPUs")
     memory = smallest_gpu_memory()
@@ -186,7 +192,7 @@ def _merge(context: StudyContext, say: Say) -> None:
     states = plan_states(context.planned, context.records(), context.evaluation)
     found = [item.trial for item in states if item.state == "to run"]
     ready = [item for item in found if isinstance(item, PlannedMerge)]
-    say(f"{len(ready)} of {plural(len(context.merges), 'merge')} to make")
+    say(f"{len(ready)} of {plural(len(distinct(context.merges)), 'merge')} to make")
     make_merges(context, ready, say)
 
 

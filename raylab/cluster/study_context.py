@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,19 @@ from ruamel.yaml import YAML
 
 from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
-from raylab.plan.cache import evaluation_id
+from raylab.plan.cache import Questions, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
+from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
 from raylab.spec.identity import fingerprint
 from raylab.spec.models import resolve
 from raylab.spec.study import Study
 from raylab.store.filesystem import STUDY, Store, study_scratch
-from raylab.store.records import ADAPTER, Record, read_records, trial_key
+from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
+from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
 
 # Ray unpacks the working directory of a job below this.
 _JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
@@ -36,7 +38,10 @@ _JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
 
 @dataclass(frozen=True)
 class StudyContext:
-    """A study whose inputs were found and whose store can be written."""
+    """A study whose inputs were found and whose store can be written.
+
+    Its trials and merges know the folders that the store has for their ids.
+    """
 
     study: Study
     inputs: Inputs
@@ -49,9 +54,14 @@ class StudyContext:
         return resolve(name, self.study.base_models[name]).directory
 
     @property
+    def questions(self) -> Questions:
+        """The questions that models are asked."""
+        return questions_of(self.study, self.inputs.rows)
+
+    @property
     def evaluation(self) -> str:
         """Fingerprint of the questions that models are asked."""
-        return evaluation_id(self.study, self.inputs.rows)
+        return self.questions.id
 
     @property
     def models(self) -> dict[str, Model]:
@@ -68,9 +78,20 @@ class StudyContext:
         """All comparisons, in the order of the study."""
         return plan_comparisons(self.study, self.models)
 
-    def records(self) -> dict[str, Record]:
+    def stored(self) -> StoredResults:
+        """What the store holds now."""
+        return find_results(self.planned, self.store, self.questions)
+
+    def records(self) -> Mapping[str, Record]:
         """The sound records of the store, by trial id."""
-        return read_records(self.store).sound
+        return self.stored().records
+
+    def located(self) -> StudyContext:
+        """The same study, with the folders that the store has now."""
+        planned = self.stored().planned
+        trials = [item for item in planned if isinstance(item, Trial)]
+        merges = [item for item in planned if isinstance(item, PlannedMerge)]
+        return replace(self, trials=trials, merges=merges)
 
     def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
         """Models that no comparison takes, with the reason."""
@@ -121,7 +142,8 @@ class StudyContext:
     def results_identity(self) -> dict[str, Any]:
         """Everything that the tables and the report depend on, besides the trials' results."""
         return {
-            "trials": [item.id for item in self.planned],
+            "study": self.study.name,
+            "trials": [item.row for item in self.planned],
             "models": {name: found.identity for name, found in self.inputs.models.items()},
             "comparisons": [c.name for c in self.comparisons],
             "evaluation": self.evaluation,
@@ -146,11 +168,30 @@ class StudyContext:
         return found
 
     def write_study(self) -> None:
-        """Write the study as resolved, OUT/study.yaml."""
+        """Write the study as resolved, OUT/study.yaml, and the names of its results."""
         values = self.study.model_dump(mode="json", exclude_none=True)
         buffer = io.StringIO()
         YAML(typ="safe", pure=True).dump(values, buffer)
         self.store.write(STUDY, buffer.getvalue().encode())
+        write_plan(self.store, self.plan)
+
+    @property
+    def plan(self) -> StudyPlan:
+        """The names that the study gives to results."""
+        results = tuple(
+            NamedResult(
+                name=item.name,
+                id=item.id,
+                base_model=item.base_model,
+                data=dict(item.variant.data_sets)
+                if isinstance(item, Trial)
+                else {"data": item.row["data"]},
+            )
+            for item in self.planned
+        )
+        return StudyPlan(
+            study=self.study.name, held_out=dict(self.questions.held_out), results=results
+        )
 
 
 def _parameters(record: Record) -> dict[str, str]:
@@ -174,4 +215,4 @@ def prepare(study: Study, out: str, *, online: bool = True) -> StudyContext:
             todo="give the job --out with an absolute path, or a URI",
         )
     store.prepare()
-    return StudyContext(study, inputs, trials, merges, store)
+    return StudyContext(study, inputs, trials, merges, store).located()

@@ -30,6 +30,7 @@ from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.errors import ClusterError, StoreError
 from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
+from raylab.plan.stored import distinct
 from raylab.plan.trials import Trial
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
@@ -42,7 +43,8 @@ def train_trials(
     request: StopRequest | None = None,
     callbacks: Sequence[tune.Callback] = (),
 ) -> tune.ResultGrid:
-    """Train `to_run`, a part of the study's trials, parents first. Failures go to the store.
+    """Train `to_run`, a part of the study's trials, each once, parents first. Failures go to the
+    store.
 
     `callbacks` get Tune's events as well. Once `request` is made, running trials are saved and no
     other starts. Raises KeyboardInterrupt if Tune was ended before all trials had ended.
@@ -85,7 +87,9 @@ def train_trials(
             storage_path=store.uri,
             callbacks=[
                 FailureCallback(store, to_run),
-                ProgressCallback(trials, to_run, store, _ParentCleanup(dag, trials, store)),
+                ProgressCallback(
+                    distinct(trials), to_run, store, _ParentCleanup(dag, trials, store)
+                ),
                 *tracking_callbacks(study, store),
                 *callbacks,
             ],

@@ -4,7 +4,8 @@ Model: a trial is `cached` if the store holds its record, `blocked` while its pa
 and otherwise `to run`. If its record is of another evaluation, it is `to run`, but its model is
 only evaluated again. For a trial without a record, the reason names the fields of its identity
 that differ from the most similar record of the same name. A merge is treated like a trial, and
-the models that it merges like its parents.
+the models that it merges like its parents. If two names have one id, the second waits for the
+first: they are one training.
 Invariant: the states depend on the plan and on the records only, never on a clock, a host or a
 library.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
 from raylab.spec.data.held_out import held_out_answers
@@ -20,7 +22,7 @@ from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
 from raylab.spec.study import Study
-from raylab.store.records import Record
+from raylab.store.records import Record, named_likelihoods
 
 EVALUATE_AGAIN = "other questions: asked again, not trained"
 EVALUATE_MERGE_AGAIN = "other questions: asked again, not merged"
@@ -35,15 +37,48 @@ class PlannedTrial:
     why: str
 
 
-def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
-    """Fingerprint of the evaluation of trained models; it is no part of a trial's identity.
+@dataclass(frozen=True)
+class Questions:
+    """What trained models are asked; no part of a trial's identity.
 
-    It includes the held-out rows of all data sets whose likelihood is measured.
+    held_out: fingerprints of the held-out rows whose likelihood is measured, by data set.
     """
-    asked = study.evaluation.model_dump(exclude=set(JUDGED_LATER))
+
+    settings: Mapping[str, Any]
+    held_out: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        """Their fingerprint, as records have it."""
+        return self._id_with(self.held_out)
+
+    def named(self, record: Record) -> Record:
+        """`record`; if only the names of data sets differ from its questions, with these names."""
+        former = record.held_out
+        is_renamed = former != dict(self.held_out)
+        has_same_rows = set(former.values()) == set(self.held_out.values())
+        if not (is_renamed and has_same_rows and record.evaluation == self._id_with(former)):
+            return record
+        named = {
+            "held_out": dict(self.held_out),
+            "metrics": named_likelihoods(record, self.held_out),
+        }
+        return record.model_copy(update={"evaluation": self.id, **named})
+
+    def _id_with(self, held_out: Mapping[str, str]) -> str:
+        return fingerprint({**self.settings, "held_out": dict(held_out)})
+
+
+def questions_of(study: Study, rows: Mapping[str, Sequence[Row]]) -> Questions:
+    """The questions of `study`, whose data sets have `rows`."""
     answers = held_out_answers(study, rows)
     held_out = {name: rows_fingerprint(found) for name, found in answers.items()}
-    return fingerprint({**asked, "held_out": held_out})
+    return Questions(study.evaluation.model_dump(exclude=set(JUDGED_LATER)), held_out)
+
+
+def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
+    """Fingerprint of the questions of `study`."""
+    return questions_of(study, rows).id
 
 
 def plan_states(
@@ -54,9 +89,15 @@ def plan_states(
     With `evaluation`, a record of another evaluation counts as not done.
     """
     states: dict[str, PlannedTrial] = {}
+    first: dict[str, str] = {}
     for trial in trials:
         record = records.get(trial.id)
-        if record and evaluation and record.evaluation != evaluation:
+        same = first.setdefault(trial.id, trial.name)
+        is_done = record and (not evaluation or record.evaluation == evaluation)
+        if same != trial.name and not is_done:
+            kind = "merge" if isinstance(trial, PlannedMerge) else "training"
+            state, why = "blocked", f"waits for {same}: it is the same {kind}"
+        elif record and not is_done:
             is_merge = isinstance(trial, PlannedMerge)
             state, why = "to run", EVALUATE_MERGE_AGAIN if is_merge else EVALUATE_AGAIN
         elif record:
@@ -65,11 +106,7 @@ def plan_states(
             state, why = "to run", _reason_new(trial, records)
             parents = [states[name] for name in dependencies_of(trial)]
             # A model that is only evaluated again is in the store.
-            missing = [
-                parent.trial.name
-                for parent in parents
-                if parent.state != "cached" and parent.why != EVALUATE_AGAIN
-            ]
+            missing = [parent.trial.name for parent in parents if parent.trial.id not in records]
             if missing:
                 state, why = "blocked", f"waits for {' and '.join(missing)}; {why}"
         states[trial.name] = PlannedTrial(trial, state, why)

@@ -27,7 +27,8 @@ FORMAT = 1
 class PlannedMerge:
     """One planned merge. `request` names its models and its base as the study does.
 
-    needs: the names of its models that are trials; they must be done before.
+    needs: the names of its models that are trials; they must be done before. stored_as: as for a
+    trial.
     """
 
     name: str
@@ -41,11 +42,12 @@ class PlannedMerge:
     needs: tuple[str, ...]
     identity: Mapping[str, Any] = field(repr=False)
     provisional: bool = False
+    stored_as: str = ""
 
     @property
     def folder(self) -> str:
         """The name of its folder in the store."""
-        return f"{self.name}-{self.id}"
+        return self.stored_as or f"{self.name}-{self.id}"
 
     @property
     def row(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any
 from raylab.errors import InputError
 from raylab.plan.cache import PlannedTrial
 from raylab.plan.durations import estimate_durations
+from raylab.plan.stored import distinct
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.study import Study
 from raylab.store.records import Record
@@ -77,7 +78,7 @@ def schedule_study(
     gpus: int,
 ) -> dict[str, Any]:
     """The schedule of the trials that are not cached, as JSON. Raises InputError."""
-    missing = [item.trial for item in states if item.state != "cached"]
+    missing = distinct(item.trial for item in states if item.state != "cached")
     trials = [item for item in missing if isinstance(item, Trial)]
     durations = estimate_durations(study, inputs.rows, trials, records)
     slots = count_slots(gpus, study.resources.gpus)

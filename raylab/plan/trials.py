@@ -26,7 +26,10 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Trial:
-    """One planned training. lineage: the names of its ancestors, the oldest first."""
+    """One planned training. lineage: the names of its ancestors, the oldest first.
+
+    stored_as: the folder that the store has for its id, if that is known (`raylab.plan.stored`).
+    """
 
     name: str
     id: str
@@ -37,11 +40,12 @@ class Trial:
     lineage: tuple[str, ...]
     identity: Mapping[str, Any] = field(repr=False)
     provisional: bool = False
+    stored_as: str = ""
 
     @property
     def folder(self) -> str:
         """The name of its folder in the store."""
-        return f"{self.name}-{self.id}"
+        return self.stored_as or f"{self.name}-{self.id}"
 
     @property
     def row(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The column `note` of the tables: how a model behind a number was made.
 
-Model: two things are noted of a trial or merge: memory ran out, so it was trained in smaller
-micro-batches, which changes the bits of its weights; or it is marked, because its answers break
-a limit. A note passes on to every trial and merge that is made from it.
+Model: three things are noted of a trial or merge: memory ran out, so it was trained in smaller
+micro-batches, which changes the bits of its weights; it is marked, because its answers break
+a limit; or it is the same as another, whose name stands before it. A note passes on to every trial
+and merge that is made from it.
 Invariant: a row has a note if and only if one of its models, or one of their ancestors, has one.
 """
 
@@ -24,10 +25,13 @@ def notes_of(
     """The notes of trials and merges, by name; most have none. records: by trial id."""
     flagged = flagged_models(planned, records, limits)
     found: dict[str, dict[str, str]] = {}
+    first: dict[str, str] = {}
     for item in planned:
         inherited = [found.get(name, {}) for name in dependencies_of(item)]
         found[item.name] = {name: note for notes in inherited for name, note in notes.items()}
         parts = [_smaller_micro_batch(item, records.get(item.id))]
+        if first.setdefault(item.id, item.name) != item.name:
+            parts.append(f"{item.name} is the same as {first[item.id]}")
         if item.name in flagged:
             parts.append(f"{item.name} is marked: {flagged[item.name]}")
         if own := "; ".join(part for part in parts if part):

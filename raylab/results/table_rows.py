@@ -17,8 +17,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from raylab.plan.cache import Questions
 from raylab.plan.comparisons import PlannedComparison
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
+from raylab.plan.stored import find_results
 from raylab.results.notes import notes_of
 from raylab.results.quality_flags import flag_columns
 from raylab.spec.evaluation import LIMITS, Limits
@@ -34,7 +36,6 @@ from raylab.store.records import (
     Record,
     read_attempts,
     read_progress,
-    read_records,
     trial_key,
 )
 from raylab.store.schemas import SCHEMAS
@@ -75,12 +76,17 @@ class StudyResults:
     trials: Sequence[TrialResult]
 
 
-def read_results(planned: Sequence[Planned], store: Store) -> StudyResults:
-    """Read the records, attempts and progress of `planned`. Raises StoreError."""
-    records = read_records(store).sound
+def read_results(
+    planned: Sequence[Planned], store: Store, questions: Questions | None = None
+) -> StudyResults:
+    """Read the records, attempts and progress of `planned`. Raises StoreError.
+
+    questions: of the study, by whose names of data sets the likelihoods are then called.
+    """
+    found = find_results(planned, store, questions)
     results = []
-    for item in planned:
-        record, attempts = records.get(item.id), read_attempts(store, item.folder)
+    for item in found.planned:
+        record, attempts = found.records.get(item.id), read_attempts(store, item.folder)
         if record:
             results.append(TrialResult(item, record, attempts))
         else:

@@ -1,7 +1,8 @@
 """Records: the JSON beside a result that is written last; its existence means: complete.
 
 Model: the folder of a trial or merge holds its files, one small JSON for each attempt, and at the
-end record.json with the identity, the metrics, and the size and SHA-256 of every file.
+end record.json with the identity, the metrics, and the size and SHA-256 of every file. A folder
+is called `<name>-<id>` by the name at the time; it is found by the id, whatever the name is now.
 Invariant: a record is written after every file that it names, atomically. A folder without a
 record, or whose files differ from it, counts as not done. Damaged files are reported, never used.
 """
@@ -30,6 +31,7 @@ ATTEMPTS = "attempts"
 _ATTEMPT_FILES = (LOG, PROGRESS, "running.json", f"{ATTEMPTS}/")
 """Files of attempts, successful or not. They are no part of a result."""
 _ATTEMPT_NAME = re.compile(r"[0-9]+\.json")
+_FOLDER = re.compile(r".+-([0-9a-f]{16})")
 
 
 class FileEntry(BaseModel):
@@ -59,7 +61,11 @@ class Attempt(BaseModel):
 
 
 class Record(BaseModel):
-    """The result of a finished trial or merge."""
+    """The result of a finished trial or merge, under the name that it was made by.
+
+    held_out: fingerprints of the held-out rows that it was asked about, by data set. folder: the
+    folder that it was read from; no part of its JSON.
+    """
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -71,6 +77,8 @@ class Record(BaseModel):
     versions: dict[str, str]
     metrics: dict[str, Any]
     files: dict[str, FileEntry] = Field(default_factory=dict)
+    held_out: dict[str, str] = Field(default_factory=dict)
+    folder: str = Field(default="", exclude=True)
 
 
 class StoredRecords(NamedTuple):
@@ -108,7 +116,7 @@ def write_record(store: Store, folder: str, record: Record) -> Record:
         is_partial = name.rpartition("/")[2].startswith(".part-")
         if not is_partial and not name.startswith((RECORD, *_ATTEMPT_FILES)):
             files[name] = measure(store.read(trial_key(folder, name)))
-    complete = record.model_copy(update={"files": files})
+    complete = record.model_copy(update={"files": files, "folder": folder})
     write_json(store, trial_key(folder, RECORD), complete.model_dump())
     return complete
 
@@ -116,7 +124,8 @@ def write_record(store: Store, folder: str, record: Record) -> Record:
 def read_records(store: Store) -> StoredRecords:
     """All records, after a check that every file exists with its size. Raises StoreError.
 
-    An object store needs one listing and one request for each record.
+    Of sound records with one id, the first by the name of its folder counts. An object store needs
+    one listing and one request for each record.
     """
     folders: dict[str, dict[str, int]] = {}
     for key, size in store.sizes(TRIALS).items():
@@ -129,8 +138,17 @@ def read_records(store: Store) -> StoredRecords:
         record, problems = _read_record(store, folder, sizes)
         records.damaged.extend(f"{trial_key(folder, RECORD)}: {problem}" for problem in problems)
         if record:
-            records.sound[record.id] = record
+            records.sound.setdefault(record.id, record)
     return records
+
+
+def folders_by_id(store: Store) -> dict[str, str]:
+    """The folder of every trial and merge that was begun, by id; the first where there are two."""
+    folders: dict[str, str] = {}
+    for name in store.names(TRIALS):
+        if found := _FOLDER.fullmatch(name):
+            folders.setdefault(found[1], name)
+    return folders
 
 
 def read_record(store: Store, folder: str) -> Record | None:
@@ -152,15 +170,35 @@ def _read_record(
         for name, entry in record.files.items()
         if sizes.get(name) != entry.size
     ]
-    if folder != f"{record.name}-{record.id}":
+    if folder.rpartition("-")[2] != record.id:
         problems.append(f"it is the record of {record.name}-{record.id}")
-    return (None if problems else record), problems
+    return (None if problems else record.model_copy(update={"folder": folder})), problems
 
 
 def _first_problem(error: ValidationError) -> str:
     """The first problem of a JSON, with its field."""
     first = error.errors()[0]
     return ": ".join([*(str(step) for step in first["loc"][:3]), first["msg"]])
+
+
+def named_likelihoods(record: Record, held_out: Mapping[str, str]) -> dict[str, Any]:
+    """The metrics of `record`, its likelihoods by the names of the same rows in `held_out`.
+
+    held_out: fingerprints by data set. Rows that it does not have keep their name.
+    """
+    if not (measured := record.metrics.get("likelihoods")):
+        return record.metrics
+    former: dict[str, list[str]] = {}
+    for name, rows in held_out.items():
+        former.setdefault(rows, []).append(name)
+    likelihoods = {
+        name: row
+        for before, row in measured.items()
+        for name in former.get(record.held_out.get(before, ""), [before])
+    }
+    order = {name: number for number, name in enumerate(held_out)}
+    ordered = sorted(likelihoods, key=lambda name: order.get(name, len(order)))
+    return {**record.metrics, "likelihoods": {name: likelihoods[name] for name in ordered}}
 
 
 def damaged_files(store: Store, folder: str, record: Record) -> list[str]:

@@ -2,7 +2,8 @@
 
 Model: a reference is a directory (a checkpoint or a PEFT adapter), a Hugging Face id that was
 downloaded, or `OUT#name`: a trial or merge (by name or id), a finished model or a base model of
-the study in the store at OUT.
+the study in the store at OUT. Names are those of the study that ran last (its plan.json); a result
+that no plan has is called as its record is.
 Invariant: a reference names exactly one model; otherwise it raises ModelError with the models
 that were found. The location of a chained trial lists the adapters of its whole lineage, the
 oldest first, each of which has a sound record. The location of a merge is the checkpoint in its
@@ -21,6 +22,7 @@ from raylab.spec.study import Located, Quantization, Study
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, StoredRecords, read_records, trial_key
+from raylab.store.study_plan import StudyPlan, read_plan
 from raylab.store.uri import reject_credentials
 
 MERGED = "merged"
@@ -146,17 +148,11 @@ def _find_in_study(store: Store, study: Study, reference: str) -> ModelLocation:
 
 
 def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
-    records = read_records(store)
-    record = _named_record(records, study, reference)
-    base_models = [base for base in study.base_models if record.name.startswith(f"{base}.")]
-    if not base_models:
-        raise ModelError(
-            f"the base model of {record.name} is not in the study",
-            found=", ".join(study.base_models),
-            expected="the study that made it",
-        )
-    base_model, scratch = max(base_models, key=len), study_scratch(store)
+    records, plan = read_records(store), read_plan(store) or StudyPlan(study=study.name)
+    record = _named_record(records, plan, study, reference)
+    base_model, scratch = _base_model_of(record, plan, study), study_scratch(store)
     base, lineage = _directory(study.base_models[base_model]), _lineage(record, records.sound)
+    lineage = [*map(plan.named, lineage[:-1]), record]
     if is_merged(record):
         location = ModelLocation(checkpoint=store.local(_key(record, MERGED), scratch), base=base)
     else:
@@ -165,19 +161,50 @@ def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
     return FinishedTrial(study, base_model, tuple(lineage), location)
 
 
-def _named_record(records: StoredRecords, study: Study, reference: str) -> Record:
-    name = reference.rpartition("#")[2]
-    found = [record for record in records.sound.values() if name in (record.name, record.id)]
+def _named_record(records: StoredRecords, plan: StudyPlan, study: Study, reference: str) -> Record:
+    """The record that a reference names, with the names of `plan`. Raises ModelError."""
+    name, sound = reference.rpartition("#")[2], records.sound
+    id = plan.ids().get(name, name)
+    if id in sound:
+        return plan.named(sound[id], name)
+    found = [record for record in sound.values() if record.name == name] if id == name else []
+    renamed = {record.id: plan.named(record).name for record in found if plan.result(record.id)}
+    if renamed:
+        out = reference.rpartition("#")[0]
+        new = " or ".join(dict.fromkeys(renamed.values()))
+        raise ModelError(
+            f"{reference} is the former name of a result",
+            found=name,
+            expected=f"its name in the study that ran last: {new}",
+            todo=f"write {out}#{new}, or {out}#{next(iter(renamed))}, its id, which stays",
+        )
     if len(found) != 1:
-        names = {record.name for record in records.sound.values()}
+        names = {plan.named(record).name for record in sound.values()}
         known = sorted(names | {*study.models, *study.base_models})
         what = "more than one trial" if found else "nothing that is done"
+        planned = name if id == name else f"{name}, planned as {id}"
         raise ModelError(
             f"{reference} names {what}",
-            found=", ".join(record.id for record in found) or "; ".join([name, *records.damaged]),
+            found=", ".join(record.id for record in found)
+            or "; ".join([planned, *records.damaged]),
             expected="the id of one of them" if found else f"one of {', '.join(known)}",
         )
     return found[0]
+
+
+def _base_model_of(record: Record, plan: StudyPlan, study: Study) -> str:
+    """The name of the base model of a result in `study`. Raises ModelError if it has none."""
+    planned = plan.result(record.id)
+    if planned and planned.base_model in study.base_models:
+        return planned.base_model
+    base_models = [base for base in study.base_models if record.name.startswith(f"{base}.")]
+    if not base_models:
+        raise ModelError(
+            f"the base model of {record.name} is not in the study",
+            found=", ".join(study.base_models),
+            expected="the study that made it",
+        )
+    return max(base_models, key=len)
 
 
 def _lineage(record: Record, records: Mapping[str, Record]) -> list[Record]:
@@ -195,7 +222,7 @@ def _lineage(record: Record, records: Mapping[str, Record]) -> list[Record]:
 
 
 def _key(record: Record, part: str) -> str:
-    return trial_key(f"{record.name}-{record.id}", part)
+    return trial_key(record.folder, part)
 
 
 def _required(name: str, place: Located) -> Path:

@@ -27,7 +27,7 @@ from typing import Any, TextIO
 
 import torch
 
-from raylab.plan.cache import evaluation_id
+from raylab.plan.cache import questions_of
 from raylab.plan.merges import Planned
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
@@ -149,14 +149,15 @@ def complete(
     started = time.monotonic()
     torch.set_num_threads(study.resources.cpus)
     patient = store.with_timeout(_RESULT_PATIENCE)
-    evaluation = evaluation_id(study, rows)
+    questions = questions_of(study, rows)
+    asked = {"evaluation": questions.id, "held_out": dict(questions.held_out)}
     scratch = study_scratch(store)
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         if known := read_record(store, item.folder):
             result = evaluate_saved(Path(directory))
             metrics = {**known.metrics, **result.metrics}
-            record = known.model_copy(update={"evaluation": evaluation, "metrics": metrics})
+            record = known.model_copy(update={**asked, "metrics": metrics})
             write_samples(patient, item.folder, result.samples)
             return write_record(patient, item.folder, record)
         made = make(Path(directory))
@@ -171,9 +172,9 @@ def complete(
             id=item.id,
             identity=dict(item.identity),
             data=dict(data),
-            evaluation=evaluation,
             versions=versions(),
             metrics={key: finite_or_none(value) for key, value in metrics.items()},
+            **asked,
         )
         for name, content in made.files.items():
             key = trial_key(item.folder, name)

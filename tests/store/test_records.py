@@ -17,6 +17,8 @@ from raylab.store.records import (
     Record,
     damaged_files,
     finite_or_none,
+    folders_by_id,
+    named_likelihoods,
     read_attempts,
     read_progress,
     read_record,
@@ -169,9 +171,35 @@ def test_record_cut_anywhere_is_named_damaged_and_whole_again_when_redone(data):
         assert read_records(store) == ({sealed.id: sealed}, [])
 
 
-@pytest.mark.parametrize("changes", [{"id": "f" * 16}, {"name": "tiny.b.s1"}])
-def test_record_of_another_trial_is_named_damaged(changes, store):
-    sealed = write_record(store, FOLDER, make_record(**changes))
+def test_record_in_a_folder_of_its_id_is_sound_whatever_its_name(store):
+    sealed = write_record(store, FOLDER, make_record(name="tiny.b.s1"))
+    assert read_records(store) == ({sealed.id: sealed}, [])
+    assert read_records(store).sound[sealed.id].folder == FOLDER
+    assert read_record(store, FOLDER) == sealed
+    assert b"folder" not in store.read(trial_key(FOLDER, "record.json"))
+
+
+def test_folders_are_found_by_id_and_nothing_else_is(store):
+    second = FOLDER.replace("tiny.a", "tiny.b")
+    for folder in (second, FOLDER, "no-id", "-0123456789abcdef", "a-0123456789ABCDEF"):
+        store.write(trial_key(folder, "log.txt"), b"")
+    assert folders_by_id(store) == {"0123456789abcdef": FOLDER}
+
+
+def test_likelihoods_get_the_names_of_the_same_rows():
+    metrics = {"l1": 1.0, "likelihoods": {"D0": {"n": 0}, "D1": {"n": 1}, "D2": {"n": 2}}}
+    record = make_record(metrics=metrics, held_out={"D0": "aa", "D1": "bb"})
+    named = named_likelihoods(record, {"D1": "aa", "new": "bb", "twin": "bb", "more": "cc"})
+    assert named["l1"] == 1.0
+    assert list(named["likelihoods"].items()) == [
+        ("D1", {"n": 0}), ("new", {"n": 1}), ("twin", {"n": 1}), ("D2", {"n": 2}),
+    ]  # fmt: skip
+    without = make_record()
+    assert named_likelihoods(without, {"D1": "aa"}) == without.metrics
+
+
+def test_record_of_another_trial_is_named_damaged(store):
+    sealed = write_record(store, FOLDER, make_record(id="f" * 16))
     records, [problem] = read_records(store)
     assert records == {}
     assert FOLDER in problem

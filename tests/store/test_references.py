@@ -10,7 +10,16 @@ import pytest
 from raylab.errors import ModelError, RaylabError
 from raylab.spec import models as bases
 from raylab.spec.study import Quantization
-from raylab.store.references import FoundModel, ModelLocation, find_base, find_model, location_of
+from raylab.store.filesystem import Store
+from raylab.store.references import (
+    FoundModel,
+    ModelLocation,
+    find_base,
+    find_finished_trial,
+    find_model,
+    location_of,
+)
+from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
 from tests.reduce.models import (
     random_factors,
     random_weights,
@@ -166,6 +175,68 @@ def test_name_of_two_trials_is_refused_with_their_ids(out, there):
     message = refused(f"{out}#tiny.sft.s1")
     assert FIRST in message and "4" * 16 in message
     assert find_model(f"{out}#{FIRST}").location.adapters == (folder(out, "tiny.sft.s1", FIRST),)
+
+
+def rename(out, names, base="tiny"):
+    """Write the plan of a study that calls the results `names`, {name: id}, over `base`."""
+    results = [
+        NamedResult(name=name, id=id, base_model=base, data={"data": "plain"})
+        for name, id in names.items()
+    ]
+    write_plan(Store(str(out)), StudyPlan(study="made", results=tuple(results)))
+    text = (out / "study.yaml").read_text().replace("tiny:", f"{base}:")
+    (out / "study.yaml").write_text(text.replace(": tiny", f": {base}"))
+
+
+def test_renamed_trial_is_found_by_its_new_name_or_id_with_its_lineage(out, there):
+    rename(out, {"small.base.s1": FIRST, "small.chained.s1": SECOND}, base="small")
+    adapters = (folder(out, "tiny.sft.s1", FIRST), folder(out, "tiny.dpo.s1", SECOND))
+    for name in ("small.chained.s1", SECOND):
+        found = find_finished_trial(f"{out}#{name}")
+        assert found.location == ModelLocation(adapters=adapters, base=there[0])
+        assert [record.name for record in found.lineage] == ["small.base.s1", "small.chained.s1"]
+        assert found.record.data == {"data": "plain"}
+        assert found.base_model == "small"
+
+
+def test_former_name_of_a_trial_is_refused_with_the_name_it_has_now(out):
+    rename(out, {"tiny.chained.s1": SECOND, "tiny.twin.s1": SECOND})
+    message = refused(f"{out}#tiny.dpo.s1")
+    assert "former name" in message and f"{out}#tiny.chained.s1" in message
+    assert SECOND in message
+
+
+def test_name_that_another_trial_took_over_is_that_of_the_plan(out):
+    """`dpo` was renamed, and `sft` is called `dpo` now."""
+    rename(out, {"tiny.dpo.s1": FIRST, "tiny.chained.s1": SECOND})
+    found = find_model(f"{out}#tiny.dpo.s1")
+    assert found.location.adapters == (folder(out, "tiny.sft.s1", FIRST),)
+
+
+def test_name_of_a_planned_trial_is_never_that_of_an_older_result(out):
+    rename(out, {"tiny.sft.s1": "8" * 16})
+    message = refused(f"{out}#tiny.sft.s1")
+    assert "nothing that is done" in message and "8" * 16 in message
+
+
+def test_two_names_of_one_trial_are_both_found_and_each_is_called_so(out):
+    rename(out, {"tiny.a.s1": FIRST, "tiny.b.s1": FIRST})
+    found = [find_finished_trial(f"{out}#{name}") for name in ("tiny.a.s1", "tiny.b.s1", FIRST)]
+    assert [item.record.name for item in found] == ["tiny.a.s1", "tiny.b.s1", "tiny.a.s1"]
+    assert len({item.location for item in found}) == 1
+
+
+def test_result_that_the_plan_lacks_keeps_the_name_of_its_record(out):
+    rename(out, {"tiny.chained.s1": SECOND})
+    assert find_model(f"{out}#tiny.sft.s1").location.adapters == (
+        folder(out, "tiny.sft.s1", FIRST),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"study": 1}'])
+def test_plan_that_is_damaged_counts_as_none(out, text):
+    (out / "plan.json").write_text(text)
+    assert find_model(f"{out}#tiny.sft.s1")
 
 
 @pytest.mark.parametrize("damage", ["record", "adapter"])
