@@ -76,7 +76,7 @@ def test_checks_that_hold_exit_0_with_a_line_each_a_table_and_the_document(run, 
     figures = {figure["what"]: figure["value"] for figure in second["figures"]}
     left = figures.pop("seconds left")
     assert figures == {"device": "cpu", "sees": "", "size": "cpu", "quick": False}
-    assert 300 < left < 720
+    assert 300 < left < 900
     lines = said.out.splitlines()
     assert any(line.startswith("holds ") and " held " in line for line in lines)
     assert any(
@@ -142,12 +142,24 @@ def test_check_that_hangs_is_ended_with_what_it_started_and_the_next_runs(
 ):
     marker = tmp_path / "marker"
     monkeypatch.setenv("SMALL_CHECKS_MARKER", str(marker))
-    status, document, _ = run("hangs", "holds", options=["--minutes", "0.3"])
+    status, document, _ = run("hangs", "holds", options=["--minutes", "0.5"])
     assert status == 1
     assert verdicts(document) == {"hangs": "not held", "holds": "held"}
     hangs = document["checks"][0]
     assert "its time was up" in hangs["why"] and hangs["figures"][0]["value"] == 1
     assert not is_alive(int(marker.read_text()))
+
+
+def test_time_that_a_check_does_not_use_goes_to_those_after_it(run):
+    _, document, _ = run("tells_its_setting", "holds", options=["--minutes", "10"])
+    first = document["checks"][0]["figures"]
+    _, document, _ = run("holds", "tells_its_setting", options=["--minutes", "10"])
+    last = document["checks"][1]["figures"]
+    early, late = (
+        next(figure["value"] for figure in found if figure["what"] == "seconds left")
+        for found in (first, last)
+    )
+    assert 200 < early < 300 < late < 600
 
 
 def test_only_runs_those_in_the_order_of_the_table(run):

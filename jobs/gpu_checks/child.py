@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,16 +24,20 @@ from gpu_checks.report import NotPossible, Report, Setting
 _LOOK_SECONDS = 1.0
 
 
-def run(connection: Connection, function: str, setting: Setting, log: Path) -> None:
-    """Call `function` (module:name), and send what it finds through `connection`."""
+def run(connection: Connection, function: str, setting: Setting, seconds: float, log: Path) -> None:
+    """Call `function` (module:name), and send what it finds through `connection`.
+
+    seconds: its time once its module is imported, which ends by `setting.ends` at the latest.
+    """
     os.setsid()
     threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
     _print_to(log)
     _set_environment(setting)
-    report = Report(connection.send, setting)
     try:
         module, _, name = function.partition(":")
-        getattr(importlib.import_module(module), name)(setting, report)
+        check = getattr(importlib.import_module(module), name)
+        setting = replace(setting, ends=min(setting.ends, time.monotonic() + seconds))
+        check(setting, Report(connection.send, setting))
     except NotPossible as reason:
         connection.send(("impossible", {"why": str(reason)}))
     except BaseException as error:

@@ -1,8 +1,9 @@
 """Runs checks one after another, each in a process of its own, and keeps what is known.
 
 Model: the time of the whole run is dealt out by the checks' shares; what a check does not use
-goes to those after it. A check knows when its time is up and leaves parts out; one that goes on
-is ended with all that it started, and has not held.
+goes to those after it. A check knows when its time is up, which begins once its libraries are
+imported, and leaves parts out. One that goes on is ended with all that it started, and has not
+held; by then half of their shares is still there for the checks after it.
 Invariant: after every finding the document on disk is whole and says all that is known: a run that
 is killed loses nothing.
 """
@@ -19,15 +20,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpu_checks.child import run as run_in_child
 from gpu_checks.outcome import NOT_HELD, RUNNING, Outcome
 from gpu_checks.report import Setting
 from gpu_checks.table import Check
 
-_GRACE = 10.0
-"""Seconds after a check's time, in which it may end by itself."""
+_GRACE = 0.15
+"""The share of a check's time that is kept for its last part."""
+_PATIENCE = 4.0
+"""How many times its time a check may take, imports and all, before it is ended."""
+_RESERVE = 0.5
 _LEAST = 1.0
 _SAVED_EVERY = 0.5
 
@@ -53,9 +57,11 @@ def run_checks(asked: Run, say: Callable[[str], None]) -> list[Outcome]:
     document.save()
     ends = time.monotonic() + asked.seconds
     for index, (check, outcome) in enumerate(zip(asked.checks, outcomes, strict=True)):
-        shares = sum(other.share for other in asked.checks[index:])
-        limit = max(_LEAST, (ends - time.monotonic()) * check.share / shares)
-        _run_one(asked, check, outcome, limit, document)
+        later = sum(other.share for other in asked.checks[index + 1 :])
+        unit = max(_LEAST, ends - time.monotonic()) / (check.share + later)
+        limit = unit * (check.share + (1 - _RESERVE) * later)
+        time_ = _Time(unit * check.share, min(limit, unit * check.share * _PATIENCE))
+        _run_one(asked, check, outcome, time_, document)
         say(outcome.line)
     document.is_complete = True
     document.save()
@@ -65,6 +71,13 @@ def run_checks(asked: Run, say: Callable[[str], None]) -> list[Outcome]:
 def exit_status(outcomes: Sequence[Outcome]) -> int:
     """1 where a check has not held."""
     return int(any(outcome.verdict == NOT_HELD for outcome in outcomes))
+
+
+class _Time(NamedTuple):
+    """The seconds of a check after its imports, and those after which it is ended."""
+
+    seconds: float
+    limit: float
 
 
 class _Document:
@@ -99,24 +112,25 @@ class _Document:
             self.save()
 
 
-def _run_one(asked: Run, check: Check, outcome: Outcome, limit: float, document: _Document) -> None:
+def _run_one(asked: Run, check: Check, outcome: Outcome, time_: _Time, document: _Document) -> None:
     started = time.monotonic()
     if check.needs_gpu and asked.device != "cuda":
         outcome.take(("impossible", {"why": "needs a GPU"}))
         return
-    grace = min(_GRACE, 0.15 * limit)
-    setting = Setting(asked.device, asked.quick, asked.work, started + limit - grace)
+    ends, seconds = started + time_.limit, (1 - _GRACE) * time_.seconds
+    setting = Setting(asked.device, asked.quick, asked.work, ends - _GRACE * time_.seconds)
     log = asked.work / f"{check.name}.log"
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_in_child, args=(sender, check.function, setting, log))
+    arguments = (sender, check.function, setting, seconds, log)
+    process = context.Process(target=run_in_child, args=arguments)
     outcome.verdict = RUNNING
     process.start()
     sender.close()
     try:
-        if not _listen(receiver, process.sentinel, outcome, started + limit, document):
+        if not _listen(receiver, process.sentinel, outcome, ends, document):
             process.join(0.5)  # one that has died has its status soon
-            _explain(process.exitcode, outcome, limit, log)
+            _explain(process.exitcode, outcome, time_.limit, log)
     except BaseException:
         outcome.fail("the run was interrupted")
         raise
