@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -248,6 +249,24 @@ def test_table_has_every_check_and_its_functions_are_there(job):
         module, _, name = check.function.partition(":")
         tree = ast.parse((JOBS / f"{module.replace('.', '/')}.py").read_text())
         assert name in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def test_page_names_every_check_and_option():
+    page = (JOBS.parent / "docs" / "gpu.md").read_text()
+    for name in NAMES:
+        assert f"| `{name}` |" in page and f"\n| {name} |" in page
+    help_text = subprocess.run(
+        [sys.executable, str(JOBS / "check_gpu.py"), "--help"],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(JOBS.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    options = set(re.findall(r"--[a-z]+", help_text)) - {"--help"}
+    assert len(options) == 6
+    for option in options:
+        assert f"`{option}" in page, option
 
 
 def test_modules_of_checks_have_at_most_300_lines():
