@@ -57,6 +57,7 @@ def misses_its_aim(setting, report):
 def hangs(setting, report):
     """Never ends, and neither does the process that it starts."""
     report.figure("before", 1)
+    time.sleep(0.5)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (setting.work / "child").write_text(str(child.pid))
     marker = os.environ.get("SMALL_CHECKS_MARKER")

@@ -239,6 +239,7 @@ def test_run_that_is_killed_leaves_what_is_known(number, tmp_path):
         assert verdicts(document) == {"holds": "held", "hangs": "not held"}
     assert not document["complete"]
     assert document["checks"][0]["claims"][0]["holds"]
+    assert document["checks"][1]["figures"][0]["what"] == "before"
 
 
 def test_table_has_every_check_and_its_functions_are_there(job):

@@ -33,7 +33,6 @@ _PATIENCE = 4.0
 """How many times its time a check may take, imports and all, before it is ended."""
 _RESERVE = 0.5
 _LEAST = 1.0
-_SAVED_EVERY = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,6 @@ class _Document:
     def __init__(self, asked: Run, outcomes: Sequence[Outcome]) -> None:
         self._asked, self._outcomes = asked, outcomes
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._saved = 0.0
         self.is_complete = False
 
     def save(self) -> None:
@@ -104,12 +102,6 @@ class _Document:
         part = self._asked.out.with_name(f".{self._asked.out.name}.{os.getpid()}.part")
         part.write_text(text, encoding="utf-8")
         part.replace(self._asked.out)
-        self._saved = time.monotonic()
-
-    def save_now_and_then(self) -> None:
-        """Save, unless it was saved just now."""
-        if time.monotonic() - self._saved >= _SAVED_EVERY:
-            self.save()
 
 
 def _run_one(asked: Run, check: Check, outcome: Outcome, time_: _Time, document: _Document) -> None:
@@ -125,6 +117,7 @@ def _run_one(asked: Run, check: Check, outcome: Outcome, time_: _Time, document:
     arguments = (sender, check.function, setting, seconds, log)
     process = context.Process(target=run_in_child, args=arguments)
     outcome.verdict = RUNNING
+    document.save()
     process.start()
     sender.close()
     try:
@@ -153,7 +146,7 @@ def _listen(
                 return False
             if has_ended:
                 return True
-            document.save_now_and_then()
+            document.save()
         elif ready:
             return False
     return False
