@@ -7,9 +7,10 @@ Invariant: sums are integers: torch operations and kernels fill the same tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class Sums:
     ends: torch.Tensor
     zeros: torch.Tensor
     numel: list[int]
+    _arrays: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, device: torch.device, buckets: Sequence[int], tensors: int) -> Sums:
@@ -77,6 +79,12 @@ class Sums:
             self.ends[tensor],
             self.zeros[tensor],
         )
+
+    def arrays(self, tensor: int, convert: Callable[[torch.Tensor], Any]) -> tuple[Any, ...]:
+        """The tables of one tensor, each converted once: that takes longer than many kernels."""
+        if tensor not in self._arrays:
+            self._arrays[tensor] = tuple(map(convert, self.tables(tensor)))
+        return self._arrays[tensor]
 
     def magnitudes(self) -> Magnitudes:
         """Those of all tensors together, without their norms, which follow by tensor."""

@@ -196,7 +196,7 @@ def test_gpu_whose_memory_does_not_suffice_says_what_to_do(tmp_path, monkeypatch
 def test_gpu_tiles_depend_on_the_number_of_models_alone():
     gpu = Gpu(torch.device("cpu"), None)
     assert [gpu.tile_entries(n) for n in (1, 32, 33, 64, 320)] == [
-        1 << 24, 1 << 24, 1 << 23, 1 << 23, (1 << 24) // 10,
+        1 << 25, 1 << 25, 1 << 24, 1 << 24, (1 << 25) // 10,
     ]  # fmt: skip
 
 
