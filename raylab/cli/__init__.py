@@ -1,54 +1,44 @@
 """The command line: parse, call, print.
 
-Model: every verb is a function of the modules of this package; `main` calls the one that is asked.
+Model: `main` says what takes long before it imports anything that takes long; `raylab.cli.app`
+has the verbs.
 Invariant: the exit status is 0, 1 or 2, as `raylab.errors` says. An error is one message on
-standard error, without a traceback unless `--debug`.
+standard error, without a traceback unless `--debug`. A termination ends a command like Ctrl-C.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import typer
-
-from raylab.cli import data, models, study, tables
-from raylab.cli.options import say
-from raylab.errors import RaylabError
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Train a study of LLM fine-tunes on Ray, and measure exactly what moved.",
-)
-# The order of the help.
-for _verb in (
-    *(study.plan, study.run, study.train, study.reduce, study.report, study.status),
-    *(models.diff, models.merge, models.publish),
-    *(tables.table, tables.compare),
-    *(study.doctor, study.schema),
-):
-    app.command()(_verb)
-app.add_typer(data.app, name="data")
-
-_INTERRUPTED = 130
-"""The status with which typer ends an interrupted command, as a shell does."""
+LOADING_LINE = "loading libraries"
+_LONG = ("run", "train", "reduce")
+"""Verbs that load torch and Ray, which takes seconds."""
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """The `raylab` command. `--debug` anywhere shows tracebacks."""
     words = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in words
+    with _long() if words and words[0] in _LONG and "--help" not in words else nullcontext():
+        from raylab.cli.app import call
+
+        return call([word for word in words if word != "--debug"], debug="--debug" in words)
+
+
+@contextmanager
+def _long() -> Iterator[None]:
+    """Say at once that the command is at work; SIGTERM ends it like Ctrl-C."""
+    print(LOADING_LINE, file=sys.stderr, flush=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # `ray job stop` sends it, and whoever shuts a machine down.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app([word for word in words if word != "--debug"])
-    except RaylabError as error:
-        if debug:
-            raise
-        print(f"raylab: {error.message}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except SystemExit as end:
-        if end.code != _INTERRUPTED:
-            raise
-        say("raylab: interrupted; the same command goes on from here")
-        sys.exit(1)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from typer.cli import get_docs_for_click
 
-from raylab.cli import app
+from raylab.cli.app import app
 
 DIRECTORY = Path("docs/commands")
 

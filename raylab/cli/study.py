@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,13 +22,16 @@ from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
+from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
 from raylab.plan.stored import distinct, find_results
 from raylab.plan.trials import Inputs, plan_trials, read_inputs
+from raylab.report.terminal.phase_lines import said_phases
 from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
+from raylab.store.phase import LOADING, REPORT, phase_line, read_study_phase
 from raylab.store.tables import read_table, rows_of
 
 
@@ -46,9 +51,10 @@ def plan(
     _warn(inputs)
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
-    questions = questions_of(loaded, inputs.rows)
-    found = find_results([*trials, *merges], Store(out_of(loaded, out)), questions)
+    questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
+    found = find_results([*trials, *merges], store, questions)
     states = plan_states(found.planned, found.records, questions.id)
+    states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     asked = gpu_demands(loaded, inputs, distinct(trials))
     if as_json:
@@ -74,11 +80,7 @@ def plan(
 
 def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train, reduce and report; run again: what is done stays as it is."""
-    with loading():
-        from raylab.cluster import stages
-
-    loaded = load_study(study)
-    context = stages.prepare(loaded, out_of(loaded, out))
+    stages, context = _prepared(study, out)
     _warn(context.inputs)
     complete = stages.run(context, address, say)
     _print_trials(context.store)
@@ -90,11 +92,7 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
 
 def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train the trials and make the merges that are not in the store."""
-    with loading():
-        from raylab.cluster import stages
-
-    loaded = load_study(study)
-    context = stages.prepare(loaded, out_of(loaded, out))
+    stages, context = _prepared(study, out)
     _warn(context.inputs)
     complete = stages.train(context, address, say)
     _print_trials(context.store)
@@ -104,17 +102,14 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
 
 def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Reduce every comparison whose two sides are in the store."""
-    with loading():
-        from raylab.cluster import stages
-
-    loaded = load_study(study)
-    context = stages.prepare(loaded, out_of(loaded, out))
+    stages, context = _prepared(study, out)
     stages.reduce(context, address, say)
     _print_norms(context.store)
 
 
 def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
     """Write the report out of the tables in the store."""
+    say(REPORT)
     from raylab.report.page.render import build_report
 
     loaded = load_study(study)
@@ -146,12 +141,15 @@ def status(
             lambda: live_rows(read_results(planned, store), limits),
             live_display.open_display(sys.stdout, timed=False),
             lambda: is_driven(store),
+            lambda: read_study_phase(store),
         )
     rows = live_rows(read_results(planned, store), limits)
+    phase = read_study_phase(store) if is_driven(store) else None
     if as_json:
-        print(json.dumps({"trials": rows}, ensure_ascii=False, indent=1))
+        at = phase.document if phase else {"phase": None}
+        print(json.dumps({**at, "trials": rows}, ensure_ascii=False, indent=1))
     else:
-        print_status(rows, console())
+        print_status(rows, console(), phase_line(phase, time.time()) if phase else "")
 
 
 def doctor(
@@ -177,6 +175,16 @@ def doctor(
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     print(json.dumps(Study.model_json_schema(), ensure_ascii=False, indent=1))
+
+
+def _prepared(file: Path, out: str | None) -> tuple[Any, Any]:
+    """(the stages, the StudyContext of the study with everything that it names)."""
+    with said_phases(say, LOADING) as tell:
+        with loading():
+            from raylab.cluster import stages
+
+        loaded = load_study(file)
+        return stages, stages.prepare(loaded, out_of(loaded, out), tell=tell)
 
 
 def _warn(inputs: Inputs) -> None:

@@ -2,13 +2,15 @@
 
 Model: merges whose trials are done run side by side, as many as the cluster has room for. Each
 task writes the record of its merge (`raylab.merge.study_merge`). The store is the truth.
+While they run, their progress is read from the store.
 Invariant: a merge that ends leaves a record, or an attempt with its cause, also if its worker
 was lost. A merge that fails stops no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -16,42 +18,94 @@ from ray.exceptions import RayError, RayTaskError
 
 from raylab.cluster.session import slots
 from raylab.cluster.study_context import StudyContext
+from raylab.cluster.study_progress import StudyProgress
 from raylab.cluster.worker_gpu import use_own_gpu
-from raylab.number_format import duration, number
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs, Trial
+from raylab.report.terminal.live_display import Display
+from raylab.results.table_rows import read_results, trial_rows
 from raylab.spec.study import Study
+from raylab.store.attempt_state import clear_running, write_progress
 from raylab.store.filesystem import Store
-from raylab.store.records import Attempt, read_attempts, write_attempt
+from raylab.store.phase import LOADING, MERGES, NUMBERS, WORKERS, Phase, Tell, phase_of, silent
+from raylab.store.records import Attempt, read_attempts, read_progress, write_attempt
+
+_LOOK_SECONDS = 2.0
+_REDRAW_SECONDS = 0.5
 
 
 def make_merges(
-    context: StudyContext, merges: Sequence[PlannedMerge], say: Callable[[str], None]
+    context: StudyContext, merges: Sequence[PlannedMerge], display: Display, tell: Tell = silent
 ) -> None:
-    """Make `merges`, whose trials are done. Failures are left in the store."""
+    """Make `merges`, whose trials are done, and show them. Failures are left in the store."""
     study, store = context.study, context.store
     _, resources = slots(study.resources.gpus, study.resources.cpus)
     task: Any = _make.options(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))
     trials = {trial.name: trial for trial in context.trials}
     common = ray.put((study, context.inputs, trials, store.uri))
     before = {merge.id: len(read_attempts(store, merge.folder)) for merge in merges}
+    progress = _progress_of(context, merges)
+    progress.open(display)
     pending = {task.remote(merge, common): merge for merge in merges}
+    looked = 0.0
+    tell(WORKERS)
     try:
         while pending:
-            (reference,), _ = ray.wait(list(pending), num_returns=1)
-            merge = pending.pop(reference)
-            count = f"[{len(merges) - len(pending)}/{len(merges)}]"
-            try:
-                metrics = ray.get(reference)
-            except RayError as error:
-                record_failure(store, merge, before[merge.id], error)
-                say(f"{count} {merge.name}  failed; the trial table says why")
-            else:
-                seconds, l2 = duration(metrics["seconds"]), number(metrics["l2"])
-                say(f"{count} {merge.name}  done in {seconds} s  L2 {l2}")
+            if any(row["status"] == "running" for row in progress.rows.values()):
+                tell(MERGES, len(merges) - len(pending), len(merges))
+            ended, _ = ray.wait(list(pending), num_returns=1, timeout=_REDRAW_SECONDS)
+            for reference in ended:
+                merge = pending.pop(reference)
+                progress.end(_outcome(store, merge, before[merge.id], reference, progress))
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                looked = time.monotonic()
+                _look(store, pending.values(), progress)
+            progress.update()
     finally:
+        progress.close()
         for reference in pending:
             ray.cancel(reference, force=True)
+
+
+def _progress_of(context: StudyContext, merges: Sequence[PlannedMerge]) -> StudyProgress:
+    """The rows of the study, `merges` waiting."""
+    rows = {row["name"]: row for row in trial_rows(read_results(context.planned, context.store))}
+    for merge in merges:
+        rows[merge.name] |= {"status": "pending", "cause": None, "message": None}
+    return StudyProgress(context.planned, rows)
+
+
+def _look(store: Store, merges: Iterable[PlannedMerge], progress: StudyProgress) -> None:
+    """Read the progress of merges that run."""
+    for merge in merges:
+        told = read_progress(store, merge.folder)
+        phase = phase_of(told)
+        if told is None or phase is None:
+            continue
+        before = progress.rows[merge.name].get("phase")
+        begins = progress.rows[merge.name]["status"] != "running"
+        numbers = {key: told.get(key) for key in NUMBERS}
+        row = progress.change(merge.name, status="running", phase=phase.text, **numbers)
+        if begins:
+            progress.begin(row)
+        elif row["phase"] != before:
+            progress.say_phase(row)
+
+
+def _outcome(
+    store: Store, merge: PlannedMerge, before: int, reference: Any, progress: StudyProgress
+) -> dict[str, Any]:
+    """The row of a merge that has ended; one that failed leaves an attempt."""
+    try:
+        metrics = ray.get(reference)
+    except RayError as error:
+        record_failure(store, merge, before, error)
+        clear_running(store, merge.folder)
+        last = read_attempts(store, merge.folder)[-1]
+        values = {"cause": last.cause, "message": last.message}
+        return progress.change(merge.name, status="failed", **values)
+    values = {"seconds": metrics["seconds"], "l2": metrics["l2"]}
+    return progress.change(merge.name, status="done", **values)
 
 
 # The next run tries again. A process ends with its merge: Ray 2.60 would give it the next one with
@@ -61,12 +115,14 @@ def _make(
     merge: PlannedMerge, common: tuple[Study, Inputs, Mapping[str, Trial], str]
 ) -> Mapping[str, Any]:
     """Make one merge on a worker; return its metrics."""
+    study, inputs, trials, out = common
+    loading = Phase(LOADING, time.time())
+    write_progress(Store(out), merge.folder, loading.document)
     gpus = use_own_gpu()
     from raylab.merge.study_merge import MergeTask, run_merge
     from raylab.train.attempts import Placement, quiet_libraries
     from raylab.train.model import base_directory
 
-    study, inputs, trials, out = common
     finished = {
         item.model: base_directory(inputs.models[item.model])
         for item in merge.request.inputs

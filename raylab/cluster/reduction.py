@@ -17,6 +17,7 @@ from typing import Any
 
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.study_context import StudyContext
+from raylab.cluster.study_progress import counted
 from raylab.number_format import plural
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import Executor, Job
@@ -28,6 +29,7 @@ from raylab.results.table_rows import comparison_rows
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REDUCE, Store
 from raylab.store.parts import Parts
+from raylab.store.phase import Tell, silent
 from raylab.store.records import Record
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
@@ -39,12 +41,15 @@ _OF_COMPARISON = ("norms", "densities", "curve")
 _OF_MODEL = ("spectra", "chains", "audit")
 
 
-def reduce_study(context: StudyContext, say: Callable[[str], None]) -> None:
-    """Reduce what is missing on the cluster's actors, and write the tables."""
+def reduce_study(context: StudyContext, say: Callable[[str], None], tell: Tell = silent) -> None:
+    """Reduce what is missing on the cluster's actors, and write the tables.
+
+    `tell` hears of every shard that is done.
+    """
     pool = ActorPool(cpus=1)
     cached = cached_in(context.store, pool.packed)
     try:
-        read = write_reduction(context, cached, say)
+        read = write_reduction(context, counted(cached, tell), say)
     finally:
         pool.close()
     context.store.delete(REDUCE)

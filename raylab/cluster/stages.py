@@ -10,13 +10,15 @@ run over a finished store trains nothing, and starts no Ray.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
 from raylab.cluster.reduction import TABLES_OF_REDUCTION, reduce_study
 from raylab.cluster.session import connected, has_gpus, stop_on_signal
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_context import prepare as prepare
+from raylab.cluster.study_progress import StudyPhase
+from raylab.errors import StoreError
 from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.merges import PlannedMerge
@@ -34,14 +36,16 @@ from raylab.results.table_rows import (
     trial_rows,
 )
 from raylab.spec.identity import fingerprint
-from raylab.store.filesystem import REPORT, TABLES
+from raylab.store.filesystem import REPORT as REPORT_FOLDER
+from raylab.store.filesystem import TABLES
 from raylab.store.lease import HeldLease, hold_lease
+from raylab.store.phase import CHECKED, NODES, RAY, REPORT, WORKERS, Tell, silent
 from raylab.store.records import RECORD, damaged_files, trial_key
 from raylab.store.tables import write_table
 
 Say = Callable[[str], None]
 
-RESULTS_IDENTITY = f"{REPORT}/asked.txt"
+RESULTS_IDENTITY = f"{REPORT_FOLDER}/asked.txt"
 """Written last: the tables and the report are complete for the identity that it holds."""
 _TABLES_OF_MODELS = {
     "attempts": attempt_rows,
@@ -54,16 +58,19 @@ ALL_TABLES = ("trials", *_TABLES_OF_MODELS, "comparisons", *TABLES_OF_REDUCTION)
 
 
 @contextmanager
-def driving(context: StudyContext, address: str | None) -> Iterator[HeldLease]:
+def driving(context: StudyContext, address: str | None, phase: StudyPhase) -> Iterator[HeldLease]:
     """Hold the store, connect to Ray, and check that every node sees OUT; then write the study.
 
     Raises LeaseError if another driver works on OUT, ClusterError, and OutError, before anything
     of the study is written.
     """
-    with hold_lease(context.store) as lease, connected(address):
-        require_shared_storage(context.store)
-        context.write_study()
-        yield lease
+    with hold_lease(context.store) as lease, phase.held(lease):
+        phase.tell(RAY)
+        with connected(address):
+            phase.tell(NODES)
+            require_shared_storage(context.store)
+            context.write_study()
+            yield lease
 
 
 def run(context: StudyContext, address: str | None, say: Say) -> bool:
@@ -71,14 +78,16 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
 
     Raises KeyboardInterrupt if the user stopped it; finished trials are then in the store.
     """
-    states = checked_states(context, say)
+    phase = StudyPhase(say, context.store)
+    states = checked_states(context, say, phase.tell)
     context = context.located()
     if _is_all_cached(states) and _is_reported(context):
         say(_nothing_to_train(states))
         return True
-    with driving(context, address) as lease:
-        complete = _train(context, lease, say, states)
-        reduce_study(context, say)
+    with driving(context, address, phase) as lease:
+        complete = _train(context, lease, say, states, phase)
+        reduce_study(context, say, phase.tell)
+        phase.tell(REPORT)
         report(context)
     return complete
 
@@ -88,20 +97,22 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
 
     Returns whether every trial is done. Starts Ray only if something is missing.
     """
-    states = checked_states(context, say)
+    phase = StudyPhase(say, context.store)
+    states = checked_states(context, say, phase.tell)
     context = context.located()
     if _is_all_cached(states):
         with hold_lease(context.store) as lease:
             context.write_study()
-            return _train(context, lease, say, states)
-    with driving(context, address) as lease:
-        return _train(context, lease, say, states)
+            return _train(context, lease, say, states, phase)
+    with driving(context, address, phase) as lease:
+        return _train(context, lease, say, states, phase)
 
 
 def reduce(context: StudyContext, address: str | None, say: Say) -> None:
     """Reduce every comparison whose two sides are there, and write its tables."""
-    with driving(context, address):
-        reduce_study(context, say)
+    phase = StudyPhase(say, context.store)
+    with driving(context, address, phase):
+        reduce_study(context, say, phase.tell)
 
 
 def report(context: StudyContext) -> str:
@@ -114,7 +125,7 @@ def report(context: StudyContext) -> str:
     return address
 
 
-def checked_states(context: StudyContext, say: Say) -> list[PlannedTrial]:
+def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list[PlannedTrial]:
     """The state of every trial and merge, by records whose files have all of their bytes.
 
     A damaged record is reported and deleted, so that its trial is trained again.
@@ -123,7 +134,9 @@ def checked_states(context: StudyContext, say: Say) -> list[PlannedTrial]:
     for problem in found.damaged:
         say(f"damaged, and made again: {problem}")
     has_damage = False
-    for trial in distinct(found.planned):
+    results = distinct(found.planned)
+    for place, trial in enumerate(results):
+        tell(CHECKED, place, len(results))
         record = found.records.get(trial.id)
         wrong = damaged_files(context.store, trial.folder, record) if record else []
         if wrong:
@@ -148,28 +161,49 @@ def write_trial_tables(context: StudyContext) -> bool:
 
 
 def _train(
-    context: StudyContext, lease: HeldLease, say: Say, states: Sequence[PlannedTrial]
+    context: StudyContext,
+    lease: HeldLease,
+    say: Say,
+    states: Sequence[PlannedTrial],
+    phase: StudyPhase,
 ) -> bool:
     missing = distinct(item.trial for item in states if item.state != "cached")
     to_train = [item for item in missing if isinstance(item, Trial)]
+    merges = [item for item in missing if isinstance(item, PlannedMerge)]
     if not missing:
         say(_nothing_to_train(states))
         return write_trial_tables(context)
     try:
         if to_train:
-            _train_trials(context, lease, to_train, say)
-        if len(missing) > len(to_train):
-            _merge(context, say)
-    finally:
-        # Another driver may be at work once the lease is lost: then the tables are its own.
-        complete = not lease.lost.is_set() and write_trial_tables(context)
-    return complete
+            _train_trials(context, lease, to_train, merges, say, phase)
+        if merges:
+            _merge(context, say, phase.tell)
+    except KeyboardInterrupt:
+        # Whatever the tables may lack: it was stopped, and the next run writes them again.
+        with suppress(StoreError):
+            _write_own_tables(context, lease)
+        raise
+    except BaseException:
+        _write_own_tables(context, lease)
+        raise
+    return _write_own_tables(context, lease)
+
+
+def _write_own_tables(context: StudyContext, lease: HeldLease) -> bool:
+    """As `write_trial_tables`, unless another driver may be at work: then they are its own."""
+    return not lease.lost.is_set() and write_trial_tables(context)
 
 
 def _train_trials(
-    context: StudyContext, lease: HeldLease, trials: Sequence[Trial], say: Say
+    context: StudyContext,
+    lease: HeldLease,
+    trials: Sequence[Trial],
+    merges: Sequence[PlannedMerge],
+    say: Say,
+    phase: StudyPhase,
 ) -> None:
     from raylab.cluster.callbacks.preview import PreviewCallback
+    from raylab.cluster.callbacks.progress import PhaseCallback
     from raylab.cluster.tune import train_trials
 
     say(f"{len(trials)} of {len(distinct(context.trials))} trials to train")
@@ -180,20 +214,23 @@ def _train_trials(
         for warning in too_large(context.study, context.inputs, trials, memory):
             say(warning)
     # On an object store every node would have to fetch the adapters for a preview.
-    preview = [PreviewCallback(context, say)] if context.store.is_local else []
+    previews = [PreviewCallback(context, say)] if context.store.is_local else []
+    callbacks = [PhaseCallback(phase.tell, len(trials)), *previews]
+    phase.tell(WORKERS)
     with stop_on_signal(context.store, lease, say) as request:
-        train_trials(context, trials, request, preview)
+        train_trials(context, trials, request, callbacks, merges)
 
 
-def _merge(context: StudyContext, say: Say) -> None:
+def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
     """Make the merges whose trials are done by now."""
+    from raylab.cluster.callbacks.progress import stderr_display
     from raylab.cluster.merge_tasks import make_merges
 
     states = plan_states(context.planned, context.records(), context.evaluation)
     found = [item.trial for item in states if item.state == "to run"]
     ready = [item for item in found if isinstance(item, PlannedMerge)]
     say(f"{len(ready)} of {plural(len(distinct(context.merges)), 'merge')} to make")
-    make_merges(context, ready, say)
+    make_merges(context, ready, stderr_display(), tell)
 
 
 def _is_all_cached(states: Sequence[PlannedTrial]) -> bool:

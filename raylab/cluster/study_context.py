@@ -28,6 +28,7 @@ from raylab.spec.identity import fingerprint
 from raylab.spec.models import resolve
 from raylab.spec.study import Study
 from raylab.store.filesystem import STUDY, Store, study_scratch
+from raylab.store.phase import Tell, silent
 from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
@@ -200,10 +201,10 @@ def _parameters(record: Record) -> dict[str, str]:
     return {n: file.sha256 for n, file in record.files.items() if n.startswith(of_model)}
 
 
-def prepare(study: Study, out: str, *, online: bool = True) -> StudyContext:
+def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent) -> StudyContext:
     """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
     check_installed(study)
-    inputs = read_inputs(study, online=online)
+    inputs = read_inputs(study, online=online, tell=tell)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     store = Store(out)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune import ExperimentAnalysis
+from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylab.cluster.callbacks.failures import MAX_DEATHS, FailureCallback
@@ -30,11 +32,15 @@ from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.errors import ClusterError, StoreError
 from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
-from raylab.plan.stored import distinct
+from raylab.plan.merges import Planned
+from raylab.plan.resuming import checkpoint_text
 from raylab.plan.trials import Trial
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
+from raylab.store.attempt_state import clear_running, stop_checker, write_progress
 from raylab.store.filesystem import TUNE, Store
+from raylab.store.phase import BASE_MODEL, LOADING, NUMBERS, Phase, phase_of
+from raylab.store.records import Attempt, read_attempts, write_attempt
 
 
 def train_trials(
@@ -42,12 +48,14 @@ def train_trials(
     to_run: Sequence[Trial],
     request: StopRequest | None = None,
     callbacks: Sequence[tune.Callback] = (),
+    merges: Sequence[Planned] = (),
 ) -> tune.ResultGrid:
     """Train `to_run`, a part of the study's trials, each once, parents first. Failures go to the
     store.
 
-    `callbacks` get Tune's events as well. Once `request` is made, running trials are saved and no
-    other starts. Raises KeyboardInterrupt if Tune was ended before all trials had ended.
+    `callbacks` get Tune's events as well; `merges` wait as well, and are only shown. Once `request`
+    is made, running trials are saved and no other starts. Raises KeyboardInterrupt if Tune was
+    ended before all trials had ended.
     """
     study, store, trials = context.study, context.store, context.trials
     request = request or StopRequest(store)
@@ -76,6 +84,7 @@ def train_trials(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=DagSearch(searcher),
+            scheduler=_StoppingScheduler(request.is_made),
             num_samples=len(to_run),
             max_concurrent_trials=None,
             reuse_actors=True,
@@ -88,7 +97,10 @@ def train_trials(
             callbacks=[
                 FailureCallback(store, to_run),
                 ProgressCallback(
-                    distinct(trials), to_run, store, _ParentCleanup(dag, trials, store)
+                    context.planned,
+                    [*to_run, *merges],
+                    store,
+                    _ParentCleanup(dag, trials, store),
                 ),
                 *tracking_callbacks(study, store),
                 *callbacks,
@@ -131,30 +143,55 @@ def _trainable(
 ) -> None:
     """Train one trial on a worker. An exception here is final, and is reported as a result: Tune
     restarts only a trial whose worker died."""
+    trial, store = trials[config["name"]], Store(out)
+    if stop_checker(store)():
+        tune.report({"cause": "stopped", "message": checkpoint_text(trial, store)})
+        return
+
+    def listen(progress: Mapping[str, Any]) -> None:
+        phase = phase_of(progress)
+        assert phase, "a progress has one"
+        tune.report({**progress, "phase": phase.text})
+
+    def tell(name: str) -> None:
+        numbers = {**dict.fromkeys(NUMBERS), "checkpoint": 0}
+        progress = {**numbers, **Phase(name, time.time()).document}
+        write_progress(store, trial.folder, progress)
+        listen(progress)
+
     try:
         gpus = use_own_gpu()
     except ClusterError as error:
         tune.report({"cause": error.cause, "message": str(error)})
         return
+    if not _import_training.cache_info().currsize:
+        tell(LOADING)
     _import_training()
     from raylab.reduce.passes import task_vector_norms
     from raylab.train.attempts import Placement, Stopped, cause_of, quiet_libraries
     from raylab.train.model import base_directory
     from raylab.train.trial import TrialTask, run_trial
 
-    trial = trials[config["name"]]
+    before = len(read_attempts(store, trial.folder))
     placement = Placement(gpus, ray.get_runtime_context().get_node_id())
     try:
+        if bases[trial.base_model].directory is None:
+            tell(BASE_MODEL)
         base = base_directory(bases[trial.base_model])
         task = TrialTask(study, trial, trials, rows, base, out)
         with quiet_libraries():
-            record = run_trial(
-                task, task_vector_norms, lambda progress: tune.report(dict(progress)), placement
-            )
+            record = run_trial(task, task_vector_norms, listen, placement)
     except Stopped:
-        tune.report({"cause": "stopped"})
+        clear_running(store, trial.folder)
+        tune.report({"cause": "stopped", "message": checkpoint_text(trial, store)})
     except Exception as error:
-        tune.report({"cause": cause_of(error), "message": str(error)})
+        cause, message = cause_of(error), str(error)
+        clear_running(store, trial.folder)
+        if len(read_attempts(store, trial.folder)) == before:
+            # It failed before it was an attempt: its base model is not there.
+            failed = Attempt(attempt=before + 1, cause=cause, message=message[:500])
+            write_attempt(store, trial.folder, failed)
+        tune.report({"cause": cause, "message": message})
     else:
         # Rates by kind and by data set, which are dictionaries, are in the tables alone.
         single = {k: v for k, v in record.metrics.items() if v is not None}
@@ -169,6 +206,26 @@ def _import_training() -> None:
     # Every trainer collects garbage; to search what the libraries hold takes half a second.
     gc.collect()
     gc.freeze()
+
+
+class _StoppingScheduler(FIFOScheduler):
+    """Tune's own, which ends the trials that wait once the driver is to stop.
+
+    Ray 2.60 would start every trial that its searcher has given it.
+    """
+
+    def __init__(self, is_stopping: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_stopping = is_stopping
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The next trial that waits, or None."""
+        if not self._is_stopping():
+            return super().choose_trial_to_run(tune_controller)
+        for trial in tune_controller.get_trials():
+            if trial.status == trial.PENDING:
+                tune_controller.stop_trial(trial)
+        return None
 
 
 def _silence_tune() -> None:

@@ -24,8 +24,9 @@ from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.record import card_metadata, record_of
-from raylab.merge.trim import trims_of
+from raylab.merge.trim import counter, trims_of
 from raylab.spec.merges import MergeRequest
+from raylab.store.phase import MERGING, Tell, silent
 from raylab.store.records import FileEntry
 from raylab.store.references import ModelLocation, find_base, find_model
 from raylab.weights.checkpoint_writer import (
@@ -51,19 +52,20 @@ def merge_models(
     most_bytes: int = MOST_BYTES,
     threads: int | None = None,
     device: Device = "auto",
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Merge the models at `locations`, those of `request.inputs`, into a new directory `out`.
 
     base: the base model's directory; most_bytes: of tensors in one file; threads: all CPUs by
-    default; device: where the arithmetic runs, see `raylab.merge.backend.choose`. Returns the
-    record. Raises InputError (no GPU), ModelError and OutError before anything is written, and
-    NonFiniteError, OutError (no room), DeviceMemoryError and StoreError, which leave nothing
-    behind.
+    default; device: where the arithmetic runs, see `raylab.merge.backend.choose`; tell: hears of
+    every tensor. Returns the record. Raises InputError (no GPU), ModelError and OutError before
+    anything is written, and NonFiniteError, OutError (no room), DeviceMemoryError and StoreError,
+    which leave nothing behind.
     """
     check_absent(out)
     plan = plan_merge(request, locations, base)
     backend = backend_for(device, plan.entries_of_checkpoints)
-    return write_merge(plan, backend, out, most_bytes=most_bytes, threads=threads)
+    return write_merge(plan, backend, out, most_bytes=most_bytes, threads=threads, tell=tell)
 
 
 def merge_named(
@@ -90,16 +92,18 @@ def write_merge(
     *,
     most_bytes: int = MOST_BYTES,
     threads: int | None = None,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Carry out `plan` on `backend`; see `merge_models`."""
     count = backend.threads(threads or len(os.sched_getaffinity(0)))
     with backend.in_use(), Workers(count) as workers:
         rows = ModelRows(plan, backend)
-        trims = trims_of(rows, workers)
+        trims = trims_of(rows, workers, tell)
         with atomic_directory(out) as part:
             with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
                 merger = Merger(rows, trims, writer)
-                workers.each(rows.pieces(list(plan.shapes)), merger.write)
+                counted = counter(tell, MERGING, len(plan.shapes))
+                workers.each(rows.pieces(list(plan.shapes)), merger.write, counted)
             copy_config_files(plan.directory, part)
             files = _flushed(part)
             record = record_of(plan, trims, merger.kept, files, backend.device)

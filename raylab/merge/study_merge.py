@@ -27,7 +27,9 @@ from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row
 from raylab.spec.models import check_remote_code
 from raylab.spec.study import Study
+from raylab.store.attempt_state import write_progress
 from raylab.store.filesystem import Store
+from raylab.store.phase import MEASURING, MODEL, STORING, Tell
 from raylab.store.records import Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.train.attempts import UNPLACED, Made, Placement, complete, recorded_attempt
@@ -35,9 +37,8 @@ from raylab.train.base_checkpoint import StudyAdapters
 from raylab.train.chat import teach_stopping
 from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.model import device_of_this_process, load_tokenizer
-from raylab.train.progress import store_progress
+from raylab.train.progress import AttemptProgress
 
-STEPS = ("merge", "measure", "evaluate", "store")
 MOST_BYTES = 1 << 30
 """Of the tensors in one file, which the store holds in memory as a whole."""
 
@@ -71,6 +72,7 @@ class MergeTask:
 def run_merge(task: MergeTask, placement: Placement = UNPLACED) -> Record:
     """Make `task.merge` to its record. Every error is kept as an attempt and raised."""
     merge, store = task.merge, task.store
+    tell = AttemptProgress(lambda told: write_progress(store, merge.folder, told)).tell
     with recorded_attempt(store, merge.folder, placement):
         return complete(
             merge,
@@ -78,22 +80,16 @@ def run_merge(task: MergeTask, placement: Placement = UNPLACED) -> Record:
             task.rows,
             store,
             data={"data": merge.row["data"]},
-            make=lambda directory: _merge(task, directory / merge.name),
+            make=lambda directory: _merge(task, directory / merge.name, tell),
             evaluate_saved=lambda directory: _evaluate(
-                task, store.local(trial_key(merge.folder, MERGED), directory)
+                task, store.local(trial_key(merge.folder, MERGED), directory), tell
             ),
         )
 
 
-def _merge(task: MergeTask, directory: Path) -> Made:
+def _merge(task: MergeTask, directory: Path, tell: Tell) -> Made:
     """Merge into `directory`: the checkpoint, its norms and its evaluation."""
     merge = task.merge
-    listener = store_progress(task.store, merge.folder)
-
-    def begin(step: str) -> None:
-        listener({"step": STEPS.index(step) + 1, "steps": len(STEPS)})
-
-    begin("merge")
     made = merge_models(
         merge.request,
         [task.location(item.model) for item in merge.request.inputs],
@@ -101,18 +97,19 @@ def _merge(task: MergeTask, directory: Path) -> Made:
         directory,
         most_bytes=MOST_BYTES,
         threads=task.study.resources.cpus,
+        tell=tell,
     )
     print("\n".join(summary_lines(made)))
-    begin("measure")
+    tell(MEASURING)
     norms = task_vector_norms(ModelLocation(checkpoint=directory, base=task.base))
-    begin("evaluate")
-    evaluation = _evaluate(task, directory)
-    begin("store")
+    evaluation = _evaluate(task, directory, tell)
+    tell(STORING)
     return Made({MERGED: directory}, {"l1": norms.l1, "l2": norms.l2}, evaluation)
 
 
-def _evaluate(task: MergeTask, directory: Path) -> ModelEvaluation:
+def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     """Evaluate the merged model at `directory`."""
+    tell(MODEL)
     study, merge = task.study, task.merge
     source = study.base_models[merge.base_model]
     check_remote_code(directory, source.trust_remote_code)
@@ -127,4 +124,4 @@ def _evaluate(task: MergeTask, directory: Path) -> ModelEvaluation:
     )
     tokenizer = load_tokenizer(directory, source)
     teach_stopping(model, tokenizer)
-    return evaluate_model(model, tokenizer, study, task.rows, questions, merge.seed or 0)
+    return evaluate_model(model, tokenizer, study, task.rows, questions, merge.seed or 0, tell=tell)

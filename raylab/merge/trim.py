@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from raylab.merge.model_rows import ModelRows
 from raylab.reduce.histogram import magnitude_of
 from raylab.reduce.threshold import num_keep
 from raylab.reduce.threshold_sampling import bucket_range
+from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
 
 _SHARE = 64
@@ -72,24 +73,43 @@ class _Range:
 _EVERYTHING = _Range(0, 0x7FFFFFFF, 16)
 
 
-def trims_of(rows: ModelRows, workers: Workers) -> tuple[Trims, ...]:
-    """Each model's trims, where the method has any. Raises NonFiniteError."""
+def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[Trims, ...]:
+    """Each model's trims, where the method has any; `tell` hears of every tensor.
+
+    Raises NonFiniteError.
+    """
     plan = rows.plan
     trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
     if plan.request.row.keeps != "largest":
         return trims
     names = [name for name in plan.shapes if plan.models_of(name)]
     is_global = plan.request.scope == "global"
-    for group in [names] if is_global else [[name] for name in names]:
+    for place, group in enumerate([names] if is_global else [[name] for name in names]):
+        counted = counter(tell, THRESHOLDS, len(names), place)
         start = _foreseen(plan, group, workers) if is_global else {}
-        for model, trim in _select(rows, group, start, workers).items():
+        for model, trim in _select(rows, group, start, workers, counted).items():
             mine = [name for name in group if model in plan.models_of(name)]
             trims[model].update(dict.fromkeys(mine, trim))
     return trims
 
 
+def counter(tell: Tell, name: str, of: int, before: int = 0) -> Callable[[Piece], None]:
+    """Tells of the tensors whose pieces are done, in their order; `before` were counted before."""
+    seen: set[str] = set()
+
+    def done(piece: Piece) -> None:
+        seen.add(piece[0])
+        tell(name, before + len(seen), of)
+
+    return done
+
+
 def _select(
-    rows: ModelRows, names: Sequence[str], start: Mapping[int, _Range], workers: Workers
+    rows: ModelRows,
+    names: Sequence[str],
+    start: Mapping[int, _Range],
+    workers: Workers,
+    counted: Callable[[Piece], None],
 ) -> dict[int, Trim]:
     """The trim over the tensors `names` of every model that changes any; the search for a model's
     threshold starts in the range `start`."""
@@ -97,7 +117,7 @@ def _select(
     trims: dict[int, Trim] = {}
     ranges = {model: start.get(model, _EVERYTHING) for model in keeps}
     while ranges:
-        found = _count(rows, rows.pieces(names), ranges, workers)
+        found = _count(rows, rows.pieces(names), ranges, workers, counted)
         wanted = {}
         for model, within in ranges.items():
             keep, from_top = keeps[model], np.cumsum(found[model][::-1])
@@ -148,7 +168,11 @@ def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
 
 
 def _count(
-    rows: ModelRows, pieces: Sequence[Piece], ranges: Mapping[int, _Range], workers: Workers
+    rows: ModelRows,
+    pieces: Sequence[Piece],
+    ranges: Mapping[int, _Range],
+    workers: Workers,
+    done: Callable[[Piece], None] = lambda piece: None,
 ) -> dict[int, np.ndarray]:
     """For every model in `ranges`, int64: entries at each step of its range, and at the end how
     many lie above it. Each thread has counts of its own, which stay on its device until the end."""
@@ -169,7 +193,7 @@ def _count(
             rows.backend.tally(row, within.first, within.last, within.shift, counts)
         rows.check_finite(piece, models, memory.numbers(non_finite))
 
-    workers.each(pieces, work)
+    workers.each(pieces, work, done)
     return {
         model: np.sum([counts[model].cpu().numpy() for counts in counted], axis=0)
         for model in ranges

@@ -20,6 +20,7 @@ from raylab.spec.identity import fingerprint
 from raylab.spec.models import ResolvedModel, check_base, resolve
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.study import Study
+from raylab.store.phase import CHECKING, MODELS, Tell, silent
 
 FORMAT = 2
 
@@ -76,16 +77,17 @@ class Inputs:
     """Possible mistakes in the rows that do not prevent the study."""
 
 
-def read_inputs(study: Study, *, online: bool = False) -> Inputs:
+def read_inputs(study: Study, *, online: bool = False, tell: Tell = silent) -> Inputs:
     """Find every model and read every row that `study` names; write nothing.
 
     Raises DataError with the problems of all data sets, or ModelError for the first model that
     cannot be used.
     """
-    loaded = load_data(study)
-    base_models = {
-        name: resolve(name, place, online=online) for name, place in study.base_models.items()
-    }
+    loaded = load_data(study, lambda done, of: tell(CHECKING, done, of))
+    base_models = {}
+    for done, (name, place) in enumerate(study.base_models.items()):
+        tell(MODELS, done, len(study.base_models))
+        base_models[name] = resolve(name, place, online=online)
     for name, found in base_models.items():
         if found.directory:
             check_base(name, found.directory, study.base_models[name])

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from raylab.plan.cache import Questions
 from raylab.plan.comparisons import PlannedComparison
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
+from raylab.plan.resuming import checkpoint_texts
 from raylab.plan.stored import find_results
 from raylab.results.notes import notes_of
 from raylab.results.quality_flags import flag_columns
@@ -27,6 +28,7 @@ from raylab.spec.evaluation import LIMITS, Limits
 from raylab.store.attempt_state import RunningAttempt, read_running
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
+from raylab.store.phase import NUMBERS, phase_of
 from raylab.store.records import (
     ADAPTER,
     LOG,
@@ -43,8 +45,7 @@ from raylab.store.tables import read_rows
 
 RECENT_SECONDS = 60
 """A trial without a driver counts as running for this long after its last sign of progress."""
-_PROGRESS_COLUMNS = ("step", "steps", "loss", "tokens_per_second", "seconds_left", "memory_bytes")
-_LIVE_COLUMNS = ("step", "loss", "seconds_left", "memory_bytes", "heard_seconds")
+_LIVE_COLUMNS = ("phase", "step", "loss", "seconds_left", "memory_bytes", "heard_seconds")
 
 Row = dict[str, Any]
 
@@ -52,7 +53,7 @@ Row = dict[str, Any]
 class TrialResult(NamedTuple):
     """What the store holds for one planned trial or merge.
 
-    `running` and `progress` are read only if there is no sound record.
+    `running`, `progress` and `goes_on` are read only if there is no sound record.
     """
 
     planned: Planned
@@ -60,6 +61,8 @@ class TrialResult(NamedTuple):
     attempts: Sequence[Attempt]
     running: RunningAttempt | None = None
     progress: Mapping[str, Any] | None = None
+    goes_on: str | None = None
+    """Where the next attempt begins, if there is a checkpoint: goes on from step 12 of 90."""
 
     @property
     def last_update(self) -> float:
@@ -84,6 +87,7 @@ def read_results(
     questions: of the study, by whose names of data sets the likelihoods are then called.
     """
     found = find_results(planned, store, questions)
+    going_on = checkpoint_texts(found.planned, store)
     results = []
     for item in found.planned:
         record, attempts = found.records.get(item.id), read_attempts(store, item.folder)
@@ -91,7 +95,8 @@ def read_results(
             results.append(TrialResult(item, record, attempts))
         else:
             running, progress = read_running(store, item.folder), read_progress(store, item.folder)
-            results.append(TrialResult(item, None, attempts, running, progress))
+            goes_on = going_on.get(item.name)
+            results.append(TrialResult(item, None, attempts, running, progress, goes_on))
     return StudyResults(store, results)
 
 
@@ -127,15 +132,14 @@ def _status(result: TrialResult, rows_before: Mapping[str, Row]) -> Row:
     if last and last.cause and last.final and not is_retried:
         return {"status": "failed", "cause": last.cause, "message": last.message}
     if time.time() - result.last_update < RECENT_SECONDS:
-        known = result.progress or {}
-        step = f"step {known['step']}/{known.get('steps')}" if "step" in known else "has begun"
-        return {"status": "running", "message": step}
+        phase = phase_of(result.progress)
+        return {"status": "running", "message": phase.text if phase else "has begun"}
     for name in dependencies_of(result.planned):
         status = rows_before[name]["status"] if name in rows_before else None
         if status in ("failed", "blocked"):
             kind = "model" if isinstance(result.planned, PlannedMerge) else "parent"
             return {"status": "blocked", "message": f"its {kind} {name} is {status}"}
-    return {"status": "pending"}
+    return {"status": "pending", "message": result.goes_on}
 
 
 def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
@@ -162,7 +166,9 @@ def _live_columns(result: TrialResult, row: Row, driven: bool) -> Row:
     is_open = row["status"] in ("running", "pending")
     if not is_open or (running is None and progress is None):
         return columns
-    columns |= {key: (progress or {}).get(key) for key in _PROGRESS_COLUMNS}
+    columns |= {key: (progress or {}).get(key) for key in NUMBERS}
+    phase = phase_of(progress)
+    columns["phase"] = phase.text if phase else None
     columns["heard_seconds"] = max(0.0, time.time() - result.last_update)
     columns["attempt"] = running.attempt if running else row["attempts"] + 1
     columns["status"] = "running" if running and driven else row["status"]
@@ -183,7 +189,8 @@ def attempt_rows(results: StudyResults) -> Iterator[Row]:
 def sample_rows(results: StudyResults) -> Iterator[Row]:
     """The rows of the samples table: the answers of the model of every finished trial."""
     for result, key in _files(results, SAMPLES):
-        for line in results.store.read(key).decode().splitlines():
+        # A trial that is evaluated again by another driver may be at it.
+        for line in (results.store.read_if_there(key) or b"").decode().splitlines():
             yield _named(result, json.loads(line))
 
 

@@ -11,14 +11,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raylab.errors import StoreError
 from raylab.store.filesystem import Store, study_scratch
-from raylab.store.records import PROGRESS, Attempt, trial_key, write_attempt, write_json
+from raylab.store.phase import STORE_PATIENCE
+from raylab.store.records import (
+    PROGRESS,
+    Attempt,
+    finite_or_none,
+    trial_key,
+    write_attempt,
+    write_json,
+)
 
 RUNNING = "running.json"
 STOP = "stop"
@@ -71,6 +80,16 @@ def clear_running(store: Store, folder: str) -> None:
     """Record that no attempt runs."""
     store.delete(trial_key(folder, PROGRESS))
     store.delete(trial_key(folder, RUNNING))
+
+
+def write_progress(store: Store, folder: str, progress: Mapping[str, Any]) -> None:
+    """Keep how far a trial or a merge is, for `raylab status`; it may be lost."""
+    values = {key: finite_or_none(value) for key, value in progress.items()}
+    impatient = store.with_timeout(STORE_PATIENCE)
+    try:
+        write_json(impatient, trial_key(folder, PROGRESS), {**values, "time": time.time()})
+    except StoreError as error:
+        _log.warning("the progress was not stored: %s", error)
 
 
 def finish_attempt(

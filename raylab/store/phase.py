@@ -29,7 +29,6 @@ INTERVAL = 2.0
 STORE_PATIENCE = 1.0
 """Seconds to try again to store a phase, which may be lost."""
 
-STARTING = "starting a worker"
 LOADING = "loading libraries"
 BASE_MODEL = "fetching the base model"
 MODEL = "loading the model"
@@ -39,16 +38,27 @@ TRAINING = "training"
 HELD_OUT = "held-out loss"
 ANSWERING = "answering"
 LIKELIHOODS = "likelihoods"
-MEASURING = "measuring the task vector"
-THRESHOLDS = "finding thresholds, tensor"
+MEASURING = "measuring"
+THRESHOLDS = "thresholds, tensor"
 MERGING = "merging tensor"
-STORING = "storing the result"
+STORING = "storing"
 
-CHECKING = "checking the study and its data"
+CHECKING = "checking data, set"
+MODELS = "checking base model"
+CHECKED = "checking results, trial"
 RAY = "starting Ray"
+NODES = "checking nodes"
+WORKERS = "starting workers"
 TRIALS = "training trials"
 MERGES = "making merges"
-REDUCING = "reducing"
+SHARDS = {
+    "sample": "sampling shard",
+    "measure": "reducing shard",
+    "collect": "thresholds, shard",
+    "mask": "relating models, shard",
+    "detail": "detailing models, shard",
+}
+"""By the method that each shard is asked for."""
 REPORT = "writing the report"
 
 _log = logging.getLogger("raylab.store")
@@ -103,27 +113,44 @@ def phase_of(progress: Mapping[str, Any] | None) -> Phase | None:
         return None
 
 
+NUMBERS = (
+    "step",
+    "steps",
+    "loss",
+    "tokens_per_second",
+    "seconds_left",
+    "memory_bytes",
+)
+"""What a progress holds beside its phase, None where it is not known."""
+
+
 class PhaseTeller:
     """Tells a listener of phases: of each at once when it is first told, else every `INTERVAL`."""
 
     def __init__(self, listener: Callable[[Phase], None]) -> None:
         """Nothing has begun."""
         self._listener = listener
-        self._phase: Phase | None = None
+        self.phase: Phase | None = None
+        """The phase that was last told."""
         self._known: set[str] = set()
         self._told = 0.0
 
     def __call__(self, name: str, done: int = 0, of: int | None = None) -> None:
         """The work is in this phase now."""
-        is_same = self._phase is not None and self._phase.name == name
-        started = self._phase.started if is_same and self._phase else time.time()
-        self._phase = Phase(name, started, done, of)
+        is_same = self.phase is not None and self.phase.name == name
+        started = self.phase.started if is_same and self.phase else time.time()
+        self.phase = Phase(name, started, done, of)
         now = time.monotonic()
         if name in self._known and now - self._told < INTERVAL:
             return
         self._known.add(name)
-        self._told = now
-        self._listener(self._phase)
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Tell the phase now, for other news."""
+        if self.phase:
+            self._told = time.monotonic()
+            self._listener(self.phase)
 
 
 def write_study_phase(store: Store, phase: Phase) -> None:

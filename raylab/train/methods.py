@@ -24,6 +24,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
+from raylab.store.phase import Tell, silent
 from raylab.train.chat import ExampleCounts
 from raylab.train.dataset_cache import TrialCache, tokenised
 from raylab.train.examples import Examples
@@ -36,8 +37,8 @@ from raylab.train.remote_code import check_loss, check_parts
 class _CachedTrainer:
     """A trainer with a cache, whose evaluation moves no random state."""
 
-    def __init__(self, *args: Any, cache: TrialCache | None, **kwargs: Any) -> None:
-        self.cache = cache
+    def __init__(self, *args: Any, cache: TrialCache | None, tell: Tell, **kwargs: Any) -> None:
+        self.cache, self.tell = cache, tell
         self.counts: dict[str, ExampleCounts] = {}
         super().__init__(*args, **kwargs)
 
@@ -61,7 +62,7 @@ class _SFTTrainer(_CachedTrainer, SFTTrainer):
 class _DPOTrainer(_CachedTrainer, DPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.train_dataset, self.eval_dataset = with_reference(self, self.cache)
+        self.train_dataset, self.eval_dataset = with_reference(self, self.cache, self.tell)
         self.precompute_ref_logps = True
 
 
@@ -103,6 +104,7 @@ class TrainerSettings:
     evaluation: Evaluation
     directory: Path
     cache: TrialCache | None = None
+    tell: Tell = silent
 
 
 def build_trainer(
@@ -125,6 +127,7 @@ def build_trainer(
         peft_config=_lora_config(settings.variant.lora),
         callbacks=list(callbacks),
         cache=settings.cache,
+        tell=settings.tell,
     )
     # Undo trl 1.16's cast of QLoRA adapters to bf16, which loses small updates.
     for parameter in trainer.model.parameters():

@@ -1,16 +1,16 @@
 """The progress of a trial, and the end of a training that makes none.
 
-Model: the callback `Progress` keeps the latest log and hands a progress mapping (step, loss,
-tokens per second, time left, GPU memory) to a listener, at most once in `INTERVAL` seconds, so
-that it costs nothing against a step. `store_progress` makes a listener that leaves the progress in
-the store as well, for `raylab status`.
+Model: `AttemptProgress` hands a progress mapping (the phase; step, loss, tokens per second, time
+left, GPU memory) to a listener, seldom, so that it costs nothing against a step. The callback
+`Progress` tells it of the training and of the held-out loss; whoever evaluates or merges tells it
+of the rest.
 `Watchdog` is a timer of Python's faulthandler, which runs beside the interpreter and is set again
 with every sign of life. When it expires, it writes the stack of every thread to a file of this
 node and ends the process. It needs neither Python's lock nor the thread that hangs. Setting it
 starts a thread, which takes 1 % of a small model's step. So a sign of life soon after the last
 setting does not set it again, and every setting is longer by that much.
 Invariant: a loss that is not finite ends the training at once with NonFiniteError. It is never
-shown as a number. Work neither ends nor waits long because its progress cannot be stored. The
+shown as a number. A request to stop ends an attempt at once while it has nothing to save. The
 file of the stack has content only while the attempt's process is dead of the timer; an attempt
 begins and ends without it.
 """
@@ -18,7 +18,6 @@ begins and ends without it.
 from __future__ import annotations
 
 import faulthandler
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -29,68 +28,101 @@ from typing import Any, Self
 import torch
 from transformers import TrainerCallback
 
-from raylab.errors import NonFiniteError, StoreError
-from raylab.store.filesystem import Store
-from raylab.store.records import PROGRESS, finite_or_none, trial_key, write_json
+from raylab.errors import NonFiniteError
+from raylab.store.phase import (
+    BASE_MODEL,
+    DATA,
+    HELD_OUT,
+    INTERVAL,
+    MODEL,
+    NUMBERS,
+    REFERENCE,
+    TRAINING,
+    Phase,
+    PhaseTeller,
+)
+from raylab.train.attempts import Stopped
 
-INTERVAL = 2.0
-"""Seconds between two progress mappings, at least."""
-_STORE_PATIENCE = 1.0
-"""Seconds to try again to store a progress, which may be lost."""
+_BEFORE_TRAINING = (BASE_MODEL, MODEL, DATA, REFERENCE)
 
 _SPACING = 1.0
 """Seconds between two settings of the timer; at most a tenth of the time that may pass."""
 
 Listener = Callable[[Mapping[str, Any]], None]
 
-_log = logging.getLogger("raylab.train")
 
+class AttemptProgress:
+    """The phase of an attempt and the newest numbers of its training, told to a listener."""
 
-def store_progress(
-    store: Store, folder: str, listener: Listener = lambda progress: None
-) -> Listener:
-    """A listener that stores the progress of a trial or a merge, and passes it to `listener`."""
-    impatient = store.with_timeout(_STORE_PATIENCE)
+    def __init__(self, listener: Listener, is_to_stop: Callable[[], bool] = lambda: False) -> None:
+        """Nothing has begun. `is_to_stop` is asked while there is nothing to save."""
+        self._listener, self._is_to_stop = listener, is_to_stop
+        self._teller = PhaseTeller(self._report)
+        self._logged: set[str] = set()
+        self._asked = -math.inf
+        self.numbers: dict[str, Any] = {**dict.fromkeys(NUMBERS), "checkpoint": 0}
 
-    def listen(progress: Mapping[str, Any]) -> None:
-        stored = {key: finite_or_none(value) for key, value in progress.items()}
-        try:
-            write_json(impatient, trial_key(folder, PROGRESS), {**stored, "time": time.time()})
-        except StoreError as error:
-            _log.warning("the progress was not stored: %s", error)
-        listener(progress)
+    def tell(self, name: str, done: int = 0, of: int | None = None) -> None:
+        """The attempt is in this phase now. Raises Stopped before there is anything to save."""
+        self._teller(name, done, of)
+        now = time.monotonic()
+        if name in _BEFORE_TRAINING and now - self._asked >= INTERVAL:
+            self._asked = now
+            if self._is_to_stop():
+                raise Stopped
 
-    return listen
+    def checkpoint_saved(self, step: int) -> None:
+        """Report the checkpoint of `step` at once: a later attempt may go on from there."""
+        self.numbers["checkpoint"] = step
+        self._teller.repeat()
+
+    def _report(self, phase: Phase) -> None:
+        if phase.name not in self._logged:
+            self._logged.add(phase.name)
+            print(f"{time.strftime('%H:%M:%S')} {phase.text}")
+        numbers = dict(self.numbers)
+        if phase.name != TRAINING:
+            numbers |= {"seconds_left": phase.seconds_left(time.time()), "tokens_per_second": None}
+        self._listener({**numbers, **phase.document})
 
 
 class Progress(TrainerCallback):
-    """Hands the progress of a training to a listener."""
+    """Tells the progress of a training."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, progress: AttemptProgress) -> None:
         """The clock starts when training begins."""
-        self._listener = listener
-        self._started = self._reported = time.monotonic()
+        self._progress = progress
+        self._started = time.monotonic()
         self.tokens = 0.0
         self.seconds = 0.0
         self.first_step: float | None = None
         """The end of the first step, in seconds since 1970."""
-        self._first = self._checkpoint = 0
-        self._last: dict[str, Any] | None = None
-
-    def checkpoint_saved(self, step: int) -> None:
-        """Report the checkpoint of `step` at once: a later attempt may go on from there."""
-        self._checkpoint = step
-        if self._last:
-            self._listener({**self._last, "checkpoint": step})
+        self._first = self._scored = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""
-        self._started = self._reported = time.monotonic()
-        self._first = self._checkpoint = state.global_step
+        self._started = time.monotonic()
+        self._first = state.global_step
+        self._progress.numbers["checkpoint"] = state.global_step
+        self._progress.tell(TRAINING, state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the time at which the first step ended."""
         self.first_step = self.first_step or time.time()
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
+        """Tell of a batch of the held-out loss."""
+        self._scored += 1
+        of = None if eval_dataloader is None else len(eval_dataloader)
+        self._progress.tell(HELD_OUT, self._scored, of)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The held-out loss is there; the training goes on, unless it has ended."""
+        self._scored = 0
+        if not self.seconds:
+            self._progress.tell(TRAINING, state.global_step, state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the clock."""
@@ -99,7 +131,7 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Check the newest losses, and report them if it is time. Raises NonFiniteError."""
+        """Check the newest losses, and tell of them. Raises NonFiniteError."""
         logs = logs or {}
         for key in ("loss", "eval_loss"):
             if key in logs and not math.isfinite(float(logs[key])):
@@ -112,21 +144,17 @@ class Progress(TrainerCallback):
         self.tokens = float(logs.get("num_tokens", self.tokens))
         if "loss" not in logs:
             return
-        now = time.monotonic()
-        seconds, steps = now - self._started, state.global_step - self._first
+        seconds, steps = time.monotonic() - self._started, state.global_step - self._first
         left = state.max_steps - state.global_step
-        self._last = {
+        self._progress.numbers |= {
             "step": state.global_step,
             "steps": state.max_steps,
             "loss": float(logs["loss"]),
             "tokens_per_second": self.tokens / seconds if seconds > 0 else 0.0,
             "seconds_left": seconds * left / steps if steps else 0.0,
             "memory_bytes": gpu_memory(),
-            "checkpoint": self._checkpoint,
         }
-        if now - self._reported >= INTERVAL:
-            self._reported = now
-            self._listener(self._last)
+        self._progress.tell(TRAINING, state.global_step, state.max_steps)
 
 
 def gpu_memory() -> int | None:
@@ -171,6 +199,10 @@ class Watchdog(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The training has ended; its evaluation may take as long as a step."""
+        self._set()
+
+    def sign_of_life(self) -> None:
+        """Something else than a step made progress: DPO's reference, an answer."""
         self._set()
 
     def _set(self) -> None:

@@ -31,6 +31,7 @@ from raylab.parquet import read_parquet
 from raylab.plan.memory import REFERENCE_BATCH
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import PREPARED, Store
+from raylab.store.phase import REFERENCE, Tell, silent
 from raylab.train.attempts import versions
 from raylab.train.dataset_cache import FORMAT, TrialCache
 from raylab.train.random_state import preserved_random_state
@@ -50,12 +51,14 @@ class _Sequence(NamedTuple):
     prompt: int
 
 
-def with_reference(trainer: Any, cache: TrialCache | None) -> list[Dataset | None]:
+def with_reference(
+    trainer: Any, cache: TrialCache | None, tell: Tell = silent
+) -> list[Dataset | None]:
     """The trainer's training and held-out data, with the columns that trl reads them from."""
     datasets = [trainer.train_dataset, trainer.eval_dataset]
     listed = [[_sequences(trainer, row) for row in dataset or ()] for dataset in datasets]
     ordered = sorted({sequence for rows in listed for pair in rows for sequence in pair})
-    values = dict(zip(ordered, _values(trainer, ordered, cache), strict=True))
+    values = dict(zip(ordered, _values(trainer, ordered, cache, tell), strict=True))
     for place, (dataset, rows) in enumerate(zip(datasets, listed, strict=True)):
         for number, side in enumerate(_SIDES if dataset else ()):
             column = [values[pair[number]] for pair in rows]
@@ -73,10 +76,10 @@ def _sequences(trainer: Any, row: dict[str, Any]) -> list[_Sequence]:
 
 
 def _values(
-    trainer: Any, ordered: Sequence[_Sequence], cache: TrialCache | None
+    trainer: Any, ordered: Sequence[_Sequence], cache: TrialCache | None, tell: Tell
 ) -> Sequence[float]:
     if cache is None:
-        return _score(trainer, ordered)
+        return _score(trainer, ordered, tell)
     made_from = {
         "format": FORMAT,
         "start": dict(cache.start),
@@ -88,19 +91,20 @@ def _values(
     with cache.locked(key):
         found = _read(cache.store, key)
         if found is None:
-            found = _score(trainer, ordered)
+            found = _score(trainer, ordered, tell)
             _write(cache.store, key, made_from, found)
     assert len(found) == len(ordered)
     return found
 
 
-def _score(trainer: Any, ordered: Sequence[_Sequence]) -> list[float]:
+def _score(trainer: Any, ordered: Sequence[_Sequence], tell: Tell) -> list[float]:
     """The log-probability of every answer by the start, in the order given."""
     values: list[float] = []
     was_training = trainer.model.training
     trainer.model.eval()
     with preserved_random_state():
         for first in range(0, len(ordered), BATCH):
+            tell(REFERENCE, first, len(ordered))
             padded = _padded(ordered[first : first + BATCH], trainer.data_collator.pad_token_id)
             batch = trainer._prepare_inputs(padded)
             halves = trainer.compute_ref_log_probs(trainer.model, batch)

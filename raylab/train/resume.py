@@ -3,7 +3,7 @@
 Model: every so many seconds the trainer saves adapter, optimizer, scheduler, random states and its
 position in the data; `raylab.train.trajectory` adds the records so far. `CheckpointSaver` copies
 these files to OUT/checkpoints/<trial>/<step>/ and then names them, with size and SHA-256, in
-latest.json, which replaces the one before.
+latest.json (`raylab.store.checkpoints`), which replaces the one before.
 Invariant: a checkpoint is used only where every byte is the one that was saved, for the same trial
 and micro-batch; otherwise the training starts again. torch reads pickles in it (optimizer, random
 states) with weights_only, after their SHA-256 matched.
@@ -17,16 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from raylab.errors import StoreError
-from raylab.store.filesystem import CHECKPOINTS, Store
-from raylab.store.records import FileEntry, measure, write_json
+from raylab.store.checkpoints import LATEST, Latest, checkpoint_key, read_latest
+from raylab.store.filesystem import Store
+from raylab.store.records import measure, write_json
+from raylab.train.attempts import Stopped
 from raylab.train.trajectory import CHECKPOINTED
 
-_LATEST = "latest.json"
 _FILES = (
     "adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt",
     "rng_state.pth", "scaler.pt", "trainer_state.json", CHECKPOINTED,
@@ -35,26 +36,19 @@ _STOP_CHECK_SECONDS = 1.0
 """Between two checks whether the training is to stop."""
 
 
-class Latest(BaseModel):
-    """The content of latest.json."""
-
-    model_config = ConfigDict(frozen=True)
-    trial_id: str
-    step: int
-    micro_batch: int
-    files: dict[str, FileEntry]
-
-
 class Checkpoints:
     """The checkpoints in the store of one trial at one micro-batch."""
 
     def __init__(self, store: Store, folder: str, trial_id: str, micro_batch: int) -> None:
         """Nothing is read yet."""
-        self._store, self._key = store, f"{CHECKPOINTS}/{folder}"
+        self._store, self._folder, self._key = store, folder, checkpoint_key(folder)
         self._trial_id, self.micro_batch = trial_id, micro_batch
 
-    def upload(self, directory: Path, step: int) -> None:
-        """Store the checkpoint that the trainer saved at `directory`. Raises StoreError."""
+    def upload(self, directory: Path, step: int, steps: int) -> None:
+        """Store the checkpoint that the trainer saved at `directory` after `step` of `steps`.
+
+        Raises StoreError.
+        """
         files = {}
         for name in _FILES:
             if (directory / name).exists():
@@ -62,26 +56,26 @@ class Checkpoints:
                 self._store.write(f"{self._key}/{step}/{name}", data)
                 files[name] = measure(data)
         saved = Latest(
-            trial_id=self._trial_id, step=step, micro_batch=self.micro_batch, files=files
+            trial_id=self._trial_id,
+            step=step,
+            steps=steps,
+            micro_batch=self.micro_batch,
+            files=files,
         )
-        write_json(self._store, f"{self._key}/{_LATEST}", saved.model_dump())
+        write_json(self._store, f"{self._key}/{LATEST}", saved.model_dump())
         for old in self._store.names(self._key):
-            if old not in (_LATEST, str(step)):
+            if old not in (LATEST, str(step)):
                 self._store.delete(f"{self._key}/{old}")
 
     def latest(self) -> Latest | None:
         """The description of the last checkpoint; None where this training has none."""
-        if not self._store.exists(f"{self._key}/{_LATEST}"):
-            return None
         try:
-            found = Latest.model_validate_json(self._store.read(f"{self._key}/{_LATEST}"))
+            found = read_latest(self._store, self._folder)
         except ValidationError as error:
-            print(
-                f"the checkpoint's {_LATEST} is damaged, and not used: {error.errors()[0]['msg']}"
-            )
+            print(f"the checkpoint's {LATEST} is damaged, and not used: {error.errors()[0]['msg']}")
             return None
         wanted = (self._trial_id, self.micro_batch)
-        return found if (found.trial_id, found.micro_batch) == wanted else None
+        return found if found and (found.trial_id, found.micro_batch) == wanted else None
 
     def fetch(self, directory: Path) -> Path | None:
         """A local copy of the last checkpoint below `directory`; None where none can be used."""
@@ -97,7 +91,7 @@ class Checkpoints:
                 print(f"the checkpoint of step {saved.step} is damaged, and not used: {name}")
                 return None
             (target / name).write_bytes(data)
-        print(f"goes on from step {saved.step}")
+        print(saved.text)
         return target
 
     def delete(self) -> None:
@@ -122,17 +116,20 @@ class CheckpointSaver(TrainerCallback):
         self.stopped = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
+        """Start the clock. Raises Stopped: before the first step there is nothing to save."""
         self._saved = self._checked = time.monotonic()
+        if self._is_to_stop():
+            raise Stopped
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Request a checkpoint where one is due; the last step needs none."""
         now = time.monotonic()
+        if state.global_step >= state.max_steps:
+            return
         if now - self._checked >= _STOP_CHECK_SECONDS:
             self._checked, self.stopped = now, self._is_to_stop()
-        if state.global_step < state.max_steps:
-            control.should_save |= self.stopped or now - self._saved >= self._seconds
-            control.should_training_stop |= self.stopped
+        control.should_save |= self.stopped or now - self._saved >= self._seconds
+        control.should_training_stop |= self.stopped
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Store the checkpoint, and delete its files on this node."""
@@ -140,7 +137,7 @@ class CheckpointSaver(TrainerCallback):
         directory = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         self._saved = time.monotonic()
         try:
-            self._checkpoints.upload(directory, step)
+            self._checkpoints.upload(directory, step, state.max_steps)
         except StoreError as error:
             # A full disk, or a store that does not answer, may be back at the next checkpoint.
             print(f"the checkpoint of step {step} was not stored: {error}")

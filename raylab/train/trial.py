@@ -30,8 +30,9 @@ from raylab.plan.trials import Trial
 from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
-from raylab.store.attempt_state import hang_stack_file, stop_checker
+from raylab.store.attempt_state import hang_stack_file, stop_checker, write_progress
 from raylab.store.filesystem import Store
+from raylab.store.phase import DATA, MEASURING, MODEL, STORING, Tell
 from raylab.store.records import ADAPTER, HISTORY, PATHS, Record, read_attempts
 from raylab.store.references import ModelLocation
 from raylab.train.attempts import (
@@ -49,7 +50,7 @@ from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.examples import examples_of
 from raylab.train.methods import TrainerSettings, build_trainer, held_out_loss
 from raylab.train.model import free_memory, load_base, load_tokenizer, share_gpu
-from raylab.train.progress import Listener, Progress, Watchdog, store_progress
+from raylab.train.progress import AttemptProgress, Listener, Progress, Watchdog
 from raylab.train.resume import Checkpoints, CheckpointSaver
 from raylab.train.save_artifacts import history_table, parquet_bytes, save_adapter
 from raylab.train.trajectory import PathRecorder
@@ -103,7 +104,10 @@ def run_trial(
 
     Every error is kept as an attempt and raised. `Stopped` is raised as well, but is no failure.
     """
+    is_to_stop = stop_checker(task.store)
     while True:
+        if is_to_stop():
+            raise Stopped
         try:
             return _attempt(task, measure, listener, placement)
         except Exception:
@@ -122,6 +126,11 @@ def _attempt(task: TrialTask, measure: Measure, listener: Listener, placement: P
     def is_final(cause: str) -> bool:
         return cause != "oom" or not can_shrink(training, earlier)
 
+    def listen(told: Mapping[str, Any]) -> None:
+        write_progress(task.store, trial.folder, told)
+        listener(told)
+
+    progress = AttemptProgress(listen, stop_checker(task.store))
     with recorded_attempt(task.store, trial.folder, placement, is_final=is_final) as attempt:
         share_gpu(task.study.resources.gpus)
         record = complete(
@@ -131,9 +140,9 @@ def _attempt(task: TrialTask, measure: Measure, listener: Listener, placement: P
             task.store,
             data=trial.variant.data_sets,
             make=lambda directory: _train(
-                task, directory, checkpoints, measure, listener, attempt.started
+                task, directory, checkpoints, measure, progress, attempt.started
             ),
-            evaluate_saved=lambda directory: _evaluate_saved(task),
+            evaluate_saved=lambda directory: _evaluate_saved(task, progress.tell),
         )
         checkpoints.delete()
         return record
@@ -144,7 +153,7 @@ def _train(
     directory: Path,
     checkpoints: Checkpoints,
     measure: Measure,
-    listener: Listener,
+    progress: AttemptProgress,
     attempt_started: float,
 ) -> Made:
     """Train the trial in `directory`: its adapter, metrics and evaluation."""
@@ -152,8 +161,8 @@ def _train(
     training = with_micro_batch(trial.variant.training, checkpoints.micro_batch)
     variant = replace(trial.variant, training=training)
     examples = examples_of(variant, task.rows, study.held_out)
-    model, tokenizer = _load_start(task)
-    progress = Progress(store_progress(task.store, trial.folder, listener))
+    model, tokenizer = _load_start(task, progress.tell)
+    steps = Progress(progress)
     recorder = PathRecorder()
     saver = CheckpointSaver(
         checkpoints,
@@ -163,6 +172,12 @@ def _train(
     )
     stack = hang_stack_file(task.store, trial.id)
     with Watchdog(stack, study.resources.timeout_seconds) as watchdog:
+
+        def tell(name: str, done: int = 0, of: int | None = None) -> None:
+            watchdog.sign_of_life()
+            progress.tell(name, done, of)
+
+        tell(DATA)
         settings = TrainerSettings(
             variant,
             trial.seed,
@@ -170,9 +185,10 @@ def _train(
             study.evaluation,
             directory,
             cache_of(trial, task.adapters),
+            tell,
         )
         # The recorder adds its file to a checkpoint before the saver stores it.
-        callbacks = [progress, recorder, saver, watchdog]
+        callbacks = [steps, recorder, saver, watchdog]
         trainer = build_trainer(model, tokenizer, examples, settings, callbacks)
         if message := trainer.counts["train"].message(training.max_length):
             _log.warning("%s: %s", trial.name, message)
@@ -183,12 +199,14 @@ def _train(
         _check_finite(trainer.model)
         adapter = directory / ADAPTER
         save_adapter(trainer.model, adapter, trial.base_model, study.base_models[trial.base_model])
-        evaluation = _evaluate(task, trainer.model, tokenizer)
-        metrics = _training_metrics(trainer, progress)
-    assert progress.first_step, "a training has a step"
-    metrics["first_step_seconds"] = progress.first_step - attempt_started
+        metrics = _training_metrics(trainer, steps)
+        evaluation = _evaluate(task, trainer.model, tokenizer, tell)
+    assert steps.first_step, "a training has a step"
+    metrics["first_step_seconds"] = steps.first_step - attempt_started
     metrics["micro_batch"] = checkpoints.micro_batch
+    progress.tell(MEASURING)
     metrics |= _task_vector_norms(task, adapter, measure)
+    progress.tell(STORING)
     files: dict[str, Path | bytes] = {
         ADAPTER: adapter,
         HISTORY: parquet_bytes(history_table(trainer.state.log_history)),
@@ -197,8 +215,9 @@ def _train(
     return Made(files, metrics, evaluation)
 
 
-def _load_start(task: TrialTask) -> tuple[Any, Any]:
+def _load_start(task: TrialTask, tell: Tell) -> tuple[Any, Any]:
     """(the model that the trial starts from, its tokenizer), with the trial's seed set."""
+    tell(MODEL)
     study, trial = task.study, task.trial
     start = start_of(trial, task.adapters)
     tokenizer = load_tokenizer(task.base, study.base_models[trial.base_model])
@@ -232,7 +251,7 @@ def _training_metrics(trainer: Any, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _evaluate(task: TrialTask, model: Any, tokenizer: Any) -> ModelEvaluation:
+def _evaluate(task: TrialTask, model: Any, tokenizer: Any, tell: Tell) -> ModelEvaluation:
     study, variant = task.study, task.trial.variant
     questions = held_out_prompts(task.rows[variant.data], study.held_out, study.evaluation.prompts)
     return evaluate_model(
@@ -243,14 +262,15 @@ def _evaluate(task: TrialTask, model: Any, tokenizer: Any) -> ModelEvaluation:
         questions,
         task.trial.seed,
         variant.training.max_length,
+        tell,
     )
 
 
-def _evaluate_saved(task: TrialTask) -> ModelEvaluation:
+def _evaluate_saved(task: TrialTask, tell: Tell) -> ModelEvaluation:
     """Evaluate the adapter that was trained before."""
-    model, tokenizer = _load_start(task)
+    model, tokenizer = _load_start(task, tell)
     adapter = task.adapters.directory(task.trial.name)
-    return _evaluate(task, PeftModel.from_pretrained(model, adapter), tokenizer)
+    return _evaluate(task, PeftModel.from_pretrained(model, adapter), tokenizer, tell)
 
 
 def _task_vector_norms(task: TrialTask, adapter: Path, measure: Measure) -> dict[str, float]:

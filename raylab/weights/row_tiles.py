@@ -70,13 +70,19 @@ class Workers:
     ) -> None:
         self._pool.shutdown()
 
-    def each(self, pieces: Sequence[Item], work: Callable[[Item], None]) -> None:
-        """Do `work` for every piece. An error is that of the first piece that has one; no piece is
-        at work when it is raised."""
+    def each(
+        self,
+        pieces: Sequence[Item],
+        work: Callable[[Item], None],
+        done: Callable[[Item], None] = lambda piece: None,
+    ) -> None:
+        """Do `work` for every piece; `done` hears, in this thread, of each in their order. An error
+        is that of the first piece that has one; no piece is at work when it is raised."""
         futures = [self._pool.submit(work, piece) for piece in pieces]
         try:
-            for future in futures:
+            for piece, future in zip(pieces, futures, strict=True):
                 future.result()
+                done(piece)
         finally:
             for future in futures:
                 future.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -16,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from raylab.cluster import stages
 from raylab.cluster.merge_tasks import make_merges, record_failure
 from raylab.merge.merge import merge_models
+from raylab.report.terminal.live_display import LineDisplay
 from raylab.spec.merges import request_merge
 from raylab.store.filesystem import Store
-from raylab.store.records import read_attempts
+from raylab.store.phase import MERGES as MERGES_PHASE
+from raylab.store.records import PROGRESS, read_attempts, trial_key
 from raylab.store.references import ModelLocation, find_model
 from raylab.store.tables import read_table
 from tests.cluster.whole import context_of, quiet
@@ -70,8 +73,7 @@ def merged(finished, tmp_path_factory):
 def test_run_trains_nothing_again_and_makes_the_merge_that_is_new(merged):
     _, context, complete, said = merged
     assert complete
-    assert said[0] == "1 of 1 merge to make"
-    assert said[1].startswith(f"[1/1] {BOTH}  done in ")
+    assert "1 of 1 merge to make" in said
     rows = {row["name"]: row for row in rows_of(context.store, "trials")}
     assert list(rows) == [FIRST, PARENT, CHILD, BOTH]
     made = rows[BOTH]
@@ -218,14 +220,23 @@ def test_redone_merge_has_the_same_bytes_and_one_that_fails_stops_no_other(
 
 def test_merge_whose_worker_could_not_speak_leaves_an_attempt(two_gpus, merged, tmp_path):
     _, context, _, _ = merged
-    store, said = Store(str(tmp_path / "empty")), []
+    store, stream = Store(str(tmp_path / "empty")), io.StringIO()
     nowhere = {"demo": replace(context.inputs.base_models["demo"], directory=None)}
     inputs = replace(context.inputs, base_models=nowhere)
-    make_merges(replace(context, inputs=inputs, store=store), context.merges, said.append)
+    told = []
+    make_merges(
+        replace(context, inputs=inputs, store=store),
+        context.merges,
+        LineDisplay(stream),
+        lambda *words: told.append(words),
+    )
     (attempt,) = read_attempts(store, context.merges[0].folder)
     assert (attempt.attempt, attempt.cause) == (1, "error")
     assert "HF_HUB_OFFLINE" in attempt.message
-    assert said == [f"[1/1] {BOTH}  failed; the trial table says why"]
+    assert told[0] == (MERGES_PHASE, 0, 1)
+    last = stream.getvalue().splitlines()[-1]
+    assert last == f"[0/4] {BOTH}  failed: error; the trial table says why"
+    assert not store.exists(trial_key(context.merges[0].folder, PROGRESS))
 
 
 def test_merge_whose_worker_was_lost_leaves_one_attempt_unless_it_spoke(merged, tmp_path):

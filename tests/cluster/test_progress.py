@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from raylab.cluster.callbacks.progress import ProgressCallback
+from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
 from raylab.store.filesystem import Store
 from raylab.store.records import Attempt, write_attempt
 from tests.studies import make_inputs, make_study
 
 PROGRESS = {
+    "phase": "training 12/90",
     "step": 12,
     "steps": 90,
     "loss": 1.23456,
@@ -89,7 +91,7 @@ def test_progress_of_a_trial_that_goes_well_says_its_lines(progress):
     assert row["status"] == "done"
     assert progress.display.transient == [
         "[1/5] tiny.alone.s1  starts",
-        "[1/5] tiny.alone.s1  step 12/90  loss 1.235  5231 tokens/s  80 s left",
+        "[1/5] tiny.alone.s1  training 12/90  loss 1.235  5231 tokens/s  80 s left",
     ]
     assert progress.display.lines == ["[2/5] tiny.alone.s1  done in 14.5 s  L2 8.509"]
     assert progress.ends == [1]
@@ -155,13 +157,54 @@ def test_progress_of_a_trial_that_goes_back_asks_the_store_why(progress):
 
 def test_progress_of_a_trial_that_was_stopped_counts_it_neither_as_done_nor_as_failed(progress):
     send(progress, "start", "first")
-    progress.trials["first"].last_result = {"cause": "stopped"}
+    progress.trials["first"].last_result = {
+        "cause": "stopped",
+        "message": "goes on from step 3 of 9",
+    }
     row = send(progress, "complete", "first")
     assert row["status"] == "pending"
-    assert progress.display.lines == [
-        "[1/5] tiny.first.s1  stopped; it goes on from its checkpoint"
-    ]
+    assert progress.display.lines == ["[1/5] tiny.first.s1  stopped; it goes on from step 3 of 9"]
     assert "blocked" not in {row["status"] for row in progress.display.rows}
+
+
+def test_progress_says_every_new_phase_at_once(progress):
+    send(progress, "start", "alone")
+    for phase in ("loading the model", "training 1/90", "training 2/90", "answering 0/4"):
+        row = send(progress, "result", "alone", result=dict.fromkeys(PROGRESS) | {"phase": phase})
+    assert row["phase"] == "answering 0/4"
+    assert [line.partition("  ")[2] for line in progress.display.transient] == [
+        "starts",
+        "loading the model",
+        "training 1/90",
+        "answering 0/4",
+    ]
+
+
+def test_progress_of_a_trial_that_tune_ended_before_it_began_is_still_pending(progress):
+    progress.callback.on_trial_complete(1, [], progress.trials["first"])
+    progress.callback.on_step_end(1, [])
+    assert {row["status"] for row in progress.display.rows} == {"pending", "done"}
+    assert progress.display.lines == progress.ends == []
+
+
+def test_progress_counts_merges_and_blocks_those_of_a_failed_trial(tmp_path):
+    merges = {"both": {"method": "ties", "models": ["alone", "first"]}}
+    study = make_study(seeds=[1], merges=merges)
+    inputs = make_inputs(study)
+    trials = plan_trials(study, inputs)
+    planned = [*trials, *plan_merges(study, inputs, trials)]
+    display = RecordingDisplay()
+    callback = ProgressCallback(planned, planned, Store(str(tmp_path)), print, lambda: display)
+    callback.setup()
+    first = next(trial for trial in trials if trial.variant.name == "first")
+    trial = SimpleNamespace(config=first.row, last_result={"cause": "oom"})
+    callback.on_trial_start(1, [], trial)
+    callback.on_trial_complete(1, [], trial)
+    callback.on_step_end(1, [])
+    assert display.lines == ["[0/6] tiny.first.s1  failed: oom; the trial table says why"]
+    statuses = {row["recipe"]: row["status"] for row in display.rows}
+    assert statuses["both"] == statuses["third"] == "blocked"
+    assert statuses["alone"] == "pending"
 
 
 def test_progress_takes_the_table_away_with_the_study(progress):

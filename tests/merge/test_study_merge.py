@@ -143,7 +143,9 @@ def test_merge_of_finished_models_is_made_once_without_a_seed(bench):
 def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     asked = []
     said = ModelEvaluation([], {})
-    monkeypatch.setattr(study_merge, "evaluate_model", lambda *words: asked.append(words) or said)
+    monkeypatch.setattr(
+        study_merge, "evaluate_model", lambda *words, tell: asked.append(words) or said
+    )
     bench.run("dropped")
     ((model, _, study, rows, questions, seed),) = asked
     kinds = {type(module).__name__ for module in model.modules()}
@@ -196,7 +198,7 @@ def test_status_of_a_merge_while_it_is_made_is_running(bench, monkeypatch):
 
     monkeypatch.setattr(study_merge, "merge_models", watched)
     bench.run("dropped")
-    assert [(row["status"], row["message"]) for row in seen] == [("running", "step 1/4")]
+    assert [(row["status"], row["message"]) for row in seen] == [("running", "has begun")]
     (row,) = trial_rows(read_results([merge], bench.store))
     assert (row["status"], row["attempts"], row["adapter"]) == ("done", 1, None)
 

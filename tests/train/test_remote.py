@@ -13,9 +13,9 @@ import pytest
 
 from raylab.cluster.study_context import prepare
 from raylab.results.table_rows import read_results, trial_rows
+from raylab.store.attempt_state import write_progress
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import damaged_files, read_attempts, read_progress, read_records
-from raylab.train.progress import store_progress
 from tests.object_store import QUICK
 from tests.store.faults import some
 from tests.train.conftest import STUDY_TEXT, Bench, study_of
@@ -93,13 +93,11 @@ def fetched(reference, scratch):
 
 
 def test_progress_that_cannot_be_stored_is_no_end_of_training(s3_out, proxy, caplog):
-    heard: list = []
-    tell = store_progress(Store(s3_out, replace(QUICK, stop_after=60)), "folder", heard.append)
+    store = Store(s3_out, replace(QUICK, stop_after=60))
     begun = time.monotonic()
     with proxy.failing(lambda request: "internal"):
-        tell({"step": 1, "steps": 2})
+        write_progress(store, "folder", {"step": 1, "steps": 2})
     assert time.monotonic() - begun < 5
-    assert heard == [{"step": 1, "steps": 2}]
     assert "the progress was not stored" in caplog.text
-    tell({"step": 2, "steps": 2})
+    write_progress(store, "folder", {"step": 2, "steps": 2})
     assert read_progress(Store(s3_out), "folder")["step"] == 2

@@ -26,6 +26,7 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from raylab.errors import InputError
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
+from raylab.store.phase import TRAINING
 
 _ITERATION = "training_iteration"
 _NO_METRICS = {*AUTO_RESULT_KEYS, "step", "seconds_left", "checkpoint"}
@@ -154,6 +155,7 @@ class TrackingCallback(Callback):
     def __init__(self, logger: LoggerCallback) -> None:
         """Pass on to `logger`."""
         self._logger = logger
+        self._started: set[str] = set()
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Open the logger."""
@@ -161,17 +163,23 @@ class TrackingCallback(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has a worker."""
+        self._started.add(trial.trial_id)
         self._logger.log_trial_start(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A trial has made progress, or is done; a failed trial reports nothing new."""
-        if "cause" not in result:
+        is_phase = "phase" in result
+        is_step = str(result.get("phase")).startswith(TRAINING) and result.get("step") is not None
+        if "cause" not in result and (is_step or not is_phase):
             self._logger.log_trial_result(iteration, trial, metrics_of(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has ended; its last result names a cause if it failed."""
+        """A trial has ended; its last result names a cause if it failed. It may never have begun,
+        as the driver was to stop."""
+        if trial.trial_id not in self._started:
+            return
         failed = (trial.last_result or {}).get("cause") is not None
         self._logger.log_trial_end(trial, failed=failed)
 

@@ -23,6 +23,8 @@ from rich.live import Live
 from rich.markup import escape
 
 from raylab.report.terminal.live_table import live_table, totals
+from raylab.report.terminal.phase_lines import PhaseLines
+from raylab.store.phase import TRAINING, Phase, phase_line
 
 _REDRAW_SECONDS = 0.5
 _WATCH_SECONDS = 2.0
@@ -37,8 +39,8 @@ class Display(Protocol):
     def write_line(self, line: str, *, transient: bool = False) -> None:
         """Write a line about an event."""
 
-    def update(self, rows: Rows) -> None:
-        """Show the current state of all trials."""
+    def update(self, rows: Rows, phase: Phase | None = None) -> None:
+        """Show the current state of all trials, and what the study's driver is at."""
 
     def close(self) -> None:
         """End the display."""
@@ -60,13 +62,16 @@ class LineDisplay:
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`."""
         self._stream = stream
+        self._phases = PhaseLines(self.write_line)
 
     def write_line(self, line: str, *, transient: bool = False) -> None:
         """Write the line."""
         print(line, file=self._stream, flush=True)
 
-    def update(self, rows: Rows) -> None:
-        """Do nothing: the lines show the same."""
+    def update(self, rows: Rows, phase: Phase | None = None) -> None:
+        """Write a line where the phase is new, and as it goes on; other lines show the trials."""
+        if phase:
+            self._phases(phase)
 
     def close(self) -> None:
         """Do nothing."""
@@ -95,7 +100,7 @@ class TableDisplay:
         if not transient:
             self._console.print(escape(line), soft_wrap=True, highlight=False)
 
-    def update(self, rows: Rows) -> None:
+    def update(self, rows: Rows, phase: Phase | None = None) -> None:
         """Draw the table, unless it was drawn less than half a second ago."""
         now = time.monotonic()
         if now - self._drawn < _REDRAW_SECONDS:
@@ -110,7 +115,9 @@ class TableDisplay:
             self._size = self._console.size
             self._console.clear()
         elapsed = None if self._started is None else now - self._started
-        self._live.update(live_table(rows, *self._size, elapsed=elapsed), refresh=True)
+        words = phase_line(phase, time.time()) if phase else ""
+        table = live_table(rows, *self._size, elapsed=elapsed, phase=words)
+        self._live.update(table, refresh=True)
 
     def close(self) -> None:
         """Remove the table, and show the cursor again."""
@@ -118,10 +125,16 @@ class TableDisplay:
         atexit.unregister(self.close)
 
 
-def watch(read: Callable[[], Rows], display: Display, is_driven: Callable[[], bool]) -> Rows:
+def watch(
+    read: Callable[[], Rows],
+    display: Display,
+    is_driven: Callable[[], bool],
+    read_phase: Callable[[], Phase | None] = lambda: None,
+) -> Rows:
     """Show the rows that `read` gives until the study has ended, or the user interrupts.
 
-    A study has ended when no trial runs or waits, or when its driver has left.
+    A study has ended when its driver has left, or when no trial runs or waits and there is no
+    driver at work: `read_phase` gives what one is at.
     """
     rows: Rows = ()
     driven = False
@@ -131,9 +144,11 @@ def watch(read: Callable[[], Rows], display: Display, is_driven: Callable[[], bo
             before, rows = rows, read()
             for line, transient in changes(before, rows):
                 display.write_line(line, transient=transient)
-            display.update(rows)
+            phase = read_phase() if driven else None
+            display.update(rows, phase)
             has_left = was_driven and not driven
-            if has_left or not any(row["status"] in ("running", "pending") for row in rows):
+            is_open = phase or any(row["status"] in ("running", "pending") for row in rows)
+            if has_left or not is_open:
                 return rows
             time.sleep(_WATCH_SECONDS)
     except KeyboardInterrupt:
@@ -153,8 +168,8 @@ def changes(before: Rows, after: Rows) -> Iterator[tuple[str, bool]]:
         has_changed = last is not None and last["status"] != row["status"]
         if has_changed and row["status"] in ("done", "failed", "blocked"):
             yield numbered_line(row, end_text(row), done, len(after)), False
-        step = None if last is None or last["status"] != "running" else last.get("step")
-        if row["status"] == "running" and row.get("step") not in (None, step):
+        phase = None if last is None or last["status"] != "running" else last.get("phase")
+        if row["status"] == "running" and row.get("phase") not in (None, phase):
             yield numbered_line(row, progress_text(row), done, len(after)), True
 
 
@@ -172,14 +187,16 @@ def start_text(row: Row) -> str:
 
 
 def progress_text(row: Row) -> str:
-    """The step of a running trial, with loss, speed and time left where they are known."""
+    """The phase of a running trial, with loss, speed and time left where they are known."""
     parts = {
         "loss": "loss {:.4g}",
         "tokens_per_second": "{:.0f} tokens/s",
         "seconds_left": "{:.0f} s left",
     }
+    if not str(row["phase"]).startswith(TRAINING):
+        del parts["loss"]
     known = [form.format(row[key]) for key, form in parts.items() if row.get(key) is not None]
-    return "  ".join([f"step {row['step']}/{row['steps']}", *known])
+    return "  ".join([row["phase"], *known])
 
 
 def end_text(row: Row) -> str:
@@ -188,7 +205,7 @@ def end_text(row: Row) -> str:
         seconds, l2 = row.get("seconds") or 0.0, row.get("l2")
         return f"done in {seconds:.1f} s  L2 {float('nan') if l2 is None else l2:.4g}"
     if row["status"] == "pending":
-        return "stopped; it goes on from its checkpoint"
+        return f"stopped; it {row.get('message') or 'begins again'}"
     if row["status"] == "blocked":
         return str(row.get("message") or "blocked")
     why = f": {row['cause']}" if row.get("cause") else ""

@@ -33,14 +33,20 @@ _NAME = "trial"
 
 
 def _status(row: Row) -> str:
-    attempt, cause = row.get("attempt") or 1, row.get("cause")
-    if row["status"] != "running" or attempt == 1:
-        return str(row["status"])
-    return f"attempt {attempt}: {cause}" if cause else f"attempt {attempt}"
+    """What a running trial is at, else what became of it."""
+    phase = row.get("phase") if row["status"] == "running" else None
+    return str(phase or row["status"])
 
 
-def _step(row: Row) -> str:
-    return MISSING if row.get("step") is None else f"{row['step']}/{row['steps']}"
+def _is_retried(row: Row) -> bool:
+    return row["status"] == "running" and (row.get("attempt") or 1) > 1
+
+
+def _attempt(row: Row) -> str:
+    if not _is_retried(row):
+        return MISSING
+    cause = row.get("cause")
+    return f"{row['attempt']} after {cause}" if cause else str(row["attempt"])
 
 
 def _tokens(row: Row) -> str:
@@ -59,8 +65,8 @@ def _heard(row: Row) -> str:
 
 
 _COLUMNS = (
-    Column("status", _status, min_width=7),
-    Column("step", _step, min_width=7),
+    Column("status", _status, min_width=16),
+    Column("attempt", _attempt, importance=6),
     Column("loss", lambda row: number(row.get("loss")), importance=4, min_width=8),
     Column("tokens/s", _tokens, importance=2),
     Column("left", lambda row: clock(row.get("seconds_left")), importance=5, min_width=5),
@@ -70,21 +76,29 @@ _COLUMNS = (
 
 
 def live_table(
-    rows: Sequence[Row], width: int, height: int | None = None, elapsed: float | None = None
+    rows: Sequence[Row],
+    width: int,
+    height: int | None = None,
+    elapsed: float | None = None,
+    phase: str = "",
 ) -> Group:
     """The table for a window of `width` and `height`; without a height no row is left out.
 
-    `elapsed` is the time since the start in seconds, where known.
+    `elapsed` is the time since the start in seconds, where known; `phase` what the study's driver
+    is at.
     """
     waiting = [row for row in rows if row["status"] in ("pending", "blocked")]
     listed = [row for row in rows if row["status"] == "running"]
     listed += waiting if height is None else []
     heard = any(row.get("heard_seconds") is not None for row in listed)
-    known = [column for column in _COLUMNS if heard or column.title != "heard"]
+    absent = set() if heard else {"heard"}
+    absent |= set() if any(map(_is_retried, listed)) else {"attempt"}
+    known = [column for column in _COLUMNS if column.title not in absent]
     columns, left = fit_beside_names(known, listed, width, longest_name(rows), _GAP)
     name_width = min(left, max(len(_NAME), longest_name(rows)))
     failures = _failures(rows)
-    ending = [_line(words) for words in _ending(rows, elapsed, width)]
+    told = wrap(phase, width)
+    ending = [_line(words) for words in (*told, *_ending(rows, elapsed, width))]
     heights = [-(-cell_len(row["name"]) // name_width) for row in listed]
     room = _room(height, len(ending), sum(heights), len(failures))
     shown, shown_failures = _how_many(heights, room[0]), _how_many([1] * len(failures), room[1])
@@ -169,7 +183,7 @@ def _drawn(rows: Sequence[Row], columns: Sequence[Column], name_width: int) -> T
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column(_NAME, width=name_width, overflow="fold")
     for column in columns:
-        side: Any = "left" if column.title == "status" else "right"
+        side: Any = "left" if column.title in ("status", "attempt") else "right"
         table.add_column(column.title, no_wrap=True, justify=side, min_width=column.min_width)
     for row in rows:
         style = STYLES.get(str(row["status"]), "dim")

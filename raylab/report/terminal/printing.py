@@ -68,15 +68,20 @@ def print_trials(rows: Sequence[Row], console: Console) -> None:
         _print_trouble(row, console)
 
 
-def print_status(rows: Sequence[Row], console: Console) -> None:
-    """Finished trials with their results, then the live table; the trials alone if none runs."""
+def print_status(rows: Sequence[Row], console: Console, phase: str = "") -> None:
+    """Finished trials with their results, then the live table; the trials alone if none runs.
+
+    Last the `phase` of the study's driver, if there is one.
+    """
     if not any(row["status"] == "running" for row in rows):
         print_trials(rows, console)
+        if phase:
+            print_line(console, phase)
         return
     if done := [row for row in rows if row["status"] == "done"]:
         print_trials(done, console)
         console.line()
-    console.print(live_table(rows, console.width))
+    console.print(live_table(rows, console.width, phase=phase))
 
 
 def _print_trouble(row: Mapping[str, Any], console: Console) -> None:

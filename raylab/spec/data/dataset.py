@@ -9,7 +9,7 @@ DataError lists every problem with row numbers (from 1), before anything trains.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,9 +41,16 @@ class LoadedData:
     warnings: tuple[str, ...] = ()
 
 
-def load_data(study: Study) -> LoadedData:
-    """Read and check every data set of `study`. Raises one DataError for all problems."""
-    plain = {n: read_data_set(n, data) for n, data in study.data.items() if data.concat is None}
+def load_data(study: Study, tell: Callable[[int, int], None] = lambda done, of: None) -> LoadedData:
+    """Read and check every data set of `study`. Raises one DataError for all problems.
+
+    `tell` hears how many data sets were read, of how many.
+    """
+    plain: dict[str, Rows] = {}
+    asked = {name: data for name, data in study.data.items() if data.concat is None}
+    for name, data in asked.items():
+        tell(len(plain), len(asked))
+        plain[name] = read_data_set(name, data)
     joined = {n: _joined(data.concat, plain) for n, data in study.data.items() if data.concat}
     sets = {name: {**plain, **joined}[name] for name in study.data}
     problems = {_called(study, n): "; ".join(plain[n].problems) for n in plain if plain[n].problems}

@@ -19,6 +19,7 @@ from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Limits
 from raylab.spec.scoring.rates import Judge, example_of, judge_for
 from raylab.spec.study import Study
+from raylab.store.phase import Tell, silent
 from raylab.train.evaluate.generate import Sample, generate_answers
 from raylab.train.evaluate.likelihoods import measure_likelihoods
 
@@ -41,6 +42,7 @@ def evaluate_model(
     questions: Prompts,
     seed: int,
     max_length: int | None = None,
+    tell: Tell = silent,
 ) -> ModelEvaluation:
     """Evaluate `model` by `questions` and by the held-out answers of all data sets.
 
@@ -48,9 +50,13 @@ def evaluate_model(
     """
     plain = [name for name, data in study.data.items() if data.concat is None and name in rows]
     judge = judge_for(study.evaluation, ([row.completion for row in rows[name]] for name in plain))
-    samples = generate_answers(model, tokenizer, questions, study.evaluation, seed)
+    samples = generate_answers(model, tokenizer, questions, study.evaluation, seed, tell)
     likelihoods = measure_likelihoods(
-        model, tokenizer, held_out_answers(study, rows), max_length or study.training.max_length
+        model,
+        tokenizer,
+        held_out_answers(study, rows),
+        max_length or study.training.max_length,
+        tell,
     )
     return ModelEvaluation(
         [sample.as_row() | _verdicts(judge, sample) for sample in samples],

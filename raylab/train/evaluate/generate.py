@@ -20,6 +20,7 @@ from raylab.spec.data.rows import Row
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.identity import fingerprint
 from raylab.spec.scoring.rates import Answer
+from raylab.store.phase import ANSWERING, Tell, silent
 from raylab.train.random_state import preserved_random_state
 
 
@@ -57,20 +58,26 @@ class Sample:
 
 
 def generate_answers(
-    model: Any, tokenizer: Any, questions: Sequence[Row], evaluation: Evaluation, seed: int
+    model: Any,
+    tokenizer: Any,
+    questions: Sequence[Row],
+    evaluation: Evaluation,
+    seed: int,
+    tell: Tell = silent,
 ) -> list[Sample]:
     """Answers of `model` to `questions`, each with the answer that the data has for it.
 
     The greedy answers come first, then each draw of sampled ones, in the order of the questions.
     """
     samples: list[Sample] = []
-    was_training = model.training
+    was_training, count = model.training, (1 + evaluation.sampled) * len(questions)
     model.eval()
     with preserved_random_state(), torch.no_grad():
         for draw in range(1 + evaluation.sampled):
             # A seed for each draw, from which no training of the study draws.
             torch.manual_seed(int(fingerprint({"answers of": seed, "draw": draw})[:12], 16))
             for start in range(0, len(questions), ANSWERS_BATCH):
+                tell(ANSWERING, len(samples), count)
                 batch = questions[start : start + ANSWERS_BATCH]
                 samples += generate_batch(model, tokenizer, batch, evaluation, draw)
     model.train(was_training)

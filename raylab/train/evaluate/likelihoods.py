@@ -19,6 +19,7 @@ import torch
 
 from raylab.spec.data.held_out import Prompts
 from raylab.spec.data.rows import Row
+from raylab.store.phase import LIKELIHOODS, Tell, silent
 from raylab.store.records import finite_or_none
 from raylab.train.chat import common_prefix, tokens_of
 from raylab.train.random_state import preserved_random_state
@@ -52,18 +53,25 @@ class _Sequence:
 
 
 def measure_likelihoods(
-    model: Any, tokenizer: Any, answers: Mapping[str, Prompts], max_length: int
+    model: Any,
+    tokenizer: Any,
+    answers: Mapping[str, Prompts],
+    max_length: int,
+    tell: Tell = silent,
 ) -> dict[str, Likelihood]:
     """The likelihood of held-out rows by data set, over at most `max_length` tokens a row."""
     was_training = model.training
     model.eval()
-    found = {}
+    found: dict[str, Likelihood] = {}
+    done, count = 0, sum(map(len, answers.values()))
     with preserved_random_state(), torch.no_grad():
         for name, rows in answers.items():
             sequences = [_sequence(tokenizer, row, max_length) for row in rows]
             values: list[float] = []
             for first in range(0, len(sequences), _BATCH):
+                tell(LIKELIHOODS, done + first, count)
                 values += _score(model, sequences[first : first + _BATCH])
+            done += len(sequences)
             mean = math.fsum(values) / len(values) if values else None
             cut = sum(sequence.cut for sequence in sequences)
             found[name] = Likelihood(len(sequences), len(values), mean, cut)

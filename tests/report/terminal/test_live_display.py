@@ -14,8 +14,9 @@ from raylab.report.terminal.live_display import (
     open_display,
     watch,
 )
+from raylab.store.phase import Phase
 
-RUNNING = {"name": "a", "status": "running", "method": "sft", "step": 1, "steps": 2, "loss": 0.5}
+RUNNING = {"name": "a", "status": "running", "method": "sft", "phase": "training 1/2", "loss": 0.5}
 DONE = {**RUNNING, "status": "done", "seconds": 3.0, "l2": 1.0}
 
 
@@ -82,7 +83,7 @@ def test_watch_ends_with_the_study_and_prints_changes():
     assert watch(lambda: next(looks), LineDisplay(stream), not_driven) == [DONE]
     assert stream.getvalue().splitlines() == [
         "1 trial: 1 running",
-        "[0/1] a  step 1/2  loss 0.5",
+        "[0/1] a  training 1/2  loss 0.5",
         "[1/1] a  done in 3.0 s  L2 1",
     ]
 
@@ -108,14 +109,26 @@ def test_watch_of_an_ended_study_looks_once(status):
     watch(lambda: next(looks), LineDisplay(io.StringIO()), not_driven)
 
 
+def test_watch_goes_on_while_the_driver_is_at_something_though_no_trial_runs():
+    stream, drivers = io.StringIO(), iter([True, True, False])
+    phases = iter([Phase("starting Ray", 0.0), Phase("reducing shard", 0.0, 3, 20)])
+    watch(lambda: [DONE], LineDisplay(stream), lambda: next(drivers), lambda: next(phases))
+    assert stream.getvalue().splitlines() == ["1 trial: 1 done", "starting Ray"]
+
+
+def test_changes_of_a_phase_says_it():
+    after = row("running", **PROGRESS | {"phase": "answering 8/32", "tokens_per_second": None})
+    (line,) = texts(row("running", **PROGRESS), after)
+    assert line == ("[1/2] demo.a.s1  answering 8/32  81 s left", True)
+
+
 def row(status, **more):
     return {"name": "demo.a.s1", "status": status, "method": "sft", **more}
 
 
 OTHER = {"name": "demo.b.s1", "status": "done", "method": "sft"}
 PROGRESS = {
-    "step": 3,
-    "steps": 9,
+    "phase": "training 3/9",
     "loss": 0.12344,
     "tokens_per_second": 612.4,
     "seconds_left": 80.6,
@@ -129,7 +142,7 @@ def texts(before, after):
 def test_changes_at_the_first_look_is_the_totals_and_what_runs():
     assert list(changes([], [row("running", **PROGRESS), OTHER])) == [
         ("2 trials: 1 done, 1 running", False),
-        ("[1/2] demo.a.s1  step 3/9  loss 0.1234  612 tokens/s  81 s left", True),
+        ("[1/2] demo.a.s1  training 3/9  loss 0.1234  612 tokens/s  81 s left", True),
     ]
 
 
@@ -139,9 +152,9 @@ def test_changes_of_an_unchanged_trial_is_none():
 
 
 def test_changes_of_a_step_without_a_rate_leaves_the_rate_out():
-    after = row("running", **PROGRESS | {"tokens_per_second": None, "step": 4})
+    after = row("running", **PROGRESS | {"tokens_per_second": None, "phase": "training 4/9"})
     (line,) = texts(row("running", **PROGRESS), after)
-    assert line == ("[1/2] demo.a.s1  step 4/9  loss 0.1234  81 s left", True)
+    assert line == ("[1/2] demo.a.s1  training 4/9  loss 0.1234  81 s left", True)
 
 
 def test_changes_of_an_end_says_what_became_of_it():

@@ -20,8 +20,8 @@ def row(name, status, **more):
 
 
 def running(name, **more):
-    sight = {"step": 12, "steps": 90, "loss": 1.2345, "tokens_per_second": 5231.4}
-    return row(name, "running", **sight, **{"seconds_left": 750.0, "memory_bytes": None, **more})
+    sight = {"phase": "training 12/90", "loss": 1.2345, "tokens_per_second": 5231.4}
+    return row(name, "running", **{**sight, "seconds_left": 750.0, "memory_bytes": None, **more})
 
 
 def drawn(rows, width=80, height=None, elapsed=None):
@@ -37,7 +37,7 @@ rows_of_any_study = st.lists(
         lambda number, status, loss, left, memory, cause, attempt: row(
             f"demo.dpo-d0-after-sft-d2.s{number}",
             status,
-            **{"step": number, "steps": 99999, "loss": loss, "tokens_per_second": loss},
+            **{"phase": f"training {number}/99999", "loss": loss, "tokens_per_second": loss},
             **{"seconds_left": left, "memory_bytes": memory, "cause": cause, "attempt": attempt},
         ),
         st.integers(0, 99999),
@@ -69,15 +69,15 @@ def test_live_table_of_any_study_fits_any_window(rows, width, height):
 def test_live_table_without_a_height_names_all_that_are_not_done(rows, width):
     text = "".join("".join(drawn(rows, width)).split())
     assert all(item["name"] in text for item in rows if item["status"] == "failed")
-    shown = sum(item["status"] in ("running", "blocked", "pending") for item in rows)
+    shown = sum(item["status"] == "running" for item in rows)
     assert "more" not in text
     assert text.count("/99999") == shown
 
 
 def test_live_table_at_80_columns_shows_a_whole_line_for_each_running_trial():
     lines = drawn([running("demo.dpo-d0-after-sft-d1.s42"), row("b", "pending")], 80, 24, 65.0)
-    assert lines[0].split() == ["trial", "status", "step", "loss", "tokens/s", "left", "memory"]
-    cells = "demo.dpo-d0-after-sft-d1.s42 running 12/90 1.234 5231 12:30 –"
+    assert lines[0].split() == ["trial", "status", "loss", "tokens/s", "left", "memory"]
+    cells = "demo.dpo-d0-after-sft-d1.s42 training 12/90 1.234 5231 12:30 –"
     assert lines[2].split() == cells.split()
     assert lines[3:] == [
         "1 not training yet; 1:05 so far; at least 12:30 to go",
@@ -99,8 +99,20 @@ def test_live_table_of_a_low_window_counts_what_it_leaves_out():
 
 
 def test_live_table_of_a_retried_trial_says_why():
-    (_, _, line, *_) = drawn([running("a", attempt=2, cause="oom")], 80, 24)
-    assert line.startswith("a     attempt 2: oom")
+    (head, _, line, *_) = drawn([running("a", attempt=2, cause="oom")], 80, 24)
+    assert head.split()[:3] == ["trial", "status", "attempt"]
+    assert line.split()[:6] == ["a", "training", "12/90", "2", "after", "oom"]
+
+
+def test_live_table_of_a_trial_shows_its_phase_and_the_drivers():
+    rows = [running("a", phase="answering 8/32"), running("b", phase=None), row("c", "pending")]
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, color_system=None)
+    console.print(live_table(rows, 80, 24, phase="training trials 3/5, 0:10 so far"))
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    assert lines[2][:3] == ["a", "answering", "8/32"]
+    assert lines[3][:2] == ["b", "running"]
+    assert " ".join(lines[4]) == "training trials 3/5, 0:10 so far"
 
 
 @pytest.mark.parametrize(
