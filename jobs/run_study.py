@@ -1,11 +1,13 @@
-"""A whole study on the cluster that the job runs in: `raylab run`, with the cluster's address.
+r"""A whole study on the cluster that the job runs in: `raylab run`, with the cluster's address.
 
-ray job submit --working-dir . -- python jobs/run_study.py STUDY --out OUT
+ray job submit --working-dir . \
+    --runtime-env-json '{"env_vars":{"RAY_JOB_STOP_WAIT_TIME_S":"600"}}' \
+    -- python jobs/run_study.py STUDY --out OUT
 """
 
 import sys
 
-from raylab.cli import main
+from raylab.cli.job import run_in_job
 
 if __name__ == "__main__":
-    main(["run", "--address", "auto", *sys.argv[1:]])
+    run_in_job("run", sys.argv[1:])

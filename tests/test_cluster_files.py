@@ -6,18 +6,22 @@ the RayJob's definition (ray.io/v1) and of pods that the file uses, none other.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 from zipfile import ZipFile
 
 import pytest
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ruamel.yaml import YAML
+
+from raylab.cli.job import STOP_WAIT
 
 ROOT = Path(__file__).parents[1]
 RAY_UP = ("cluster.yaml", "jobs/cluster.local.yaml")
@@ -142,6 +146,7 @@ class RayClusterSpec(Strict):
 class RayJobSpec(Strict):
     submission_mode: Literal["K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode"]
     entrypoint: str
+    runtime_env: str = Field(alias="runtimeEnvYAML")
     backoff_limit: int
     shutdown_after_job_finishes: bool
     ttl_seconds_after_finished: int
@@ -215,6 +220,20 @@ def test_kuberay_fields_are_those_of_the_definition(kuberay):
     _, job = kuberay
     assert job.spec.ray_cluster_spec.auth_options.mode == "token"
     assert job.spec.ttl_seconds_after_finished > 0
+
+
+def test_jobs_that_are_submitted_have_time_to_save_when_they_are_stopped(kuberay):
+    given = YAML(typ="safe", pure=True).load(kuberay[1].spec.runtime_env)
+    waits = [given["env_vars"][STOP_WAIT]]
+    for name in (*RAY_UP, "README.md", "docs/cluster.md", "jobs/run_study.py", "jobs/reduce.py"):
+        text = re.sub(r"\\\n#?", "", text_of(name))
+        submits = re.findall(r"ray job submit --working-dir .*", text)
+        assert submits, name
+        for command in submits:
+            words = shlex.split(command)
+            environment = json.loads(words[words.index("--runtime-env-json") + 1])["env_vars"]
+            waits.append(environment[STOP_WAIT])
+    assert set(waits) == {"600"}
 
 
 def test_kuberay_unknown_field_is_refused():

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import ExperimentAnalysis
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -103,6 +104,7 @@ def train_trials(
                     _ParentCleanup(dag, trials, store),
                 ),
                 *tracking_callbacks(study, store),
+                _NoProgress(),
                 *callbacks,
             ],
             verbose=0,
@@ -226,6 +228,13 @@ class _StoppingScheduler(FIFOScheduler):
             if trial.status == trial.PENDING:
                 tune_controller.stop_trial(trial)
         return None
+
+
+class _NoProgress(TrialProgressCallback):
+    """Takes the place of Tune's own, which prints a line for a trial that never began."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Print nothing."""
 
 
 def _silence_tune() -> None:

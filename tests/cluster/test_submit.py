@@ -6,6 +6,7 @@ Three are submitted at once: one that succeeds, one of which a trial fails, one 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ OUT = "/shared/quick"
 STUDY_FILE = "jobs/demo/study-quick.yaml"
 BAD = "recipes:\n  bad: {method: sft, data: D1, training: {learning_rate: 1e30}}\n"
 # What connected() passes on to workers as well: given twice, and no conflict.
-GIVEN = """ --runtime-env-json {"env_vars":{"HF_HUB_OFFLINE":"1"}} -- """
+GIVEN = '"HF_HUB_OFFLINE":"1",'
 
 
 def command_of(beginning):
@@ -36,8 +37,7 @@ def command_of(beginning):
     return command
 
 
-RUN = command_of("ray job submit --working-dir . -- python jobs/run_study.py")
-REDUCE = command_of("ray job submit --working-dir . -- python jobs/reduce.py")
+RUN, REDUCE = (each for each in COMMANDS if each.startswith("ray job submit"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def submit(nodes: Nodes, checkout: Path, command: str) -> Submitted:
     assert told.keys() == {"RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS"}
     told["RAY_API_SERVER_ADDRESS"] = nodes.dashboard
     done = subprocess.run(
-        command.split(),
+        shlex.split(command),
         cwd=checkout,
         env={**nodes.environment, **told},
         capture_output=True,
@@ -91,7 +91,9 @@ def submitted(three_nodes, checkout, shared):
     out = RUN.replace(OUT, str(shared / "bad"))
     commands = {
         "quick": RUN.replace(OUT, str(shared / "quick")),
-        "bad": out.replace(STUDY_FILE, str(study)).replace(" -- ", GIVEN),
+        "bad": out.replace(STUDY_FILE, str(study)).replace(
+            '{"env_vars":{', '{"env_vars":{' + GIVEN
+        ),
         "none": RUN.replace(STUDY_FILE, "jobs/demo/none.yaml"),
     }
     with ThreadPoolExecutor() as threads:
@@ -136,7 +138,32 @@ def test_submitted_study_that_is_not_there_fails_with_one_message(submitted):
     assert status == 1
     assert "failed with exit code 2" in log
     assert "raylab: the study file jobs/demo/none.yaml cannot be read" in log
+    assert "found: not there: jobs/demo/none.yaml" in log
+    assert "RAY_RUNTIME_ENV_IGNORE_GITIGNORE=1" in log
     assert "Traceback" not in log
+
+
+def test_submitted_study_whose_data_git_ignores_says_which_file_did_not_travel(
+    three_nodes, checkout, shared
+):
+    """The log is that of the same command without Ray, and says what is peculiar to a job."""
+    folder = checkout / "mine"
+    folder.mkdir()
+    (folder / "secret.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 9)
+    text = STUDY.format(base=DEMO / "base", demo=DEMO).replace(
+        "data:\n", "data:\n  mine: {path: secret.jsonl}\n", 1
+    )
+    (folder / "study.yaml").write_text(text + "recipes:\n  a: {method: sft, data: mine}\n")
+    (checkout / ".gitignore").write_text("*.jsonl\n")
+    try:
+        found = submit(three_nodes, checkout, RUN.replace(STUDY_FILE, "mine/study.yaml"))
+    finally:
+        (checkout / ".gitignore").unlink()
+    assert found.status == 1
+    assert "failed with exit code 2" in found.log
+    assert "the file is not there" in found.log
+    assert "to do: put the file there" in found.log and "mend or remove" not in found.log
+    assert "found: not there: mine/secret.jsonl" in found.log
 
 
 def test_submitted_reduction_gives_the_same_tables(submitted, three_nodes, checkout, shared):

@@ -18,9 +18,10 @@ from raylab.results.table_rows import (
     sample_rows,
     trial_rows,
 )
-from raylab.store.attempt_state import RUNNING, RunningAttempt
+from raylab.store.attempt_state import RUNNING, RunningAttempt, write_progress
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
+from raylab.store.phase import Phase
 from raylab.store.records import (
     PATHS,
     PROGRESS,
@@ -219,3 +220,27 @@ def test_path_rows_are_those_of_finished_trials_that_recorded_any(planned):
         finish(store, trials[name])
     named = {"trial_id": trials["alone"].id, "name": trials["alone"].name}
     assert list(path_rows(results_of(store, trials))) == [{**named, **row}] * 2
+
+
+def test_live_rows_of_a_trial_at_work_name_its_phase(planned):
+    store, trials = planned
+    start(store, trials["alone"])
+    phase = Phase("answering", time.time(), 8, 32)
+    write_progress(store, trials["alone"].folder, phase.document)
+    row = live(store, trials, "alone")
+    assert (row["status"], row["phase"], row["message"]) == (
+        "running",
+        "answering 8/32",
+        "answering 8/32",
+    )
+
+
+def test_sample_rows_of_answers_that_went_away_since_leave_them_out(planned):
+    store, trials = planned
+    key = trial_key(trials["alone"].folder, SAMPLES)
+    store.write(key, b'{"prompt": "p", "answer": "a"}\n')
+    finish(store, trials["alone"])
+    results = results_of(store, trials)
+    assert len(list(sample_rows(results))) == 1
+    store.delete(key)
+    assert list(sample_rows(results)) == []

@@ -12,10 +12,12 @@ import torch
 from trl import SFTTrainer
 
 from raylab.store.attempt_state import clear_stop_request, request_stop, take_hang_stack
-from raylab.store.filesystem import CHECKPOINTS
+from raylab.store.checkpoints import read_latest
+from raylab.store.filesystem import CHECKPOINTS, Store
+from raylab.store.phase import REFERENCE, TRAINING
 from raylab.store.records import read_attempts
 from raylab.train.attempts import Stopped
-from tests.train.conftest import EVALUATED, STUDY_TEXT, Bench, study_of
+from tests.train.conftest import EVALUATED, RECIPES, STUDY_TEXT, Bench, study_of
 
 ROOT = Path(__file__).parents[2]
 EVERY_STEP = "evaluation: {->resources: {checkpoint_seconds: 0}\nevaluation: {"
@@ -165,3 +167,81 @@ def test_training_that_hangs_is_ended_with_its_stack_and_goes_on(bench, trained,
     assert cut.adapter_bytes("sft-d1") == trained.adapter_bytes("sft-d1")
     assert cut.trajectory("sft-d1").read_bytes() == trained.trajectory("sft-d1").read_bytes()
     assert causes_of(cut, "sft-d1") == [("preempted", False), (None, True)]
+
+
+def test_training_that_is_to_stop_before_its_first_step_ends_at_once(bench):
+    cut = bench("cut", recipes=RECIPES)
+
+    def listen(progress):
+        if progress["phase"]["name"] == TRAINING:
+            request_stop(cut.store)
+
+    with pytest.raises(Stopped):
+        cut.run("sft-d1", listen)
+    assert not checkpoint_files(cut, "sft-d1")
+    assert causes_of(cut, "sft-d1") == []
+    with pytest.raises(Stopped):
+        cut.run("sft-d1", lambda progress: pytest.fail("an attempt began after a stop"))
+    assert {path.name for path in cut.folder("sft-d1").iterdir()} == {"log.txt"}
+
+
+def test_checkpoint_names_the_steps_of_the_whole_training(stopped):
+    store = Store(str(stopped))
+    (folder,) = store.names(CHECKPOINTS)
+    assert read_latest(store, folder).text == "goes on from step 4 of 10"
+
+
+def test_training_that_is_to_stop_while_its_reference_is_prepared_ends_there(bench, monkeypatch):
+    monkeypatch.setattr("raylab.train.progress.INTERVAL", 0.0)
+    monkeypatch.setattr("raylab.store.phase.INTERVAL", 0.0)
+    cut, seen = bench("cut", recipes=RECIPES), []
+
+    def listen(progress):
+        seen.append(progress["phase"])
+        if progress["phase"]["name"] == REFERENCE:
+            request_stop(cut.store)
+
+    with pytest.raises(Stopped):
+        cut.run("dpo-d0", listen)
+    assert [p["name"] for p in seen] == ["loading the model", "preparing the data", REFERENCE]
+    assert seen[-1]["done"] == 0 < seen[-1]["of"]
+
+
+def test_training_asked_to_stop_at_its_last_step_ends_as_if_nobody_had_asked(bench, trained):
+    cut = bench("cut", all=EVERY_STEP)
+
+    def listen(progress):
+        if (progress["step"] or 0) >= 9:
+            request_stop(cut.store)
+
+    cut.run("sft-d1", listen)
+    assert cut.adapter_bytes("sft-d1") == trained.adapter_bytes("sft-d1")
+    assert causes_of(cut, "sft-d1") == [(None, True)]
+
+
+def test_progress_of_a_trial_names_and_counts_every_phase(bench, monkeypatch):
+    monkeypatch.setattr("raylab.store.phase.INTERVAL", 0.0)
+    made, seen = bench("phases", evaluation=EVALUATED), []
+    made.run("dpo-d0", lambda progress: seen.append(progress["phase"]))
+    names = list(dict.fromkeys(phase["name"] for phase in seen))
+    assert names == [
+        "loading the model",
+        "preparing the data",
+        "preparing the reference",
+        "training",
+        "held-out loss",
+        "answering",
+        "likelihoods",
+        "measuring",
+        "storing",
+    ]
+    counts = {name: [(p["done"], p["of"]) for p in seen if p["name"] == name] for name in names}
+    assert counts["training"][0] == (0, 10) and (10, 10) in counts["training"]
+    assert counts["answering"] == [(0, 12), (4, 12), (8, 12)]
+    for name in ("preparing the reference", "held-out loss", "likelihoods"):
+        done = [done for done, _ in counts[name]]
+        (of,) = {of for _, of in counts[name]}
+        assert of > 0 and max(done) <= of
+        assert len(set(done)) > 1 or of == 1
+    log = (made.folder("dpo-d0") / "log.txt").read_text()
+    assert all(f" {name}" in log for name in names)

@@ -9,14 +9,14 @@ DataError lists every problem with row numbers (from 1), before anything trains.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raylab.errors import DataError
 from raylab.spec.data.formats import FORMATS, RowError, format_of
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
-from raylab.spec.data.readers import Problem, Record, read_records
+from raylab.spec.data.readers import NOT_THERE, Problem, Record, read_records
 from raylab.spec.data.rows import Row
 from raylab.spec.data.warnings import find_warnings
 from raylab.spec.recipes import expand_recipes
@@ -155,6 +155,16 @@ def _raise(problems: Mapping[str, str]) -> None:
             found="\n    ".join(f"{where}: {what}" for where, what in problems.items()),
             expected="in every row a prompt and an answer; in pairs each prompt once on both "
             "sides, with different answers",
-            todo="mend or remove these rows (counted from 1); `raylab data describe FILE` shows "
-            "a file, `raylab data convert` rewrites answers in another style",
+            todo="; ".join(_todo(problems.values())),
+        )
+
+
+def _todo(problems: Collection[str]) -> Iterator[str]:
+    """What helps against the problems: a file that is not there has no rows to mend."""
+    if any(what == NOT_THERE for what in problems):
+        yield "put the file there, or mend its `path`, which starts from the study's folder"
+    if any(what != NOT_THERE for what in problems):
+        yield (
+            "mend or remove these rows (counted from 1); `raylab data describe FILE` shows "
+            "a file, `raylab data convert` rewrites answers in another style"
         )

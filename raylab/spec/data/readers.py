@@ -23,6 +23,8 @@ from raylab.errors import DataError
 from raylab.parquet import read_parquet
 from raylab.spec.sources import DataSet
 
+NOT_THERE = "the file is not there"
+
 
 class Record(NamedTuple):
     """One row of a file: its values by column."""
@@ -72,7 +74,7 @@ def _read_file(path: Path) -> Found:
     if reader is None:
         yield Problem(f"the file is of an unknown kind; expected {', '.join(READERS)}")
     elif not path.is_file():
-        yield Problem("the file is not there")
+        yield Problem(NOT_THERE)
     else:
         try:
             yield from reader(path)
