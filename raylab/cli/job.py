@@ -62,8 +62,9 @@ def missing_files(words: list[str], directory: Path) -> Iterator[str]:
             loaded = load_study(study)
         except RaylabError:
             return
-        places = [*loaded.data.values(), *loaded.base_models.values(), *loaded.models.values()]
-        named += [Path(place.path).resolve() for place in places if place.path]
+        parts = (loaded.data, loaded.base_models, loaded.models)
+        paths = [getattr(place, "path", None) for part in parts for place in part.values()]
+        named += [Path(path).resolve() for path in paths if path]
     root = directory.resolve()
     for path in dict.fromkeys(named):
         if path.is_relative_to(root) and not path.exists():

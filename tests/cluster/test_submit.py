@@ -28,7 +28,7 @@ OUT = "/shared/quick"
 STUDY_FILE = "jobs/demo/study-quick.yaml"
 BAD = "recipes:\n  bad: {method: sft, data: D1, training: {learning_rate: 1e30}}\n"
 # What connected() passes on to workers as well: given twice, and no conflict.
-GIVEN = '"HF_HUB_OFFLINE":"1",'
+VARIABLES, GIVEN = '{"env_vars":{', '"HF_HUB_OFFLINE":"1",'
 
 
 def command_of(beginning):
@@ -91,9 +91,7 @@ def submitted(three_nodes, checkout, shared):
     out = RUN.replace(OUT, str(shared / "bad"))
     commands = {
         "quick": RUN.replace(OUT, str(shared / "quick")),
-        "bad": out.replace(STUDY_FILE, str(study)).replace(
-            '{"env_vars":{', '{"env_vars":{' + GIVEN
-        ),
+        "bad": out.replace(STUDY_FILE, str(study)).replace(VARIABLES, VARIABLES + GIVEN),
         "none": RUN.replace(STUDY_FILE, "jobs/demo/none.yaml"),
     }
     with ThreadPoolExecutor() as threads:
