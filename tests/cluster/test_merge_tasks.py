@@ -20,7 +20,7 @@ from raylab.merge.merge import merge_models
 from raylab.report.terminal.live_display import LineDisplay
 from raylab.spec.merges import request_merge
 from raylab.store.filesystem import Store
-from raylab.store.phase import MERGES as MERGES_PHASE
+from raylab.store.phase import WORKERS
 from raylab.store.records import PROGRESS, read_attempts, trial_key
 from raylab.store.references import ModelLocation, find_model
 from raylab.store.tables import read_table
@@ -233,7 +233,7 @@ def test_merge_whose_worker_could_not_speak_leaves_an_attempt(two_gpus, merged, 
     (attempt,) = read_attempts(store, context.merges[0].folder)
     assert (attempt.attempt, attempt.cause) == (1, "error")
     assert "HF_HUB_OFFLINE" in attempt.message
-    assert told[0] == (MERGES_PHASE, 0, 1)
+    assert told[0] == (WORKERS,)
     last = stream.getvalue().splitlines()[-1]
     assert last == f"[0/4] {BOTH}  failed: error; the trial table says why"
     assert not store.exists(trial_key(context.merges[0].folder, PROGRESS))
