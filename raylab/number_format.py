@@ -54,6 +54,12 @@ def setting(value: float | None) -> str:
     return f"{mantissa}e{int(exponent)}" if mark else text
 
 
+def exact_setting(value: float) -> str:
+    """The same with as many digits as the value has."""
+    text = setting(value)
+    return text if float(text) == value else repr(value)
+
+
 def size(value: float) -> str:
     """Bytes with three significant digits: 4.33 MB, 85 GB."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -87,6 +93,11 @@ def listing(items: Iterable[object]) -> str:
     if len(texts) < 2:
         return "".join(texts)
     return f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def either(items: Iterable[object]) -> str:
+    """a, b or c."""
+    return " or ".join(listing(items).rsplit(" and ", 1))
 
 
 def plural(amount: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from raylab.cli.options import Json, console
+from raylab.cli.options import Json, console, say
 from raylab.store.filesystem import Store
 
 
@@ -52,11 +52,14 @@ def table(
 ) -> None:
     """Print rows of a table of the store."""
     from raylab.report.terminal.table_view import FORMATS, show_table
-    from raylab.store.table_query import parse_filter, select
+    from raylab.store.table_query import parse_filter, select, unmatched
     from raylab.store.tables import named_table
 
     conditions = [parse_filter(text) for text in filters or ()]
-    found = select(named_table(Store(out), name), conditions, sort or (), column or ())
+    whole = named_table(Store(out), name)
+    found = select(whole, conditions, sort or (), column or ())
+    for message in unmatched(whole, conditions):
+        say(message)
     if form is TableFormat.table:
         show_table(found, console())
     else:

@@ -8,13 +8,10 @@ report depend on, so equal identities mean equal results.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
@@ -27,6 +24,7 @@ from raylab.results.quality_flags import flagged_models
 from raylab.spec.identity import fingerprint
 from raylab.spec.models import resolve
 from raylab.spec.study import Study
+from raylab.spec.study_file import study_text
 from raylab.store.filesystem import STUDY, Store, study_scratch
 from raylab.store.phase import Tell, silent
 from raylab.store.records import ADAPTER, Record, trial_key
@@ -170,10 +168,7 @@ class StudyContext:
 
     def write_study(self) -> None:
         """Write the study as resolved, OUT/study.yaml, and the names of its results."""
-        values = self.study.model_dump(mode="json", exclude_none=True)
-        buffer = io.StringIO()
-        YAML(typ="safe", pure=True).dump(values, buffer)
-        self.store.write(STUDY, buffer.getvalue().encode())
+        self.store.write(STUDY, study_text(self.study).encode())
         write_plan(self.store, self.plan)
 
     @property

@@ -3,9 +3,10 @@
 Model: a trial is `cached` if the store holds its record, `blocked` while its parent is not cached,
 and otherwise `to run`. If its record is of another evaluation, it is `to run`, but its model is
 only evaluated again. For a trial without a record, the reason names the fields of its identity
-that differ from the most similar record of the same name. A merge is treated like a trial, and
-the models that it merges like its parents. If two names have one id, the second waits for the
-first: they are one training.
+that differ from the most similar record of the same name; for a value of a sweep that has none,
+from the record of another value of that sweep that the study no longer asks for. A merge is
+treated like a trial, and the models that it merges like its parents. If two names have one id, the
+second waits for the first: they are one training.
 Invariant: the states depend on the plan and on the records only, never on a clock, a host or a
 library.
 """
@@ -21,7 +22,9 @@ from raylab.spec.data.held_out import held_out_answers
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
+from raylab.spec.proposals import nearest_first
 from raylab.spec.study import Study
+from raylab.spec.swept_names import by_value, without_point
 from raylab.store.records import Record, named_likelihoods
 
 EVALUATE_AGAIN = "other questions: asked again, not trained"
@@ -90,6 +93,8 @@ def plan_states(
     """
     states: dict[str, PlannedTrial] = {}
     first: dict[str, str] = {}
+    asked = {trial.id for trial in trials}
+    replaced = [record for record in records.values() if record.id not in asked]
     for trial in trials:
         record = records.get(trial.id)
         same = first.setdefault(trial.id, trial.name)
@@ -103,7 +108,7 @@ def plan_states(
         elif record:
             state, why = "cached", ""
         else:
-            state, why = "to run", _reason_new(trial, records)
+            state, why = "to run", _reason_new(trial, records, replaced)
             parents = [states[name] for name in dependencies_of(trial)]
             # A model that is only evaluated again is in the store.
             missing = [parent.trial.name for parent in parents if parent.trial.id not in records]
@@ -113,13 +118,30 @@ def plan_states(
     return list(states.values())
 
 
-def _reason_new(trial: Planned, records: Mapping[str, Record]) -> str:
-    changes = [
-        list(changed_fields(record.identity, trial.identity))
-        for record in records.values()
-        if record.name == trial.name
-    ]
-    if not changes:
-        kind = "merge" if isinstance(trial, PlannedMerge) else "trial"
-        return f"new: no {kind} of this name in the store"
-    return "new: " + "; ".join(sorted(changes, key=len)[0])
+def _reason_new(trial: Planned, records: Mapping[str, Record], replaced: Sequence[Record]) -> str:
+    """Why `trial` has no record; `replaced`: the records that the plan does not ask for."""
+    same = [r for r in records.values() if by_value(r.name) == by_value(trial.name)]
+    if same:
+        # The most similar record differs in the fewest fields.
+        return "new: " + "; ".join(sorted(_changes(trial, same), key=len)[0])
+    former = [record for record in replaced if _is_other_point(record, trial)]
+    if former:
+        names = nearest_first(trial.name, [record.name for record in former])
+        former.sort(key=lambda record: names.index(record.name))
+        changes = _changes(trial, former)
+        best = min(range(len(changes)), key=lambda place: len(changes[place]))
+        return f"new in place of {former[best].name}: {'; '.join(changes[best])}"
+    kind = "merge" if isinstance(trial, PlannedMerge) else "trial"
+    return f"new: no {kind} of this name in the store"
+
+
+def _changes(trial: Planned, records: Sequence[Record]) -> list[list[str]]:
+    return [list(changed_fields(record.identity, trial.identity)) for record in records]
+
+
+def _is_other_point(record: Record, trial: Planned) -> bool:
+    """Whether both are trainings of one recipe, base model and seed, and one at least is swept."""
+    if isinstance(trial, PlannedMerge) or record.identity.get("seed") != trial.seed:
+        return False
+    stem = f"{trial.base_model}.{trial.variant.recipe}"
+    return (without_point(record.name) or record.name.removesuffix(f".s{trial.seed}")) == stem

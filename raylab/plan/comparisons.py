@@ -17,6 +17,7 @@ from typing import Any
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.spec.recipes import variants_of
 from raylab.spec.study import Study
+from raylab.spec.swept_names import are_equal
 
 BASE = "base"
 
@@ -117,7 +118,7 @@ class _Lookup:
             variants = variants_of(self.study, model.recipe)
             points.append(variants[0].point if variants else {})
         left, right = points
-        return all(left[key] == right[key] for key in {*left} & {*right})
+        return all(are_equal(left[key], right[key]) for key in {*left} & {*right})
 
 
 Pairs = Iterator[tuple[Model, Model]]

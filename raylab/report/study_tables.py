@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from raylab.spec.merges import METHODS
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.study import Study
+from raylab.spec.swept_names import by_value
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import rows_of, to_table
 
@@ -73,6 +74,11 @@ class Tables(Mapping[str, Rows]):
         if key not in self._rows:
             self._rows[key] = rows_of(self.arrow(name, **equal))
         return self._rows[key]
+
+    def settings_of_variant(self, name: str) -> Mapping[str, Any]:
+        """The settings of a variant, whose values may be spelled otherwise; empty if unknown."""
+        wanted = by_value(name)
+        return next((s for n, s in self.settings.items() if by_value(n) == wanted), {})
 
     def norms(self, level: str = "all") -> Rows:
         """The norms of deltas at `level`."""

@@ -16,6 +16,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from raylab.number_format import exact_setting
+
 DIGITS = 16
 
 
@@ -36,7 +38,11 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[s
     for key in sorted({*old, *new}):
         before, after = old.get(key, "absent"), new.get(key, "absent")
         if canonical(before) != canonical(after):
-            yield f"{key}: {before} -> {after}"
+            yield f"{key}: {_shown(before)} -> {_shown(after)}"
+
+
+def _shown(value: Any) -> str:
+    return exact_setting(value) if type(value) is float and math.isfinite(value) else str(value)
 
 
 def _stable(value: Any, where: str) -> Any:

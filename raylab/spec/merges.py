@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from raylab.errors import InputError
+from raylab.number_format import either
+from raylab.spec.proposals import close_names
 
 Scope = Literal["global", "tensor"]
 
@@ -129,7 +131,13 @@ def request_merge(
     lambda 1, seed 0. density: one for all models, or one for each. Raises InputError.
     """
     if method is None or method not in METHODS:
-        raise InputError("there is no such merge method", found=method, expected=", ".join(METHODS))
+        close = close_names(method or "", METHODS)
+        raise InputError(
+            "there is no such merge method",
+            found=method,
+            expected=", ".join(METHODS),
+            todo=f"did you mean {either(close)}?" if close else "",
+        )
     row = METHODS[method]
     request = MergeRequest(
         method=method,

@@ -2,8 +2,8 @@
 
 Model: overrides are applied, sweeps multiplied out and parents resolved. A recipe of the study
 file with a sweep becomes one variant for every combination of its values, named
-`<recipe>.<parameter>=<value>`; a recipe whose parent is swept becomes one variant for every
-variant of the parent, named `<recipe>.parent.<parameter>=<value>`.
+`<recipe>.<parameter>=<value>`, the value as the file writes it; a recipe whose parent is swept
+becomes one variant for every variant of the parent, named `<recipe>.parent.<parameter>=<value>`.
 Invariant: the order of variants follows the study file alone, parents before children; every
 variant holds complete parameters, so nothing downstream looks back at the study's defaults.
 """
@@ -11,12 +11,13 @@ variant holds complete parameters, so nothing downstream looks back at the study
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raylab.spec.study import (
     Chain,
+    Comparison,
     FinishedModel,
     Lora,
     Merge,
@@ -25,6 +26,7 @@ from raylab.spec.study import (
     Study,
     Training,
 )
+from raylab.spec.swept_names import by_value, written
 
 _LORA = "lora."
 
@@ -83,11 +85,40 @@ def expand_recipes(study: Study) -> dict[str, Variant]:
 
 
 def variants_of(study: Study, name: str) -> list[Variant]:
-    """The variants with the name `name`: all variants of a recipe, or one variant."""
+    """The variants with the name `name`: all variants of a recipe, or one variant.
+
+    A value in `name` may be spelled in any way.
+    """
     if name in study.recipes:
         return list(_expand(study, name))
     stems = [stem for stem in study.recipes if name.startswith(f"{stem}.")]
-    return [variant for stem in stems for variant in _expand(study, stem) if variant.name == name]
+    wanted = by_value(name)
+    found = (variant for stem in stems for variant in _expand(study, stem))
+    return [variant for variant in found if by_value(variant.name) == wanted]
+
+
+def with_names_as_swept(study: Study) -> Study:
+    """The same study, whose references to variants are spelled as the sweeps are."""
+    names = {by_value(name): name for name in expand_recipes(study)}
+
+    def spelled(found: Any) -> Any:
+        if isinstance(found, tuple):
+            return tuple(spelled(item) for item in found)
+        return names.get(by_value(found), found) if isinstance(found, str) else found
+
+    def renamed(item: Any, fields: Iterable[str]) -> Any:
+        return item.model_copy(update={key: spelled(getattr(item, key)) for key in fields})
+
+    return study.model_copy(
+        update={
+            "recipes": {name: renamed(item, ["parent"]) for name, item in study.recipes.items()},
+            "merges": {name: renamed(item, ["models"]) for name, item in study.merges.items()},
+            "comparisons": tuple(
+                renamed(item, Comparison.model_fields) for item in study.comparisons
+            ),
+            "reference": tuple(renamed(item, ["pair"]) for item in study.reference),
+        }
+    )
 
 
 def trial_name(base_model: str, variant: str, seed: int) -> str:
@@ -118,7 +149,7 @@ def _variant(study: Study, name: str, parent: Variant | None, point: Mapping[str
         inherited = {f"parent.{key}": value for key, value in parent.point.items()}
     whole_point = {**inherited, **point}
     return Variant(
-        name=".".join([name, *(f"{key}={value}" for key, value in whole_point.items())]),
+        name=".".join([name, *(f"{key}={written(value)}" for key, value in whole_point.items())]),
         recipe=name,
         method=recipe.method,
         data_sets=recipe.data_sets,

@@ -23,6 +23,7 @@ from raylab.spec.merges import METHODS, MergeRequest, Scope, request_merge
 from raylab.spec.published_norms import Printed
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
+from raylab.spec.swept_names import SweptValue
 
 Density = Annotated[float, Field(gt=0, le=1)]
 DENSITIES = (0.1, 0.2, 0.5, 1.0)
@@ -122,7 +123,7 @@ class Recipe(Frozen):
     stays, frozen, beside the new one."""
     training: TrainingOverrides = TrainingOverrides()
     lora: LoraOverrides = LoraOverrides()
-    sweep: dict[str, tuple[bool | int | float | str, ...]] = Field(default_factory=dict)
+    sweep: dict[str, tuple[SweptValue, ...]] = Field(default_factory=dict)
     """Training parameters (or `lora.<parameter>`) and the values to try, one recipe each."""
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ leaves no trace.
 
 from __future__ import annotations
 
-import difflib
+import io
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from raylab.errors import StudyError
+from raylab.number_format import either
+from raylab.spec.proposals import close_names
+from raylab.spec.recipes import with_names_as_swept
 from raylab.spec.study import Study
+from raylab.spec.swept_names import WrittenFloat, with_spelling
 from raylab.spec.validation import check_references
 
 Location = tuple[str | int, ...]
@@ -58,7 +62,31 @@ def parse_study(text: str, file: Path) -> Study:
     ]
     if problems:
         raise StudyError("\n".join(problems))
-    return study
+    return with_names_as_swept(study)
+
+
+def study_values(study: Study) -> dict[str, Any]:
+    """The fields of `study` as JSON has them; a swept number is a WrittenFloat."""
+    values = study.model_dump(mode="json", exclude_none=True)
+    for name, recipe in study.recipes.items():
+        sweep = {key: list(found) for key, found in recipe.sweep.items()}
+        values["recipes"][name]["sweep"] = sweep
+    return values
+
+
+def study_text(study: Study) -> str:
+    """`study` as YAML, which `parse_study` reads as the same study with the same names."""
+    yaml = YAML(typ="safe", pure=True)
+    # The order of a sweep's parameters is that of its names.
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.representer.add_representer(WrittenFloat, _represent_written)
+    buffer = io.StringIO()
+    yaml.dump(study_values(study), buffer)
+    return buffer.getvalue()
+
+
+def _represent_written(representer: Any, value: WrittenFloat) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:float", str(value))
 
 
 def _parse_yaml(text: str, file: Path) -> tuple[Any, Node | None]:
@@ -74,7 +102,29 @@ def _parse_yaml(text: str, file: Path) -> tuple[Any, Node | None]:
         raise StudyError(
             f"{file} is not a study", found=type(values).__name__, expected="a mapping of fields"
         )
+    _keep_spelling(values, root)
     return values, root
+
+
+def _keep_spelling(values: dict[str, Any], root: Node | None) -> None:
+    """Replace the numbers of sweeps in `values` by ones that know how the file writes them."""
+    for path, listed in _sweeps(values):
+        for index, value in enumerate(listed):
+            node = _node_at(root, (*path, index))
+            if isinstance(node, ScalarNode):
+                listed[index] = with_spelling(value, node.value)
+
+
+def _sweeps(values: Any) -> Iterator[tuple[Location, list[Any]]]:
+    """(location, values) of each list of a sweep, in a study that may be wrong."""
+    for name, recipe in _items(values.get("recipes")):
+        for key, listed in _items(recipe.get("sweep")) if isinstance(recipe, dict) else ():
+            if isinstance(listed, list):
+                yield ("recipes", name, "sweep", key), listed
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _explained(error: ValidationError, root: Node | None, file: Path) -> Iterator[str]:
@@ -113,9 +163,9 @@ def _message(item: Any, location: Location) -> str:
 
 def _unknown_field(location: Location) -> str:
     names = list(_field_names(location[:-1]))
-    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
+    close = close_names(str(location[-1]), names)
     if close:
-        return f"is not a known field; did you mean {close[0]}?"
+        return f"is not a known field; did you mean {either(close)}?"
     return f"is not a known field; known here: {', '.join(sorted(names)) or 'none'}"
 
 
@@ -149,6 +199,13 @@ def _members(kind: Any) -> Iterator[Any]:
 def _located(location: Location, root: Node | None, file: Path, message: str) -> str:
     field = ".".join(str(step) for step in location) or "the study"
     return f"{file}, line {_line(root, location)}: {field}: {message}"
+
+
+def _node_at(node: Node | None, location: Location) -> Node | None:
+    for step in location:
+        child = _child_node(node, step)
+        node = child[1] if child else None
+    return node
 
 
 def _line(node: Node | None, location: Location) -> int:

@@ -7,9 +7,8 @@ Invariant: a study without problems can be planned: every name in it leads somew
 
 from __future__ import annotations
 
-import difflib
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from raylab.errors import InputError
 from raylab.spec.merges import METHODS
+from raylab.spec.proposals import unknown
 from raylab.spec.recipes import (
     expand_recipes,
     merge_name,
@@ -28,6 +28,7 @@ from raylab.spec.recipes import (
 )
 from raylab.spec.scoring.styles import STYLES
 from raylab.spec.study import Comparison, Merge, Study
+from raylab.spec.swept_names import by_value, written
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,16 @@ def check_references(study: Study) -> list[Problem]:
     return problems
 
 
-def _unknown(kind: str, name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
-    return f"there is no {kind} {name!r}; {hint}"
-
-
 def _data_names(study: Study) -> Iterator[Problem]:
     for name, data in study.data.items():
         for part in data.concat or ():
             if part not in study.data or study.data[part].concat:
                 simple = [key for key, item in study.data.items() if not item.concat]
-                yield Problem(("data", name, "concat"), _unknown("plain data set", part, simple))
+                yield Problem(("data", name, "concat"), unknown("plain data set", part, simple))
     for name, recipe in study.recipes.items():
         for part, data_name in recipe.data_sets.items():
             if data_name not in study.data:
-                yield Problem(("recipes", name, part), _unknown("data set", data_name, study.data))
+                yield Problem(("recipes", name, part), unknown("data set", data_name, study.data))
 
 
 def _models(study: Study) -> Iterator[Problem]:
@@ -71,7 +66,7 @@ def _models(study: Study) -> Iterator[Problem]:
         yield Problem(("recipes",), "a study needs `recipes` to train or `models` to compare")
     for name, model in study.models.items():
         if model.base_model not in study.base_models:
-            message = _unknown("base model", model.base_model, study.base_models)
+            message = unknown("base model", model.base_model, study.base_models)
             yield Problem(("models", name, "base_model"), message)
         if name in study.recipes:
             yield Problem(("models", name), "a recipe has the same name; rename one of them")
@@ -82,8 +77,8 @@ def _sweeps(study: Study) -> Iterator[Problem]:
     for name, key, values in _swept(study):
         where = ("recipes", name, "sweep", key)
         if key not in known:
-            yield Problem(where, _unknown("training parameter", key, known))
-        elif len(set(values)) != len(values) or not values:
+            yield Problem(where, unknown("training parameter", key, known))
+        elif len({by_value(f"={written(value)}") for value in values}) != len(values) or not values:
             yield Problem(where, f"give distinct values (found {list(values)!r})")
 
 
@@ -100,7 +95,7 @@ def _parents(study: Study) -> Iterator[Problem]:
         stem = _stem(study, recipe.parent)
         if stem is None:
             yield Problem(
-                ("recipes", name, "parent"), _unknown("recipe", recipe.parent, study.recipes)
+                ("recipes", name, "parent"), unknown("recipe", recipe.parent, study.recipes)
             )
     if cycle := _cycle(study):
         yield Problem(
@@ -168,7 +163,7 @@ def _variants(study: Study) -> Iterator[Problem]:
         if recipe.parent and not variants_of(study, recipe.parent):
             stem = _stem(study, recipe.parent) or recipe.parent
             known = [variant.name for variant in variants_of(study, stem)]
-            yield Problem(("recipes", name, "parent"), _unknown("recipe", recipe.parent, known))
+            yield Problem(("recipes", name, "parent"), unknown("recipe", recipe.parent, known))
 
 
 def _merges(study: Study) -> Iterator[Problem]:
@@ -186,7 +181,7 @@ def _merges(study: Study) -> Iterator[Problem]:
 def _merge(study: Study, merge: Merge) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(field, message) of each error of one merge."""
     if merge.method not in METHODS:
-        yield ("method",), _unknown("merge method", merge.method, METHODS)
+        yield ("method",), unknown("merge method", merge.method, METHODS)
         return
     for index, model in enumerate(merge.models):
         if message := _no_single_model(study, model):
@@ -204,15 +199,15 @@ def _no_single_model(study: Study, name: str) -> str:
         return ""
     if variants:
         return f"{name!r} is several trainings; name one: {', '.join(variants)}"
-    return _unknown("recipe or model", name, sorted({*expand_recipes(study), *study.models}))
+    return unknown("recipe or model", name, sorted({*expand_recipes(study), *study.models}))
 
 
 def _comparisons(study: Study) -> Iterator[Problem]:
     known = {*study.recipes, *expand_recipes(study), *study.models, *study.merges}
     for index, comparison in enumerate(study.comparisons):
         for field, name in _named(comparison):
-            if name not in known:
-                message = _unknown("recipe, merge or model", name, sorted(known))
+            if by_value(name) not in map(by_value, known):
+                message = unknown("recipe, merge or model", name, sorted(known))
                 yield Problem(("comparisons", index, field), message)
 
 
@@ -227,7 +222,7 @@ def _named(comparison: Comparison) -> Iterator[tuple[str, str]]:
 def _style(study: Study) -> Iterator[Problem]:
     style = study.evaluation.style
     if isinstance(style, str) and style not in STYLES:
-        yield Problem(("evaluation", "style"), _unknown("style", style, STYLES))
+        yield Problem(("evaluation", "style"), unknown("style", style, STYLES))
 
 
 def _seeds(study: Study) -> Iterator[Problem]:
@@ -241,15 +236,15 @@ def _reference(study: Study) -> Iterator[Problem]:
     for index, printed in enumerate(study.reference):
         at = ("reference", index)
         for name in printed.pair:
-            if name not in known:
-                yield Problem((*at, "pair"), _unknown("recipe", name, known))
+            if by_value(name) not in map(by_value, known):
+                yield Problem((*at, "pair"), unknown("recipe", name, known))
         if printed.seed not in study.seeds:
             yield Problem((*at, "seed"), f"is none of the study's seeds {list(study.seeds)}")
         base = printed.base_model
         if base is None and len(study.base_models) > 1:
             yield Problem(at, "the study has several base models; name one with `base_model`")
         if base is not None and base not in study.base_models:
-            yield Problem((*at, "base_model"), _unknown("base model", base, study.base_models))
+            yield Problem((*at, "base_model"), unknown("base model", base, study.base_models))
 
 
 CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (

@@ -18,8 +18,10 @@ from pathlib import Path
 
 from raylab.errors import ModelError
 from raylab.spec.models import resolve
+from raylab.spec.proposals import listed
 from raylab.spec.study import Located, Quantization, Study
 from raylab.spec.study_file import parse_study
+from raylab.spec.swept_names import by_value
 from raylab.store.filesystem import STUDY, Store, study_scratch
 from raylab.store.records import ADAPTER, Record, StoredRecords, read_records, trial_key
 from raylab.store.study_plan import StudyPlan, read_plan
@@ -163,11 +165,14 @@ def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
 
 def _named_record(records: StoredRecords, plan: StudyPlan, study: Study, reference: str) -> Record:
     """The record that a reference names, with the names of `plan`. Raises ModelError."""
-    name, sound = reference.rpartition("#")[2], records.sound
+    given, sound = reference.rpartition("#")[2], records.sound
+    asked = by_value(given)
+    name = next((item for item in plan.ids() if by_value(item) == asked), given)
     id = plan.ids().get(name, name)
     if id in sound:
         return plan.named(sound[id], name)
-    found = [record for record in sound.values() if record.name == name] if id == name else []
+    same = [record for record in sound.values() if by_value(record.name) == asked]
+    found = same if id == name else []
     renamed = {record.id: plan.named(record).name for record in found if plan.result(record.id)}
     if renamed:
         out = reference.rpartition("#")[0]
@@ -187,7 +192,7 @@ def _named_record(records: StoredRecords, plan: StudyPlan, study: Study, referen
             f"{reference} names {what}",
             found=", ".join(record.id for record in found)
             or "; ".join([planned, *records.damaged]),
-            expected="the id of one of them" if found else f"one of {', '.join(known)}",
+            expected="the id of one of them" if found else f"one of {listed(name, known)}",
         )
     return found[0]
 

@@ -1,7 +1,9 @@
 """Queries of a table: filter its rows, sort them, select columns.
 
 Model: a filter is COLUMN OP VALUE, such as `l2>3`, `method=dpo` or `name~sft`, with an operator of
-OPERATORS. All filters must hold. A sort key is a column; a minus before it means descending.
+OPERATORS. All filters must hold. In a column of names a value is a name, its swept values in any
+spelling; a recipe that is swept stands for all its variants. A sort key is a column; a minus
+before it means descending.
 Invariant: a value is compared as the type of its column. A null passes no filter but `=null`, and
 comes last in any order. A query that cannot be parsed raises InputError.
 """
@@ -17,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raylab.errors import InputError
+from raylab.spec.proposals import listed
+from raylab.spec.swept_names import by_value, without_point
 
 Compare = Callable[[pa.ChunkedArray, Any], pa.ChunkedArray]
 OPERATORS: dict[str, Compare] = {
@@ -28,6 +32,8 @@ OPERATORS: dict[str, Compare] = {
     ">": pc.greater,
     "~": pc.match_substring_regex,
 }
+NAMES = ("name", "recipe", "parent", "a", "b", "comparison", "model")
+"""The columns whose texts name a model, a trial or a comparison."""
 _NULL = "null"
 _ROW = "number of the row"
 _FORM = re.compile(rf"\s*(\w+)\s*({'|'.join(map(re.escape, OPERATORS))})(.*)", re.DOTALL)
@@ -74,6 +80,19 @@ def select(
     return table.select([_known(table, name) for name in columns]) if columns else table
 
 
+def unmatched(table: pa.Table, filters: Sequence[Filter]) -> list[str]:
+    """A message for each filter by a name that no row of `table` has: the names that there are."""
+    asked = [f for f in filters if f.column in NAMES and f.operator == "=" and f.value != _NULL]
+    found = []
+    for condition in asked:
+        if not table.num_rows or table.filter(_mask(table, condition)).num_rows:
+            continue
+        names = pc.unique(table.column(condition.column)).drop_null().to_pylist()
+        what = f"no row has the {condition.column} {condition.value}"
+        found.append(f"{what}; there are: {listed(condition.value, names) or 'none'}")
+    return found
+
+
 def _sorted(table: pa.Table, name: str, order: str) -> pa.Table:
     numbered = table.select([name]).append_column(_ROW, pa.array(range(table.num_rows)))
     try:
@@ -101,6 +120,9 @@ def _mask(table: pa.Table, condition: Filter) -> pa.ChunkedArray:
         return missing if condition.operator == "=" else pc.invert(missing)
     try:
         compare = OPERATORS[condition.operator]
+        is_name = condition.column in NAMES and condition.operator in ("=", "!=", "~")
+        if is_name and pa.types.is_string(column.type):
+            return _by_name(column, condition)
         if condition.operator == "~":
             return compare(column.cast(pa.string()), condition.value)
         return compare(column, pa.scalar(condition.value).cast(column.type))
@@ -110,3 +132,18 @@ def _mask(table: pa.Table, condition: Filter) -> pa.ChunkedArray:
             found=condition.value,
             expected="a regular expression" if condition.operator == "~" else str(column.type),
         ) from error
+
+
+def _by_name(column: pa.ChunkedArray, condition: Filter) -> pa.ChunkedArray:
+    """The mask of a filter on a column of names."""
+    compare, asked = OPERATORS[condition.operator], by_value(condition.value)
+    texts = column.to_pylist()
+    spelled = pa.chunked_array([[t and by_value(t) for t in texts]], pa.string())
+    if condition.operator == "~":
+        return pc.or_(compare(column, condition.value), compare(spelled, asked))
+    found = compare(spelled, asked)
+    if condition.column == "recipe":
+        stems = pa.chunked_array([[t and (without_point(t) or t) for t in texts]], pa.string())
+        join = pc.or_ if condition.operator == "=" else pc.and_
+        found = join(found, compare(stems, condition.value))
+    return found

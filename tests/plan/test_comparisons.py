@@ -85,8 +85,8 @@ def test_pair_of_sweeps_meets_where_points_are_equal():
     sweep = {"sweep": {"learning_rate": [1e-5, 1e-4]}}
     recipes = {"a": {**SFT0, **sweep}, "b": {**SFT1, **sweep}}
     assert names({"pair": ["a", "b"]}, recipes=recipes, seeds=[1]) == [
-        "tiny.a.learning_rate=1e-05.s1~tiny.b.learning_rate=1e-05.s1",
-        "tiny.a.learning_rate=0.0001.s1~tiny.b.learning_rate=0.0001.s1",
+        "tiny.a.learning_rate=1e-5.s1~tiny.b.learning_rate=1e-5.s1",
+        "tiny.a.learning_rate=1e-4.s1~tiny.b.learning_rate=1e-4.s1",
     ]
 
 

@@ -139,7 +139,7 @@ def test_states_of_merges_wait_for_their_trials_and_say_what_is_new():
     assert state(everything).why == ""
     _, _, (other,) = planned({"density": 0.3, "weights": [1, 0.5]}, seeds=[1])
     assert state([*trials, other]).why == (
-        "new: model.1.density: 0.3 -> 0.2; model.2.density: 0.3 -> 0.2; model.2.weight: 0.5 -> 1.0"
+        "new: model.1.density: 0.3 -> 0.2; model.2.density: 0.3 -> 0.2; model.2.weight: 0.5 -> 1"
     )
 
 

@@ -42,17 +42,17 @@ MODULES = (
 )
 # recipe, label, method, data, learning rate, parent
 RECIPES = (
-    ("sft-d0.learning_rate=1e-05", "SFT(D0)", "sft", "D0", 1e-5, None),
-    ("sft-d0.learning_rate=0.0001", "SFT(D0)", "sft", "D0", 1e-4, None),
-    ("sft-d1.learning_rate=1e-05", "SFT(D1)", "sft", "D1", 1e-5, None),
-    ("sft-d1.learning_rate=0.0001", "SFT(D1)", "sft", "D1", 1e-4, None),
+    ("sft-d0.learning_rate=1e-5", "SFT(D0)", "sft", "D0", 1e-5, None),
+    ("sft-d0.learning_rate=1e-4", "SFT(D0)", "sft", "D0", 1e-4, None),
+    ("sft-d1.learning_rate=1e-5", "SFT(D1)", "sft", "D1", 1e-5, None),
+    ("sft-d1.learning_rate=1e-4", "SFT(D1)", "sft", "D1", 1e-4, None),
     ("sft-d2", "SFT(D2)", "sft", "D2", 1e-5, None),
     ("dpo-d0", "DPO(D0)", "dpo", "D0", 1e-5, None),
     ("dpo-d1", "DPO(D1)", "dpo", "D1", 1e-5, None),
     ("dpo-d0-d2", "DPO(D0)(SFT D2)", "dpo", "D0", 1e-5, "sft-d2"),
     ("dpo-d1-d2", "DPO(D1)(SFT D2)", "dpo", "D1", 1e-5, "sft-d2"),
-    ("dpo-d0-d1", "DPO(D0)(SFT D1)", "dpo", "D0", 1e-5, "sft-d1.learning_rate=1e-05"),
-    ("dpo-d1-d1", "DPO(D1)(SFT D1)", "dpo", "D1", 1e-5, "sft-d1.learning_rate=1e-05"),
+    ("dpo-d0-d1", "DPO(D0)(SFT D1)", "dpo", "D0", 1e-5, "sft-d1.learning_rate=1e-5"),
+    ("dpo-d1-d1", "DPO(D1)(SFT D1)", "dpo", "D1", 1e-5, "sft-d1.learning_rate=1e-5"),
 )
 PAIRS = ((0, 2), (1, 3), (5, 6), (7, 8), (9, 10))
 ANSWERS = (

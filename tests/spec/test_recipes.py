@@ -28,12 +28,12 @@ def test_expand_sweep_makes_every_combination():
     swept = {**SFT, "sweep": {"learning_rate": [1e-5, 1e-4], "lora.r": [4, 8]}}
     variants = expand_recipes(make_study(recipes={"a": swept}))
     assert list(variants) == [
-        "a.learning_rate=1e-05.lora.r=4",
-        "a.learning_rate=1e-05.lora.r=8",
-        "a.learning_rate=0.0001.lora.r=4",
-        "a.learning_rate=0.0001.lora.r=8",
+        "a.learning_rate=1e-5.lora.r=4",
+        "a.learning_rate=1e-5.lora.r=8",
+        "a.learning_rate=1e-4.lora.r=4",
+        "a.learning_rate=1e-4.lora.r=8",
     ]
-    last = variants["a.learning_rate=0.0001.lora.r=8"]
+    last = variants["a.learning_rate=1e-4.lora.r=8"]
     assert (last.training.learning_rate, last.lora.r, last.recipe) == (1e-4, 8, "a")
 
 
@@ -41,9 +41,9 @@ def test_expand_child_of_swept_parent_follows_each():
     swept = {**SFT, "sweep": {"learning_rate": [1e-5, 1e-4]}}
     grandchild = {**DPO, "parent": "b"}
     variants = expand_recipes(make_study(recipes={"c": grandchild, "b": DPO, "a": swept}))
-    assert variants["b.parent.learning_rate=1e-05"].parent == "a.learning_rate=1e-05"
-    deep = variants["c.parent.parent.learning_rate=0.0001"]
-    assert deep.parent == "b.parent.learning_rate=0.0001"
+    assert variants["b.parent.learning_rate=1e-5"].parent == "a.learning_rate=1e-5"
+    deep = variants["c.parent.parent.learning_rate=1e-4"]
+    assert deep.parent == "b.parent.learning_rate=1e-4"
     assert deep.training.learning_rate == 1e-5
     order = list(variants)
     assert len(order) == 6

@@ -64,7 +64,7 @@ MISTAKES = {
     "own parent": ("parent: sft", "parent: dpo #!", "recipes.dpo.parent", ["cycle", "dpo <- dpo"]),
     "parent variant": (
         "parent: sft", "parent: sft.learning_rate=1e-06 #!",
-        "recipes.dpo.parent", ["did you mean sft.learning_rate=1e-0"],
+        "recipes.dpo.parent", ["known: sft.learning_rate=1e-5, sft.learning_rate=1e-4"],
     ),
     "style": ("style: ojousama", "style: ojosama #!", "evaluation.style", ["mean ojousama?"]),
     "compared": (

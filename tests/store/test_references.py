@@ -286,3 +286,32 @@ def test_downloaded_model_is_found_by_its_id(there, tmp_path, monkeypatch):
     shutil.copytree(there[0], cached / "snapshots" / ("c" * 40))
     place = ModelLocation(checkpoint=cached / "snapshots" / ("c" * 40))
     assert find_model("some/model") == FoundModel("some/model", place)
+
+
+@pytest.fixture
+def swept(there, tmp_path):
+    """OUT of a swept recipe: made as 0.0003, and called 3e-4 in the study that ran last."""
+    base, adapter = there
+    trials = {
+        "tiny.sft.learning_rate=0.0003.s1": (FIRST, "tiny", None, adapter),
+        "tiny.sft.learning_rate=0.003.s1": (SECOND, "tiny", None, adapter),
+    }
+    return write_store(tmp_path / "swept", trials, {"tiny": base})
+
+
+@pytest.mark.parametrize("spelling", ["0.0003", "3e-4", "3.0E-4", ".0003"])
+@pytest.mark.parametrize("has_plan", [False, True])
+def test_swept_trial_is_found_by_every_spelling_of_its_value(swept, spelling, has_plan):
+    if has_plan:
+        new = NamedResult(name="tiny.sft.learning_rate=3e-4.s1", id=FIRST, base_model="tiny")
+        write_plan(Store(str(swept)), StudyPlan(study="s", results=(new,)))
+    found = find_finished_trial(f"{swept}#tiny.sft.learning_rate={spelling}.s1")
+    assert found.record.id == FIRST
+    assert ("3e-4" in found.record.name) == has_plan
+
+
+def test_swept_trial_of_another_value_lists_what_is_done_nearest_first(swept):
+    with pytest.raises(ModelError) as caught:
+        find_model(f"{swept}#tiny.sft.learning_rate=0.002.s1")
+    listed = "tiny.sft.learning_rate=0.003.s1, tiny.sft.learning_rate=0.0003.s1"
+    assert f"one of {listed}" in str(caught.value)

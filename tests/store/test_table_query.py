@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raylab.errors import InputError
-from raylab.store.table_query import OPERATORS, parse_filter, select
+from raylab.store.table_query import OPERATORS, parse_filter, select, unmatched
 
 ROWS = [
     {"name": "b", "l2": 2.5, "seed": 42, "marked": True},
@@ -109,3 +109,42 @@ def test_select_sort_by_lists_is_refused_by_name():
     table = pa.table({"shares": [[1.0], [0.5]]})
     with pytest.raises(InputError, match="cannot be sorted by shares"):
         select(table, sort=["shares"])
+
+
+NAMED = pa.Table.from_pylist(
+    [
+        {"name": "m.sft.learning_rate=3e-4.s1", "recipe": "sft.learning_rate=3e-4"},
+        {"name": "m.sft.learning_rate=3e-3.s1", "recipe": "sft.learning_rate=3e-3"},
+        {"name": "m.sft-d1.s1", "recipe": "sft-d1"},
+        {"name": "m.soup.s1", "recipe": None},
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("recipe=sft", [0, 1]),
+        ("recipe!=sft", [2]),
+        ("recipe=sft.learning_rate=0.0003", [0]),
+        ("recipe!=sft.learning_rate=0.0003", [1, 2]),
+        ("name=m.sft.learning_rate=0.00030.s1", [0]),
+        ("name~rate=0.003", [1]),
+        ("name~rate=3e-3", [1]),
+        ("recipe=sft-d1", [2]),
+        ("recipe=null", [3]),
+        ("recipe=sf", []),
+    ],
+)
+def test_select_by_a_name_takes_every_spelling_and_all_variants(text, rows):
+    found = select(NAMED, [parse_filter(text)]).to_pylist()
+    assert found == [NAMED.to_pylist()[row] for row in rows]
+
+
+def test_unmatched_name_lists_what_there_is_nearest_first():
+    asked = [parse_filter(t) for t in ("recipe=sft.learning_rate=2e-3", "recipe=sft", "name!=x")]
+    (message,) = unmatched(NAMED, asked)
+    assert message == (
+        "no row has the recipe sft.learning_rate=2e-3; there are: "
+        "sft.learning_rate=3e-3, sft.learning_rate=3e-4, sft-d1"
+    )

@@ -19,6 +19,8 @@ import altair as alt
 from raylab.errors import InputError
 from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
+from raylab.spec.proposals import listed
+from raylab.spec.swept_names import by_value, without_point
 
 Frames = Mapping[str, Rows]
 CHOSEN = "datum.of == chosen"
@@ -62,16 +64,19 @@ class Choice:
         """The first `limit` of `subjects`, key -> label, and `recipe`, which is shown first.
 
         `recipe` is a recipe, or two joined by "~", with or without the base model's name; None is
-        the first. Raises InputError where it was not measured.
+        the first. A swept recipe is the first of its variants. Raises InputError where it was not
+        measured.
         """
         key = next(iter(subjects))
         if recipe is not None:
             parts = (part.removeprefix(f"{model}.") for part in recipe.split("~"))
             key = "~".join(f"{model}.{part}" for part in parts)
-        if key not in subjects:
-            raise InputError("this was not measured", found=recipe,
-                             expected=", ".join(subjects))  # fmt: skip
-        keys = frozenset([*list(subjects)[:limit], key])
+        named = [name for name in subjects if by_value(name) == by_value(key)]
+        named = named or [name for name in subjects if without_point(name) == key]
+        if not named:
+            raise InputError("this was not measured", found=recipe, expected=listed(key, subjects))
+        key = named[0]
+        keys = frozenset([*list(subjects)[:limit], *named])
         labels = dict.fromkeys(label for name, label in subjects.items() if name in keys)
         return cls(keys, tuple(labels), subjects[key], len(set(subjects.values())))
 

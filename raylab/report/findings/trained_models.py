@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from raylab.number_format import setting
 from raylab.report.findings.finding import Sentence
 from raylab.report.findings.statistics import finite
 from raylab.report.study_tables import (
@@ -34,6 +33,7 @@ from raylab.report.study_tables import (
     parent_recipe_of,
     recipe_of,
 )
+from raylab.spec.swept_names import rate_text
 
 FACTORS = ("method", "data", "learning_rate", "parent", "seed")
 
@@ -78,7 +78,7 @@ def models_of(tables: Tables) -> list[Model]:
                 factors=factors,
                 l2=row["l2"],
                 marked=bool(row["marked"]),
-                settings=tables.settings.get(recipe.removeprefix(f"{row['model']}."), {}),
+                settings=tables.settings_of_variant(recipe.removeprefix(f"{row['model']}.")),
             )
         )
     return models
@@ -178,7 +178,7 @@ def labels_of(models: Sequence[Model]) -> dict[str, str]:
     examples = {recipe: seeds[0] for recipe, seeds in by_recipe(models).items()}
     labels = {recipe: model.label for recipe, model in examples.items()}
     with_rate = {
-        recipe: f"{model.label} {setting(model.factors['learning_rate'])}"
+        recipe: f"{model.label} {rate_text(recipe, model.factors['learning_rate'])}"
         for recipe, model in examples.items()
     }
     for longer in (with_rate, {recipe: recipe for recipe in examples}):

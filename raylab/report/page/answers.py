@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from raylab.number_format import number, setting
+from raylab.number_format import number
 from raylab.report.page.blocks import Block, Column, Grid, Text
 from raylab.report.study_tables import Row, Rows, is_merge, recipe_of
 from raylab.report.words import Translator
+from raylab.spec.swept_names import rate_text
 
 _MAX_PROMPTS = 4
 
@@ -66,7 +67,7 @@ def titles(trials: Rows) -> tuple[str, ...]:
 
     def label_with_rate(trial: Row) -> str:
         rate = trial["learning_rate"]
-        return label(trial) if rate is None else f"{label(trial)} at {setting(rate)}"
+        return label(trial) + ("" if rate is None else f" at {rate_text(trial['name'], rate)}")
 
     forms: tuple[Callable[[Row], str], ...] = (label, label_with_rate, recipe_of)
     for form in forms:

@@ -19,6 +19,7 @@ from raylab.report.words import Translator
 from raylab.spec.published_norms import Printed
 from raylab.spec.recipes import trial_name
 from raylab.spec.study import Study
+from raylab.spec.swept_names import by_value
 
 _MAX_NAMES = 6
 _NORMS = tuple(
@@ -62,7 +63,7 @@ def published_blocks(translate: Translator, study: Study, norms: Rows) -> Iterat
     if not study.reference:
         return
     measured = {
-        frozenset((row["a"], row["b"])): row
+        frozenset(map(by_value, (row["a"], row["b"]))): row
         for row in norms
         if row["level"] == "all" and row["view"] == VIEW
     }
@@ -84,7 +85,7 @@ def _cells(
 ) -> tuple[str, ...]:
     base = published.base_model or next(iter(study.base_models))
     names = (trial_name(base, recipe, published.seed) for recipe in published.pair)
-    row = measured.get(frozenset(names))
+    row = measured.get(frozenset(map(by_value, names)))
     cells = [" vs ".join(published.pair), str(published.seed)]
     if published.base_model:
         cells[0] = f"{published.base_model}: {cells[0]}"

@@ -30,6 +30,7 @@ from raylab.report.page.trials import (
 from raylab.report.study_tables import Rows, Tables, is_merge
 from raylab.report.words import Translator
 from raylab.spec.study import Study
+from raylab.spec.swept_names import rate_text
 
 DEFINED = (
     "norms", "trial", "pair", "factor", "floor", "norms_differ", "distance", "interval", "share",
@@ -175,9 +176,10 @@ def _lead(translate: Translator, study: Study, trials: Rows) -> str:
         for name, place in study.base_models.items()
     ]
     labels = dict.fromkeys(str(row["label"] or row["recipe"]) for row in trials)
-    rates = dict.fromkeys(row["learning_rate"] for row in trials if not is_merge(row))
+    asked = (row for row in trials if not is_merge(row))
+    rates = {row["learning_rate"]: rate_text(row["name"], row["learning_rate"]) for row in asked}
+    written = [*rates.values()]
     states = [f"{item.head} {item.text}" for item in status_counts(translate, trials)]
-    written = [setting(found) for found in rates]
     return translate(
         "lead",
         amount=trial_count(translate, trials),

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from raylab.number_format import MISSING, duration, number, rate, setting
+from raylab.number_format import MISSING, duration, number, rate
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import Row, Rows, is_merge
 from raylab.report.words import Translator
 from raylab.spec.merges import MergeInput, MergeRequest
 from raylab.spec.study import Study
+from raylab.spec.swept_names import rate_text
 
 UNFINISHED = ("failed", "blocked")
 STATUSES = ("done", "failed", "blocked", "running", "pending")
@@ -80,7 +81,7 @@ def _cells(translate: Translator, row: Row) -> tuple[str, ...]:
         row["name"],
         row["label"] or MISSING,
         str(row["seed"]) if row["seed"] is not None else MISSING,
-        setting(row["learning_rate"]),
+        rate_text(row["name"], row["learning_rate"]),
         translate(f"status-{status}") if status in STATUSES else status or MISSING,
         number(row["train_loss"]),
         number(row["eval_loss"]),

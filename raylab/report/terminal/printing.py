@@ -19,6 +19,7 @@ from rich.table import Table
 from raylab.number_format import MISSING, count, duration, listing, number, plural, rate, setting
 from raylab.report.terminal.columns import Column, Row, fit_beside_names, longest_name
 from raylab.report.terminal.live_table import STYLES, live_table, totals
+from raylab.spec.swept_names import rate_text
 
 if TYPE_CHECKING:
     from raylab.report.compare import Comparison, NumberChange
@@ -27,7 +28,7 @@ WIDTH = 112
 _EDGES, _GAP, _NAME = 4, 2, 24
 _TRIALS = (
     Column("status", lambda row: str(row["status"])),
-    Column("rate", lambda row: setting(row["learning_rate"]), importance=3),
+    Column("rate", lambda row: rate_text(row["name"], row["learning_rate"]), importance=3),
     Column("loss", lambda row: number(row["train_loss"])),
     Column("l2", lambda row: number(row["l2"])),
     Column("style", lambda row: rate(row["style_rate"])),

@@ -22,6 +22,7 @@ from raylab.number_format import MISSING, count, listing, number, plural, settin
 from raylab.report.page.blocks import Column
 from raylab.report.page.markup import latex_rows, markdown_text
 from raylab.report.terminal.columns import fitting
+from raylab.spec.swept_names import rate_text
 from raylab.store.tables import to_csv
 
 _MAX_TEXT_WIDTH, _GAP = 44, 2
@@ -40,7 +41,7 @@ def show_table(table: pa.Table, console: Console) -> None:
     if alike:
         line = ", ".join(f"{name} {_text(name, value)}" for name, value in alike.items())
         console.print(escape(line), highlight=False)
-    cells = {name: [_text(name, row[name]) for row in rows] for name in names}
+    cells = {name: [_cell(name, row) for row in rows] for name in names}
     widths = {
         name: min(max(map(cell_len, (name, *cells[name]))), _MAX_TEXT_WIDTH) + _GAP
         for name in sorted(cells, key=lambda name: name in _LAST)
@@ -121,6 +122,12 @@ def _alike(
         elif any(value is not None for value in values) or not rows:
             others.append(name)
     return alike, others
+
+
+def _cell(column: str, row: dict[str, Any]) -> str:
+    if column == "learning_rate":
+        return rate_text(row.get("name") or "", row[column])
+    return _text(column, row[column])
 
 
 def _text(name: str, value: Any) -> str:

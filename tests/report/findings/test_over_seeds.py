@@ -168,8 +168,8 @@ def test_seed_tables_original_study_puts_sft_at_1e4_beside_dpo():
 def test_seed_tables_factor_at_a_bound_gets_the_milder_verdict(factor, verdict):
     norms = [row for row in make_norms() if row["comparison"] == comparison_of(0, 2, 42)]
     other = {"comparison": comparison_of(0, 2, 100)}
-    other |= {"a": full_name_of("sft-d0.learning_rate=1e-05", 100)}
-    other |= {"b": full_name_of("sft-d1.learning_rate=1e-05", 100)}
+    other |= {"a": full_name_of("sft-d0.learning_rate=1e-5", 100)}
+    other |= {"b": full_name_of("sft-d1.learning_rate=1e-5", 100)}
     norms = [row | {"l2": 4.0} for row in norms] + [
         row | other | {"l2": 4.0 * factor} for row in norms
     ]

@@ -30,7 +30,7 @@ from tests.report.conftest import (
 )
 
 MERGES = {
-    "both": {"method": "ties", "models": ["sft-d0.learning_rate=1e-05", "dpo-d0"], "lambda": 0.7},
+    "both": {"method": "ties", "models": ["sft-d0.learning_rate=1e-5", "dpo-d0"], "lambda": 0.7},
     "mean": {"method": "linear", "models": ["dpo-d0", "dpo-d1"], "weights": [1, 0.5]},
     "some": {"method": "dare_ties", "models": ["dpo-d0"], "density": 0.3, "seed": 7},
 }
@@ -92,7 +92,7 @@ def test_page_names_every_merge_with_all_that_decides_it():
     (block,) = merge_blocks(translator(), make_study(merges=MERGES))
     said = {item.head: item.text for item in block.items}
     assert said["both"] == (
-        "TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) of sft-d0.learning_rate=1e-05 (weight "
+        "TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) of sft-d0.learning_rate=1e-5 (weight "
         "1, the largest 0.2 kept of the whole task vector) and dpo-d0 (weight 1, the largest 0.2 "
         "kept of the whole task vector); lambda 0.7."
     )
