@@ -25,7 +25,8 @@ from raylab.conversion.ojousama import ojousama
 from raylab.errors import DataError, InputError
 from raylab.parquet import read_parquet
 from raylab.spec.data.dataset import read_data_set
-from raylab.spec.data.formats import format_of
+from raylab.spec.data.describe import data_set
+from raylab.spec.data.formats import format_of, option
 from raylab.spec.data.readers import Record, read_records
 from raylab.spec.scoring.styles import STYLES, in_style
 from raylab.spec.sources import DataSet
@@ -56,15 +57,26 @@ class Converted:
 
 
 def convert_file(
-    source: Path, out: Path, style: str, column: str | None = None, *, force: bool = False
+    source: Path,
+    out: Path,
+    style: str,
+    column: str | None = None,
+    *,
+    force: bool = False,
+    **fields: str | None,
 ) -> Converted:
-    """Write `source` to `out` with its answers in `style`. Raises InputError or DataError."""
+    """Write `source` to `out` with its answers in `style`. Raises InputError or DataError.
+
+    `column` is that of the answers; without it, it is that of the file's format, for which `fields`
+    are the other fields of a study's data set.
+    """
     convert = CONVERTERS.get(style)
     if convert is None:
         raise InputError("no such style can be made", found=style, expected=", ".join(CONVERTERS))
     _check_out(source, out, force)
+    data = data_set(source, fields)
     records = _records(source)
-    column, part = (column, None) if column else _answers(source, records)
+    column, part = (column, None) if column else _answers(data, records)
     before = [_get(record, column, part) for record in records]
     after = [convert(text) for text in before]
     rows = [_put(r.values, column, part, t) for r, t in zip(records, after, strict=True)]
@@ -99,19 +111,20 @@ def _records(source: Path) -> list[Record]:
     return records
 
 
-def _answers(source: Path, records: Sequence[Record]) -> tuple[str, str | None]:
-    data = DataSet(path=str(source))
-    form, problem = format_of(data, dict.fromkeys(c for r in records for c in r.values))
+def _answers(data: DataSet, records: Sequence[Record]) -> tuple[str, str | None]:
+    source = str(data.path)
+    form, problem = format_of(data, dict.fromkeys(c for r in records for c in r.values), option)
     if form is None or form not in ANSWERS:
         raise DataError(
             f"it is not clear where the answers of {source} are",
             found=problem or f"the format {form}",
             expected=f"one of the formats {', '.join(ANSWERS)}",
-            todo="name the column of the answers with --column",
+            todo="name the column of the answers with --completion",
         )
-    if wrong := read_data_set(str(source), data).problems:
+    if wrong := read_data_set(source, data, option).problems:
         raise DataError(f"{source} has unusable rows", found="; ".join(wrong))
-    return ANSWERS[form]
+    column, part = ANSWERS[form]
+    return (data.messages or column, part) if part else (column, part)
 
 
 def _get(record: Record, column: str, part: str | None) -> str:

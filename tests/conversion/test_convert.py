@@ -128,7 +128,7 @@ def test_convert_refuses_and_writes_nothing(out, style, column, message, tmp_pat
 
 def test_convert_of_preferences_asks_for_the_column(tmp_path):
     source = written(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    with pytest.raises(DataError, match="--column"):
+    with pytest.raises(DataError, match="--completion"):
         convert_file(source, tmp_path / "b.jsonl", "ojousama")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raylab.errors import DataError
-from raylab.spec.data.formats import FORMATS, RowError, format_of
+from raylab.spec.data.formats import FORMATS, RowError, Spelling, format_of, study_field
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
 from raylab.spec.data.readers import NOT_THERE, Problem, Record, read_records
 from raylab.spec.data.rows import Row
@@ -46,22 +46,43 @@ def load_data(study: Study, tell: Callable[[int, int], None] = lambda done, of: 
 
     `tell` hears how many data sets were read, of how many.
     """
+    sets = read_sets(study, tell)
+    _raise(problems_of(study, sets))
+    warnings = [
+        f"data set {_called(study, name)}: {line}"
+        for name, lines in warnings_of(study, sets).items()
+        for line in lines
+    ]
+    return LoadedData({name: found.rows for name, found in sets.items()}, tuple(warnings))
+
+
+def read_sets(
+    study: Study, tell: Callable[[int, int], None] = lambda done, of: None
+) -> dict[str, Rows]:
+    """Every data set of `study` as read, with its problems, by name."""
     plain: dict[str, Rows] = {}
     asked = {name: data for name, data in study.data.items() if data.concat is None}
     for name, data in asked.items():
         tell(len(plain), len(asked))
         plain[name] = read_data_set(name, data)
     joined = {n: _joined(data.concat, plain) for n, data in study.data.items() if data.concat}
-    sets = {name: {**plain, **joined}[name] for name in study.data}
-    problems = {_called(study, n): "; ".join(plain[n].problems) for n in plain if plain[n].problems}
-    _raise({**problems, **_pair_problems(study, sets)})
+    return {name: {**plain, **joined}[name] for name in study.data}
+
+
+def problems_of(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
+    """The problems of each data set and of each pairing that a recipe asks for."""
+    own = {_called(study, n): "; ".join(sets[n].problems) for n in sets if sets[n].problems}
+    return {**own, **pair_problems(study, sets)}
+
+
+def warnings_of(study: Study, sets: Mapping[str, Rows]) -> dict[str, list[str]]:
+    """The warnings about the rows of each data set that is not a concatenation."""
     longest = _longest(study)
-    warnings = [
-        f"data set {_called(study, name)}: {line}"
-        for name, (rows, places, *_) in plain.items()
-        for line in find_warnings(rows, places, longest.get(name))
-    ]
-    return LoadedData({name: found.rows for name, found in sets.items()}, tuple(warnings))
+    return {
+        name: find_warnings(sets[name].rows, sets[name].places, longest.get(name))
+        for name, data in study.data.items()
+        if data.concat is None
+    }
 
 
 def load_rows(study: Study) -> dict[str, Sequence[Row]]:
@@ -69,14 +90,17 @@ def load_rows(study: Study) -> dict[str, Sequence[Row]]:
     return dict(load_data(study).rows)
 
 
-def read_data_set(name: str, data: DataSet) -> Rows:
-    """The rows and problems of one data set that is not a concatenation."""
+def read_data_set(name: str, data: DataSet, called: Spelling = study_field) -> Rows:
+    """The rows and problems of one data set that is not a concatenation.
+
+    `called` gives the fields of `data` the names that its user wrote them by.
+    """
     records, unread = read_records(name, data)
     wrong: dict[str, list[str]] = defaultdict(list)
     for problem in unread:
         wrong[problem.what].append(problem.place)
     columns = dict.fromkeys(column for record in records for column in record.values)
-    form, lacking = format_of(data, columns) if records else (None, "")
+    form, lacking = format_of(data, columns, called) if records else (None, "")
     rows, places = [], []
     for record in records if form else ():
         row = _row(form, data, record)
@@ -107,7 +131,7 @@ def _joined(names: Sequence[str] | None, plain: Mapping[str, Rows]) -> Rows:
     return Rows(rows, places, [])
 
 
-def _pair_problems(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
+def pair_problems(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
     """The problems of each pairing that a recipe asks for; each pairing is tried once."""
     found: dict[str, str] = {}
     tried: set[frozenset[str]] = set()

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raylab.errors import InputError
+from raylab.number_format import plural
 from raylab.spec.data.dataset import Rows, read_data_set
-from raylab.spec.data.formats import FORMATS
+from raylab.spec.data.formats import FORMATS, option
 from raylab.spec.data.pairs import problems_of_two_sets
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.data.warnings import find_warnings
@@ -39,22 +40,63 @@ _BLOCKS = (
 
 
 def describe_files(
-    files: Sequence[Path], tokenizer: str | None = None, **columns: Any
+    files: Sequence[Path], tokenizer: str | None = None, **columns: Sequence[str] | None
 ) -> dict[str, Any]:
-    """The document of `raylab data describe`; `columns` are fields of a study's data set."""
-    form = columns.get("format")
-    if form is not None and form not in FORMATS:
-        raise InputError("there is no such format", found=form, expected=", ".join(FORMATS))
-    measures: dict[str, Measure] = {"characters": len}
-    if tokenizer is not None:
-        measures["tokens"] = _tokens(tokenizer)
-    found = [read_data_set(str(f), DataSet(path=str(f), **columns)) for f in files]
+    """The document of `raylab data describe`.
+
+    `columns` are fields of a study's data set: each once for all files, or once for each file. An
+    empty text stands for a field that is not given. Raises InputError.
+    """
+    asked = [data_set(file, given) for file, given in zip(files, _by_file(files, columns),
+                                                          strict=True)]  # fmt: skip
+    measures = measures_of(tokenizer)
+    found = [read_data_set(str(data.path), data, option) for data in asked]
     described = [
         {"file": str(file), **describe(rows, measures)}
         for file, rows in zip(files, found, strict=True)
     ]
     pairs = {"pairs": _pairs(files, found)} if len(files) == 2 else {}
     return {"files": described, **pairs}
+
+
+def data_set(file: Path, given: Mapping[str, str | None]) -> DataSet:
+    """A file as a data set, with the fields that options give. Raises InputError."""
+    form = given.get("format")
+    if form and form not in FORMATS:
+        raise InputError(
+            "there is no such format",
+            found=f"--format {form}",
+            expected=", ".join(FORMATS),
+        )
+    return DataSet.model_validate({"path": str(file), **{k: v for k, v in given.items() if v}})
+
+
+def _by_file(
+    files: Sequence[Path], columns: Mapping[str, Sequence[str] | None]
+) -> list[dict[str, str | None]]:
+    """The fields of each file."""
+    fields: list[dict[str, str | None]] = [{} for _ in files]
+    for name, given in columns.items():
+        values = list(given or [""])
+        if len(values) not in (1, len(files)):
+            raise InputError(
+                f"--{name} does not match the files",
+                found=f"{len(values)} times for {plural(len(files), 'file')}",
+                expected="once for all files, or once for each in their order",
+                todo=f'write --{name} "" for a file that needs none',
+            )
+        each = values if len(values) == len(files) else values * len(files)
+        for field, value in zip(fields, each, strict=True):
+            field[name] = value or None
+    return fields
+
+
+def measures_of(tokenizer: str | None) -> dict[str, Measure]:
+    """The measures of length by name. Raises InputError if the tokenizer cannot be loaded."""
+    measures: dict[str, Measure] = {"characters": len}
+    if tokenizer is not None:
+        measures["tokens"] = _tokens(tokenizer)
+    return measures
 
 
 def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:

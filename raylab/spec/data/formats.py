@@ -26,6 +26,10 @@ Values = Mapping[str, Any]
 """A record's values by their part in a format, not by the names of columns."""
 
 
+Spelling = Callable[[str], str]
+"""How a user writes a field of a data set."""
+
+
 class RowError(ValueError):
     """A record is no row: everything wrong with it, without its place."""
 
@@ -83,7 +87,19 @@ def _by_column(problem: str, columns: Mapping[str, str]) -> str:
     return f"{columns.get(part, part)}{space}{rest}"
 
 
-def format_of(data: DataSet, columns: Collection[str]) -> tuple[str | None, str]:
+def study_field(name: str) -> str:
+    """A field of a data set as a study has it."""
+    return f"`{name}:`"
+
+
+def option(name: str) -> str:
+    """A field of a data set as the command line has it."""
+    return f"`--{name}`"
+
+
+def format_of(
+    data: DataSet, columns: Collection[str], called: Spelling = study_field
+) -> tuple[str | None, str]:
     """(the name of the format of a data set with `columns`, or None; the problems)."""
     named = [part for part in COLUMNS if getattr(data, part) is not None]
     possible = [
@@ -94,16 +110,22 @@ def format_of(data: DataSet, columns: Collection[str]) -> tuple[str | None, str]
     fitting = [n for n in possible if {*FORMATS[n].names(data).values()} <= {*columns}]
     best = [n for n in fitting if not any(_less(n, other) for other in fitting)]
     if len(best) == 1:
-        missing = [data.key] if data.key is not None and data.key not in columns else []
+        lacks_key = data.key is not None and data.key not in columns
+        missing = [f"{data.key!r} ({called('key')})"] if lacks_key else []
     elif len(possible) == 1:
-        missing = [c for c in FORMATS[possible[0]].names(data).values() if c not in columns]
+        names = FORMATS[possible[0]].names(data)
+        missing = [
+            repr(c) + (f" ({called(part)})" if part in named else "")
+            for part, c in names.items()
+            if c not in columns
+        ]
     else:
-        return None, _undecided(best, possible, columns)
+        return None, _undecided(best, possible, columns, called)
     elsewhere = [part for part in named if part not in FORMATS[possible[0]].parts]
     if elsewhere:
-        return None, f"the format {possible[0]} has no part {' and '.join(map(repr, elsewhere))}"
+        return None, f"the format {possible[0]} has no part {' and '.join(map(called, elsewhere))}"
     there = f"; it has the columns {', '.join(columns)}"
-    lacking = f"it lacks the column {' and '.join(map(repr, missing))}{there}" if missing else ""
+    lacking = f"it lacks the column {' and '.join(missing)}{there}" if missing else ""
     return (None if missing else best[0]), lacking
 
 
@@ -111,14 +133,16 @@ def _less(name: str, other: str) -> bool:
     return {*FORMATS[name].columns.values()} < {*FORMATS[other].columns.values()}
 
 
-def _undecided(best: list[str], possible: list[str], columns: Collection[str]) -> str:
+def _undecided(
+    best: list[str], possible: list[str], columns: Collection[str], called: Spelling
+) -> str:
     there = f"its columns are {', '.join(columns)}"
     if best:
-        return f"{there}, which fit {' and '.join(best)}: say which with `format:`"
+        return f"{there}, which fit {' and '.join(best)}: say which with {called('format')}"
     needs = [f"{n} {', '.join(map(repr, FORMATS[n].columns.values()))}" for n in possible]
     return (
         f"{there}, which fit no format ({'; '.join(needs)}): "
-        "name columns, as in `prompt:` and `completion:`"
+        f"name columns, as in {called('prompt')} and {called('completion')}"
     )
 
 

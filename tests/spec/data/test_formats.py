@@ -85,7 +85,7 @@ REFUSED = {
     "named column is not there": ({"prompt": "a", "completion": "b"}, {"completion": "answer"},
         "lacks the column 'answer'"),
     "named part that the format has not": ({"instruction": "a", "output": "b"},
-        {"format": "alpaca", "prompt": "x"}, "the format alpaca has no part 'prompt'"),
+        {"format": "alpaca", "prompt": "x"}, "the format alpaca has no part `prompt:`"),
     "no key": ({"prompt": "a", "completion": "b"}, {"key": "id"}, "lacks the column 'id'"),
     "a key of no text": ({"prompt": "a", "completion": "b", "id": None}, {"key": "id"},
         "id is no key in rows 1"),

@@ -1,0 +1,62 @@
+"""Describes and checks all data of a study, as a run of it would.
+
+Model: every data set of the study is described as `raylab data describe` describes a file, with
+the columns that the study names. Then the checks of a run follow: the rows of each data set, the
+pairs that recipes ask for, and whether held-out rows leave a recipe any to train on.
+Invariant: nothing is written, no model is read, and no problem hides another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raylab.spec.data.dataset import Rows, pair_problems, read_sets, warnings_of
+from raylab.spec.data.describe import describe, measures_of
+from raylab.spec.data.pairs import pairs_of
+from raylab.spec.data.rows import split
+from raylab.spec.study import Recipe, Study
+from raylab.spec.study_file import load_study
+
+
+def describe_study(file: Path, tokenizer: str | None = None) -> dict[str, Any]:
+    """The document of `raylab data describe STUDY`. Raises StudyError, InputError.
+
+    `problems` has what would stop a run beside the problems of each file, by pairing or recipe.
+    """
+    study, measures = load_study(file), measures_of(tokenizer)
+    sets = read_sets(study)
+    warnings = warnings_of(study, sets)
+    described = [
+        {
+            "name": name,
+            "file": data.path or data.hub or " + ".join(data.concat or ()),
+            **describe(sets[name], measures),
+            "warnings": warnings.get(name, []),
+            **({"format": "concat"} if data.concat else {}),
+        }
+        for name, data in study.data.items()
+    ]
+    problems = pair_problems(study, sets)
+    if not problems and not any(found.problems for found in sets.values()):
+        problems = _left_without_rows(study, sets)
+    return {"study": str(file), "files": described, "problems": problems}
+
+
+def _left_without_rows(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:
+    """The recipes whose rows are all held out, by a name for the message."""
+    found = {}
+    for name, recipe in study.recipes.items():
+        training, kept = split(_rows_of(recipe, sets), study.held_out)
+        if not training:
+            found[f"recipe {name}"] = (
+                f"no example is left to train on, {len(kept)} are held out; lower `held_out:`"
+            )
+    return found
+
+
+def _rows_of(recipe: Recipe, sets: Mapping[str, Rows]) -> list[Any]:
+    if recipe.method == "dpo":
+        return pairs_of(recipe.data_sets, {name: found.rows for name, found in sets.items()})
+    return sets[recipe.data_sets["data"]].rows
