@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from raylab.cli.options import Json, console
+from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.study import DENSITIES, check_densities
 from raylab.store.filesystem import Store
@@ -154,8 +155,17 @@ def publish(
     merged: Annotated[
         bool, typer.Option("--merged", help="A whole model instead of an adapter.")
     ] = False,
+    one_adapter: Annotated[
+        bool,
+        typer.Option("--one-adapter", help="A chain as a single adapter, which rounds otherwise."),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(help="Load what was written, and compare its answers with the recorded ones."),
+    ] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the folder, and upload nothing.")
+        bool,
+        typer.Option("--dry-run", help="Write the folder, with local paths, and upload nothing."),
     ] = False,
     public: Annotated[
         bool, typer.Option("--public", help="For all to see; a new repository is private.")
@@ -170,11 +180,22 @@ def publish(
     from raylab.publish.upload import check_repo, token_of_environment, upload
     from raylab.store.references import find_finished_trial
 
+    if merged and one_adapter:
+        raise InputError("--merged and --one-adapter exclude each other", todo="give one of them")
     check_repo(repo)
     token = None if dry_run else token_of_environment()
     directory = out or Path("published") / repo.rpartition("/")[2]
-    facts = write_folder(find_finished_trial(model), repo, directory, merged=merged)
+    facts = write_folder(
+        find_finished_trial(model),
+        repo,
+        directory,
+        merged=merged,
+        one_adapter=one_adapter,
+        verified=verify,
+        local=dry_run,
+    )
     print(f"{facts.form}: {directory}")
+    print(facts.verdict)
     if facts.difference is not None:
         print(f"largest difference from the chain's sum: {facts.difference:.2g}")
     if token:

@@ -8,18 +8,21 @@ facts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 import raylab
 from raylab.results.quality_flags import flag_columns
+from raylab.spec.study import Quantization
 from raylab.store.records import Record
 from raylab.store.references import FinishedTrial, is_merged
 
-Form = Literal["adapter", "concatenated", "merged", "merge"]
-"""adapter: the adapter of one training. concatenated: the adapters of a chain as one. merged: a
-trial as a whole model. merge: a whole model that was merged of several."""
+Form = Literal["adapter", "chain", "concatenated", "merged", "merge"]
+"""adapter: the adapter of one training. chain: the adapters of a chain, each in its own folder.
+concatenated: the adapters of a chain as one. merged: a trial as a whole model. merge: a whole
+model that was merged of several."""
 
 _NOT_SETTINGS = ("base_model", "parent", "format")
 """Fields of an identity that have a place of their own, or none, in the facts."""
@@ -39,12 +42,38 @@ class Training(BaseModel):
     versions: dict[str, str]
 
 
+class Agreement(BaseModel):
+    """How many recorded answers the published model gave, loaded by the code of its card."""
+
+    model_config = ConfigDict(frozen=True)
+    asked: int
+    same: int
+    batch: int
+    """Prompts that were asked at once, at most."""
+    threads: int
+    device: str
+    versions: dict[str, str]
+    differs: str | None
+    """What was not as when the trial recorded its answers; None: nothing."""
+    otherwise: dict[str, int]
+    """The same answers where the model was loaded in another way."""
+
+
 class Facts(BaseModel):
     """Everything that a model card says; raylab.json holds it."""
 
     model_config = ConfigDict(frozen=True)
     raylab: str
     form: Form
+    adapters: tuple[str, ...]
+    """The folders of the adapters, the oldest first; "": the published folder itself. None of a
+    whole model."""
+    merged_parents: tuple[str, ...]
+    """Those that were merged into the base model before the last one was trained."""
+    stacked_parents: tuple[str, ...]
+    """Those that stayed beside it."""
+    quantization: str
+    """How the base model was held."""
     base_model: str
     hub: str | None
     revision: str | None
@@ -56,11 +85,23 @@ class Facts(BaseModel):
     marks: str | None
     difference: float | None = None
     """Of a concatenated adapter from the chain's sum, relative to the sum's largest entry."""
+    agreement: Agreement | None = None
+    unverified: str | None = None
+    """Why there is no agreement."""
 
     @property
     def is_whole(self) -> bool:
         """Whether it is a model of its own, and no adapter."""
         return self.form in ("merged", "merge")
+
+    @property
+    def verdict(self) -> str:
+        """One line on whether it answers as its trial did."""
+        if self.agreement is None:
+            return f"answers not compared: {self.unverified}"
+        found = self.agreement
+        differs = f" ({found.differs})" if found.differs else ""
+        return f"{found.same} of {found.asked} recorded answers are the same{differs}"
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -79,16 +120,26 @@ class Facts(BaseModel):
         return metadata
 
 
-def facts_of(trial: FinishedTrial, *, merged: bool) -> Facts:
-    """The facts of a trial or merge that is published, as a whole model where `merged`."""
+def facts_of(trial: FinishedTrial, *, merged: bool, one_adapter: bool = False) -> Facts:
+    """The facts of a trial or merge that is published.
+
+    merged: as a whole model; one_adapter: a chain as a single adapter.
+    """
     base_model = trial.study.base_models[trial.base_model]
+    form = _form(trial, merged=merged, one_adapter=one_adapter)
+    adapters = _adapters(form, len(trial.lineage))
+    count = _merged_count(trial.lineage) if form == "chain" else 0
     metrics = trial.record.metrics
     identity = str(trial.record.identity.get("base_model", "unknown"))
     # The identity of a model of the hub is hub:ID@COMMIT.
     commit = identity.rpartition("@")[2] if identity.startswith("hub:") else None
     return Facts(
         raylab=raylab.__version__,
-        form=_form(trial, merged=merged),
+        form=form,
+        adapters=adapters,
+        merged_parents=adapters[:count],
+        stacked_parents=adapters[count:-1],
+        quantization=_held_as(trial.quantization),
         base_model=trial.base_model,
         hub=base_model.hub,
         revision=commit or base_model.revision,
@@ -100,12 +151,38 @@ def facts_of(trial: FinishedTrial, *, merged: bool) -> Facts:
     )
 
 
-def _form(trial: FinishedTrial, *, merged: bool) -> Form:
+def _form(trial: FinishedTrial, *, merged: bool, one_adapter: bool) -> Form:
     if is_merged(trial.record):
         return "merge"
     if merged:
         return "merged"
-    return "adapter" if len(trial.lineage) == 1 else "concatenated"
+    if len(trial.lineage) == 1:
+        return "adapter"
+    return "concatenated" if one_adapter else "chain"
+
+
+def _adapters(form: Form, trainings: int) -> tuple[str, ...]:
+    if form in ("merged", "merge"):
+        return ()
+    return tuple(f"adapter-{i + 1}" for i in range(trainings)) if form == "chain" else ("",)
+
+
+def _merged_count(lineage: Sequence[Record]) -> int:
+    """How many of the oldest adapters were merged before the last training began.
+
+    A training that starts from a merged parent starts from all of its ancestors merged; one that
+    is stacked on its parent adds that one adapter beside the weights that the parent had.
+    """
+    merges = [i for i, item in enumerate(lineage) if i and item.identity.get("chain") != "stack"]
+    return max(merges, default=0)
+
+
+def _held_as(quantization: Quantization) -> str:
+    dtype = quantization.compute_dtype
+    if quantization.bits == 16:
+        return f"in {dtype}, not quantised"
+    double = ", its constants quantised too" if quantization.double else ""
+    return f"in 4 bits ({quantization.type}{double}), computing in {dtype}"
 
 
 def _training(record: Record) -> Training:

@@ -191,7 +191,9 @@ def sample_rows(results: StudyResults) -> Iterator[Row]:
     for result, key in _files(results, SAMPLES):
         # A trial that is evaluated again by another driver may be at it.
         for line in (results.store.read_if_there(key) or b"").decode().splitlines():
-            yield _named(result, json.loads(line))
+            row = json.loads(line)
+            row.pop("earlier", None)  # No column: it is there to ask the prompt again.
+            yield _named(result, row)
 
 
 def path_rows(results: StudyResults) -> Iterator[Row]:

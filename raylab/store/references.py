@@ -12,9 +12,11 @@ folder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from raylab.errors import ModelError
 from raylab.spec.models import resolve
@@ -23,7 +25,15 @@ from raylab.spec.study import Located, Quantization, Study
 from raylab.spec.study_file import parse_study
 from raylab.spec.swept_names import by_value
 from raylab.store.filesystem import STUDY, Store, study_scratch
-from raylab.store.records import ADAPTER, Record, StoredRecords, read_records, trial_key
+from raylab.store.records import (
+    ADAPTER,
+    SAMPLES,
+    Record,
+    StoredRecords,
+    read_attempts,
+    read_records,
+    trial_key,
+)
 from raylab.store.study_plan import StudyPlan, read_plan
 from raylab.store.uri import reject_credentials
 
@@ -60,11 +70,26 @@ class FinishedTrial:
     base_model: str
     lineage: tuple[Record, ...]
     location: ModelLocation
+    greedy_answers: tuple[Mapping[str, Any], ...] = ()
+    """The rows of its samples.jsonl that were answered greedily, in the order asked."""
+    on_gpu: bool = False
+    """Whether its last attempt had a GPU."""
 
     @property
     def record(self) -> Record:
         """Its own record."""
         return self.lineage[-1]
+
+    @property
+    def quantization(self) -> Quantization:
+        """How its training held the base model; of a merge, what its study says now."""
+        identity = self.record.identity
+        settings = {
+            name: identity[f"quantization.{name}"]
+            for name in Quantization.model_fields
+            if f"quantization.{name}" in identity
+        }
+        return self.study.quantization.model_copy(update=settings)
 
 
 def read_study(store: Store) -> Study:
@@ -160,7 +185,22 @@ def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
     else:
         adapters = [store.local(_key(item, ADAPTER), scratch) for item in lineage]
         location = ModelLocation(adapters=tuple(adapters), base=base)
-    return FinishedTrial(study, base_model, tuple(lineage), location)
+    attempts = read_attempts(store, record.folder)
+    return FinishedTrial(
+        study,
+        base_model,
+        tuple(lineage),
+        location,
+        _greedy_answers(store, record),
+        on_gpu=bool(attempts and attempts[-1].gpus),
+    )
+
+
+def _greedy_answers(store: Store, record: Record) -> tuple[Mapping[str, Any], ...]:
+    if SAMPLES not in record.files:
+        return ()
+    lines = store.read(_key(record, SAMPLES)).decode().splitlines()
+    return tuple(row for row in map(json.loads, lines) if not row["draw"])
 
 
 def _named_record(records: StoredRecords, plan: StudyPlan, study: Study, reference: str) -> Record:

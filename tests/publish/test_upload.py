@@ -40,9 +40,11 @@ def test_publish_uploads_the_folder_to_a_private_repository(
     assert f"published: {hub.url}/me/thing" in out
     assert hub.made["me/thing"]["visibility"] == "private"
     folder = tmp_path / "published" / "thing"
-    written = {file.name: file.read_bytes() for file in folder.iterdir()}
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    written = {str(file.relative_to(folder)): file.read_bytes() for file in files}
     assert hub.files["me/thing"] == written
-    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= set(written)
+    adapters = {f"adapter-{n}/adapter_model.safetensors" for n in (1, 2)}
+    assert {*adapters, "adapter-2/adapter_config.json", "README.md"} <= set(written)
     kept = b"".join(hub.files["me/thing"].values()) + out.encode() + err.encode()
     assert TOKEN.encode() not in kept
     assert str(tmp_path).encode() not in b"".join(written.values())

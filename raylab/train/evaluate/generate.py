@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from raylab.plan.memory import ANSWERS_BATCH
-from raylab.spec.data.rows import Row
+from raylab.spec.data.rows import Row, Turn
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.identity import fingerprint
 from raylab.spec.scoring.rates import Answer
@@ -41,6 +41,8 @@ class Sample:
     draw: int = 0
     token_ids: tuple[int, ...] = ()
     expected_tokens: int | None = None
+    earlier: tuple[Turn, ...] = ()
+    """The turns before the prompt."""
 
     @property
     def as_answer(self) -> Answer:
@@ -53,8 +55,10 @@ class Sample:
         return Answer(self.expected, tokens, stopped=tokens is None or tokens < max_new_tokens)
 
     def as_row(self) -> dict[str, Any]:
-        """The sample as a row of the samples table, without the trial's columns."""
-        return asdict(self) | {"token_ids": list(self.token_ids)}
+        """The sample as a row of samples.jsonl; `earlier`, [role, text] each, only if there are."""
+        row = asdict(self) | {"token_ids": list(self.token_ids)}
+        del row["earlier"]
+        return row | ({"earlier": list(map(list, self.earlier))} if self.earlier else {})
 
 
 def generate_answers(
@@ -132,4 +136,5 @@ def _sample(
         draw=draw,
         token_ids=tuple(answer[:length]),
         expected_tokens=len(tokenizer(question.completion, add_special_tokens=False)["input_ids"]),
+        earlier=question.earlier,
     )
