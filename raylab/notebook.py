@@ -66,7 +66,7 @@ class Results:
     def findings(self, lang: str = "en") -> dict[str, FindingText]:
         """Every finding, by key: its sentences in a language, its numbers as frames."""
         translate = translator(lang)
-        return {key: _in_words(translate, finding) for key, finding in self._findings.items()}
+        return {key: in_words(translate, finding) for key, finding in self._findings.items()}
 
     def figure(
         self, name: str, model: str | None = None, lang: str = "en", **choice: Any
@@ -96,8 +96,14 @@ class Results:
         return result_grid(self.store)
 
 
-def _in_words(translate: Translator, finding: Finding) -> FindingText:
+def in_words(translate: Translator, finding: Finding) -> FindingText:
+    """A finding in a language: each sentence behind its subject, unless that is the title."""
     parts = (*finding.headline, *finding.sentences, *finding.caveats)
     frames = {name: pd.DataFrame(rows) for name, rows in finding.frames.items()}
-    sentences = tuple(translate.sentence(sentence) for sentence in parts)
+    # The title says the section.
+    of_title = f"section-{finding.key}"
+    sentences = tuple(
+        translate.sentence(part) if part.head == of_title else translate.whole_sentence(part)
+        for part in parts
+    )
     return FindingText(finding.key, translate(f"section-{finding.key}"), sentences, frames)

@@ -9,7 +9,11 @@ from ruamel.yaml import YAML
 
 import raylab
 from raylab.errors import InputError, ModelError
+from raylab.notebook import in_words
 from raylab.report.figures import FIGURES
+from raylab.report.findings import find_all
+from raylab.report.study_tables import Tables
+from raylab.report.words import translator
 from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_study, name_of, write_study
 
@@ -55,6 +59,34 @@ def test_findings_have_sentences_and_frames(results):
     assert "factor of 2.718" in str(found["seeds"])
     assert found["seeds"].frames["seeds_like"]["l2_s42"].iloc[0] == 2.20031771804024
     assert results[0].findings("ja")["seeds"].title == "シード間のノルム"
+
+
+def test_findings_printed_say_which_factor_each_sentence_is_about():
+    """Two recipes that differ in data, at two seeds; nothing else is known of them."""
+    trials = [
+        {"name": f"m.{data}.s{seed}", "model": "m", "recipe": data, "label": data, "method": "sft",
+         "data": data, "seed": seed, "learning_rate": 1e-5, "status": "done", "l2": l2 + seed}
+        for data, l2 in (("a", 10.0), ("b", 90.0)) for seed in (1, 2)
+    ]  # fmt: skip
+    found = find_all(Tables.of({"trials": trials}))["floor"]
+    assert "factor-data" in {sentence.head for sentence in found.headline}
+    for language, subject in (("en", "  Data: "), ("ja", "  データ：")):
+        lines = str(in_words(translator(language), found)).splitlines()
+        assert len([line for line in lines if line.startswith(subject)]) == 1
+        assert sum(translator(language)("section-floor") in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    "recipe", ["sft-d0.learning_rate=0.00001~sft-d1.learning_rate=.00001", "sft-d0~sft-d1"]
+)
+def test_figure_of_a_swept_recipe_takes_any_spelling_and_the_recipe_itself(results, recipe):
+    def first(name):
+        spec = results[0].figure("heatmap", recipe=name).to_dict()
+        return [p["value"] for p in spec["params"] if p["name"] == "chosen"]
+
+    assert first(recipe) == first("sft-d0.learning_rate=1e-5~sft-d1.learning_rate=1e-5")
+    with pytest.raises(InputError, match=r"expected: elyza\.sft-d0\.learning_rate=1e-4~"):
+        first("sft-d0.learning_rate=2e-4~sft-d1.learning_rate=2e-4")
 
 
 def test_figure_heatmap_shows_the_recipe_asked_for(results):

@@ -7,10 +7,11 @@ Invariant: an error is one message on standard error, without a traceback unless
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from raylab import __version__
 from raylab.cli import data, models, study, tables
 from raylab.cli.options import say
 from raylab.errors import RaylabError
@@ -21,6 +22,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a study of LLM fine-tunes on Ray, and measure exactly what moved.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"raylab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 # The order of the help.
 for _verb in (
     *(study.plan, study.run, study.train, study.reduce, study.report, study.status),

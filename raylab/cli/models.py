@@ -16,6 +16,7 @@ import typer
 from raylab.cli.options import Json, console
 from raylab.errors import InputError
 from raylab.imports import loading
+from raylab.spec.merges import check_method
 from raylab.spec.study import DENSITIES, check_densities
 from raylab.store.filesystem import Store
 
@@ -28,7 +29,7 @@ _Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option(help="Where to compute; auto: on a GPU, if there is one and the work is large."),
 ]
-_Threads = Annotated[int | None, typer.Option(min=1, help="Threads [default: all cores].")]
+_Threads = Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="all cores")]
 
 
 def diff(
@@ -40,7 +41,8 @@ def diff(
     density: Annotated[
         list[float] | None,
         typer.Option(
-            help="Keep this share of the largest entries; repeatable [default: 0.1 0.2 0.5 1]."
+            help="Keep this share of the largest entries; repeatable.",
+            show_default="0.1 0.2 0.5 1",
         ),
     ] = None,
     view: Annotated[_View, typer.Option(help="What a difference means.")] = "delta",
@@ -97,24 +99,29 @@ def merge(
     method: Annotated[
         str | None,
         typer.Argument(
-            metavar="METHOD", help="ties, task_arithmetic, dare_ties, dare_linear or linear."
+            metavar="METHOD",
+            help="ties, task_arithmetic, dare_ties, dare_linear or linear.",
+            # A wrong method is said before an option that is missing.
+            is_eager=True,
+            callback=lambda method: method and check_method(method),
         ),
     ] = None,
     base: Annotated[str | None, typer.Option(help="The base model; `linear` needs none.")] = None,
     model: Annotated[list[str] | None, typer.Option(help=_MODEL + " Repeatable.")] = None,
     weight: Annotated[
-        list[float] | None, typer.Option(help="One for each model, in order; otherwise 1.")
+        list[float] | None, typer.Option(help="One for each model, in order.", show_default="1")
     ] = None,
     density: Annotated[
-        float | None, typer.Option(help="The share of entries kept, otherwise 0.2.")
+        float | None, typer.Option(help="The share of entries kept.", show_default="0.2")
     ] = None,
     scope: Annotated[
         str | None, typer.Option(help="Trim over the whole model (global) or per tensor.")
     ] = None,
     scaling: Annotated[
-        float | None, typer.Option("--lambda", help="Scales the merged task vector, otherwise 1.")
+        float | None,
+        typer.Option("--lambda", help="Scales the merged task vector.", show_default="1"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of what DARE drops, otherwise 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what DARE drops.", show_default="0")] = None,
     config: Annotated[
         Path | None, typer.Option(help="A mergekit YAML, instead of METHOD and models.")
     ] = None,
@@ -172,7 +179,7 @@ def publish(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="A new directory for the folder [default: published/<NAME>]."),
+        typer.Option(help="A new directory for the folder.", show_default="published/<NAME>"),
     ] = None,
 ) -> None:
     """Put a trained model on a hub, with a card; the token is HF_TOKEN of the environment."""

@@ -18,7 +18,7 @@ from raylab.spec.study import Study
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study, a YAML file.")]
 Out = Annotated[
-    str | None, typer.Option(help="A directory or URI for results [default: runs/<name>].")
+    str | None, typer.Option(help="A directory or URI for results.", show_default="runs/<name>")
 ]
 Address = Annotated[
     str | None, typer.Option(help="The address of a Ray cluster; none: one of its own.")

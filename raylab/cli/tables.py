@@ -44,7 +44,7 @@ def table(
         typer.Option(help="A column, -COLUMN for the largest first; repeatable."),
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="Show this column; repeatable [default: all].")
+        list[str] | None, typer.Option(help="Show this column; repeatable.", show_default="all")
     ] = None,
     form: Annotated[TableFormat, typer.Option("--format", help="How it is written.")] = (
         TableFormat.table
@@ -74,7 +74,7 @@ def compare(
     """Put two studies side by side: what was asked differently, and which numbers changed."""
     from raylab.report.compare import compare as compare_studies
     from raylab.report.study_tables import Tables
-    from raylab.report.terminal.printing import print_comparison
+    from raylab.report.terminal.comparison import print_comparison
     from raylab.store.references import read_study
     from raylab.store.tables import read_tables
 

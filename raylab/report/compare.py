@@ -22,6 +22,8 @@ from raylab.report.findings.seed_baseline import verdict_of
 from raylab.report.findings.statistics import finite
 from raylab.report.study_tables import Rows, Tables, grouped
 from raylab.spec.study import Study
+from raylab.spec.study_file import study_values
+from raylab.spec.swept_names import by_value
 
 METRICS = (
     "l1", "l2", "train_loss", "eval_loss", "style_rate", "japanese_rate", "stopped_rate",
@@ -75,12 +77,7 @@ class Comparison:
 
 def compare(one: tuple[Study, Tables], other: tuple[Study, Tables]) -> Comparison:
     """Compare two studies, each with its tables."""
-    left, right = (dict(_fields(study.model_dump(mode="json"))) for study, _ in (one, other))
-    changes = [
-        FieldChange(field, left.get(field), right.get(field))
-        for field in dict.fromkeys([*left, *right])
-        if left.get(field) != right.get(field)
-    ]
+    changes = tuple(_field_changes(study_values(one[0]), study_values(other[0])))
     both = one[1], other[1]
     trials = ("trial", "name", METRICS, [tables["trials"] for tables in both])
     norms = ("comparison", "comparison", NORMS, [tables.norms() for tables in both])
@@ -89,16 +86,27 @@ def compare(one: tuple[Study, Tables], other: tuple[Study, Tables]) -> Compariso
         for metric in metrics:
             numbers += _number_changes(what, metric, _values(rows, key, metric),
                                        _values(others, key, metric))  # fmt: skip
-    return Comparison(tuple(changes), tuple(numbers))
+    return Comparison(changes, tuple(numbers))
 
 
-def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings by path; a field that is not set has none."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _fields(item, f"{path}.{key}" if path else str(key))
-    elif value is not None:
-        yield path, value
+def _field_changes(one: Any, other: Any, path: str = "") -> Iterator[FieldChange]:
+    """The fields that differ; what only one study has is one field, without its empty parts."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            below = f"{path}.{key}" if path else str(key)
+            yield from _field_changes(one.get(key), other.get(key), below)
+        return
+    left, right = _without_empty(one), _without_empty(other)
+    if left != right:
+        yield FieldChange(path, left, right)
+
+
+def _without_empty(value: Any) -> Any:
+    """A value without fields that are not set; None for an empty mapping."""
+    if not isinstance(value, Mapping):
+        return value
+    kept = {key: _without_empty(item) for key, item in value.items()}
+    return {key: item for key, item in kept.items() if item is not None} or None
 
 
 def _values(rows: Rows, key: str, metric: str) -> dict[str, float | None]:
@@ -106,10 +114,19 @@ def _values(rows: Rows, key: str, metric: str) -> dict[str, float | None]:
     return {row[key]: finite(row[metric]) for row in rows}
 
 
+def _named_alike(
+    left: Mapping[str, float | None], right: Mapping[str, float | None]
+) -> Mapping[str, float | None]:
+    """`right` under the names of `left`, whose swept values may be spelled otherwise."""
+    names = {by_value(name): name for name in left}
+    return {names.get(by_value(name), name): value for name, value in right.items()}
+
+
 def _number_changes(
     what: str, metric: str, left: Mapping[str, float | None], right: Mapping[str, float | None]
 ) -> Iterator[NumberChange]:
     """One metric of every trial or comparison that has it in either study."""
+    right = _named_alike(left, right)
     spreads = _spreads(left), _spreads(right)
     for name in dict.fromkeys([*left, *right]):
         one, other = left.get(name), right.get(name)

@@ -114,6 +114,19 @@ class MergeRequest:
         return METHODS[self.method]
 
 
+def check_method(method: str | None) -> str:
+    """The same. Raises InputError if it is none of METHODS."""
+    if method is None or method not in METHODS:
+        close = close_names(method or "", METHODS)
+        raise InputError(
+            "there is no such merge method",
+            found=method,
+            expected=", ".join(METHODS),
+            todo=f"did you mean {either(close)}?" if close else "",
+        )
+    return method
+
+
 def request_merge(
     method: str | None,
     models: Sequence[str],
@@ -130,14 +143,7 @@ def request_merge(
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
     lambda 1, seed 0. density: one for all models, or one for each. Raises InputError.
     """
-    if method is None or method not in METHODS:
-        close = close_names(method or "", METHODS)
-        raise InputError(
-            "there is no such merge method",
-            found=method,
-            expected=", ".join(METHODS),
-            todo=f"did you mean {either(close)}?" if close else "",
-        )
+    method = check_method(method)
     row = METHODS[method]
     request = MergeRequest(
         method=method,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raylab.report.compare import compare
 from raylab.report.study_tables import Tables
-from raylab.report.terminal.printing import print_comparison
+from raylab.report.terminal.comparison import print_comparison
 from tests.report.conftest import comparison_of, make_norms, make_study, make_trials, name_of
 
 
@@ -81,4 +81,58 @@ def test_print_comparison_counts_what_is_the_same_and_lists_what_is_not():
     assert "held_out" in text and "0.3" in text
     (line,) = (line for line in text.splitlines() if line.startswith(f"l2 of {name}"))
     assert "10.00" in line and "13.00" in line and "1.5" in line
-    assert f"{len(result.numbers)} numbers: {len(result.numbers) - 1} the same" in text
+    assert f"{len(result.numbers)} numbers; --json has each of them" in text
+    assert f"  {len(result.numbers) - 1} the same" in text.splitlines()
+
+
+def printed(result):
+    stream = io.StringIO()
+    print_comparison(result, ("one", "two"), Console(file=stream, width=120, color_system=None))
+    return stream.getvalue()
+
+
+def test_print_comparison_with_a_seed_added_names_its_trials_and_no_number_of_them():
+    trials = make_trials((42, 100, 7))
+    more = Tables.of({"trials": trials, "norms": make_norms()})
+    two = [row for row in trials if row["seed"] != 7]
+    fewer = Tables.of({"trials": two, "norms": make_norms()})
+    mine, wider = make_study(), make_study(seeds=[42, 100, 7])
+    result = compare((mine, fewer), (wider, more))
+    added = [row for row in result.numbers if row.verdict == "only_other"]
+    text = printed(result)
+    assert len(added) > 20 and all(row.name.endswith(".s7") for row in added)
+    (line,) = (line for line in text.splitlines() if ".s7" in line)
+    first = name_of("sft-d0.learning_rate=1e-5", 7)
+    assert line.startswith(f"  {len(added)} in the second only (of {first}, ")
+    assert line.endswith(" and 5 more trials)")
+    (asked,) = (line for line in text.splitlines() if line.startswith("seeds"))
+    assert asked.split() == ["seeds", "42,", "100", "42,", "100,", "7"]
+    assert "no number moved" in text and len(text.splitlines()) < 12
+
+
+def test_print_comparison_of_a_recipe_in_one_study_alone_is_one_row_without_empty_fields():
+    mine = make_study()
+    recipe = {"method": "sft", "data": "D0", "sweep": {"learning_rate": [3e-4, 3e-3]}}
+    recipes = {name: item.model_dump(exclude_none=True) for name, item in mine.recipes.items()}
+    other = make_study(recipes={**recipes, "new": recipe})
+    result = compare((mine, tables()), (other, tables()))
+    assert [(row.field, row.one) for row in result.asked] == [("recipes.new", None)]
+    text = " ".join(printed(result).split())
+    assert "{}" not in text
+    assert (
+        "recipes.new – method: sft, data: D0, chain: merge, "
+        "sweep: {learning_rate: [3e-4, 0.003]}" in text
+    )
+
+
+def test_compare_spelling_of_a_swept_value_is_no_difference():
+    def spelled(text):
+        trials = make_trials()
+        for row in trials:
+            row["name"] = row["name"].replace("learning_rate=1e-5", f"learning_rate={text}")
+        return Tables.of({"trials": trials, "norms": []})
+
+    mine = make_study()
+    result = compare((mine, spelled("1e-5")), (mine, spelled("0.00001")))
+    assert {row.verdict for row in result.numbers} == {"same"}
+    assert len(result.numbers) > 20

@@ -15,6 +15,7 @@ from fluent.syntax.visitor import Visitor
 
 import raylab.report
 from raylab.report.findings import find_all
+from raylab.report.findings.finding import Sentence
 from raylab.report.page.grids import GRIDS
 from raylab.report.study_tables import Tables
 from raylab.report.words import LANGUAGES, Translator, translator
@@ -158,7 +159,7 @@ def test_translator_writes_numbers_lists_and_plurals():
 def test_translator_writes_values_of_any_length_and_none_as_a_dash():
     answer = "あ" * 9999
     assert translator("en")("answers-endless", text=answer) == f"{answer} [did not stop]"
-    assert translator("ja")("answers-title", model="m", seed=None) == "m、シード –"
+    assert translator("ja")("answers-title", model="m", seed=None) == "m、シード–"
 
 
 def test_translator_of_a_missing_message_or_value_raises():
@@ -178,3 +179,56 @@ def test_import_of_the_terminal_tables_loads_no_translator():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+JAPANESE = "[぀-ヿ㐀-鿿々〇、。：；（）「」［］]"
+POLITE = re.compile("(です|ます|ません|でした|ました|ください)$")
+
+
+def japanese():
+    """(name, text) of every Japanese message."""
+    lines = (ROOT / "words" / "ja.ftl").read_text(encoding="utf-8").splitlines()
+    found = [line.split(" = ", 1) for line in lines if re.match(r"[\w-]+ = ", line)]
+    assert len(found) > 300
+    return found
+
+
+def test_japanese_text_has_no_space_beside_its_letters_or_values():
+    for name, text in japanese():
+        assert not re.search(f"{JAPANESE} | {JAPANESE}", text), (name, text)
+        # A value between Japanese letters stands as close as they do.
+        assert not re.search(rf"{JAPANESE} \{{|\}} {JAPANESE}", text), (name, text)
+
+
+def test_japanese_sentences_are_all_polite():
+    """A sentence ends politely, or with a noun; a noun here ends in no hiragana."""
+    for name, text in japanese():
+        for sentence in text.split("。")[:-1]:
+            end = re.search("[぀-ゟ]*$", re.sub("（[^（）]*）$", "", sentence)).group()
+            assert not end or POLITE.search(end), (name, sentence)
+
+
+@pytest.mark.parametrize("name", ["yes", "no", "partly", "unknown"])
+def test_japanese_answers_that_end_a_sentence_are_polite(name):
+    assert POLITE.search(translator("ja")(f"answer-{name}", factors=["seed"]))
+
+
+def test_japanese_sentences_of_a_study_are_written_without_stray_spaces():
+    translate, count = translator("ja"), 0
+    for finding in find_all(Tables.of({"trials": make_trials(), "norms": make_norms()})).values():
+        for sentence in (*finding.headline, *finding.sentences, *finding.caveats):
+            text = translate.whole_sentence(sentence)
+            assert not re.search(f"{JAPANESE} | {JAPANESE}", text), text
+            assert text.endswith("。"), text
+            count += 1
+    assert count > 10
+
+
+@pytest.mark.parametrize(("language", "mark"), [("en", ": "), ("ja", "：")])
+def test_whole_sentence_begins_with_its_subject(language, mark):
+    translate = translator(language)
+    sentence = Sentence("floor-norm-unknown", {"total": 3}, head="factor-seed")
+    subject = {"en": "Seed", "ja": "シード"}[language]
+    assert translate.whole_sentence(sentence) == f"{subject}{mark}{translate.sentence(sentence)}"
+    alone = Sentence("floor-norm-unknown", {"total": 3})
+    assert translate.whole_sentence(alone) == translate.sentence(alone)

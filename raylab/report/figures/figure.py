@@ -72,13 +72,18 @@ class Choice:
             parts = (part.removeprefix(f"{model}.") for part in recipe.split("~"))
             key = "~".join(f"{model}.{part}" for part in parts)
         named = [name for name in subjects if by_value(name) == by_value(key)]
-        named = named or [name for name in subjects if without_point(name) == key]
+        named = named or [name for name in subjects if _recipes_of(name) == key]
         if not named:
             raise InputError("this was not measured", found=recipe, expected=listed(key, subjects))
         key = named[0]
         keys = frozenset([*list(subjects)[:limit], *named])
         labels = dict.fromkeys(label for name, label in subjects.items() if name in keys)
         return cls(keys, tuple(labels), subjects[key], len(set(subjects.values())))
+
+
+def _recipes_of(name: str) -> str:
+    """A recipe, or two joined by "~", without the values of their sweeps."""
+    return "~".join(without_point(part) or part for part in name.split("~"))
 
 
 def choice_menu(translate: Translator, options: Sequence[str], first: str) -> alt.Parameter:

@@ -179,7 +179,10 @@ def _lead(translate: Translator, study: Study, trials: Rows) -> str:
     asked = (row for row in trials if not is_merge(row))
     rates = {row["learning_rate"]: rate_text(row["name"], row["learning_rate"]) for row in asked}
     written = [*rates.values()]
-    states = [f"{item.head} {item.text}" for item in status_counts(translate, trials)]
+    states = [
+        translate("lead-state", count=item.head, status=item.text)
+        for item in status_counts(translate, trials)
+    ]
     return translate(
         "lead",
         amount=trial_count(translate, trials),

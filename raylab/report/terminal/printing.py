@@ -7,22 +7,18 @@ Invariant: no number is cut. A line says which rows or columns are left out.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raylab.number_format import MISSING, count, duration, listing, number, plural, rate, setting
+from raylab.number_format import count, duration, listing, number, plural, rate, setting
 from raylab.report.terminal.columns import Column, Row, fit_beside_names, longest_name
 from raylab.report.terminal.live_table import STYLES, live_table, totals
 from raylab.spec.swept_names import rate_text
-
-if TYPE_CHECKING:
-    from raylab.report.compare import Comparison, NumberChange
 
 WIDTH = 112
 _EDGES, _GAP, _NAME = 4, 2, 24
@@ -37,15 +33,6 @@ _TRIALS = (
     Column("repeats", lambda row: rate(row["repetition_rate"]), importance=1),
     Column("seconds", lambda row: duration(row["seconds"]), importance=4),
 )
-
-_VERDICTS = {
-    "beyond": "beyond the seed",
-    "near": "little more than the seed",
-    "within": "not to be told from the seed",
-    "unknown": "the seed's part is not known",
-    "only_one": "in the first only",
-    "only_other": "in the second only",
-}
 
 
 def print_trials(rows: Sequence[Row], console: Console) -> None:
@@ -163,58 +150,6 @@ def _print_accounting(document: Mapping[str, Any], console: Console) -> None:
         console,
         f"{count(document['bytes_read'])} bytes read in {document['seconds']:.2f} s, {once}",
     )
-
-
-def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
-    """The fields that differ, the numbers that changed, and the number of those that did not."""
-    print_line(console, f"first: {names[0]}")
-    print_line(console, f"second: {names[1]}")
-    if found.asked:
-        view = _comparison_table("asked", "first", "second")
-        for field in found.asked:
-            view.add_row(*(escape(_value(text)) for text in (field.field, field.one, field.other)))
-        console.print(view)
-    else:
-        print_line(console, "the same was asked")
-    changed = sorted((row for row in found.numbers if row.verdict != "same"), key=_rank)
-    if changed:
-        view = _comparison_table("number", "first", "second", "times the seed", "verdict")
-        for row in changed:
-            view.add_row(*map(escape, _changed_cells(row)))
-        console.print(view)
-    counts = Counter(row.verdict for row in found.numbers)
-    same = counts.pop("same", 0)
-    parts = [f"{counts[name]} {_VERDICTS[name]}" for name in _VERDICTS if name in counts]
-    print_line(
-        console,
-        f"{plural(len(found.numbers), 'number')}: {', '.join([f'{same} the same', *parts])}",
-    )
-
-
-def _changed_cells(row: NumberChange) -> tuple[str, ...]:
-    name = row.name.replace("~", "\n~ ", 1)
-    times = MISSING if row.times is None else f"{row.times:.3g}"
-    values = number(row.one), number(row.other)
-    return (f"{row.metric} of {name}", *values, times, _VERDICTS[row.verdict])
-
-
-def _rank(row: NumberChange) -> tuple[int, float]:
-    return list(_VERDICTS).index(row.verdict), -(row.times or 0.0)
-
-
-def _value(value: Any) -> str:
-    return MISSING if value is None else str(value)
-
-
-def _comparison_table(*titles: str) -> Table:
-    view = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for place, title in enumerate(titles):
-        is_number = title in ("first", "second", "times the seed") and titles[0] != "asked"
-        view.add_column(
-            title, overflow="fold", no_wrap=is_number, justify="right" if is_number else "left",
-            ratio=1 if not place else None,
-        )  # fmt: skip
-    return view
 
 
 def _foldable(comparison: str) -> str:

@@ -65,6 +65,7 @@ status-blocked = blocked
 status-running = running
 status-pending = pending
 lead = { $amount }{ $states }: { $recipes } on { $bases }, with { $seeds }{ $rates }. { $adapter } Densities: { $densities }.
+lead-state = { $count } { $status }
 lead-states = { " " }({ $states })
 lead-no_recipe = no recipe
 lead-seeds =
@@ -178,7 +179,9 @@ word-difference = differences
 share-with = { SHARE($share) } with { FACTOR($factor) }
 seed-value = { NUMBER($value) } (seed { $seed })
 seed-missing = not measured (seed { $seed })
+with-subject = { $subject }: { $text }
 list-comma = ,{ " " }
+list-verdicts = ,{ " " }
 some-more = { $shown } and { $more } more
 
 ## Findings: is it more than the seed?

@@ -76,6 +76,13 @@ class Translator:
         """A sentence of a finding."""
         return self(sentence.key, **sentence.values)
 
+    def whole_sentence(self, sentence: Sentence) -> str:
+        """A sentence of a finding behind its subject, if it has one."""
+        text = self.sentence(sentence)
+        if not sentence.head:
+            return text
+        return self("with-subject", subject=self.subject(sentence), text=text)
+
     def subject(self, sentence: Sentence) -> str:
         """What a sentence is about, its first letter large; a setting keeps its own name."""
         if not self.has_message(sentence.head):
@@ -94,7 +101,7 @@ class Translator:
 
     def factor(self, names: str) -> str:
         """The name of a factor, or of several that cannot be separated, joined by "+"."""
-        return " + ".join(
+        return ("＋" if self.language == "ja" else " + ").join(
             self(f"factor-{name}") if self.has_message(f"factor-{name}") else name
             for name in names.split("+")
         )
@@ -148,7 +155,8 @@ def _first_six(translate: Translator, value: Sequence[object]) -> str:
     more = len(value) - _MOST_NAMES
     if more <= 0:
         return translate.listing(value)
-    return translate("some-more", shown=", ".join(map(str, value[:_MOST_NAMES])), more=more)
+    shown = translate("list-comma").join(map(str, value[:_MOST_NAMES]))
+    return translate("some-more", shown=shown, more=more)
 
 
 def _shares(translate: Translator, value: Sequence[tuple[str, float]]) -> str:
@@ -177,7 +185,7 @@ def _verdicts(translate: Translator, value: Sequence[tuple[str, int, int]]) -> s
         translate("verdict-some", verdict=translate(f"verdict-{name}"), count=found, total=total)
         for name, found, total in value
     ]
-    return translate("list-comma").join(texts)
+    return translate("list-verdicts").join(texts)
 
 
 def _answers(translate: Translator, value: Sequence[tuple[str, Sequence[str]]]) -> str:
