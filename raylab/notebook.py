@@ -15,7 +15,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from raylab.errors import InputError
+from raylab.errors import InputError, ModelError
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import themed
 from raylab.report.findings import find_all
@@ -26,6 +26,7 @@ from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 from raylab.store.references import read_study
 from raylab.store.schemas import SCHEMAS
+from raylab.store.studies import store_of_study
 from raylab.store.tables import read_tables
 
 
@@ -45,11 +46,19 @@ class FindingText:
 class Results:
     """The results of a study. `results.trials`, `results.norms` and so on are its tables."""
 
-    def __init__(self, out: str) -> None:
-        """Read the tables at `out`, a directory or URI. Raises StoreError, ModelError."""
+    def __init__(self, out: str, study: str | None = None) -> None:
+        """Read the tables at `out`, a directory or URI, of `study` [the one that ran last].
+
+        Raises StoreError, ModelError.
+        """
         self.store = Store(out)
-        self.study: Study = read_study(self.store)
-        self._arrow = read_tables(self.store)
+        place = self.store if study is None else store_of_study(self.store, study)
+        if place is None:
+            raise ModelError(
+                "the study is not there", found=study, expected="a study that ran in this OUT"
+            )
+        self.study: Study = read_study(place)
+        self._arrow = read_tables(place)
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         if name not in SCHEMAS:

@@ -123,3 +123,21 @@ def test_figure_that_is_not_there_says_which_are(results):
 def test_open_where_no_study_is_says_so(tmp_path):
     with pytest.raises(ModelError, match="no study is there"):
         raylab.open(str(tmp_path))
+
+
+def test_study_that_ran_before_is_opened_by_its_name(results, tmp_path):
+    from raylab.store.filesystem import Store
+    from raylab.store.studies import make_room
+
+    _, tables = results
+    store = Store(str(tmp_path))
+    make_room(store, "another")
+    opened = raylab.open(str(tmp_path), study=make_study().name)
+    assert len(opened.trials) == len(tables["trials"])
+    with pytest.raises(ModelError, match="no study is there"):
+        raylab.open(str(tmp_path / "nothing"), study="never")
+    store.write(
+        "study.yaml", make_study(name="another").model_dump_json(exclude_none=True).encode()
+    )
+    with pytest.raises(ModelError, match="never"):
+        raylab.open(str(tmp_path), study="never")

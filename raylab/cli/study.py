@@ -28,10 +28,13 @@ from raylab.plan.stored import distinct, find_results
 from raylab.plan.trials import Inputs, plan_trials, read_inputs
 from raylab.report.terminal.phase_lines import said_phases
 from raylab.results.table_rows import is_driven, live_rows, read_results
+from raylab.spec.recipes import result_names
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
 from raylab.store.phase import LOADING, REPORT, phase_line, read_study_phase
+from raylab.store.studies import store_of_study, study_at
+from raylab.store.study_plan import NamedResult, StudyPlan
 from raylab.store.tables import read_table, rows_of
 
 
@@ -111,9 +114,30 @@ def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
     """Write the report out of the tables in the store."""
     say(REPORT)
     from raylab.report.page.render import build_report
+    from raylab.results.left_out import left_out, lines_of, missing_rows
 
     loaded = load_study(study)
-    address = build_report(loaded, Store(out_of(loaded, out)), lang.value)
+    store = Store(out_of(loaded, out))
+    place = store_of_study(store, loaded.name)
+    if place is None:
+        raise InputError(
+            "the study has no tables there",
+            found=f"those of {study_at(store)}, at {store.address('')}",
+            expected=f"those of {loaded.name}",
+            todo="run it there: `raylab run` trains nothing that is in OUT",
+        )
+    asked = result_names(loaded)
+    rows = rows_of(read_table(place, "trials"))
+    if line := missing_rows(asked, [row["name"] for row in rows]):
+        say(f"{line}; `raylab run` makes them anew")
+    results = tuple(
+        NamedResult(name=row["name"], id=row["trial_id"], base_model=row["model"]) for row in rows
+    )
+    shown = StudyPlan(study=loaded.name, results=results)
+    others = left_out(store, shown)
+    address = build_report(loaded, place, lang.value, others)
+    for line in lines_of(store, loaded.name, others):
+        say(line)
     print(f"report: {address}")
 
 

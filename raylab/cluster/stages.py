@@ -25,6 +25,7 @@ from raylab.plan.merges import PlannedMerge
 from raylab.plan.resources import too_large
 from raylab.plan.stored import distinct
 from raylab.plan.trials import Trial
+from raylab.results.left_out import left_out, lines_of
 from raylab.results.notes import with_notes
 from raylab.results.table_rows import (
     attempt_rows,
@@ -41,6 +42,7 @@ from raylab.store.filesystem import TABLES
 from raylab.store.lease import HeldLease, hold_lease
 from raylab.store.phase import CHECKED, NODES, RAY, REPORT, WORKERS, Tell, silent
 from raylab.store.records import RECORD, damaged_files, trial_key
+from raylab.store.studies import forget_former_place
 from raylab.store.tables import write_table
 
 Say = Callable[[str], None]
@@ -80,15 +82,18 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
     """
     phase = StudyPhase(say, context.store)
     states = checked_states(context, say, phase.tell)
-    context = context.located()
+    context = context.located(item.trial for item in states)
     if _is_all_cached(states) and _is_reported(context):
         say(_nothing_to_train(states))
+        _say_what_is_left_out(context, left_out(context.store, context.plan), say)
         return True
     with driving(context, address, phase) as lease:
         complete = _train(context, lease, say, states, phase)
         reduce_study(context, say, phase.tell)
         phase.tell(REPORT)
-        report(context)
+        others = left_out(context.store, context.plan)
+        report(context, others)
+    _say_what_is_left_out(context, others, say)
     return complete
 
 
@@ -99,7 +104,7 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
     """
     phase = StudyPhase(say, context.store)
     states = checked_states(context, say, phase.tell)
-    context = context.located()
+    context = context.located(item.trial for item in states)
     if _is_all_cached(states):
         with hold_lease(context.store) as lease:
             context.write_study()
@@ -115,14 +120,18 @@ def reduce(context: StudyContext, address: str | None, say: Say) -> None:
         reduce_study(context, say, phase.tell)
 
 
-def report(context: StudyContext) -> str:
-    """Write the report out of the tables; return its address."""
-    from raylab.report.page.render import build_report
+def report(context: StudyContext, others: Sequence[str] = ()) -> str:
+    """Write the report out of the tables, in every language that it has; return its address.
 
-    address = build_report(context.study, context.store)
-    identity = fingerprint(context.results_identity())
-    context.store.write(RESULTS_IDENTITY, identity.encode())
-    return address
+    others: finished results in OUT that the tables leave out.
+    """
+    from raylab.report.page.render import build_report, languages_of
+
+    study, store = context.study, context.store
+    addresses = [build_report(study, store, lang, others) for lang in languages_of(store)]
+    store.write(RESULTS_IDENTITY, fingerprint(context.results_identity()).encode())
+    forget_former_place(store, study.name)
+    return addresses[0]
 
 
 def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list[PlannedTrial]:
@@ -231,6 +240,11 @@ def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
     ready = [item for item in found if isinstance(item, PlannedMerge)]
     say(f"{len(ready)} of {plural(len(distinct(context.merges)), 'merge')} to make")
     make_merges(context, ready, stderr_display(), tell)
+
+
+def _say_what_is_left_out(context: StudyContext, others: Sequence[str], say: Say) -> None:
+    for line in lines_of(context.store, context.study.name, others):
+        say(line)
 
 
 def _is_all_cached(states: Sequence[PlannedTrial]) -> bool:

@@ -8,7 +8,7 @@ report depend on, so equal identities mean equal results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from raylab.store.filesystem import STUDY, Store, study_scratch
 from raylab.store.phase import Tell, silent
 from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
+from raylab.store.studies import make_room
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
 
 # Ray unpacks the working directory of a job below this.
@@ -85,9 +86,9 @@ class StudyContext:
         """The sound records of the store, by trial id."""
         return self.stored().records
 
-    def located(self) -> StudyContext:
-        """The same study, with the folders that the store has now."""
-        planned = self.stored().planned
+    def located(self, planned: Iterable[Planned]) -> StudyContext:
+        """The same study with its trials and merges as `find_results` located them."""
+        planned = list(planned)
         trials = [item for item in planned if isinstance(item, Trial)]
         merges = [item for item in planned if isinstance(item, PlannedMerge)]
         return replace(self, trials=trials, merges=merges)
@@ -167,7 +168,11 @@ class StudyContext:
         return found
 
     def write_study(self) -> None:
-        """Write the study as resolved, OUT/study.yaml, and the names of its results."""
+        """Write the study as resolved, OUT/study.yaml, and the names of its results.
+
+        What a study of another name left there is moved before.
+        """
+        make_room(self.store, self.study.name)
         self.store.write(STUDY, study_text(self.study).encode())
         write_plan(self.store, self.plan)
 
@@ -211,4 +216,5 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
             todo="give the job --out with an absolute path, or a URI",
         )
     store.prepare()
-    return StudyContext(study, inputs, trials, merges, store).located()
+    context = StudyContext(study, inputs, trials, merges, store)
+    return context.located(context.stored().planned)

@@ -201,6 +201,22 @@ def merge_slots(study: Study, merge: Merge) -> list[Slot]:
     ]
 
 
+def result_names(study: Study) -> list[str]:
+    """The names of all trials and merges of `study`, in the order of the plan."""
+    trials = [
+        trial_name(base, variant, seed)
+        for base in study.base_models
+        for variant in expand_recipes(study)
+        for seed in study.seeds
+    ]
+    merges = [
+        merge_name(name, slot)
+        for name, merge in study.merges.items()
+        for slot in merge_slots(study, merge)
+    ]
+    return [*trials, *merges]
+
+
 def merge_name(merge: str, slot: Slot) -> str:
     """The name of the merge at `slot`, in the form of a trial's name."""
     base, seed = slot

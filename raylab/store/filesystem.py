@@ -68,6 +68,16 @@ class Store:
         store.retry_policy = replace(self.retry_policy, stop_after=seconds)
         return store
 
+    def within(self, folder: str) -> Store:
+        """The store whose root is the folder `folder` of this one."""
+        store, root = copy.copy(self), f"{self.root}/{folder}"
+        head, mark, options = self.uri.partition("?")
+        # A path may hold a question mark; only a URI has options.
+        uri = root if self.uri == self.root else f"{head.rstrip('/')}/{folder}{mark}{options}"
+        store._address = replace(self._address, root=root, uri=uri)
+        store.root, store.uri = root, uri
+        return store
+
     def path(self, key: str) -> str:
         """The address of `key` within the file system."""
         return f"{self.root}/{key}"

@@ -2,8 +2,8 @@
 
 Model: a reference is a directory (a checkpoint or a PEFT adapter), a Hugging Face id that was
 downloaded, or `OUT#name`: a trial or merge (by name or id), a finished model or a base model of
-the study in the store at OUT. Names are those of the study that ran last (its plan.json); a result
-that no plan has is called as its record is.
+the study in the store at OUT. Names are those of the study that ran last (its plan.json), then
+those of other studies in OUT; a result that no plan has is called as its record is.
 Invariant: a reference names exactly one model; otherwise it raises ModelError with the models
 that were found. The location of a chained trial lists the adapters of its whole lineage, the
 oldest first, each of which has a sound record. The location of a merge is the checkpoint in its
@@ -34,6 +34,7 @@ from raylab.store.records import (
     read_records,
     trial_key,
 )
+from raylab.store.studies import other_studies
 from raylab.store.study_plan import StudyPlan, read_plan
 from raylab.store.uri import reject_credentials
 
@@ -109,16 +110,16 @@ def find_finished_trial(reference: str) -> FinishedTrial:
         raise ModelError(
             "no trial is named", found=reference, expected="OUT#name, a trial or merge of a study"
         )
-    store, study = _open_study(reference)
-    return _find_trial(store, study, reference)
+    return _find_trial(*_open_study(reference), reference)
 
 
 def find_model(reference: str) -> FoundModel:
     """The model that `reference` names, with its location. Raises ModelError."""
     reject_credentials(reference)
     if "#" in reference:
-        store, study = _open_study(reference)
-        return FoundModel(reference, _find_in_study(store, study, reference), study.quantization)
+        store, study, plan = _open_study(reference)
+        location = _find_in_study(store, study, plan, reference)
+        return FoundModel(reference, location, study.quantization)
     directory = Path(reference).expanduser()
     if directory.exists():
         return FoundModel(
@@ -158,12 +159,20 @@ def is_merged(record: Record) -> bool:
     return any(name.startswith(f"{MERGED}/") for name in record.files)
 
 
-def _open_study(reference: str) -> tuple[Store, Study]:
-    store = Store(reference.rpartition("#")[0])
-    return store, read_study(store)
+def _open_study(reference: str) -> tuple[Store, Study, StudyPlan]:
+    """The store of a reference, and the study in it by which its name is understood."""
+    out, _, name = reference.rpartition("#")
+    store = Store(out)
+    study, plan = read_study(store), read_plan(store)
+    is_known = plan is None or plan.has(name) or name in {*study.base_models, *study.models}
+    for other in () if is_known else other_studies(store):
+        of_other = read_plan(other)
+        if of_other and of_other.has(name):
+            return store, read_study(other), of_other
+    return store, study, plan or StudyPlan(study=study.name)
 
 
-def _find_in_study(store: Store, study: Study, reference: str) -> ModelLocation:
+def _find_in_study(store: Store, study: Study, plan: StudyPlan, reference: str) -> ModelLocation:
     name = reference.rpartition("#")[2]
     if name in study.base_models:
         return ModelLocation(base=_required(name, study.base_models[name]))
@@ -171,11 +180,11 @@ def _find_in_study(store: Store, study: Study, reference: str) -> ModelLocation:
         model = study.models[name]
         base = _directory(study.base_models[model.base_model])
         return location_of(_required(name, model), base)
-    return _find_trial(store, study, reference).location
+    return _find_trial(store, study, plan, reference).location
 
 
-def _find_trial(store: Store, study: Study, reference: str) -> FinishedTrial:
-    records, plan = read_records(store), read_plan(store) or StudyPlan(study=study.name)
+def _find_trial(store: Store, study: Study, plan: StudyPlan, reference: str) -> FinishedTrial:
+    records = read_records(store)
     record = _named_record(records, plan, study, reference)
     base_model, scratch = _base_model_of(record, plan, study), study_scratch(store)
     base, lineage = _directory(study.base_models[base_model]), _lineage(record, records.sound)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from raylab.spec.swept_names import by_value
 from raylab.store.filesystem import Store
 from raylab.store.records import Record, named_likelihoods, write_json
 
@@ -39,6 +40,11 @@ class StudyPlan(BaseModel):
     def ids(self) -> dict[str, str]:
         """The id of each name."""
         return {item.name: item.id for item in self.results}
+
+    def has(self, name: str) -> bool:
+        """Whether a result has this name, in any spelling of a swept value, or this id."""
+        asked = by_value(name)
+        return any(asked == by_value(item.name) or name == item.id for item in self.results)
 
     def result(self, id: str, name: str = "") -> NamedResult | None:
         """The result with an id: the one called `name`, or else the first."""

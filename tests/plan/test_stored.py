@@ -26,6 +26,7 @@ from raylab.results.table_rows import (
 )
 from raylab.spec.data.rows import Row
 from raylab.spec.models import ResolvedModel
+from raylab.spec.recipes import result_names
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 from raylab.store.records import (
@@ -245,6 +246,14 @@ def test_results_of_no_planned_trial_are_left_out_by_name(store):
         item.name for item in whole.items if item.id not in kept
     )
     assert len(found.left_out) == 12 - 4
+
+
+@pytest.mark.parametrize("change", [*RENAMES, "a sweep"])
+def test_names_of_results_are_those_of_the_plan_without_any_input(change):
+    swept = {**CHAIN["alone"], "sweep": {"epochs": [1, 2]}}
+    more = {**values(), "merges": {}, "recipes": {**CHAIN, "swept": swept}}
+    plan = Planned({**RENAMES, "a sweep": more}[change])
+    assert result_names(plan.study) == [item.name for item in plan.items]
 
 
 TWINS = {

@@ -19,6 +19,7 @@ from raylab.store.references import (
     find_model,
     location_of,
 )
+from raylab.store.studies import make_room
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
 from tests.reduce.models import (
     random_factors,
@@ -231,6 +232,21 @@ def test_result_that_the_plan_lacks_keeps_the_name_of_its_record(out):
     assert find_model(f"{out}#tiny.sft.s1").location.adapters == (
         folder(out, "tiny.sft.s1", FIRST),
     )
+
+
+def test_name_of_a_study_that_ran_before_is_understood_by_that_study(out, there):
+    store = Store(str(out))
+    rename(out, {"small.sft.lr=1e-05.s1": FIRST}, base="small")
+    text = (out / "study.yaml").read_text()
+    make_room(store, "another")
+    (out / "study.yaml").write_text(text.replace("small", "tiny").replace("made", "another"))
+    write_plan(store, StudyPlan(study="another"))
+    for name in ("small.sft.lr=1e-05.s1", "small.sft.lr=0.00001.s1", FIRST):
+        found = find_finished_trial(f"{out}#{name}")
+        assert (found.base_model, found.study.name) == ("small", "made")
+        assert found.location.base == there[0]
+        assert found.record.name == "small.sft.lr=1e-05.s1"
+    assert find_finished_trial(f"{out}#tiny.sft.s1").study.name == "another"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"study": 1}'])

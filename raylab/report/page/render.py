@@ -2,14 +2,16 @@
 
 Model: tables are read from OUT/tables, findings made of them, and a Page of those; the page is
 written through one template or function for each form. The HTML file holds everything: styles,
-scripts, figures as SVG with the specification that a browser makes them live by.
+scripts, figures as SVG with the specification that a browser makes them live by. Pages of other
+languages stand beside the English ones, as report.ja.html, report.ja.md, tables.ja.tex, figures.ja.
 Invariant: the same tables give the same bytes. All text from tables is escaped; no address of
-another host is loaded; a table that is missing counts as empty, except the trials.
+another host is loaded; a table that is missing counts as empty, except the trials. A page of one
+language changes no page of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,7 +24,7 @@ from raylab.report.page.blocks import Item, Picture
 from raylab.report.page.markup import latex_document, markdown_text
 from raylab.report.page.page import Page, make_page
 from raylab.report.study_tables import Rows, Tables, settings_of
-from raylab.report.words import Translator, translator
+from raylab.report.words import LANGUAGES, Translator, translator
 from raylab.spec.study import Study
 from raylab.store.filesystem import REPORT, TABLES, Store
 from raylab.store.schemas import SCHEMAS
@@ -31,16 +33,32 @@ from raylab.store.tables import read_tables, to_csv, to_parquet
 FINDINGS = f"{REPORT}/findings"
 
 
-def build_report(study: Study, store: Store, language: str = "en") -> str:
-    """Write OUT/report out of OUT/tables; the address of report.html. Raises StoreError."""
+def languages_of(store: Store) -> list[str]:
+    """The languages that the report of `store` has: English, and all that were asked for."""
+    names = set(store.names(REPORT))
+    return [lang for lang in LANGUAGES if lang == LANGUAGES[0] or f"report.{lang}.html" in names]
+
+
+def build_report(
+    study: Study, store: Store, language: str = "en", left_out: Sequence[str] = ()
+) -> str:
+    """Write OUT/report out of OUT/tables; the address of report.html. Raises StoreError.
+
+    left_out: names of finished results in OUT that are no rows of these tables.
+    """
     tables = read_tables(store)
     source = Tables(tables, settings_of(study))
     findings = find_all(source)
     translate = translator(language)
     frames = {name: frame_table(rows) for name, rows in _frames(findings)}
-    page = make_page(study, source, findings, translate, list(_places(translate, store, tables)))
+    items = [*_places(translate, store, tables)]
+    if left_out:
+        items.append(Item(translate("places-left-out"), ", ".join(left_out)))
+    page = make_page(study, source, findings, translate, items)
+    mark = _mark(translate)
+    figures = f"{REPORT}/figures{mark}"
     # What a former report showed and this one does not would stand beside it.
-    for folder in (f"{REPORT}/figures", f"{REPORT}/tables", FINDINGS):
+    for folder in (figures, f"{REPORT}/tables", FINDINGS):
         store.delete(folder)
     for name, table in tables.items():
         if table.num_rows:
@@ -49,12 +67,17 @@ def build_report(study: Study, store: Store, language: str = "en") -> str:
         store.write(f"{FINDINGS}/{name}.csv", to_csv(table))
         store.write(f"{FINDINGS}/{name}.parquet", to_parquet(table))
     for picture in page.pictures:
-        store.write(f"{REPORT}/figures/{picture.name}.svg", picture.drawing.svg)
-        store.write(f"{REPORT}/figures/{picture.name}.png", picture.drawing.png)
-    store.write(f"{REPORT}/tables.tex", latex_document(page).encode())
-    store.write(f"{REPORT}/report.md", render_markdown(page).encode())
-    store.write(f"{REPORT}/report.html", render_html(page).encode())
-    return store.address(f"{REPORT}/report.html")
+        store.write(f"{figures}/{picture.name}.svg", picture.drawing.svg)
+        store.write(f"{figures}/{picture.name}.png", picture.drawing.png)
+    store.write(f"{REPORT}/tables{mark}.tex", latex_document(page).encode())
+    store.write(f"{REPORT}/report{mark}.md", render_markdown(page).encode())
+    store.write(f"{REPORT}/report{mark}.html", render_html(page).encode())
+    return store.address(f"{REPORT}/report{mark}.html")
+
+
+def _mark(translate: Translator) -> str:
+    """What the names of files in a language other than the first have before their ending."""
+    return "" if translate.language == LANGUAGES[0] else f".{translate.language}"
 
 
 def frame_table(rows: Rows) -> pa.Table:
@@ -75,7 +98,8 @@ def render_html(page: Page) -> str:
 def render_markdown(page: Page) -> str:
     """The page as Markdown, its figures beside it."""
     template = _environment(autoescape=False).get_template("report.md")
-    return template.render(page=page, translate=page.translate)
+    figures = f"figures{_mark(page.translate)}"
+    return template.render(page=page, translate=page.translate, figures=figures)
 
 
 def _environment(*, autoescape: bool) -> Environment:
@@ -109,12 +133,13 @@ def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
 
 
 def _places(translate: Translator, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:
-    report = store.address(REPORT)
+    report, mark = store.address(REPORT), _mark(translate)
     filled = [name for name in SCHEMAS if tables[name].num_rows]
     empty = [name for name in SCHEMAS if not tables[name].num_rows]
     yield Item(translate("places-parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")
     yield Item(translate("places-csv"), f"{report}/tables: {', '.join(filled)}")
-    yield Item(translate("places-latex"), f"{report}/tables.tex")
-    yield Item(translate("places-figures"), translate("places-as", address=f"{report}/figures"))
+    yield Item(translate("places-latex"), f"{report}/tables{mark}.tex")
+    figures = translate("places-as", address=f"{report}/figures{mark}")
+    yield Item(translate("places-figures"), figures)
     if empty:
         yield Item(translate("places-empty"), ", ".join(empty))

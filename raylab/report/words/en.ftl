@@ -161,6 +161,7 @@ places-figures = figures
 places-latex = LaTeX
 places-as = { $address }, as SVG and as PNG
 places-empty = without rows
+places-left-out = finished in this place, and in none of these tables
 
 ## Findings: what sentences are made of
 

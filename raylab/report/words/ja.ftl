@@ -96,6 +96,7 @@ places-figures = 図
 places-latex = LaTeX
 places-as = { $address }（SVGとPNG）
 places-empty = 行のない表
+places-left-out = 同じ場所にあるが、この表にはない結果
 
 ## Findings: what sentences are made of
 

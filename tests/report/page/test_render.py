@@ -10,7 +10,7 @@ import pytest
 from raylab.errors import StoreError
 from raylab.number_format import number
 from raylab.report.page.markup import markdown_text
-from raylab.report.page.render import build_report
+from raylab.report.page.render import build_report, languages_of
 from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 from tests.report.conftest import (
@@ -267,3 +267,33 @@ def test_build_report_first_screen_says_what_its_answers_rest_on(report):
     short = markdown[: markdown.index("## Is it more than the seed?")]
     assert short.count("This rests on 1 of 19 models that are marked") == 1
     assert marked in short.replace("\\", "")
+
+
+def test_languages_stand_side_by_side_and_change_nothing_of_each_other(store):
+    write_study(store)
+    build_report(make_study(), store)
+    english = {key: store.read(f"report/{key}") for key in store.files("report")}
+    assert languages_of(store) == ["en"]
+    address = build_report(make_study(), store, "ja")
+    assert address == store.path("report/report.ja.html")
+    assert languages_of(store) == ["en", "ja"]
+    both = {key: store.read(f"report/{key}") for key in store.files("report")}
+    assert {key: both[key] for key in english} == english
+    new = set(both) - set(english)
+    assert {"report.ja.html", "report.ja.md", "tables.ja.tex"} <= new
+    figures = {key.removeprefix("figures/") for key in english if key.startswith("figures/")}
+    assert figures == {key.removeprefix("figures.ja/") for key in new if "/" in key}
+    markdown = both["report.ja.md"].decode()
+    assert "](figures.ja/" in markdown and "](figures/" not in markdown
+    assert '<html lang="ja"' in both["report.ja.html"].decode()
+    build_report(make_study(), store)
+    assert {key: store.read(f"report/{key}") for key in store.files("report")} == both
+
+
+def test_results_that_the_tables_leave_out_are_named_on_the_page(store):
+    write_study(store)
+    build_report(make_study(), store, left_out=["tiny.<b>.s1", "tiny.c.s1 (large)"])
+    text = Reader(store.read("report/report.html").decode()).text
+    assert "tiny.<b>.s1, tiny.c.s1 (large)" in text
+    assert "finished in this place" in text
+    assert "finished in this place" not in _page(store).text
