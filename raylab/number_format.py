@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 MISSING = "–"
 _DIGITS = 4
+_TIME_UNITS = ((3 * 86400, "d", 86400), (100 * 60, "h", 3600), (100, "min", 60), (0, "s", 1))
+"""From how many seconds on a unit is used, its name, and its seconds."""
 
 
 def number(value: float | None) -> str:
@@ -85,6 +87,18 @@ def clock(seconds: float | None) -> str:
     if hours >= 24:
         return f"{hours // 24} d {hours % 24:02}:{minute:02}"
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def long_time(seconds: float | None) -> str:
+    """Seconds as people say them, with two digits or more: under 1 s, 42 s, 12 min, 3.4 h, 5 d."""
+    if seconds is None:
+        return MISSING
+    if seconds < 1:
+        return "0 s" if seconds == 0 else "under 1 s"
+    unit, factor = next((name, of) for least, name, of in _TIME_UNITS if seconds >= least)
+    value = seconds / factor
+    text = f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+    return f"{text.removesuffix('.0')} {unit}"
 
 
 def listing(items: Iterable[object]) -> str:

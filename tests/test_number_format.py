@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.number_format import clock, count, duration, listing, number, rate, setting, size
+from raylab.number_format import (
+    clock,
+    count,
+    duration,
+    listing,
+    long_time,
+    number,
+    rate,
+    setting,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +76,23 @@ def test_size_of_bytes_has_three_digits_and_a_unit():
 )
 def test_clock_of_seconds_reads_like_a_clock(seconds, text):
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0, "0 s"),
+        (2.8e-3, "under 1 s"),
+        (1.26, "1.3 s"),
+        (99.4, "99 s"),
+        (100, "1.7 min"),
+        (3600, "60 min"),
+        (12240, "3.4 h"),
+        (250_000, "69 h"),
+        (432_000, "5 d"),
+        (864e6, "10,000 d"),
+    ],
+)
+def test_long_time_of_seconds_reads_as_people_say_it(seconds, text):
+    assert long_time(seconds) == text

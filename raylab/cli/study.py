@@ -25,7 +25,8 @@ from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
 from raylab.plan.stored import distinct, find_results
-from raylab.plan.trials import Inputs, plan_trials, read_inputs
+from raylab.plan.this_machine import dtype_warning, has_gpu, time_here
+from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.report.terminal.phase_lines import said_phases
 from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.recipes import result_names
@@ -47,7 +48,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show every trial and merge: cached, to run or blocked, and which field made it new."""
-    from raylab.report.terminal.resources import print_demands, print_schedule
+    from raylab.report.terminal.resources import print_demands, print_schedule, print_time_here
 
     loaded = load_study(study)
     inputs = read_inputs(loaded)
@@ -60,6 +61,12 @@ def plan(
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     asked = gpu_demands(loaded, inputs, distinct(trials))
+    here, warning = None, None
+    if not has_gpu():
+        missing = distinct(item.trial for item in states if item.state != "cached")
+        to_train = [item for item in missing if isinstance(item, Trial)]
+        here = time_here(loaded, inputs, to_train, found.records)
+        warning = dtype_warning(loaded.quantization)
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
@@ -67,7 +74,9 @@ def plan(
         ]
         sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
         scheduled = {"schedule": schedule} if schedule else {}
-        print(json.dumps({"trials": rows, **sizes, **scheduled}, ensure_ascii=False, indent=1))
+        on_cpu = {"here": here.document} if here else {}
+        document = {"trials": rows, **sizes, **scheduled, **on_cpu}
+        print(json.dumps(document, ensure_ascii=False, indent=1))
         return
     view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
     for item in states:
@@ -79,6 +88,10 @@ def plan(
         print(line)
     if schedule:
         print_schedule(schedule, console())
+    if here:
+        print_time_here(here, console())
+    if warning:
+        say(f"warning: {warning}")
 
 
 def run(study: StudyFile, out: Out = None, address: Address = None) -> None:

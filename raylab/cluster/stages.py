@@ -24,6 +24,7 @@ from raylab.plan.cache import PlannedTrial, plan_states
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.resources import too_large
 from raylab.plan.stored import distinct
+from raylab.plan.this_machine import dtype_warning, has_gpu
 from raylab.plan.trials import Trial
 from raylab.results.left_out import left_out, lines_of
 from raylab.results.notes import with_notes
@@ -87,6 +88,7 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
         say(_nothing_to_train(states))
         _say_what_is_left_out(context, left_out(context.store, context.plan), say)
         return True
+    _warn_of_dtype(context, address, states, say)
     with driving(context, address, phase) as lease:
         complete = _train(context, lease, say, states, phase)
         reduce_study(context, say, phase.tell)
@@ -109,6 +111,7 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
         with hold_lease(context.store) as lease:
             context.write_study()
             return _train(context, lease, say, states, phase)
+    _warn_of_dtype(context, address, states, say)
     with driving(context, address, phase) as lease:
         return _train(context, lease, say, states, phase)
 
@@ -245,6 +248,16 @@ def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
 def _say_what_is_left_out(context: StudyContext, others: Sequence[str], say: Say) -> None:
     for line in lines_of(context.store, context.study.name, others):
         say(line)
+
+
+def _warn_of_dtype(
+    context: StudyContext, address: str | None, states: Sequence[PlannedTrial], say: Say
+) -> None:
+    """Before Ray starts on this machine alone: what the compute dtype may cost without a GPU."""
+    trains = any(isinstance(s.trial, Trial) and s.state != "cached" for s in states)
+    warning = dtype_warning(context.study.quantization)
+    if trains and warning and address is None and not has_gpu():
+        say(f"warning: {warning}")
 
 
 def _is_all_cached(states: Sequence[PlannedTrial]) -> bool:

@@ -3,8 +3,8 @@
 Model: two trials are equivalent if their identities differ only in fields that do not change the
 time, such as the seed or the learning rate. A trial takes the median of equivalent trials. Without
 one it takes its work times the median seconds per unit of work on the same base model with the
-same method, else on the same base model, else anywhere. The unit of work is one SFT step with
-the batch size of the study. Assumptions:
+same method in the same compute dtype, else in any dtype, else with any method, else anywhere. The
+unit of work is one SFT step with the batch size of the study. Assumptions:
 - every example costs the same; its tokens are not counted here;
 - SFT makes two passes over an example, forward and backward. DPO makes about twice as many:
   forward and backward over two answers, and cheaper forward passes of the reference model;
@@ -125,6 +125,8 @@ def _cost_id(identity: Identity) -> str:
 
 def _kinds(identity: Identity) -> Iterator[tuple[Any, ...]]:
     """The kinds of trials that a trial belongs to, the narrowest first."""
+    dtype = identity.get("quantization.compute_dtype")
+    yield identity["base_model"], identity["method"], dtype
     yield identity["base_model"], identity["method"]
     yield (identity["base_model"],)
     yield ()

@@ -35,13 +35,14 @@ CARDS = (24, 40, 80)
 """The memory of common cards, in GB."""
 FORWARD, TEMPLATE_TOKENS = 2, 32
 PEAK_FLOPS, EFFICIENCY, CARD = 312e12, 0.3, "an A100"
+_PER_HOUR = PEAK_FLOPS * EFFICIENCY * 3600
 _FLOAT32, _BFLOAT16 = 4, 2
 _NOT_LINEAR = ("embed", "lm_head", "wte", "embed_in", "embed_out")
 ASSUMED = (
     "GPU memory is an estimate; its CPU side was held against counted allocations, CUDA's by no "
     "GPU. Beside it 1 GB for CUDA's context and 5 % lost are left free; a length ends at the "
     "model's positions.",
-    f"GPU-hours are an estimate: {CARD} at {EFFICIENCY:.0%} of {PEAK_FLOPS / 1e12:.0f} Tflop/s, "
+    f"GPU time is an estimate: {CARD} at {EFFICIENCY:.0%} of {PEAK_FLOPS / 1e12:.0f} Tflop/s, "
     f"a token per character and {TEMPLATE_TOKENS} of a template, {FORWARD} flop per parameter and "
     "token forward and as many back, once more forward with checkpointing; no GPU has checked it.",
 )
@@ -80,7 +81,7 @@ def gpu_demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[G
     for trial in trials:
         groups.setdefault(_memory_settings(trial), []).append(trial)
     shapes = {name: shape_of_base(found) for name, found in inputs.base_models.items()}
-    tokens = {name: _count_tokens(rows, study.held_out) for name, rows in inputs.rows.items()}
+    operations = trial_operations(study, inputs, trials)
     rows = []
     for group in groups.values():
         first = group[0]
@@ -103,7 +104,7 @@ def gpu_demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[G
                 static=memory.static,
                 phase=memory.phase,
                 fits=_longest_fits(workload),
-                hours=sum(_gpu_hours(shape, trial, tokens) for trial in group),
+                hours=sum(operations[trial.name] or 0 for trial in group) / _PER_HOUR,
                 unverified=known.get("unverified", ""),
             )
         rows.append(row)
@@ -175,12 +176,25 @@ def _count_tokens(rows: Sequence[Row], held_out: float) -> float:
     )
 
 
-def _gpu_hours(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> float:
+def trial_operations(
+    study: Study, inputs: Inputs, trials: Sequence[Trial]
+) -> dict[str, float | None]:
+    """The flop of each trial by its name; None where the shape of its base model is unknown."""
+    shapes = {name: shape_of_base(found) for name, found in inputs.base_models.items()}
+    tokens = {name: _count_tokens(rows, study.held_out) for name, rows in inputs.rows.items()}
+    return {
+        trial.name: _operations(shape, trial, tokens) if shape else None
+        for trial in trials
+        for shape in (shapes[trial.base_model],)
+    }
+
+
+def _operations(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> float:
     variant = trial.variant
     count = fmean(tokens[name] for name in variant.data_sets.values()) * SEQUENCES[variant.method]
     passes_per_epoch = 3 if variant.training.gradient_checkpointing else 2
     passes = passes_per_epoch * variant.training.epochs + (1 if variant.method == "dpo" else 0)
-    return FORWARD * shape.parameters * count * passes / (PEAK_FLOPS * EFFICIENCY) / 3600
+    return FORWARD * shape.parameters * count * passes
 
 
 def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iterator[str]:

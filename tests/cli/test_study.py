@@ -267,3 +267,36 @@ def test_run_killed_at_a_random_moment_then_rerun_gives_the_same_tables(
         done = raylab("run", study, "--out", out)
         assert done.returncode == 0, (moment, done.stderr)
     assert stable(killed) == stable(whole), moment
+
+
+@pytest.fixture
+def bfloat16(study_text, tmp_path, monkeypatch):
+    """A study that asks for bfloat16, on a machine whose GPUs are hidden, if it has any."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    file = tmp_path / "study.yaml"
+    file.write_text(study_text.replace("float32", "bfloat16") + RECIPES)
+    return file
+
+
+def test_plan_without_a_gpu_warns_of_bfloat16_and_gives_the_time_here(bfloat16, tmp_path):
+    done = raylab("plan", bfloat16, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "quantization: {compute_dtype: float32}" in done.stderr
+    assert "no GPU here; on its" in done.stdout and "for 2 trials" in done.stdout
+    document = json.loads(raylab("plan", bfloat16, "--out", tmp_path / "out", "--json").stdout)
+    assert document["here"]["by"] == "matmul" and document["here"]["seconds"] > 0
+
+    float32 = tmp_path / "float32.yaml"
+    float32.write_text(bfloat16.read_text().replace("bfloat16", "float32"))
+    assert "warning" not in raylab("plan", float32, "--out", tmp_path / "out").stderr
+
+
+def test_run_without_a_gpu_warns_of_bfloat16_before_ray_starts(bfloat16, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raylab.cluster.stages.driving", stop)
+    done = raylab("run", bfloat16, "--out", tmp_path / "out")
+    assert "quantization: {compute_dtype: float32}" in done.stderr
+    elsewhere = raylab("run", bfloat16, "--out", tmp_path / "out", "--address", "ray.example:1")
+    assert "compute_dtype" not in elsewhere.stderr

@@ -2,7 +2,7 @@
 
 Model: the table of demand has a row for each base model and method: memory at the peak, the
 longest max_length that fits cards of 24, 40 and 80 GB without and with gradient checkpointing,
-and hours. The table of nodes has a row for each node and a column for each check.
+and time. The table of nodes has a row for each node and a column for each check.
 Invariant: an unknown value is a dash. Every assumption is a line below the table of demand.
 """
 
@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raylab.number_format import MISSING, listing, number, plural, rate, size
+from raylab.number_format import MISSING, listing, long_time, number, plural, rate, size
 from raylab.plan.resources import ASSUMED, CARDS, GpuDemand
+from raylab.plan.this_machine import TimeHere
 from raylab.report.terminal.printing import named_table, print_line
 
 _DEMAND_WIDTH = 100
@@ -25,14 +26,14 @@ _PROBLEMS = {"fault": "red", "remark": "yellow"}
 
 
 def print_demands(rows: Sequence[GpuDemand], console: Console) -> None:
-    """The table of GPU memory and hours, then its assumptions."""
+    """The table of GPU memory and time, then its assumptions."""
     table = Table(
         box=None, pad_edge=False, width=min(_DEMAND_WIDTH, console.width), padding=(0, 1, 0, 0)
     )
     table.add_column("base model", overflow="fold", ratio=1)
     table.add_column("method", no_wrap=True)
     titles = ("trials", "length", "ckpt", "static", "peak", *(f"{card} GB" for card in CARDS))
-    for title in (*titles, "GPU-hours"):
+    for title in (*titles, "GPU time"):
         table.add_column(title, no_wrap=True, justify="right")
     for row in rows:
         table.add_row(
@@ -43,7 +44,7 @@ def print_demands(rows: Sequence[GpuDemand], console: Console) -> None:
             "yes" if row.checkpointing else "no",
             *(MISSING if value is None else size(value) for value in (row.static, row.memory)),
             *(_longest(row, str(card)) for card in CARDS),
-            number(row.hours),
+            long_time(None if row.hours is None else 3600 * row.hours),
         )
     console.print(table)
     for line in _notes(rows):
@@ -77,17 +78,36 @@ def print_schedule(schedule: Mapping[str, Any], console: Console) -> None:
     if not trials:
         print_line(console, f"on {where}: nothing to train")
         return
-    seconds, ends = schedule["unit"] == "seconds", "ends" if len(trials) == 1 else "end"
+    seconds = schedule["unit"] == "seconds"
+    shown, ends = long_time if seconds else number, "ends" if len(trials) == 1 else "end"
     print_line(
         console,
-        f"on {where}: {plural(len(trials), 'trial')} {ends} after {number(schedule['makespan'])}"
-        f"{' s' if seconds else ', in units of one SFT step'}; "
-        f"no schedule ends before {number(schedule['bound'])}; "
+        f"on {where}: {plural(len(trials), 'trial')} {ends} after {shown(schedule['makespan'])}"
+        f"{'' if seconds else ', in units of one SFT step'}; "
+        f"no schedule ends before {shown(schedule['bound'])}; "
         f"idle {rate(schedule['idle'])} of that time",
     )
     how = f"{measured} as measured for trials alike, {len(trials) - measured} by their work"
-    hours = f"; {number(schedule['gpu_hours'])} GPU-hours" if seconds else ""
-    print_line(console, f"durations: {how}{hours}")
+    on_gpus = f"; {long_time(3600 * schedule['gpu_hours'])} of GPUs" if seconds else ""
+    print_line(console, f"durations: {how}{on_gpus}")
+
+
+def print_time_here(found: TimeHere, console: Console) -> None:
+    """The time that the trials to run take on this machine's CPU, and what this rests on."""
+    if found.by == "trials":
+        rate_of = f", {found.tokens_per_second:,.0f} tokens/s" if found.tokens_per_second else ""
+        how = f"by the trials that finished in this store, wherever they ran{rate_of}"
+    else:
+        how = (
+            f"by {(found.flops or 0) / 1e9:,.0f} Gflop/s of float32 matrix products measured here, "
+            f"of which trials are assumed to reach {rate(found.efficiency)}"
+        )
+    needed = f"about {long_time(found.seconds)}" if found.seconds is not None else "unknown"
+    print_line(
+        console,
+        f"no GPU here; on its {plural(found.cores, 'core')}, {plural(found.at_once, 'trial')} at "
+        f"once: {needed} for {plural(found.trials, 'trial')}, {how}",
+    )
 
 
 def print_examination(
