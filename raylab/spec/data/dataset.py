@@ -186,7 +186,10 @@ def _raise(problems: Mapping[str, str]) -> None:
 def _todo(problems: Collection[str]) -> Iterator[str]:
     """What helps against the problems: a file that is not there has no rows to mend."""
     if any(what == NOT_THERE for what in problems):
-        yield "put the file there, or mend its `path`, which starts from the study's folder"
+        yield (
+            "put the file there, or mend its `path`, which starts from the study's folder; "
+            "`raylab data convert` makes a set of answers in another style"
+        )
     if any(what != NOT_THERE for what in problems):
         yield (
             "mend or remove these rows (counted from 1); `raylab data describe FILE` shows "
