@@ -21,7 +21,7 @@ from tests.cluster.test_submit import OUT, RUN, STUDY_FILE
 from tests.conftest import DEMO, STUDY
 from tests.test_readme import ROOT
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 _PATIENCE = 240.0
 RECIPES = """

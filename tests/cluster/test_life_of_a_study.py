@@ -22,7 +22,7 @@ from raylab.store.tables import read_table
 from tests.cluster.killing import RAYLAB
 from tests.conftest import QUICK_STUDY
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 DEMO = QUICK_STUDY.parent
 STUDY = {
