@@ -115,10 +115,10 @@ def _make(
     merge: PlannedMerge, common: tuple[Study, Inputs, Mapping[str, Trial], str]
 ) -> Mapping[str, Any]:
     """Make one merge on a worker; return its metrics."""
+    gpus = use_own_gpu()
     study, inputs, trials, out = common
     loading = Phase(LOADING, time.time())
     write_progress(Store(out), merge.folder, loading.document)
-    gpus = use_own_gpu()
     from raylab.merge.study_merge import MergeTask, run_merge
     from raylab.train.attempts import Placement, quiet_libraries
     from raylab.train.model import base_directory

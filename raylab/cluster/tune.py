@@ -145,6 +145,11 @@ def _trainable(
 ) -> None:
     """Train one trial on a worker. An exception here is final, and is reported as a result: Tune
     restarts only a trial whose worker died."""
+    try:
+        gpus = use_own_gpu()
+    except ClusterError as error:
+        tune.report({"cause": error.cause, "message": str(error)})
+        return
     trial, store = trials[config["name"]], Store(out)
     if stop_checker(store)():
         tune.report({"cause": "stopped", "message": checkpoint_text(trial, store)})
@@ -161,11 +166,6 @@ def _trainable(
         write_progress(store, trial.folder, progress)
         listen(progress)
 
-    try:
-        gpus = use_own_gpu()
-    except ClusterError as error:
-        tune.report({"cause": error.cause, "message": str(error)})
-        return
     if not _import_training.cache_info().currsize:
         tell(LOADING)
     _import_training()

@@ -210,7 +210,7 @@ class Merge:
     """A merge that ends its task with the number of the process."""
 
     @property
-    def request(self):
+    def folder(self):
         raise LookupError(os.getpid())
 
 
