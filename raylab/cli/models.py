@@ -17,16 +17,15 @@ from raylab.cli.options import Json, console
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merges import check_method
-from raylab.spec.study import DENSITIES, check_densities
+from raylab.spec.study import DENSITIES, Device, ViewName, check_densities
 from raylab.store.filesystem import Store
 
 _MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
-_View = Literal["delta", "merged", "dequantized"]
 _Universe = Literal["compared", "model"]
 _Missing = Literal["error", "skip"]
 _Mismatch = Literal["error", "crop", "skip"]
 _Device = Annotated[
-    Literal["auto", "cpu", "cuda"],
+    Device,
     typer.Option(help="Where to compute; auto: on a GPU, if there is one and the work is large."),
 ]
 _Threads = Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="all cores")]
@@ -45,7 +44,7 @@ def diff(
             show_default="0.1 0.2 0.5 1",
         ),
     ] = None,
-    view: Annotated[_View, typer.Option(help="What a difference means.")] = "delta",
+    view: Annotated[ViewName, typer.Option(help="What a difference means.")] = "delta",
     universe: Annotated[
         _Universe, typer.Option(help="Count the entries compared, or all of the model.")
     ] = "compared",

@@ -91,29 +91,29 @@ def write_reduction(context: StudyContext, execute: Executor, say: Callable[[str
 class WantedParts:
     """The parts that a study asks for over one base model in one view, with their keys.
 
-    contents: by model, a fingerprint of its parameters.
+    contents: by model, a fingerprint of its parameters. common: one of what else determines every
+    part: the base model, the view, the quantisation, the densities.
     """
 
     base: str
     view: View
     comparisons: Sequence[PlannedComparison]
     contents: Mapping[str, str]
-    common: Mapping[str, Any]
-    """What else determines every part: the base model, the view, the densities."""
+    common: str
 
     def of_comparison(self, comparison: PlannedComparison) -> str:
         """The key of a comparison's part."""
         sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
-        return fingerprint({"comparison": sides, **self.common})
+        return fingerprint({"comparison": sides, "common": self.common})
 
     def of_models(self, first: str, second: str) -> str:
         """The key of two models beside each other, in either order."""
         sides = sorted((self.contents[first], self.contents[second]))
-        return fingerprint({"models": sides, **self.common})
+        return fingerprint({"models": sides, "common": self.common})
 
     def of_model(self, name: str) -> str:
         """The key of one model's details."""
-        return fingerprint({"model": self.contents[name], **self.common})
+        return fingerprint({"model": self.contents[name], "common": self.common})
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ class WantedParts:
         asked = {
             "contents": {name: self.contents[name] for name in of_base},
             "pairs": [pair.name for pair in pairs],
-            **self.common,
+            "common": self.common,
         }
         return Job(
             places=of_base | {self.base: ModelLocation()},
@@ -250,6 +250,7 @@ def wanted_parts(
 ) -> Iterator[WantedParts]:
     """All parts of the tables, for every base model and view."""
     study, contents = context.study, context.contents(records)
+    quantization = study.quantization.model_dump(mode="json")
     for base in dict.fromkeys(model.base_model for model in context.models.values()):
         there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
         identity = context.inputs.base_models[base].identity
@@ -260,12 +261,7 @@ def wanted_parts(
                 view=view,
                 comparisons=[c for c in ready if c.a.base_model == base],
                 contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
-                common={
-                    "base": identity,
-                    "view": name,
-                    "quantization": study.quantization.model_dump(mode="json"),
-                    "densities": list(study.densities),
-                },
+                common=fingerprint([identity, name, quantization, list(study.densities)]),
             )
 
 

@@ -21,19 +21,20 @@ from typing import Literal
 
 import torch
 
-from raylab.errors import DeviceMemoryError, InputError
 from raylab.merge import compiled_steps, gpu, torch_steps
 from raylab.merge.magnitude_counts import tally
 from raylab.merge.steps import Steps
+from raylab.spec.study import Device
+from raylab.weights.device import choose_device, gpu_memory
 from raylab.weights.row_tiles import TILE_ENTRIES
-
-Device = Literal["auto", "cpu", "cuda"]
 
 LARGE_WORK = 1 << 30
 """`auto` takes a GPU from so many entries of task vectors on, of tensors that no adapter changes.
 CUDA takes about a second to start, in which 16 cores merge about as many. An estimate: no GPU has
 measured it. Deltas of adapters are products that the CPU forms in small tiles: there a GPU has
 little left to do."""
+
+_TODO = "take fewer --threads, each of which holds one piece, or --device cpu"
 
 Tally = Callable[[torch.Tensor, int, int, int, torch.Tensor], None]
 """Counts magnitudes; see `raylab.merge.magnitude_counts.tally`."""
@@ -59,14 +60,8 @@ class Backend:
         """Within, pieces are merged; after it, memory of a GPU is free again. Raises
         DeviceMemoryError where it does not suffice."""
         try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise DeviceMemoryError(
-                "the memory of the GPU does not suffice to merge",
-                found=str(error).partition("\n")[0],
-                expected="some GB that nothing else uses",
-                todo="take fewer --threads, each of which holds one piece, or --device cpu",
-            ) from error
+            with gpu_memory("merge", todo=_TODO):
+                yield
         finally:
             if self.device.type == "cuda":
                 gpu.release()
@@ -89,16 +84,8 @@ def choose(device: Device, entries: int, *, has_gpu: bool) -> Literal["cpu", "cu
 
     Raises InputError where a GPU is asked for and there is none.
     """
-    if device == "cuda" and not has_gpu:
-        raise InputError(
-            "this process has no GPU to merge on",
-            found="no CUDA device that torch can use",
-            expected="--device auto or cpu here",
-            todo="`raylab doctor` shows what a node has",
-        )
-    if device == "auto":
-        return "cuda" if has_gpu and entries >= LARGE_WORK else "cpu"
-    return device
+    is_large = entries >= LARGE_WORK
+    return choose_device(device, is_large=is_large, has_gpu=has_gpu, verb="merge")
 
 
 def backend_for(device: Device, entries: int) -> Backend:

@@ -19,13 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from raylab.merge.backend import Backend, Device, backend_for
+from raylab.merge.backend import Backend, backend_for
 from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.record import card_metadata, record_of
 from raylab.merge.trim import counter, trims_of
 from raylab.spec.merges import MergeRequest
+from raylab.spec.study import Device
 from raylab.store.phase import MERGING, Tell, silent
 from raylab.store.records import FileEntry
 from raylab.store.references import ModelLocation, find_base, find_model

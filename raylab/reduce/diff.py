@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.histogram import Norms
-from raylab.reduce.job import Device, InProcess, Job, OpenedModels, open_models, task_vector_name
+from raylab.reduce.job import InProcess, Job, OpenedModels, open_models, task_vector_name
 from raylab.reduce.pairwise import whole_relation
 from raylab.reduce.passes import Reduced, reduce_job, reference_of
 from raylab.reduce.row_block import Pair
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
-from raylab.spec.study import ViewName
+from raylab.spec.study import Device, ViewName
 from raylab.store.filesystem import Store
 from raylab.store.records import write_json
 from raylab.store.references import FoundModel, ModelLocation

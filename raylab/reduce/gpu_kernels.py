@@ -18,7 +18,7 @@ of the CPU's loops; its simulator runs them where there is no GPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numba import cuda, float32, int32, int64, uint32
@@ -37,8 +37,6 @@ _SPREAD = 128
 _SPAN = 16
 """Exponents of the table in shared memory."""
 _WINDOW = _SPAN * _SPREAD
-
-Entries = Literal["bf16", "float32"]
 
 
 @dataclass(frozen=True)

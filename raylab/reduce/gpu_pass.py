@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from raylab.errors import DeviceMemoryError, NonFiniteError
+from raylab.errors import NonFiniteError
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
 from raylab.reduce.histogram import BUCKETS, INFINITY
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, on_host, products_of
 from raylab.reduce.row_block import Difference, LowRankDifference, Models, Pair, Tile
+from raylab.weights.device import gpu_memory
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 
 _SAMPLE_SHARE = 128
@@ -120,16 +121,10 @@ def _for_tiles(
             work(piece)
 
     pieces = [(n, *rows) for n in names for rows in tiles(models.shapes[n], entries)]
-    try:
+    taken = f" (tiles of {entries:,} entries of {count} models, and 1 MB for each comparison)"
+    todo = "end what else uses the GPU, or take --device cpu"
+    with gpu_memory("reduce", todo=todo, taken=taken):
         in_threads(pieces, one, gpu.threads(count))
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            "the memory of the GPU does not suffice to reduce",
-            found=f"{str(error).partition(chr(10))[0]} (tiles of {entries:,} entries of {count} "
-            "models, and a table of 1 MB for each comparison)",
-            expected="a GPU that nothing else uses",
-            todo="end what else uses the GPU, or take --device cpu",
-        ) from error
 
 
 def sampled(

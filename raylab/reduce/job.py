@@ -13,25 +13,23 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from raylab.errors import InputError, ModelError
+from raylab.errors import ModelError
 from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
-from raylab.spec.study import Quantization
+from raylab.spec.study import Device, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
+from raylab.weights.device import choose_device
 from raylab.weights.names import layer_of
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import DELTA, View, ViewedModel
 
 if TYPE_CHECKING:
     from raylab.reduce.gpu import Gpu
-
-Device = Literal["auto", "cpu", "cuda"]
-"""Where differences are computed; auto: on a GPU, if there is one and the work is large."""
 
 _ENTRIES, _PRODUCTS = 1 << 30, 1 << 26
 """From so many entries on, of weights and of products of adapters, a GPU is worth its start of
@@ -101,6 +99,13 @@ class Job:
             count_untouched=self.count_untouched,
         )
 
+    def compared(self) -> Mapping[str, Shape]:
+        """The shapes over which its models are compared; no GPU is taken for it. Raises ModelError
+        as it opens the models, where the job does not name the shapes."""
+        if self.shapes is not None:
+            return self.shapes
+        return compared_shapes(open_models(self.places, self.view, self.base)[0])
+
     @property
     def measured_pairs(self) -> tuple[Pair, ...]:
         """The pairs, and each task vector against the base model."""
@@ -139,16 +144,9 @@ class InProcess:
 
 def gpu_for(device: Device, entries: int, has_products: bool) -> Gpu | None:
     """The GPU that a reduction of so many differences uses, None for the CPU. Raises InputError."""
-    if device == "cpu":
-        return None
-    is_there = torch.cuda.is_available()
-    if device == "cuda" and not is_there:
-        raise InputError(
-            "there is no GPU here",
-            found="device cuda, and no GPU that torch can use",
-            expected="an NVIDIA GPU and a CUDA build of torch, or device cpu",
-        )
-    if not is_there or (device == "auto" and entries < (_PRODUCTS if has_products else _ENTRIES)):
+    is_large = entries >= (_PRODUCTS if has_products else _ENTRIES)
+    has_gpu = torch.cuda.is_available()
+    if choose_device(device, is_large=is_large, has_gpu=has_gpu, verb="reduce") == "cpu":
         return None
     from raylab.reduce.gpu import own_gpu
 

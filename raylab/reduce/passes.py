@@ -147,7 +147,7 @@ class _ShardCalls:
 
     def __init__(self, job: Job, execute: Executor, shards: int) -> None:
         self.job, self._execute = job, execute
-        planned = plan_shards(job.models().shapes if job.shapes is None else job.shapes, shards)
+        planned = plan_shards(job.compared(), shards)
         self._largest_first = sorted(planned, key=lambda shard: (-shard.numel, shard.index))
 
     def all(self, method: str, *arguments: Any) -> list[Any]:

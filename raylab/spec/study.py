@@ -29,6 +29,8 @@ Density = Annotated[float, Field(gt=0, le=1)]
 DENSITIES = (0.1, 0.2, 0.5, 1.0)
 Method = Literal["sft", "dpo"]
 ViewName = Literal["delta", "merged", "dequantized"]
+Device = Literal["auto", "cpu", "cuda"]
+"""Where numbers are computed; auto: on a GPU, if there is one and the work is large."""
 Chain = Literal["merge", "stack"]
 Everything = Literal["all"]
 TrackerName = Literal["mlflow", "wandb"]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raylab.errors import StoreError
 from raylab.store.filesystem import Store, study_scratch
-from raylab.store.phase import STORE_PATIENCE
+from raylab.store.phase import write_news
 from raylab.store.records import (
     PROGRESS,
     Attempt,
@@ -85,11 +85,7 @@ def clear_running(store: Store, folder: str) -> None:
 def write_progress(store: Store, folder: str, progress: Mapping[str, Any]) -> None:
     """Keep how far a trial or a merge is, for `raylab status`; it may be lost."""
     values = {key: finite_or_none(value) for key, value in progress.items()}
-    impatient = store.with_timeout(STORE_PATIENCE)
-    try:
-        write_json(impatient, trial_key(folder, PROGRESS), {**values, "time": time.time()})
-    except StoreError as error:
-        _log.warning("the progress was not stored: %s", error)
+    write_news(store, trial_key(folder, PROGRESS), "progress", values)
 
 
 def finish_attempt(

@@ -24,7 +24,8 @@ from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import rows_of, to_parquet
 
 _FOLDER = "reduced"
-_INDEX = f"{_FOLDER}/parts.json"
+_INDEX_NAME = "parts.json"
+_INDEX = f"{_FOLDER}/{_INDEX_NAME}"
 _FORM = 1
 """To be raised when the same models have other rows than before."""
 _KEY = "part"
@@ -87,20 +88,11 @@ class Parts:
             "files": {name: (keys[name], shas[name]) for name in files},
             "parts": sorted(self._keys),
         }
-        before = _folders(store)
         store.write(_INDEX, json.dumps(index, indent=1).encode())
-        for name in before - {folder}:
-            store.delete(f"{_FOLDER}/{name}")
+        for name in store.names(_FOLDER):
+            if name not in (folder, _INDEX_NAME):
+                store.delete(f"{_FOLDER}/{name}")
         self._is_changed = False
-
-
-def _folders(store: Store) -> set[str]:
-    text = store.read_if_there(_INDEX)
-    try:
-        files = json.loads(text)["files"] if text else {}
-        return {key.split("/")[1] for key, _ in files.values()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return set()
 
 
 def _schema(table: str) -> pa.Schema:

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from raylab.errors import StoreError
 from raylab.number_format import clock
 from raylab.store.filesystem import Store
+from raylab.store.records import write_json
 
 STUDY_PHASE = "phase.json"
 INTERVAL = 2.0
@@ -153,13 +154,17 @@ class PhaseTeller:
             self._listener(self.phase)
 
 
+def write_news(store: Store, key: str, what: str, values: Mapping[str, Any]) -> None:
+    """Keep `values` under `key`, with the time; `what` names them in the log if they are lost."""
+    try:
+        write_json(store.with_timeout(STORE_PATIENCE), key, {**values, "time": time.time()})
+    except StoreError as error:
+        _log.warning("the %s was not stored: %s", what, error)
+
+
 def write_study_phase(store: Store, phase: Phase) -> None:
     """Keep the phase of the study's driver; it may be lost."""
-    data = json.dumps({**phase.document, "time": time.time()}, indent=1).encode()
-    try:
-        store.with_timeout(STORE_PATIENCE).write(STUDY_PHASE, data)
-    except StoreError as error:
-        _log.warning("the phase was not stored: %s", error)
+    write_news(store, STUDY_PHASE, "phase", phase.document)
 
 
 def read_study_phase(store: Store) -> Phase | None:

@@ -11,7 +11,7 @@ import torch
 
 from raylab.errors import DeviceMemoryError, InputError, NonFiniteError
 from raylab.reduce import gpu as module
-from raylab.reduce import gpu_sums, passes
+from raylab.reduce import gpu_sums, job, passes
 from raylab.reduce.diff import DiffRequest, diff
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
@@ -191,6 +191,21 @@ def test_gpu_whose_memory_does_not_suffice_says_what_to_do(tmp_path, monkeypatch
         tables_of(places)
     assert "Tried to allocate 2.00 GiB. (tiles" in str(caught.value)
     assert "--device cpu" in str(caught.value)
+
+
+def test_shards_are_planned_without_a_gpu(tmp_path, monkeypatch):
+    """A driver plans shards for actors, and the GPUs of its machine are theirs."""
+    places = checkpoints(tmp_path, torch.bfloat16)
+    monkeypatch.setattr(job, "gpu_for", lambda *_: pytest.fail("a GPU was taken"))
+    asked = []
+
+    def execute(_, calls):
+        asked.extend(calls)
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        reduce_pairs(Job(places, (Pair("p", "near", "far"),)), DENSITIES, execute)
+    assert {call.method for call in asked} == {"sample"}
 
 
 def test_gpu_tiles_depend_on_the_number_of_models_alone():
