@@ -61,7 +61,7 @@ def make_study(**changes):
 def make_inputs(study, content="content:aa", rows=None):
     """Inputs as if found on disk, without a disk."""
     texts = rows or {"D0": D0, "D1": D1}
-    plain = {name: [Row(*row) for row in texts[name]] for name in texts}
+    plain = {name: [Row.of(*row) for row in texts[name]] for name in texts}
     joined = {
         name: [row for part in data.concat for row in plain[part]]
         for name, data in study.data.items()

@@ -47,19 +47,16 @@ def examples_of(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: f
 
 
 def _sft_example(row: Row) -> dict[str, Any]:
-    return {"prompt": row.chat, "completion": _answer(row.completion)}
+    return {"prompt": row.chat, "completion": [row.turns[-1].message]}
 
 
 def _dpo_example(row: Row) -> dict[str, Any]:
+    assert row.rejected, "a row of a pair has a rejected answer"
     return {
         "prompt": row.chat,
-        "chosen": _answer(row.completion),
-        "rejected": _answer(str(row.rejected)),
+        "chosen": [row.turns[-1].message],
+        "rejected": [row.rejected.message],
     }
-
-
-def _answer(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
 
 
 _EXAMPLES: dict[str, tuple[Callable[..., Sequence[Row]], Callable[[Row], dict[str, Any]]]] = {

@@ -65,7 +65,7 @@ class Planned:
         self.study = Study.model_validate(given)
         parts = {"d0.jsonl": D0, "d1.jsonl": D1}
         rows = {
-            name: [Row(*row) for row in parts[str(data.path)]]
+            name: [Row.of(*row) for row in parts[str(data.path)]]
             for name, data in self.study.data.items()
             if data.path
         }

@@ -174,7 +174,7 @@ def test_model_that_never_stopped_learns_to_whatever_pads(family, tmp_path, scra
     small = Small(tmp_path, pairs, held_out=0.3, epochs=8)
     tokenizer, model = load_tokenizer(small.base), load_base(small.base, small.study.quantization)
     teach_stopping(model, tokenizer)
-    questions = [Row(prompt, answer) for prompt, answer, _ in pairs[:12]]
+    questions = [Row.of(prompt, answer) for prompt, answer, _ in pairs[:12]]
     said = generate_answers(model, tokenizer, questions, Evaluation(max_new_tokens=12), 42)
     assert sum(sample.stopped for sample in said) == 0
     assert small.run("sft").metrics["stopped_rate"] > 0.9
@@ -201,7 +201,7 @@ def test_prompts_of_several_lengths_are_answered_as_each_alone(family, tmp_path)
     tokenizer = load_tokenizer(tmp_path / "base")
     model = load_base(tmp_path / "base", Quantization(bits=16, compute_dtype="float32"))
     asked = ("Hi?", "How do you do today, madam?", "Who are you?")
-    questions = [Row(prompt, "") for prompt in asked]
+    questions = [Row.of(prompt, "") for prompt in asked]
     how = (Evaluation(max_new_tokens=6), 42)
     alone = [
         sample for row in questions for sample in generate_answers(model, tokenizer, [row], *how)

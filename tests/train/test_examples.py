@@ -15,7 +15,7 @@ from raylab.train.examples import examples_of
 from tests.studies import make_study
 
 EARLIER = (Turn("system", "短く。"), Turn("user", "空は？"), Turn("assistant", "青い。"))
-TALK = Row("海は？", "青いですわ。", EARLIER)
+TALK = Row.of("海は？", "青いですわ。", EARLIER)
 RECIPES = {
     "sft": {"method": "sft", "data": "P"},
     "own": {"method": "dpo", "data": "P"},
@@ -38,8 +38,8 @@ def test_sft_of_a_conversation_learns_its_last_answer_alone():
 @pytest.mark.parametrize("recipe", ["own", "two"])
 def test_dpo_of_a_conversation_prefers_one_of_its_last_answers(recipe):
     rows = {
-        "P": [TALK._replace(rejected="青いです。")],
-        "Q": [TALK._replace(completion="青いです。")],
+        "P": [TALK._replace(rejected=Turn("assistant", "青いです。"))],
+        "Q": [Row.of("海は？", "青いです。", EARLIER)],
     }
     (example,) = examples(recipe, rows).training
     assert example["prompt"] == TALK.chat
@@ -48,13 +48,13 @@ def test_dpo_of_a_conversation_prefers_one_of_its_last_answers(recipe):
 
 
 def test_sft_of_preferences_learns_what_is_chosen():
-    (example,) = examples("sft", {"P": [Row("a", "b", rejected="c")]}).training
+    (example,) = examples("sft", {"P": [Row.of("a", "b", rejected="c")]}).training
     assert example["completion"][0]["content"] == "b"
     assert "rejected" not in example
 
 
 def test_sft_and_dpo_hold_out_the_same_rows():
-    rows = [Row(f"質問{i}", f"{i}ですわ", EARLIER, rejected=f"{i}です") for i in range(30)]
+    rows = [Row.of(f"質問{i}", f"{i}ですわ", EARLIER, rejected=f"{i}です") for i in range(30)]
     sft, dpo = (examples(recipe, {"P": rows}, 0.3) for recipe in ("sft", "own"))
     for part in ("training", "held_out"):
         assert getattr(sft, part)["prompt"] == getattr(dpo, part)["prompt"]
@@ -62,7 +62,7 @@ def test_sft_and_dpo_hold_out_the_same_rows():
 
 
 def test_questions_of_rows_are_each_asked_once():
-    rows = [TALK, TALK._replace(completion="他"), Row("海は？", "青い")]
+    rows = [TALK, Row.of("海は？", "他", EARLIER), Row.of("海は？", "青い")]
     assert held_out_prompts(rows, 0.999, 9) == (TALK, rows[2])
 
 

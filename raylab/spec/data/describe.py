@@ -104,7 +104,7 @@ def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
     rows = found.rows
     answers = [row.completion for row in rows]
     scripts = [script_of(text) for text in answers]
-    prompts = Counter((row.prompt, row.earlier) for row in rows)
+    prompts = Counter(row.asked for row in rows)
     return {
         "format": found.format,
         "rows": len(rows),
@@ -135,7 +135,7 @@ def _parts(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     parts = {
         "prompt": [row.prompt for row in rows],
         "answer": [row.completion for row in rows],
-        "rejected": [row.rejected for row in rows if row.rejected is not None],
+        "rejected": [row.rejected.text for row in rows if row.rejected],
         "whole row": [
             "".join([*(t.text for t in r.earlier), r.prompt, r.completion]) for r in rows
         ],

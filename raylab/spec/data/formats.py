@@ -150,15 +150,15 @@ def _undecided(
 
 
 def _text(values: Values) -> Row:
-    return _checked(Row(values["prompt"], values["completion"]))
+    return _checked(values["prompt"], values["completion"])
 
 
 def _alpaca(values: Values) -> Row:
     prompt, more = values["instruction"], values["input"]
     if isinstance(prompt, str) and isinstance(more, str) and more.strip():
         prompt = f"{prompt}\n\n{more}"
-    row = _checked(Row(prompt, values["output"]), ("instruction", "output"))
-    return row._replace(earlier=_system(values))
+    row = _checked(prompt, values["output"], names=("instruction", "output"))
+    return row._replace(turns=(*_system(values), *row.turns))
 
 
 def _messages(values: Values) -> Row:
@@ -167,22 +167,22 @@ def _messages(values: Values) -> Row:
 
 def _sharegpt(values: Values) -> Row:
     row = _conversation(_turns(values["messages"], "from", "value"))
-    return row._replace(earlier=(*_system(values), *row.earlier))
+    return row._replace(turns=(*_system(values), *row.turns))
 
 
 def _sharegpt_preference(values: Values) -> Row:
     asked = _turns(values["messages"], "from", "value")
     answers = [_turns([values[part]], "from", "value") for part in ("chosen", "rejected")]
     chosen, rejected = (_conversation([*asked, *answer]) for answer in answers)
-    earlier = (*_system(values), *chosen.earlier)
-    return chosen._replace(rejected=rejected.completion, earlier=earlier)
+    turns = (*_system(values), *chosen.turns)
+    return chosen._replace(turns=turns, rejected=rejected.turns[-1])
 
 
 def _preference(values: Values) -> Row:
     chosen, rejected = values["chosen"], values["rejected"]
     if isinstance(chosen, list) and isinstance(rejected, list):
         return _preferred(values)
-    return _checked(Row(values["prompt"], chosen, rejected=rejected), ("prompt", "chosen"))
+    return _checked(values["prompt"], chosen, rejected, ("prompt", "chosen"))
 
 
 def _preferred(values: Values) -> Row:
@@ -193,7 +193,7 @@ def _preferred(values: Values) -> Row:
         chosen, rejected = first + chosen, first + rejected
     if chosen[:-1] != rejected[:-1]:
         raise RowError("chosen and rejected answer different conversations")
-    return _conversation(chosen)._replace(rejected=_conversation(rejected).completion)
+    return _conversation(chosen)._replace(rejected=_conversation(rejected).turns[-1])
 
 
 ROLES = {
@@ -226,7 +226,7 @@ def _conversation(turns: list[Turn]) -> Row:
         )
     if any(not turn.text.strip() for turn in turns):
         raise RowError("a turn is empty")
-    return Row(turns[-2].text, turns[-1].text, tuple(turns[:-2]))
+    return Row(tuple(turns))
 
 
 def _system(values: Values) -> tuple[Turn, ...]:
@@ -234,11 +234,16 @@ def _system(values: Values) -> tuple[Turn, ...]:
     return (Turn("system", system),) if isinstance(system, str) and system.strip() else ()
 
 
-def _checked(row: Row, names: tuple[str, str] = ("prompt", "completion")) -> Row:
-    """The same. Raises RowError where a text is none, or is empty."""
-    texts = {names[0]: row.prompt, names[1]: row.completion}
+def _checked(
+    prompt: Any,
+    completion: Any,
+    rejected: Any = None,
+    names: tuple[str, str] = ("prompt", "completion"),
+) -> Row:
+    """The row of these values. Raises RowError where one is no text, or is empty."""
+    texts = {names[0]: prompt, names[1]: completion}
     if names[1] == "chosen":
-        texts["rejected"] = row.rejected  # type: ignore[assignment]
+        texts["rejected"] = rejected
     problems = [
         f"{name} is {'empty' if isinstance(text, str) else 'not text'}"
         for name, text in texts.items()
@@ -246,7 +251,7 @@ def _checked(row: Row, names: tuple[str, str] = ("prompt", "completion")) -> Row
     ]
     if problems:
         raise RowError(*problems)
-    return row
+    return Row.of(prompt, completion, rejected=rejected)
 
 
 def _format(

@@ -42,14 +42,14 @@ def align(chosen: Sequence[Row], rejected: Sequence[Row], names: tuple[str, str]
     problems = problems_of_two_sets(chosen, rejected, names, (numbered(chosen), numbered(rejected)))
     what = f"the data sets {names[0]} (chosen) and {names[1]} (rejected) do not make pairs"
     _raise(what, problems)
-    other = {_key(row): row.completion for row in rejected}
+    other = {_key(row): row.turns[-1] for row in rejected}
     return [row._replace(rejected=other[_key(row)]) for row in chosen]
 
 
 def problems_of_one_set(rows: Sequence[Row], name: str, places: Sequence[str]) -> list[str]:
     """Why rows that bring their rejected answers do not make pairs."""
     lacking = [place for row, place in zip(rows, places, strict=True) if row.rejected is None]
-    equal = [p for row, p in zip(rows, places, strict=True) if row.rejected == row.completion]
+    equal = [p for row, p in zip(rows, places, strict=True) if row.rejected == row.turns[-1]]
     return [
         *listed(f"no rejected answer in {name} in rows", lacking),
         *listed(f"the same answer is chosen and rejected in {name} in rows", equal),
@@ -87,15 +87,11 @@ _Side = Mapping[str, tuple[Row, str]]
 
 def _differing(chosen: _Side, rejected: _Side) -> Iterator[tuple[str, list[str]]]:
     both = [(chosen[key], rejected[key]) for key in chosen if key in rejected]
-    other = [
-        f"{at} and {there}"
-        for (row, at), (match, there) in both
-        if (row.prompt, row.earlier) != (match.prompt, match.earlier)
-    ]
+    other = [f"{at} and {there}" for (row, at), (match, there) in both if row.asked != match.asked]
     same = [
         f"{at} {row.prompt!r:.60}"
         for (row, at), (match, _) in both
-        if row.completion == match.completion
+        if row.turns[-1] == match.turns[-1]
     ]
     yield "the prompts differ (chosen and rejected) in rows", other
     yield "the same answer is chosen and rejected in rows", same
@@ -119,11 +115,10 @@ def repeated(rows: Sequence[Row], places: Sequence[str]) -> list[str]:
     first: dict[tuple[object, ...], str] = {}
     found = []
     for row, place in zip(rows, places, strict=True):
-        asked = (row.prompt, row.earlier)
-        if asked in first:
-            found.append(f"{place} (as {first[asked]})")
+        if row.asked in first:
+            found.append(f"{place} (as {first[row.asked]})")
         else:
-            first[asked] = place
+            first[row.asked] = place
     return found
 
 

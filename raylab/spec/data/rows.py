@@ -1,18 +1,20 @@
-"""The rows of data sets: prompt, answer, and the rows that are held out.
+"""The rows of data sets: conversations that end in an answer, and the rows that are held out.
 
-Model: a row is a prompt and its completion. Turns before the prompt (a system prompt, earlier
-turns) are part of the prompt and are never learned. A preference is a row whose completion is the
-chosen answer, with a rejected answer beside it. Only the text of the user's turns decides whether
-a row is held out. So D0, D1 and their concatenation hold out the same prompts, in any order of
-rows and with any seed.
-Invariant: pure functions of the texts. A row of one turn is (prompt, completion) in every
-fingerprint, in whatever format it was read. The names of the other fields are part of
-fingerprints: do not rename them.
+Model: a row is a conversation whose last turn is the answer. The turn before it is the prompt: of
+the user, or of a tool that the model called. A turn may carry more than its text (reasoning, tool
+calls), as chat templates take it. A preference is a row whose answer is the chosen one, with a
+rejected answer beside it. Which answers are learned is said by turns (`learned`), else by the
+study. Only the text of the user's turns decides whether a row is held out. So D0, D1 and their
+concatenation hold out the same prompts, in any order of rows and with any seed.
+Invariant: pure functions of the texts. The last turn is an answer that is learned. A row of a
+prompt and an answer is (prompt, answer) in every fingerprint, in whatever format it was read. The
+names of the other fields are part of fingerprints: do not rename them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,53 +22,110 @@ from raylab.spec.identity import fingerprint
 
 
 class Turn(NamedTuple):
-    """One message of a conversation; `role` is system, user or assistant."""
+    """One message of a conversation; `role` is system, user, assistant or tool."""
 
     role: str
     text: str
+    more: str = ""
+    """Other fields of the message that templates read, as canonical JSON; empty: none."""
+    learned: bool | None = None
+    """Whether the data says that this answer is learned; None: it says nothing."""
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The turn as chat templates take it."""
+        return {"role": self.role, "content": self.text, **json.loads(self.more or "{}")}
 
 
 class Row(NamedTuple):
-    """One example: a prompt and its answer."""
+    """One example: a conversation of two turns or more."""
 
-    prompt: str
-    completion: str
-    earlier: tuple[Turn, ...] = ()
-    """The turns before the prompt, the first first."""
-    rejected: str | None = None
+    turns: tuple[Turn, ...]
+    rejected: Turn | None = None
     """The rejected answer, where the data set has one."""
     key: str | None = None
     """The value that pairs this row with one of another data set; None: the user's text."""
+    tools: str = ""
+    """The tools that the model may call, a canonical JSON list; empty: none."""
+
+    @classmethod
+    def of(
+        cls,
+        prompt: str,
+        completion: str,
+        earlier: Sequence[Turn] = (),
+        rejected: str | None = None,
+        key: str | None = None,
+    ) -> Row:
+        """The row of a user's prompt and its answer; `earlier`: the turns before the prompt."""
+        turns = (*earlier, Turn("user", prompt), Turn("assistant", completion))
+        return cls(turns, None if rejected is None else Turn("assistant", rejected), key)
+
+    @property
+    def prompt(self) -> str:
+        """The text of the turn that is answered."""
+        return self.turns[-2].text
+
+    @property
+    def completion(self) -> str:
+        """The text of the answer."""
+        return self.turns[-1].text
+
+    @property
+    def earlier(self) -> tuple[Turn, ...]:
+        """The turns before the prompt, the first first."""
+        return self.turns[:-2]
+
+    @property
+    def asked(self) -> tuple[tuple[Turn, ...], str]:
+        """Everything that is before the answer. Rows that are equal in it ask the same."""
+        return self.turns[:-1], self.tools
 
     @property
     def texts(self) -> list[str]:
         """Every text of the row: earlier turns, the prompt, and the answers."""
-        rejected = [] if self.rejected is None else [self.rejected]
-        return [*(turn.text for turn in self.earlier), self.prompt, self.completion, *rejected]
+        rejected = [self.rejected] if self.rejected else []
+        return [turn.text for turn in (*self.turns, *rejected)]
 
     @property
     def user_text(self) -> str:
         """The text of all the user's turns. It decides whether the row is held out."""
-        if not self.earlier:
-            return self.prompt
-        earlier = [turn.text for turn in self.earlier if turn.role == "user"]
-        return "\n".join([*earlier, self.prompt])
+        return "\n".join(turn.text for turn in self.turns if turn.role == "user")
 
     @property
-    def chat(self) -> list[dict[str, str]]:
+    def chat(self) -> list[dict[str, Any]]:
         """The conversation up to the answer, as chat templates take it."""
-        turns = (*self.earlier, Turn("user", self.prompt))
-        return [{"role": turn.role, "content": turn.text} for turn in turns]
+        return [turn.message for turn in self.turns[:-1]]
 
 
 def rows_fingerprint(rows: Sequence[Row]) -> str:
-    """The fingerprint (16 hex digits) of the texts of `rows` in their order."""
+    """The fingerprint (16 hex digits) of `rows` in their order."""
     return fingerprint([_stable(row) for row in rows])
 
 
 def _stable(row: Row) -> list[Any]:
-    beyond = {name: getattr(row, name) for name in Row._fields[2:] if getattr(row, name)}
-    return [row.prompt, row.completion, *([beyond] if beyond else [])]
+    """The row as lists of texts; what a plain row lacks is not mentioned."""
+    prompt, answer = row.turns[-2:]
+    beyond = {
+        "earlier": list(map(_stable_turn, row.earlier)),
+        "rejected": row.rejected and _text_or_turn(row.rejected, "assistant"),
+        "key": row.key,
+        "tools": row.tools,
+    }
+    said = {name: value for name, value in beyond.items() if value}
+    first = [_text_or_turn(prompt, "user"), _text_or_turn(answer, "assistant")]
+    return [*first, *([said] if said else [])]
+
+
+def _text_or_turn(turn: Turn, role: str) -> str | list[Any]:
+    """The text alone where the turn is a plain one of `role`."""
+    return turn.text if turn[:3] == (role, turn.text, "") else _stable_turn(turn)
+
+
+def _stable_turn(turn: Turn) -> list[Any]:
+    extra = {"more": turn.more, "learned": turn.learned}
+    said = {name: value for name, value in extra.items() if value not in ("", None)}
+    return [turn.role, turn.text, *([said] if said else [])]
 
 
 def is_held_out(prompt: str, share: float) -> bool:

@@ -58,7 +58,9 @@ class Sample:
         """The sample as a row of samples.jsonl; `earlier`, [role, text] each, only if there are."""
         row = asdict(self) | {"token_ids": list(self.token_ids)}
         del row["earlier"]
-        return row | ({"earlier": list(map(list, self.earlier))} if self.earlier else {})
+        return row | (
+            {"earlier": [[turn.role, turn.text] for turn in self.earlier]} if self.earlier else {}
+        )
 
 
 def generate_answers(

@@ -80,9 +80,8 @@ def measure_likelihoods(
 
 
 def _sequence(tokenizer: Any, row: Row, max_length: int) -> _Sequence:
-    answer = {"role": "assistant", "content": row.completion}
     prompt = tokens_of(tokenizer, row.chat, True)
-    whole = tokens_of(tokenizer, [*row.chat, answer], False)
+    whole = tokens_of(tokenizer, [*row.chat, row.turns[-1].message], False)
     shared = common_prefix(prompt, whole)
     return _Sequence(tuple(whole[:max_length]), shared, cut=len(whole) > max_length)
 

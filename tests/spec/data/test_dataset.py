@@ -95,7 +95,7 @@ def test_hub_rows_come_through_datasets(tmp_path, monkeypatch):
     assert "the turns are user; expected user and assistant in turn" in message
     write_objects(tmp_path / "data" / "train.jsonl", {"messages": turns})
     assert loaded(tmp_path, D={"hub": str(tmp_path / "data")}).rows["D"] == [
-        Row("空は？", "青い。")
+        Row.of("空は？", "青い。")
     ]
 
 
@@ -128,7 +128,7 @@ def test_directory_reads_files_of_one_kind_by_name(tmp_path):
         write_jsonl(tmp_path / f"{name}.jsonl", rows)
     (tmp_path / "README.md").write_text("not data")
     rows = load_data(make_study(data={"D": {"path": str(tmp_path)}}, recipes={})).rows["D"]
-    assert [row[:2] for row in rows] == D0
+    assert [(row.prompt, row.completion) for row in rows] == D0
 
 
 def test_directory_names_file_and_row_of_a_problem(tmp_path):
@@ -161,7 +161,7 @@ def test_pairs_by_key_join_rows_that_ask_the_same_twice(tmp_path):
     }
     rows = loaded(tmp_path, PAIRED, **sides).rows
     pairs = align(rows["D1"], rows["D0"], ("D1", "D0"))
-    assert [(p.completion, p.rejected) for p in pairs] == [
+    assert [(p.completion, p.rejected.text) for p in pairs] == [
         ("2ですわ", "2です"),
         ("1ですわ", "1です"),
     ]
@@ -175,9 +175,9 @@ def test_pairs_by_key_whose_prompts_differ_are_refused(tmp_path):
 
 
 def test_pairs_whose_earlier_turns_differ_are_refused():
-    row = Row("海は？", "青い", (Turn("system", "短く"),))
+    row = Row.of("海は？", "青い", (Turn("system", "短く"),))
     with pytest.raises(DataError, match="prompts differ"):
-        align([row], [row._replace(earlier=(), completion="青")], ("a", "b"))
+        align([row], [Row.of("海は？", "青")], ("a", "b"))
 
 
 def test_pairs_of_one_data_set_are_its_own(tmp_path):
@@ -186,7 +186,7 @@ def test_pairs_of_one_data_set_are_its_own(tmp_path):
     recipes = {"dpo": {"method": "dpo", "data": "P"}, "sft": {"method": "sft", "data": "P"}}
     found = loaded(tmp_path, recipes, P={"path": str(path)}).rows
     pairs = pairs_of({"data": "P"}, found)
-    assert [(p.prompt, p.completion, p.rejected) for p in pairs] == [
+    assert [(p.prompt, p.completion, p.rejected.text) for p in pairs] == [
         tuple(row.values()) for row in rows
     ]
 
@@ -198,7 +198,7 @@ def test_pairs_of_one_data_set_without_rejected_answers_are_refused(tmp_path):
 
 def test_pairs_of_one_data_set_alike_or_twice_are_refused():
     with pytest.raises(DataError) as caught:
-        pairs_of_one_set([Row("a", "b", rejected="c"), Row("a", "d", rejected="d")], "P")
+        pairs_of_one_set([Row.of("a", "b", rejected="c"), Row.of("a", "d", rejected="d")], "P")
     assert "the same answer is chosen and rejected in P in rows 2" in str(caught.value)
     assert "asked before in P in rows 2 (as 1)" in str(caught.value)
 
@@ -226,8 +226,8 @@ TEXTS = st.text("あいab ", min_size=1, max_size=4)
 
 @given(st.dictionaries(TEXTS, st.tuples(TEXTS, TEXTS)), st.floats(0, 0.9), st.randoms())
 def test_pairs_hold_out_what_sft_holds_out(texts, share, random):
-    one = [Row(prompt, a + "1") for prompt, (a, _) in texts.items()]
-    two = [Row(prompt, b + "2") for prompt, (_, b) in texts.items()]
+    one = [Row.of(prompt, a + "1") for prompt, (a, _) in texts.items()]
+    two = [Row.of(prompt, b + "2") for prompt, (_, b) in texts.items()]
     random.shuffle(two)
     _, held_out = split(align(one, two, ("a", "b")), share)
     assert [row.prompt for row in held_out] == [row.prompt for row in split(one, share)[1]]
@@ -249,7 +249,7 @@ def test_pairs_hold_out_what_sft_holds_out(texts, share, random):
     ],
 )
 def test_warning_of_encoding_names_rows(text, what):
-    (warning,) = find_warnings([Row("a", "b"), Row("c", text)], ["1", "2"])
+    (warning,) = find_warnings([Row.of("a", "b"), Row.of("c", text)], ["1", "2"])
     assert what in warning
     assert warning.endswith("in rows 2")
 

@@ -24,10 +24,10 @@ def shared(role, text):
 
 
 QUESTION, ANSWER = said("user", "空は？"), said("assistant", "青いです。")
-PLAIN = Row("空は？", "青いです。")
-PAIR = Row("空は？", "青いですわ。", rejected="青いです。")
+PLAIN = Row.of("空は？", "青いです。")
+PAIR = Row.of("空は？", "青いですわ。", rejected="青いです。")
 SYSTEM = Turn("system", "短く。")
-LONG = Row(
+LONG = Row.of(
     "では海は？", "青いです。", (SYSTEM, Turn("user", "空は？"), Turn("assistant", "青い。"))
 )
 
@@ -49,14 +49,14 @@ READ = {
     "sharegpt with a system prompt beside": (
         {"system": "短く。",
             "conversations": [shared("human", "空は？"), shared("gpt", "青いです。")]},
-        {}, PLAIN._replace(earlier=(SYSTEM,))),
+        {}, PLAIN._replace(turns=(SYSTEM, *PLAIN.turns))),
     "sharegpt preferences": (
         {"conversations": [shared("human", "空は？")], "chosen": shared("gpt", "青いですわ。"),
             "rejected": shared("gpt", "青いです。")}, {}, PAIR),
     "alpaca": ({"instruction": "空は？", "input": "", "output": "青いです。"}, {}, PLAIN),
     "alpaca without input": ({"instruction": "空は？", "output": "青いです。"}, {}, PLAIN),
     "alpaca with input": (
-        {"instruction": "訳せ", "input": "sky", "output": "空"}, {}, Row("訳せ\n\nsky", "空")),
+        {"instruction": "訳せ", "input": "sky", "output": "空"}, {}, Row.of("訳せ\n\nsky", "空")),
     "preferences": (
         {"prompt": "空は？", "chosen": "青いですわ。", "rejected": "青いです。"}, {}, PAIR),
     "preferences in other columns": (
@@ -154,7 +154,9 @@ def test_row_of_several_turns_is_a_chat_up_to_the_answer():
 
 
 def test_held_out_rests_on_what_users_say_alone():
-    other = LONG._replace(earlier=(Turn("user", "空は？"), Turn("assistant", "青いですわ。")))
+    other = LONG._replace(
+        turns=(Turn("user", "空は？"), Turn("assistant", "青いですわ。"), *LONG.turns[-2:])
+    )
     assert other.user_text == LONG.user_text != LONG.prompt
     assert is_held_out(other.user_text, 0.5) == is_held_out(LONG.user_text, 0.5)
     assert PLAIN.user_text == PLAIN.prompt
@@ -162,6 +164,12 @@ def test_held_out_rests_on_what_users_say_alone():
 
 def test_fingerprint_of_a_plain_row_is_that_of_its_two_texts():
     # Ids of trials that were made before there were formats stay as they are.
-    assert rows_fingerprint([Row("質問0", "答え0です。")]) == "f5a7ff4e6a8efa91"
-    rows = [PLAIN, PAIR, LONG, PLAIN._replace(key="1"), PLAIN._replace(earlier=(SYSTEM,))]
+    assert rows_fingerprint([Row.of("質問0", "答え0です。")]) == "f5a7ff4e6a8efa91"
+    rows = [
+        PLAIN,
+        PAIR,
+        LONG,
+        PLAIN._replace(key="1"),
+        PLAIN._replace(turns=(SYSTEM, *PLAIN.turns)),
+    ]
     assert len({rows_fingerprint([row]) for row in rows}) == len(rows)

@@ -29,8 +29,8 @@ AWKWARD = [
 def read(path, **fields):
     data = {"D": {"path": str(path), **fields}}
     rows = load_rows(make_study(data=data, recipes={}))["D"]
-    assert not any(row[2:] != ((), None, None) for row in rows)
-    return [row[:2] for row in rows]
+    assert all(row == Row.of(row.prompt, row.completion) for row in rows)
+    return [(row.prompt, row.completion) for row in rows]
 
 
 def refused(path, **fields):
@@ -103,7 +103,7 @@ def test_concat_joins_in_order(tmp_path):
     data = {"J": {"concat": ["B", "A"]}, "A": {"path": str(one)}, "B": {"path": str(two)}}
     rows = load_rows(make_study(data=data, recipes={}))
     assert list(rows) == ["J", "A", "B"]
-    assert [row[:2] for row in rows["J"]] == [*AWKWARD, *GOOD]
+    assert [(row.prompt, row.completion) for row in rows["J"]] == [*AWKWARD, *GOOD]
 
 
 def test_fingerprint_is_that_of_the_texts_in_order(tmp_path):
@@ -223,10 +223,10 @@ def test_many_bad_rows_are_counted_not_listed(text, tmp_path):
 
 @given(st.lists(st.tuples(st.text(), st.text())), st.floats(0, 1, exclude_max=True), st.randoms())
 def test_split_depends_on_prompts_alone(texts, share, random):
-    rows = [Row(*text) for text in texts]
+    rows = [Row.of(*text) for text in texts]
     training, held_out = split(rows, share)
     assert sorted(training + held_out) == sorted(rows)
-    other = [Row(row.prompt, row.completion + "ですわ") for row in rows]
+    other = [Row.of(row.prompt, row.completion + "ですわ") for row in rows]
     random.shuffle(other)
     assert {row.prompt for row in split(other, share)[1]} == {row.prompt for row in held_out}
     assert not {row.prompt for row in training} & {row.prompt for row in held_out}
@@ -234,7 +234,7 @@ def test_split_depends_on_prompts_alone(texts, share, random):
 
 def test_split_of_conversations_puts_each_row_on_one_side():
     rows = [
-        Row("続けて", f"{i}ですわ", (Turn("user", f"質問{i}"), Turn("assistant", "はい")))
+        Row.of("続けて", f"{i}ですわ", (Turn("user", f"質問{i}"), Turn("assistant", "はい")))
         for i in range(40)
     ]
     training, held_out = split(rows, 0.5)
@@ -258,7 +258,7 @@ def test_split_larger_share_holds_out_more():
 
 
 def rows_of(*texts):
-    return [Row(*text) for text in texts]
+    return [Row.of(*text) for text in texts]
 
 
 def refused_pairs(chosen, rejected):
@@ -270,7 +270,7 @@ def refused_pairs(chosen, rejected):
 def test_align_same_prompts_in_other_order_pair_up():
     chosen, rejected = rows_of(("a", "1"), ("b", "2")), rows_of(("b", "3"), ("a", "4"))
     pairs = align(chosen, rejected, ("x", "y"))
-    found = [(row.prompt, row.completion, row.rejected) for row in pairs]
+    found = [(row.prompt, row.completion, row.rejected.text) for row in pairs]
     assert found == [("a", "1", "4"), ("b", "2", "3")]
 
 

@@ -19,8 +19,8 @@ from tests.conftest import DEMO
 from tests.spec.texts import answers_of
 
 QUESTIONS = (
-    Row("空は何色ですか？", "空は青いです。"),
-    Row("一年は何か月ですか？", "一年は十二か月です。"),
+    Row.of("空は何色ですか？", "空は青いです。"),
+    Row.of("一年は何か月ですか？", "一年は十二か月です。"),
 )
 ENGLISH = "The sky is blue today."
 

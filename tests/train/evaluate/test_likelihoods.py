@@ -11,7 +11,7 @@ from raylab.train.evaluate.likelihoods import measure_likelihoods
 from tests.conftest import DEMO
 
 PAIRS = tuple(
-    Row(f"質問{i}ですか？", answer)
+    Row.of(f"質問{i}ですか？", answer)
     for i, answer in enumerate(
         ("空は青いです。", "はい。", "一年は十二か月ですわ。", "そうですの。", "いいえ、違います。")
     )
@@ -40,7 +40,7 @@ def rendered(tokenizer, prompt, answer):
 
 def one_by_one(model, tokenizer, pairs):
     values = []
-    for prompt, answer, *_ in pairs:
+    for prompt, answer in ((row.prompt, row.completion) for row in pairs):
         ids, start = rendered(tokenizer, prompt, answer)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0].double()
@@ -65,7 +65,7 @@ def test_likelihoods_count_the_end_of_the_turn(model, tokenizer):
 
 
 def test_likelihoods_of_answers_beyond_max_length_are_cut_and_counted(model, tokenizer):
-    lengths = [rendered(tokenizer, *pair[:2]) for pair in PAIRS[:2]]
+    lengths = [rendered(tokenizer, row.prompt, row.completion) for row in PAIRS[:2]]
     room = lengths[0][1] + 1
     found = measure_likelihoods(model, tokenizer, {"D0": PAIRS[:1]}, room)["D0"]
     assert (found.tokens, found.cut) == (1, 1)
