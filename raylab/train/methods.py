@@ -1,7 +1,8 @@
 """The table of training methods: which trl trainer each uses, and with which options.
 
 Model: a method is a row in METHODS. To add one, add a row and its examples in
-`raylab.train.examples`. `build_trainer` makes the trainer, then undoes what trl 1.16 changes.
+`raylab.train.examples`. `build_trainer` makes the trainer (of `raylab.train.trainers`), then
+undoes what trl 1.16 changes.
 Invariant: adapter weights, and so Adam's state, are float32. The adapter keeps the study's
 dropout in every method. An evaluation during training changes nothing.
 """
@@ -10,60 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
 from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, SFTConfig
 
 from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.store.phase import Tell, silent
-from raylab.train.chat import ExampleCounts
-from raylab.train.dataset_cache import TrialCache, tokenised
+from raylab.train.dataset_cache import TrialCache
 from raylab.train.examples import Examples
 from raylab.train.model import disable_base_dropout
-from raylab.train.random_state import preserved_random_state
-from raylab.train.reference_logprobs import with_reference
 from raylab.train.remote_code import check_loss, check_parts
-
-
-class _CachedTrainer:
-    """A trainer with a cache, whose evaluation moves no random state."""
-
-    def __init__(self, *args: Any, cache: TrialCache | None, tell: Tell, **kwargs: Any) -> None:
-        self.cache, self.tell = cache, tell
-        self.counts: dict[str, ExampleCounts] = {}
-        super().__init__(*args, **kwargs)
-
-    def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
-        """trl's own tokenisation, or its result out of the cache."""
-        make = partial(super()._prepare_dataset, dataset, tokenizer, options, *rest)  # type: ignore[misc]
-        made, self.counts[rest[-1]] = tokenised(dataset, tokenizer, options, make, self.cache)
-        return made
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The trainer's own evaluation, which leaves every random state as it was."""
-        with preserved_random_state():
-            metrics: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
-            return metrics
-
-
-class _SFTTrainer(_CachedTrainer, SFTTrainer):
-    pass
-
-
-class _DPOTrainer(_CachedTrainer, DPOTrainer):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.train_dataset, self.eval_dataset = with_reference(self, self.cache, self.tell)
-        self.precompute_ref_logps = True
+from raylab.train.trainers import PairWeightedDPO, TokenWeightedSFT
 
 
 @dataclass(frozen=True)
@@ -78,7 +43,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "sft": Method(
-        trainer=_SFTTrainer,
+        trainer=TokenWeightedSFT,
         config=SFTConfig,
         options=lambda training: {"completion_only_loss": True},
         prepare=lambda model: None,
@@ -86,7 +51,7 @@ METHODS: dict[str, Method] = {
     # Rafailov et al. 2023, arXiv:2305.18290. trl's disable_dropout would turn off the adapter's
     # dropout too. Here only the base model's own is turned off.
     "dpo": Method(
-        trainer=_DPOTrainer,
+        trainer=PairWeightedDPO,
         config=DPOConfig,
         options=lambda training: {"beta": training.beta, "disable_dropout": False},
         prepare=disable_base_dropout,
