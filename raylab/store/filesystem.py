@@ -1,8 +1,8 @@
 """The files of a study, on a local disk or in an object store.
 
-Model: a store is a root (a directory, file://, s3://, gs://) and slash-separated keys below it,
-reached through pyarrow.fs. Workers open it again by its URI. Operations are retried after
-transient errors (`raylab.store.retry`).
+Model: a store is a root (a directory, or a URI as `raylab.store.uri` has it) and slash-separated
+keys below it, reached through pyarrow.fs. Workers open it again by its URI. Operations are retried
+after transient errors (`raylab.store.retry`).
 Invariant: a key holds either the whole new content or the whole old one. A local file is written
 under another name, flushed to disk and renamed; an object store shows an object when its upload
 is complete. Every operation can be repeated.

@@ -3,7 +3,7 @@
 Model: OUT is a path, or a URI in the form of pyarrow.fs, whose query may hold options (`region`,
 `endpoint_override`, `scheme` ...). Object stores are opened with the timeouts of the retry
 policy. Credentials come from the environment only.
-Invariant: a URI with credentials is rejected before it is used, and no error message repeats it;
+Invariant: a URI with a secret in it is rejected before it is used, and no error message repeats it;
 therefore the URI of a store is never a secret.
 """
 
@@ -20,9 +20,18 @@ from pyarrow import fs
 from raylab.errors import OutError, StoreError
 from raylab.store.retry import RetryPolicy, with_retries
 
-EXPECTED = "a directory or a URI (file://, s3://, gs://) that can be written"
+EXPECTED = (
+    "a directory or a URI (file://, s3://, gs:// or gcs://, abfs:// or abfss://, hdfs://, hf://) "
+    "that can be written"
+)
 _URI = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/?#]*)")
-_SECRET = re.compile(r"[?&;#][^=&]*(key|secret|token|password|passwd|credential|sig)[^=&]*=", re.I)
+_SECRET = re.compile(
+    # `credential_kind` names a way to find credentials, such as `environment`.
+    r"[?&;#](?!credential_kind=)[^=&]*(key|secret|token|password|passwd|credential|sig)[^=&]*=",
+    re.I,
+)
+_PORT = re.compile(r"^(\[[^\]]*\]|[^:]*)(:\d*)?$")
+"""A host, by name or as an IPv6 address in brackets, and perhaps a port."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +55,15 @@ class Address:
 
 
 def reject_credentials(address: str) -> None:
-    """Raise OutError if `address` is a URI with a user, password, key or token in it."""
+    """Raise OutError if `address` is a URI with a password, key or token in it.
+
+    A port is none, nor is a name before the host, such as a user of HDFS or Azure's container.
+    """
     found = _URI.match(address)
     if not found:
         return
-    # A secret may hold a slash; the host then ends before its `@`.
-    host, query = unquote(found["host"]), unquote(address.partition("?")[2])
-    in_host = ":" in host or ("@" in host and found["scheme"].lower() == "s3")
+    query = unquote(address.partition("?")[2])
+    in_host = _has_secret(found["scheme"].lower(), unquote(found["host"]))
     if in_host or "@" in query or _SECRET.search(f"?{query}"):
         raise OutError(
             "an address holds credentials",
@@ -60,6 +71,18 @@ def reject_credentials(address: str) -> None:
             expected="credentials in the environment, such as AWS_ACCESS_KEY_ID or a role",
             todo="take them out of the address, and change them if others could read it",
         )
+
+
+def _has_secret(scheme: str, authority: str) -> bool:
+    """Whether the part of a URI between its slashes holds more than a name, a host and a port.
+
+    A secret may hold a slash; the authority then ends within it, before its `@`.
+    """
+    name, _, host = authority.rpartition("@")
+    if scheme == "s3":
+        # A bucket has neither a port nor a user: what stands before it is an access key.
+        return bool(name) or ":" in host
+    return ":" in name or not _PORT.match(host)
 
 
 def open_address(out: str, policy: RetryPolicy) -> Address:

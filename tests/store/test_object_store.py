@@ -22,6 +22,7 @@ from raylab.store.records import (
 )
 from raylab.store.retry import RetryPolicy
 from raylab.store.tables import read_table, write_table
+from raylab.store.uri import reject_credentials
 from tests.object_store import QUICK, uri_through
 from tests.store.faults import some
 
@@ -274,6 +275,26 @@ SECRETS = [
     "S3://AKIA:hidden@bucket/x",
     "gs://user:hidden@bucket/x",
     "file://user:hidden@/tmp/x",
+    "hdfs://user:hidden@host:8020/x",
+    "hdfs://user:hid/den@host:8020/x",
+    "hdfs://user%3Ahidden@host/x",
+    "abfs://container:hidden@account.dfs.core.windows.net/x",
+    "abfs://:hidden@account.blob.core.windows.net/container/x",
+    "abfss://container@account.dfs.core.windows.net/x?client_secret=hidden",
+    "gcs://bucket/x?credentials=hidden",
+]
+ADDRESSES = [
+    "hdfs://host:1/p",
+    "hdfs://user@host:8020/p",
+    "hdfs://[2001:db8::1]:8020/p",
+    "viewfs://cluster/p",
+    "gcs://bucket/p",
+    "abfs://container@account.dfs.core.windows.net/p",
+    "abfss://container@account.dfs.core.windows.net/p?credential_kind=environment",
+    "abfs://account@localhost:10000/container/p?enable_tls=false",
+    "hf://datasets/user/name@main/p",
+    "s3://bucket/mail@home?endpoint_override=localhost:9000&scheme=http",
+    "file://host/tmp/x:y",
 ]
 
 
@@ -289,6 +310,24 @@ def test_address_with_credentials_is_refused_and_not_repeated(out):
         assert not any(part in words for part in ("AKIA", "hidden", "hid/den"))
     assert caught.value.exit_status == 2
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_address_with_a_port_or_a_name_holds_no_credentials(address):
+    reject_credentials(address)
+
+
+def test_address_of_a_scheme_without_a_store_is_refused_with_those_that_have_one():
+    with pytest.raises(OutError) as caught:
+        Store("ftp://host:21/x")
+    for scheme in ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "hf"):
+        assert f"{scheme}://" in str(caught.value)
+
+
+def test_address_of_azure_and_google_opens_without_a_request():
+    assert Store("gcs://anonymous@bucket/x").root == "bucket/x"
+    place = "abfs://container@account.dfs.core.windows.net/x?credential_kind=anonymous"
+    assert Store(place).root == "container/x"
 
 
 def test_model_behind_credentials_is_refused_and_not_repeated():
