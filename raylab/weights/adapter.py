@@ -17,8 +17,8 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.weights.adapter_config import read_config
-from raylab.weights.adapter_parts import LowRank, Part, TrainedTokens
-from raylab.weights.checkpoint import Weights
+from raylab.weights.adapter_parts import LowRank, Part, Replaced, TrainedTokens
+from raylab.weights.checkpoint import EMBEDDINGS, HEADS, Weights
 from raylab.weights.lora_layout import Parts, read_parts
 from raylab.weights.safetensors_reader import Shape
 
@@ -41,12 +41,15 @@ class Adapter:
         Without `base` only an adapter of plain LoRA parts can be opened, and it is not checked
         against the base model.
         """
-        parts = read_parts(directory, read_config(directory), base)
+        config = read_config(directory)
+        parts = read_parts(directory, config, base)
         if base is None:
             _refuse_dependent_parts(directory, parts)
         else:
             parts = _named_as_stored(parts, base)
             _check_against(directory, parts, base)
+        if config.ensure_weight_tying:
+            _refuse_tied(directory, parts, base)
         return cls(parts, base)
 
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -110,7 +113,7 @@ def _is_low_rank(parts: tuple[Part, ...]) -> bool:
 
 def _is_conv1d(part: Part) -> bool:
     """Whether the layer keeps its weight transposed and is no embedding."""
-    return isinstance(part, LowRank) and part.transposed and not part.rounds_twice
+    return isinstance(part, LowRank) and part.transposed and not part.embedding
 
 
 def _refuse_dependent_parts(directory: Path, parts: Parts) -> None:
@@ -124,6 +127,23 @@ def _refuse_dependent_parts(directory: Path, parts: Parts) -> None:
         )
 
 
+def _refuse_tied(directory: Path, parts: Parts, base: Weights | None) -> None:
+    """Refuse a change of an embedding or a head that PEFT ties: it moves the other one as well."""
+    names: tuple[str, ...] = (*HEADS, *EMBEDDINGS)
+    if base is not None:
+        aliases = [name for name in names if base.is_alias(name)]
+        names = (*aliases, *(base.stored_name(name) or name for name in aliases))
+    if tied := sorted(set(names) & set(parts)):
+        raise ModelError(
+            "the adapter changes a weight that ensure_weight_tying may tie to another one",
+            found=f"{directory}: {', '.join(tied)}, ensure_weight_tying",
+            expected="a base model whose head is a weight of its own",
+            todo="compare its model merged into a checkpoint instead"
+            if base
+            else "name the base model: --base, or base_model in a study",
+        )
+
+
 def _named_as_stored(parts: Parts, base: Weights) -> Parts:
     """Keys as the base model's files name them; a tied weight keeps the name of its own."""
     return {
@@ -132,7 +152,25 @@ def _named_as_stored(parts: Parts, base: Weights) -> Parts:
     }
 
 
+def _refuse_resized(directory: Path, parts: Parts, base: Weights) -> None:
+    """Refuse an embedding or a head that was saved along because its vocabulary was resized."""
+    for name in sorted(set(parts) & {*HEADS, *EMBEDDINGS}):
+        stored, saved = base.stored_name(name), parts[name][0]
+        if stored is None or not isinstance(saved, Replaced):
+            continue
+        rows, columns = base.shapes[stored]
+        if saved.shape[1:] == (columns,) and saved.shape[0] != rows:
+            raise ModelError(
+                "the adapter was trained on a base model whose vocabulary was resized",
+                found=f"{directory}: {name} has {saved.shape[0]} rows for {rows} in the base model",
+                expected="the base model that it was trained from",
+                todo=f"resize the base model (resize_token_embeddings({saved.shape[0]})), save "
+                "it, and name it as the base model",
+            )
+
+
 def _check_against(directory: Path, parts: Parts, base: Weights) -> None:
+    _refuse_resized(directory, parts, base)
     misfits = []
     for name, found in sorted(parts.items()):
         stored = base.stored_name(name)

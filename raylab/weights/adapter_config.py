@@ -3,31 +3,23 @@
 Model: `AdapterConfig` holds the fields that decide what the adapter's tensors mean. Fields that
 only record how the adapter was made (targets, dropout, task) do not change the result.
 Invariant: a field that could change the meaning of a tensor and is not handled here, or that is
-unknown, is refused by name unless it is off. So an adapter of a later version of PEFT is read
-correctly or not at all.
+unknown, is refused by name unless it is off (see `raylab.weights.adapter_fields`). So an adapter
+of a later version of PEFT is read correctly or not at all.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raylab.errors import ModelError
+from raylab.weights.adapter_fields import DECOMPOSITIONS, initialisation, why_refused
 from raylab.weights.safetensors_reader import read_json
-
-_NO_EFFECT = {
-    "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "eva_config",
-    "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config",
-    "lora_dropout", "lora_ga_config", "megatron_core", "modules_to_save", "peft_type",
-    "peft_version", "qalora_group_size", "revision", "target_modules", "task_type",
-}  # fmt: skip
-_KEEPS_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Initialisations of A and B that leave the base model's weights as they are."""
 
 Value = TypeVar("Value")
 
@@ -47,6 +39,10 @@ class AdapterConfig(BaseModel):
     lora_bias: bool = False
     init_lora_weights: bool | str | None = True
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    target_parameters: list[str] | None = None
+    ensure_weight_tying: bool = False
+    use_qalora: bool = False
+    qalora_group_size: int = Field(default=16, ge=1)
 
     @field_validator("rank_pattern", "alpha_pattern")
     @classmethod
@@ -60,15 +56,30 @@ class AdapterConfig(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_other_fields(self) -> Self:
-        extra = self.model_extra or {}
-        refused = [name for name, value in extra.items() if value and name not in _NO_EFFECT]
-        if self.init_lora_weights not in _KEEPS_BASE:
-            refused.append(f"init_lora_weights: {self.init_lora_weights}")
-        if self.use_dora and self.fan_in_fan_out:
-            refused.append("use_dora with fan_in_fan_out")
+        fields = {"init_lora_weights": self.init_lora_weights} | (self.model_extra or {})
+        refused = [why for name in fields if (why := why_refused(name, fields[name]))]
+        refused += [f"{a} with {b}" for a, b in self._unlike_peft()]
         if refused:
             raise ValueError(f"not read: {', '.join(sorted(refused))}")
         return self
+
+    def _unlike_peft(self) -> Iterator[tuple[str, str]]:
+        """Pairs of fields that PEFT refuses, or applies in a way that is not computed here."""
+        if self.use_dora and self.fan_in_fan_out:
+            yield "use_dora", "fan_in_fan_out"
+        if self.decomposition is None:
+            return
+        for name in ("use_dora", "target_parameters"):
+            if getattr(self, name):
+                yield name, f"init_lora_weights: {self.init_lora_weights}"
+        if self.decomposition == "olora" and self.fan_in_fan_out:
+            yield "fan_in_fan_out", "init_lora_weights: olora"
+
+    @property
+    def decomposition(self) -> str | None:
+        """pissa or olora: how PEFT finds what it takes out of the base model; None for neither."""
+        found = initialisation(self.init_lora_weights)
+        return found if found in DECOMPOSITIONS else None
 
     def rank_of(self, module: str) -> int:
         """The rank of the factors of `module`, a name without PEFT's prefix."""
@@ -114,7 +125,6 @@ def read_config(directory: Path) -> AdapterConfig:
         raise ModelError(
             "the adapter's config has parts that are not read",
             found=f"{directory}: {'; '.join(problems)}",
-            expected="LoRA or DoRA on linear layers or embeddings, rsLoRA, patterns, "
-            "modules_to_save, bias, trainable tokens",
+            expected="fields as docs/models.md lists them",
             todo="compare its model merged into a checkpoint instead",
         ) from error

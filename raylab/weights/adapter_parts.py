@@ -7,6 +7,7 @@ Model: a part turns rows of the weight that the adapter starts from, W, into row
     LowRank        s B A                               round(W + s B A)
       embedding    s (B A)^T                           round(W + round(s (B A)^T))
       DoRA         m / |W + s B A| (W + s B A) - W     round(m / |W + s B A| (W + s B A))
+      Decomposed   s (B A - B0 A0)                     round(round(W - s B0 A0) + s B A)
     Replaced       saved - W                           round(saved)
     TrainedTokens  saved - W in these rows, else 0     round(saved) in these rows, else W
     BiasShift      s b                                 round(W + s b)
@@ -74,6 +75,7 @@ class LowRank:
 
     `factors` reads them when asked, since those of all tensors together would add up.
     `transposed`: the layer keeps its weight as (columns, rows), as Conv1D and embeddings do.
+    `embedding`: the layer is one.
     `rounds_twice`: PEFT rounds the delta before it adds it, as it does for embeddings.
     `magnitude`: reads m of DoRA, (rows,) float32; None for LoRA.
     """
@@ -81,6 +83,7 @@ class LowRank:
     shape: Shape
     factors: Callable[[], Factors]
     transposed: bool = False
+    embedding: bool = False
     rounds_twice: bool = False
     magnitude: Callable[[], torch.Tensor] | None = None
 
@@ -92,7 +95,7 @@ class LowRank:
     def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
         """Rows of the delta, float32."""
         if self.magnitude is None:
-            return self._product(start, stop)
+            return self._product(self.factors(), start, stop)
         assert weight is not None
         return self._scaled(start, stop, weight, self.magnitude()) - weight.float()
 
@@ -100,12 +103,11 @@ class LowRank:
         """Rows of the weight with the delta added in float32, rounded."""
         if self.magnitude is not None:
             return self._scaled(start, stop, weight, self.magnitude()).to(weight.dtype)
-        delta = self._product(start, stop)
+        delta = self._product(self.factors(), start, stop)
         return (weight + (delta.to(weight.dtype) if self.rounds_twice else delta)).to(weight.dtype)
 
-    def _product(self, start: int, stop: int) -> torch.Tensor:
+    def _product(self, found: Factors, start: int, stop: int) -> torch.Tensor:
         """Rows of scale * (B @ A), or of its transpose."""
-        found = self.factors()
         first = max(0, min(start, stop - MIN_PRODUCT_ROWS))
         last = min(self.shape[0], max(stop, first + MIN_PRODUCT_ROWS))
         # Copies, so that the address of a slice cannot choose another kernel.
@@ -119,9 +121,28 @@ class LowRank:
         self, start: int, stop: int, weight: torch.Tensor, magnitude: torch.Tensor
     ) -> torch.Tensor:
         """Rows of m / |W + s B A| (W + s B A), float32."""
-        direction = weight + self._product(start, stop)
+        direction = weight + self._product(self.factors(), start, stop)
         norm = torch.linalg.norm(direction, dim=1)
         return (magnitude[start:stop] / norm).view(-1, 1) * direction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decomposed(LowRank):
+    """LoRA that starts from a part of its base model: pissa or olora, as saved.
+
+    PEFT takes B0 A0 out of the weight when it loads the adapter. `trained` are A and B as saved,
+    `initial` A0 and B0; `factors` are those of the delta, [B, -B0] and [A; A0].
+    PiSSA: Meng et al. 2024, arXiv:2404.02948. OLoRA: Buyukakyuz 2024, arXiv:2406.01775.
+    """
+
+    trained: Callable[[], Factors]
+    initial: Callable[[], Factors]
+
+    def merged(self, start: int, stop: int, weight: torch.Tensor) -> torch.Tensor:
+        """Rows of the weight without B0 A0, rounded, with B A added, rounded again."""
+        left = weight - self._product(self.initial(), start, stop)
+        trained = self._product(self.trained(), start, stop)
+        return (left.to(weight.dtype) + trained).to(weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def _align_whole_models(
 ) -> tuple[dict[str, Shape], EntryCounts]:
     only_a, only_b = (sorted(set(x.shapes) - set(y.shapes)) for x, y in ((a, b), (b, a)))
     if tolerance.missing == "error":
-        _refuse_missing(only_a, only_b)
+        _refuse_missing(a, b, only_a, only_b)
     common = sorted(set(a.shapes) & set(b.shapes))
     unlike = [name for name in common if a.shapes[name] != b.shapes[name]]
     shapes = {name: a.shapes[name] for name in common if name not in unlike}
@@ -148,14 +148,24 @@ def _union(models: Sequence[ViewedModel]) -> dict[str, Shape]:
     return shapes
 
 
-def _refuse_missing(only_a: Sequence[str], only_b: Sequence[str]) -> None:
+def _refuse_missing(a: _Entries, b: _Entries, only_a: Sequence[str], only_b: Sequence[str]) -> None:
+    common = [name for name in a.shapes if name in b.shapes]
+    alone = _size(a.shapes, only_a) + _size(b.shapes, only_b)
+    both = max(_size(a.shapes, common), _size(b.shapes, common))
+    if alone > both:
+        todo = (
+            f"compare models of one architecture: to skip these tensors would leave out {alone:,} "
+            f"of {alone + both:,} entries ({alone / (alone + both):.0%})"
+        )
+    else:
+        todo = "`--missing skip` leaves them out, and counts them"
     for names, where in ((only_a, "only a has"), (only_b, "only b has")):
         if names:
             raise ModelError(
                 f"{where} {len(names)} tensors",
                 found=", ".join(names[:_NAMED]),
                 expected="the same tensors in both models",
-                todo="`--missing skip` leaves them out, and counts them",
+                todo=todo,
             )
 
 

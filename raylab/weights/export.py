@@ -96,7 +96,10 @@ def concatenate(adapters: Sequence[Path], out: Path) -> None:
 def _open(directory: Path) -> _Source:
     config, folder = read_config(directory), SafetensorsFolder(directory, "adapter_model")
     refused = [key for key in folder.shapes if not key.endswith((_A, _B))]
-    refused += [key for key in ("use_dora", "fan_in_fan_out", "lora_bias") if getattr(config, key)]
+    fields = ("use_dora", "fan_in_fan_out", "lora_bias", "target_parameters", "use_qalora")
+    refused += [key for key in fields if getattr(config, key)]
+    if config.decomposition:
+        refused.append(f"init_lora_weights: {config.init_lora_weights}")
     if refused:
         raise ModelError(
             "an adapter of the chain is more than LoRA on linear layers",

@@ -10,7 +10,7 @@ the names that are left over. Parts of one tensor stand in the order in which th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,9 +18,19 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.weights.adapter_config import AdapterConfig
-from raylab.weights.adapter_parts import BiasShift, Factors, LowRank, Part, Replaced, TrainedTokens
+from raylab.weights.adapter_fields import initialisation
+from raylab.weights.adapter_parts import (
+    BiasShift,
+    Decomposed,
+    Factors,
+    LowRank,
+    Part,
+    Replaced,
+    TrainedTokens,
+)
 from raylab.weights.checkpoint import Weights
-from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder
+from raylab.weights.initial_factors import initial_factors
+from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
 
 _PREFIX = "base_model.model."
 _ENDINGS = {
@@ -36,6 +46,11 @@ _PEFT_INFIXES = ("lora_", "token_adapter.", "modules_to_save.", "original_module
 _SAVED_TWICE = (".modules_to_save.", ".original_module.")
 """With bias="all" PEFT saves the biases of a module of modules_to_save three times: as they are
 loaded, and under these two names, which are not loaded."""
+_STATE_OF_TRAINING = {
+    ".lora_velora_embed": "velora_config",
+    ".lora_monteclora_sampler.": "monteclora_config",
+}
+"""Tensors that change no output of a trained model, and the field that explains them."""
 _FACTORS_KEPT = 16
 """How many tensors' factors an adapter keeps in memory."""
 
@@ -46,8 +61,10 @@ Parts = dict[str, tuple[Part, ...]]
 
 def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> Parts:
     """The parts of every tensor that the adapter at `directory` changes. Raises ModelError."""
+    if base is None:
+        _refuse_without_base(directory, config)
     folder = SafetensorsFolder(directory, "adapter_model")
-    modules, whole = _group_tensors(directory, folder)
+    modules, whole = _group_tensors(directory, folder, config)
     parts: Parts = {
         name: (Replaced(folder.shapes[key], partial(folder.rows, key)),)
         for name, key in whole.items()
@@ -60,14 +77,34 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
     return parts
 
 
+def _refuse_without_base(directory: Path, config: AdapterConfig) -> None:
+    """Refuse an adapter whose tensors have no meaning without the base model."""
+    fields = {
+        f"init_lora_weights: {config.init_lora_weights}": config.decomposition,
+        "use_qalora": config.use_qalora,
+        "target_parameters": config.target_parameters,
+    }
+    if needing := [field for field, is_on in fields.items() if is_on]:
+        raise ModelError(
+            "what the adapter changes depends on its base model",
+            found=f"{directory}: {', '.join(needing)}",
+            expected="the base model's weights",
+            todo="name the base model: --base, or base_model in a study",
+        )
+
+
 def _group_tensors(
-    directory: Path, folder: SafetensorsFolder
+    directory: Path, folder: SafetensorsFolder, config: AdapterConfig
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """(the kinds of every module, the file's name of every parameter that is saved whole)."""
     modules: dict[str, dict[str, str]] = {}
     whole: dict[str, str] = {}
     refused = [f"{key}: {dtype}" for key, dtype in folder.dtypes.items() if dtype not in DTYPES]
-    for key in filter(lambda key: not _is_saved_twice(key, folder), folder.shapes):
+    known = config.model_extra or {}
+    left_out = [mark for mark, field in _STATE_OF_TRAINING.items() if known.get(field)]
+    for key in folder.shapes:
+        if _is_saved_twice(key, folder) or any(mark in key for mark in left_out):
+            continue
         ending = next((end for end in _ENDINGS if key.endswith(end)), "")
         stem = key.removeprefix(_PREFIX).removesuffix(ending)
         name = stem if ending else stem.replace(".base_layer.", ".")
@@ -99,6 +136,7 @@ class _Reader:
     ) -> None:
         self._folder, self._config, self._base = folder, config, base
         self._factors = lru_cache(maxsize=_FACTORS_KEPT)(self._read_factors)
+        self._decomposed = lru_cache(maxsize=_FACTORS_KEPT)(self._decompose)
 
     def parts_of(self, module: str, kinds: Kinds) -> Iterator[tuple[str, Part]]:
         """("weight" or "bias", part) of one module. Raises ModelError for unknown sets of kinds."""
@@ -132,12 +170,56 @@ class _Reader:
                 found=self._folder.shapes[magnitude],
                 expected=f"({up[0]},), one for each row of the weight",
             )
+        shape = (down[1], up[0]) if transposed else (up[0], down[1])
+        trained = partial(self._factors, a, b, self._config.scale_of(module))
+        if self._config.use_qalora:
+            self._refuse_pooled(module, shape)
+        if self._config.decomposition:
+            initial = partial(self._initial, f"{module}.weight", trained)
+            return Decomposed(
+                shape=shape,
+                factors=lambda: _difference(trained(), initial()),
+                transposed=transposed,
+                trained=trained,
+                initial=initial,
+            )
         return LowRank(
-            shape=(down[1], up[0]) if transposed else (up[0], down[1]),
-            factors=partial(self._factors, a, b, self._config.scale_of(module)),
+            shape=shape,
+            factors=trained,
             transposed=transposed,
+            # PEFT's merge of MiCA rounds the delta first.
+            rounds_twice=initialisation(self._config.init_lora_weights) == "mica",
             magnitude=None if magnitude is None else partial(self._float32, magnitude),
         )
+
+    def _initial(self, name: str, trained: Callable[[], Factors]) -> Factors:
+        """A0 and B0, which PEFT takes out of the tensor `name` of the base model."""
+        method, found = self._config.decomposition, trained()
+        assert method is not None
+        return self._decomposed(name, method, found.rank, found.scale)
+
+    def _decompose(self, name: str, method: str, rank: int, scale: float) -> Factors:
+        stored = self._base.stored_name(name) if self._base else None
+        if self._base is None or stored is None:
+            raise ModelError(
+                f"{name} is not in the base model", expected="the adapter's base model"
+            )
+        weight = self._base.raw(stored, 0, self._base.shapes[stored][0]).float()
+        if self._config.fan_in_fan_out:
+            weight = weight.T
+        return initial_factors(weight, method, rank, scale)
+
+    def _refuse_pooled(self, module: str, shape: Shape) -> None:
+        """Refuse an A over pooled inputs, as QA-LoRA on GPTQ layers has it."""
+        name = self._base.stored_name(f"{module}.weight") if self._base else None
+        wanted = self._base.shapes[name] if self._base and name else shape
+        if shape != wanted and shape[1] * self._config.qalora_group_size == wanted[1]:
+            raise ModelError(
+                "the adapter's config has parts that are not read",
+                found=f"use_qalora: A of {module} has {shape[1]} columns for inputs that are "
+                f"pooled in groups of {self._config.qalora_group_size}",
+                expected=f"{wanted[1]} columns: use_qalora on layers that are not quantised",
+            )
 
     def _embedding(self, module: str, kinds: Kinds) -> LowRank:
         a, b = kinds["embedding A"], kinds["embedding B"]
@@ -146,6 +228,7 @@ class _Reader:
             shape=(self._folder.shapes[a][1], self._folder.shapes[b][0]),
             factors=partial(self._factors, a, b, self._config.scale_of(module)),
             transposed=True,
+            embedding=True,
             rounds_twice=True,
         )
 
@@ -184,3 +267,12 @@ class _Reader:
     def _float32(self, key: str) -> torch.Tensor:
         """The whole tensor, a copy with an address of its own."""
         return self._folder.tensor(key).to(torch.float32, copy=True)
+
+
+def _difference(trained: Factors, initial: Factors) -> Factors:
+    """The factors of s (B A - B0 A0)."""
+    return Factors(
+        torch.cat([trained.down, initial.down]),
+        torch.cat([trained.up, -initial.up], 1),
+        trained.scale,
+    )

@@ -1,0 +1,1 @@
+"""Inputs as they are found, each a made-up minimal case."""

@@ -184,8 +184,6 @@ REFUSED = {
     "alora_invocation_tokens": [1, 2],
     "use_qalora": True,
     "arrow_config": {"top_k": 2},
-    "velora_config": {"rank": 1},
-    "ensure_weight_tying": True,
     "megatron_config": {"a": 1},
     "init_lora_weights": "pissa",
     "use_a_thing_of_tomorrow": 1,

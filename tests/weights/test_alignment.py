@@ -81,6 +81,19 @@ def test_missing_tensors_are_an_error_that_names_them_unless_skipped(tmp_path, l
     assert found.as_row() == counts(compared=ALL - size(Q10, NORM), **{only: size(Q10, NORM)})
 
 
+@pytest.mark.parametrize("lacking", ["b", "a"])
+def test_missing_tensors_of_the_larger_part_are_counted_and_no_skip_is_advised(tmp_path, lacking):
+    kept = NORM
+    without = dict.fromkeys(set(SHAPES) - {kept})
+    a = side(tmp_path / "a", without if lacking == "a" else None)
+    b = side(tmp_path / "b", without if lacking == "b" else None)
+    with pytest.raises(ModelError) as error:
+        align(a, b, Tolerance())
+    share = (ALL - size(kept)) / ALL
+    assert "skip would" not in error.value.todo and "--missing" not in error.value.todo
+    assert f"{ALL - size(kept):,} of {ALL:,} entries ({share:.0%})" in error.value.todo
+
+
 @pytest.mark.parametrize("shorter", ["a", "b"])
 def test_vocabulary_rows_are_an_error_unless_cropped_or_skipped(tmp_path, shorter):
     a = side(tmp_path / "a", {EMBED: (32, 24)} if shorter == "a" else None)
