@@ -86,7 +86,10 @@ class FinishedModel(Located):
     seed: int | None = None
 
 
-COLUMNS = ("prompt", "completion", "chosen", "rejected", "messages")
+COLUMNS = (
+    "prompt", "completion", "chosen", "rejected", "messages", "system", "context", "history",
+    "tools", "label",
+)  # fmt: skip
 """The parts of a row whose columns a study may name."""
 
 
@@ -94,20 +97,27 @@ class DataSet(Frozen):
     """Rows of prompts and answers: files, a hub id, or other data sets in a row."""
 
     path: str | None = None
-    """A .jsonl, .json, .csv or .parquet file, or a directory of one kind of them, relative to
-    the study file."""
+    """A .jsonl, .json, .csv, .parquet or .arrow file (compressed as .gz, .bz2 or .zst, or not), a
+    directory of one kind of them, or one that `save_to_disk` wrote, relative to the study file."""
     hub: str | None = None
     """A Hugging Face data set id."""
     revision: str | None = None
     """A commit, tag or branch of the hub id; a commit makes the study reproducible."""
+    config: str | None = None
+    """The configuration (subset) of the hub data set, where it has several."""
+    data_files: str | tuple[str, ...] | None = None
+    """The files of the hub data set that are read, as names or patterns; none: those it names."""
     split: str = "train"
-    """The split of the hub data set."""
+    """The split of the hub data set, or of a directory that `save_to_disk` wrote."""
     concat: tuple[Name, ...] | None = Field(default=None, min_length=1)
     """Names of data sets of this study, one after another."""
     format: (
-        Literal["text", "preference", "messages", "sharegpt", "sharegpt-preference", "alpaca"]
+        Literal[
+            "text", "preference", "messages", "sharegpt", "sharegpt-preference", "alpaca", "dolly",
+            "kto", "helpsteer3", "openai-preference", "oasst", "oasst-tree",
+        ]
         | None
-    ) = None
+    ) = None  # fmt: skip
     """The format of the columns; without it, the columns must fit exactly one format."""
     prompt: str | None = None
     """The column that holds the prompt."""
@@ -118,7 +128,19 @@ class DataSet(Frozen):
     rejected: str | None = None
     """The column that holds the answer that is not preferred."""
     messages: str | None = None
-    """The column that holds a whole conversation."""
+    """The column that holds a whole conversation, or in a tree the text of a message."""
+    system: str | None = None
+    """The column that holds the system prompt."""
+    context: str | None = None
+    """The column whose text follows the prompt, after an empty line."""
+    history: str | None = None
+    """The column that holds earlier turns, as pairs [question, answer]."""
+    tools: str | None = None
+    """The column that holds the tools that the model may call."""
+    label: str | None = None
+    """The column that says whether an answer is one to learn (KTO)."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are not used on purpose."""
     key: str | None = None
     """The column by which DPO pairs rows of two data sets; none: by the prompt."""
 
@@ -127,11 +149,12 @@ class DataSet(Frozen):
         given = [key for key in ("path", "hub", "concat") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of `path`, `hub` and `concat`")
-        read = [key for key in ("format", "key", *COLUMNS) if getattr(self, key) is not None]
+        read = [key for key in ("format", "key", *COLUMNS, "ignore") if getattr(self, key)]
         if self.concat is not None and read:
             raise ValueError(f"`{read[0]}` belongs to the data sets that are joined")
-        if self.revision is not None and self.hub is None:
-            raise ValueError("`revision` belongs to a `hub` id")
+        for key in ("revision", "config", "data_files"):
+            if getattr(self, key) is not None and self.hub is None:
+                raise ValueError(f"`{key}` belongs to a `hub` id")
         return self
 
     def anchored(self, root: Path) -> Self:

@@ -9,14 +9,15 @@ DataError lists every problem with row numbers (from 1), before anything trains.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raylab.errors import DataError
-from raylab.spec.data.formats import FORMATS, RowError, Spelling, format_of, study_field
+from raylab.spec.data.cells import Cells, LeftOut, RowError, Unread, is_said
+from raylab.spec.data.formats import FORMATS, Spelling, format_of, left_over, study_field
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
-from raylab.spec.data.readers import NOT_THERE, Problem, Record, read_records
+from raylab.spec.data.readers import NOT_THERE, Record, read_records
 from raylab.spec.data.rows import Row
 from raylab.spec.data.warnings import find_warnings
 from raylab.spec.recipes import expand_recipes
@@ -31,6 +32,8 @@ class Rows(NamedTuple):
     places: list[str]
     problems: list[str]
     format: str | None = None
+    notes: Sequence[str] = ()
+    """What the data set says and its rows do not: for warnings."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,10 @@ def warnings_of(study: Study, sets: Mapping[str, Rows]) -> dict[str, list[str]]:
     """The warnings about the rows of each data set that is not a concatenation."""
     longest = _longest(study)
     return {
-        name: find_warnings(sets[name].rows, sets[name].places, longest.get(name))
+        name: [
+            *sets[name].notes,
+            *find_warnings(sets[name].rows, sets[name].places, longest.get(name)),
+        ]
         for name, data in study.data.items()
         if data.concat is None
     }
@@ -96,32 +102,67 @@ def read_data_set(name: str, data: DataSet, called: Spelling = study_field) -> R
     `called` gives the fields of `data` the names that its user wrote them by.
     """
     records, unread = read_records(name, data)
-    wrong: dict[str, list[str]] = defaultdict(list)
-    for problem in unread:
-        wrong[problem.what].append(problem.place)
+    problems = _in_rows((problem.what, problem.place) for problem in unread)
     columns = dict.fromkeys(column for record in records for column in record.values)
     form, lacking = format_of(data, columns, called) if records else (None, "")
-    rows, places = [], []
-    for record in records if form else ():
-        row = _row(form, data, record)
-        if isinstance(row, Row):
-            rows.append(row)
-            places.append(record.place)
-            continue
-        for problem in row:
-            wrong[problem.what].append(problem.place)
-    problems = [lacking] if lacking else []
-    for what, where in wrong.items():
-        problems += listed(f"{what} in rows", where) if any(where) else [what]
-    return Rows(rows, places, problems, form)
+    if form is None:
+        return Rows([], [], [*([lacking] if lacking else []), *problems])
+    meant, unused = left_over(form, data, columns)
+    problems += [
+        f"column {column!r} carries meaning, and the format {form} has no use for it: put it into "
+        f"the texts, choose another {called('format')}, or leave it out with {called('ignore')}"
+        for column in meant
+        if any(is_said(record.values.get(column)) for record in records)
+    ]
+    found = _read(form, data, columns, records)
+    return found._replace(
+        problems=[*problems, *found.problems],
+        notes=[*_named("columns that are not used", unused), *found.notes],
+    )
 
 
-def _row(form: str | None, data: DataSet, record: Record) -> Row | list[Problem]:
-    assert form is not None
-    try:
-        return FORMATS[form].row(data, record.values)
-    except RowError as error:
-        return [Problem(what, record.place) for what in error.problems]
+def _read(form: str, data: DataSet, columns: Collection[str], records: Sequence[Record]) -> Rows:
+    """The rows of `records` in a format, and what is wrong with the others."""
+    taken, unread = FORMATS[form].taken(data, columns), Unread()
+    cells = ((record.place, Cells(record.values, taken, unread)) for record in records)
+    found = Rows([], [], [], form)
+    wrong: list[tuple[str, str]] = []
+    left: list[tuple[str, str]] = []
+    remarks: list[tuple[str, str]] = []
+    for place, outcome in FORMATS[form].rows(cells, data.key):
+        remarks += [(remark, place) for remark in unread.remarks]
+        unread.remarks.clear()
+        if isinstance(outcome, RowError):
+            wrong += [(problem, place) for problem in outcome.problems]
+        elif isinstance(outcome, LeftOut):
+            left.append((f"not learned, because {outcome}:", place))
+        else:
+            found.rows.append(outcome)
+            found.places.append(place)
+    problems, none = _in_rows(wrong), _in_rows(left)
+    if left and not found.rows and not problems:
+        problems = ["no row is left to learn", *none]
+    counted = [f"{len(left)} of {len(records)} records are left out", *none] if left else []
+    fields = _named("fields of turns that are not used", unread.fields)
+    return found._replace(
+        problems=problems, notes=[*fields, *["; ".join(counted)] * bool(left), *_in_rows(remarks)]
+    )
+
+
+def _in_rows(found: Iterable[tuple[str, str]]) -> list[str]:
+    """One line for each thing that was found, with its places; without them: of the file."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for what, place in found:
+        places[what].append(place)
+    return [
+        line
+        for what, where in places.items()
+        for line in (listed(f"{what} in rows", where) if any(where) else [what])
+    ]
+
+
+def _named(what: str, names: Collection[str]) -> list[str]:
+    return [f"{what}: {', '.join(names)}"] if names else []
 
 
 def _joined(names: Sequence[str] | None, plain: Mapping[str, Rows]) -> Rows:
@@ -177,8 +218,8 @@ def _raise(problems: Mapping[str, str]) -> None:
         raise DataError(
             "the data cannot be used for training",
             found="\n    ".join(f"{where}: {what}" for where, what in problems.items()),
-            expected="in every row a prompt and an answer; in pairs each prompt once on both "
-            "sides, with different answers",
+            expected="in every row a prompt and an answer; in pairs of two sets each prompt once "
+            "on both sides; different answers",
             todo="; ".join(_todo(problems.values())),
         )
 

@@ -120,7 +120,7 @@ def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
         "styles": {style: _share([in_style(t, style) for t in answers]) for style in STYLES},
         "scripts": {name: _share([script == name for script in scripts]) for name in SCRIPTS},
         "problems": found.problems,
-        "warnings": find_warnings(rows, found.places),
+        "warnings": [*found.notes, *find_warnings(rows, found.places)],
     }
 
 

@@ -2,7 +2,7 @@
 
 Model: a row of one data set and a row of the other make a pair where their keys are equal: the
 column that the study names, or else the user's text. The two answers of a pair must differ; the
-prompt and the turns before it must be the same.
+prompt and the turns before it must be the same. One data set may have several pairs of a prompt.
 Invariant: every row of both data sets is in one pair, in the order of the chosen ones, or every
 problem is listed with the places of its rows.
 """
@@ -49,11 +49,14 @@ def align(chosen: Sequence[Row], rejected: Sequence[Row], names: tuple[str, str]
 def problems_of_one_set(rows: Sequence[Row], name: str, places: Sequence[str]) -> list[str]:
     """Why rows that bring their rejected answers do not make pairs."""
     lacking = [place for row, place in zip(rows, places, strict=True) if row.rejected is None]
-    equal = [p for row, p in zip(rows, places, strict=True) if row.rejected == row.turns[-1]]
+    equal = [
+        place
+        for row, place in zip(rows, places, strict=True)
+        if row.rejected and row.rejected[:3] == row.turns[-1][:3]
+    ]
     return [
         *listed(f"no rejected answer in {name} in rows", lacking),
         *listed(f"the same answer is chosen and rejected in {name} in rows", equal),
-        *listed(f"asked before in {name} in rows", repeated(rows, places)),
     ]
 
 
@@ -78,7 +81,10 @@ def problems_of_two_sets(
             if _key(row) not in there
         ]
         problems += listed(f"only in {name}: rows", only)
-        problems += listed(f"twice in {name}: rows", _twice(rows, where))
+        problems += [
+            f"{line} (which of them makes a pair is ambiguous; a `key:` column decides)"
+            for line in listed(f"twice in {name}: rows", _twice(rows, where))
+        ]
     return problems + [text for items in _differing(*sides) for text in listed(*items)]
 
 
@@ -91,7 +97,7 @@ def _differing(chosen: _Side, rejected: _Side) -> Iterator[tuple[str, list[str]]
     same = [
         f"{at} {row.prompt!r:.60}"
         for (row, at), (match, _) in both
-        if row.turns[-1] == match.turns[-1]
+        if row.turns[-1][:3] == match.turns[-1][:3]
     ]
     yield "the prompts differ (chosen and rejected) in rows", other
     yield "the same answer is chosen and rejected in rows", same

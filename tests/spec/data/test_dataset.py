@@ -52,8 +52,10 @@ def test_problems_of_all_data_sets_come_in_one_message(tmp_path):
         F={"path": str(tmp_path / "nowhere.csv")},
     )
     for part in (
-        f"D2 ({tmp_path}/D2.jsonl): completion is empty in rows 1; prompt is not text in rows 3",
-        f"E ({broken}): completion is not text in rows 1; prompt is empty in rows 2",
+        f"D2 ({tmp_path}/D2.jsonl): completion is empty in rows 1; column "
+        "'prompt' holds the number 7, expected text or a list of messages in rows 3",
+        f"E ({broken}): column 'completion' holds nothing, expected text or a list of messages in "
+        "rows 1; prompt is empty in rows 2",
         f"F ({tmp_path}/nowhere.csv): the file is not there",
         "only in D1: rows 12 '他'",
         "only in D0: rows 12 '質問11'",
@@ -196,11 +198,22 @@ def test_pairs_of_one_data_set_without_rejected_answers_are_refused(tmp_path):
     assert "no rejected answer in D0 in rows 1, 2" in message
 
 
-def test_pairs_of_one_data_set_alike_or_twice_are_refused():
+def test_pairs_of_one_data_set_alike_are_refused():
     with pytest.raises(DataError) as caught:
         pairs_of_one_set([Row.of("a", "b", rejected="c"), Row.of("a", "d", rejected="d")], "P")
     assert "the same answer is chosen and rejected in P in rows 2" in str(caught.value)
-    assert "asked before in P in rows 2 (as 1)" in str(caught.value)
+
+
+def test_pairs_of_one_data_set_with_another_rejected_answer_are_several():
+    pairs = [Row.of("a", "b", rejected="c"), Row.of("a", "b", rejected="d")]
+    assert pairs_of_one_set(pairs, "P") == pairs
+    (warning,) = find_warnings(pairs, ["1", "2"])
+    assert "asked before in rows 2 (as 1)" in warning
+
+
+def test_pairs_of_two_sets_that_ask_twice_are_ambiguous():
+    with pytest.raises(DataError, match="ambiguous"):
+        align([Row.of("a", "b"), Row.of("a", "c")], [Row.of("a", "d")], ("D1", "D0"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Formats of data: found by columns or named, and read into rows, or refused by row."""
 
 import json
+import re
 import typing
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -89,18 +91,23 @@ REFUSED = {
     "no key": ({"prompt": "a", "completion": "b"}, {"key": "id"}, "lacks the column 'id'"),
     "a key of no text": ({"prompt": "a", "completion": "b", "id": None}, {"key": "id"},
         "id is no key in rows 1"),
-    "tool": ({"messages": [QUESTION, said("tool", "x"), ANSWER]}, {}, "of the role 'tool'"),
+    "tool": ({"messages": [QUESTION, said("tool", "x"), ANSWER]}, {},
+        "the turns are user, tool, assistant; expected user and assistant in turn"),
     "question last": ({"messages": [QUESTION]}, {}, "expected user and assistant in turn"),
     "two questions": ({"messages": [QUESTION, QUESTION, ANSWER]}, {}, "turns are user, user, a"),
-    "no turns": ({"messages": []}, {}, "no list of turns in rows 1"),
-    "turns as text": ({"messages": "user: a"}, {}, "no list of turns in rows 1"),
-    "other keys": ({"messages": [shared("human", "a")]}, {}, "no object with 'role' and 'content'"),
+    "no turns": ({"messages": []}, {},
+        "column 'messages' holds an empty list, expected a list of messages in rows 1"),
+    "turns as text": ({"messages": "user: a"}, {},
+        "column 'messages' holds the text 'user: a', expected a list of messages in rows 1"),
+    "other keys": ({"messages": [said("human", "a", ("who", "says"))]}, {},
+        "column 'messages', turn 1 has 'who', 'says', expected 'role' and 'content'"),
+    "other role": ({"messages": [said("narrator", "a"), ANSWER]}, {}, "of the role 'narrator'"),
     "empty turn": ({"messages": [QUESTION, said("assistant", " ")]}, {}, "a turn is empty"),
     "system alone": ({"messages": [said("system", "a")]}, {}, "the turns are system"),
     "renamed column is empty": ({"q": "a", "a": ""}, {"prompt": "q", "completion": "a"},
         "a is empty in rows 1"),
     "rejected is no text": ({"prompt": "a", "chosen": "b", "rejected": None}, {},
-        "rejected is not text in rows 1"),
+        "column 'rejected' holds nothing, expected text or a list of messages in rows 1"),
     "preferences part early": (
         {"chosen": [QUESTION, ANSWER], "rejected": [said("user", "x"), ANSWER]}, {},
         "answer different conversations"),
@@ -173,3 +180,9 @@ def test_fingerprint_of_a_plain_row_is_that_of_its_two_texts():
         PLAIN._replace(turns=(SYSTEM, *PLAIN.turns)),
     ]
     assert len({rows_fingerprint([row]) for row in rows}) == len(rows)
+
+
+def test_documented_formats_are_those_of_the_table():
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", text, re.MULTILINE)
+    assert rows == [(name, form.example) for name, form in FORMATS.items()]

@@ -156,10 +156,19 @@ def test_prompt_empty_names_rows(tmp_path):
     assert "prompt is empty in rows 2" in message
 
 
-@pytest.mark.parametrize("wrong", [7, None, ["b"], {"x": "b"}, True])
-def test_answers_not_text_name_file_and_rows(wrong, tmp_path):
+@pytest.mark.parametrize(
+    ("wrong", "held"),
+    [
+        (7, "holds the number 7, expected text or a list of messages"),
+        (None, "holds nothing, expected text or a list of messages"),
+        (["b"], "holds a list, expected text or a list of messages"),
+        ({"x": "b"}, ", turn 1 has 'x', expected 'role' and 'content'"),
+        (True, "holds true, expected text or a list of messages"),
+    ],
+)
+def test_answers_not_text_name_file_and_rows(wrong, held, tmp_path):
     message = refused(write_jsonl(tmp_path / "a.jsonl", [("a", wrong), ("c", wrong)]))
-    assert "completion is not text in rows 1, 2" in message
+    assert f"column 'completion'{held if held[0] == ',' else ' ' + held} in rows 1, 2" in message
     assert str(tmp_path / "a.jsonl") in message
 
 
@@ -174,7 +183,9 @@ def test_one_answer_not_text_names_file_and_row(wrong, tmp_path):
 def test_answer_absent_in_one_row_names_row(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
-    assert "completion is not text in rows 2" in refused(path)
+    assert "column 'completion' holds nothing, expected text or a list of messages in rows 2" in (
+        refused(path)
+    )
 
 
 @pytest.mark.parametrize("line", ['{"prompt": "c"', "nonsense", '["a", "b"]', '"text"', "{,}"])

@@ -1,0 +1,266 @@
+"""Lists of messages -> turns: roles, texts, what else templates read, and what is learned.
+
+Model: a message is an object with a role and a text, by the names of OpenAI (`role`, `content`) or
+of ShareGPT (`from`, `value`). What templates read beside the text (reasoning, tool calls) is kept
+in the form that transformers documents for them: tool calls with arguments that are objects, tools
+as functions. `weight`, `train` and their like say which answers are learned.
+Invariant: a conversation has at most one system turn, at its beginning; user and assistant take
+turns, and the results of tools follow the turn that called them; its last turn is an answer that
+is learned. A field that no template reads is named in a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raylab.spec.data.cells import Cells, RowError, held, is_said, parsed, without_nothing
+from raylab.spec.data.rows import Row, Turn
+from raylab.spec.identity import canonical
+
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "ai"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "observation", "function", "tool_response", "ipython"), "tool"),
+}
+CALLS = ("function_call", "tool_call")
+"""Roles of a turn whose text is a call, as LLaMA-Factory's ShareGPT has it."""
+READ_BY_TEMPLATES = (
+    "name", "reasoning", "reasoning_content", "thinking", "tool_call_id", "tool_calls",
+)  # fmt: skip
+WEIGHTS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss")
+"""Fields by which a turn says whether it is learned."""
+_ROLE, _TEXT = ("role", "from"), ("content", "value", "text")
+MESSAGES = "a list of messages"
+
+
+def turns_of(cells: Cells, part: str) -> list[Turn]:
+    """The turns of a part that holds messages, or one of them. Raises RowError."""
+    value = parsed(cells.get(part), "[{")
+    messages = [value] if isinstance(value, Mapping) else value
+    if not isinstance(messages, list) or not messages:
+        raise cells.wrong(part, MESSAGES)
+    return messages_to_turns(messages, cells, cells.columns.get(part, part))
+
+
+def messages_to_turns(messages: Sequence[Any], cells: Cells, column: str) -> list[Turn]:
+    """A turn for each message of a column. Raises RowError."""
+    return [
+        _turn(message, f"column {column!r}, turn {number}", cells)
+        for number, message in enumerate(messages, 1)
+    ]
+
+
+def _turn(message: Any, where: str, cells: Cells) -> Turn:
+    if not isinstance(message, Mapping):
+        raise RowError(f"{where} holds {held(message)}, expected an object with "
+                       "'role' and 'content'")  # fmt: skip
+    role_key = next((key for key in _ROLE if is_said(message.get(key))), None)
+    text_key = next((key for key in _TEXT if message.get(key) is not None), None)
+    called = is_said(message.get("tool_calls")) or is_said(message.get("function_call"))
+    if role_key is None or (text_key is None and not called):
+        names = ", ".join(map(repr, message)) or "no field"
+        raise RowError(f"{where} has {names}, expected 'role' and 'content'")
+    role = message[role_key]
+    if not isinstance(role, str) or role not in (*ROLES, *CALLS):
+        known = ", ".join((*ROLES, *CALLS))
+        raise RowError(f"{where} is of the role {role!r}, not one of {known}")
+    where = f"{where} ({role})"
+    text = "" if text_key is None else _text(message[text_key], where)
+    more, learned = _beside(message, {role_key, text_key}, where, cells)
+    if role in CALLS:
+        more, text = {**more, "tool_calls": _calls(text, where)}, ""
+    kind = ROLES.get(role, "assistant")
+    if kind != "assistant" and learned:
+        raise RowError(f"{where} is marked as learned; only answers are learned")
+    return Turn(
+        kind, text, canonical(more) if more else "", learned if kind == "assistant" else None
+    )
+
+
+def _text(value: Any, where: str) -> str:
+    """The text of a message: a text, or the texts of its parts, joined as templates join them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value:
+        return "".join(_part(part, where) for part in value)
+    raise RowError(f"{where} holds {held(value)} as its content, expected text or parts of text")
+
+
+def _part(part: Any, where: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type", "text") if isinstance(part, Mapping) else held(part)
+    if kind != "text" or not isinstance(part.get("text"), str):
+        raise RowError(f"{where} has a part of the type {kind!r}; raylab trains on text alone")
+    return str(part["text"])
+
+
+def _beside(
+    message: Mapping[str, Any], read: set[str | None], where: str, cells: Cells
+) -> tuple[dict[str, Any], bool | None]:
+    """The fields beside role and text that templates read; whether the turn is learned."""
+    more: dict[str, Any] = {}
+    learned = None
+    for key, value in message.items():
+        if key in read or not is_said(value):
+            continue
+        if key in WEIGHTS:
+            learned = _learned(key, value, where)
+        elif key in ("tool_calls", "function_call"):
+            more["tool_calls"] = _calls(value, where)
+        elif key in READ_BY_TEMPLATES:
+            more[key] = _stable(value, f"{where}: {key}")
+        else:
+            cells.unread.fields[key] = None
+    return more, learned
+
+
+def _learned(key: str, value: Any, where: str) -> bool:
+    if value not in (0, 1):
+        raise RowError(
+            f"{where} has the {key} {value!r}; a turn is learned or not, expected 0 or 1"
+        )
+    return bool(value)
+
+
+def _stable(value: Any, where: str) -> Any:
+    value = without_nothing(value)
+    try:
+        canonical(value)
+    except TypeError as error:
+        raise RowError(f"{where} is no JSON value ({error})") from error
+    return value
+
+
+def _calls(value: Any, where: str) -> list[Any]:
+    """Tool calls as templates take them: arguments are objects. Raises RowError."""
+    calls = parsed(value, "[{")
+    calls = [calls] if isinstance(calls, Mapping) else calls
+    if not isinstance(calls, list) or not calls:
+        raise RowError(f"{where} holds {held(value)}, expected a call as JSON: "
+                       '{"name": "...", "arguments": {...}}')  # fmt: skip
+    return [_call(call, where) for call in calls]
+
+
+def _call(call: Any, where: str) -> Any:
+    call = _stable(call, f"{where}: a call")
+    inner = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+        raise RowError(f"{where} has a call without the name of a function")
+    arguments = parsed(inner.get("arguments", {}), "{")
+    if not isinstance(arguments, Mapping):
+        raise RowError(f"{where} calls {inner['name']} with {held(arguments)}, expected arguments "
+                       "as a JSON object")  # fmt: skip
+    function = {**inner, "arguments": dict(arguments)}
+    rest = {k: v for k, v in call.items() if k != "function"} if "function" in call else {}
+    return {"type": "function", **rest, "function": function}
+
+
+def tools_of(value: Any, column: str) -> str:
+    """The tools of a cell as a canonical JSON list; empty: none. Raises RowError.
+
+    A function alone is put into the object {"type": "function"} that templates take.
+    """
+    tools = parsed(value, "[{")
+    tools = [tools] if isinstance(tools, Mapping) else tools
+    if not is_said(tools):
+        return ""
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise RowError(f"column {column!r} holds {held(value)}, expected a list of tools, or it as "
+                       "JSON text")  # fmt: skip
+    tools = _stable(tools, f"column {column!r}")
+    return canonical([
+        tool if "function" in tool else {"type": "function", "function": tool} for tool in tools
+    ])  # fmt: skip
+
+
+def conversation(turns: Sequence[Turn]) -> Row:
+    """The row that ends at the last learned answer of `turns`. Raises RowError."""
+    answers = [n for n, turn in enumerate(turns) if turn.role == "assistant"]
+    if answers and turns[answers[-1]].learned is False:
+        learned = [n for n in answers if turns[n].learned is not False]
+        if not learned:
+            raise RowError("no answer is learned: the weights of all of them are 0")
+        turns = turns[: learned[-1] + 1]
+    _check_order(turns)
+    for number, turn in enumerate(turns, 1):
+        if not turn.text.strip() and "tool_calls" not in turn.more:
+            raise RowError(f"a turn is empty: turn {number} ({turn.role})")
+    return Row(tuple(turns))
+
+
+_FOLLOWS: Mapping[str, tuple[str, ...]] = {
+    "": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+"""The roles that may follow a turn of a role."""
+
+
+def _check_order(turns: Sequence[Turn]) -> None:
+    spoken = turns[1:] if turns and turns[0].role == "system" else turns
+    before = ""
+    for turn in spoken:
+        if turn.role not in _FOLLOWS[before]:
+            break
+        before = turn.role
+    else:
+        if before == "assistant":
+            return
+    raise RowError(
+        f"the turns are {', '.join(turn.role for turn in turns)}; expected user and assistant in "
+        "turn, ending with assistant (a system turn first; a tool after the answer that calls it)"
+    )
+
+
+# Prompts and answers that stand in columns of their own
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a cell holds messages, or one."""
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(isinstance(item, Mapping) for item in items)
+
+
+def asked(cells: Cells, part: str) -> list[Turn]:
+    """The turns before the answer: `history`, then the prompt with its context; or messages."""
+    if is_messages(cells.get(part)):
+        for beside in ("context", "history"):
+            if is_said(cells.get(beside)):
+                raise RowError(f"column {cells.columns[beside]!r} stands beside messages, which "
+                               "have their own turns; put it into them")  # fmt: skip
+        return turns_of(cells, part)
+    prompt = cells.text(part, f"text or {MESSAGES}")
+    context = cells.optional_text("context")
+    return [*_history(cells), Turn("user", f"{prompt}\n\n{context}" if context else prompt)]
+
+
+def _history(cells: Cells) -> list[Turn]:
+    """Alpaca's earlier turns: a list of questions with their answers."""
+    history = parsed(cells.get("history"))
+    if not is_said(history):
+        return []
+    turns: list[Turn] = []
+    for pair in history if isinstance(history, list) else [history]:
+        texts = list(pair) if isinstance(pair, (list, tuple)) else []
+        if len(texts) != 2 or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise cells.wrong("history", "a list of pairs [question, answer]")
+        turns += [Turn("user", texts[0]), Turn("assistant", texts[1])]
+    return turns
+
+
+def answer(cells: Cells, part: str) -> list[Turn]:
+    """The turns of an answer: one of a text, or messages. Each answer among them is learned."""
+    value = cells.get(part)
+    if not is_messages(value):
+        return [Turn("assistant", cells.text(part, f"text or {MESSAGES}"))]
+    turns = turns_of(cells, part)
+    if len(turns) == 1 or turns[0].role != "assistant":
+        return turns
+    return [
+        turn._replace(learned=True) if turn[0] == "assistant" and turn.learned is None else turn
+        for turn in turns
+    ]

@@ -1,0 +1,325 @@
+"""Public layouts of data sets: made-up rows in `data/`, as the rows that are learned from them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raylab.errors import DataError
+from raylab.spec.data.dataset import load_data, read_data_set
+from raylab.spec.data.pairs import pairs_of_one_set
+from raylab.spec.data.rows import Row, Turn
+from raylab.spec.identity import canonical
+from raylab.spec.sources import DataSet
+from tests.studies import make_study
+
+DATA = Path(__file__).parent / "data"
+
+SYSTEM = Turn("system", "Be short.")
+SKY, BLUE = Turn("user", "What is the sky?"), Turn("assistant", "It is blue.")
+GREEN = Turn("assistant", "It is green.")
+SEA, TOO, RED = (
+    Turn("user", "And the sea?"),
+    Turn("assistant", "Blue too."),
+    Turn("assistant", "Red."),
+)
+CALL = Turn(
+    "assistant",
+    "",
+    '{"tool_calls":[{"function":{"arguments":{"town":"Oslo"},"name":"weather"},'
+    '"type":"function"}]}',
+)
+CALL_OF_OPENAI = CALL._replace(more=CALL.more.replace('"type"', '"id":"c1","type"'))
+OSLO, COLD = Turn("user", "Is it warm in Oslo?"), Turn("assistant", "No, it is 3 degrees.")
+TOOLS = canonical([
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a town.",
+            "parameters": {"type": "object", "properties": {"town": {"type": "string"}}},
+        },
+    }
+])  # fmt: skip
+LONG = (SKY, BLUE, SEA, TOO)
+JA = Row.of("空は何色ですか。", "青です。")
+
+# File: the format, the rows, and what the warnings say.
+FOUND = {
+    "ultrafeedback_binarized": ("preference", [Row((SKY, BLUE), GREEN)],
+        ["columns that are not used: prompt_id, score_chosen, score_rejected"]),
+    "dpo_mix": ("preference", [Row(LONG, RED)],
+        ["columns that are not used: dataset, chosen_rating, rejected_rating"]),
+    "orpo_dpo_mix": ("preference", [Row((SKY, BLUE), GREEN)],
+        ["columns that are not used: source, question"]),
+    "orca_dpo_pairs": ("preference",
+        [Row((SYSTEM, SKY, BLUE), GREEN), Row((SEA, TOO), RED)], []),
+    "helpsteer3": ("helpsteer3", [Row(LONG, RED), Row((SKY, BLUE), GREEN)],
+        ["columns that are not used: domain, language, individual_preference",
+         "1 of 3 records are left out; not learned, because overall_preference is 0, so neither "
+         "response is preferred: in rows 3"]),
+    "kto": ("kto", [Row((SKY, BLUE))],
+        ["1 of 2 records are left out; not learned, because label is false, so the answer is not "
+         "one to learn: in rows 2"]),
+    "kto_messages": ("kto", [Row((SYSTEM, SKY, BLUE))], ["1 of 2 records are left out"]),
+    "dolly": ("dolly",
+        [Row.of("Which colour is meant?\n\nThe sky is blue.", "Blue."), Row((SKY, BLUE))],
+        ["columns that are not used: category"]),
+    "dolly_ja": ("alpaca", [Row.of("何色ですか。\n\n空は青い。", "青です。")],
+        ["columns that are not used: index, category"]),
+    "oasst": ("oasst", [Row(LONG)],
+        ["columns that are not used: lang",
+         "4 of 8 records are left out; not learned, because no answer follows the message: in rows "
+         "7; not learned, because the tree has no answer: in rows 8; not learned, because a reply "
+         "of a better rank is followed (one conversation of each tree is learned): in rows 2; not "
+         "learned, because the message is deleted, or replies to one that is: in rows 5"]),
+    "oasst_trees": ("oasst-tree", [Row(LONG)],
+        ["columns that are not used: tree_state", "replies are not learned where a reply of a"]),
+    "oasst_ja_chat": ("sharegpt", [JA], ["columns that are not used: ID"]),
+    "no_robots": ("messages", [Row((SYSTEM, SKY, BLUE))],
+        ["columns that are not used: prompt, prompt_id, category"]),
+    "openai": ("messages",
+        [Row((SYSTEM, SKY, Turn("assistant", "Grey.", learned=False), Turn("user", "Look again."),
+              BLUE._replace(learned=True))),
+         Row((OSLO, CALL_OF_OPENAI, Turn("tool", "3 degrees", '{"tool_call_id":"c1"}'), COLD),
+             tools=TOOLS)],
+        ["columns that are not used: parallel_tool_calls"]),
+    "openai_preference": ("openai-preference", [Row((SYSTEM, SKY, BLUE), GREEN)],
+        ["fields of turns that are not used: input.parallel_tool_calls"]),
+    "hh_rlhf": ("preference", [Row(LONG, RED)], []),
+    "hh_rlhf_49k_ja": ("preference", [JA._replace(rejected=Turn("assistant", "緑です。"))],
+        ["columns that are not used: index, ng_translation"]),
+    "hh_rlhf_12k_ja": ("sharegpt-preference",
+        [JA._replace(rejected=Turn("assistant", "緑です。"))],
+        ["columns that are not used: ID, source"]),
+    "sharegpt_tools": ("sharegpt",
+        [Row((SYSTEM, OSLO, CALL, Turn("tool", "3 degrees"), COLD), tools=TOOLS)], []),
+    "alpaca_history": ("alpaca", [Row((SYSTEM, *LONG))], []),
+    "trl_prompt_completion": ("text", [Row((SYSTEM, SKY, BLUE))], []),
+    "trl_preference": ("preference", [Row((SKY, BLUE), GREEN)], []),
+    "trl_implicit": ("preference", [Row((SYSTEM, *LONG), RED)], []),
+    "text_parts": ("messages", [Row((SYSTEM, SKY, BLUE))], []),
+    "reasoning": ("messages",
+        [Row((SKY, BLUE._replace(more='{"reasoning_content":"Light is scattered."}')))], []),
+}  # fmt: skip
+
+
+def found(name, **fields):
+    return read_data_set(name, DataSet(path=str(DATA / f"{name}.jsonl"), **fields))
+
+
+def read(tmp_path, *records, **fields):
+    """The rows of records, and what is wrong with them."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return read_data_set("D", DataSet(path=str(path), **fields))
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_layout_as_published_is_read_and_its_rest_is_named(name):
+    form, rows, notes = FOUND[name]
+    read = found(name)
+    assert (read.format, read.problems, read.rows) == (form, [], rows)
+    assert len(read.notes) == len(notes)
+    for note, said in zip(read.notes, notes, strict=True):
+        assert note.startswith(said)
+
+
+def test_every_file_of_rows_is_tried():
+    assert {path.stem for path in DATA.glob("*.jsonl")} == {*FOUND}
+
+
+def test_plan_hears_what_is_not_used():
+    data = {"D": {"path": str(DATA / "kto.jsonl")}}
+    (warning,) = load_data(make_study(data=data, recipes={})).warnings
+    assert "1 of 2 records are left out; not learned, because label is false" in warning
+
+
+def test_kto_without_a_true_label_is_refused_by_name(tmp_path):
+    record = {"prompt": "a", "completion": "b", "label": False}
+    (first, second) = read(tmp_path, record, record).problems
+    assert (first, "label is false" in second) == ("no row is left to learn", True)
+
+
+def test_kto_with_a_label_of_another_kind_says_what_to_do(tmp_path):
+    record = {"prompt": "a", "completion": "b", "label": "news"}
+    (problem,) = read(tmp_path, record).problems
+    assert "column 'label' holds the text 'news', expected true or false" in problem
+    assert read(tmp_path, record, format="text", ignore=["label"]).rows == [Row.of("a", "b")]
+
+
+# Columns beside a row
+
+SYSTEM_BESIDE = {
+    "text": {"prompt": "What is the sky?", "completion": "It is blue."},
+    "preference": {"prompt": "What is the sky?", "chosen": "It is blue.", "rejected": "Red."},
+    "messages": {"messages": [{"role": "user", "content": "What is the sky?"},
+                              {"role": "assistant", "content": "It is blue."}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", SYSTEM_BESIDE)
+@pytest.mark.parametrize("column", ["system", "rules"])
+def test_system_column_is_the_system_turn(form, column, tmp_path):
+    fields = {} if column == "system" else {"system": column}
+    record = SYSTEM_BESIDE[form]
+    read_row = read(tmp_path, {**record, column: "Be short."}, **fields)
+    assert (read_row.format, read_row.rows[0].turns) == (form, (SYSTEM, SKY, BLUE))
+    assert read(tmp_path, {**record, column: ""}, **fields).rows == read(tmp_path, record).rows
+
+
+def test_system_column_beside_a_system_turn_is_refused(tmp_path):
+    record = {"messages": [{"role": "system", "content": "x"},
+                           *SYSTEM_BESIDE["messages"]["messages"]], "system": "y"}  # fmt: skip
+    (problem,) = read(tmp_path, record).problems
+    assert problem == "a system prompt stands in column 'system' and in the messages in rows 1"
+
+
+def test_named_column_that_is_not_there_is_refused(tmp_path):
+    (problem,) = read(tmp_path, SYSTEM_BESIDE["text"], system="rules").problems
+    assert problem.startswith("it lacks the column 'rules' (`system:`)")
+
+
+def test_input_is_kept_where_the_study_names_alpacas_columns(tmp_path):
+    record = {"instruction": "Translate.", "input": "sky", "output": "Himmel"}
+    read_rows = read(tmp_path, record, prompt="instruction", completion="output")
+    assert read_rows.rows == [Row.of("Translate.\n\nsky", "Himmel")]
+
+
+def test_context_of_another_name_is_named(tmp_path):
+    record = {"q": "Which colour?", "passage": "The sky is blue.", "a": "Blue."}
+    read_rows = read(tmp_path, record, prompt="q", completion="a", context="passage")
+    assert read_rows.rows == [Row.of("Which colour?\n\nThe sky is blue.", "Blue.")]
+
+
+@pytest.mark.parametrize("column", ["history", "context", "label", "weight", "reasoning", "images"])
+def test_column_of_meaning_without_use_is_an_error(column, tmp_path):
+    record = {**SYSTEM_BESIDE["messages"], column: "something"}
+    (problem,) = read(tmp_path, record).problems
+    assert problem.startswith(f"column {column!r} carries meaning, and the format messages")
+    assert read(tmp_path, record, ignore=[column]).problems == []
+    assert read(tmp_path, {**record, column: None}).problems == []
+
+
+def test_other_columns_are_named_in_one_warning(tmp_path):
+    read_rows = read(tmp_path, {**SYSTEM_BESIDE["text"], "id": 1, "source": "x", "seen": True})
+    assert read_rows.notes == ["columns that are not used: id, source, seen"]
+    silenced = read(
+        tmp_path, {**SYSTEM_BESIDE["text"], "id": 1, "source": "x"}, ignore=["id", "source"]
+    )
+    assert silenced.notes == []
+
+
+def test_history_that_is_no_pairs_is_refused(tmp_path):
+    record = {"instruction": "a", "output": "b", "history": ["c"]}
+    (problem,) = read(tmp_path, record).problems
+    assert "column 'history' holds a list, expected a list of pairs" in problem
+
+
+# What turns say
+
+
+def chat(*turns, **columns):
+    return {"messages": [{"role": r, "content": t, **more} for r, t, more in turns], **columns}
+
+
+@pytest.mark.parametrize("field", ["weight", "train", "trainable"])
+def test_turn_that_is_not_learned_ends_the_row_before_it(field, tmp_path):
+    record = chat(
+        ("user", "What is the sky?", {}), ("assistant", "It is blue.", {field: 1}),
+        ("user", "And the sea?", {}), ("assistant", "Red.", {field: 0}),
+    )  # fmt: skip
+    (row,) = read(tmp_path, record).rows
+    assert row.turns == (SKY, BLUE._replace(learned=True))
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        ((("user", "a", {}), ("assistant", "b", {"weight": 0.5})), "has the weight 0.5"),
+        ((("user", "a", {}), ("assistant", "b", {"weight": 0})), "no answer is learned"),
+        ((("user", "a", {"train": True}), ("assistant", "b", {})), "only answers are learned"),
+        ((("user", "a", {}), ("assistant", [{"type": "image", "url": "x"}], {})), "type 'image'"),
+        ((("user", "a", {}), ("function_call", "no JSON", {}), ("tool", "x", {}),
+          ("assistant", "b", {})), "expected a call as JSON"),
+        ((("user", "a", {}), ("user", "b", {}), ("assistant", "c", {})), "turns are user, user, a"),
+    ],
+)  # fmt: skip
+def test_turn_that_cannot_be_learned_is_refused_by_row(turns, said, tmp_path):
+    good = chat(("user", "a", {}), ("assistant", "b", {}))
+    (problem,) = read(tmp_path, good, chat(*turns)).problems
+    assert said in problem
+    assert problem.endswith("in rows 2")
+
+
+def test_unknown_fields_of_turns_are_named(tmp_path):
+    record = chat(("user", "a", {"ts": 1}), ("assistant", "b", {"id": "x", "name": "Bot"}))
+    read_rows = read(tmp_path, record)
+    assert read_rows.notes == ["fields of turns that are not used: ts, id"]
+    assert read_rows.rows[0].turns[-1].more == '{"name":"Bot"}'
+
+
+# Pairs
+
+
+def test_conversations_that_part_early_are_refused_where_they_part(tmp_path):
+    turns = [("user", "a", {}), ("assistant", "one", {}), ("user", "c", {}), ("assistant", "d", {})]
+    other = [turns[0], ("assistant", "two", {}), *turns[2:]]
+    sides = [chat(*side)["messages"] for side in (turns, other)]
+    (problem,) = read(tmp_path, {"chosen": sides[0], "rejected": sides[1]}).problems
+    assert "they part at turn 2 (assistant 'one' and assistant 'two')" in problem
+
+
+def test_answers_without_any_prompt_are_refused(tmp_path):
+    problems = read(tmp_path, {"chosen": "blue", "rejected": "red"}).problems
+    assert [problem.split(",")[0] for problem in problems] == [
+        f"column {side!r} is an answer without a prompt" for side in ("chosen", "rejected")
+    ]
+
+
+def test_prompt_that_says_something_else_than_the_conversation_is_named(tmp_path):
+    pair = json.loads((DATA / "trl_implicit.jsonl").read_text())
+    read_rows = read(tmp_path, {**pair, "prompt": "And the moon?"})
+    assert read_rows.notes == [
+        "column 'prompt' is not used; it says something else than the others in rows 1"
+    ]
+
+
+def test_several_pairs_of_a_prompt_are_pairs(tmp_path):
+    pair = {"prompt": "What is the sky?", "chosen": "It is blue."}
+    rows = read(tmp_path, {**pair, "rejected": "Red."}, {**pair, "rejected": "Green."}).rows
+    assert len(pairs_of_one_set(rows, "P")) == 2
+    data = {"P": {"path": str(tmp_path / "a.jsonl")}}
+    load_data(make_study(data=data, recipes={"dpo": {"method": "dpo", "data": "P"}}))
+
+
+# Trees
+
+
+def message(identity, parent, role="prompter", text="a", **more):
+    return {"message_id": identity, "parent_id": parent, "role": role, "text": text, **more}
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([message("r", None), message("a", "x", "assistant")], "no message has the id"),
+        ([message("r", None), message("r", "r", "assistant")], "is that of another message too"),
+        ([message("r", None), message("a", "r", "assistant", rank="best")], "expected a number"),
+        ([message("r", None)], "no row is left to learn"),
+        ([message("r", "s"), message("s", "r")], "no row is left to learn"),
+        ([message("r", None, "assistant")], "the turns are assistant"),
+    ],
+)
+def test_tree_that_cannot_be_read_says_why(records, said, tmp_path):
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, *records)
+        data = {"D": {"path": str(tmp_path / "a.jsonl")}}
+        load_data(make_study(data=data, recipes={}))
+
+
+def test_tree_whose_text_is_in_another_column_is_read(tmp_path):
+    records = [message("r", None, text_ja="空は？"), message("a", "r", "assistant", text_ja="青")]
+    read_rows = read(tmp_path, *records, format="oasst", messages="text_ja")
+    assert read_rows.rows == [Row.of("空は？", "青")]
+    assert read_rows.notes == ["columns that are not used: text"]
