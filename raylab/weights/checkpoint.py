@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from raylab.errors import ModelError
+from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape, read_json
 
 HEADS = ("lm_head.weight", "embed_out.weight")
@@ -42,6 +43,9 @@ class Weights(Protocol):
 
     def is_alias(self, name: str) -> bool:
         """Whether `name` is tied to another parameter."""
+
+    def names_in_memory(self, auto_class: str) -> MemoryNames:
+        """What a class of transformers calls the tensors; slow. Raises ModelError."""
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop), 2-D, in their own dtype; an alias has its partner's rows."""
@@ -86,6 +90,13 @@ class Checkpoint:
     def is_alias(self, name: str) -> bool:
         """Whether `name` is tied to another tensor, stored or not."""
         return name in self._partners
+
+    def names_in_memory(self, auto_class: str) -> MemoryNames:
+        """What a class of transformers calls the tensors of the files; imports transformers.
+
+        Raises ModelError where transformers does not know the class from the config.
+        """
+        return names_in_memory(self._directory, self._folder.shapes, auto_class)
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop), 2-D, in the file's dtype; a vector has one row.

@@ -10,7 +10,7 @@ the names that are left over. Parts of one tensor stand in the order in which th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from raylab.weights.adapter_config import AdapterConfig
 from raylab.weights.adapter_fields import initialisation
 from raylab.weights.adapter_parts import (
     BiasShift,
-    Decomposed,
     Factors,
     LowRank,
     Part,
@@ -29,7 +28,8 @@ from raylab.weights.adapter_parts import (
     TrainedTokens,
 )
 from raylab.weights.checkpoint import Weights
-from raylab.weights.initial_factors import initial_factors
+from raylab.weights.initial_factors import InitialFactors, decomposed
+from raylab.weights.parameter_parts import Wrapped, WrappedParameters
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
 
 _PREFIX = "base_model.model."
@@ -70,9 +70,16 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
         for name, key in whole.items()
     }
     reader = _Reader(folder, config, base)
+    wrapped = (
+        WrappedParameters(config, base, modules) if base and config.target_parameters else None
+    )
     for module, kinds in modules.items():
-        for ending, part in reader.parts_of(module, kinds):
-            name = f"{module}.{ending}"
+        parameter = wrapped.of(module) if wrapped else None
+        if wrapped and parameter:
+            found = reader.parts_of_parameter(wrapped, parameter, kinds)
+        else:
+            found = ((f"{module}.{end}", part) for end, part in reader.parts_of(module, kinds))
+        for name, part in found:
             parts[name] = (*parts.get(name, ()), part)
     return parts
 
@@ -136,7 +143,7 @@ class _Reader:
     ) -> None:
         self._folder, self._config, self._base = folder, config, base
         self._factors = lru_cache(maxsize=_FACTORS_KEPT)(self._read_factors)
-        self._decomposed = lru_cache(maxsize=_FACTORS_KEPT)(self._decompose)
+        self._initial = InitialFactors(config, base, _FACTORS_KEPT)
 
     def parts_of(self, module: str, kinds: Kinds) -> Iterator[tuple[str, Part]]:
         """("weight" or "bias", part) of one module. Raises ModelError for unknown sets of kinds."""
@@ -160,6 +167,20 @@ class _Reader:
                     expected="A and B, with a magnitude for DoRA on a linear layer",
                 )
 
+    def parts_of_parameter(
+        self, wrapped: WrappedParameters, parameter: Wrapped, kinds: Kinds
+    ) -> Iterator[tuple[str, Part]]:
+        """(name in the base model's files, part) of one parameter. Raises ModelError."""
+        if sorted(kinds) != ["A", "B"]:
+            raise ModelError(
+                f"the adapter's tensors for {parameter.name} do not form pairs that are read",
+                found=", ".join(sorted(kinds)),
+                expected="A and B",
+            )
+        a, b = kinds["A"], kinds["B"]
+        shapes = self._folder.shapes
+        yield from wrapped.parts(parameter, partial(self._factors, a, b), shapes[a], shapes[b])
+
     def _low_rank(self, module: str, a: str, b: str, magnitude: str | None = None) -> LowRank:
         down, up = self._folder.shapes[a], self._folder.shapes[b]
         self._check_factors(module, a, b)
@@ -175,14 +196,8 @@ class _Reader:
         if self._config.use_qalora:
             self._refuse_pooled(module, shape)
         if self._config.decomposition:
-            initial = partial(self._initial, f"{module}.weight", trained)
-            return Decomposed(
-                shape=shape,
-                factors=lambda: _difference(trained(), initial()),
-                transposed=transposed,
-                trained=trained,
-                initial=initial,
-            )
+            initial = partial(self._initial.factors, f"{module}.weight", trained)
+            return decomposed(shape, transposed, trained, initial)
         return LowRank(
             shape=shape,
             factors=trained,
@@ -191,23 +206,6 @@ class _Reader:
             rounds_twice=initialisation(self._config.init_lora_weights) == "mica",
             magnitude=None if magnitude is None else partial(self._float32, magnitude),
         )
-
-    def _initial(self, name: str, trained: Callable[[], Factors]) -> Factors:
-        """A0 and B0, which PEFT takes out of the tensor `name` of the base model."""
-        method, found = self._config.decomposition, trained()
-        assert method is not None
-        return self._decomposed(name, method, found.rank, found.scale)
-
-    def _decompose(self, name: str, method: str, rank: int, scale: float) -> Factors:
-        stored = self._base.stored_name(name) if self._base else None
-        if self._base is None or stored is None:
-            raise ModelError(
-                f"{name} is not in the base model", expected="the adapter's base model"
-            )
-        weight = self._base.raw(stored, 0, self._base.shapes[stored][0]).float()
-        if self._config.fan_in_fan_out:
-            weight = weight.T
-        return initial_factors(weight, method, rank, scale)
 
     def _refuse_pooled(self, module: str, shape: Shape) -> None:
         """Refuse an A over pooled inputs, as QA-LoRA on GPTQ layers has it."""
@@ -267,12 +265,3 @@ class _Reader:
     def _float32(self, key: str) -> torch.Tensor:
         """The whole tensor, a copy with an address of its own."""
         return self._folder.tensor(key).to(torch.float32, copy=True)
-
-
-def _difference(trained: Factors, initial: Factors) -> Factors:
-    """The factors of s (B A - B0 A0)."""
-    return Factors(
-        torch.cat([trained.down, initial.down]),
-        torch.cat([trained.up, -initial.up], 1),
-        trained.scale,
-    )

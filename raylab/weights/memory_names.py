@@ -60,6 +60,10 @@ class MemoryNames:
     computed: Mapping[str, Computed]
     not_loaded: frozenset[str]
     shapes: Mapping[str, tuple[int, ...]]
+    linear: frozenset[str]
+    """The weights in memory that linear layers own; experts and routers may be parameters alone."""
+    transposed: frozenset[str]
+    """Modules whose experts are stacked as (experts, inputs, outputs), not outputs first."""
     renamed: Callable[[str], str | None]
     """The name in memory of any name; None where the class has no such tensor, or computes it."""
 
@@ -83,7 +87,7 @@ def _names_in_memory(directory: Path, names: tuple[str, ...], auto_class: str) -
     transforms = get_model_conversion_mapping(model)
     converters = [item for item in transforms if isinstance(item, WeightConverter)]
     renamings = [item for item in transforms if isinstance(item, WeightRenaming)]
-    state = model.state_dict()
+    state, modules = model.state_dict(), list(model.named_modules())
     table = _Table(renamings, converters, model.base_model_prefix, state)
     in_memory: dict[str, str] = {}
     not_loaded: set[str] = set()
@@ -105,8 +109,17 @@ def _names_in_memory(directory: Path, names: tuple[str, ...], auto_class: str) -
         computed=_computed(collected),
         not_loaded=frozenset(not_loaded),
         shapes={name: tuple(tensor.shape) for name, tensor in state.items()},
+        linear=frozenset(f"{name}.weight" for name, module in modules if _is_linear(module)),
+        transposed=frozenset(n for n, module in modules if getattr(module, "is_transposed", False)),
         renamed=table.renamed,
     )
+
+
+def _is_linear(module: Any) -> bool:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, (nn.Linear, Conv1D))
 
 
 def _without_storage(directory: Path, auto_class: str) -> Any:

@@ -48,6 +48,7 @@ class CountedWeights:
         self._weights, self._lock = weights, Lock()
         self.shapes: Mapping[str, Shape] = weights.shapes
         self.stored_name, self.is_alias = weights.stored_name, weights.is_alias
+        self.names_in_memory = weights.names_in_memory
         self.bytes_read = 0
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
@@ -66,6 +67,7 @@ class MergedWeights:
         self._base, self._adapters = base, tuple(adapters)
         self.shapes: Mapping[str, Shape] = base.shapes
         self.stored_name, self.is_alias = base.stored_name, base.is_alias
+        self.names_in_memory = base.names_in_memory
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop) in the base model's dtype."""
@@ -83,6 +85,7 @@ class HeldWeights:
         self._start, self._quantization = start, quantization
         self.shapes: Mapping[str, Shape] = start.shapes
         self.stored_name, self.is_alias = start.stored_name, start.is_alias
+        self.names_in_memory = start.names_in_memory
         self._dtype: torch.dtype = getattr(torch, quantization.compute_dtype)
         self._lock = Lock()
         self._kept_scales = lru_cache(maxsize=_SCALES_KEPT)(self._scales)

@@ -1,0 +1,196 @@
+"""Adapters of parameters: stacked experts, and matrices that no linear layer owns.
+
+Model: `target_parameters` names parameters of a module. PEFT wraps the module once for each of
+them, in the order in which the module has them, the first innermost: of two, the first is saved
+under `<module>.base_layer.lora_A.weight`, the second under `<module>.lora_A.weight`. With E experts
+of rank r, A is (E r, inputs) expert by expert and B is (outputs, r E) rank by rank: of expert e,
+
+    A_e = A[e r : (e + 1) r]    B_e = B[:, e::E]    delta_e = s B_e A_e, or its transpose
+
+as `peft.tuners.lora.layer.ParamWrapper` has it. The transpose is that of gpt-oss, whose experts are
+(inputs, outputs). Where the base model's files have a tensor for each expert, or for parts of its
+rows, as transformers' table says, the delta is cut in the same way.
+Invariant: every tensor of a wrapped parameter goes into the parts of that parameter, whose names
+and shapes are those of the base model's files. PEFT rounds such a delta before it adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from raylab.errors import ModelError
+from raylab.weights.adapter_config import AdapterConfig
+from raylab.weights.adapter_parts import Factors, LowRank, Part
+from raylab.weights.checkpoint import Weights
+from raylab.weights.memory_names import AUTO_CLASSES, Computed, MemoryNames
+from raylab.weights.safetensors_reader import Shape
+
+_WRAPPER = ".base_layer"
+
+
+@dataclass(frozen=True)
+class StackedLowRank:
+    """LoRA on E matrices that lie in one tensor, (E, outputs, inputs) or its transpose.
+
+    `expert` reads the factors of one of them.
+    """
+
+    shape: Shape
+    expert: Callable[[int], Factors]
+    transposed: bool
+    needs_weight = False
+
+    def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
+        """The deltas of experts [start, stop), one a row, float32."""
+        del weight
+        return torch.stack([self._product(at).reshape(-1) for at in range(start, stop)])
+
+    def merged(self, start: int, stop: int, weight: torch.Tensor) -> torch.Tensor:
+        """The delta rounded to the weight's dtype, added and rounded again."""
+        return weight + self.delta(start, stop, None).to(weight.dtype)
+
+    def _product(self, at: int) -> torch.Tensor:
+        found = self.expert(at)
+        product = (found.up @ found.down).mul_(found.scale)
+        return product.T if self.transposed else product
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """One parameter that the adapter changes, by its name in memory."""
+
+    name: str
+    shape: Shape
+    transposed: bool
+
+    @property
+    def experts(self) -> int:
+        """1 for a matrix."""
+        return self.shape[0] if len(self.shape) == 3 else 1
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(outputs, inputs) of one expert."""
+        first, second = self.shape[-2:]
+        return (second, first) if self.transposed else (first, second)
+
+
+class WrappedParameters:
+    """The parameters that an adapter targets, and where the base model's files have them."""
+
+    def __init__(self, config: AdapterConfig, base: Weights, modules: Collection[str]) -> None:
+        """`modules`: those of the adapter's file, with their wrappers. Raises ModelError."""
+        self._config, self._base, self._modules = config, base, frozenset(modules)
+        self._names: MemoryNames = base.names_in_memory(AUTO_CLASSES[0])
+
+    def of(self, module: str) -> Wrapped | None:
+        """The parameter that the factors of `module` belong to; None for a layer of its own."""
+        owner = _owner(module)
+        targeted = [name for name in self._parameters(owner) if self._is_targeted(name)]
+        if not targeted:
+            return None
+        saved = [owner + _WRAPPER * depth for depth in range(len(targeted))]
+        found = {name for name in self._modules if _owner(name) == owner}
+        if found != {*saved}:
+            raise ModelError(
+                f"the adapter's tensors for {owner} do not fit its target_parameters",
+                found=f"{len(found)} pairs of factors for {', '.join(targeted)}",
+                expected="A and B of each, as PEFT saves them",
+            )
+        name = targeted[len(targeted) - 1 - saved.index(module)]
+        shape = self._names.shapes[name]
+        return Wrapped(name, shape, len(shape) == 3 and owner in self._names.transposed)
+
+    def parts(
+        self, parameter: Wrapped, factors: Callable[[float], Factors], a: Shape, b: Shape
+    ) -> Iterator[tuple[str, Part]]:
+        """(name in the base model's files, part) of one parameter.
+
+        factors: reads A and B as saved, by the scale; a, b: their shapes. Raises ModelError.
+        """
+        rank = self._config.rank_of(parameter.name)
+        outputs, inputs = parameter.sides
+        columns = rank * parameter.experts
+        is_odd = parameter.transposed and parameter.experts == 1
+        if (a, b) != ((columns, inputs), (outputs, columns)) or is_odd:
+            raise ModelError(
+                f"the factors of {parameter.name} do not fit",
+                found=f"A {a}, B {b} for a parameter {parameter.shape}",
+                expected=f"A ({columns}, {inputs}) and B ({outputs}, {columns}): rank {rank} of "
+                f"{parameter.experts} experts",
+            )
+        read = partial(factors, self._config.scale_of(parameter.name))
+        expert = partial(_expert, read, rank, parameter.experts)
+        if computed := self._names.computed.get(parameter.name):
+            yield from self._cut(parameter, computed, expert)
+            return
+        name = self._names.in_files.get(parameter.name, parameter.name)
+        if len(parameter.shape) == 3:
+            yield name, StackedLowRank(parameter.shape, expert, parameter.transposed)
+        else:
+            yield name, LowRank(parameter.shape, read, rounds_twice=True)
+
+    def _cut(
+        self, parameter: Wrapped, computed: Computed, expert: Callable[[int], Factors]
+    ) -> Iterator[tuple[str, Part]]:
+        """The parts of a parameter that loading stacks out of the files' tensors."""
+        self._check_stacked(parameter, computed)
+        first = 0
+        for names in computed.sources.values():
+            shape = self._base.shapes[names[0]]
+            for at, name in enumerate(names):
+                factors = partial(_rows_of, expert, at, first, first + shape[0])
+                yield name, LowRank(shape, factors, rounds_twice=True)
+            first += shape[0]
+
+    def _check_stacked(self, parameter: Wrapped, computed: Computed) -> None:
+        """Refuse what is not stacked expert by expert, with parts of rows one after the other."""
+        steps = [(type(item).__name__, getattr(item, "dim", None)) for item in computed.operations]
+        stacked = steps in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])
+        sizes = {len(names) for names in computed.sources.values()}
+        shapes = [
+            {self._base.shapes.get(name) for name in names} for names in computed.sources.values()
+        ]
+        rows = sum(shape[0] for found in shapes for shape in found if shape)
+        is_whole = sizes == {parameter.experts} and all(len(found) == 1 for found in shapes)
+        if not stacked or parameter.transposed or not is_whole or rows != parameter.shape[1]:
+            raise ModelError(
+                f"the base model's files hold {parameter.name} in a way that is not read",
+                found=f"{', '.join(computed.sources)} through {', '.join(s for s, _ in steps)}",
+                expected="a matrix for each expert, or for parts of its rows",
+                todo="save the base model by transformers, and name that as the base model",
+            )
+
+    def _parameters(self, module: str) -> list[str]:
+        """The parameters of a module itself, in the module's order."""
+        return [name for name in self._names.shapes if name.rpartition(".")[0] == module]
+
+    def _is_targeted(self, name: str) -> bool:
+        targets = self._config.target_parameters or ()
+        return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _owner(module: str) -> str:
+    while module.endswith(_WRAPPER):
+        module = module.removesuffix(_WRAPPER)
+    return module
+
+
+def _expert(read: Callable[[], Factors], rank: int, experts: int, at: int) -> Factors:
+    """A_e, (r, inputs), and B_e, (outputs, r), of one expert; copies."""
+    found = read()
+    return Factors(
+        found.down[at * rank : (at + 1) * rank].clone(),
+        found.up[:, at::experts].contiguous().clone(),
+        found.scale,
+    )
+
+
+def _rows_of(expert: Callable[[int], Factors], at: int, start: int, stop: int) -> Factors:
+    """The factors of rows [start, stop) of one expert."""
+    found = expert(at)
+    return Factors(found.down, found.up[start:stop].clone(), found.scale)

@@ -1,0 +1,177 @@
+"""Mixtures of experts: adapters of stacked experts, in every layout of the base model's files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from raylab.errors import ModelError
+from raylab.store.references import ModelLocation
+from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights.export import write_merged
+from tests.architectures import merged_by_peft, save_adapter, save_random
+from tests.mixtures import EXPERTS, MIXTURES, save_mixture, tiny_mixture
+
+BF16 = torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """(architecture, dtype) -> a tiny model as transformers saves it."""
+    root = tmp_path_factory.mktemp("mixtures")
+    return {
+        (name, dtype): save_mixture(root / f"{name}-{dtype}", name, 0, dtype)
+        for name in MIXTURES
+        for dtype in (torch.float32, BF16)
+    }
+
+
+def save_stacked(directory, base):
+    """The model at `base` with its experts stacked in the file, as they are in memory."""
+    directory.mkdir()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    save_file(model.state_dict(), directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "config.json").write_text((base / "config.json").read_text())
+    return directory
+
+
+def whole(adapter, name):
+    """The delta of one tensor in its shape."""
+    shape = adapter.shapes[name]
+    rows = [adapter.rows(name, *bounds) for bounds in row_tiles.tiles(shape)]
+    return torch.cat(rows).reshape(shape)
+
+
+LORA = {
+    "all-linear": {},
+    "patterns": {
+        "use_rslora": True,
+        "rank_pattern": {r".*\.down_proj": 3},
+        "alpha_pattern": {r".*1\.mlp\.experts\.down_proj": 5, "q_proj": 7},
+    },
+    "experts by name": {"target_modules": ["q_proj"], "target_parameters": [*EXPERTS]},
+    "one parameter": {"target_modules": ["q_proj"], "target_parameters": ["experts.down_proj"]},
+}
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+@pytest.mark.parametrize("kind", LORA)
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_merged_model_has_the_bits_of_peft(bases, tmp_path, architecture, kind, dtype, stacked):
+    base = bases[architecture, dtype]
+    if stacked:
+        base = save_stacked(tmp_path / "stacked", base)
+    adapter = save_adapter(tmp_path / "adapter", base, **LORA[kind])
+    (tmp_path / "merged").mkdir()
+    write_merged(ModelLocation(adapters=(adapter,), base=base), tmp_path / "merged", threads=1)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto").state_dict()
+    expected, before = merged_by_peft(base, adapter), load_file(base / "model.safetensors")
+    assert set(load_file(tmp_path / "merged" / "model.safetensors")) == set(before)
+    for name, weight in merged.items():
+        assert torch.equal(weight, expected[name]), name
+    changed = Adapter.open(adapter, Checkpoint(base)).names
+    experts = ("experts", "input_linear", "output_linear")  # Granite's files have the last two.
+    assert any(part in name for name in changed for part in experts) == (
+        "target_parameters" in LORA[kind] or architecture in {"mixtral", "qwen3_moe", "olmoe"}
+    )
+
+
+@pytest.mark.parametrize("architecture", MIXTURES)
+def test_delta_of_every_expert_is_that_of_pefts_forward(bases, tmp_path, architecture):
+    """The forward pass uses another product than the merge: its factors, expert by expert."""
+    base = save_stacked(tmp_path / "stacked", bases[architecture, torch.float32])
+    adapter = save_adapter(tmp_path / "adapter", base, target_parameters=[*EXPERTS], r=3)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)
+    opened, seen = Adapter.open(adapter, Checkpoint(base)), 0
+    for module in model.modules():
+        if type(module).__name__ != "ParamWrapper" or module.num_experts == 1:
+            continue
+        left, right, scale = module.get_delta_factors("default")
+        own = module.get_param()
+        name = next(n for n, p in model.base_model.model.named_parameters() if p is own)
+        name = name.replace(".base_layer", "")
+        expected = scale * torch.matmul(left.double(), right.double())
+        assert torch.allclose(whole(opened, name).double(), expected, atol=1e-6), name
+        seen += 1
+    assert seen == 4
+
+
+def test_experts_in_files_of_their_own_have_the_delta_of_stacked_ones(bases, tmp_path):
+    base = bases["mixtral", torch.float32]
+    stacked = save_stacked(tmp_path / "stacked", base)
+    adapter = save_adapter(tmp_path / "adapter", base)
+    apart, together = (Adapter.open(adapter, Checkpoint(place)) for place in (base, stacked))
+    stem = "model.layers.1"
+    for expert in range(4):
+        gate, up, down = (
+            whole(apart, f"{stem}.block_sparse_moe.experts.{expert}.{part}.weight")
+            for part in ("w1", "w3", "w2")
+        )
+        both = whole(together, f"{stem}.mlp.experts.gate_up_proj")[expert]
+        assert torch.equal(torch.cat([gate, up]), both)
+        assert torch.equal(down, whole(together, f"{stem}.mlp.experts.down_proj")[expert])
+    assert apart.low_rank == set(apart.names)
+
+
+def test_adapter_of_experts_without_base_says_that_it_needs_it(bases, tmp_path):
+    adapter = save_adapter(tmp_path, bases["mixtral", torch.float32])
+    with pytest.raises(ModelError, match=r"target_parameters(.*\n)*.*--base"):
+        Adapter.open(adapter)
+
+
+@pytest.mark.parametrize("change", ["rank", "one pair missing", "a third pair"])
+def test_adapter_of_experts_that_does_not_fit_is_refused_by_name(bases, tmp_path, change):
+    base = bases["qwen3_moe", torch.float32]
+    adapter = save_adapter(tmp_path, base)
+    file, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
+    tensors = load_file(file)
+    if change == "rank":
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"rank_pattern": {}}))
+    elif change == "one pair missing":
+        tensors = {k: t for k, t in tensors.items() if "1.mlp.experts.base_layer" not in k}
+    else:
+        inner = {k: t for k, t in tensors.items() if "experts.base_layer" in k}
+        tensors |= {
+            k.replace("base_layer", "base_layer.base_layer"): t + 0 for k, t in inner.items()
+        }
+    save_file(tensors, file)
+    with pytest.raises(ModelError, match=r"layers\.\d\.mlp\.experts"):
+        Adapter.open(adapter, Checkpoint(base))
+
+
+def test_matrix_among_target_parameters_is_read_as_peft_merges_it(tmp_path):
+    """A router that is no linear layer, in bfloat16: PEFT rounds its delta before adding it."""
+    base = save_mixture(tmp_path / "base", "granitemoe", 0, BF16)
+    lora = {"target_modules": ["q_proj"], "target_parameters": ["router.weight"]}
+    adapter = save_adapter(tmp_path / "adapter", base, **lora)
+    expected = merged_by_peft(base, adapter)
+    opened, before = Adapter.open(adapter, Checkpoint(base)), Checkpoint(base)
+    routers = [name for name in opened.names if "router" in name]
+    assert len(routers) == 2
+    for name in routers:
+        rows = before.raw(name, 0, 4)
+        merged = opened.merged(name, 0, 4, rows)
+        assert torch.equal(merged, expected[name.replace("router.layer", "router")])
+        assert not torch.equal(merged, rows)
+
+
+def test_model_of_one_wide_expert_is_told_apart_by_its_class_not_by_its_shape(tmp_path):
+    """gpt-oss has experts as wide as the model: rows and columns look alike, and are not."""
+    model = tiny_mixture("gpt_oss", intermediate_size=32)
+    model.save_pretrained(tmp_path / "base")
+    lora = LoraConfig(r=2, target_modules=["q_proj"], target_parameters=["experts.down_proj"])
+    save_random(get_peft_model(model, lora), tmp_path / "adapter", 1)
+    expected = merged_by_peft(tmp_path / "base", tmp_path / "adapter")
+    before = load_file(tmp_path / "base" / "model.safetensors")
+    opened = Adapter.open(tmp_path / "adapter", Checkpoint(tmp_path / "base"))
+    name = "model.layers.0.mlp.experts.down_proj"
+    assert opened.shapes[name] == (4, 32, 32)
+    delta = expected[name] - before[name]
+    assert torch.allclose(whole(opened, name), delta, atol=1e-6)
+    assert not torch.allclose(whole(opened, name), delta.transpose(1, 2), atol=1e-3)

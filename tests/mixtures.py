@@ -1,0 +1,70 @@
+"""Tiny random mixtures of experts, made by transformers: 2 layers, 32 wide, 4 experts of 48."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GptOssConfig,
+    GraniteMoeConfig,
+    MixtralConfig,
+    OlmoeConfig,
+    PreTrainedModel,
+    Qwen2MoeConfig,
+    Qwen3MoeConfig,
+)
+
+_COMMON: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_experts_per_tok": 2,
+    "vocab_size": 160,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 512,
+}
+_CONFIGS: dict[str, Any] = {
+    "mixtral": lambda: MixtralConfig(**_COMMON, num_local_experts=4),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **_COMMON, num_experts=4, moe_intermediate_size=40, head_dim=8
+    ),
+    "qwen2_moe": lambda: Qwen2MoeConfig(
+        **_COMMON, num_experts=4, moe_intermediate_size=40, shared_expert_intermediate_size=40
+    ),
+    "olmoe": lambda: OlmoeConfig(**_COMMON, num_experts=4),
+    "gpt_oss": lambda: GptOssConfig(**_COMMON, num_local_experts=4, head_dim=8),
+    "granitemoe": lambda: GraniteMoeConfig(**_COMMON, num_local_experts=4),
+}
+MIXTURES = tuple(_CONFIGS)
+EXPERTS = ("experts.gate_up_proj", "experts.down_proj")
+
+
+def tiny_mixture(
+    architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any
+) -> PreTrainedModel:
+    """A model of one of MIXTURES with random weights; `changes` go into its config."""
+    config = _CONFIGS[architecture]()
+    for key, value in changes.items():
+        setattr(config, key, value)
+    draws = torch.Generator().manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            centre = 1.0 if parameter.dim() == 1 else 0.0
+            parameter.copy_(centre + 0.05 * torch.randn(parameter.shape, generator=draws))
+    return model.eval()
+
+
+def save_mixture(
+    directory: Path, architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Path:
+    """`tiny_mixture` saved at `directory` as transformers saves it; the directory."""
+    tiny_mixture(architecture, seed, dtype).save_pretrained(directory)
+    return directory
