@@ -27,7 +27,8 @@ from raylab.parquet import read_parquet
 from raylab.spec.data.dataset import read_data_set
 from raylab.spec.data.describe import data_set
 from raylab.spec.data.formats import format_of, option
-from raylab.spec.data.readers import Record, read_records
+from raylab.spec.data.places import read_records
+from raylab.spec.data.readers import Record
 from raylab.spec.scoring.styles import STYLES, in_style
 from raylab.spec.sources import DataSet
 
@@ -87,6 +88,13 @@ def convert_file(
 
 
 def _check_out(source: Path, out: Path, force: bool) -> None:
+    if source.suffix.lower() not in WRITERS and not source.is_dir():
+        raise InputError(
+            "files of this kind are read and not written",
+            found=source,
+            expected=f"a file that ends in {', '.join(WRITERS)}",
+            todo="unpack it, or write it as one of these",
+        )
     if out.suffix.lower() != source.suffix.lower():
         raise InputError(
             "the new file is of another kind",

@@ -170,10 +170,11 @@ def _longest_fits(workload: Workload) -> dict[str, dict[str, int | None]]:
 def _count_tokens(rows: Sequence[Row], held_out: float) -> float:
     """The tokens of all training examples, if every character is a token."""
     return sum(
-        len(row.prompt) + len(row.completion) + TEMPLATE_TOKENS
+        sum(len(turn.text) + len(turn.more) for turn in row.turns) + len(row.tools)
+        + TEMPLATE_TOKENS
         for row in rows
-        if not is_held_out(row.prompt, held_out)
-    )
+        if not is_held_out(row.user_text, held_out)
+    )  # fmt: skip
 
 
 def trial_operations(

@@ -17,7 +17,8 @@ from raylab.errors import DataError
 from raylab.spec.data.cells import Cells, LeftOut, RowError, Unread, is_said
 from raylab.spec.data.formats import FORMATS, Spelling, format_of, left_over, study_field
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
-from raylab.spec.data.readers import NOT_THERE, Record, read_records
+from raylab.spec.data.places import read_records
+from raylab.spec.data.readers import NOT_THERE, Record
 from raylab.spec.data.rows import Row
 from raylab.spec.data.warnings import find_warnings
 from raylab.spec.recipes import expand_recipes

@@ -1,27 +1,26 @@
-"""Files and hub data sets -> records: column names and values, each with its place.
+"""Files -> records: column names and values, each with its place.
 
-Model: a reader is a row of READERS, by the ending of a file's name. Files are read by the
-standard library and pyarrow, which are quick to load; hub data sets by `datasets`. A directory
-is its files in the order of their names, all of one kind.
+Model: a reader is a row of READERS, by the ending of a file's name; behind that a text may have
+the ending of a compression. Files are read by the standard library and pyarrow, which are quick to
+load.
 Invariant: a value is the one in the file, never guessed (no dates, no numbers from a CSV); a
-place is the number of a row from 1 (in JSON lines that of the line), behind the file's name
-where a directory is read; everything that cannot be read is a Problem, not only the first.
+place is the number of a row from 1 (in JSON lines that of the line); everything that cannot be
+read is a Problem, not only the first.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pyarrow as pa
 
-from raylab.errors import DataError
 from raylab.parquet import read_parquet
-from raylab.spec.sources import DataSet
 
 NOT_THERE = "the file is not there"
 
@@ -43,36 +42,25 @@ class Problem(NamedTuple):
 Found = Iterator[Record | Problem]
 
 
-def read_records(name: str, data: DataSet) -> tuple[list[Record], list[Problem]]:
-    """All rows of the data set `name`, and everything that could not be read of it."""
-    place = str(data.hub or data.path)
-    found = list(_read_hub(name, data) if data.hub else _read_path(Path(place)))
-    records = [item for item in found if isinstance(item, Record)]
-    problems = [item for item in found if isinstance(item, Problem)]
-    if not found:
-        problems = [Problem("it is empty")]
-    return records, problems
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+"""Endings behind that of a text file, and what pyarrow calls the compression."""
 
 
-def _read_path(path: Path) -> Found:
-    if not path.is_dir():
-        yield from _read_file(path)
-        return
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
-    kinds = sorted({file.suffix.lower() for file in files})
-    if len(kinds) != 1:
-        found = f"files of {', '.join(kinds)}" if kinds else "no file of a known kind"
-        yield Problem(f"the directory holds {found}; expected one kind of {', '.join(READERS)}")
-        return
-    for file in files:
-        for item in _read_file(file):
-            yield item._replace(place=f"{file.name}:{item.place}" if item.place else file.name)
+def kind_of(path: Path) -> str:
+    """The ending that says how a file is read; of a compressed file the one before the last."""
+    endings = [ending.lower() for ending in path.suffixes]
+    if endings and endings[-1] in COMPRESSED:
+        endings.pop()
+    return endings[-1] if endings else ""
 
 
-def _read_file(path: Path) -> Found:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        yield Problem(f"the file is of an unknown kind; expected {', '.join(READERS)}")
+def read_file(path: Path) -> Found:
+    """The records of a file, and what cannot be read of it."""
+    reader = READERS.get(kind_of(path))
+    packed = path.suffix.lower() in COMPRESSED
+    if reader is None or (packed and reader in BINARY):
+        known = f"{', '.join(READERS)} (texts also with {', '.join(COMPRESSED)})"
+        yield Problem(f"the file is of an unknown kind; expected {known}")
     elif not path.is_file():
         yield Problem(NOT_THERE)
     else:
@@ -84,12 +72,25 @@ def _read_file(path: Path) -> Found:
             yield Problem(f"the file cannot be read: {error}")
 
 
+def _open(path: Path, newline: str | None = None) -> TextIO:
+    """A text file, unpacked where it is compressed."""
+    compression = COMPRESSED.get(path.suffix.lower())
+    if compression is None:
+        return path.open(encoding="utf-8-sig", newline=newline)
+    stream = pa.input_stream(str(path), compression=compression)
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
+
+
 def _read_json_lines(path: Path) -> Found:
     # pyarrow's reader would guess dates, limit the length of a line, and count rows from 0.
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _record(number, line)
+    with _open(path) as lines:
+        yield from _records(lines)
+
+
+def _records(lines: Iterable[str]) -> Found:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _record(number, line)
 
 
 def _record(number: int, line: str) -> Record | Problem:
@@ -107,12 +108,28 @@ def _object(number: int, value: Any) -> Record | Problem:
 
 
 def _read_json(path: Path) -> Found:
-    text = path.read_text(encoding="utf-8-sig")
+    """A list of rows, one row, or JSON lines, which many tools write with this ending."""
+    with _open(path) as file:
+        text = file.read()
     try:
         values = json.loads(text)
     except ValueError as error:
-        yield Problem(f"the file is no JSON: {error}")
+        lines = text.split("\n")
+        first = next((line for line in lines if line.strip()), "")
+        if isinstance(_record(1, first), Record):
+            yield from _records(lines)
+        else:
+            yield Problem(f"the file is no JSON: {error}")
         return
+    if isinstance(values, dict):
+        lists = [name for name, value in values.items() if _is_rows(value)]
+        if len(values) == 1 and lists:
+            yield Problem(
+                f"the file is one object whose field {lists[0]!r} holds the rows; expected the "
+                "list of rows itself, or one row a line"
+            )
+            return
+        values = [values]
     if not isinstance(values, list):
         yield Problem(f"the file is no list of rows: {values!r:.60}")
         return
@@ -120,9 +137,13 @@ def _read_json(path: Path) -> Found:
         yield _object(number, value)
 
 
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
 def _read_csv(path: Path) -> Found:
     csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
+    with _open(path, newline="") as lines:
         reader = csv.reader(lines, strict=True)
         names = next(reader, [])
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -143,25 +164,25 @@ def _read_parquet(path: Path) -> Found:
         yield Record(str(number), values)
 
 
+def _read_arrow(path: Path) -> Found:
+    """Arrow's stream of batches, as `datasets` writes it, or Arrow's file."""
+    with pa.OSFile(str(path)) as source:
+        try:
+            batches: Iterable[pa.RecordBatch] = pa.ipc.open_stream(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            file = pa.ipc.open_file(source)
+            batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        rows = (values for batch in batches for values in batch.to_pylist())
+        for number, values in enumerate(rows, 1):
+            yield Record(str(number), values)
+
+
+BINARY = (_read_parquet, _read_arrow)
 READERS: dict[str, Callable[[Path], Found]] = {
     ".jsonl": _read_json_lines,
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }
-
-
-def _read_hub(name: str, data: DataSet) -> Found:
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(data.hub, revision=data.revision, split=data.split)
-    except Exception as error:
-        raise DataError(
-            f"data set {name} cannot be loaded from the hub",
-            found=f"{data.hub}: {type(error).__name__}: {error}",
-            expected=f"a data set with the split {data.split!r}",
-            todo="check the id, the network, and HF_TOKEN for a gated one",
-        ) from error
-    for number, values in enumerate(rows, 1):
-        yield Record(str(number), dict(values))
