@@ -85,16 +85,13 @@ def _read_saved(path: Path, split: str) -> Found:
     elif not files or state.get("_indices_data_files"):
         yield Problem("the folder names no rows that can be read; save it again with `datasets`")
     else:
+        found = [item for file in files for item in read_file(path / file)]
+        yield from (item for item in found if isinstance(item, Problem))
+        rows = (item.values for item in found if isinstance(item, Record))
         shown = state.get("_format_columns")
-        number = 0
-        for file in files:
-            for item in read_file(path / file):
-                if isinstance(item, Problem):
-                    yield item._replace(place=file)
-                    continue
-                number += 1
-                values = item.values if shown is None else {c: item.values[c] for c in shown}
-                yield Record(str(number), values)
+        for number, values in enumerate(rows, 1):
+            columns = values if shown is None else {name: values[name] for name in shown}
+            yield Record(str(number), columns)
 
 
 def _saved(path: Path) -> Mapping[str, Any]:
