@@ -4,6 +4,8 @@ Model: the template is the checkpoint whose tensors, dtypes, config and tokenize
 the base model, or for `linear` without one the first model. Its buffers that are no parameters
 are left out, because transformers makes them anew. A piece is some rows of one tensor, and threads
 share the pieces.
+Where a model has two weights that the template ties, both are in the output, which is not tied:
+each moves as that model's forward pass has it.
 Invariant: a plan that exists can be carried out: every model has the template's shapes, a
 checkpoint all of them, an adapter those that it changes. Where an adapter changes a tensor, pieces
 are the tiles of `raylab.weights.row_tiles`: the bits of its rows may depend on their bounds, and
@@ -16,7 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -40,11 +43,13 @@ class MergePlan:
     template: Checkpoint
     directory: Path
     dtypes: Mapping[str, torch.dtype]
+    untied: Mapping[str, Shape] = field(default_factory=dict)
+    """The output's tensors that the template has only as other names of its own."""
 
-    @property
+    @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The output's tensors."""
-        return self.template.shapes
+        return {**self.template.shapes, **self.untied}
 
     @property
     def tensors(self) -> list[TensorSpec]:
@@ -55,7 +60,7 @@ class MergePlan:
 
     def models_of(self, name: str) -> list[int]:
         """The indices of the models that change the tensor; for `linear` all, if any does."""
-        changing = [i for i, model in enumerate(self.models) if name in model.shapes]
+        changing = [i for i, model in enumerate(self.models) if model.changes(name)]
         if changing and self.request.row.of == "values":
             return list(range(len(self.models)))
         return changing
@@ -101,10 +106,12 @@ def plan_merge(
     models = tuple(
         ViewedModel(replace(location, base=directory), DELTA, template) for location in locations
     )
-    dtypes = {name: template.raw(name, 0, 0).dtype for name in template.shapes}
-    plan = MergePlan(request, models, template, directory, dtypes)
+    untied = _untied(models, template)
+    names = [*template.shapes, *untied]
+    dtypes = {name: template.raw(name, 0, 0).dtype for name in names}
+    plan = MergePlan(request, models, template, directory, dtypes, untied)
     for item, model in zip(request.inputs, models, strict=True):
-        _check_shapes(item.model, model, template)
+        _check_shapes(item.model, model, plan.shapes)
     found = {str(dtype).removeprefix("torch.") for dtype in dtypes.values()}
     if request.dtype and found != {request.dtype}:
         raise ModelError(
@@ -115,15 +122,31 @@ def plan_merge(
     return plan
 
 
-def _check_shapes(name: str, model: ViewedModel, template: Checkpoint) -> None:
-    known, mine = template.shapes, model.shapes
+def _untied(models: Sequence[ViewedModel], template: Checkpoint) -> dict[str, Shape]:
+    """The aliases of the template that are weights of their own in one of the models."""
+    found: dict[str, Shape] = {}
+    for alias, partner in template.aliases.items():
+        names = set().union(*(model.untied_names(alias, partner) for model in models))
+        if len(names) > 1:
+            raise ModelError(
+                "the models have two names for one weight",
+                found=", ".join(sorted(names)),
+                expected="one name in all models",
+                todo="save one of the models again with the installed transformers",
+            )
+        found |= dict.fromkeys(names, template.shapes[partner])
+    return found
+
+
+def _check_shapes(name: str, model: ViewedModel, known: Mapping[str, Shape]) -> None:
+    mine = model.shapes
     wrong = [
         f"{n}: {tuple(mine[n])}, base: {known.get(n, 'none')}"
         for n in mine
         if mine[n] != known.get(n)
     ]
     if model.is_checkpoint:
-        wrong += [f"{n}: none" for n in template.shapes if n not in mine]
+        wrong += [f"{n}: none" for n in known if not model.changes(n)]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ModelError(

@@ -40,6 +40,7 @@ from raylab.weights.checkpoint_writer import (
 )
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
+from raylab.weights.tied import write_untied
 
 RECORD = "merge.json"
 
@@ -106,6 +107,8 @@ def write_merge(
                 counted = counter(tell, MERGING, len(plan.shapes))
                 workers.each(rows.pieces(list(plan.shapes)), merger.write, counted)
             copy_config_files(plan.directory, part)
+            if plan.untied:
+                write_untied(part)
             files = _flushed(part)
             record = record_of(plan, trims, merger.kept, files, backend.device)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)

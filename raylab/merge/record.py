@@ -53,6 +53,7 @@ def record_of(
         "numel": sum(math.prod(shape) for shape in plan.shapes.values()),
         "tensors_merged": len(changed),
         "tensors_copied": len(plan.shapes) - len(changed),
+        **({"untied": sorted(plan.untied)} if plan.untied else {}),
         "models": [_model_row(plan, i, trims[i], kept) for i in range(len(request.inputs))],
         "files": {name: entry.model_dump() for name, entry in files.items()},
     }
@@ -93,6 +94,8 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
             parts.append(f"threshold {row['threshold']:.6g}")
         parts.append(f"kept {row['kept']:,} of {row['numel']:,}")
         lines.append(f"  {row['model']}: {', '.join(parts)}")
+    for name in record.get("untied", ()):
+        lines.append(f"  {name} is a weight of its own now, which the base model ties to another")
     return lines
 
 

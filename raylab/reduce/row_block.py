@@ -80,6 +80,11 @@ class Models:
         side = self.base if key == BASE else self.sides[key]
         return side is not None and side.has_values
 
+    def is_tied(self, key: str, name: str) -> bool:
+        """Whether `name` is only another name of a parameter of this model."""
+        side = self.base if key == BASE else self.sides[key]
+        return side is not None and side.is_tied(name)
+
     def factors(self, a: str, b: str, name: str) -> tuple[Factors, Factors] | None:
         """Those of both models, where each has a plain low-rank delta of the tensor `name`, of a
         rank so small that their products are best formed where they are used."""
@@ -213,6 +218,8 @@ class Tile:
         return _finite(found) if found and self._models.skip_non_finite else found
 
     def _difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
+        if self._models.is_tied(a, self._where[0]) and self._models.is_tied(b, self._where[0]):
+            return None  # Counted under its partner's name.
         factors = self._models.factors(a, b, self._where[0])
         if factors:
             return LowRankDifference(*factors, *self._where[1:])

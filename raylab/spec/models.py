@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from raylab.errors import ModelError
+from raylab.spec.architectures import knows
 from raylab.spec.data.templates import NAMED
 from raylab.spec.study import BaseModelRef, Located
 
@@ -110,7 +110,7 @@ def check_remote_code(directory: Path, trusted: bool) -> None:
     config = _json(directory / "config.json") or {}
     named = {key: str(value) for key, value in config.get("auto_map", {}).items()}
     code = named.get("AutoModelForCausalLM")
-    if code is None or _transformers_knows(config.get("model_type")):
+    if code is None or knows(config.get("model_type")):
         return
     if not trusted:
         raise ModelError(
@@ -139,15 +139,6 @@ def _json(file: Path) -> dict[str, Any] | None:
             "a model's file is no JSON", found=f"{file}: {error}", expected="a JSON object"
         ) from None
     return values
-
-
-def _transformers_knows(model_type: Any) -> bool:
-    """Whether transformers has a model of this type, looked up without importing it."""
-    package = importlib.util.find_spec("transformers")
-    assert package is not None
-    assert package.origin is not None
-    folder = str(model_type).replace("-", "_")
-    return (Path(package.origin).parent / "models" / folder / f"modeling_{folder}.py").is_file()
 
 
 def _state(directory: Path) -> tuple[tuple[str, str, int, int], ...]:

@@ -2,6 +2,10 @@
 
 Model: an adapter changes some tensors of the base model, each by one part or several (see
 `raylab.weights.adapter_parts`), which apply one after the other.
+Where the base model ties two names, PEFT's forward pass and its merge differ. In the forward pass
+each name has its own change, and follows its partner's only where PEFT trains one for both
+(`ensure_weight_tying`, trained tokens): `rows` is that. The merge adds to the memory that both
+share: `merged` is that.
 Invariant: with the base model, an adapter that changes a tensor that the base model lacks, or has
 in another shape, is refused. Without it, an adapter that depends on the base model's weights is
 refused. Opening reads headers only, and a delta is never formed whole. The bits of some rows
@@ -11,16 +15,18 @@ depend on the tensor and the bounds of the rows alone, given one BLAS thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from raylab.errors import ModelError
 from raylab.weights.adapter_config import read_config
-from raylab.weights.adapter_parts import LowRank, Part, Replaced, TrainedTokens
-from raylab.weights.checkpoint import EMBEDDINGS, HEADS, Weights
+from raylab.weights.adapter_parts import LowRank, Part, Replaced
+from raylab.weights.checkpoint import Weights
 from raylab.weights.lora_layout import Parts, read_parts
 from raylab.weights.safetensors_reader import Shape
+from raylab.weights.tied import EMBEDDINGS, HEADS
 
 
 class Adapter:
@@ -45,11 +51,12 @@ class Adapter:
         parts = read_parts(directory, config, base)
         if base is None:
             _refuse_dependent_parts(directory, parts)
+            if config.ensure_weight_tying:
+                _refuse_tied(directory, parts)
         else:
             parts = _named_as_stored(parts, base)
+            parts = _kept_tied(parts, base) if config.ensure_weight_tying else parts
             _check_against(directory, parts, base)
-        if config.ensure_weight_tying:
-            _refuse_tied(directory, parts, base)
         return cls(parts, base)
 
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -68,13 +75,31 @@ class Adapter:
     def changes_tied(self, name: str) -> bool:
         """Whether PEFT's merge changes the weight under all the names that it is tied to."""
         parts = self._parts[name]
-        return any(isinstance(p, TrainedTokens) or _is_in_place(p) for p in parts)
+        return any(p.moves_tied or _is_in_place(p) for p in parts)
+
+    def changes(self, name: str) -> bool:
+        """Whether PEFT's forward pass changes the weight `name`, by itself or with its partner."""
+        return bool(self._parts_of(name))
+
+    def untied_name(self, alias: str, partner: str) -> str | None:
+        """The name of `alias` where PEFT's forward pass changes it otherwise than `partner`."""
+        assert self._base is not None
+        own = (n for n in self._parts if self._base.is_alias(n))
+        same = (n for n in own if self._base.stored_name(n) == partner)
+        differs = self._parts_of(alias) != self._parts_of(partner)
+        return next(same, alias if differs else None)
+
+    def _parts_of(self, name: str) -> tuple[Part, ...]:
+        if name in self._parts or self._base is None or not self._base.is_alias(name):
+            return self._parts.get(name, ())
+        partner = self._base.stored_name(name) or name
+        return tuple(part for part in self._parts.get(partner, ()) if part.moves_tied)
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop) of the delta, 2-D, float32, contiguous."""
-        previous, *others = self._parts[name]
+        previous, *others = parts = self._parts_of(name)
         weight = None
-        if any(part.needs_weight for part in self._parts[name]):
+        if any(part.needs_weight for part in parts):
             assert self._base is not None
             weight = self._base.raw(name, start, stop)
         total = previous.delta(start, stop, weight)
@@ -91,6 +116,12 @@ class Adapter:
         adapter does not touch the tensor.
         """
         for part in self._parts.get(self._merged_as(name), ()):
+            weight = part.merged(start, stop, weight)
+        return weight
+
+    def merged_apart(self, name: str, start: int, stop: int, weight: torch.Tensor) -> torch.Tensor:
+        """As `merged`, but of a weight that shares no memory: what PEFT's forward pass uses."""
+        for part in self._parts_of(name):
             weight = part.merged(start, stop, weight)
         return weight
 
@@ -127,20 +158,14 @@ def _refuse_dependent_parts(directory: Path, parts: Parts) -> None:
         )
 
 
-def _refuse_tied(directory: Path, parts: Parts, base: Weights | None) -> None:
-    """Refuse a change of an embedding or a head that PEFT ties: it moves the other one as well."""
-    names: tuple[str, ...] = (*HEADS, *EMBEDDINGS)
-    if base is not None:
-        aliases = [name for name in names if base.is_alias(name)]
-        names = (*aliases, *(base.stored_name(name) or name for name in aliases))
-    if tied := sorted(set(names) & set(parts)):
+def _refuse_tied(directory: Path, parts: Parts) -> None:
+    """Refuse a change of an embedding or a head, which may move the other as well."""
+    if tied := sorted({*HEADS, *EMBEDDINGS} & set(parts)):
         raise ModelError(
             "the adapter changes a weight that ensure_weight_tying may tie to another one",
             found=f"{directory}: {', '.join(tied)}, ensure_weight_tying",
-            expected="a base model whose head is a weight of its own",
-            todo="compare its model merged into a checkpoint instead"
-            if base
-            else "name the base model: --base, or base_model in a study",
+            expected="the base model's weights",
+            todo="name the base model: --base, or base_model in a study",
         )
 
 
@@ -167,6 +192,19 @@ def _refuse_resized(directory: Path, parts: Parts, base: Weights) -> None:
                 todo=f"resize the base model (resize_token_embeddings({saved.shape[0]})), save "
                 "it, and name it as the base model",
             )
+
+
+def _kept_tied(parts: Parts, base: Weights) -> Parts:
+    """The parts of an adapter that changes two tied weights by one change: PEFT saves it under
+    both names."""
+    aliases = {name: base.stored_name(name) or name for name in parts if base.is_alias(name)}
+    whole = {aliases[name]: parts[name] for name in aliases}
+    whole |= {name: found for name, found in parts.items() if name not in aliases}
+    return {name: tuple(map(_moving_tied, found)) for name, found in whole.items()}
+
+
+def _moving_tied(part: Part) -> Part:
+    return replace(part, moves_tied=True) if isinstance(part, LowRank | Replaced) else part
 
 
 def _check_against(directory: Path, parts: Parts, base: Weights) -> None:

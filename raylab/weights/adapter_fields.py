@@ -50,7 +50,8 @@ FIELDS: dict[str, Row] = {
     "bias": _no_effect("a trained bias is saved whole, and is read as it is saved"),
     "corda_config": _no_effect(_HOW_IT_STARTED),
     "ensure_weight_tying": _read(
-        "without effect on layers that are not tied; refused where the adapter changes a tied one"
+        "without effect on layers that are not tied; on tied ones the two change as one, with "
+        "the base model at hand"
     ),
     "eva_config": _no_effect(_HOW_IT_STARTED),
     "exclude_modules": _no_effect(_WHICH_LAYERS),

@@ -48,6 +48,10 @@ class Part(Protocol):
     def needs_weight(self) -> bool:
         """Whether the delta depends on the weight that the adapter starts from."""
 
+    @property
+    def moves_tied(self) -> bool:
+        """Whether PEFT's forward pass changes the weights that are tied to this one as well."""
+
     def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
         """Rows of the delta, float32; `weight`: the same rows of W, 2-D, in any float dtype."""
 
@@ -86,6 +90,7 @@ class LowRank:
     embedding: bool = False
     rounds_twice: bool = False
     magnitude: Callable[[], torch.Tensor] | None = None
+    moves_tied: bool = False
 
     @property
     def needs_weight(self) -> bool:
@@ -147,10 +152,14 @@ class Decomposed(LowRank):
 
 @dataclass(frozen=True)
 class Replaced:
-    """A tensor that the adapter stores whole: modules_to_save, a trained bias, an embedding."""
+    """A tensor that the adapter stores whole: modules_to_save, a trained bias, an embedding.
+
+    `moves_tied`: it is put into the base model's own memory, as the weight beside factors is.
+    """
 
     shape: Shape
     saved: Rows
+    moves_tied: bool = False
     needs_weight = True
 
     def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
@@ -171,6 +180,7 @@ class TrainedTokens:
     indices: tuple[int, ...]
     saved: Rows
     needs_weight = True
+    moves_tied = True
 
     def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
         """Zero but in the named rows."""
@@ -197,6 +207,7 @@ class BiasShift:
     bias: Rows
     scale: float
     needs_weight = False
+    moves_tied = False
 
     def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
         """The bias times the scale, in float32."""

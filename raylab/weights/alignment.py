@@ -1,7 +1,8 @@
 """Aligns two models: which of their entries are compared, and a count of all others.
 
 Model: the union of both models' parameters is aligned, each name once. Tensors that both have in
-one shape are compared. Other tensors are an error that names them, unless a `Tolerance` says how
+one shape are compared. A tensor that one model has and the other ties to another of its own is
+compared with that one. Other tensors are an error that names them, unless a `Tolerance` says how
 to treat them.
 Invariant: compared + tied + only_in_a + only_in_b + cropped + skipped + non_finite is the number
 of entries of the union, a tensor of two shapes counting with the larger.
@@ -58,11 +59,22 @@ class EntryCounts:
 
 @dataclass(frozen=True)
 class _Entries:
-    """The tensors of a whole model: parameters, aliases of them, and tensors that are neither."""
+    """The tensors of a whole model: parameters, aliases of them, and tensors that are neither.
+
+    weights: where another name of a parameter is looked up.
+    """
 
     shapes: Mapping[str, Shape]
     tied: Mapping[str, Shape]
     skipped: Mapping[str, Shape]
+    weights: Checkpoint
+
+    def with_aliases(self, other: _Entries) -> _Entries:
+        """The same, with a parameter under each name that is one of `other` and an alias here."""
+        names = [n for n in other.shapes if n not in self.shapes and self.weights.is_alias(n)]
+        partners = {name: self.weights.stored_name(name) or name for name in names}
+        found = {name: self.shapes[partner] for name, partner in partners.items()}
+        return replace(self, shapes={**self.shapes, **found})
 
 
 def align(
@@ -86,7 +98,7 @@ def align(
 def _entries(model: ViewedModel, changed: Mapping[str, Shape], base: Checkpoint | None) -> _Entries:
     if model.checkpoint:
         own = model.checkpoint
-        return _Entries(own.shapes, own.tied, own.skipped)
+        return _Entries(own.shapes, own.tied, own.skipped, own)
     if base is None:
         raise ModelError(
             "an adapter and a checkpoint are compared over their base model",
@@ -94,12 +106,13 @@ def _entries(model: ViewedModel, changed: Mapping[str, Shape], base: Checkpoint 
             todo="name the base model: --base BASE, a checkpoint directory",
         )
     tied = {name: shape for name, shape in base.tied.items() if name not in changed}
-    return _Entries({**base.shapes, **changed}, tied, base.skipped)
+    return _Entries({**base.shapes, **changed}, tied, base.skipped, base)
 
 
 def _align_whole_models(
     a: _Entries, b: _Entries, tolerance: Tolerance
 ) -> tuple[dict[str, Shape], EntryCounts]:
+    a, b = a.with_aliases(b), b.with_aliases(a)
     only_a, only_b = (sorted(set(x.shapes) - set(y.shapes)) for x, y in ((a, b), (b, a)))
     if tolerance.missing == "error":
         _refuse_missing(a, b, only_a, only_b)
@@ -204,10 +217,12 @@ def _crop_or_skip(
 
 def check_base(shapes: Mapping[str, Shape], base: Checkpoint) -> None:
     """Raise ModelError where two checkpoints are compared over more than their base model has."""
+    known = {name: base.shapes[partner] for name, partner in base.aliases.items()}
+    known |= base.shapes
     lacking = [
-        f"{name} {shape}, {base.shapes.get(name, 'not')} in the base model"
+        f"{name} {shape}, {known.get(name, 'not')} in the base model"
         for name, shape in sorted(shapes.items())
-        if not _holds(base.shapes.get(name), shape)
+        if not _holds(known.get(name), shape)
     ]
     if lacking:
         raise ModelError(

@@ -1,9 +1,10 @@
 """The weights of a whole model, by rows.
 
-Model: a checkpoint is a folder of safetensors files and a config.json. Where the config ties the
-output head to the input embedding, the two are one parameter: a head that is stored as well is an
-alias, listed in `tied` and left out of `shapes`. Buffers that older versions of transformers stored
-beside the parameters (attention masks, rotary frequencies) are in `skipped`.
+Model: a checkpoint is a folder of safetensors files and a config.json. Where the architecture ties
+the output head to the input embedding (`raylab.weights.tied`), the two are one parameter: a head
+that is stored as well is an alias, listed in `tied` and left out of `shapes`. Buffers that older
+versions of transformers stored beside the parameters (attention masks, rotary frequencies) are in
+`skipped`.
 Invariant: every parameter is in `shapes` once, in bf16, fp16 or fp32; any other dtype is refused
 by name. An alias whose bytes differ from its partner's is an error as soon as those rows are
 read, because transformers would then not tie the two.
@@ -21,11 +22,8 @@ import torch
 from raylab.errors import ModelError
 from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape, read_json
+from raylab.weights.tied import HEADS, find_ties
 
-HEADS = ("lm_head.weight", "embed_out.weight")
-EMBEDDINGS = ("model.embed_tokens.weight", "gpt_neox.embed_in.weight", "transformer.wte.weight")
-_TIED_BY_DEFAULT = ("gemma", "gemma2", "gemma3_text", "gpt2")
-"""Types of models whose embeddings are tied where config.json does not say."""
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
 _MASK = re.compile(r"\.(attention|attn)\.bias$")
 """A causal mask where its entries are whole numbers; a bias of that name has real ones."""
@@ -64,10 +62,16 @@ class Checkpoint:
             name: shape for name, shape in stored.items() if self._is_buffer(name)
         }
         self._check_dtypes()
-        partners = _tied_partners(stored, config)
+        ties = find_ties(stored, config)
+        partners = {name: tie.partner for tie in ties for name in tie.names}
+        self.aliases: Mapping[str, str] = {
+            next((name for name in tie.names if name in stored), tie.names[0]): tie.partner
+            for tie in ties
+        }
+        """The stored partner of every alias, stored or not; one name each."""
         self.tied: Mapping[str, Shape] = {n: stored[n] for n in partners if n in stored}
         self._partners = partners
-        self._aliases = {partner: name for name, partner in partners.items() if name in stored}
+        self._stored_aliases = {partners[name]: name for name in self.tied}
         self.shapes: Mapping[str, Shape] = {
             name: shape
             for name, shape in stored.items()
@@ -105,7 +109,7 @@ class Checkpoint:
         where a stored alias differs in these rows.
         """
         rows = self._folder.rows(self._partners.get(name, name), start, stop)
-        if alias := self._aliases.get(name):
+        if alias := self._stored_aliases.get(name):
             same = self._folder.rows(alias, start, stop)
             if not torch.equal(rows.view(torch.uint8), same.view(torch.uint8)):
                 self._refuse_alias(alias, f"they differ in rows {start} to {stop}")
@@ -132,7 +136,7 @@ class Checkpoint:
 
     def _refuse_alias(self, name: str, found: str) -> None:
         raise ModelError(
-            f"{self._directory} stores {name}, which its config.json ties to "
+            f"{self._directory} stores {name}, which its architecture or its config.json ties to "
             f"{self._partners[name]}, and they are not the same",
             found=found,
             expected="one weight under both names",
@@ -153,20 +157,3 @@ def _config(directory: Path) -> Mapping[str, Any]:
             todo="take the model that it was made from",
         )
     return found
-
-
-def _tied_partners(stored: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[str, str]:
-    """The stored partner of every name of a tied weight: the head's partner is the embedding.
-
-    Where only the head is stored, the embedding is the alias, as in transformers.
-    """
-    tied = config.get("tie_word_embeddings")
-    if tied is None:
-        tied = config.get("model_type") in _TIED_BY_DEFAULT
-    if not tied:
-        return {}
-    embedding = next((name for name in EMBEDDINGS if name in stored), None)
-    if embedding is not None:
-        return dict.fromkeys(HEADS, embedding)
-    head = next((name for name in HEADS if name in stored), None)
-    return {} if head is None else dict.fromkeys(EMBEDDINGS, head)

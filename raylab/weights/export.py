@@ -4,12 +4,13 @@ Model: `concatenate` writes the adapters of a chain as one adapter whose delta i
 s1 B1 A1 + s2 B2 A2 = [s1 B1, s2 B2] [A1; A2] for each layer that any of them changes. The ranks
 add up, and the scales are folded into B, so that the one adapter has scale 1 (alpha equals the
 rank). A layer whose rank is not the most common one has its rank in rank_pattern and
-alpha_pattern. `write_merged` writes the rows of the view `merged`: each adapter of the chain is
-added in float32 and rounded to the base model's dtype, one after the other.
+alpha_pattern. `write_merged` adds each adapter of the chain in float32 and rounds to the base
+model's dtype, one after the other. Two weights that the base model ties are both written where an
+adapter changes them in two ways, and the config then says that they are not tied.
 Invariant: the delta of the one adapter is the chain's sum up to float32 rounding: of the fold
 (none where a scale is a power of two), and of the order in which a product is added up. The whole
-model has the bits of PEFT's merge of one adapter after the other on a CPU, and no tensor is ever
-held whole.
+model has the bits of PEFT's merge of one adapter after the other on a CPU, but for tied weights
+that PEFT's merge moves together and its forward pass does not. No tensor is ever held whole.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from raylab.weights.checkpoint_writer import (
 )
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder, read_json
-from raylab.weights.views import View, ViewedModel
+from raylab.weights.tied import write_untied
+from raylab.weights.views import DELTA, ViewedModel
 
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -167,8 +169,13 @@ def write_merged(
             todo="download it, or publish the adapter without --merged",
         )
     template = Checkpoint(location.base)
-    model = ViewedModel(location, View("merged"), template)
-    shapes = template.shapes
+    model = ViewedModel(location, DELTA, template)
+    untied = {
+        name: template.shapes[partner]
+        for alias, partner in template.aliases.items()
+        for name in model.untied_names(alias, partner)
+    }
+    shapes = {**template.shapes, **untied}
     plans = [
         TensorSpec(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
         for name, shape in shapes.items()
@@ -177,9 +184,9 @@ def write_merged(
     with CheckpointWriter(directory, plans, most_bytes) as writer:
 
         def write(piece: Piece) -> None:
-            rows = model.values(*piece)
-            assert rows is not None, "the view has weights of its own"
-            writer.write_rows(piece[0], piece[1], rows)
+            writer.write_rows(piece[0], piece[1], model.saved(*piece))
 
         in_threads(pieces, write, threads)
     copy_config_files(location.base, directory)
+    if untied:
+        write_untied(directory)

@@ -43,6 +43,7 @@ _ENDINGS = {
     ".token_adapter.trainable_tokens_delta": "tokens",
 }
 _PEFT_INFIXES = ("lora_", "token_adapter.", "modules_to_save.", "original_module.", "base_layer.")
+_BASE_LAYER = ".base_layer."
 _SAVED_TWICE = (".modules_to_save.", ".original_module.")
 """With bias="all" PEFT saves the biases of a module of modules_to_save three times: as they are
 loaded, and under these two names, which are not loaded."""
@@ -66,7 +67,7 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
     folder = SafetensorsFolder(directory, "adapter_model")
     modules, whole = _group_tensors(directory, folder, config)
     parts: Parts = {
-        name: (Replaced(folder.shapes[key], partial(folder.rows, key)),)
+        name: (Replaced(folder.shapes[key], partial(folder.rows, key), _BASE_LAYER in key),)
         for name, key in whole.items()
     }
     reader = _Reader(folder, config, base)
@@ -114,7 +115,7 @@ def _group_tensors(
             continue
         ending = next((end for end in _ENDINGS if key.endswith(end)), "")
         stem = key.removeprefix(_PREFIX).removesuffix(ending)
-        name = stem if ending else stem.replace(".base_layer.", ".")
+        name = stem if ending else stem.replace(_BASE_LAYER, ".")
         is_foreign = not key.startswith(_PREFIX) or any(infix in name for infix in _PEFT_INFIXES)
         if is_foreign or name in whole:
             refused.append(key)

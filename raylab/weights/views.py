@@ -92,23 +92,55 @@ class ViewedModel:
         """Bytes of checkpoints read so far, counted at every read."""
         return sum(weights.bytes_read for weights in (self._own, self._base) if weights)
 
+    def changes(self, name: str) -> bool:
+        """Whether it has rows of its own of the parameter `name`, also where that is tied here."""
+        if self._own is not None:
+            return name in self.shapes or self._own.is_alias(name)
+        return any(adapter.changes(name) for adapter in self._adapters)
+
+    def is_tied(self, name: str) -> bool:
+        """Whether `name` is only another name of a parameter here."""
+        weights = self._own or self._base
+        return name not in self.shapes and weights is not None and weights.is_alias(name)
+
+    def untied_names(self, alias: str, partner: str) -> set[str]:
+        """The names under which `alias`, which its base model ties to `partner`, is a weight of
+        its own here; none where it is tied here as well."""
+        if self._own is not None:
+            name = self._own.stored_name(alias)
+            return {name} if name and name != partner and partner in self.shapes else set()
+        found = {adapter.untied_name(alias, partner) for adapter in self._adapters}
+        return {name for name in found if name}
+
     def values(self, name: str, start: int, stop: int) -> torch.Tensor | None:
         """Rows [start, stop) of the model's own weights, 2-D, in their dtype; not to be written to.
 
         None where it has no weights under this view, or not this tensor.
         """
         if self._own is not None:
-            return self._own.raw(name, start, stop) if name in self._own.shapes else None
+            return self._own.raw(name, start, stop) if self.changes(name) else None
         if self._before is None or self._before.stored_name(name) is None:
             return None
         return self._with_last(name, start, stop, self._before.raw(name, start, stop))
+
+    def saved(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop) of a whole model to be saved, in the base model's dtype: each adapter
+        is added and rounded. Of two tied weights each has its own change, as PEFT's forward pass
+        has it; all others are those of PEFT's merge."""
+        if self._own is not None:
+            return self._own.raw(name, start, stop)
+        assert self._base is not None
+        rows = self._base.raw(name, start, stop)
+        for adapter in self._adapters:
+            rows = adapter.merged_apart(name, start, stop, rows)
+        return rows
 
     def delta(self, name: str, start: int, stop: int) -> torch.Tensor | None:
         """Rows [start, stop) of the task vector, 2-D, float32; None where it touches none of them.
 
         Raises ModelError for a checkpoint whose base model has no such rows.
         """
-        if name not in self.shapes:
+        if not self.changes(name):
             return None
         if self._own is not None:
             mine = self._own.raw(name, start, stop).float()
@@ -129,7 +161,7 @@ class ViewedModel:
     def plain_factors(self, name: str) -> tuple[Factors, ...]:
         """The factors of each adapter of the chain, where the delta is the sum of their products;
         none where it is something else."""
-        touching = [adapter for adapter in self._adapters if name in adapter.shapes]
+        touching = [adapter for adapter in self._adapters if adapter.changes(name)]
         if self._before is not None or not all(name in own.low_rank for own in touching):
             return ()
         return tuple(Factors(*adapter.factors(name)) for adapter in touching)
@@ -142,7 +174,7 @@ class ViewedModel:
         return rows.to(self._base.raw(name, 0, 0).dtype)
 
     def _sum_of_deltas(self, name: str, start: int, stop: int) -> torch.Tensor:
-        first, *others = (adapter for adapter in self._adapters if name in adapter.shapes)
+        first, *others = (adapter for adapter in self._adapters if adapter.changes(name))
         total = first.rows(name, start, stop)
         for adapter in others:
             total += adapter.rows(name, start, stop)
@@ -155,7 +187,8 @@ class ViewedModel:
                 expected="the base model's weights on this machine",
                 todo="name the base model: --base, or base_model in a study",
             )
-        mine, theirs = self.shapes[name], self._base.shapes.get(name)
+        mine, theirs = _shape_of(self._own, name), _shape_of(self._base, name)
+        assert mine is not None
         if theirs is None or theirs[1:] != mine[1:] or stop > matrix_shape(theirs)[0]:
             raise ModelError(
                 f"{name} differs in shape from the base model's",
@@ -163,6 +196,13 @@ class ViewedModel:
                 expected="one shape",
             )
         return self._base.raw(name, start, stop).float()
+
+
+def _shape_of(weights: Weights | None, name: str) -> Shape | None:
+    """The shape of a parameter by any of its names; None where it is not there."""
+    if weights is None or not (name in weights.shapes or weights.is_alias(name)):
+        return None
+    return weights.shapes[weights.stored_name(name) or name]
 
 
 def _chain(paths: Sequence[Path], view: View, base: CountedWeights | None) -> tuple[Adapter, ...]:

@@ -183,13 +183,17 @@ def test_qalora_over_pooled_inputs_is_refused_with_the_columns(base, tmp_path):
         Adapter.open(adapter, Checkpoint(base))
 
 
-def test_tying_where_the_adapter_changes_a_tied_weight_is_refused(bases, tmp_path):
+def test_tying_where_the_adapter_changes_a_tied_weight_needs_the_base(bases, tmp_path):
     base = bases["tied"]
     adapter = save_adapter(tmp_path / "e", base, target_modules=["embed_tokens"])
+    opened = Adapter.open(adapter, Checkpoint(base))
+    assert opened.untied_name("lm_head.weight", "model.embed_tokens.weight") == "lm_head.weight"
     with_fields(adapter, ensure_weight_tying=True)
-    for opened_over in (None, Checkpoint(base)):
-        with pytest.raises(ModelError, match=r"embed_tokens.*ensure_weight_tying|depends on"):
-            Adapter.open(adapter, opened_over)
+    with pytest.raises(ModelError, match=r"embed_tokens.*ensure_weight_tying|depends on"):
+        Adapter.open(adapter)
+    opened = Adapter.open(adapter, Checkpoint(base))
+    assert opened.changes("lm_head.weight")
+    assert opened.untied_name("lm_head.weight", "model.embed_tokens.weight") is None
     other = save_adapter(tmp_path / "q", base, target_modules=["q_proj"])
     Adapter.open(with_fields(other, ensure_weight_tying=True), Checkpoint(base))
 

@@ -12,7 +12,9 @@ SHAPES = {"wide": (3000, 1000), "vector": (700_000,), "scalar": (), "deep": (300
 
 
 def plan_of(*has_values):
-    models = tuple(SimpleNamespace(has_values=each, shapes=SHAPES) for each in has_values)
+    models = tuple(
+        SimpleNamespace(has_values=each, changes=SHAPES.__contains__) for each in has_values
+    )
     template = SimpleNamespace(shapes=SHAPES)
     request = SimpleNamespace(row=SimpleNamespace(of="deltas"))
     return MergePlan(request, models, template, Path(), {})
