@@ -43,6 +43,7 @@ class StackedLowRank:
     expert: Callable[[int], Factors]
     transposed: bool
     needs_weight = False
+    moves_tied = False
 
     def delta(self, start: int, stop: int, weight: torch.Tensor | None) -> torch.Tensor:
         """The deltas of experts [start, stop), one a row, float32."""
