@@ -57,7 +57,7 @@ def plan(
     merges = plan_merges(loaded, inputs, trials)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
     found = find_results([*trials, *merges], store, questions)
-    states = plan_states(found.planned, found.records, questions.id)
+    states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     asked = gpu_demands(loaded, inputs, distinct(trials))

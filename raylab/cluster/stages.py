@@ -20,7 +20,7 @@ from raylab.cluster.study_context import prepare as prepare
 from raylab.cluster.study_progress import StudyPhase
 from raylab.errors import StoreError
 from raylab.number_format import plural
-from raylab.plan.cache import PlannedTrial, plan_states
+from raylab.plan.cache import PlannedTrial
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.resources import too_large
 from raylab.plan.stored import distinct
@@ -157,7 +157,7 @@ def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list
             has_damage = True
     if has_damage:
         found = context.stored()
-    return plan_states(found.planned, found.records, context.evaluation)
+    return context.states(found)
 
 
 def write_trial_tables(context: StudyContext) -> bool:
@@ -238,7 +238,7 @@ def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
     from raylab.cluster.callbacks.progress import stderr_display
     from raylab.cluster.merge_tasks import make_merges
 
-    states = plan_states(context.planned, context.records(), context.evaluation)
+    states = context.states(context.stored())
     found = [item.trial for item in states if item.state == "to run"]
     ready = [item for item in found if isinstance(item, PlannedMerge)]
     say(f"{len(ready)} of {plural(len(distinct(context.merges)), 'merge')} to make")

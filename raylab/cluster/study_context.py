@@ -15,7 +15,7 @@ from typing import Any
 
 from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
-from raylab.plan.cache import Questions, questions_of
+from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.stored import StoredResults, find_results
@@ -81,6 +81,12 @@ class StudyContext:
     def stored(self) -> StoredResults:
         """What the store holds now."""
         return find_results(self.planned, self.store, self.questions)
+
+    def states(self, stored: StoredResults) -> list[PlannedTrial]:
+        """The state of every trial and merge, by what is stored."""
+        return plan_states(
+            stored.planned, stored.records, self.evaluation, self.inputs.own_decoding
+        )
 
     def records(self) -> Mapping[str, Record]:
         """The sound records of the store, by trial id."""

@@ -13,13 +13,14 @@ library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
 from raylab.spec.data.held_out import held_out_answers
 from raylab.spec.data.rows import Row, rows_fingerprint
+from raylab.spec.decoding import SET_ASIDE
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
 from raylab.spec.proposals import nearest_first
@@ -85,11 +86,15 @@ def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def plan_states(
-    trials: Sequence[Planned], records: Mapping[str, Record], evaluation: str | None = None
+    trials: Sequence[Planned],
+    records: Mapping[str, Record],
+    evaluation: str | None = None,
+    own_decoding: Collection[str] = (),
 ) -> list[PlannedTrial]:
     """The state of every trial and merge. records: of the store, by trial id.
 
-    With `evaluation`, a record of another evaluation counts as not done.
+    With `evaluation`, a record of another evaluation counts as not done. own_decoding: base
+    models with decoding settings of their own, which older evaluations followed.
     """
     states: dict[str, PlannedTrial] = {}
     first: dict[str, str] = {}
@@ -99,6 +104,8 @@ def plan_states(
         record = records.get(trial.id)
         same = first.setdefault(trial.id, trial.name)
         is_done = record and (not evaluation or record.evaluation == evaluation)
+        if record and trial.base_model in own_decoding:
+            is_done = is_done and SET_ASIDE in record.metrics
         if same != trial.name and not is_done:
             kind = "merge" if isinstance(trial, PlannedMerge) else "training"
             state, why = "blocked", f"waits for {same}: it is the same {kind}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from raylab.spec.data.dataset import load_data
 from raylab.spec.data.rows import Row, rows_fingerprint
+from raylab.spec.decoding import set_aside_message, set_aside_of
 from raylab.spec.identity import fingerprint
 from raylab.spec.models import ResolvedModel, check_base, resolve
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
@@ -74,7 +75,9 @@ class Inputs:
     models: Mapping[str, ResolvedModel]
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
     warnings: tuple[str, ...] = ()
-    """Possible mistakes in the rows that do not prevent the study."""
+    """Possible mistakes in the rows that do not prevent the study, and what is not followed."""
+    own_decoding: frozenset[str] = frozenset()
+    """Base models with decoding settings of their own; answers are not decoded by these."""
 
 
 def read_inputs(study: Study, *, online: bool = False, tell: Tell = silent) -> Inputs:
@@ -92,7 +95,22 @@ def read_inputs(study: Study, *, online: bool = False, tell: Tell = silent) -> I
         if found.directory:
             check_base(name, found.directory, study.base_models[name])
     models = {name: resolve(name, place, online=online) for name, place in study.models.items()}
-    return Inputs(base_models, models, loaded.rows, loaded.warnings)
+    aside = _set_aside(study, base_models)
+    return Inputs(
+        base_models, models, loaded.rows, (*loaded.warnings, *aside.values()), frozenset(aside)
+    )
+
+
+def _set_aside(study: Study, base_models: Mapping[str, ResolvedModel]) -> dict[str, str]:
+    """A message for every base model that is asked without decoding settings of its own."""
+    if not study.evaluation.prompts:
+        return {}
+    found = {}
+    for name, model in base_models.items():
+        own = set_aside_of(model.directory) if model.directory else {}
+        if message := set_aside_message(f"the base model {name}", own):
+            found[name] = message
+    return found
 
 
 def plan_trials(study: Study, inputs: Inputs) -> list[Trial]:

@@ -24,6 +24,7 @@ from raylab.errors import RaylabError
 from raylab.plan.memory import ANSWERS_BATCH
 from raylab.publish.loading import Loading, Variant, chat_of, tokenizer_of
 from raylab.publish.provenance import Agreement, Facts
+from raylab.spec.decoding import SET_ASIDE, set_aside_of
 from raylab.store.references import FinishedTrial
 
 _EXACT = ("adapter", "chain", "merge")
@@ -147,6 +148,9 @@ def _other_conditions(trial: FinishedTrial, machine: Mapping[str, Any]) -> str |
         for name in _LIBRARIES
         if name in known and known[name] != machine["versions"][name]
     ]
+    base = trial.location.base
+    if base and set_aside_of(base) and SET_ASIDE not in trial.record.metrics:
+        found.append("answers that were recorded by the decoding settings of the base model")
     if trial.on_gpu != (machine["gpu"] is not None):
         kinds = ("a GPU instead of a CPU", "a CPU instead of a GPU")
         found.append(kinds[trial.on_gpu])

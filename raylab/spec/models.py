@@ -84,7 +84,7 @@ def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
             expected="a directory with config.json and *.safetensors",
         )
     check_remote_code(directory, place.trust_remote_code)
-    tokenizer = _json(directory / "tokenizer_config.json")
+    tokenizer = json_of(directory / "tokenizer_config.json")
     if place.chat_template or tokenizer is None or "chat_template" in tokenizer:
         return
     if not any((directory / f"chat_template.{end}").is_file() for end in ("jinja", "json")):
@@ -107,7 +107,7 @@ def check_remote_code(directory: Path, trusted: bool) -> None:
 
     Raises ModelError; code that lies in another repository is refused even where it is trusted.
     """
-    config = _json(directory / "config.json") or {}
+    config = json_of(directory / "config.json") or {}
     named = {key: str(value) for key, value in config.get("auto_map", {}).items()}
     code = named.get("AutoModelForCausalLM")
     if code is None or knows(config.get("model_type")):
@@ -129,11 +129,14 @@ def check_remote_code(directory: Path, trusted: bool) -> None:
         )
 
 
-def _json(file: Path) -> dict[str, Any] | None:
+def json_of(file: Path) -> dict[str, Any] | None:
+    """The content of a model's file; None where it is not there. Raises ModelError."""
     if not file.is_file():
         return None
     try:
         values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"{type(values).__name__} in place of an object")
     except ValueError as error:
         raise ModelError(
             "a model's file is no JSON", found=f"{file}: {error}", expected="a JSON object"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from raylab.publish.verify import VerifyError
 from raylab.store.references import find_finished_trial
 from tests.architectures import save_adapter
 from tests.commands import exit_status
+from tests.publish.conftest import RECIPES, Made
 
 PAST = {"torch": "2.0.0", "peft": "0.21.2"}
 
@@ -41,6 +43,27 @@ def test_published_adapters_answer_by_their_card_as_the_trial_did(made, name, tm
     card = (folder / "README.md").read_text()
     assert "**3 of the 3** greedy answers" in card
     assert re.search(r"the base model not quantised, in the dtype of its files \| \d of 3", card)
+    (tmp_path / "elsewhere").mkdir()
+    assert ran_as_printed(folder, tmp_path / "elsewhere") == samples[0].answer
+
+
+@pytest.mark.slow
+def test_published_adapter_over_a_base_with_decoding_settings_answers_as_the_trial_did(
+    made, copied_base, study_text, tmp_path, capsys
+):
+    file = copied_base / "generation_config.json"
+    settings = {"repetition_penalty": 1.9, "no_repeat_ngram_size": 1, "min_new_tokens": 9}
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    text = study_text.replace(str(made.base), str(copied_base)) + RECIPES
+    other = Made(tmp_path / "other", copied_base, text)
+    shutil.copytree(made.adapter("first"), other.adapter("first"), dirs_exist_ok=True)
+    samples = other.record_answers("first")
+    plain = made.record_answers("first")
+    assert [sample.token_ids for sample in samples] == [sample.token_ids for sample in plain]
+    folder = tmp_path / "folder"
+    words = ("publish", other.reference("first"), "me/thing", "--dry-run", "--out", folder)
+    assert exit_status(*words) == 0
+    assert "3 of 3 recorded answers are the same" in capsys.readouterr().out
     (tmp_path / "elsewhere").mkdir()
     assert ran_as_printed(folder, tmp_path / "elsewhere") == samples[0].answer
 

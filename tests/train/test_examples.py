@@ -4,7 +4,7 @@ import json
 
 import pytest
 from datasets import load_from_disk
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row, Turn
@@ -74,7 +74,7 @@ def test_question_of_a_conversation_is_asked_with_what_was_said_before(demo_base
         """A model that notes what it is asked, and stops at once."""
 
         device = "cpu"
-        generation_config = type("Config", (), {"eos_token_id": tokenizer.eos_token_id})
+        generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
 
         def generate(self, input_ids, **options):
             asked.extend(tokenizer.batch_decode(input_ids))

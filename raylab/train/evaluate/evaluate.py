@@ -4,7 +4,8 @@ Model: the model answers held-out prompts, and the study's rules judge the answe
 likelihood of the held-out answers of every data set is measured. `metrics` holds the rates of the
 greedy answers by name, as the trials table has them. `answers` holds the rates of greedy, sampled
 and expected answers, `excerpts` an answer for each rate that could break a limit, and
-`likelihoods` a row for each data set.
+`likelihoods` a row for each data set. Decoding settings of the model that were not followed are
+named as well.
 Invariant: trials and merges are evaluated alike. The same model gives the same evaluation.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from raylab.spec.data.held_out import Prompts, held_out_answers
 from raylab.spec.data.rows import Row
+from raylab.spec.decoding import SET_ASIDE, set_aside, set_aside_message
 from raylab.spec.evaluation import Limits
 from raylab.spec.scoring.rates import Judge, example_of, judge_for
 from raylab.spec.study import Study
@@ -50,6 +52,9 @@ def evaluate_model(
     """
     plain = [name for name, data in study.data.items() if data.concat is None and name in rows]
     judge = judge_for(study.evaluation, ([row.completion for row in rows[name]] for name in plain))
+    aside = set_aside(model.generation_config.to_dict())
+    if message := set_aside_message("the model", aside):
+        print(message)
     samples = generate_answers(model, tokenizer, questions, study.evaluation, seed, tell)
     likelihoods = measure_likelihoods(
         model,
@@ -63,6 +68,7 @@ def evaluate_model(
         {
             **answer_metrics(judge, samples, study.evaluation.max_new_tokens),
             "likelihoods": {name: value.as_row() for name, value in likelihoods.items()},
+            **({SET_ASIDE: aside} if aside else {}),
         },
     )
 

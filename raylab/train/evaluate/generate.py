@@ -3,17 +3,21 @@
 Model: the model answers prompts in batches, framed by its chat template. An answer ends with a
 stop token (`eos`) or at `max_new_tokens` (`length`). `raylab.spec.scoring.rates` judges answers.
 Invariant: generation changes nothing: it runs in eval mode, without gradients, and restores every
-random state. A greedy answer does not depend on the other prompts of its batch. Sampled answers
-are a function of the model, the prompts and the seed.
+random state. A greedy answer does not depend on the other prompts of its batch, nor on decoding
+settings that came with the model (`raylab.spec.decoding`). Sampled answers are a function of the
+model, the prompts, the study's settings and the seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import GenerationConfig
 
 from raylab.plan.memory import ANSWERS_BATCH
 from raylab.spec.data.rows import Row, Turn
@@ -94,12 +98,6 @@ def generate_batch(
     model: Any, tokenizer: Any, batch: Sequence[Row], evaluation: Evaluation, draw: int
 ) -> list[Sample]:
     """The answers to one batch of questions, greedy where `draw` is 0."""
-    if draw == 0:
-        decoding: dict[str, Any] = {"do_sample": False}
-    else:
-        # Without top_k=0 transformers draws among 50 tokens.
-        decoding = {"do_sample": True, "top_k": 0}
-        decoding |= {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
     inputs = tokenizer.apply_chat_template(
         [question.chat for question in batch],
         add_generation_prompt=True,
@@ -107,20 +105,49 @@ def generate_batch(
         return_tensors="pt",
         return_dict=True,
     ).to(model.device)
-    output = model.generate(
-        **inputs,
-        max_new_tokens=evaluation.max_new_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-        **decoding,
-    )
-    answers = output[:, inputs["input_ids"].shape[1] :].tolist()
     configured = model.generation_config.eos_token_id
+    decoding = _decoding(evaluation, draw, model.generation_config, tokenizer.pad_token_id)
+    with _own_decoding_set_aside(model):
+        output = model.generate(**inputs, generation_config=decoding)
+    answers = output[:, inputs["input_ids"].shape[1] :].tolist()
     listed = configured if isinstance(configured, list) else [configured]
     stop_tokens = {token for token in (*listed, tokenizer.eos_token_id) if token is not None}
     return [
         _sample(tokenizer, question, answer, stop_tokens, draw)
         for question, answer in zip(batch, answers, strict=True)
     ]
+
+
+def _decoding(evaluation: Evaluation, draw: int, own: Any, padding: int) -> GenerationConfig:
+    """How one draw is decoded: by the study alone, with the stop tokens of `own`, the model's."""
+    settings: dict[str, Any] = {"do_sample": False}
+    if draw:
+        # Without top_k=0 transformers draws among 50 tokens.
+        settings = {"do_sample": True, "top_k": 0}
+        settings |= {"temperature": evaluation.temperature, "top_p": evaluation.top_p}
+    return GenerationConfig(
+        max_new_tokens=evaluation.max_new_tokens,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=padding,
+        # A model whose code has no cache may say so here; this changes no token.
+        use_cache=own.use_cache,
+        **settings,
+    )
+
+
+@contextmanager
+def _own_decoding_set_aside(model: Any) -> Iterator[None]:
+    """Without the decoding settings that came with the model.
+
+    transformers takes from them whatever a call leaves open, even one with a config of its own.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    own = inner.generation_config
+    inner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = own
 
 
 def _sample(

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.results.quality_flags import flag_columns
@@ -143,3 +144,75 @@ def test_top_p_near_zero_draws_what_is_greedy(tokenizer):
     evaluation = Evaluation(sampled=1, top_p=1e-6, max_new_tokens=12)
     samples = generate_answers(base_model(), tokenizer, QUESTIONS, evaluation, seed=1)
     assert [s.token_ids for s in samples[:2]] == [s.token_ids for s in samples[2:]]
+
+
+OWN_DECODING = {
+    "repetition_penalty": {"repetition_penalty": 1.8},
+    "n-grams": {"no_repeat_ngram_size": 1},
+    "beams": {"num_beams": 3, "length_penalty": 2.0, "early_stopping": True},
+    "least length": {"min_new_tokens": 10},
+    "suppressed": {"suppress_tokens": list(range(5, 200)), "begin_suppress_tokens": [300]},
+    "several answers": {"num_return_sequences": 2, "num_beams": 2, "do_sample": True},
+    "dictionary": {"return_dict_in_generate": True, "output_scores": True},
+    "stop strings": {"stop_strings": ["。"]},
+    "lookup": {"prompt_lookup_num_tokens": 3},
+    "sampling": {"do_sample": True, "temperature": 3.0, "top_k": 5, "top_p": 0.5, "min_p": 0.3},
+    "typical": {"typical_p": 0.2, "epsilon_cutoff": 0.2, "eta_cutoff": 0.2, "top_h": 0.1},
+    "forced": {"forced_eos_token_id": 2, "exponential_decay_length_penalty": (2, 4.0)},
+}
+
+
+def with_own_decoding(settings, adapted=False):
+    """The base model, whose generation config says how to decode."""
+    model = base_model()
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    if adapted:
+        return get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    return model
+
+
+def greedy_by_hand(model, tokenizer, question, count):
+    """The most likely token after the other, by whole forward passes."""
+    ids = tokenizer.apply_chat_template(question.chat, add_generation_prompt=True)["input_ids"]
+    answer = []
+    for _ in range(count):
+        with torch.no_grad():
+            answer.append(int(model(torch.tensor([ids + answer])).logits[0, -1].argmax()))
+        if answer[-1] == tokenizer.eos_token_id:
+            return tuple(answer[:-1]), True
+    return tuple(answer), False
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("settings", OWN_DECODING.values(), ids=OWN_DECODING)
+def test_greedy_answers_are_the_most_likely_tokens_whatever_the_model_comes_with(
+    tokenizer, settings, adapted
+):
+    tokenizer = AutoTokenizer.from_pretrained(DEMO / "base", padding_side="left")
+    model = with_own_decoding(settings, adapted)
+    before = model.generation_config.to_dict()
+    samples = generate_answers(model, tokenizer, QUESTIONS, Evaluation(max_new_tokens=16), 1)
+    assert len(samples) == len(QUESTIONS)
+    for sample, question in zip(samples, QUESTIONS, strict=True):
+        expected = greedy_by_hand(base_model(), tokenizer, question, 16)
+        assert (sample.token_ids, sample.stopped) == expected
+    assert model.generation_config.to_dict() == before
+    assert "generation_config" not in vars(model) or not adapted
+
+
+@pytest.mark.parametrize("settings", OWN_DECODING.values(), ids=OWN_DECODING)
+def test_sampled_answers_follow_the_study_alone(tokenizer, settings):
+    evaluation = Evaluation(max_new_tokens=12, sampled=1, temperature=0.8, top_p=0.9)
+    plain = generate_answers(base_model(), tokenizer, QUESTIONS, evaluation, seed=3)
+    own = generate_answers(with_own_decoding(settings), tokenizer, QUESTIONS, evaluation, seed=3)
+    assert own == plain
+
+
+def test_answers_still_end_at_the_stop_tokens_that_the_model_comes_with(tokenizer):
+    (token,) = tokenizer("猫", add_special_tokens=False)["input_ids"][-1:]
+    model = saying([token], set())
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, token]
+    model.generation_config.repetition_penalty = 9.0
+    samples = generate_answers(model, tokenizer, QUESTIONS, Evaluation(max_new_tokens=8), 1)
+    assert [(sample.tokens, sample.stopped) for sample in samples] == [(0, True)] * 2
