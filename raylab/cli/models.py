@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from raylab.cli.options import Json, console
+from raylab.cli.options import Json, console, say
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merges import check_method
@@ -85,6 +85,8 @@ def diff(
         curve=out is not None,
     )
     found = diff(request)
+    if not found.document["accounting"]["compared"]:
+        say("warning: the two adapters change no tensor in common; what one lacks counts as 0")
     if out:
         write_diff(found, Store(out))
     if as_json:

@@ -8,6 +8,7 @@ of the reduce stage for the same models, whatever else is asked.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -97,8 +98,9 @@ def diff(request: DiffRequest) -> Diff:
     found = _reduced(request, job, execute)
     tensors = found.total.norms[PAIR]
     whole = sum(tensors.values(), Norms())
-    left_out = accounting.compared - whole.numel
-    assert left_out == 0 or job.skip_non_finite, "entries were lost"
+    lost = {name: math.prod(shape) - tensors[name].numel for name, shape in shapes.items()}
+    left_out = sum(lost.values()), sum(lost[name] for name in opened[0]["a"].shapes if name in lost)
+    assert left_out[0] == 0 or job.skip_non_finite, "entries were lost"
     squares = found.total.squares.get(reference_of(job, job.pairs[0]), {})
     document = {
         "a": request.a.name,
@@ -109,7 +111,7 @@ def diff(request: DiffRequest) -> Diff:
         "densities": [_density(kept) for kept in found.kept[PAIR]],
         "layers": _layers(found),
         **({"base": _base(job, found)} if request.base else {}),
-        "accounting": accounting.without(left_out).as_row(),
+        "accounting": accounting.without(*left_out).as_row(),
         "passes": found.passes,
         "device": execute.device,
         "seconds": time.perf_counter() - started,

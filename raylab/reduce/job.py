@@ -41,9 +41,16 @@ OpenedModels = tuple[Mapping[str, ViewedModel], Checkpoint | None]
 
 
 def open_models(places: Mapping[str, ModelLocation], view: View, base: Path | None) -> OpenedModels:
-    """Open the models at `places` as `view` shows them, and the base model. Raises ModelError."""
+    """Open the models at `places` as `view` shows them, and the base model. Raises ModelError.
+
+    Tensors are called as in the base model's files; without it, as in the first model.
+    """
     weights = Checkpoint(base) if base else None
-    return {key: ViewedModel(place, view, weights) for key, place in places.items()}, weights
+    opened: dict[str, ViewedModel] = {}
+    for key, place in places.items():
+        first = next(iter(opened.values()), None)
+        opened[key] = ViewedModel(place, view, weights, first)
+    return opened, weights
 
 
 class Call(NamedTuple):

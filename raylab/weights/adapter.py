@@ -25,6 +25,7 @@ from raylab.weights.adapter_config import read_config
 from raylab.weights.adapter_parts import LowRank, Part, Replaced
 from raylab.weights.checkpoint import Weights
 from raylab.weights.lora_layout import Parts, read_parts
+from raylab.weights.name_matching import stored_names
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.tied import EMBEDDINGS, HEADS
 
@@ -58,6 +59,11 @@ class Adapter:
             parts = _kept_tied(parts, base) if config.ensure_weight_tying else parts
             _check_against(directory, parts, base)
         return cls(parts, base)
+
+    def renamed(self, names: Mapping[str, str]) -> Adapter:
+        """The same adapter, opened without a base model, with other names for `names`."""
+        assert self._base is None
+        return Adapter({names.get(name, name): p for name, p in self._parts.items()}, None)
 
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """(A, B, scale), float32, of a tensor in `low_rank`: delta = scale * (B @ A).
@@ -171,9 +177,11 @@ def _refuse_tied(directory: Path, parts: Parts) -> None:
 
 def _named_as_stored(parts: Parts, base: Weights) -> Parts:
     """Keys as the base model's files name them; a tied weight keeps the name of its own."""
+    renamed = stored_names({name: found[-1].shape for name, found in parts.items()}, base)
+    own = {renamed.get(name, name): found for name, found in parts.items()}
     return {
         name if base.is_alias(name) else base.stored_name(name) or name: found
-        for name, found in parts.items()
+        for name, found in own.items()
     }
 
 

@@ -5,7 +5,9 @@ one shape are compared. A tensor that one model has and the other ties to anothe
 compared with that one. Other tensors are an error that names them, unless a `Tolerance` says how
 to treat them.
 Invariant: compared + tied + only_in_a + only_in_b + cropped + skipped + non_finite is the number
-of entries of the union, a tensor of two shapes counting with the larger.
+of entries of the union, a tensor of two shapes counting with the larger. Of two adapters, all
+entries that either changes are compared, with zero for the other; only where no tensor is changed
+by both are they counted as those that one side has.
 """
 
 from __future__ import annotations
@@ -52,9 +54,15 @@ class EntryCounts:
         """The counts by name."""
         return asdict(self)
 
-    def without(self, non_finite: int) -> EntryCounts:
-        """The same counts, with `non_finite` of the compared entries not compared."""
-        return replace(self, compared=self.compared - non_finite, non_finite=non_finite)
+    def without(self, non_finite: int, in_a: int = 0) -> EntryCounts:
+        """The same counts, with `non_finite` of the entries measured not counted.
+
+        in_a: how many of them lie in tensors of a, for two adapters that share none.
+        """
+        if self.compared:
+            return replace(self, compared=self.compared - non_finite, non_finite=non_finite)
+        only_in_a, only_in_b = self.only_in_a - in_a, self.only_in_b - (non_finite - in_a)
+        return replace(self, only_in_a=only_in_a, only_in_b=only_in_b, non_finite=non_finite)
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,37 @@ def align(
 ) -> tuple[dict[str, Shape], EntryCounts]:
     """(the shapes over which two models are compared, the counts of all entries).
 
-    Adapters are compared over the tensors that either targets. Against a checkpoint, or in the
-    universe of the model, they are the whole of `base`. Raises ModelError.
+    Adapters are compared over the tensors that either targets; where no tensor is in both, that
+    has to be asked for by `missing`, and the counts say which side has them. Against a checkpoint,
+    or in the universe of the model, they are the whole of `base`. Raises ModelError.
     """
     changed = _union([model for model in (a, b) if not model.checkpoint])
+    if universe == "compared" and _are_disjoint(a, b):
+        if tolerance.missing == "error":
+            _refuse_disjoint(a, b)
+        return changed, EntryCounts(
+            only_in_a=_size(a.shapes, a.shapes), only_in_b=_size(b.shapes, b.shapes)
+        )
     if universe == "compared" and not a.checkpoint and not b.checkpoint:
         return changed, EntryCounts(compared=_size(changed, changed))
     return _align_whole_models(_entries(a, changed, base), _entries(b, changed, base), tolerance)
+
+
+def _are_disjoint(a: ViewedModel, b: ViewedModel) -> bool:
+    """Whether both are adapters, and no tensor is changed by both."""
+    both = not a.checkpoint and not b.checkpoint and a.shapes and b.shapes
+    return bool(both) and not a.shapes.keys() & b.shapes.keys()
+
+
+def _refuse_disjoint(a: ViewedModel, b: ViewedModel) -> None:
+    named = (f"{', '.join(sorted(side.shapes)[:2])} ({len(side.shapes)})" for side in (a, b))
+    raise ModelError(
+        "the two adapters change no tensor in common",
+        found="; ".join(f"{key}: {names}" for key, names in zip("ab", named, strict=True)),
+        expected="adapters of one base model that change the same tensors",
+        todo="name the base model (--base), by which their names are told apart; if they are meant "
+        "to change different tensors, `--missing skip` takes what one lacks as unchanged by it",
+    )
 
 
 def _entries(model: ViewedModel, changed: Mapping[str, Shape], base: Checkpoint | None) -> _Entries:

@@ -21,6 +21,7 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.weights.memory_names import MemoryNames, names_in_memory
+from raylab.weights.name_matching import names_of_checkpoint
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape, read_json
 from raylab.weights.tied import HEADS, find_ties
 
@@ -52,10 +53,15 @@ class Weights(Protocol):
 class Checkpoint:
     """The weights of a whole model. Safe in any number of threads."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the checkpoint at `directory`; reads headers only. Raises ModelError."""
+    def __init__(self, directory: Path, like: Checkpoint | None = None) -> None:
+        """Open the checkpoint at `directory`; reads headers only. Raises ModelError.
+
+        `like`: a model whose tensors have the same names here, whatever its files call them.
+        """
         self._directory = directory
         self._folder = SafetensorsFolder(directory)
+        if like is not None:
+            self._folder.rename(self._names_in(like))
         config = _config(directory)
         stored = self._folder.shapes
         self.skipped: Mapping[str, Shape] = {
@@ -100,7 +106,7 @@ class Checkpoint:
 
         Raises ModelError where transformers does not know the class from the config.
         """
-        return names_in_memory(self._directory, self._folder.shapes, auto_class)
+        return names_in_memory(self._directory, self._folder.own_names.values(), auto_class)
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop), 2-D, in the file's dtype; a vector has one row.
@@ -118,6 +124,17 @@ class Checkpoint:
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop), 2-D, float32, contiguous; a copy unless the file is float32."""
         return self.raw(name, start, stop).to(torch.float32).contiguous()
+
+    def _names_in(self, like: Checkpoint) -> dict[str, str]:
+        """The names in `like` of the tensors that it calls otherwise."""
+        mine, theirs = self._folder.shapes, like._folder.shapes
+        only_mine = {name: shape for name, shape in mine.items() if name not in theirs}
+        only_theirs = {name: shape for name, shape in theirs.items() if name not in mine}
+        if not only_mine or not only_theirs:
+            return {}
+        return names_of_checkpoint(
+            only_mine, only_theirs, self.names_in_memory, like.names_in_memory
+        )
 
     def _is_buffer(self, name: str) -> bool:
         is_real = self._folder.dtypes[name] in DTYPES

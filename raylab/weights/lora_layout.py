@@ -19,6 +19,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.weights.adapter_config import AdapterConfig
 from raylab.weights.adapter_fields import initialisation
+from raylab.weights.adapter_keys import module_names
 from raylab.weights.adapter_parts import (
     BiasShift,
     Factors,
@@ -29,10 +30,10 @@ from raylab.weights.adapter_parts import (
 )
 from raylab.weights.checkpoint import Weights
 from raylab.weights.initial_factors import InitialFactors, decomposed
+from raylab.weights.name_matching import WeightsByOtherNames
 from raylab.weights.parameter_parts import Wrapped, WrappedParameters
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
 
-_PREFIX = "base_model.model."
 _ENDINGS = {
     ".lora_A.weight": "A",
     ".lora_B.weight": "B",
@@ -70,6 +71,9 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
         name: (Replaced(folder.shapes[key], partial(folder.rows, key), _BASE_LAYER in key),)
         for name, key in whole.items()
     }
+    if base is not None:
+        wanted = {f"{module}.weight": None for module in modules}
+        base = WeightsByOtherNames(base, wanted | {n: folder.shapes[k] for n, k in whole.items()})
     reader = _Reader(folder, config, base)
     wrapped = (
         WrappedParameters(config, base, modules) if base and config.target_parameters else None
@@ -110,13 +114,13 @@ def _group_tensors(
     refused = [f"{key}: {dtype}" for key, dtype in folder.dtypes.items() if dtype not in DTYPES]
     known = config.model_extra or {}
     left_out = [mark for mark, field in _STATE_OF_TRAINING.items() if known.get(field)]
-    for key in folder.shapes:
-        if _is_saved_twice(key, folder) or any(mark in key for mark in left_out):
-            continue
-        ending = next((end for end in _ENDINGS if key.endswith(end)), "")
-        stem = key.removeprefix(_PREFIX).removesuffix(ending)
+    keys = [key for key in folder.shapes if not any(mark in key for mark in left_out)]
+    keys = [key for key in keys if not _is_saved_twice(key, folder)]
+    for key, own in module_names(keys).items():
+        ending = next((end for end in _ENDINGS if own.endswith(end)), "")
+        stem = own.removesuffix(ending)
         name = stem if ending else stem.replace(_BASE_LAYER, ".")
-        is_foreign = not key.startswith(_PREFIX) or any(infix in name for infix in _PEFT_INFIXES)
+        is_foreign = any(infix in name for infix in _PEFT_INFIXES)
         if is_foreign or name in whole:
             refused.append(key)
         elif ending:

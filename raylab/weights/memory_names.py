@@ -51,7 +51,8 @@ class MemoryNames:
 
     in_memory: file's name -> name in memory, of every tensor that loading only renames or keeps.
     in_files: the way back. computed: by name in memory, what loading computes. not_loaded: files'
-    names that the class has no place for. shapes: of every parameter and buffer in memory.
+    names that the class has no place for, or takes from another. shapes: of every parameter and
+    buffer in memory.
     """
 
     class_name: str
@@ -90,14 +91,15 @@ def _names_in_memory(directory: Path, names: tuple[str, ...], auto_class: str) -
     state, modules = model.state_dict(), list(model.named_modules())
     table = _Table(renamings, converters, model.base_model_prefix, state)
     in_memory: dict[str, str] = {}
+    in_files: dict[str, str] = {}
     not_loaded: set[str] = set()
     collected: dict[str, tuple[Any, dict[str, list[str]]]] = {}
     for name in sorted(names, key=dot_natural_key):  # The order in which loading takes them.
         found, pattern = table.look_up(name)
-        if found not in state:
+        if found not in state or found in in_files:
             not_loaded.add(name)
         elif pattern is None:
-            in_memory[name] = found
+            in_memory[name], in_files[found] = found, name
         else:
             converter = next(item for item in converters if pattern in item.source_patterns)
             _, sources = collected.setdefault(found, (converter, {}))
@@ -105,7 +107,7 @@ def _names_in_memory(directory: Path, names: tuple[str, ...], auto_class: str) -
     return MemoryNames(
         class_name=type(model).__name__,
         in_memory=in_memory,
-        in_files={found: name for name, found in in_memory.items()},
+        in_files=in_files,
         computed=_computed(collected),
         not_loaded=frozenset(not_loaded),
         shapes={name: tuple(tensor.shape) for name, tensor in state.items()},

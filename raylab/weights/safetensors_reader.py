@@ -193,10 +193,22 @@ class SafetensorsFolder:
         entries = {name: file.entries[name] for name, file in self._files.items()}
         self.shapes: Mapping[str, Shape] = {name: e.shape for name, e in entries.items()}
         self.dtypes: Mapping[str, str] = {name: e.dtype for name, e in entries.items()}
+        self.own_names: Mapping[str, str] = {name: name for name in entries}
+        """The file's name of every tensor, which differs from its name here once it is renamed."""
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call the tensors `names` otherwise from now on; no name may become another's."""
+
+        def renamed(found: Mapping[str, Any]) -> dict[str, Any]:
+            return {names.get(name, name): value for name, value in found.items()}
+
+        assert len(renamed(self.shapes)) == len(self.shapes), "two tensors of one name"
+        self._files, self.own_names = renamed(self._files), renamed(self.own_names)
+        self.shapes, self.dtypes = renamed(self.shapes), renamed(self.dtypes)
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop) as `MappedFile.rows` gives them."""
-        return self._files[name].rows(name, start, stop)
+        return self._files[name].rows(self.own_names[name], start, stop)
 
     def tensor(self, name: str) -> torch.Tensor:
         """The whole tensor in its shape and the file's dtype, a view where possible."""

@@ -32,6 +32,7 @@ from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint, Shape
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.checkpoint import Weights
+from raylab.weights.name_matching import names_of_adapter
 from raylab.weights.quantized_base import CountedWeights, HeldWeights, MergedWeights
 from raylab.weights.safetensors_reader import matrix_shape
 
@@ -51,22 +52,30 @@ class ViewedModel:
     """One model under a view."""
 
     def __init__(
-        self, location: ModelLocation, view: View = DELTA, base: Checkpoint | None = None
+        self,
+        location: ModelLocation,
+        view: View = DELTA,
+        base: Checkpoint | None = None,
+        like: ViewedModel | None = None,
     ) -> None:
         """Open the model at `location`; `base` is its base model where that is already open.
 
+        Tensors are called as in the base model's files; without it, as in the model `like`.
         Reads headers only. Raises ModelError for a model that cannot be read, does not fit
         the base model, or needs something that is missing.
         """
         if base is None and location.base is not None:
             base = Checkpoint(location.base)
         self._base = CountedWeights(base) if base else None
-        self._checkpoint = Checkpoint(location.checkpoint) if location.checkpoint else None
+        named = base or (like.checkpoint if like else None)
+        self._checkpoint = Checkpoint(location.checkpoint, named) if location.checkpoint else None
         self._own = CountedWeights(self._checkpoint) if self._checkpoint else None
         self._adapters = () if self._own else _chain(location.adapters, view, self._base)
         self._before, self._origin = (
             (None, None) if self._own else _starts(self._adapters, view, self._base)
         )
+        if base is None and like is not None:
+            self._adapters = _called_as(like, self._adapters)
         sources = [self._own] if self._own else self._adapters
         self.shapes: Mapping[str, Shape] = {
             name: shape for source in sources for name, shape in source.shapes.items()
@@ -222,6 +231,13 @@ def _chain(paths: Sequence[Path], view: View, base: CountedWeights | None) -> tu
             )
         adapters.append(adapter)
     return tuple(adapters)
+
+
+def _called_as(like: ViewedModel, adapters: tuple[Adapter, ...]) -> tuple[Adapter, ...]:
+    """The adapters, with the names of `like` for the tensors that it changes as well."""
+    own = {name: shape for adapter in adapters for name, shape in adapter.shapes.items()}
+    names = names_of_adapter(own, like.shapes)
+    return tuple(adapter.renamed(names) for adapter in adapters) if names else adapters
 
 
 def _refuse_tied(
