@@ -20,6 +20,7 @@ from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, co
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
+from raylab.plan.framing import learned_lines
 from raylab.plan.merges import Planned, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
@@ -75,7 +76,8 @@ def plan(
         sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
         scheduled = {"schedule": schedule} if schedule else {}
         on_cpu = {"here": here.document} if here else {}
-        document = {"trials": rows, **sizes, **scheduled, **on_cpu}
+        learned = {"learns": learned_lines(loaded, inputs.rows)}
+        document = {"trials": rows, **learned, **sizes, **scheduled, **on_cpu}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
     view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
@@ -83,6 +85,8 @@ def plan(
         mark = " (provisional)" if item.trial.provisional else ""
         view.add_row(item.trial.name, item.trial.id + mark, item.state, item.why)
     console().print(view)
+    for line in learned_lines(loaded, inputs.rows):
+        print(line)
     print_demands(asked, console())
     for line in disk_lines(loaded, inputs, distinct(found.planned)):
         print(line)

@@ -122,6 +122,6 @@ def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
         device_map={"": device_of_this_process()},
         trust_remote_code=source.trust_remote_code,
     )
-    tokenizer = load_tokenizer(directory, source)
+    tokenizer = load_tokenizer(directory, source, study.template_date)
     teach_stopping(model, tokenizer)
     return evaluate_model(model, tokenizer, study, task.rows, questions, merge.seed or 0, tell=tell)

@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raylab.plan.framing import check_framing
 from raylab.spec.data.dataset import load_data
+from raylab.spec.data.rendering import template_reads_date
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.decoding import set_aside_message, set_aside_of
 from raylab.spec.identity import fingerprint
-from raylab.spec.models import ResolvedModel, check_base, resolve
+from raylab.spec.models import ResolvedModel, check_base, resolve, tokenizer_directory
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.study import Study
 from raylab.store.phase import CHECKING, MODELS, Tell, silent
@@ -96,9 +98,9 @@ def read_inputs(study: Study, *, online: bool = False, tell: Tell = silent) -> I
             check_base(name, found.directory, study.base_models[name])
     models = {name: resolve(name, place, online=online) for name, place in study.models.items()}
     aside = _set_aside(study, base_models)
-    return Inputs(
-        base_models, models, loaded.rows, (*loaded.warnings, *aside.values()), frozenset(aside)
-    )
+    tokenizers = {n: tokenizer_directory(found, online) for n, found in base_models.items()}
+    notes = (*check_framing(study, loaded, tokenizers), *aside.values())
+    return Inputs(base_models, models, loaded.rows, (*loaded.warnings, *notes), frozenset(aside))
 
 
 def _set_aside(study: Study, base_models: Mapping[str, ResolvedModel]) -> dict[str, str]:
@@ -136,8 +138,11 @@ def _trial(
     resolved = inputs.base_models[base_model]
     parent = trials[trial_name(base_model, variant.parent, seed)] if variant.parent else None
     identity = _identity(study, resolved, variant, seed, data)
-    if template := study.base_models[base_model].template:
+    template, tokenizer = study.base_models[base_model].template, tokenizer_directory(resolved)
+    if template:
         identity["chat_template"] = fingerprint(template)
+    if template_reads_date(tokenizer, template, study.template_date):
+        identity["template_date"] = study.template_date.isoformat()
     if parent:
         identity |= {"parent": parent.id, "chain": variant.chain}
     return Trial(
@@ -149,14 +154,18 @@ def _trial(
         parent=parent.name if parent else None,
         lineage=(*parent.lineage, parent.name) if parent else (),
         identity=identity,
-        provisional=resolved.provisional,
+        provisional=resolved.provisional or not (template or tokenizer),
     )
 
 
 def _identity(
     study: Study, base: ResolvedModel, variant: Variant, seed: int, data: Mapping[str, str]
 ) -> dict[str, Any]:
-    training = variant.training.model_dump(exclude=set() if variant.method == "dpo" else {"beta"})
+    training = variant.training.model_dump()
+    if variant.method != "dpo":
+        del training["beta"]
+    if training["learn"] == "last":
+        del training["learn"]
     return {
         "format": FORMAT,
         "base_model": base.identity,

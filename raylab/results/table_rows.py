@@ -192,7 +192,8 @@ def sample_rows(results: StudyResults) -> Iterator[Row]:
         # A trial that is evaluated again by another driver may be at it.
         for line in (results.store.read_if_there(key) or b"").decode().splitlines():
             row = json.loads(line)
-            row.pop("earlier", None)  # No column: it is there to ask the prompt again.
+            for name in ("earlier", "chat", "tools"):
+                row.pop(name, None)  # No column: it is there to ask the prompt again.
             yield _named(result, row)
 
 

@@ -25,6 +25,7 @@ from raylab.spec.data.templates import NAMED
 from raylab.spec.study import BaseModelRef, Located
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_TOKENIZER_FILES = ["tokenizer_config.json", "special_tokens_map.json", "*.jinja"]
 _CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 
 
@@ -193,6 +194,30 @@ def _cached_snapshot(hub: str, commit: str | None) -> Path | None:
         return None
     folder = _cache_folder(hub) / "snapshots" / commit
     return folder if (folder / "config.json").is_file() else None
+
+
+def tokenizer_directory(model: ResolvedModel, online: bool = False) -> Path | None:
+    """The directory with the files of a model's tokenizer; None where they are not on this machine.
+
+    online: of a model on a hub, fetch these few small files; its weights stay there.
+    """
+    if model.directory or model.revision is None:
+        return model.directory
+    folder = _cache_folder(model.source) / "snapshots" / model.revision
+    if (folder / "tokenizer_config.json").is_file():
+        return folder
+    return _fetch_tokenizer(model.source, model.revision) if online else None
+
+
+def _fetch_tokenizer(hub: str, revision: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(hub, revision=revision, allow_patterns=_TOKENIZER_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return None  # The trial that downloads the model says what is wrong.
+    return found if (found / "tokenizer_config.json").is_file() else None
 
 
 def _ask_hub(name: str, hub: str, revision: str) -> str:

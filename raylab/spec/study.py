@@ -11,6 +11,7 @@ Invariant: a Study is valid field by field; rules across fields are checked by
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +19,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from raylab.errors import StudyError
+from raylab.spec.data.framing import Learn
+from raylab.spec.data.rendering import DEFAULT_DATE
 from raylab.spec.evaluation import Evaluation as Evaluation
 from raylab.spec.merges import METHODS, MergeRequest, Scope, request_merge
 from raylab.spec.published_norms import Printed
@@ -89,6 +92,9 @@ class Training(Frozen):
     gradient_checkpointing: bool = False
     beta: float = Field(default=0.3, gt=0)
     """DPO only: the strength of the pull towards the reference model."""
+    learn: Learn = "last"
+    """SFT only: the last answer of a conversation, or every answer of the assistant, each with
+    its end. What the data itself marks as learned or not goes before both."""
 
 
 def _overrides(model: type[Frozen]) -> Any:
@@ -235,6 +241,8 @@ class Study(Frozen):
     data: dict[Name, DataSet] = Field(min_length=1)
     held_out: float = Field(default=0.1, ge=0, lt=1)
     """The share of prompts kept from training, chosen by the prompt's text alone."""
+    template_date: datetime.date = DEFAULT_DATE
+    """The day that chat templates print which would print today's date."""
     recipes: dict[Name, Recipe] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(42, 100), min_length=1)
     quantization: Quantization = Quantization()

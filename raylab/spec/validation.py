@@ -121,6 +121,18 @@ def _cycle(study: Study) -> list[str] | None:
     return None
 
 
+def _learned(study: Study) -> Iterator[Problem]:
+    """DPO compares last answers; it learns no other."""
+    for name, recipe in study.recipes.items():
+        asked = {variant.training.learn for variant in variants_of(study, name)}
+        if recipe.method == "dpo" and asked != {"last"}:
+            yield Problem(
+                ("recipes", name),
+                "DPO compares the last answers of conversations: `learn: all` is for SFT alone; "
+                "give `learn` under `training` of the SFT recipes, or `learn: last` here",
+            )
+
+
 def _values(study: Study) -> Iterator[Problem]:
     """Each swept value must be valid for its parameter."""
     points = [(name, key, value) for name, key, values in _swept(study) for value in values]
@@ -256,6 +268,7 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     _parents,
     _values,
     _variants,
+    _learned,
     _merges,
     _names,
     _comparisons,

@@ -10,6 +10,7 @@ position, never by the pad token's id, so an end-of-sequence token that pads as 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,22 @@ from typing import Any
 from datasets import Dataset
 from jinja2 import TemplateError
 
-from raylab.errors import ModelError
+from raylab.errors import DataError, ModelError
+from raylab.plan.trials import Trial
+from raylab.spec.data.framing import (
+    FramingError,
+    common_prefix,
+    framer_of_tokenizer,
+    tokenise_with,
+)
+from raylab.spec.data.rendering import DEFAULT_DATE, frozen
 from raylab.spec.models import missing_template_error
 
 _ANSWERS = ("completion", "chosen", "rejected")
 _PROBE = [{"role": "user", "content": "Question"}], [{"role": "assistant", "content": "Answer"}]
 _NAME = "`chat_template:` under the base model"
 
-Chat = list[dict[str, str]]
+Chat = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -57,17 +66,23 @@ class ExampleCounts:
         return f"of {self.examples + self.dropped} examples: {found}" if found else None
 
 
-def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
+def fit_tokenizer(
+    tokenizer: Any, template: str | None, directory: Path, day: datetime.date = DEFAULT_DATE
+) -> Any:
     """The same tokenizer with `template`, if one is given, and with a pad token, at the left.
 
-    Generation would go on from the padding of a prompt that is padded at its end. trl's collators
-    pad on their own. Raises ModelError where there is no template, or one that cannot be learned.
+    A template that prints today's date prints `day`, whenever it is rendered. Generation would go
+    on from the padding of a prompt that is padded at its end. trl's collators pad on their own.
+    Raises ModelError where there is no template, or one that cannot be learned.
     """
     tokenizer.padding_side = "left"
     if template is not None:
         tokenizer.chat_template = template
     if tokenizer.chat_template is None:
         raise missing_template_error(directory)
+    own = tokenizer.chat_template
+    tokenizer.chat_template = _frozen(own, day)
+    tokenizer.template_is_dated = tokenizer.chat_template != own
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -78,6 +93,27 @@ def fit_tokenizer(tokenizer: Any, template: str | None, directory: Path) -> Any:
         )
     end_of_answer(tokenizer)
     return tokenizer
+
+
+def check_date(trial: Trial, tokenizer: Any) -> None:
+    """Refuse a template whose date is no part of the trial's id. Raises ModelError.
+
+    It happens where the tokenizer of a model on a hub was fetched after the study was planned.
+    """
+    if tokenizer.template_is_dated and "template_date" not in trial.identity:
+        raise ModelError(
+            "the chat template prints a date, which is not part of the trial's id",
+            found=trial.name,
+            expected="a tokenizer that is on the machine of `raylab run` when it starts",
+            todo="run it again: the tokenizer is there now",
+        )
+
+
+def _frozen(template: Any, day: datetime.date) -> Any:
+    """A template, or several by name, printing `day`."""
+    if isinstance(template, dict):
+        return {name: frozen(text, day) for name, text in template.items()}
+    return frozen(template, day)
 
 
 def end_of_answer(tokenizer: Any) -> int:
@@ -119,15 +155,21 @@ def teach_stopping(model: Any, tokenizer: Any) -> None:
 
 
 def count_examples(dataset: Dataset, tokenizer: Any, max_length: int) -> ExampleCounts:
-    """How many of `dataset`, prompts with answers, fit into `max_length` tokens."""
+    """How many of `dataset`, prompts with answers, fit into `max_length` tokens.
+
+    Raises DataError for a row that the template cannot frame.
+    """
     cut = dropped = joined = 0
-    for row in dataset:
-        prompt = tokens_of(tokenizer, row["prompt"], True)
-        answers = [
-            tokens_of(tokenizer, row["prompt"] + row[name], False)
-            for name in _ANSWERS
-            if name in row
-        ]
+    framer, tokenise = framer_of_tokenizer(tokenizer), tokenise_with(tokenizer)
+    for number, row in enumerate(dataset, 1):
+        chats = [row["prompt"] + row[name] for name in _ANSWERS if name in row]
+        try:
+            prompts, wholes = zip(
+                *(framer.texts(row["prompt"], chat) for chat in chats), strict=True
+            )
+        except FramingError as error:
+            raise unframed_row_error(number, row["prompt"], error) from error
+        prompt, answers = tokenise(prompts[0]), [tokenise(whole) for whole in wholes]
         shared = min(common_prefix(prompt, answer) for answer in answers)
         joined += shared < len(prompt)
         if shared >= max_length:
@@ -137,10 +179,15 @@ def count_examples(dataset: Dataset, tokenizer: Any, max_length: int) -> Example
     return ExampleCounts(len(dataset) - dropped, cut, dropped, joined)
 
 
-def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    """The number of tokens that both begin with."""
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+def unframed_row_error(number: int, chat: Sequence[Any], error: FramingError) -> DataError:
+    """The error for a row, counted from 1 among the examples, that a template cannot frame."""
+    asked = str(chat[-1]["content"]) if chat else ""
+    return DataError(
+        "the chat template does not frame a conversation so that its answers can be learned",
+        found=f"example {number}, {asked[:60]!r}: {error}",
+        expected="every learned answer after exactly the text that the model is asked with",
+        todo=f"change or remove this row, or set {_NAME}",
+    )
 
 
 def _render(tokenizer: Any, chat: Chat, generation_prompt: bool) -> str:
@@ -158,10 +205,10 @@ def _render(tokenizer: Any, chat: Chat, generation_prompt: bool) -> str:
     return text
 
 
-def tokens_of(tokenizer: Any, chat: Chat, generation_prompt: bool) -> list[int]:
+def tokens_of(tokenizer: Any, chat: Chat, generation_prompt: bool, tools: Any = None) -> list[int]:
     """The tokens of a conversation as the template frames it."""
     found = tokenizer.apply_chat_template(
-        chat, add_generation_prompt=generation_prompt, return_dict=True
+        chat, tools=tools, add_generation_prompt=generation_prompt, return_dict=True
     )
     ids: list[int] = found["input_ids"]
     return ids

@@ -16,11 +16,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_from_disk
 from filelock import FileLock
+from jinja2 import TemplateError
 
 from raylab.errors import DataError
 from raylab.plan.trials import Trial
@@ -91,16 +93,19 @@ def tokenised(
     options: Any,
     make: Callable[[], Dataset],
     cache: TrialCache | None,
+    count: Callable[[], ExampleCounts] | None = None,
 ) -> tuple[Dataset, ExampleCounts]:
     """The columns that `make` adds to `dataset`, out of the cache where they are there.
 
-    Raises DataError where no example is left.
+    count: counts the examples that fit; none: they are prompts with answers. Raises DataError
+    where no example is left, or one cannot be framed.
     """
+    count = count or partial(_count, dataset, tokenizer, options)
     if cache is None:
-        return _make(dataset, tokenizer, options, make)
+        return _make(dataset, make, count)
     with cache.locked(_key(dataset, tokenizer, options)) as place:
         if not place.is_dir():
-            made, counts = _make(dataset, tokenizer, options, make)
+            made, counts = _make(dataset, make, count)
             with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
                 whole = Path(scratch) / "data"
                 made.save_to_disk(str(whole))
@@ -110,11 +115,19 @@ def tokenised(
         return load_from_disk(str(place)), counts
 
 
+def _count(dataset: Dataset, tokenizer: Any, options: Any) -> ExampleCounts:
+    return count_examples(dataset, tokenizer, options.max_length)
+
+
 def _make(
-    dataset: Dataset, tokenizer: Any, options: Any, make: Callable[[], Dataset]
+    dataset: Dataset, make: Callable[[], Dataset], count: Callable[[], ExampleCounts]
 ) -> tuple[Dataset, ExampleCounts]:
     with preserved_random_state():
-        made = make()
+        try:
+            made = make()
+        except TemplateError:
+            count()  # Names the row.
+            raise
     if not len(made):
         raise DataError(
             "no example is short enough to train on",
@@ -122,7 +135,7 @@ def _make(
             expected="prompts that leave room for an answer",
             todo="raise `max_length`",
         )
-    counts = count_examples(dataset, tokenizer, options.max_length)
+    counts = count()
     assert counts.examples == len(made), f"{counts}, but trl kept {len(made)}"
     source = [name for name in dataset.column_names if name in made.column_names]
     return made.remove_columns(source), counts

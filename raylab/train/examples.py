@@ -2,8 +2,8 @@
 
 Model: SFT learns answers (prompt, completion); DPO learns preferences (prompt, chosen,
 rejected). Both are conversations: the model's own chat template frames them and its end-of-turn
-token is learned. The loss is taken on the last answer alone; the turns before it are part of the
-prompt.
+token is learned. Where the loss is taken on the last answer alone, and all turns are texts, trl
+makes the tokens; otherwise raylab does (`raylab.train.framed_examples`).
 Invariant: examples come in the order of the rows. No held-out prompt is ever trained on.
 """
 
@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
 
 from raylab.errors import DataError
+from raylab.spec.data.framing import is_plain
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rows import Row, split
 from raylab.spec.recipes import Variant
+from raylab.train.framed_examples import conversation_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ def examples_of(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: f
             expected="a held-out share that leaves some",
             todo="lower `held_out`, or add data",
         )
+    learn = variant.training.learn if variant.method == "sft" else "last"
+    if not all(is_plain(row, learn) for row in (*training, *kept)):
+        example_of = partial(conversation_of, learn=learn, with_rejected=variant.method == "dpo")
     return Examples(
         Dataset.from_list([example_of(row) for row in training]),
         Dataset.from_list([example_of(row) for row in kept]) if kept else None,

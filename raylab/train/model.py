@@ -12,6 +12,7 @@ here runs on a CPU through the same lines.
 
 from __future__ import annotations
 
+import datetime
 import gc
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
+from raylab.spec.data.rendering import DEFAULT_DATE
 from raylab.spec.models import ResolvedModel, check_remote_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
@@ -62,15 +64,19 @@ def base_directory(base: ResolvedModel) -> Path:
     return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_HUB_FILES))
 
 
-def load_tokenizer(directory: Path, source: BaseModelRef | None = None) -> Any:
+def load_tokenizer(
+    directory: Path, source: BaseModelRef | None = None, day: datetime.date = DEFAULT_DATE
+) -> Any:
     """The tokenizer at `directory`, ready to frame chats as `source` says, or by its own template.
+
+    day: what a template prints that would print today's date.
 
     Raises ModelError.
     """
     trusted = source is not None and source.trust_remote_code
     check_remote_code(directory, trusted)
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusted)
-    return fit_tokenizer(tokenizer, source.template if source else None, directory)
+    return fit_tokenizer(tokenizer, source.template if source else None, directory, day)
 
 
 def load_base(

@@ -21,6 +21,7 @@ from trl import DPOTrainer, SFTTrainer
 from raylab.store.phase import Tell
 from raylab.train.chat import ExampleCounts
 from raylab.train.dataset_cache import TrialCache, tokenised
+from raylab.train.framed_examples import CONVERSATION, FramedExamples
 from raylab.train.random_state import preserved_random_state
 from raylab.train.reference_logprobs import with_reference
 
@@ -37,8 +38,19 @@ class _Trainer:
     def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
         """trl's own tokenisation, or its result out of the cache."""
         make = partial(super()._prepare_dataset, dataset, tokenizer, options, *rest)  # type: ignore[misc]
-        made, self.counts[rest[-1]] = tokenised(dataset, tokenizer, options, make, self.cache)
+        count = None
+        if CONVERSATION in dataset.column_names:
+            framed = FramedExamples(dataset, tokenizer, options.max_length)
+            own = super()._prepare_dataset  # type: ignore[misc]
+            make = partial(self.prepare_framed, framed, own, tokenizer, options, *rest)
+            count = partial(getattr, framed, "counts")
+        made, counts = tokenised(dataset, tokenizer, options, make, self.cache, count)
+        self.counts[rest[-1]] = counts
         return made
+
+    def prepare_framed(self, framed: FramedExamples, own: Any, *rest: Any) -> Dataset:
+        """What the trainer takes of examples that are framed; `own`: trl's own preparation."""
+        raise NotImplementedError
 
     def items(self, batch: Any) -> Any:
         """How many items the loss of `batch` is a mean over."""
@@ -78,6 +90,11 @@ class TokenWeightedSFT(_Trainer, SFTTrainer):
     # `forward` takes any argument; of others, it would divide each micro-batch by its own.
     loss_is_scaled_for_ga = True
 
+    def prepare_framed(self, framed: FramedExamples, own: Any, *rest: Any) -> Dataset:
+        """Labels of the learned tokens, cut at max_length, by trl."""
+        prepared: Dataset = own(framed.sft, *rest)
+        return prepared.select_columns(["input_ids", "labels"])
+
     def items(self, batch: Any) -> torch.Tensor:
         """The tokens that are learned; nothing predicts the first of a row."""
         return batch["labels"][:, 1:].ne(-100).sum()
@@ -90,6 +107,10 @@ class PairWeightedDPO(_Trainer, DPOTrainer):
         super().__init__(*args, **kwargs)
         self.train_dataset, self.eval_dataset = with_reference(self, self.cache, self.tell)
         self.precompute_ref_logps = True
+
+    def prepare_framed(self, framed: FramedExamples, own: Any, *rest: Any) -> Dataset:
+        """The tokens of prompts and of both answers."""
+        return framed.dpo
 
     def items(self, batch: Any) -> int:
         """The pairs: a batch holds all chosen answers, then all rejected ones."""

@@ -25,6 +25,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from raylab.errors import NonFiniteError
+from raylab.plan.framing import check_tokenizer
 from raylab.plan.memory import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.trials import Trial
 from raylab.spec.data.held_out import held_out_prompts
@@ -44,7 +45,7 @@ from raylab.train.attempts import (
     recorded_attempt,
 )
 from raylab.train.base_checkpoint import StudyAdapters, start_of
-from raylab.train.chat import teach_stopping
+from raylab.train.chat import check_date, teach_stopping
 from raylab.train.dataset_cache import cache_of
 from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.examples import examples_of
@@ -220,7 +221,10 @@ def _load_start(task: TrialTask, tell: Tell) -> tuple[Any, Any]:
     tell(MODEL)
     study, trial = task.study, task.trial
     start = start_of(trial, task.adapters)
-    tokenizer = load_tokenizer(task.base, study.base_models[trial.base_model])
+    source = study.base_models[trial.base_model]
+    tokenizer = load_tokenizer(task.base, source, study.template_date)
+    check_tokenizer(study, trial.base_model, tokenizer, task.rows)
+    check_date(trial, tokenizer)
     # All random numbers of the training follow from here, whatever the process did before.
     set_seed(trial.seed)
     model = load_base(

@@ -17,6 +17,7 @@ TRAINING = {
     "epochs": 4, "batch_size": 3, "gradient_accumulation": 2, "learning_rate": 1e-4,
     "scheduler": "linear", "warmup_ratio": 0.1, "optimizer": None, "weight_decay": 0.01,
     "max_grad_norm": 0.5, "max_length": 512, "gradient_checkpointing": True, "beta": 0.1,
+    "learn": "all",
 }  # fmt: skip
 LORA = {
     "r": 4, "alpha": 16, "dropout": 0.1, "target_modules": ["q_proj", "v_proj"], "rslora": True,

@@ -43,6 +43,8 @@ class LoadedData:
 
     rows: Mapping[str, Sequence[Row]] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    """The place of each row in its file, counted from 1."""
 
 
 def load_data(study: Study, tell: Callable[[int, int], None] = lambda done, of: None) -> LoadedData:
@@ -57,7 +59,8 @@ def load_data(study: Study, tell: Callable[[int, int], None] = lambda done, of: 
         for name, lines in warnings_of(study, sets).items()
         for line in lines
     ]
-    return LoadedData({name: found.rows for name, found in sets.items()}, tuple(warnings))
+    places = {name: found.places for name, found in sets.items()}
+    return LoadedData({n: found.rows for n, found in sets.items()}, tuple(warnings), places)
 
 
 def read_sets(

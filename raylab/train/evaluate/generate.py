@@ -10,7 +10,7 @@ model, the prompts, the study's settings and the seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from raylab.plan.memory import ANSWERS_BATCH
+from raylab.spec.data.framing import tools_of
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.identity import fingerprint
@@ -47,6 +48,9 @@ class Sample:
     expected_tokens: int | None = None
     earlier: tuple[Turn, ...] = ()
     """The turns before the prompt."""
+    asked: Mapping[str, Any] | None = None
+    """The whole conversation that was asked (`chat`) and its `tools`, where it is more than the
+    texts of `earlier` and `prompt`."""
 
     @property
     def as_answer(self) -> Answer:
@@ -59,12 +63,15 @@ class Sample:
         return Answer(self.expected, tokens, stopped=tokens is None or tokens < max_new_tokens)
 
     def as_row(self) -> dict[str, Any]:
-        """The sample as a row of samples.jsonl; `earlier`, [role, text] each, only if there are."""
+        """The sample as a row of samples.jsonl; what its question lacks is not mentioned.
+
+        `earlier` holds [role, text] each; `chat` and `tools` are those that templates take.
+        """
         row = asdict(self) | {"token_ids": list(self.token_ids)}
-        del row["earlier"]
-        return row | (
-            {"earlier": [[turn.role, turn.text] for turn in self.earlier]} if self.earlier else {}
-        )
+        del row["earlier"], row["asked"]
+        if self.earlier:
+            row["earlier"] = [[turn.role, turn.text] for turn in self.earlier]
+        return row | dict(self.asked or {})
 
 
 def generate_answers(
@@ -98,13 +105,14 @@ def generate_batch(
     model: Any, tokenizer: Any, batch: Sequence[Row], evaluation: Evaluation, draw: int
 ) -> list[Sample]:
     """The answers to one batch of questions, greedy where `draw` is 0."""
-    inputs = tokenizer.apply_chat_template(
-        [question.chat for question in batch],
-        add_generation_prompt=True,
-        padding=True,
-        return_tensors="pt",
-        return_dict=True,
-    ).to(model.device)
+    texts = [
+        tokenizer.apply_chat_template(
+            question.chat, tools=tools_of(question), add_generation_prompt=True, tokenize=False
+        )
+        for question in batch
+    ]
+    inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+    inputs = inputs.to(model.device)
     configured = model.generation_config.eos_token_id
     decoding = _decoding(evaluation, draw, model.generation_config, tokenizer.pad_token_id)
     with _own_decoding_set_aside(model):
@@ -166,4 +174,17 @@ def _sample(
         token_ids=tuple(answer[:length]),
         expected_tokens=len(tokenizer(question.completion, add_special_tokens=False)["input_ids"]),
         earlier=question.earlier,
+        asked=_asked(question),
     )
+
+
+def _asked(question: Row) -> dict[str, Any] | None:
+    """A question that has tools, turns that are more than a text, or no user's turn at its end."""
+    tools = tools_of(question)
+    if (
+        not tools
+        and question.turns[-2].role == "user"
+        and not any(t.more for t in question.earlier)
+    ):
+        return None
+    return {"chat": question.chat, **({"tools": tools} if tools else {})}

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
+from raylab.spec.data.framing import common_prefix, tools_of
 from raylab.spec.data.held_out import Prompts
 from raylab.spec.data.rows import Row
 from raylab.store.phase import LIKELIHOODS, Tell, silent
 from raylab.store.records import finite_or_none
-from raylab.train.chat import common_prefix, tokens_of
+from raylab.train.chat import tokens_of
 from raylab.train.random_state import preserved_random_state
 
 _BATCH = 4
@@ -80,8 +81,9 @@ def measure_likelihoods(
 
 
 def _sequence(tokenizer: Any, row: Row, max_length: int) -> _Sequence:
-    prompt = tokens_of(tokenizer, row.chat, True)
-    whole = tokens_of(tokenizer, [*row.chat, row.turns[-1].message], False)
+    tools = tools_of(row)
+    prompt = tokens_of(tokenizer, row.chat, True, tools)
+    whole = tokens_of(tokenizer, [*row.chat, row.turns[-1].message], False, tools)
     shared = common_prefix(prompt, whole)
     return _Sequence(tuple(whole[:max_length]), shared, cut=len(whole) > max_length)
 

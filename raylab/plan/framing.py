@@ -1,0 +1,170 @@
+"""What each training will learn, and whether the chat templates can frame the data.
+
+Model: the template of every base model whose tokenizer is on this machine frames a probe of every
+shape of conversation that the study's data has (`raylab.spec.data.shapes`). A training learns the
+answers of the rows that are not held out.
+Invariant: one DataError lists what all templates make of all data sets, before anything trains.
+Neither transformers nor a tokenizer is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raylab.errors import DataError
+from raylab.number_format import plural
+from raylab.spec.data.dataset import LoadedData
+from raylab.spec.data.framing import Framer, Learn, framer_of, framer_of_tokenizer, learned_turns
+from raylab.spec.data.pairs import pairs_of
+from raylab.spec.data.rendering import ChatTemplate, template_of
+from raylab.spec.data.rows import Row, split
+from raylab.spec.data.shapes import Findings, examine
+from raylab.spec.recipes import Variant, expand_recipes
+from raylab.spec.study import Study
+
+_ROWS_TODO = (
+    "set `chat_template:` under the base model to one that frames such conversations (a name, a "
+    ".jinja file or a template), or change these rows: a system prompt, for example, may begin the "
+    "user's first turn; docs/data.md says what a template has to do"
+)
+
+
+def check_framing(
+    study: Study, loaded: LoadedData, tokenizers: Mapping[str, Path | None]
+) -> tuple[str, ...]:
+    """Notes on what templates leave out on purpose. Raises one DataError for all problems.
+
+    tokenizers: the directories of the base models' tokenizers; None: not on this machine.
+    """
+    problems: list[str] = []
+    notes: list[str] = []
+    templates = {
+        name: template_of(place, study.base_models[name].template, study.template_date)
+        for name, place in tokenizers.items()
+        if place is not None
+    }
+    for name, template in templates.items():
+        if template:
+            found = _examine(study, name, framer_of(template), loaded.rows, loaded.places)
+            problems += found.problems
+            notes += found.notes
+    if problems:
+        raise framing_error(problems)
+    return (*notes, *_unused_date(study, templates, tokenizers))
+
+
+def check_tokenizer(
+    study: Study, base: str, tokenizer: Any, rows: Mapping[str, Sequence[Row]]
+) -> None:
+    """Check the template of a tokenizer that has just been loaded, as `check_framing` does."""
+    places = {name: [str(n) for n, _ in enumerate(found, 1)] for name, found in rows.items()}
+    found = _examine(study, base, framer_of_tokenizer(tokenizer), rows, places)
+    if found.problems:
+        raise framing_error(found.problems)
+
+
+def _examine(
+    study: Study,
+    base: str,
+    framer: Framer,
+    rows: Mapping[str, Sequence[Row]],
+    places: Mapping[str, Sequence[str]],
+) -> Findings:
+    problems: list[str] = []
+    notes: list[str] = []
+    for data, learn in _asked(study):
+        if data in rows:
+            found = examine(framer, rows[data], places[data], learn)
+            said = f"{_template_name(study, base)}, data set {data}"
+            problems += [f"{said}: {what}" for what in found.problems]
+            notes += [f"{said}: {what}" for what in found.notes]
+    return Findings(tuple(problems), tuple(notes))
+
+
+def framing_error(problems: Sequence[str]) -> DataError:
+    """The error that lists what templates cannot frame."""
+    return DataError(
+        "the chat template does not frame the data so that the answers can be learned",
+        found="\n    ".join(dict.fromkeys(problems)),
+        expected="every text in the frame, and before each learned answer exactly the text that "
+        "the model is asked with, its generation prompt included",
+        todo=_ROWS_TODO,
+    )
+
+
+def _template_name(study: Study, base: str) -> str:
+    named = study.base_models[base].chat_template
+    return f"base model {base}" + (f" ({named:.40})" if named and "\n" not in named else "")
+
+
+def _asked(study: Study) -> list[tuple[str, Learn]]:
+    """(plain data set, which answers are learned), each once; all data sets are evaluated."""
+    found: dict[tuple[str, Learn], None] = {}
+    for variant in expand_recipes(study).values():
+        for used in variant.data_sets.values():
+            for name in study.data[used].concat or (used,):
+                found[name, variant.training.learn] = None
+    asked = {name for name, _ in found}
+    plain = (name for name, data in study.data.items() if data.concat is None)
+    return [*found, *((name, "last") for name in plain if name not in asked)]
+
+
+def _unused_date(
+    study: Study, templates: Mapping[str, ChatTemplate | None], places: Mapping[str, Path | None]
+) -> Iterator[str]:
+    """A warning where the study sets a date that no template reads."""
+    is_set = "template_date" in study.model_fields_set and any(templates.values())
+    if (
+        is_set
+        and len(templates) == len(places)
+        and not any(map(_prints_a_date, templates.values()))
+    ):
+        yield "`template_date` changes nothing: no chat template of the study reads a date"
+
+
+def _prints_a_date(template: ChatTemplate | None) -> bool:
+    return template is None or template.dated
+
+
+def learned_lines(study: Study, rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """One line for each recipe, or each variant that differs: what it learns."""
+    lines: dict[str, None] = {}
+    for name, variant in expand_recipes(study).items():
+        swept = "learn" in variant.point
+        lines[f"{name if swept else variant.recipe} {_learns(study, variant, rows)}"] = None
+    return list(lines)
+
+
+def _learns(study: Study, variant: Variant, rows: Mapping[str, Sequence[Row]]) -> str:
+    if variant.method == "dpo":
+        training, _ = split(pairs_of(variant.data_sets, rows), study.held_out)
+        what = f"prefers one of two last answers to {plural(len(training), 'conversation')}"
+        return what + _particulars(training)
+    training, _ = split(rows[variant.data], study.held_out)
+    learn = variant.training.learn
+    learned = [learned_turns(row, learn) for row in training]
+    count = plural(len(training), "conversation")
+    if all(places == [len(row.turns) - 1] for places, row in zip(learned, training, strict=True)):
+        what = f"learns the last answer of {count}"
+    else:
+        answers = sum(turn.role == "assistant" for row in training for turn in row.turns)
+        some = sum(map(len, learned))
+        number = "all" if some == answers else f"{some} of"
+        what = f"learns {number} {plural(answers, 'answer')} of {count}"
+    return what + _particulars(training)
+
+
+def _particulars(rows: Sequence[Row]) -> str:
+    """(2 with a system prompt, 3 with tools), or nothing."""
+    counts = {
+        "of several turns": sum(sum(t.role == "user" for t in row.turns) > 1 for row in rows),
+        "with a system prompt": sum(any(t.role == "system" for t in row.turns) for row in rows),
+        "with tools": sum(bool(row.tools) for row in rows),
+        "with answers marked by the data": sum(
+            any(t.learned is not None for t in row.turns) for row in rows
+        ),
+    }
+    found = [f"{count} {what}" for what, count in counts.items() if count]
+    return f" ({', '.join(found)})" if found else ""

@@ -1,0 +1,318 @@
+"""Chat templates rendered without transformers, on a day that the study chooses.
+
+Model: a template is Jinja in a sandbox. It is given `messages`, `tools`, `add_generation_prompt`
+and the special tokens by name, as transformers 5.23 gives them. A template may ask for today's
+date (`strftime_now`), or for a `date_string` that its caller may set. `frozen` writes the study's
+date into the template's text. So training, evaluation and everyone who loads a published model
+render the same date, and nothing global changes.
+Invariant: the same text as transformers renders, a test holds it. No large library is imported.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+DEFAULT_DATE = datetime.date(2024, 7, 26)
+"""The day that templates print unless a study says otherwise: the one that the template of Llama
+3.1 falls back to."""
+
+_CLOCK, _DATE_STRING = "strftime_now", "date_string"
+_CODES = (
+    *("%-d", "%-m", "%-I", "%-H", "%-M", "%-S", "%-j", "%-y"),
+    *(
+        "%a",
+        "%A",
+        "%b",
+        "%B",
+        "%c",
+        "%C",
+        "%d",
+        "%D",
+        "%e",
+        "%f",
+        "%F",
+        "%g",
+        "%G",
+        "%h",
+        "%H",
+        "%I",
+    ),
+    *(
+        "%j",
+        "%k",
+        "%l",
+        "%m",
+        "%M",
+        "%n",
+        "%p",
+        "%r",
+        "%R",
+        "%s",
+        "%S",
+        "%t",
+        "%T",
+        "%u",
+        "%U",
+        "%V",
+    ),
+    *("%w", "%W", "%x", "%X", "%y", "%Y", "%z", "%Z"),
+)
+_TOKENS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+"""The names of a message's reasoning; the first that is there gives the value of the others."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """The template of a model: one text, or several by name, and the tokens that it is given."""
+
+    texts: Mapping[str, str]
+    """By name; `default` is used, or `tool_use`, if there is one, where tools are given."""
+    tokens: Mapping[str, str]
+    """The special tokens by name: bos_token, eos_token and so on."""
+    specials: frozenset[str]
+    """The text of every special token."""
+    dated: bool = False
+    """Whether it prints the study's date."""
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], generation_prompt: bool, tools: Any = None
+    ) -> str:
+        """The text of a conversation. Raises what the template raises (jinja2.TemplateError)."""
+        name = "tool_use" if tools is not None and "tool_use" in self.texts else "default"
+        return str(
+            _compiled(self.texts[name]).render(
+                messages=[_as_given(message) for message in messages],
+                tools=tools,
+                documents=None,
+                add_generation_prompt=generation_prompt,
+                **self.tokens,
+            )
+        )
+
+
+def frozen(template: str, day: datetime.date) -> str:
+    """The same template, which prints `day` where it would print today's date.
+
+    A `date_string` that has a default in the template is set only where `day` is not DEFAULT_DATE.
+    A template that reads no date comes back unchanged.
+    """
+    if _CLOCK not in template and _DATE_STRING not in template:
+        return template
+    read = _read_variables(template)
+    if _CLOCK in read:
+        at = datetime.datetime.combine(day, datetime.time())
+        text = "format"
+        for code in _CODES:
+            if code in template:
+                text += f' | replace("{code}", "{at.strftime(code)}")'
+        return f"{{% macro {_CLOCK}(format) %}}{{{{ {text} }}}}{{% endmacro %}}\n{template}"
+    if _DATE_STRING in read and day != DEFAULT_DATE:
+        return f'{{% set {_DATE_STRING} = "{day:%d %b %Y}" %}}\n{template}'
+    return template
+
+
+def _read_variables(template: str) -> set[str]:
+    """The variables that a template reads from outside; none where it is no Jinja."""
+    from jinja2 import TemplateError, meta
+
+    environment = _environment()
+    try:
+        return meta.find_undeclared_variables(environment.parse(template))
+    except TemplateError:
+        return set()
+
+
+def template_of(directory: Path, own: str | None, day: datetime.date) -> ChatTemplate | None:
+    """The template of the tokenizer at `directory`, or `own` in its place, printing `day`.
+
+    None where the files do not say all of it: then only the tokenizer itself knows.
+    """
+    config = _object(directory / "tokenizer_config.json")
+    if config is None:
+        return None
+    texts = {"default": own} if own is not None else _texts(directory, config)
+    tokens = _named_tokens(directory, config)
+    if "default" not in texts or (tokens is None):
+        return None
+    printed = {name: frozen(text, day) for name, text in texts.items()}
+    return ChatTemplate(
+        printed, tokens, _special_texts(directory, config, tokens), dated=printed != texts
+    )
+
+
+def template_reads_date(directory: Path | None, own: str | None, day: datetime.date) -> bool:
+    """Whether `frozen` changes a template of the model at `directory`, or `own` in its place."""
+    if own is not None:
+        return frozen(own, day) != own
+    config = _object(directory / "tokenizer_config.json") if directory else None
+    if directory is None:
+        return False
+    return any(frozen(text, day) != text for text in _texts(directory, config or {}).values())
+
+
+def _texts(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """The templates by name; files come before the tokenizer's config, as in transformers."""
+    found: dict[str, str] = {}
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        found["default"] = file.read_text(encoding="utf-8")
+    for other in sorted((directory / "additional_chat_templates").glob("*.jinja")):
+        found[other.stem] = other.read_text(encoding="utf-8")
+    if found:
+        return found
+    kept = config.get("chat_template")
+    if isinstance(kept, str):
+        return {"default": kept}
+    named = kept if isinstance(kept, list) else []
+    return {item["name"]: item["template"] for item in named if isinstance(item, dict)}
+
+
+def _named_tokens(directory: Path, config: Mapping[str, Any]) -> dict[str, str] | None:
+    """The special tokens by name; None where a class of tokenizers may have defaults of its own."""
+    kept = {**(_object(directory / "special_tokens_map.json") or {}), **config}
+    named = {name: kept[name] for name in _TOKENS if kept.get(name) is not None}
+    found = {
+        name: str(value["content"]) if isinstance(value, dict) else str(value)
+        for name, value in named.items()
+    }
+    return found if "eos_token" in kept else None
+
+
+def _special_texts(
+    directory: Path, config: Mapping[str, Any], tokens: Mapping[str, str]
+) -> frozenset[str]:
+    added = list(dict(config.get("added_tokens_decoder") or {}).values())
+    if not added:
+        added = _added_tokens(directory / "tokenizer.json")
+    special = {str(token["content"]) for token in added if token.get("special")}
+    return frozenset({*special, *tokens.values()})
+
+
+def _added_tokens(file: Path) -> list[Any]:
+    """The added tokens of a tokenizer.json. Its vocabulary, which may be large, is not parsed."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        start = text.index("[", text.index('"added_tokens"'))
+        found = json.JSONDecoder().raw_decode(text, start)[0]
+    except (OSError, ValueError):
+        return []
+    return [token for token in found if isinstance(token, dict)]
+
+
+def _object(file: Path) -> dict[str, Any] | None:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _as_given(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without what is null, and its reasoning under every name that templates read."""
+    given = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((given[key] for key in _REASONING if key in given), None)
+    if reasoning is None:
+        return given
+    return {"thinking": reasoning, **given, "reasoning_content": reasoning}
+
+
+@lru_cache(maxsize=32)
+def _compiled(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    """A sandbox with the functions that chat templates may call.
+
+    The markers of answers (`generation`) are read, and change no text.
+    """
+    from jinja2 import TemplateError, nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+    from jinja2.utils import Namespace
+
+    class Markers(Extension):
+        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+        def _said(self, caller: Any) -> str:
+            return str(caller())
+
+    class PublicNamespace(Namespace):
+        """A namespace whose names are public."""
+
+        def __init__(*args: Any, **kwargs: Any) -> None:
+            self, *rest = args
+            named = dict(*rest, **kwargs)
+            for name in named:
+                _check_public(name, SecurityError)
+            Namespace.__init__(self, named)
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            _check_public(name, SecurityError)
+            Namespace.__setitem__(self, name, value)
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value,
+            ensure_ascii=ensure_ascii,
+            indent=indent,
+            separators=separators,
+            sort_keys=sort_keys,
+        )
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Markers, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals |= {
+        "raise_exception": raise_exception,
+        "dict": _Dict(),
+        "namespace": PublicNamespace,
+    }
+    return environment
+
+
+class _Dict:
+    """What a template may do with `dict`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        """As dict.fromkeys."""
+        return dict.fromkeys(*args)
+
+
+def _check_public(name: Any, error: type[Exception]) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise error(f"a chat template stores no private name, such as {name!r}")
