@@ -18,51 +18,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from raylab.spec.data.template_sandbox import sandbox
+
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """The day that templates print unless a study says otherwise: the one that the template of Llama
 3.1 falls back to."""
 
 _CLOCK, _DATE_STRING = "strftime_now", "date_string"
 _CODES = (
-    *("%-d", "%-m", "%-I", "%-H", "%-M", "%-S", "%-j", "%-y"),
-    *(
-        "%a",
-        "%A",
-        "%b",
-        "%B",
-        "%c",
-        "%C",
-        "%d",
-        "%D",
-        "%e",
-        "%f",
-        "%F",
-        "%g",
-        "%G",
-        "%h",
-        "%H",
-        "%I",
-    ),
-    *(
-        "%j",
-        "%k",
-        "%l",
-        "%m",
-        "%M",
-        "%n",
-        "%p",
-        "%r",
-        "%R",
-        "%s",
-        "%S",
-        "%t",
-        "%T",
-        "%u",
-        "%U",
-        "%V",
-    ),
-    *("%w", "%W", "%x", "%X", "%y", "%Y", "%z", "%Z"),
-)
+    "%-d %-m %-I %-H %-M %-S %-j %-y %a %A %b %B %c %C %d %D %e %f %F %g %G %h %H %I %j %k %l %m %M "
+    "%n %p %r %R %s %S %t %T %u %U %V %w %W %x %X %y %Y %z %Z"
+).split()
 _TOKENS = (
     "bos_token",
     "eos_token",
@@ -130,7 +96,7 @@ def _read_variables(template: str) -> set[str]:
     """The variables that a template reads from outside; none where it is no Jinja."""
     from jinja2 import TemplateError, meta
 
-    environment = _environment()
+    environment = sandbox()
     try:
         return meta.find_undeclared_variables(environment.parse(template))
     except TemplateError:
@@ -233,86 +199,4 @@ def _as_given(message: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _compiled(template: str) -> Any:
-    return _environment().from_string(template)
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Any:
-    """A sandbox with the functions that chat templates may call.
-
-    The markers of answers (`generation`) are read, and change no text.
-    """
-    from jinja2 import TemplateError, nodes
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
-    from jinja2.utils import Namespace
-
-    class Markers(Extension):
-        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
-
-        def _said(self, caller: Any) -> str:
-            return str(caller())
-
-    class PublicNamespace(Namespace):
-        """A namespace whose names are public."""
-
-        def __init__(*args: Any, **kwargs: Any) -> None:
-            self, *rest = args
-            named = dict(*rest, **kwargs)
-            for name in named:
-                _check_public(name, SecurityError)
-            Namespace.__init__(self, named)
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            _check_public(name, SecurityError)
-            Namespace.__setitem__(self, name, value)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def tojson(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: Any = None,
-        separators: Any = None,
-        sort_keys: bool = False,
-    ) -> str:
-        return json.dumps(
-            value,
-            ensure_ascii=ensure_ascii,
-            indent=indent,
-            separators=separators,
-            sort_keys=sort_keys,
-        )
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Markers, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals |= {
-        "raise_exception": raise_exception,
-        "dict": _Dict(),
-        "namespace": PublicNamespace,
-    }
-    return environment
-
-
-class _Dict:
-    """What a template may do with `dict`."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        """As dict.fromkeys."""
-        return dict.fromkeys(*args)
-
-
-def _check_public(name: Any, error: type[Exception]) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise error(f"a chat template stores no private name, such as {name!r}")
+    return sandbox().from_string(template)
