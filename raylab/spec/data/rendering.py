@@ -26,9 +26,9 @@ DEFAULT_DATE = datetime.date(2024, 7, 26)
 
 _CLOCK, _DATE_STRING = "strftime_now", "date_string"
 _CODES = (
-    "%-d %-m %-I %-H %-M %-S %-j %-y %a %A %b %B %c %C %d %D %e %f %F %g %G %h %H %I %j %k %l %m %M "
-    "%n %p %r %R %s %S %t %T %u %U %V %w %W %x %X %y %Y %z %Z"
-).split()
+    *(f"%-{letter}" for letter in "dmIHMSjy"),
+    *(f"%{letter}" for letter in "aAbBcCdDeFfgGhHIjklmMnprRsStTuUVwWxXyYzZ"),
+)
 _TOKENS = (
     "bos_token",
     "eos_token",
