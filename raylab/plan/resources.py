@@ -28,8 +28,9 @@ from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.model_shapes import Shape, published, shape_of_base
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.data.rows import Row, is_held_out
-from raylab.spec.models import ResolvedModel, tensor_shapes
+from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
+from raylab.spec.weight_files import tensor_shapes
 
 CARDS = (24, 40, 80)
 """The memory of common cards, in GB."""

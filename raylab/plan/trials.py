@@ -23,6 +23,7 @@ from raylab.spec.identity import fingerprint
 from raylab.spec.models import ResolvedModel, check_base, resolve, tokenizer_directory
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.study import Study
+from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.phase import CHECKING, MODELS, Tell, silent
 
 FORMAT = 2
@@ -97,6 +98,9 @@ def read_inputs(study: Study, *, online: bool = False, tell: Tell = silent) -> I
         if found.directory:
             check_base(name, found.directory, study.base_models[name])
     models = {name: resolve(name, place, online=online) for name, place in study.models.items()}
+    for found in (*base_models.values(), *models.values()):
+        if found.directory:
+            refuse_empty(found.directory, shapes_of(found.directory))
     aside = _set_aside(study, base_models)
     tokenizers = {n: tokenizer_directory(found, online) for n, found in base_models.items()}
     notes = (*check_framing(study, loaded, tokenizers), *aside.values())

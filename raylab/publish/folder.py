@@ -19,6 +19,7 @@ from raylab.number_format import listing
 from raylab.publish.loading import loading_of
 from raylab.publish.provenance import Facts, facts_of
 from raylab.publish.verify import unverifiable, verify
+from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.references import FinishedTrial
 from raylab.weights.checkpoint_writer import (
     TOKENIZER_FILES,
@@ -49,6 +50,8 @@ def write_folder(
     anything is written, StoreError where the disk fails, and VerifyError; nothing is left then.
     """
     check_absent(out)
+    for source in filter(None, (*trial.location.adapters, trial.location.checkpoint)):
+        refuse_empty(source, shapes_of(source))
     facts = facts_of(trial, merged=merged, one_adapter=one_adapter)
     loading = loading_of(trial, facts)
     with atomic_directory(out) as part:

@@ -9,11 +9,9 @@ convert it. Nothing here loads a weight.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -232,28 +230,3 @@ def _ask_hub(name: str, hub: str, revision: str) -> str:
             expected="an id and revision that can be reached",
             todo="check the id, the network, and HF_TOKEN for a gated one",
         ) from error
-
-
-def tensor_shapes(directory: Path) -> Iterator[tuple[str, tuple[int, ...], int]]:
-    """(name, shape, bytes) of every tensor below `directory`, from the safetensors headers."""
-    for file in sorted(directory.glob("*.safetensors")):
-        for key, entry in _header(file).items():
-            if key != "__metadata__":
-                begin, end = entry["data_offsets"]
-                yield key, tuple(entry["shape"]), end - begin
-
-
-def _header(file: Path) -> dict[str, Any]:
-    header: Any = None
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        if 0 < size <= file.stat().st_size - 8:
-            with contextlib.suppress(ValueError):  # reported below, with the file's name
-                header = json.loads(stream.read(size))
-    if not isinstance(header, dict):
-        raise ModelError(
-            "a file is truncated or no safetensors file",
-            found=f"{file}: {file.stat().st_size} bytes, header of {size}",
-            expected="a whole safetensors file",
-        )
-    return header

@@ -18,8 +18,8 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raylab.errors import ModelError
+from raylab.spec.weight_files import read_json
 from raylab.weights.adapter_fields import DECOMPOSITIONS, initialisation, why_refused
-from raylab.weights.safetensors_reader import read_json
 
 Value = TypeVar("Value")
 

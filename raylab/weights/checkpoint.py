@@ -20,9 +20,10 @@ from typing import Any, Protocol
 import torch
 
 from raylab.errors import ModelError
+from raylab.spec.weight_files import read_json
 from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.name_matching import names_of_checkpoint
-from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape, read_json
+from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
 from raylab.weights.tied import HEADS, find_ties
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")

@@ -28,6 +28,7 @@ import torch
 from safetensors.torch import save_file
 
 from raylab.errors import ModelError
+from raylab.spec.weight_files import read_json
 from raylab.store.references import ModelLocation
 from raylab.weights.adapter_config import AdapterConfig, read_config
 from raylab.weights.checkpoint import Checkpoint
@@ -38,7 +39,7 @@ from raylab.weights.checkpoint_writer import (
     copy_config_files,
 )
 from raylab.weights.row_tiles import Piece, in_threads, tiles
-from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder, read_json
+from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder
 from raylab.weights.tied import write_untied
 from raylab.weights.views import DELTA, ViewedModel
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from raylab.errors import ModelError
-from raylab.weights.safetensors_reader import read_json
+from raylab.spec.weight_files import read_json
 
 AUTO_CLASSES = ("AutoModelForCausalLM", "AutoModelForImageTextToText")
 """The classes that a base model is loaded with; a config that the first does not know goes to the

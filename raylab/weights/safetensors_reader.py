@@ -34,6 +34,7 @@ from typing import Any, BinaryIO
 import torch
 
 from raylab.errors import ModelError
+from raylab.spec.weight_files import refuse_empty, weight_files
 
 Shape = tuple[int, ...]
 
@@ -49,11 +50,6 @@ _LENGTH_BYTES = 8
 _MOST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
 _MOST_ENTRIES = 1 << 60
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_SAVE_AGAIN = {
-    "model": "AutoModelForCausalLM.from_pretrained(DIR, dtype='auto').save_pretrained(NEW_DIR)",
-    "adapter_model": "PeftModel.from_pretrained(BASE_MODEL, DIR).save_pretrained(NEW_DIR)",
-}
 
 
 @dataclass(frozen=True)
@@ -172,8 +168,9 @@ class SafetensorsFolder:
     """All tensors of the files of `stem` in a directory, mapped."""
 
     def __init__(self, directory: Path, stem: str = "model") -> None:
-        """Map every file. Raises ModelError for damaged and missing files, and for pickles."""
-        paths, index = _weight_files(directory, stem)
+        """Map every file. Raises ModelError for damaged and missing files, for pickles, and for
+        tensors without entries."""
+        paths, index = weight_files(directory, stem)
         self._files: dict[str, MappedFile] = {}
         for path in paths:
             mapped = MappedFile(path)
@@ -192,6 +189,7 @@ class SafetensorsFolder:
             )
         entries = {name: file.entries[name] for name, file in self._files.items()}
         self.shapes: Mapping[str, Shape] = {name: e.shape for name, e in entries.items()}
+        refuse_empty(directory, self.shapes)
         self.dtypes: Mapping[str, str] = {name: e.dtype for name, e in entries.items()}
         self.own_names: Mapping[str, str] = {name: name for name in entries}
         """The file's name of every tensor, which differs from its name here once it is renamed."""
@@ -215,55 +213,3 @@ class SafetensorsFolder:
         shape = self.shapes[name]
         rows = shape[0] if len(shape) > 1 else 1
         return self.rows(name, 0, rows).reshape(shape)
-
-
-def read_json(file: Path, expected: str) -> dict[str, Any]:
-    """The JSON object in `file`, which a model came with. Raises ModelError."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file} cannot be read", found=str(error), expected=expected) from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} cannot be read", found=type(found).__name__, expected=expected)
-    return found
-
-
-def _weight_files(directory: Path, stem: str) -> tuple[list[Path], dict[str, str] | None]:
-    """The files to open, and where there is an index, the file's name by tensor."""
-    single = directory / f"{stem}.safetensors"
-    if single.is_file():
-        return [single], None
-    index = directory / f"{stem}.safetensors.index.json"
-    if index.is_file():
-        weight_map = _weight_map(index)
-        return [directory / name for name in sorted(set(weight_map.values()))], weight_map
-    pickles = sorted(path.name for kind in _PICKLES for path in directory.glob(kind))
-    if pickles:
-        raise ModelError(
-            f"{directory} holds its weights as pickles, which are not opened",
-            found=", ".join(pickles[:5]),
-            expected=single.name,
-            todo=f"save it again as safetensors, if you trust it: {_SAVE_AGAIN[stem]}",
-        )
-    others = sorted(path.name for path in directory.glob("*.safetensors"))
-    raise ModelError(
-        "no weights found",
-        found=f"{directory}: {', '.join(others[:5]) or 'no safetensors files'}",
-        expected=f"{single.name}, or {index.name} and the files that it names",
-    )
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    expected = "an index with a weight_map from tensors to files"
-    weight_map = read_json(index, expected).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{index} cannot be read", found="no weight_map", expected=expected)
-    for name in weight_map.values():
-        is_name = isinstance(name, str) and "\0" not in name and Path(name).name == name != ".."
-        if not is_name:
-            raise ModelError(
-                f"{index} points outside its directory",
-                found=repr(name),
-                expected="names of files beside the index",
-            )
-    return weight_map

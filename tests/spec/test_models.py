@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from raylab.errors import ModelError
-from raylab.spec.models import resolve, tensor_shapes
+from raylab.spec.models import resolve
 from raylab.spec.study import BaseModelRef
+from raylab.spec.weight_files import tensor_shapes
 from tests.studies import write_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
