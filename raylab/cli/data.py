@@ -41,6 +41,10 @@ Columns = list[str] | None
 PROMPT, COMPLETION = _column("the prompt"), _column("the answer")
 CHOSEN, REJECTED = _column("the preferred answer"), _column("the other answer")
 MESSAGES, KEY = _column("a conversation"), _column("the key of a pair")
+SYSTEM, CONTEXT = _column("the system prompt"), _column("a text that follows the prompt")
+HISTORY, TOOLS = _column("earlier turns, as pairs"), _column("the tools that may be called")
+LABEL = _column("whether an answer is one to learn (KTO)")
+IGNORE = typer.Option(help="Columns, with commas, not to be used.", rich_help_panel=_PANEL)
 
 
 @app.command()
@@ -56,6 +60,12 @@ def describe(
     rejected: Annotated[Columns, REJECTED] = None,
     messages: Annotated[Columns, MESSAGES] = None,
     key: Annotated[Columns, KEY] = None,
+    system: Annotated[Columns, SYSTEM] = None,
+    context: Annotated[Columns, CONTEXT] = None,
+    history: Annotated[Columns, HISTORY] = None,
+    tools: Annotated[Columns, TOOLS] = None,
+    label: Annotated[Columns, LABEL] = None,
+    ignore: Annotated[Columns, IGNORE] = None,
     as_json: Json = False,
 ) -> None:
     """Count, measure and check the rows of data sets; try two of them as pairs.
@@ -70,6 +80,12 @@ def describe(
         "rejected": rejected,
         "messages": messages,
         "key": key,
+        "system": system,
+        "context": context,
+        "history": history,
+        "tools": tools,
+        "label": label,
+        "ignore": ignore,
     }
     found = _described(files, tokenizer, columns)
     if as_json:
@@ -99,13 +115,20 @@ def convert(
     messages: Annotated[
         Column, typer.Option(help="The column that holds a conversation; its end is rewritten.")
     ] = None,
+    system: Annotated[Column, typer.Option(help="The column that holds the system prompt.")] = None,
+    context: Annotated[
+        Column, typer.Option(help="The column that holds a text that follows the prompt.")
+    ] = None,
+    ignore: Annotated[Column, typer.Option(help="Columns, with commas, not to be used.")] = None,
     column: Annotated[Column, typer.Option(hidden=True)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
 ) -> None:
     """Write a data set again with its answers in another style; everything else stays."""
     from raylab.conversion.convert import convert_file
 
-    answers, fields = completion or column, {"format": form, "prompt": prompt, "messages": messages}
+    answers = completion or column
+    fields = {"format": form, "prompt": prompt, "messages": messages, "system": system}
+    fields |= {"context": context, "ignore": ignore}
     made = convert_file(file, out, style, answers, force=force, **fields)
     print(f"{out}: {made.rewritten} of {made.rows} answers rewritten")
     if made.unchanged:
@@ -144,11 +167,15 @@ def _described(
 
 
 def _print_description(found: dict[str, Any]) -> None:
+    from raylab.spec.data.example import example_lines
+
     for item in found["files"]:
         called = f"{item['name']} ({item['file']})" if "name" in item else item["file"]
         print(f"{called}: {item['rows']} rows, format {item['format'] or 'unknown'}")
         if item["rows"]:
             _print_rows(item)
+        if item["example"]:
+            print(*(f"  {line}" for line in example_lines(item["example"])), sep="\n")
         for kind in ("problems", "warnings"):
             for line in item[kind]:
                 print(f"  {kind.removesuffix('s')}: {line}")

@@ -12,7 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from raylab.spec.data.templates import read_template, template_text
 
@@ -86,6 +93,11 @@ class FinishedModel(Located):
     seed: int | None = None
 
 
+def _names(value: object) -> object:
+    """Names in one text, with commas between them, as options have them."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
 COLUMNS = (
     "prompt", "completion", "chosen", "rejected", "messages", "system", "context", "history",
     "tools", "label",
@@ -139,7 +151,7 @@ class DataSet(Frozen):
     """The column that holds the tools that the model may call."""
     label: str | None = None
     """The column that says whether an answer is one to learn (KTO)."""
-    ignore: tuple[str, ...] = ()
+    ignore: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """Columns that are not used on purpose."""
     key: str | None = None
     """The column by which DPO pairs rows of two data sets; none: by the prompt."""

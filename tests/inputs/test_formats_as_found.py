@@ -7,10 +7,11 @@ import pytest
 
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_data, read_data_set
+from raylab.spec.data.describe import describe_files
 from raylab.spec.data.pairs import pairs_of_one_set
 from raylab.spec.data.rows import Row, Turn
-from raylab.spec.identity import canonical
 from raylab.spec.sources import DataSet
+from tests.commands import exit_status
 from tests.studies import make_study
 
 DATA = Path(__file__).parent / "data"
@@ -26,21 +27,16 @@ SEA, TOO, RED = (
 CALL = Turn(
     "assistant",
     "",
-    '{"tool_calls":[{"function":{"arguments":{"town":"Oslo"},"name":"weather"},'
-    '"type":"function"}]}',
+    '{"tool_calls":[{"type":"function",'
+    '"function":{"name":"weather","arguments":{"town":"Oslo"}}}]}',
 )
 CALL_OF_OPENAI = CALL._replace(more=CALL.more.replace('"type"', '"id":"c1","type"'))
 OSLO, COLD = Turn("user", "Is it warm in Oslo?"), Turn("assistant", "No, it is 3 degrees.")
-TOOLS = canonical([
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather of a town.",
-            "parameters": {"type": "object", "properties": {"town": {"type": "string"}}},
-        },
-    }
-])  # fmt: skip
+# In the order of the file: templates print it.
+TOOLS = (
+    '[{"type":"function","function":{"name":"weather","description":"The weather of a town.",'
+    '"parameters":{"type":"object","properties":{"town":{"type":"string"}}}}}]'
+)
 LONG = (SKY, BLUE, SEA, TOO)
 JA = Row.of("空は何色ですか。", "青です。")
 
@@ -323,3 +319,49 @@ def test_tree_whose_text_is_in_another_column_is_read(tmp_path):
     read_rows = read(tmp_path, *records, format="oasst", messages="text_ja")
     assert read_rows.rows == [Row.of("空は？", "青")]
     assert read_rows.notes == ["columns that are not used: text"]
+
+
+# What is shown
+
+
+def test_example_in_json_has_every_turn_and_what_is_learned():
+    (shown,) = (item["example"] for item in describe_files([DATA / "openai.jsonl"])["files"])
+    assert shown["row"] == "1"
+    assert [(turn["role"], turn["learned"]) for turn in shown["turns"]] == [
+        ("system", False), ("user", False), ("assistant", False), ("user", False),
+        ("assistant", True),
+    ]  # fmt: skip
+    (shown,) = (item["example"] for item in describe_files([DATA / "hh_rlhf.jsonl"])["files"])
+    assert shown["rejected"] == {"role": "assistant", "text": "Red.", "learned": False}
+
+
+def test_describe_command_shows_an_example_with_the_learned_part_marked(capsys):
+    path = DATA / "sharegpt_tools.jsonl"
+    assert exit_status("data", "describe", path) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "format sharegpt",
+        "    [system] Be short.\n",
+        "    [tool] 3 degrees\n",
+        "    [assistant] [[No, it is 3 degrees.]]\n",
+    ):
+        assert line in said
+
+
+def test_describe_command_takes_columns_beside_a_row(tmp_path, capsys):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"q": "a", "a": "b", "rules": "c", "text": "d", "label": "e"}))
+    words = ("--prompt", "q", "--completion", "a", "--system", "rules", "--context", "text",
+             "--ignore", "label")  # fmt: skip
+    assert exit_status("data", "describe", path, *words, "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["files"]
+    assert [turn["text"] for turn in found["example"]["turns"]] == ["c", "a\n\nd", "b"]
+    assert found["warnings"] == []
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_describe_command_reads_every_layout(name, capsys):
+    assert exit_status("data", "describe", DATA / f"{name}.jsonl") == 0
+    said = capsys.readouterr().out
+    assert f"format {FOUND[name][0]}\n" in said
+    assert "[[" in said

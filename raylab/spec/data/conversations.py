@@ -11,6 +11,7 @@ is learned. A field that no template reads is named in a warning.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def _turn(message: Any, where: str, cells: Cells) -> Turn:
     if kind != "assistant" and learned:
         raise RowError(f"{where} is marked as learned; only answers are learned")
     return Turn(
-        kind, text, canonical(more) if more else "", learned if kind == "assistant" else None
+        kind, text, _written(more) if more else "", learned if kind == "assistant" else None
     )
 
 
@@ -154,12 +155,20 @@ def _call(call: Any, where: str) -> Any:
         raise RowError(f"{where} calls {inner['name']} with {held(arguments)}, expected arguments "
                        "as a JSON object")  # fmt: skip
     function = {**inner, "arguments": dict(arguments)}
-    rest = {k: v for k, v in call.items() if k != "function"} if "function" in call else {}
-    return {"type": "function", **rest, "function": function}
+    return {**call, "function": function} if "function" in call else _function(function)
+
+
+def _function(function: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": function}
+
+
+def _written(value: Any) -> str:
+    """`value` as JSON. Its fields keep their order: templates print them in it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def tools_of(value: Any, column: str) -> str:
-    """The tools of a cell as a canonical JSON list; empty: none. Raises RowError.
+    """The tools of a cell as a JSON list; empty: none. Raises RowError.
 
     A function alone is put into the object {"type": "function"} that templates take.
     """
@@ -171,8 +180,8 @@ def tools_of(value: Any, column: str) -> str:
         raise RowError(f"column {column!r} holds {held(value)}, expected a list of tools, or it as "
                        "JSON text")  # fmt: skip
     tools = _stable(tools, f"column {column!r}")
-    return canonical([
-        tool if "function" in tool else {"type": "function", "function": tool} for tool in tools
+    return _written([
+        tool if "function" in tool else _function(tool) for tool in tools
     ])  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from raylab.errors import InputError
 from raylab.number_format import plural
 from raylab.spec.data.dataset import Rows, read_data_set
+from raylab.spec.data.example import example_of
 from raylab.spec.data.formats import FORMATS, option
 from raylab.spec.data.pairs import problems_of_two_sets
 from raylab.spec.data.rows import Row, rows_fingerprint
@@ -119,6 +120,7 @@ def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
         },
         "styles": {style: _share([in_style(t, style) for t in answers]) for style in STYLES},
         "scripts": {name: _share([script == name for script in scripts]) for name in SCRIPTS},
+        "example": example_of(rows[0], found.places[0]) if rows else None,
         "problems": found.problems,
         "warnings": [*found.notes, *find_warnings(rows, found.places)],
     }

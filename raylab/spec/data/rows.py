@@ -27,7 +27,8 @@ class Turn(NamedTuple):
     role: str
     text: str
     more: str = ""
-    """Other fields of the message that templates read, as canonical JSON; empty: none."""
+    """Other fields of the message that templates read, as JSON in the order of the data, in which
+    templates print them; empty: none."""
     learned: bool | None = None
     """Whether the data says that this answer is learned; None: it says nothing."""
 
@@ -46,7 +47,7 @@ class Row(NamedTuple):
     key: str | None = None
     """The value that pairs this row with one of another data set; None: the user's text."""
     tools: str = ""
-    """The tools that the model may call, a canonical JSON list; empty: none."""
+    """The tools that the model may call, a JSON list in the order of the data; empty: none."""
 
     @classmethod
     def of(
