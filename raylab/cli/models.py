@@ -18,6 +18,7 @@ from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merges import check_method
 from raylab.spec.study import DENSITIES, Device, ViewName, check_densities
+from raylab.spec.vocabularies import describe_clashes, places_of
 from raylab.store.filesystem import Store
 
 _MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
@@ -72,6 +73,13 @@ def diff(
         from raylab.weights.alignment import Tolerance
 
     left, right = find_model(a), find_model(b)
+    sides = [
+        side
+        for model in (left, right)
+        for side in places_of(model.name, model.location.adapters, model.location.checkpoint)
+    ]
+    for warning in describe_clashes(sides):
+        say(warning)
     request = DiffRequest(
         left,
         right,

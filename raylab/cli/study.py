@@ -21,7 +21,7 @@ from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.framing import learned_lines
-from raylab.plan.merges import Planned, plan_merges
+from raylab.plan.merges import Planned, check_tokenizers, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
@@ -56,6 +56,7 @@ def plan(
     _warn(inputs)
     trials = plan_trials(loaded, inputs)
     merges = plan_merges(loaded, inputs, trials)
+    check_tokenizers(merges, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
     found = find_results([*trials, *merges], store, questions)
     states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)

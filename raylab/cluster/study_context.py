@@ -17,7 +17,7 @@ from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
-from raylab.plan.merges import Planned, PlannedMerge, plan_merges
+from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
 from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
@@ -213,6 +213,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     inputs = read_inputs(study, online=online, tell=tell)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
+    check_tokenizers(merges, inputs)
     store = Store(out)
     if store.is_local and _JOB_DIRECTORY in store.root:
         raise OutError(

@@ -26,6 +26,7 @@ import torch
 
 from raylab.errors import InputError, ModelError
 from raylab.spec.merges import MergeRequest
+from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint_writer import TensorSpec
@@ -102,6 +103,7 @@ def plan_merge(
             "an adapter has no weights of its own",
             expected="--base, the base model that it was trained from",
         )
+    _check_vocabularies(request, locations, directory)
     template = Checkpoint(directory)
     models = tuple(
         ViewedModel(replace(location, base=directory), DELTA, template) for location in locations
@@ -120,6 +122,19 @@ def plan_merge(
             expected="the same, or no dtype",
         )
     return plan
+
+
+def _check_vocabularies(
+    request: MergeRequest, locations: Sequence[ModelLocation], template: Path
+) -> None:
+    """Refuse models whose rows of tokens belong to other tokens. Raises ModelError."""
+    sides = [
+        side
+        for item, place in zip(request.inputs, locations, strict=True)
+        for side in places_of(item.model, place.adapters, place.checkpoint)
+        if side.directory != template
+    ]
+    check_vocabularies(Side(request.base or request.inputs[0].model, template), sides)
 
 
 def _untied(models: Sequence[ViewedModel], template: Checkpoint) -> dict[str, Shape]:

@@ -19,6 +19,7 @@ from raylab.spec.identity import fingerprint
 from raylab.spec.merges import MergeRequest
 from raylab.spec.recipes import Slot, Variant, merge_members, merge_name, merge_slots, trial_name
 from raylab.spec.study import FinishedModel, Study
+from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 
 FORMAT = 1
 
@@ -83,6 +84,22 @@ def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[P
         for merge in study.merges
         for slot in merge_slots(study, study.merges[merge])
     ]
+
+
+def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
+    """Refuse merges of finished models whose tokenizers do not agree. Raises ModelError."""
+    for merge in merges:
+        base = inputs.base_models[merge.base_model]
+        names = dict.fromkeys(item.model for item in merge.request.inputs)
+        finished = {name: inputs.models[name].directory for name in names if name in inputs.models}
+        sides = [
+            side
+            for name, directory in finished.items()
+            if directory
+            for side in places_of(name, (directory,), None)
+        ]
+        if base.directory and sides:
+            check_vocabularies(Side(base.name, base.directory), sides)
 
 
 def _plan_merge(
