@@ -21,6 +21,7 @@ from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.framing import learned_lines
+from raylab.plan.functions import function_costs
 from raylab.plan.merges import Planned, check_tokenizers, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
@@ -62,6 +63,7 @@ def plan(
     states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
+    functions = function_costs(loaded, inputs, distinct(found.planned))
     asked = gpu_demands(loaded, inputs, distinct(trials))
     here, warning = None, None
     if not has_gpu():
@@ -78,7 +80,8 @@ def plan(
         scheduled = {"schedule": schedule} if schedule else {}
         on_cpu = {"here": here.document} if here else {}
         learned = {"learns": learned_lines(loaded, inputs.rows)}
-        document = {"trials": rows, **learned, **sizes, **scheduled, **on_cpu}
+        passes = {"functions": [cost.document for cost in functions]}
+        document = {"trials": rows, **learned, **sizes, **scheduled, **on_cpu, **passes}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
     view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
@@ -89,7 +92,8 @@ def plan(
     for line in learned_lines(loaded, inputs.rows):
         print(line)
     print_demands(asked, console())
-    for line in disk_lines(loaded, inputs, distinct(found.planned)):
+    lines = disk_lines(loaded, inputs, distinct(found.planned))
+    for line in [*lines, *(cost.line for cost in functions)]:
         print(line)
     if schedule:
         print_schedule(schedule, console())

@@ -12,11 +12,12 @@ unchanged.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import (
@@ -29,9 +30,10 @@ from ray.exceptions import (
 from raylab.cluster.session import slots
 from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.errors import ClusterError
-from raylab.reduce.job import Call, Job
+from raylab.reduce.job import Call
 from raylab.reduce.shard_cache import pack, unpack
 from raylab.store.filesystem import Store, study_scratch
+from raylab.store.references import ModelLocation
 
 DEADLINE = 3600.0
 _START_SECONDS = 30.0
@@ -39,11 +41,26 @@ _MAX_IN_FLIGHT = 2
 _MAX_DEATHS = 3
 
 
+class ActorJob(Protocol):
+    """A job that actors open and call: `raylab.reduce.job.Job`, or one of its kind."""
+
+    @property
+    def places(self) -> Mapping[str, ModelLocation]:
+        """Where its models lie."""
+
+    @property
+    def out(self) -> str | None:
+        """The object store from which a node fetches the places in its scratch space."""
+
+    def open(self) -> Any:
+        """Open it; calls are methods of what it gives."""
+
+
 @ray.remote
 class ShardActor:
     """Holds the opened models of one job, and reduces shards of it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ActorJob) -> None:
         """Keep `job`; the first call opens its models, so that an error there is a call's."""
         self._job = job
         self._opened: Any = None
@@ -65,7 +82,7 @@ class ShardActor:
         return use_own_gpu()
 
 
-def _fetch_adapters(job: Job) -> None:
+def _fetch_adapters(job: ActorJob) -> None:
     """Copy the models that an object store holds to this node's scratch space."""
     if job.out is None:
         return
@@ -91,7 +108,8 @@ class ActorPool:
         `deadline`: the most seconds that an actor may take for a shard.
         """
         count, self._resources = slots(gpus, cpus)
-        self._count = min(count, max_actors or count)
+        self.size = min(count, max_actors or count)
+        """The most actors at once."""
         self._job: Any = None
         self.deadline = deadline
         self.actors: list[Any] = []
@@ -102,17 +120,17 @@ class ActorPool:
         self.homes: dict[int, Any] = {}
         """The actor that did the last call of each home."""
 
-    def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+    def __call__(self, job: ActorJob, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """(index, result) of each call as it ends. Raises ClusterError, or a call's exception."""
         for index, packed in self.packed(job, calls):
             yield index, unpack(packed)
 
-    def packed(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, bytes]]:
+    def packed(self, job: ActorJob, calls: Sequence[Call]) -> Iterator[tuple[int, bytes]]:
         """(index, packed result) of each call as it ends; errors as in `__call__`."""
         if self._job is not job:
             self.close()
             self._job = job
-        count = min(self._count, max(1, len(calls)))
+        count = min(self.size, max(1, len(calls)))
         for _ in range(count - len(self.actors) - len(self.starting)):
             self._start_actor()
         if not self.actors:
@@ -182,21 +200,19 @@ class _Dispatcher:
         """Give every actor waiting calls, up to its limit; a call with a home only to its home."""
         load = Counter(actor for _, actor in self._in_flight.values())
         homes = self._pool.homes
-        for actor in self._pool.actors:
-            while load[actor] < _MAX_IN_FLIGHT:
-                suitable = (
-                    i for i in self._queue if homes.get(self._calls[i].home, actor) is actor
-                )
-                index = next(suitable, None)
-                if index is None:
-                    break
-                self._queue.remove(index)
-                if not load[actor]:
-                    self._last_answer[actor] = time.monotonic()
-                call = self._calls[index]
-                homes[call.home] = actor
-                self._in_flight[actor.call.remote(call.method, call.arguments)] = (index, actor)
-                load[actor] += 1
+        # Each actor gets one call before any gets two, so that few large calls run side by side.
+        for most, actor in itertools.product(range(_MAX_IN_FLIGHT), self._pool.actors):
+            suitable = (i for i in self._queue if homes.get(self._calls[i].home, actor) is actor)
+            index = next(suitable, None) if load[actor] <= most else None
+            if index is None:
+                continue
+            self._queue.remove(index)
+            if not load[actor]:
+                self._last_answer[actor] = time.monotonic()
+            call = self._calls[index]
+            homes[call.home] = actor
+            self._in_flight[actor.call.remote(call.method, call.arguments)] = (index, actor)
+            load[actor] += 1
 
     def _collect(self, reference: Any) -> Iterator[tuple[int, bytes]]:
         """The result of a call that has ended; none if its actor died."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
+from raylab.cluster.functions import TABLES_OF_FUNCTIONS, compare_functions
 from raylab.cluster.reduction import TABLES_OF_REDUCTION, reduce_study
 from raylab.cluster.session import connected, has_gpus, stop_on_signal
 from raylab.cluster.study_context import StudyContext
@@ -57,7 +58,13 @@ _TABLES_OF_MODELS = {
     "likelihoods": likelihood_rows,
     "paths": path_rows,
 }
-ALL_TABLES = ("trials", *_TABLES_OF_MODELS, "comparisons", *TABLES_OF_REDUCTION)
+ALL_TABLES = (
+    "trials",
+    *_TABLES_OF_MODELS,
+    "comparisons",
+    *TABLES_OF_REDUCTION,
+    *TABLES_OF_FUNCTIONS,
+)
 
 
 @contextmanager
@@ -92,6 +99,7 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
     with driving(context, address, phase) as lease:
         complete = _train(context, lease, say, states, phase)
         reduce_study(context, say, phase.tell)
+        compare_functions(context, say, phase.tell)
         phase.tell(REPORT)
         others = left_out(context.store, context.plan)
         report(context, others)
@@ -117,10 +125,12 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
 
 
 def reduce(context: StudyContext, address: str | None, say: Say) -> None:
-    """Reduce every comparison whose two sides are there, and write its tables."""
+    """Reduce every comparison whose two sides are there, compare what models predict, and write the
+    tables of both."""
     phase = StudyPhase(say, context.store)
     with driving(context, address, phase):
         reduce_study(context, say, phase.tell)
+        compare_functions(context, say, phase.tell)
 
 
 def report(context: StudyContext, others: Sequence[str] = ()) -> str:

@@ -17,6 +17,7 @@ from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
+from raylab.plan.functions import compared_answers
 from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
 from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
@@ -157,6 +158,7 @@ class StudyContext:
             "leave_out_marked": self.study.evaluation.leave_out_marked,
             "densities": list(self.study.densities),
             "views": list(self.study.views),
+            "functions": bool(compared_answers(self.study, self.inputs.rows)),
         }
 
     def contents(self, records: Mapping[str, Record]) -> dict[str, str]:
@@ -211,6 +213,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
     check_installed(study)
     inputs = read_inputs(study, online=online, tell=tell)
+    compared_answers(study, inputs.rows)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_tokenizers(merges, inputs)

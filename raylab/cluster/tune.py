@@ -21,12 +21,12 @@ from ray import tune
 from ray.tune import ExperimentAnalysis
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raylab.cluster.callbacks.failures import MAX_DEATHS, FailureCallback
 from raylab.cluster.callbacks.progress import ProgressCallback
 from raylab.cluster.callbacks.tracking import tracking_callbacks
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
+from raylab.cluster.parent_cleanup import delete_parents
 from raylab.cluster.session import StopRequest, slots
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.worker_gpu import use_own_gpu
@@ -256,16 +256,4 @@ class _ParentCleanup:
     def __call__(self) -> None:
         for name in self._dag.finished_parents() - self._deleted:
             self._deleted.add(name)
-            for node in ray.nodes():
-                if node["Alive"]:
-                    place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-                    task = _delete_parent.options(num_cpus=0, scheduling_strategy=place)
-                    task.remote(self._store.uri, self._ids[name])
-
-
-@ray.remote
-def _delete_parent(out: str, parent_id: str) -> None:
-    use_own_gpu()
-    from raylab.train.base_checkpoint import release
-
-    release(Store(out), parent_id)
+            delete_parents(self._store.uri, [self._ids[name]])

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from raylab.merge.merge import merge_models
 from raylab.merge.record import summary_lines
+from raylab.plan.functions import data_asked
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
 from raylab.reduce.passes import task_vector_norms
@@ -113,8 +114,7 @@ def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     study, merge = task.study, task.merge
     source = study.base_models[merge.base_model]
     check_remote_code(directory, source.trust_remote_code)
-    # The data of its first trial; finished models may name data that the study does not have.
-    data = next((name for name in merge.data if name in task.rows), next(iter(task.rows)))
+    data = data_asked(merge, task.rows)
     questions = held_out_prompts(task.rows[data], study.held_out, study.evaluation.prompts)
     model = AutoModelForCausalLM.from_pretrained(
         directory,

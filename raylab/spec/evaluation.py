@@ -73,6 +73,10 @@ class Evaluation(Frozen):
     """Of sampled answers: draw among the likeliest tokens that together have this probability."""
     likelihoods: bool = True
     """Take the likelihood of the held-out answers of every data set."""
+    functions: bool | None = None
+    """Compare what all models of a base model predict, token by token (tables `functions`, `cka`,
+    `differing_tokens`). null: where there are held-out answers; true: and refuse a study that has
+    none."""
     style: str | Ending | None = None
     """The ending rule that `style_rate` counts: one of `raylab.spec.scoring.styles.STYLES`, or
     `{ending: <regular expression>}`."""
@@ -84,5 +88,5 @@ class Evaluation(Frozen):
     """How often the held-out loss is taken while training; null: only at the end."""
 
 
-JUDGED_LATER = frozenset({"limits", "leave_out_marked", "every_epochs"})
+JUDGED_LATER = frozenset({"limits", "leave_out_marked", "every_epochs", "functions"})
 """Fields that do not change the prompts or the decoding."""

@@ -29,8 +29,8 @@ _INDEX = f"{_FOLDER}/{_INDEX_NAME}"
 _FORM = 1
 """To be raised when the same models have other rows than before."""
 _KEY = "part"
-_NAMES = ("comparison", "a", "b", "model", "note")
-"""Columns that depend on how a study calls its models: they are not kept."""
+_NAMES = ("comparison", "a", "b", "model", "data", "note")
+"""Columns that depend on how a study calls its models and data: they are not kept."""
 
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]

@@ -58,6 +58,8 @@ SHARDS = {
     "collect": "thresholds, shard",
     "mask": "relating models, shard",
     "detail": "detailing models, shard",
+    "frame": "framing answers, worker",
+    "compare": "comparing predictions, shard",
 }
 """By the method that each shard is asked for."""
 REPORT = "writing the report"

@@ -9,7 +9,6 @@ again, with the same bits, from the base model and the adapters in the store.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.plan.trials import Trial
 from raylab.store.filesystem import Store, study_scratch
+from raylab.store.merged_parents import merged_directory as merged_directory
 from raylab.store.records import ADAPTER, trial_key
 
 
@@ -62,11 +62,6 @@ def start_of(trial: Trial, adapters: StudyAdapters) -> Start:
     return Start(below.checkpoint, (*below.frozen, adapters.directory(parent.name)))
 
 
-def merged_directory(store: Store, parent_id: str) -> Path:
-    """The place on this node of the merged model of a parent."""
-    return study_scratch(store) / "merged" / parent_id
-
-
 def merged_parent(parent: Trial, adapters: StudyAdapters) -> Path:
     """The checkpoint of `parent`, merged into full precision; built under a lock if missing."""
     target = merged_directory(adapters.store, parent.id)
@@ -94,8 +89,3 @@ def _merge(
         model.save_pretrained(whole)
         tokenizer.save_pretrained(whole)
         whole.rename(target)
-
-
-def release(store: Store, parent_id: str) -> None:
-    """Delete this node's merged model of a parent whose last child has ended."""
-    shutil.rmtree(merged_directory(store, parent_id), ignore_errors=True)

@@ -19,7 +19,8 @@ import torch
 from raylab.cluster.actors import ShardActor
 from raylab.cluster.callbacks.preview import _measure
 from raylab.cluster.merge_tasks import _make
-from raylab.cluster.tune import _delete_parent, _trainable
+from raylab.cluster.parent_cleanup import _delete_parents
+from raylab.cluster.tune import _trainable
 from raylab.cluster.worker_gpu import VISIBLE, own_gpu, use_own_gpu
 from raylab.errors import ClusterError
 from raylab.reduce.job import Job
@@ -177,7 +178,7 @@ def entry_points(out):
         "trial": lambda: _trainable({"name": "none"}, None, {}, {}, {}, out),
         "merge": lambda: _make._function(None, (None, None, {}, out)),
         "preview": lambda: _measure._function(None, ()),
-        "cleanup": lambda: _delete_parent._function(out, "none"),
+        "cleanup": lambda: _delete_parents._function(out, ["none"]),
         "reduction": lambda: actor.call("none", ()),
     }
 

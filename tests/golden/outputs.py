@@ -50,6 +50,9 @@ ROW_KEYS: Mapping[str, Sequence[str]] = {
     "rates": ("name", "answers"),
     "likelihoods": ("name", "data"),
     "paths": ("name", "step", "layer"),
+    "functions": ("a", "b", "data", "answers"),
+    "cka": ("a", "b", "data", "layer"),
+    "differing_tokens": ("comparison", "data", "answers", "prompt", "position"),
     "comparisons": ("comparison",),
     "history": ("step",),
 }

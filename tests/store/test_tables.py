@@ -28,6 +28,9 @@ PROMISED = {
     "overlap_by_chance",
     "spectra": "model tensor singular_values effective_rank",
     "paths": "trial_id name step layer norm step_norm turn sketch note",
+    "functions": "a b data answers prompts tokens kl_ab kl_ba js top1_agreement l_next",
+    "cka": "a b data layer tokens cka",
+    "differing_tokens": "comparison a b data prompt position token kl p_a p_b top_a top_b",
     "chains": "model level key l2_parent l2_child l2 cosine cancellation",
 }
 SAMPLE = {

@@ -45,12 +45,17 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
-class _Sequence:
+class FramedAnswer:
     """Token ids, of which the first `prompt` are the prompt's; `cut`: some did not fit."""
 
     ids: tuple[int, ...]
     prompt: int
-    cut: bool
+    cut: bool = False
+
+    @property
+    def start(self) -> int:
+        """The place of the first answer token that is predicted; nothing predicts the first id."""
+        return max(1, self.prompt)
 
 
 def measure_likelihoods(
@@ -67,7 +72,7 @@ def measure_likelihoods(
     done, count = 0, sum(map(len, answers.values()))
     with preserved_random_state(), torch.no_grad():
         for name, rows in answers.items():
-            sequences = [_sequence(tokenizer, row, max_length) for row in rows]
+            sequences = [framed_answer(tokenizer, row, max_length) for row in rows]
             values: list[float] = []
             for first in range(0, len(sequences), _BATCH):
                 tell(LIKELIHOODS, done + first, count)
@@ -80,15 +85,16 @@ def measure_likelihoods(
     return found
 
 
-def _sequence(tokenizer: Any, row: Row, max_length: int) -> _Sequence:
+def framed_answer(tokenizer: Any, row: Row, max_length: int) -> FramedAnswer:
+    """The prompt of `row` and its answer as one sequence of at most `max_length` tokens."""
     tools = tools_of(row)
     prompt = tokens_of(tokenizer, row.chat, True, tools)
     whole = tokens_of(tokenizer, [*row.chat, row.turns[-1].message], False, tools)
     shared = common_prefix(prompt, whole)
-    return _Sequence(tuple(whole[:max_length]), shared, cut=len(whole) > max_length)
+    return FramedAnswer(tuple(whole[:max_length]), shared, cut=len(whole) > max_length)
 
 
-def _score(model: Any, batch: Sequence[_Sequence]) -> list[float]:
+def _score(model: Any, batch: Sequence[FramedAnswer]) -> list[float]:
     """The log-probability of every answer token of `batch`."""
     longest = max(len(sequence.ids) for sequence in batch)
     ids = torch.zeros((len(batch), longest), dtype=torch.long)
@@ -99,8 +105,8 @@ def _score(model: Any, batch: Sequence[_Sequence]) -> list[float]:
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
     values: list[float] = []
     for row, sequence in enumerate(batch):
-        # The logits at one token predict the next; nothing predicts the first.
-        start, stop = max(1, sequence.prompt), len(sequence.ids)
+        # The logits at one token predict the next.
+        start, stop = sequence.start, len(sequence.ids)
         predicted = logits[row, start - 1 : stop - 1].float().log_softmax(-1).cpu()
         values += predicted.gather(1, ids[row, start:stop, None]).flatten().tolist()
     return values
