@@ -16,7 +16,7 @@ from typing import Any
 
 from raylab.plan.framing import check_framing
 from raylab.spec.data.dataset import load_data
-from raylab.spec.data.rendering import template_reads_date
+from raylab.spec.data.rendering import dated_templates
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.decoding import set_aside_message, set_aside_of
 from raylab.spec.identity import fingerprint
@@ -145,7 +145,7 @@ def _trial(
     template, tokenizer = study.base_models[base_model].template, tokenizer_directory(resolved)
     if template:
         identity["chat_template"] = fingerprint(template)
-    if template_reads_date(tokenizer, template, study.template_date):
+    if dated_templates(tokenizer, template, study.template_date):
         identity["template_date"] = study.template_date.isoformat()
     if parent:
         identity |= {"parent": parent.id, "chain": variant.chain}

@@ -19,6 +19,7 @@ from raylab.number_format import listing
 from raylab.publish.loading import loading_of
 from raylab.publish.provenance import Facts, facts_of
 from raylab.publish.verify import unverifiable, verify
+from raylab.spec.data.rendering import dated_templates
 from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.references import FinishedTrial
 from raylab.weights.checkpoint_writer import (
@@ -88,8 +89,7 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
         write_merged(location, part, len(os.sched_getaffinity(0)))
     elif location.base is not None:
         copy_config_files(location.base, part, TOKENIZER_FILES)
-    if template := trial.study.base_models[trial.base_model].template:
-        (part / "chat_template.jinja").write_text(template, encoding="utf-8")
+    _write_templates(trial, part)
     if facts.form == "concatenated":
         concatenate(location.adapters, part)
         difference = largest_difference(location.adapters, part)
@@ -99,6 +99,19 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
     for name in facts.adapters[1:]:
         _name_start(part / name, facts)
     return facts
+
+
+def _write_templates(trial: FinishedTrial, part: Path) -> None:
+    """Write the chat templates that the study names, or whose date it sets."""
+    own, directory = trial.study.base_models[trial.base_model].template, trial.location.base
+    texts = {"default": own} if own is not None else {}
+    texts |= dated_templates(directory or part, own, trial.study.template_date)
+    for name, text in texts.items():
+        file = part / "additional_chat_templates" / f"{name}.jinja"
+        if name == "default":
+            file = part / "chat_template.jinja"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, encoding="utf-8")
 
 
 def _copy_adapter(adapter: Path, target: Path) -> None:

@@ -10,6 +10,8 @@ Invariant: `raylab publish --verify` runs the code that the card prints; only th
 
 from __future__ import annotations
 
+import ast
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raylab.publish.provenance import Facts
+from raylab.spec.data.rendering import DEFAULT_DATE
 from raylab.spec.models import check_remote_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
@@ -31,6 +34,14 @@ _QUESTION = "Hello"
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A conversation up to its answer, and the tools that the model may call."""
+
+    chat: Sequence[Mapping[str, Any]]
+    tools: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True)
 class Loading:
     """All that the code of a card depends on, but the places.
 
@@ -42,7 +53,9 @@ class Loading:
     quantization: Quantization
     max_new_tokens: int
     stop_tokens: tuple[int, ...]
-    chat: Sequence[Mapping[str, str]]
+    asked: Asked
+    with_tools: bool = False
+    """Whether a recorded prompt has tools."""
 
     def code(self, published: str, base: Path | None, variant: Variant = "as_trained") -> str:
         """The code for the model at `published`: a folder, or a name on a hub.
@@ -58,6 +71,7 @@ class Loading:
             lstrip_blocks=True,
         )
         environment.filters["quoted"] = lambda value: json.dumps(value, ensure_ascii=False)
+        environment.filters["literal"] = _literal
         facts, adapters = self.facts, self.facts.adapters
         as_trained = variant != "not_quantised"
         is_local = base is not None
@@ -78,31 +92,46 @@ class Loading:
             tokenizer="published" if self.stop_tokens else f"base_model{revision}",
             max_new_tokens=self.max_new_tokens,
             stop_tokens=list(self.stop_tokens),
-            chat=list(map(dict, self.chat)),
+            chat=list(map(dict, self.asked.chat)),
+            tools=self.asked.tools,
+            with_tools=self.with_tools,
         )
+
+
+def _literal(value: Any) -> str:
+    """A Python literal of a JSON value, in JSON's own spelling where that is the same."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        is_same = ast.literal_eval(text) == value
+    except (ValueError, SyntaxError):
+        is_same = False  # null, true or false.
+    return text if is_same else repr(value)
 
 
 def loading_of(trial: FinishedTrial, facts: Facts) -> Loading:
     """The code's settings for a trial or merge that is published as `facts` say."""
     study = trial.study
-    chats = [chat_of(row) for row in trial.greedy_answers]
+    asked = [asked_of(row) for row in trial.greedy_answers]
     return Loading(
         facts=facts,
         source=study.base_models[trial.base_model],
         quantization=trial.quantization,
         max_new_tokens=study.evaluation.max_new_tokens,
         stop_tokens=_stop_tokens(trial),
-        chat=chats[0] if chats else [{"role": "user", "content": _QUESTION}],
+        asked=asked[0] if asked else Asked([{"role": "user", "content": _QUESTION}]),
+        with_tools=any(one.tools for one in asked),
     )
 
 
-def chat_of(sample: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The conversation up to the answer of a row of samples.jsonl."""
+def asked_of(sample: Mapping[str, Any]) -> Asked:
+    """What was asked for the answer of a row of samples.jsonl."""
+    if "chat" in sample:
+        return Asked(sample["chat"], sample.get("tools"))
     turns = [*sample.get("earlier", ()), ["user", sample["prompt"]]]
-    return [{"role": role, "content": text} for role, text in turns]
+    return Asked([{"role": role, "content": text} for role, text in turns])
 
 
-def tokenizer_of(directory: Path, source: BaseModelRef) -> Any:
+def tokenizer_of(directory: Path, source: BaseModelRef, day: datetime.date = DEFAULT_DATE) -> Any:
     """The tokenizer at `directory` as training has it. Raises ModelError."""
     from transformers import AutoTokenizer
 
@@ -111,7 +140,7 @@ def tokenizer_of(directory: Path, source: BaseModelRef) -> Any:
     trusted = source.trust_remote_code
     check_remote_code(directory, trusted)
     tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=trusted)
-    return fit_tokenizer(tokenizer, source.template, directory)
+    return fit_tokenizer(tokenizer, source.template, directory, day)
 
 
 def _stop_tokens(trial: FinishedTrial) -> tuple[int, ...]:
@@ -124,7 +153,7 @@ def _stop_tokens(trial: FinishedTrial) -> tuple[int, ...]:
     if directory is None:
         return ()
     source = trial.study.base_models[trial.base_model]
-    tokenizer = tokenizer_of(directory, source)
+    tokenizer = tokenizer_of(directory, source, trial.study.template_date)
     try:
         generation = GenerationConfig.from_pretrained(directory)
     except OSError:  # An older checkpoint keeps these settings in its config.

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 import raylab
 from raylab.results.quality_flags import flag_columns
+from raylab.spec.data.rendering import dated_templates
 from raylab.spec.study import Quantization
 from raylab.store.records import Record
 from raylab.store.references import FinishedTrial, is_merged
@@ -83,6 +84,8 @@ class Facts(BaseModel):
     answers: dict[str, dict[str, float | None]]
     likelihoods: dict[str, dict[str, float | None]]
     marks: str | None
+    template_date: str | None = None
+    """The day that its chat template prints in place of today's date; None: it prints no date."""
     difference: float | None = None
     """Of a concatenated adapter from the chain's sum, relative to the sum's largest entry."""
     agreement: Agreement | None = None
@@ -147,8 +150,15 @@ def facts_of(trial: FinishedTrial, *, merged: bool, one_adapter: bool = False) -
         trainings=tuple(map(_training, trial.lineage)),
         answers=metrics.get("answers", {}),
         likelihoods=metrics.get("likelihoods", {}),
+        template_date=_template_date(trial),
         marks=flag_columns(metrics, trial.study.evaluation.limits)["marks"],
     )
+
+
+def _template_date(trial: FinishedTrial) -> str | None:
+    directory = trial.location.checkpoint or trial.location.base
+    source, day = trial.study.base_models[trial.base_model], trial.study.template_date
+    return day.isoformat() if dated_templates(directory, source.template, day) else None
 
 
 def _form(trial: FinishedTrial, *, merged: bool, one_adapter: bool) -> Form:

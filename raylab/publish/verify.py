@@ -22,7 +22,7 @@ from typing import Any
 
 from raylab.errors import RaylabError
 from raylab.plan.memory import ANSWERS_BATCH
-from raylab.publish.loading import Loading, Variant, chat_of, tokenizer_of
+from raylab.publish.loading import Loading, Variant, asked_of, tokenizer_of
 from raylab.publish.provenance import Agreement, Facts
 from raylab.spec.decoding import SET_ASIDE, set_aside_of
 from raylab.store.references import FinishedTrial
@@ -99,7 +99,9 @@ def _ask(
     code: str, recorded: Sequence[Mapping[str, Any]], stop_tokens: Sequence[int], threads: int
 ) -> tuple[list[list[int]], Mapping[str, Any]]:
     """(the tokens of every answer, where they were found) by `code` in a process of its own."""
-    chats = [chat_of(row) for row in recorded]
+    asked = [asked_of(row) for row in recorded]
+    with_tools = any(one.tools for one in asked)
+    chats = [(one.chat, one.tools) if with_tools else one.chat for one in asked]
     batches = [chats[i : i + ANSWERS_BATCH] for i in range(0, len(chats), ANSWERS_BATCH)]
     kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from raylab.publish.loading import chat_of, loading_of
+from raylab.publish.loading import asked_of, loading_of
 from raylab.publish.provenance import facts_of
 from raylab.store.references import find_finished_trial
 from tests.publish.conftest import QUESTIONS
@@ -101,4 +101,4 @@ def test_facts_split_a_chain_into_merged_and_stacked_parents_as_training_does(ma
 
 def test_turns_before_a_recorded_prompt_are_asked_again(made):
     for sample, question in zip(made.record_answers("first"), QUESTIONS, strict=True):
-        assert chat_of(sample.as_row()) == question.chat
+        assert asked_of(sample.as_row()).chat == question.chat

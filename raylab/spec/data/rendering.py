@@ -121,14 +121,19 @@ def template_of(directory: Path, own: str | None, day: datetime.date) -> ChatTem
     )
 
 
-def template_reads_date(directory: Path | None, own: str | None, day: datetime.date) -> bool:
-    """Whether `frozen` changes a template of the model at `directory`, or `own` in its place."""
+def dated_templates(directory: Path | None, own: str | None, day: datetime.date) -> dict[str, str]:
+    """The templates of the model at `directory`, or `own` in their place, printing `day`, by name.
+
+    None of them where no template reads a date, or where there is no directory.
+    """
     if own is not None:
-        return frozen(own, day) != own
-    config = _object(directory / "tokenizer_config.json") if directory else None
-    if directory is None:
-        return False
-    return any(frozen(text, day) != text for text in _texts(directory, config or {}).values())
+        texts = {"default": own}
+    elif directory is None:
+        return {}
+    else:
+        texts = _texts(directory, _object(directory / "tokenizer_config.json") or {})
+    printed = {name: frozen(text, day) for name, text in texts.items()}
+    return printed if printed != texts else {}
 
 
 def _texts(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:

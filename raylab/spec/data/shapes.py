@@ -112,7 +112,6 @@ def _lost(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
     """(what the template leaves out of the shape of `row`, whether that is a problem)."""
     probe, texts = probe_of(row)
     framed = framer.frame(probe, learn).text
-    answers = [probe.turns[-1], *([probe.rejected] if probe.rejected else [])]
     if probe.rejected:
         other = probe._replace(turns=(*probe.turns[:-1], probe.rejected), rejected=None)
         framed += framer.frame(other, learn).text
@@ -124,7 +123,7 @@ def _lost(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
         if kind == "reasoning" and _is_kept_at_the_end(framer, probe, place, lost):
             yield "the template leaves out the reasoning of earlier turns, as in an answer", False
             continue
-        yield f"the template leaves out {_called(what, answers, probe)} ({lost[0]!r})", True
+        yield f"the template leaves out {_called(what, probe)} ({lost[0]!r})", True
 
 
 def _is_kept_at_the_end(
@@ -138,13 +137,14 @@ def _is_kept_at_the_end(
     return all(word in text for word in words)
 
 
-def _called(what: tuple[int | None, str], answers: Sequence[Turn], probe: Row) -> str:
+def _called(what: tuple[int | None, str], probe: Row) -> str:
     place, kind = what
     if place is None:
         return kind
-    turn = probe.turns[place] if place < len(probe.turns) else answers[-1]
-    of = "the answer" if place >= len(probe.turns) - 1 else f"{turn.role} turn {place + 1}"
-    return f"the {kind} of {of}"
+    last = len(probe.turns) - 1
+    if place < last:
+        return f"the {kind} of {probe.turns[place].role} turn {place + 1}"
+    return f"the {kind} of the {'answer' if place == last else 'rejected answer'}"
 
 
 def probe_of(row: Row) -> tuple[Row, dict[tuple[int | None, str], list[str]]]:
