@@ -17,6 +17,8 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+from tests.chats import tiny_tokenizer
+
 _COMMON: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -43,6 +45,7 @@ _CONFIGS: dict[str, Any] = {
     "granitemoe": lambda: GraniteMoeConfig(**_COMMON, num_local_experts=4),
 }
 MIXTURES = tuple(_CONFIGS)
+_TOKENS = ("bos", "eos", "pad")
 EXPERTS = ("experts.gate_up_proj", "experts.down_proj")
 
 
@@ -67,4 +70,22 @@ def save_mixture(
 ) -> Path:
     """`tiny_mixture` saved at `directory` as transformers saves it; the directory."""
     tiny_mixture(architecture, seed, dtype).save_pretrained(directory)
+    return directory
+
+
+def save_chat_mixture(directory: Path, architecture: str, family: str = "llama") -> Path:
+    """A mixture in bfloat16 with a chat tokenizer of `family`; its router's logits are asked for.
+
+    So it is as published mixtures are found: `output_router_logits: true` in config.json.
+    """
+    tokenizer = tiny_tokenizer(family)
+    tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in _TOKENS}
+    model = tiny_mixture(
+        architecture, 0, torch.bfloat16, vocab_size=-(-len(tokenizer) // 8) * 8, **tokens
+    )
+    for name, value in tokens.items():
+        setattr(model.generation_config, name, value)
+    model.config.output_router_logits = True
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     return directory

@@ -23,6 +23,7 @@ from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
 from raylab.plan.merges import Planned, check_tokenizers, plan_merges
+from raylab.plan.model_shapes import config_of, is_mixture
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
@@ -56,6 +57,7 @@ def plan(
     inputs = read_inputs(loaded)
     _warn(inputs)
     trials = plan_trials(loaded, inputs)
+    targets = _targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)
     check_tokenizers(merges, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
@@ -79,9 +81,10 @@ def plan(
         sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
         scheduled = {"schedule": schedule} if schedule else {}
         on_cpu = {"here": here.document} if here else {}
+        reached = {"targets": targets} if targets else {}
         learned = {"learns": learned_lines(loaded, inputs.rows)}
         passes = {"functions": [cost.document for cost in functions]}
-        document = {"trials": rows, **learned, **sizes, **scheduled, **on_cpu, **passes}
+        document = {"trials": rows, **learned, **sizes, **reached, **scheduled, **on_cpu, **passes}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
     view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
@@ -93,7 +96,7 @@ def plan(
         print(line)
     print_demands(asked, console())
     lines = disk_lines(loaded, inputs, distinct(found.planned))
-    for line in [*lines, *(cost.line for cost in functions)]:
+    for line in [*targets, *lines, *(cost.line for cost in functions)]:
         print(line)
     if schedule:
         print_schedule(schedule, console())
@@ -101,6 +104,19 @@ def plan(
         print_time_here(here, console())
     if warning:
         say(f"warning: {warning}")
+
+
+def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:
+    """What adapters reach in mixtures of experts; torch is loaded for these alone.
+
+    Raises ModelError.
+    """
+    configs = [config_of(found) or {} for found in inputs.base_models.values()]
+    if not any(map(is_mixture, configs)):
+        return []
+    from raylab.train.targets import check_targets
+
+    return check_targets(study, inputs, trials)
 
 
 def run(study: StudyFile, out: Out = None, address: Address = None) -> None:

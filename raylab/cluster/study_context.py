@@ -32,6 +32,7 @@ from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.store.studies import make_room
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
+from raylab.train.targets import check_targets
 
 # Ray unpacks the working directory of a job below this.
 _JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
@@ -217,6 +218,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_tokenizers(merges, inputs)
+    check_targets(study, inputs, trials)
     store = Store(out)
     if store.is_local and _JOB_DIRECTORY in store.root:
         raise OutError(

@@ -243,6 +243,17 @@ def config_of(base: ResolvedModel) -> Config | None:
     return published().get(base.source)
 
 
+def is_mixture(config: Config) -> bool:
+    """Whether a config counts several experts, at any depth: a mixture of experts."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and is_mixture(value):
+            return True
+        counts = "expert" in key and isinstance(value, int) and not isinstance(value, bool)
+        if counts and value > 1:
+            return True
+    return False
+
+
 def shape_of_base(base: ResolvedModel) -> Shape | None:
     """The shape of a base model; None if it is neither on this machine nor in the catalogue."""
     config = config_of(base)

@@ -35,6 +35,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         attempts=_INT,
         micro_batch=_INT,
         note=_TEXT,
+        targets=_TEXT,
         steps=_INT,
         examples=_INT,
         cut=_INT,

@@ -28,7 +28,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ def groups_of(model: Any) -> tuple[Group, ...]:
     found = dict(_adapted(model.get_base_model()))
     kinds: dict[tuple[int, int, int], list[str]] = {}
     for name in sorted(found, key=natural_order):
-        up, down = weights_of(found[name])
+        up, down = found[name].weights
         kinds.setdefault((up.shape[0], *down.shape), []).append(name)
     return tuple(
         _group(names[first : first + most], found)
@@ -124,11 +124,36 @@ def groups_of(model: Any) -> tuple[Group, ...]:
     )
 
 
-def _adapted(model: Any) -> Iterator[tuple[str, Any]]:
+class _Adapted(NamedTuple):
+    """B (rows, r) and A (r, columns), the parameters themselves or views of them; their scale."""
+
+    weights: tuple[torch.Tensor, torch.Tensor]
+    scale: float
+
+
+def _adapted(model: Any) -> Iterator[tuple[str, _Adapted]]:
     for name, module in model.named_modules():
         held = (getattr(module, kind, ()) for kind in ("lora_A", "lora_embedding_A"))
-        if any(_ADAPTER in adapters for adapters in held) and weights_of(module)[0].dim() == 2:
-            yield name, module
+        if not any(_ADAPTER in adapters for adapters in held):
+            continue
+        up, down = weights_of(module)
+        if up.dim() != 2:
+            continue
+        scale, experts = module.scaling[_ADAPTER], getattr(module, "num_experts", 1)
+        if experts > 1:
+            stem = f"{name.replace('.base_layer', '')}.{module.parameter_name}"
+            for at in range(experts):
+                yield f"{stem}.{at}", _Adapted(_of_expert(up, down, at, experts), scale)
+        else:
+            yield name, _Adapted((up, down), scale)
+
+
+def _of_expert(
+    up: torch.Tensor, down: torch.Tensor, at: int, experts: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of one expert's B and A; PEFT keeps A expert by expert, and B rank by rank."""
+    rank = len(down) // experts
+    return up.detach()[:, at::experts], down.detach()[at * rank : (at + 1) * rank]
 
 
 def weights_of(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,9 +163,9 @@ def weights_of(module: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return module.lora_embedding_B[_ADAPTER], module.lora_embedding_A[_ADAPTER]
 
 
-def _group(names: Sequence[str], found: Mapping[str, Any]) -> Group:
-    weights = tuple(weights_of(found[name]) for name in names)
-    scales = [[found[name].scaling[_ADAPTER]] for name in names]
+def _group(names: Sequence[str], found: Mapping[str, _Adapted]) -> Group:
+    weights = tuple(found[name].weights for name in names)
+    scales = [[found[name].scale] for name in names]
     up, down = weights[0]
     signs = [signs_of(name, up.shape[0], down.shape[1]) for name in names]
     left, right = (torch.stack(side) for side in zip(*signs, strict=True))

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from torch import nn
 from transformers import TrainerCallback
 from trl import DPOConfig, SFTConfig
 
 from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
-from raylab.spec.study import Evaluation, Lora, Quantization, Training
+from raylab.spec.study import Evaluation, Quantization, Training
 from raylab.store.phase import Tell, silent
 from raylab.train.dataset_cache import TrialCache
 from raylab.train.examples import Examples
 from raylab.train.model import disable_base_dropout
 from raylab.train.remote_code import check_loss, check_parts
+from raylab.train.targets import lora_config
 from raylab.train.trainers import PairWeightedDPO, TokenWeightedSFT
 
 
@@ -89,7 +89,7 @@ def build_trainer(
         train_dataset=examples.training,
         eval_dataset=examples.held_out,
         processing_class=tokenizer,
-        peft_config=_lora_config(settings.variant.lora),
+        peft_config=lora_config(settings.variant.lora),
         callbacks=list(callbacks),
         cache=settings.cache,
         tell=settings.tell,
@@ -100,18 +100,6 @@ def build_trainer(
             parameter.data = parameter.data.to(torch.float32)
     check_loss(trainer)
     return trainer
-
-
-def _lora_config(lora: Lora) -> LoraConfig:
-    modules = lora.target_modules
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
-        use_rslora=lora.rslora,
-        task_type="CAUSAL_LM",
-    )
 
 
 def _arguments(method: Method, settings: TrainerSettings, examples: Examples) -> Any:
@@ -140,6 +128,9 @@ def _arguments(method: Method, settings: TrainerSettings, examples: Examples) ->
         report_to=[],
         disable_tqdm=True,
         logging_steps=1,
+        # No auxiliary loss of a mixture's router: it is a statistic of a micro-batch, so that the
+        # update would depend on its size, and no loss of the answers.
+        router_aux_loss_coef=0.0,
         # Otherwise transformers shows the last finite loss in place of NaN.
         logging_nan_inf_filter=False,
         **_evaluation(settings, examples),

@@ -108,10 +108,22 @@ def load_base(
         trust_remote_code=trust_remote_code,
     )
     check_source(model, checkpoint)
+    return_no_router_logits(model)
     disarm_cpu_repacking(model)
     for adapter in frozen:
         attach_frozen(model, adapter)
     return model
+
+
+def return_no_router_logits(model: Any) -> None:
+    """Keep a mixture of experts from returning its router's logits, whatever its config says.
+
+    With them, transformers 5.23 computes the router's auxiliary loss in every pass; `generate` of a
+    padded batch fails in it, since the mask is longer than the last tokens' logits.
+    """
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "output_router_logits", False):
+            config.output_router_logits = False
 
 
 def disarm_cpu_repacking(model: nn.Module) -> None:

@@ -54,7 +54,9 @@ from raylab.train.model import free_memory, load_base, load_tokenizer, share_gpu
 from raylab.train.progress import AttemptProgress, Listener, Progress, Watchdog
 from raylab.train.resume import Checkpoints, CheckpointSaver
 from raylab.train.save_artifacts import history_table, parquet_bytes, save_adapter
+from raylab.train.targets import check_mixture, targets_of
 from raylab.train.trajectory import PathRecorder
+from raylab.weights.adapter_config import needs_base
 
 _log = logging.getLogger("raylab.train")
 
@@ -194,6 +196,7 @@ def _train(
         if message := trainer.counts["train"].message(training.max_length):
             _log.warning("%s: %s", trial.name, message)
         checkpoint = checkpoints.fetch(directory)
+        _log.info("%s: the adapter reaches %s", trial.name, targets_of(trainer.model))
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
         if saver.stopped:
             raise Stopped
@@ -220,6 +223,7 @@ def _load_start(task: TrialTask, tell: Tell) -> tuple[Any, Any]:
     """(the model that the trial starts from, its tokenizer), with the trial's seed set."""
     tell(MODEL)
     study, trial = task.study, task.trial
+    check_mixture(task.base, trial, task.trials, study.base_models[trial.base_model])
     start = start_of(trial, task.adapters)
     source = study.base_models[trial.base_model]
     tokenizer = load_tokenizer(task.base, source, study.template_date)
@@ -247,6 +251,7 @@ def _training_metrics(trainer: Any, progress: Progress) -> dict[str, Any]:
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     return {
         "steps": trainer.state.global_step,
+        "targets": targets_of(trainer.model),
         **trainer.counts["train"].metrics,
         # Over all steps; transformers 5.23 averages over those since the last checkpoint.
         "train_loss": math.fsum(losses) / len(losses),
@@ -280,9 +285,10 @@ def _evaluate_saved(task: TrialTask, tell: Tell) -> ModelEvaluation:
 def _task_vector_norms(task: TrialTask, adapter: Path, measure: Measure) -> dict[str, float]:
     """L1 and L2 of the task vector; for a chained trial, also L2 of the parents' and its own."""
     parents = task.adapters.lineage(task.trial)
-    whole = measure(ModelLocation(adapters=(*parents, adapter)))
+    base = task.base if any(map(needs_base, (*parents, adapter))) else None
+    whole = measure(ModelLocation(adapters=(*parents, adapter), base=base))
     norms = {"l1": whole.l1, "l2": whole.l2}
     if parents:
-        norms["l2_parent"] = measure(ModelLocation(adapters=parents)).l2
-        norms["l2_child"] = measure(ModelLocation(adapters=(adapter,))).l2
+        norms["l2_parent"] = measure(ModelLocation(adapters=parents, base=base)).l2
+        norms["l2_child"] = measure(ModelLocation(adapters=(adapter,), base=base)).l2
     return norms

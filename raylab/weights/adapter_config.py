@@ -81,6 +81,16 @@ class AdapterConfig(BaseModel):
         found = initialisation(self.init_lora_weights)
         return found if found in DECOMPOSITIONS else None
 
+    @property
+    def base_fields(self) -> list[str]:
+        """The fields that give the adapter's tensors a meaning only beside the base model."""
+        fields = {
+            f"init_lora_weights: {self.init_lora_weights}": self.decomposition,
+            "use_qalora": self.use_qalora,
+            "target_parameters": self.target_parameters,
+        }
+        return [field for field, is_on in fields.items() if is_on]
+
     def rank_of(self, module: str) -> int:
         """The rank of the factors of `module`, a name without PEFT's prefix."""
         return _by_pattern(self.rank_pattern or {}, module, self.r)
@@ -128,3 +138,11 @@ def read_config(directory: Path) -> AdapterConfig:
             expected="fields as docs/models.md lists them",
             todo="compare its model merged into a checkpoint instead",
         ) from error
+
+
+def needs_base(directory: Path) -> bool:
+    """Whether the adapter at `directory` says by its config that it needs the base model's weights.
+
+    Raises ModelError.
+    """
+    return bool(read_config(directory).base_fields)

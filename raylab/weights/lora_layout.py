@@ -91,12 +91,7 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
 
 def _refuse_without_base(directory: Path, config: AdapterConfig) -> None:
     """Refuse an adapter whose tensors have no meaning without the base model."""
-    fields = {
-        f"init_lora_weights: {config.init_lora_weights}": config.decomposition,
-        "use_qalora": config.use_qalora,
-        "target_parameters": config.target_parameters,
-    }
-    if needing := [field for field, is_on in fields.items() if is_on]:
+    if needing := config.base_fields:
         raise ModelError(
             "what the adapter changes depends on its base model",
             found=f"{directory}: {', '.join(needing)}",

@@ -84,7 +84,7 @@ def _names_in_memory(directory: Path, names: tuple[str, ...], auto_class: str) -
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key
 
-    model = _without_storage(directory, auto_class)
+    model = without_storage(directory, auto_class)
     transforms = get_model_conversion_mapping(model)
     converters = [item for item in transforms if isinstance(item, WeightConverter)]
     renamings = [item for item in transforms if isinstance(item, WeightRenaming)]
@@ -124,7 +124,7 @@ def _is_linear(module: Any) -> bool:
     return isinstance(module, (nn.Linear, Conv1D))
 
 
-def _without_storage(directory: Path, auto_class: str) -> Any:
+def without_storage(directory: Path, auto_class: str) -> Any:
     """The model that `auto_class` makes of the config at `directory`, on the device `meta`."""
     import torch
     import transformers

@@ -18,8 +18,9 @@ This module dequantises a flat run of blocks, which bitsandbytes does correctly.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from threading import Lock
 from typing import Any
@@ -29,12 +30,14 @@ import torch
 from raylab.spec.study import Quantization
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Weights
+from raylab.weights.memory_names import AUTO_CLASSES
 from raylab.weights.row_tiles import TILE_ENTRIES
 from raylab.weights.safetensors_reader import Shape
 
 _BLOCK = 64
 _SCALES_KEPT = 4
 """Tensors whose doubly quantised scales are kept: 1/16 of the bytes of a bf16 tensor each."""
+_EXPERTS = re.compile(r"\.(experts|block_sparse_moe)\.")
 _NOT_LINEAR = (
     "embed_tokens", "embed_in", "embed", "wte", "wpe", "word_embeddings", "embed_out", "lm_head",
 )  # fmt: skip
@@ -95,7 +98,8 @@ class HeldWeights:
         from bitsandbytes.functional import dequantize_4bit
 
         if not self._is_linear(name):
-            return self._start.raw(name, start, stop)
+            rows = self._start.raw(name, start, stop)
+            return rows.to(self._dtype).float() if self._is_stacked(name) else rows
         if self._quantization.bits == 16:
             return self._start.raw(name, start, stop).to(self._dtype).float()
         height, width = self.shapes[name]
@@ -114,10 +118,32 @@ class HeldWeights:
 
     def _is_linear(self, name: str) -> bool:
         """Whether transformers makes a 4-bit layer of it: every linear one but the output head."""
-        module, _, parameter = name.rpartition(".")
-        if parameter != "weight" or module.rpartition(".")[2] in _NOT_LINEAR:
+        if not name.endswith(".weight") or _module(name) in _NOT_LINEAR:
+            return False
+        if self._parameters is not None and name in self._parameters:
             return False
         return len(self.shapes[name]) == 2
+
+    def _is_stacked(self, name: str) -> bool:
+        """Whether it is a matrix, or several, that no linear layer owns: experts, routers."""
+        names = self._parameters
+        return names is not None and len(self.shapes[name]) > 1 and name in names
+
+    @cached_property
+    def _parameters(self) -> frozenset[str] | None:
+        """Of a mixture of experts, the tensors that become no 4-bit layer, by the files' names;
+        None for other models, whose names say what they are.
+
+        transformers makes parameters of experts, and bitsandbytes quantises layers alone.
+        """
+        if not any(_EXPERTS.search(name) for name in self.shapes):
+            return None
+        names = self._start.names_in_memory(AUTO_CLASSES[0])
+        linear = {names.in_files[name] for name in names.linear if name in names.in_files}
+        embeddings = {
+            n for n in self.shapes if n.split(".")[-2:-1] and n.split(".")[-2] in _NOT_LINEAR
+        }
+        return frozenset({*self.shapes} - linear - embeddings)
 
     def _entries(self, name: str, first: int, last: int) -> torch.Tensor:
         """Entries [first, last) of the flat tensor, in the compute dtype."""
@@ -152,3 +178,8 @@ class HeldWeights:
         codes, state = quantize_blockwise(scales - offset, blocksize=256)
         found: torch.Tensor = dequantize_blockwise(codes, state) + offset
         return found
+
+
+def _module(name: str) -> str:
+    """model.layers.0.mlp.up_proj.weight -> up_proj."""
+    return name.rpartition(".")[0].rpartition(".")[2]

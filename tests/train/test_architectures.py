@@ -23,8 +23,8 @@ from raylab.spec.study_file import parse_study
 from raylab.store.tables import read_table, rows_of
 from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import merged_directory
-from raylab.train.methods import _lora_config
 from raylab.train.model import load_base, load_tokenizer
+from raylab.train.targets import lora_config
 from raylab.train.trial import TrialTask, run_trial
 from tests.architectures import ARCHITECTURES, tiny_model
 from tests.chats import save_base
@@ -204,7 +204,7 @@ def test_all_linear_layers_are_all_but_the_head(architecture, bits, tmp_path):
     base = save(tmp_path / "base", architecture)
     quantization = Quantization(bits=bits, compute_dtype="float32")
     model = load_base(base, quantization, trust_remote_code=True)
-    adapted = get_peft_model(model, _lora_config(Lora()))
+    adapted = get_peft_model(model, lora_config(Lora()))
     assert adapted.targeted_module_names == expected_modules(architecture)
     kinds = {
         type(adapted.base_model.model.get_submodule(n).base_layer).__name__
@@ -221,7 +221,7 @@ def test_all_linear_layers_are_all_but_the_head(architecture, bits, tmp_path):
 def test_all_linear_layers_are_the_same_with_a_tied_head(architecture, tied):
     model = tiny_model(architecture, tie_word_embeddings=tied)
     assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
-    adapted = get_peft_model(model, _lora_config(Lora()))
+    adapted = get_peft_model(model, lora_config(Lora()))
     assert adapted.targeted_module_names == expected_modules(architecture)
 
 

@@ -25,6 +25,7 @@ from raylab.reduce.passes import Tables, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
+from raylab.weights.adapter_config import needs_base
 
 _TABLES = ("norms", "densities")
 
@@ -70,7 +71,10 @@ class PreviewCallback(tune.Callback):
     def _start(self, comparison: PlannedComparison) -> Any:
         places = self._places()
         names = (comparison.a.name, comparison.b.name)
-        job = Job({name: places[name] for name in names}, (Pair(comparison.name, *names),))
+        needing = any(needs_base(path) for name in names for path in places[name].adapters)
+        base = self._context.base_directory(comparison.a.base_model) if needing else None
+        pairs = (Pair(comparison.name, *names),)
+        job = Job({name: places[name] for name in names}, pairs, base)
         return _measure.options(num_cpus=0).remote(job, self._context.study.densities)
 
     def _collect(self, reference: Any, name: str) -> None:

@@ -1,0 +1,191 @@
+"""What an adapter of a study reaches in a mixture of experts, asked of PEFT before any training.
+
+Model: transformers keeps experts and routers as parameters, not as layers. PEFT rewrites
+`target_modules` for some of these architectures to `target_parameters`, and reaches attention
+alone in others. `reach` puts the adapter on the architecture without storage, and says what PEFT
+did, or refuses what PEFT cannot do: dropout on parameters, one half of a fused pair, names that
+the model lacks, a frozen parent's adapter of parameters.
+Invariant: nothing is asked about an architecture without experts, whose layers need no answer; no
+weight is read, and no code that came with a model runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from raylab.errors import ModelError
+from raylab.number_format import size
+from raylab.plan.memory import DTYPE_BYTES
+from raylab.plan.model_shapes import config_of, is_mixture
+from raylab.plan.trials import Inputs, Trial
+from raylab.spec.sources import BaseModelRef
+from raylab.spec.study import Lora, Quantization, Study
+from raylab.spec.weight_files import read_json
+from raylab.weights.memory_names import AUTO_CLASSES, without_storage
+from raylab.weights.names import layer_of
+
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
+
+
+def lora_config(lora: Lora) -> Any:
+    """The `peft.LoraConfig` of an adapter."""
+    from peft import LoraConfig
+
+    modules = lora.target_modules
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        use_rslora=lora.rslora,
+        task_type="CAUSAL_LM",
+    )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What an adapter reaches. modules, parameters: their names behind the number of the layer.
+
+    linear, others: the entries of weights of linear layers, and of everything else.
+    """
+
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+    linear: int
+    others: int
+
+    @property
+    def text(self) -> str:
+        """All of them: self_attn.q_proj, mlp.experts.down_proj."""
+        return ", ".join((*self.modules, *self.parameters))
+
+
+def targets_of(model: Any) -> str:
+    """What the adapter of a PEFT model reaches, as `Reach.text`."""
+    modules, parameters = model.targeted_module_names, model.targeted_parameter_names
+    return ", ".join((*_kinds(modules), *_kinds(parameters)))
+
+
+def check_targets(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[str]:
+    """A line for each mixture of experts and adapter of `study`: what the adapter reaches.
+
+    Raises ModelError for what PEFT cannot do. A base model that is not on this machine is checked
+    when a trial has fetched it; one with code of its own, which must not run here, is not.
+    """
+    directories = {
+        name: found.directory
+        for name, found in inputs.base_models.items()
+        if found.directory
+        and is_mixture(config_of(found) or {})
+        and not study.base_models[name].trust_remote_code
+    }
+    by_name = {trial.name: trial for trial in trials}
+    lines: dict[str, None] = {}
+    for trial in trials:
+        directory, lora = directories.get(trial.base_model), trial.variant.lora
+        if directory is None:
+            continue
+        found = check_trial(directory, trial, by_name)
+        asked = lora.target_modules
+        named = asked if isinstance(asked, str) else "[" + ", ".join(asked) + "]"
+        lines[f"{trial.base_model}: target_modules {named} reaches {found.text}"] = None
+        lines[f"{trial.base_model}: {_held(found, study.quantization)}"] = None
+    return list(lines)
+
+
+def check_mixture(
+    directory: Path, trial: Trial, trials: Mapping[str, Trial], source: BaseModelRef
+) -> None:
+    """`check_trial` where the model at `directory` is a mixture of experts of transformers' own."""
+    config = read_json(directory / "config.json", "a model's config")
+    if is_mixture(config) and not source.trust_remote_code:
+        check_trial(directory, trial, trials)
+
+
+def check_trial(directory: Path, trial: Trial, trials: Mapping[str, Trial]) -> Reach:
+    """What the adapter of `trial` reaches in its base model, a mixture. Raises ModelError."""
+    variant = trial.variant
+    found = reach(directory, variant.lora)
+    if found.parameters and variant.lora.dropout:
+        raise ModelError(
+            "dropout on experts cannot be trained",
+            found=f"lora.dropout {variant.lora.dropout} for {trial.name}, whose target_modules "
+            f"reach the parameters {', '.join(found.parameters)}",
+            expected="dropout 0: PEFT applies dropout to the inputs of layers, and experts are "
+            "parameters",
+            todo="set `lora: {dropout: 0}`, or name the layers of attention alone: "
+            f"`target_modules: [{', '.join(_endings(found.modules))}]`",
+        )
+    for name in trial.lineage if variant.chain == "stack" else ():
+        below = reach(directory, trials[name].variant.lora)
+        if below.parameters:
+            raise ModelError(
+                "a parent's adapter of experts cannot stay beside a new one",
+                found=f"chain: stack in {trial.name}, over {name}, which changes "
+                f"{', '.join(below.parameters)}",
+                expected="layers, to whose outputs the parent's term is added",
+                todo="use `chain: merge`, which merges the parent into the base model",
+            )
+    return found
+
+
+def reach(directory: Path, lora: Lora) -> Reach:
+    """What an adapter with the fields `lora` reaches in the model at `directory`.
+
+    Raises ModelError where PEFT cannot put it on.
+    """
+    return _reach(directory, lora.r, lora.target_modules)
+
+
+@lru_cache(maxsize=32)
+def _reach(directory: Path, r: int, target_modules: str | tuple[str, ...]) -> Reach:
+    import torch
+    from peft import get_peft_model
+
+    model = without_storage(directory, AUTO_CLASSES[0])
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    entries = sum(parameter.numel() for parameter in model.parameters())
+    head = model.get_output_embeddings()
+    if isinstance(head, torch.nn.Linear):
+        linear -= head.weight.numel()
+    settings = lora_config(Lora(r=r, dropout=0, target_modules=target_modules))
+    try:
+        with torch.device("meta"):
+            adapted = get_peft_model(model, settings)
+    except ValueError as error:
+        raise ModelError(
+            "the adapter's targets cannot be reached in the base model",
+            found=f"{directory}: {' '.join(str(error).split())}",
+            expected="target_modules that PEFT finds in it",
+            todo="name both halves of fused experts, or other modules",
+        ) from error
+    modules = _kinds(adapted.targeted_module_names)
+    return Reach(modules, _kinds(adapted.targeted_parameter_names), linear, entries - linear)
+
+
+def _kinds(names: Sequence[str]) -> tuple[str, ...]:
+    """The names behind the number of the layer, each once; further numbers are stars."""
+    found = {_NUMBER.sub("*", name.removeprefix(f"{layer_of(name)}.")) for name in names}
+    return tuple(sorted(found))
+
+
+def _endings(modules: Sequence[str]) -> list[str]:
+    attention = [name for name in modules if "attn" in name or "attention" in name]
+    return sorted({name.rpartition(".")[2] for name in attention or modules})
+
+
+def _held(found: Reach, quantization: Quantization) -> str:
+    """How training holds the model's weights, and in how much memory."""
+    width = DTYPE_BYTES[quantization.compute_dtype]
+    if quantization.bits == 16:
+        return f"weights take {size(width * (found.linear + found.others))}"
+    weights = found.linear // 2 + found.linear // 16 + width * found.others
+    return (
+        f"4 bits hold {found.linear:,} of {found.linear + found.others:,} entries; experts, which "
+        f"are no layers, stay in {quantization.compute_dtype}: weights take {size(weights)}"
+    )
