@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_data, read_data_set
@@ -15,6 +16,7 @@ from tests.commands import exit_status
 from tests.studies import make_study
 
 DATA = Path(__file__).parent / "data"
+BASE = Path(__file__).parents[2] / "jobs" / "demo" / "base"
 
 SYSTEM = Turn("system", "Be short.")
 SKY, BLUE = Turn("user", "What is the sky?"), Turn("assistant", "It is blue.")
@@ -357,6 +359,26 @@ def test_describe_command_takes_columns_beside_a_row(tmp_path, capsys):
     (found,) = json.loads(capsys.readouterr().out)["files"]
     assert [turn["text"] for turn in found["example"]["turns"]] == ["c", "a\n\nd", "b"]
     assert found["warnings"] == []
+
+
+def test_describe_with_a_tokenizer_shows_the_framed_text_and_what_is_learned(capsys):
+    path = DATA / "orca_dpo_pairs.jsonl"
+    assert exit_status("data", "describe", path, "--tokenizer", BASE, "--json") == 0
+    ((shown,),) = [[i["example"] for i in json.loads(capsys.readouterr().out)["files"]]]
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    chat = [{"role": t.role, "content": t.text} for t in (SYSTEM, SKY, BLUE)]
+    asked = tokenizer.apply_chat_template(chat[:2], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template(chat, tokenize=False)
+    assert (shown["framed"], shown["learned_spans"]) == (whole, [[len(asked), len(whole)]])
+    assert exit_status("data", "describe", path, "--tokenizer", BASE) == 0
+    marked = f"{asked}[[{whole[len(asked) :]}]]"
+    assert "".join(f"    {line}\n" for line in marked.split("\n")) in capsys.readouterr().out
+
+
+def test_describe_with_a_tokenizer_names_what_its_template_leaves_out(capsys):
+    path = DATA / "sharegpt_tools.jsonl"
+    assert exit_status("data", "describe", path, "--tokenizer", BASE) == 2
+    assert "problem: the chat template: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", FOUND)

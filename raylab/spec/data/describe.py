@@ -2,31 +2,37 @@
 
 Model: a file is read as a study reads it. The description counts the rows and their lengths (in
 characters, and in a tokenizer's tokens without its chat template), repeated prompts, and the styles
-and scripts of the answers, and lists everything that a study would refuse or warn about. Two files
+and scripts of the answers, shows the first row as it is learned, and lists everything that a study
+would refuse or warn about; with a tokenizer also what its chat template makes of them. Two files
 are also matched as preference pairs. Quantiles are values that occur (nearest rank).
 Invariant: nothing is written, and no large library is loaded unless a tokenizer is given.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from raylab.errors import InputError
 from raylab.number_format import plural
 from raylab.spec.data.dataset import Rows, read_data_set
 from raylab.spec.data.example import example_of
 from raylab.spec.data.formats import FORMATS, option
+from raylab.spec.data.framing import Framer, framer_of_tokenizer
 from raylab.spec.data.pairs import problems_of_two_sets
+from raylab.spec.data.rendering import DEFAULT_DATE, frozen
 from raylab.spec.data.rows import Row, rows_fingerprint
+from raylab.spec.data.shapes import Findings, examine
 from raylab.spec.data.warnings import find_warnings
 from raylab.spec.scoring.styles import STYLES, in_style
 from raylab.spec.sources import DataSet
 
 Measure = Callable[[str], int]
+_NO_TEMPLATE = "the tokenizer has no chat template, so the example is shown by turns"
 SCRIPTS = ("japanese", "han", "latin", "other", "none")
 
 _BLOCKS = (
@@ -50,10 +56,10 @@ def describe_files(
     """
     asked = [data_set(file, given) for file, given in zip(files, _by_file(files, columns),
                                                           strict=True)]  # fmt: skip
-    measures = measures_of(tokenizer)
+    reader = load_tokenizer(tokenizer) if tokenizer else None
     found = [read_data_set(str(data.path), data, option) for data in asked]
     described = [
-        {"file": str(file), **describe(rows, measures)}
+        {"file": str(file), **describe(rows, reader)}
         for file, rows in zip(files, found, strict=True)
     ]
     pairs = {"pairs": _pairs(files, found)} if len(files) == 2 else {}
@@ -92,17 +98,24 @@ def _by_file(
     return fields
 
 
-def measures_of(tokenizer: str | None) -> dict[str, Measure]:
-    """The measures of length by name. Raises InputError if the tokenizer cannot be loaded."""
-    measures: dict[str, Measure] = {"characters": len}
-    if tokenizer is not None:
-        measures["tokens"] = _tokens(tokenizer)
-    return measures
+class ModelReader(NamedTuple):
+    """A model's eyes: how long a text is in its tokens, and how its template frames a row."""
+
+    length: Measure
+    framer: Framer | None
+    """None: the tokenizer has no chat template."""
 
 
-def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
-    """The description of one data set; `measures` are measures of length by name."""
+def describe(found: Rows, reader: ModelReader | None = None) -> dict[str, Any]:
+    """The description of one data set, with `reader` also as a model reads it."""
     rows = found.rows
+    measures: dict[str, Measure] = {"characters": len}
+    framing, framer = Findings(), None
+    if reader:
+        measures["tokens"], framer = reader
+        framing = Findings(notes=(_NO_TEMPLATE,))
+    if framer and rows:
+        framing = examine(framer, rows, found.places)
     answers = [row.completion for row in rows]
     scripts = [script_of(text) for text in answers]
     prompts = Counter(row.asked for row in rows)
@@ -120,9 +133,9 @@ def describe(found: Rows, measures: dict[str, Measure]) -> dict[str, Any]:
         },
         "styles": {style: _share([in_style(t, style) for t in answers]) for style in STYLES},
         "scripts": {name: _share([script == name for script in scripts]) for name in SCRIPTS},
-        "example": example_of(rows[0], found.places[0]) if rows else None,
-        "problems": found.problems,
-        "warnings": [*found.notes, *find_warnings(rows, found.places)],
+        "example": example_of(rows[0], found.places[0], framer) if rows else None,
+        "problems": [*found.problems, *(f"the chat template: {said}" for said in framing.problems)],
+        "warnings": [*found.notes, *find_warnings(rows, found.places), *framing.notes],
     }
 
 
@@ -156,7 +169,8 @@ def _pairs(files: Sequence[Path], found: Sequence[Rows]) -> dict[str, Any]:
     return {"rows": 0 if problems else len(a.rows), "problems": problems}
 
 
-def _tokens(directory: str) -> Measure:
+def load_tokenizer(directory: str, day: datetime.date = DEFAULT_DATE) -> ModelReader:
+    """How the model at `directory` reads, on a `day`. Raises InputError if it cannot be loaded."""
     from transformers import AutoTokenizer
 
     try:
@@ -167,7 +181,15 @@ def _tokens(directory: str) -> Measure:
             found=f"{directory}: {str(error).splitlines()[0]:.200}",
             expected="a model's directory, or a Hugging Face id that was downloaded",
         ) from error
-    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        tokenizer.chat_template = {name: frozen(text, day) for name, text in own.items()}
+    elif own is not None:
+        tokenizer.chat_template = frozen(own, day)
+    return ModelReader(
+        lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]),
+        framer_of_tokenizer(tokenizer) if own is not None else None,
+    )
 
 
 def script_of(text: str) -> str:

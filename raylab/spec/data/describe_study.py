@@ -8,12 +8,12 @@ Invariant: nothing is written, no model is read, and no problem hides another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raylab.spec.data.dataset import Rows, pair_problems, read_sets, warnings_of
-from raylab.spec.data.describe import describe, measures_of
+from raylab.spec.data.describe import describe, load_tokenizer
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rows import split
 from raylab.spec.study import Recipe, Study
@@ -25,15 +25,15 @@ def describe_study(file: Path, tokenizer: str | None = None) -> dict[str, Any]:
 
     `problems` has what would stop a run beside the problems of each file, by pairing or recipe.
     """
-    study, measures = load_study(file), measures_of(tokenizer)
+    study = load_study(file)
+    reader = load_tokenizer(tokenizer, study.template_date) if tokenizer else None
     sets = read_sets(study)
     warnings = warnings_of(study, sets)
     described = [
         {
             "name": name,
             "file": data.path or data.hub or " + ".join(data.concat or ()),
-            **describe(sets[name], measures),
-            "warnings": warnings.get(name, []),
+            **_as_a_run_warns(describe(sets[name], reader), warnings.get(name, [])),
             **({"format": "concat"} if data.concat else {}),
         }
         for name, data in study.data.items()
@@ -42,6 +42,12 @@ def describe_study(file: Path, tokenizer: str | None = None) -> dict[str, Any]:
     if not problems and not any(found.problems for found in sets.values()):
         problems = _left_without_rows(study, sets)
     return {"study": str(file), "files": described, "problems": problems}
+
+
+def _as_a_run_warns(described: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """The description with the warnings of a run, which knows the longest row of each recipe."""
+    own = [line for line in described["warnings"] if line not in warnings]
+    return {**described, "warnings": [*warnings, *own]}
 
 
 def _left_without_rows(study: Study, sets: Mapping[str, Rows]) -> dict[str, str]:

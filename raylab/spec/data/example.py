@@ -1,7 +1,8 @@
 """One row of a data set as a model will see it, with what is learned of it marked.
 
-Model: by turns, each with its role, what it holds, and whether it is learned. Without marks of the
-data the last answer is learned. In text the learned part stands in brackets, which need no colour.
+Model: by turns, each with its role, what it holds, and whether it is learned; with a tokenizer as
+its chat template frames it. Without marks of the data the last answer is learned. In text the
+learned part stands in brackets, which need no colour.
 Invariant: JSON has the whole row; text cuts long turns and says by how much.
 """
 
@@ -11,31 +12,35 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from raylab.spec.data.framing import Framed, Framer, FramingError, learned_turns
 from raylab.spec.data.rows import Row, Turn
 
 BEGIN, END = "[[", "]]"
 _LONGEST = 600
 
 
-def example_of(row: Row, place: str) -> dict[str, Any]:
-    """The document of a row: its turns, its tools, and its rejected answer."""
-    last = len(row.turns) - 1
+def example_of(row: Row, place: str, framer: Framer | None = None) -> dict[str, Any]:
+    """The document of a row: its turns, its tools, its rejected answer, and its framed text.
+
+    `framed` is there where a framer frames the row; `learned_spans` are the characters of it that
+    are learned, as (first, one after the last).
+    """
+    learned = learned_turns(row)
     shown: dict[str, Any] = {
         "row": place,
-        "turns": [
-            _turn(turn, _is_learned(turn, number == last)) for number, turn in enumerate(row.turns)
-        ],
+        "turns": [_turn(turn, number in learned) for number, turn in enumerate(row.turns)],
     }
+    try:
+        if framer:
+            framed = framer.frame(row)
+            shown |= {"framed": framed.text, "learned_spans": [list(s) for s in framed.learned]}
+    except FramingError:
+        pass  # It is shown by turns; what is wrong is a problem of the data set.
     if row.tools:
         shown["tools"] = json.loads(row.tools)
     if row.rejected:
         shown["rejected"] = _turn(row.rejected, False)
     return shown
-
-
-def _is_learned(turn: Turn, is_last: bool) -> bool:
-    is_answer = turn.role == "assistant"
-    return is_answer and (is_last if turn.learned is None else turn.learned)
 
 
 def _turn(turn: Turn, learned: bool) -> dict[str, Any]:
@@ -47,7 +52,8 @@ def example_lines(shown: Mapping[str, Any]) -> Iterator[str]:
     """The lines that show an example in a terminal."""
     yield f"example, row {shown['row']} (what is learned stands in {BEGIN} {END}):"
     if "framed" in shown:
-        yield from _indented(shown["framed"])
+        spans = tuple((first, after) for first, after in shown["learned_spans"])
+        yield from _indented(Framed(shown["framed"], spans).marked(BEGIN, END))
         return
     if "tools" in shown:
         yield from _indented(f"[tools] {json.dumps(shown['tools'], ensure_ascii=False)}")
