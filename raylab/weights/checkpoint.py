@@ -24,6 +24,7 @@ from raylab.spec.weight_files import read_json
 from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.name_matching import names_of_checkpoint
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
+from raylab.weights.stacked_experts import RestackedFolder, restacked
 from raylab.weights.tied import HEADS, find_ties
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
@@ -60,9 +61,13 @@ class Checkpoint:
         `like`: a model whose tensors have the same names here, whatever its files call them.
         """
         self._directory = directory
-        self._folder = SafetensorsFolder(directory)
+        folder = SafetensorsFolder(directory)
+        self._folder: SafetensorsFolder | RestackedFolder = folder
         if like is not None:
-            self._folder.rename(self._names_in(like))
+            folder.rename(self._names_in(like))
+            self._folder = restacked(
+                folder, like._folder.shapes, self.names_in_memory, like.names_in_memory
+            )
         config = _config(directory)
         stored = self._folder.shapes
         self.skipped: Mapping[str, Shape] = {

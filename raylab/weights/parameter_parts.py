@@ -28,6 +28,7 @@ from raylab.weights.adapter_parts import Factors, LowRank, Part
 from raylab.weights.checkpoint import Weights
 from raylab.weights.memory_names import AUTO_CLASSES, Computed, MemoryNames
 from raylab.weights.safetensors_reader import Shape
+from raylab.weights.stacked_experts import stack_of
 
 _WRAPPER = ".base_layer"
 
@@ -139,32 +140,19 @@ class WrappedParameters:
         self, parameter: Wrapped, computed: Computed, expert: Callable[[int], Factors]
     ) -> Iterator[tuple[str, Part]]:
         """The parts of a parameter that loading stacks out of the files' tensors."""
-        self._check_stacked(parameter, computed)
-        first = 0
-        for names in computed.sources.values():
-            shape = self._base.shapes[names[0]]
-            for at, name in enumerate(names):
-                factors = partial(_rows_of, expert, at, first, first + shape[0])
-                yield name, LowRank(shape, factors, rounds_twice=True)
-            first += shape[0]
-
-    def _check_stacked(self, parameter: Wrapped, computed: Computed) -> None:
-        """Refuse what is not stacked expert by expert, with parts of rows one after the other."""
-        steps = [(type(item).__name__, getattr(item, "dim", None)) for item in computed.operations]
-        stacked = steps in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)])
-        sizes = {len(names) for names in computed.sources.values()}
-        shapes = [
-            {self._base.shapes.get(name) for name in names} for names in computed.sources.values()
-        ]
-        rows = sum(shape[0] for found in shapes for shape in found if shape)
-        is_whole = sizes == {parameter.experts} and all(len(found) == 1 for found in shapes)
-        if not stacked or parameter.transposed or not is_whole or rows != parameter.shape[1]:
+        stack = stack_of(computed, parameter.shape, self._base.shapes)
+        if stack is None or parameter.transposed:
+            steps = ", ".join(type(item).__name__ for item in computed.operations)
             raise ModelError(
                 f"the base model's files hold {parameter.name} in a way that is not read",
-                found=f"{', '.join(computed.sources)} through {', '.join(s for s, _ in steps)}",
+                found=f"{', '.join(computed.sources)} through {steps}",
                 expected="a matrix for each expert, or for parts of its rows",
                 todo="save the base model by transformers, and name that as the base model",
             )
+        for name, at, first, last in stack.pieces:
+            shape = (last - first, parameter.shape[2])
+            factors = partial(_rows_of, expert, at, first, last)
+            yield name, LowRank(shape, factors, rounds_twice=True)
 
     def _parameters(self, module: str) -> list[str]:
         """The parameters of a module itself, in the module's order."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -11,9 +13,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
+from raylab.merge.merge import merge_models
+from raylab.reduce.histogram import Norms
+from raylab.reduce.job import Job, open_models
+from raylab.reduce.row_block import Pair
+from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights.alignment import EntryCounts, Tolerance, align
 from raylab.weights.export import write_merged
+from raylab.weights.views import ViewedModel
 from tests.architectures import merged_by_peft, save_adapter, save_random
 from tests.mixtures import EXPERTS, MIXTURES, save_mixture, tiny_mixture
 
@@ -175,3 +184,87 @@ def test_model_of_one_wide_expert_is_told_apart_by_its_class_not_by_its_shape(tm
     delta = expected[name] - before[name]
     assert torch.allclose(whole(opened, name), delta, atol=1e-6)
     assert not torch.allclose(whole(opened, name), delta.transpose(1, 2), atol=1e-3)
+
+
+def moved(base, directory, seed=3):
+    """The model at `base` with every weight moved a little, as transformers saves it."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    draws = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=draws))
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("with_base", [False, True])
+@pytest.mark.parametrize("stacked", ["a", "b", "neither", "both"])
+@pytest.mark.parametrize("architecture", ["mixtral", "qwen3_moe", "granitemoe"])
+def test_stacked_experts_are_compared_with_experts_of_their_own_files(
+    bases, tmp_path, architecture, stacked, with_base
+):
+    one = bases[architecture, torch.float32]
+    two = moved(one, tmp_path / "two")
+    places = {"a": one, "b": two}
+    for side in places:
+        if stacked in (side, "both"):
+            places[side] = save_stacked(tmp_path / f"stacked-{side}", places[side])
+    base = one if with_base else None
+    location = {side: ModelLocation(checkpoint=place) for side, place in places.items()}
+    job = Job(location, (Pair("", "a", "b"),), base)
+    opened = open_models(job.places, job.view, base)[0]
+    shapes, counts = align(opened["a"], opened["b"], Tolerance())
+    found = sum(job.open().measure(sorted(shapes), {}, {}).norms[""].values(), Norms())
+    truth = [
+        AutoModelForCausalLM.from_pretrained(place, dtype="auto").state_dict()
+        for place in (one, two)
+    ]
+    squares = [
+        float((truth[0][n].double() - truth[1][n].double()).square().sum()) for n in truth[0]
+    ]
+    assert found.l2 == pytest.approx(math.sqrt(math.fsum(squares)), rel=1e-6)
+    numel = sum(tensor.numel() for tensor in truth[0].values())
+    assert counts.as_row() == EntryCounts(compared=numel).as_row()
+
+
+def test_merge_of_stacked_experts_has_the_layout_of_its_base(bases, tmp_path):
+    """The linear merge of one model with itself is that model, in the base model's files."""
+    base = bases["mixtral", torch.float32]
+    two = moved(base, tmp_path / "two")
+    stacked = save_stacked(tmp_path / "stacked", two)
+    request = request_merge("linear", [str(stacked)] * 2, base=str(base), weights=[0.5, 0.5])
+    places = [ModelLocation(checkpoint=stacked)] * 2
+    merge_models(request, places, base, tmp_path / "merged")
+    made, wanted = (load_file(place / "model.safetensors") for place in (tmp_path / "merged", two))
+    assert set(made) == set(wanted)
+    for name, tensor in made.items():
+        assert torch.allclose(tensor, wanted[name], atol=1e-7), name
+
+
+def test_experts_of_several_dtypes_are_not_stacked_and_are_named(bases, tmp_path):
+    base = bases["mixtral", torch.float32]
+    stacked = save_stacked(tmp_path / "stacked", base)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(base, mixed)
+    tensors = load_file(mixed / "model.safetensors")
+    name = "model.layers.0.block_sparse_moe.experts.1.w1.weight"
+    save_file(tensors | {name: tensors[name].to(BF16)}, mixed / "model.safetensors")
+    places = [ModelLocation(checkpoint=place) for place in (stacked, mixed)]
+    one = ViewedModel(places[0])
+    two = ViewedModel(places[1], like=one)
+    with pytest.raises(ModelError, match=r"layers\.0\.mlp\.experts\.gate_up_proj"):
+        align(one, two, Tolerance())
+
+
+def test_skipping_experts_is_not_advised_where_they_are_the_larger_part(bases, tmp_path):
+    base = bases["mixtral", torch.float32]
+    without = tmp_path / "without"
+    shutil.copytree(base, without)
+    tensors = load_file(base / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if ".experts." not in name}
+    save_file(kept, without / "model.safetensors")
+    lost = sum(t.numel() for n, t in tensors.items() if n not in kept)
+    one, two = (ViewedModel(ModelLocation(checkpoint=place)) for place in (base, without))
+    with pytest.raises(ModelError) as caught:
+        align(one, two, Tolerance())
+    assert f"leave out {lost:,} of" in caught.value.todo and "--missing" not in caught.value.todo
