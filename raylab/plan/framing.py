@@ -16,11 +16,19 @@ from typing import Any
 from raylab.errors import DataError
 from raylab.number_format import plural
 from raylab.spec.data.dataset import LoadedData
-from raylab.spec.data.framing import Framer, Learn, framer_of, framer_of_tokenizer, learned_turns
+from raylab.spec.data.framing import (
+    Framer,
+    FramingError,
+    Learn,
+    framer_of,
+    framer_of_tokenizer,
+    learned_turns,
+)
+from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rendering import ChatTemplate, template_of
 from raylab.spec.data.rows import Row, split
-from raylab.spec.data.shapes import Findings, examine
+from raylab.spec.data.shapes import examine, shapes_of
 from raylab.spec.recipes import Variant, expand_recipes
 from raylab.spec.study import Study
 
@@ -38,20 +46,13 @@ def check_framing(
 
     tokenizers: the directories of the base models' tokenizers; None: not on this machine.
     """
-    problems: list[str] = []
-    notes: list[str] = []
     templates = {
         name: template_of(place, study.base_models[name].template, study.template_date)
         for name, place in tokenizers.items()
         if place is not None
     }
-    for name, template in templates.items():
-        if template:
-            found = _examine(study, name, framer_of(template), loaded.rows, loaded.places)
-            problems += found.problems
-            notes += found.notes
-    if problems:
-        raise framing_error(problems)
+    framers = {name: framer_of(found) for name, found in templates.items() if found}
+    notes = _check(study, framers, loaded.rows, loaded.places)
     return (*notes, *_unused_date(study, templates, tokenizers))
 
 
@@ -60,27 +61,42 @@ def check_tokenizer(
 ) -> None:
     """Check the template of a tokenizer that has just been loaded, as `check_framing` does."""
     places = {name: [str(n) for n, _ in enumerate(found, 1)] for name, found in rows.items()}
-    found = _examine(study, base, framer_of_tokenizer(tokenizer), rows, places)
-    if found.problems:
-        raise framing_error(found.problems)
+    _check(study, {base: framer_of_tokenizer(tokenizer)}, rows, places)
 
 
-def _examine(
+def _check(
     study: Study,
-    base: str,
-    framer: Framer,
+    framers: Mapping[str, Framer],
     rows: Mapping[str, Sequence[Row]],
     places: Mapping[str, Sequence[str]],
-) -> Findings:
+) -> list[str]:
+    """Notes on all templates and data sets. Raises one DataError for all problems."""
     problems: list[str] = []
     notes: list[str] = []
-    for data, learn in _asked(study):
-        if data in rows:
-            found = examine(framer, rows[data], places[data], learn)
-            said = f"{_template_name(study, base)}, data set {data}"
-            problems += [f"{said}: {what}" for what in found.problems]
-            notes += [f"{said}: {what}" for what in found.notes]
-    return Findings(tuple(problems), tuple(notes))
+    for data, ways in _asked(study).items() if framers else ():
+        if data not in rows:
+            continue
+        shapes = shapes_of(rows[data], places[data])
+        asked = held_out_prompts(rows[data], study.held_out, study.evaluation.prompts)
+        for name, framer in framers.items():
+            said = f"{_template_name(study, name)}, data set {data}"
+            found = [examine(framer, shapes, learn) for learn in ways]
+            wrong = [what for one in found for what in one.problems]
+            wrong = wrong or list(_unasked(framer, asked))
+            problems += [f"{said}: {what}" for what in wrong]
+            notes += [f"{said}: {what}" for one in found for what in one.notes]
+    if problems:
+        raise framing_error(problems)
+    return list(dict.fromkeys(notes))
+
+
+def _unasked(framer: Framer, rows: Sequence[Row]) -> Iterator[str]:
+    """The held-out prompts that a trained model could not be asked."""
+    for row in rows:
+        try:
+            framer.frame(row)
+        except FramingError as error:
+            yield f"held-out prompt {row.prompt[:60]!r}: {error}"
 
 
 def framing_error(problems: Sequence[str]) -> DataError:
@@ -99,16 +115,16 @@ def _template_name(study: Study, base: str) -> str:
     return f"base model {base}" + (f" ({named:.40})" if named and "\n" not in named else "")
 
 
-def _asked(study: Study) -> list[tuple[str, Learn]]:
-    """(plain data set, which answers are learned), each once; all data sets are evaluated."""
-    found: dict[tuple[str, Learn], None] = {}
+def _asked(study: Study) -> dict[str, list[Learn]]:
+    """Which answers are learned, by plain data set; all data sets are evaluated at least."""
+    found: dict[str, list[Learn]] = {
+        name: [] for name, data in study.data.items() if data.concat is None
+    }
     for variant in expand_recipes(study).values():
         for used in variant.data_sets.values():
             for name in study.data[used].concat or (used,):
-                found[name, variant.training.learn] = None
-    asked = {name for name, _ in found}
-    plain = (name for name, data in study.data.items() if data.concat is None)
-    return [*found, *((name, "last") for name in plain if name not in asked)]
+                found[name].append(variant.training.learn)
+    return {name: list(dict.fromkeys(ways)) or ["last"] for name, ways in found.items()}
 
 
 def _unused_date(

@@ -265,3 +265,21 @@ def test_dpo_on_all_answers_is_refused_in_plan(place, tmp_path, capsys):
     assert status == 2
     assert "recipes.dpo" in said
     assert "`learn: all` is for SFT alone" in said
+
+
+def test_text_that_a_template_refuses_is_found_in_plan(tmp_path):
+    picky = NO_SYSTEM.replace(
+        "{% set role",
+        "{% if '<think>' in m.content %}{{ raise_exception('no thoughts') }}{% endif %}{% set role",
+    )
+    found = refused(tmp_path, "gemma2", picky, [PLAIN, Row.of("Why?", "<think>Hm."), PLAIN])
+    assert "row 2, for what it says: the template cannot be rendered: no thoughts" in found
+
+
+def test_names_and_ids_that_a_template_does_without_are_said(tmp_path):
+    turns = tool_row("look_up").turns
+    named = turns[2]._replace(more=json.dumps({"name": "the-tool", "tool_call_id": "c1"}))
+    row = Row((*turns[:2], named, turns[3]), tools=TOOLS)
+    notes = check(tmp_path, "llama", DATED_WITH_TOOLS, [row])
+    assert ["name of tool turn 3" in note for note in notes] == [True, False]
+    assert ["tool_call_id of tool turn 3" in note for note in notes] == [False, True]

@@ -4,8 +4,10 @@ Model: a shape is what a template may treat in its own way: the roles of the tur
 of them have a text, reasoning or tool calls, and whether there are tools. A probe has the shape of
 a row, with words of its own for every text, so that a text that a template leaves out is noticed.
 Some templates drop the reasoning of earlier turns on purpose: they frame the same turn with its
-reasoning where it is the last. That is a note, everything else that is left out a problem.
-Invariant: one probe a shape, whatever the number of rows.
+reasoning where it is the last. That is a note, as is a name or an id that no text shows; everything
+else that is left out is a problem. Besides, some rows of each shape are framed as they are, since a
+template may refuse what a text says.
+Invariant: one probe and at most `_AS_THEY_ARE` rows a shape, whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -13,23 +15,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from raylab.number_format import plural
-from raylab.spec.data.framing import Framer, FramingError, Learn, learned_turns, tools_of
+from raylab.spec.data.framing import Framer, FramingError, Learn, tools_of
 from raylab.spec.data.pairs import listed
 from raylab.spec.data.rows import Row, Turn
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 _CALLS = "tool_calls"
+_BESIDE = ("name", "tool_call_id")
+"""Fields of a turn that a template may do without."""
+_AS_THEY_ARE = 100
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Rows of one shape: the first of them, and the places of all."""
+    """Rows of one shape, and their places."""
 
-    row: Row
+    rows: tuple[Row, ...]
     places: tuple[str, ...]
+
+    @property
+    def row(self) -> Row:
+        """The first of them."""
+        return self.rows[0]
 
     @property
     def name(self) -> str:
@@ -57,24 +68,32 @@ class Findings:
     notes: tuple[str, ...] = ()
 
 
-def shapes_of(rows: Sequence[Row], places: Sequence[str], learn: Learn = "last") -> list[Shape]:
+def shapes_of(rows: Sequence[Row], places: Sequence[str]) -> list[Shape]:
     """The shapes of `rows`, in the order in which they are found."""
-    found: dict[Any, tuple[Row, list[str]]] = {}
+    found: dict[Any, list[tuple[Row, str]]] = {}
     for row, place in zip(rows, places, strict=True):
-        found.setdefault(_signature(row, learn), (row, []))[1].append(place)
-    return [Shape(row, tuple(where)) for row, where in found.values()]
+        turns = tuple(
+            (turn.role, not turn.text or turn.text.isspace(), _kinds(turn), turn.learned)
+            for turn in row.turns
+        )
+        rejected = _kinds(row.rejected) if row.rejected else None
+        key = (_without_repeats(turns), bool(row.tools), rejected)
+        found.setdefault(key, []).append((row, place))
+    return [Shape(*zip(*pairs, strict=True)) for pairs in found.values()]
 
 
-def _signature(row: Row, learn: Learn) -> Any:
-    learned = {*learned_turns(row, learn)}
-    parts: list[Any] = []
-    for place, turn in enumerate(row.turns):
-        parts.append((turn.role, bool(turn.text.strip()), _kinds(turn), place in learned))
-        # A question and its answer, a third time: no template treats it in another way.
-        if len(parts) >= 6 and parts[-2:] == parts[-4:-2] == parts[-6:-4]:
-            del parts[-2:]
-    rejected = _kinds(row.rejected) if row.rejected else None
-    return tuple(parts), bool(row.tools), rejected
+@lru_cache(maxsize=4096)
+def _without_repeats(turns: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The turns without a question and its answer that came twice just before.
+
+    No template treats them in another way the third time. The last turn stays.
+    """
+    kept: list[Any] = []
+    for turn in turns:
+        kept.append(turn)
+        if len(kept) >= 6 and kept[-2:] == kept[-4:-2] == kept[-6:-4]:
+            del kept[-2:]
+    return tuple(kept)
 
 
 def _kinds(turn: Turn) -> Any:
@@ -86,16 +105,14 @@ def _kinds(turn: Turn) -> Any:
     return tuple(sorted(more)), tuple(calls)
 
 
-def examine(
-    framer: Framer, rows: Sequence[Row], places: Sequence[str], learn: Learn = "last"
-) -> Findings:
-    """What the template of `framer` makes of every shape of `rows`."""
+def examine(framer: Framer, shapes: Sequence[Shape], learn: Learn = "last") -> Findings:
+    """What the template of `framer` makes of conversations of these shapes."""
     try:
         framer.end  # noqa: B018 - found once, before any row is
     except FramingError as error:
         return Findings((str(error),))
     problems, notes = [], []
-    for shape in shapes_of(rows, places, learn):
+    for shape in shapes:
         count = plural(len(shape.places), "conversation")
         where = "; ".join(listed(f"{count} {shape.name}, rows", shape.places))
         try:
@@ -105,7 +122,18 @@ def examine(
             continue
         problems += [f"{where}: {what}" for what, is_problem in said if is_problem]
         notes += [f"{where}: {what}" for what, is_problem in said if not is_problem]
+        problems += _unframed(framer, shape, learn)
     return Findings(tuple(problems), tuple(notes))
+
+
+def _unframed(framer: Framer, shape: Shape, learn: Learn) -> Iterator[str]:
+    """The first of the rows of a shape whose own texts the template cannot frame."""
+    for row, place in zip(shape.rows[:_AS_THEY_ARE], shape.places, strict=False):
+        try:
+            framer.frame(row, learn)
+        except FramingError as error:
+            yield f"row {place}, for what it says: {error}"
+            return
 
 
 def _lost(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
@@ -123,7 +151,8 @@ def _lost(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
         if kind == "reasoning" and _is_kept_at_the_end(framer, probe, place, lost):
             yield "the template leaves out the reasoning of earlier turns, as in an answer", False
             continue
-        yield f"the template leaves out {_called(what, probe)} ({lost[0]!r})", True
+        is_problem = kind not in _BESIDE
+        yield f"the template leaves out {_called(what, probe)} ({lost[0]!r})", is_problem
 
 
 def _is_kept_at_the_end(
@@ -170,12 +199,15 @@ def _probe_turn(turn: Turn, place: int, texts: dict[tuple[int | None, str], list
         if isinstance(more.get(name), str) and more[name].strip():
             more[name] = f"thought {place} of {turn.role}"
             texts[place, "reasoning"] = [more[name]]
+    for name in _BESIDE:
+        if isinstance(more.get(name), str):
+            texts[place, name] = [more[name]]
     if more.get(_CALLS):
         words: list[str] = []
         more[_CALLS] = [_probe_call(call, f"{place}.{n}", words) for n, call in
                         enumerate(more[_CALLS])]  # fmt: skip
         texts[place, "tool calls"] = words
-    return turn._replace(text=text, more=json.dumps(more, ensure_ascii=False, sort_keys=True))
+    return turn._replace(text=text, more=json.dumps(more, ensure_ascii=False))
 
 
 def _probe_call(call: Any, where: str, words: list[str]) -> Any:
