@@ -26,7 +26,7 @@ from raylab.spec.data.framing import Framer, framer_of_tokenizer
 from raylab.spec.data.pairs import problems_of_two_sets
 from raylab.spec.data.rendering import DEFAULT_DATE, frozen
 from raylab.spec.data.rows import Row, rows_fingerprint
-from raylab.spec.data.shapes import Findings, examine
+from raylab.spec.data.shapes import Findings, examine, shapes_of
 from raylab.spec.data.warnings import find_warnings
 from raylab.spec.scoring.styles import STYLES, in_style
 from raylab.spec.sources import DataSet
@@ -115,7 +115,7 @@ def describe(found: Rows, reader: ModelReader | None = None) -> dict[str, Any]:
         measures["tokens"], framer = reader
         framing = Findings(notes=(_NO_TEMPLATE,))
     if framer and rows:
-        framing = examine(framer, rows, found.places)
+        framing = examine(framer, shapes_of(rows, found.places))
     answers = [row.completion for row in rows]
     scripts = [script_of(text) for text in answers]
     prompts = Counter(row.asked for row in rows)
