@@ -40,6 +40,7 @@ from raylab.store.phase import LOADING, REPORT, phase_line, read_study_phase
 from raylab.store.studies import store_of_study, study_at
 from raylab.store.study_plan import NamedResult, StudyPlan
 from raylab.store.tables import read_table, rows_of
+from raylab.train.known_losses import check_losses
 
 
 def plan(
@@ -56,6 +57,7 @@ def plan(
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     _warn(inputs)
+    check_losses(loaded, inputs, run_code=True)
     trials = plan_trials(loaded, inputs)
     targets = _targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)

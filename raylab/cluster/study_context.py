@@ -32,6 +32,7 @@ from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.store.studies import make_room
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
+from raylab.train.known_losses import check_losses
 from raylab.train.targets import check_targets
 
 # Ray unpacks the working directory of a job below this.
@@ -215,6 +216,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     check_installed(study)
     inputs = read_inputs(study, online=online, tell=tell)
     compared_answers(study, inputs.rows)
+    check_losses(study, inputs)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_tokenizers(merges, inputs)

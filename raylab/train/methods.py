@@ -25,8 +25,10 @@ from raylab.spec.study import Evaluation, Quantization, Training
 from raylab.store.phase import Tell, silent
 from raylab.train.dataset_cache import TrialCache
 from raylab.train.examples import Examples
+from raylab.train.known_losses import is_known
 from raylab.train.model import disable_base_dropout
-from raylab.train.remote_code import check_loss, check_parts
+from raylab.train.model_loss import check_head, check_loss, check_parts
+from raylab.train.remote_code import has_own_code
 from raylab.train.targets import lora_config
 from raylab.train.trainers import PairWeightedDPO, TokenWeightedSFT
 
@@ -83,6 +85,8 @@ def build_trainer(
     method = METHODS[settings.variant.method]
     method.prepare(model)
     check_parts(model)
+    if not is_known(model.config.to_dict()) and not has_own_code(model):
+        check_head("the model", model.config)
     trainer = method.trainer(
         model=model,
         args=_arguments(method, settings, examples),

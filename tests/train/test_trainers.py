@@ -40,6 +40,11 @@ def rows_of(method, count, start=0):
     return rows
 
 
+def examples_of_both(method):
+    """7 rows to train on and 11 that are held out."""
+    return Examples(*(Dataset.from_list(rows_of(method, *n)) for n in ((7,), (11, 7))))
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return save_base(tmp_path_factory.mktemp("model") / "base", "llama")
@@ -60,12 +65,11 @@ def trainer_of(base, tmp_path):
         lora = Lora(r=4, alpha=16, dropout=0)
         variant = Variant("x", "x", method, {}, None, "merge", settings, lora, {}, "x")
         asked = Evaluation(every_epochs=every)
-        data = Examples(*(Dataset.from_list(rows_of(method, *n)) for n in ((7,), (11, 7))))
         torch.manual_seed(5)
         return build_trainer(
             load_base(base, PLAIN),
             load_tokenizer(base),
-            data,
+            examples_of_both(method),
             TrainerSettings(variant, 42, PLAIN, asked, tmp_path / "trainer"),
             [],
         )
