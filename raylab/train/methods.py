@@ -25,10 +25,8 @@ from raylab.spec.study import Evaluation, Quantization, Training
 from raylab.store.phase import Tell, silent
 from raylab.train.dataset_cache import TrialCache
 from raylab.train.examples import Examples
-from raylab.train.known_losses import is_known
 from raylab.train.model import disable_base_dropout
-from raylab.train.model_loss import check_head, check_loss, check_parts
-from raylab.train.remote_code import has_own_code
+from raylab.train.model_loss import check_model
 from raylab.train.targets import lora_config
 from raylab.train.trainers import PairWeightedDPO, TokenWeightedSFT
 
@@ -84,9 +82,7 @@ def build_trainer(
     """The trl trainer of one trial, ready to train."""
     method = METHODS[settings.variant.method]
     method.prepare(model)
-    check_parts(model)
-    if not is_known(model.config.to_dict()) and not has_own_code(model):
-        check_head("the model", model.config)
+    check_model(model)
     trainer = method.trainer(
         model=model,
         args=_arguments(method, settings, examples),
@@ -102,7 +98,6 @@ def build_trainer(
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
-    check_loss(trainer)
     return trainer
 
 

@@ -26,6 +26,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from trl.trainer.utils import add_fused_lm_head
 
 from raylab.errors import ModelError
+from raylab.train.known_losses import is_known
 from raylab.train.random_state import preserved_random_state
 from raylab.train.remote_code import check_source, has_own_code
 
@@ -58,6 +59,17 @@ def check_architecture(name: str, directory: Path, *, trust_remote_code: bool = 
     except Exception:
         return
     check_head(name, config, trust_remote_code=trust_remote_code)
+
+
+def check_model(model: Any) -> None:
+    """Refuse a loaded model by its parts and, if transformers made it, by its config.
+
+    Raises ModelError.
+    """
+    check_parts(model)
+    # Code that comes with a model is not made twice: `check_loss` looks at it.
+    if not is_known(model.config.to_dict()) and not has_own_code(model):
+        check_head("the model", model.config)
 
 
 def check_head(name: str, config: Any, *, trust_remote_code: bool = False) -> None:

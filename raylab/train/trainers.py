@@ -5,7 +5,7 @@ micro-batches of an update as if each had the same weight, and averages the held
 batches. Here each mean is weighted by its items: the tokens of the answers in SFT, the pairs of
 rows in DPO.
 Invariant: the update of some rows, and the held-out loss, are the same for every batch size up to
-rounding. An evaluation moves no random state.
+rounding. An evaluation moves no random state. No trainer is made of another loss than the model's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from raylab.store.phase import Tell
 from raylab.train.chat import ExampleCounts
 from raylab.train.dataset_cache import TrialCache, tokenised
 from raylab.train.framed_examples import CONVERSATION, FramedExamples
+from raylab.train.model_loss import check_loss
 from raylab.train.random_state import preserved_random_state
 from raylab.train.reference_logprobs import with_reference
 
@@ -34,6 +35,8 @@ class _Trainer:
         self.counts: dict[str, ExampleCounts] = {}
         self._scored: list[tuple[Any, Any]] = []
         super().__init__(*args, **kwargs)
+        # Before the reference of DPO scores every answer in the same way.
+        check_loss(self)
 
     def _prepare_dataset(self, dataset: Dataset, tokenizer: Any, options: Any, *rest: Any) -> Any:
         """trl's own tokenisation, or its result out of the cache."""
