@@ -11,6 +11,7 @@ group takes part. One answer is one forward pass, without padding. Nothing is le
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from raylab.errors import ModelError
 from raylab.spec.models import check_remote_code
 from raylab.spec.study import Quantization
 from raylab.train.base_checkpoint import Start
@@ -146,10 +148,23 @@ def _slots(sides: Mapping[str, Side]) -> dict[str, str]:
 
 
 def _with_adapter(model: Any, adapter: Path, slot: str) -> Any:
+    """`model` with one adapter more. Raises ModelError where the files lack a tensor of it: PEFT
+    goes on with a task vector of zero."""
     if isinstance(model, PeftModel):
-        model.load_adapter(str(adapter), adapter_name=slot)
-        return model
-    return PeftModel.from_pretrained(model, adapter, adapter_name=slot)
+        missing = model.load_adapter(str(adapter), adapter_name=slot).missing_keys
+    else:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = PeftModel.from_pretrained(model, adapter, adapter_name=slot)
+        texts = [str(one.message) for one in caught]
+        missing = [text for text in texts if "missing adapter keys" in text]
+    if missing:
+        raise ModelError(
+            "the adapter's files do not hold what its configuration names",
+            found=f"{adapter}: {missing[0][:200]}",
+            expected="tensors named as PEFT names those of this base model",
+        )
+    return model
 
 
 @contextmanager
