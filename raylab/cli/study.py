@@ -146,8 +146,10 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
 def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Reduce every comparison whose two sides are in the store."""
     stages, context = _prepared(study, out)
-    stages.reduce(context, address, say)
+    complete = stages.reduce(context, address, say)
     _print_norms(context.store)
+    if not complete:
+        raise typer.Exit(1)
 
 
 def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:

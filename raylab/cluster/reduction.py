@@ -4,7 +4,8 @@ Model: what a reduction says of a comparison, of two models beside each other or
 part, kept in the store by what determines it (see `raylab.store.parts`). All parts over one base
 model and view that are missing are one job. The results of its shards stay in the store until its
 parts are written, so a reduction that was killed resumes there. The tables are made of parts.
-Invariant: every planned comparison has a row with its outcome. The tables are those of a reduction
+Invariant: every planned comparison has a row with its outcome, also where a model cannot be
+reduced (see `raylab.cluster.unreadable`). The tables are those of a reduction
 from nothing, bit for bit, whatever was there before.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_progress import counted
+from raylab.cluster.unreadable import failed, tell_in_trials, unreadable, view_of_study
 from raylab.number_format import plural
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import Executor, Job
@@ -27,7 +29,7 @@ from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes
 from raylab.results.table_rows import comparison_rows
 from raylab.spec.identity import fingerprint
-from raylab.store.filesystem import REDUCE, Store
+from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
 from raylab.store.phase import Tell, silent
 from raylab.store.records import Record
@@ -41,15 +43,15 @@ _OF_COMPARISON = ("norms", "densities", "curve")
 _OF_MODEL = ("spectra", "chains", "audit")
 
 
-def reduce_study(context: StudyContext, say: Callable[[str], None], tell: Tell = silent) -> None:
+def reduce_study(context: StudyContext, say: Callable[[str], None], tell: Tell = silent) -> bool:
     """Reduce what is missing on the cluster's actors, and write the tables.
 
-    `tell` hears of every shard that is done.
+    `tell` hears of every shard that is done. Returns whether every model could be reduced.
     """
     pool = ActorPool(cpus=1)
-    cached = cached_in(context.store, pool.packed)
+    cached = CachingExecutor.in_store(context.store, pool.packed)
     try:
-        read = write_reduction(context, counted(cached, tell), say)
+        read, causes = write_reduction(context, counted(cached, tell), say)
     finally:
         pool.close()
     context.store.delete(REDUCE)
@@ -60,17 +62,31 @@ def reduce_study(context: StudyContext, say: Callable[[str], None], tell: Tell =
         say(f"{read.bytes_read:,} bytes of weights read, {read.bytes_read_again:,} read again")
     if cached.found:
         say(f"{cached.found} parts were there from a reduction that did not end")
+    return not causes
 
 
-def write_reduction(context: StudyContext, execute: Executor, say: Callable[[str], None]) -> Tables:
-    """Reduce what is missing of the comparisons whose two sides are there, and write the tables;
-    returns what was computed."""
+def write_reduction(
+    context: StudyContext, execute: Executor, say: Callable[[str], None]
+) -> tuple[Tables, Mapping[str, str]]:
+    """Reduce what is missing of the comparisons whose two sides are there, and write the tables.
+
+    Returns what was computed, and why models could not be reduced, by their names.
+    """
     planned, records = context.comparisons, context.records()
     places = context.places(records)
     missing = [name for name, place in places.items() if place is None]
     outcomes = comparison_rows(planned, missing, context.left_out(records))
     ready = [c for c, row in zip(planned, outcomes, strict=True) if row["status"] == "done"]
     parts, wanted = Parts.load(context.store), list(wanted_parts(context, records, ready, places))
+    asked = (name for of_base in wanted for name in of_base.missing_models(parts))
+    causes = unreadable(context, places, asked)
+    if causes:
+        for name, cause in causes.items():
+            say(f"{name} cannot be reduced: {cause}")
+        outcomes = failed(outcomes, planned, causes)
+        places = {name: None if name in causes else place for name, place in places.items()}
+        ready = [c for c, row in zip(planned, outcomes, strict=True) if row["status"] == "done"]
+        wanted = list(wanted_parts(context, records, ready, places))
     _say_what_is_missing(wanted, parts, len(planned) - len(ready), say)
     computed = Tables()
     for of_base in wanted:
@@ -84,7 +100,8 @@ def write_reduction(context: StudyContext, execute: Executor, say: Callable[[str
     }
     for name, found in {"comparisons": outcomes, **tables}.items():
         write_table(context.store, name, with_notes(found, sides, notes))
-    return computed
+    tell_in_trials(context.store, causes)
+    return computed, causes
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,13 @@ class WantedParts:
     def missing_comparisons(self, parts: Parts) -> list[PlannedComparison]:
         """The comparisons that are not in `parts`."""
         return [c for c in self.comparisons if self.of_comparison(c) not in parts]
+
+    def missing_models(self, parts: Parts) -> list[str]:
+        """The models that a part that is not in `parts` is of."""
+        sides = [side.name for c in self.missing_comparisons(parts) for side in (c.a, c.b)]
+        fresh = self.models if self._fresh(parts) else ()
+        details = [name for name in self._detailed if self.of_model(name) not in parts]
+        return [name for name in (*sides, *fresh, *details) if name != self.base]
 
     def reduce(
         self,
@@ -255,10 +279,9 @@ def wanted_parts(
         there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
         identity = context.inputs.base_models[base].identity
         for name in study.views:
-            view = View(name, study.quantization if name == "dequantized" else None)
             yield WantedParts(
                 base=base,
-                view=view,
+                view=view_of_study(study, name),
                 comparisons=[c for c in ready if c.a.base_model == base],
                 contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
                 common=fingerprint([identity, name, quantization, list(study.densities)]),
@@ -274,14 +297,3 @@ def _say_what_is_missing(
     kept = len(names) - len(missing)
     there = f"; {kept} {'was' if kept == 1 else 'were'} there already" if kept else ""
     say(f"reducing {len(missing)} of {plural(len(names) + apart, 'comparison')}{there}")
-
-
-def cached_in(store: Store, execute: Executor) -> CachingExecutor:
-    """`execute`, with its results kept in the store."""
-
-    def load(key: str) -> bytes | None:
-        return store.read_if_there(f"{REDUCE}/{key}.npz")
-
-    return CachingExecutor(
-        execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data)
-    )

@@ -84,7 +84,7 @@ def driving(context: StudyContext, address: str | None, phase: StudyPhase) -> It
 
 
 def run(context: StudyContext, address: str | None, say: Say) -> bool:
-    """Run every stage that has something to do; return whether every trial is done.
+    """Run every stage that has something to do; return whether every trial is done and reduced.
 
     Raises KeyboardInterrupt if the user stopped it; finished trials are then in the store.
     """
@@ -98,13 +98,13 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
     _warn_of_dtype(context, address, states, say)
     with driving(context, address, phase) as lease:
         complete = _train(context, lease, say, states, phase)
-        reduce_study(context, say, phase.tell)
+        is_reduced = reduce_study(context, say, phase.tell)
         compare_functions(context, say, phase.tell)
         phase.tell(REPORT)
         others = left_out(context.store, context.plan)
-        report(context, others)
+        report(context, others, is_whole=is_reduced)
     _say_what_is_left_out(context, others, say)
-    return complete
+    return complete and is_reduced
 
 
 def train(context: StudyContext, address: str | None, say: Say) -> bool:
@@ -124,25 +124,28 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
         return _train(context, lease, say, states, phase)
 
 
-def reduce(context: StudyContext, address: str | None, say: Say) -> None:
+def reduce(context: StudyContext, address: str | None, say: Say) -> bool:
     """Reduce every comparison whose two sides are there, compare what models predict, and write the
-    tables of both."""
+    tables of both. Returns whether every model could be reduced."""
     phase = StudyPhase(say, context.store)
     with driving(context, address, phase):
-        reduce_study(context, say, phase.tell)
+        is_reduced = reduce_study(context, say, phase.tell)
         compare_functions(context, say, phase.tell)
+    return is_reduced
 
 
-def report(context: StudyContext, others: Sequence[str] = ()) -> str:
+def report(context: StudyContext, others: Sequence[str] = (), *, is_whole: bool = True) -> str:
     """Write the report out of the tables, in every language that it has; return its address.
 
-    others: finished results in OUT that the tables leave out.
+    others: finished results in OUT that the tables leave out. is_whole: whether all models could
+    be reduced; if not, the next run tries again.
     """
     from raylab.report.page.render import build_report, languages_of
 
     study, store = context.study, context.store
     addresses = [build_report(study, store, lang, others) for lang in languages_of(store)]
-    store.write(RESULTS_IDENTITY, fingerprint(context.results_identity()).encode())
+    if is_whole:
+        store.write(RESULTS_IDENTITY, fingerprint(context.results_identity()).encode())
     forget_former_place(store, study.name)
     return addresses[0]
 

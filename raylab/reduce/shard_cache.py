@@ -26,6 +26,7 @@ from raylab.reduce.job import Call, Executor, Job
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
+from raylab.store.filesystem import REDUCE, Store
 
 _KINDS = (
     AuditSums,
@@ -112,6 +113,15 @@ class CachingExecutor:
         """`load` and `save` take the key of a result; `execute` may give packed results."""
         self._execute, self._load, self._save = execute, load, save
         self.found = 0
+
+    @classmethod
+    def in_store(cls, store: Store, execute: Executor) -> CachingExecutor:
+        """`execute`, with its results kept in `store`."""
+
+        def load(key: str) -> bytes | None:
+            return store.read_if_there(f"{REDUCE}/{key}.npz")
+
+        return cls(execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data))
 
     def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """(index of the call, result), the kept ones first."""

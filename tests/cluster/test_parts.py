@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from raylab.cluster import reduction
+from raylab.cluster import reduction, stages, unreadable
 from raylab.reduce.job import InProcess
 from raylab.store.filesystem import Store
 from raylab.store.parts import Parts
+from raylab.store.tables import read_table, rows_of
 from raylab.weights import Checkpoint
 from tests.cluster.whole import context_of
 from tests.conftest import QUICK_STUDY
@@ -186,3 +187,36 @@ def test_parts_that_were_not_saved_are_not_there(tmp_path):
     [row] = found.rows("a", "norms", comparison="y")
     assert (row["comparison"], row["view"], row["l1"]) == ("y", "delta", 0.1)
     assert found.rows("a", "densities") == []
+
+
+def test_model_that_cannot_be_reduced_is_a_row_with_its_cause_and_the_others_are_reduced(
+    out, adapters, tmp_path
+):
+    broken = tmp_path / "models"
+    shutil.copytree(adapters, broken)
+    shutil.rmtree(broken / "two")
+    write_adapter(broken / "two", {"model.x.weight": (torch.ones(4, 8), torch.ones(8, 4))})
+    text = study(broken, ("one", "two", "three"), ALL + "  - pair: [one, three]\n")
+    context, said = context_of(text, out), []
+    computed, causes = reduction.write_reduction(context, InProcess(), said.append)
+    assert [*causes] == ["two"] and "model.x" in causes["two"]
+    assert [line for line in said if "two" in line] == [f"two cannot be reduced: {causes['two']}"]
+    rows = {row["comparison"]: row for row in rows_of(read_table(context.store, "comparisons"))}
+    failing = {name for name, row in rows.items() if row["status"] == "failed"}
+    assert failing == {"one~two", "two~demo"}
+    assert all(causes["two"] in rows[name]["message"] for name in failing)
+    norms = {row["comparison"] for row in rows_of(read_table(context.store, "norms"))}
+    assert norms == {name for name, row in rows.items() if row["status"] == "done"} != set()
+    assert {row["comparison"] for row in computed.norms} == norms
+    again, _ = reduction.write_reduction(context, InProcess(), said.append)
+    assert again.norms == []
+
+
+def test_cause_of_a_trial_that_cannot_be_reduced_stands_in_the_trials_table(out, adapters):
+    context = context_of(study(adapters, ("one",), "  - base: all\n"), out)
+    stages.write_trial_tables(context)
+    name = context.planned[0].name
+    unreadable.tell_in_trials(context.store, {name: "it does not fit"})
+    rows = {row["name"]: row for row in rows_of(read_table(context.store, "trials"))}
+    assert rows.pop(name)["message"] == "cannot be reduced: it does not fit"
+    assert {row["message"] for row in rows.values()} == {None}

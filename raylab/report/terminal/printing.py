@@ -101,7 +101,7 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
 def print_left_out(comparisons: Sequence[Mapping[str, Any]], console: Console) -> None:
     """The comparisons that were not measured, each with the reason."""
     for row in comparisons:
-        if row["status"] == "blocked":
+        if row["status"] in ("blocked", "failed"):
             print_line(console, f"{row['comparison']} not measured: {row['message']}")
 
 
