@@ -10,7 +10,7 @@ the names that are left over. Parts of one tensor stand in the order in which th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from raylab.weights.adapter_parts import (
 from raylab.weights.checkpoint import Weights
 from raylab.weights.initial_factors import InitialFactors, decomposed
 from raylab.weights.name_matching import WeightsByOtherNames
-from raylab.weights.parameter_parts import Wrapped, WrappedParameters
+from raylab.weights.parameter_parts import NamedMatrices, Wrapped, WrappedParameters
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
 
 _ENDINGS = {
@@ -63,25 +63,23 @@ Parts = dict[str, tuple[Part, ...]]
 
 def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> Parts:
     """The parts of every tensor that the adapter at `directory` changes. Raises ModelError."""
-    if base is None:
-        _refuse_without_base(directory, config)
     folder = SafetensorsFolder(directory, "adapter_model")
     modules, whole = _group_tensors(directory, folder, config)
+    wrapped = _wrapped(config, base, modules)
+    if base is None:
+        _refuse_without_base(directory, config, wrapped)
     parts: Parts = {
         name: (Replaced(folder.shapes[key], partial(folder.rows, key), _BASE_LAYER in key),)
         for name, key in whole.items()
     }
+    parameters = {module: own for module in modules if wrapped and (own := wrapped.of(module))}
     if base is not None:
-        wanted = {f"{module}.weight": None for module in modules}
+        wanted = {f"{module}.weight": None for module in modules if module not in parameters}
         base = WeightsByOtherNames(base, wanted | {n: folder.shapes[k] for n, k in whole.items()})
     reader = _Reader(folder, config, base)
-    wrapped = (
-        WrappedParameters(config, base, modules) if base and config.target_parameters else None
-    )
     for module, kinds in modules.items():
-        parameter = wrapped.of(module) if wrapped else None
-        if wrapped and parameter:
-            found = reader.parts_of_parameter(wrapped, parameter, kinds)
+        if wrapped and module in parameters:
+            found = reader.parts_of_parameter(wrapped, parameters[module], kinds)
         else:
             found = ((f"{module}.{end}", part) for end, part in reader.parts_of(module, kinds))
         for name, part in found:
@@ -89,9 +87,23 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
     return parts
 
 
-def _refuse_without_base(directory: Path, config: AdapterConfig) -> None:
+def _wrapped(
+    config: AdapterConfig, base: Weights | None, modules: Collection[str]
+) -> WrappedParameters | NamedMatrices | None:
+    """What target_parameters names, if the config has any. Raises ModelError."""
+    if not config.target_parameters:
+        return None
+    return WrappedParameters(config, base, modules) if base else NamedMatrices(config, modules)
+
+
+def _refuse_without_base(
+    directory: Path, config: AdapterConfig, wrapped: WrappedParameters | NamedMatrices | None
+) -> None:
     """Refuse an adapter whose tensors have no meaning without the base model."""
-    if needing := config.base_fields:
+    needing = list(config.base_fields)
+    if isinstance(wrapped, NamedMatrices) and not wrapped.needs_base:
+        needing.remove("target_parameters")
+    if needing:
         raise ModelError(
             "what the adapter changes depends on its base model",
             found=f"{directory}: {', '.join(needing)}",
@@ -168,7 +180,7 @@ class _Reader:
                 )
 
     def parts_of_parameter(
-        self, wrapped: WrappedParameters, parameter: Wrapped, kinds: Kinds
+        self, wrapped: WrappedParameters | NamedMatrices, parameter: Wrapped, kinds: Kinds
     ) -> Iterator[tuple[str, Part]]:
         """(name in the base model's files, part) of one parameter. Raises ModelError."""
         if sorted(kinds) != ["A", "B"]:

@@ -90,9 +90,13 @@ class WrappedParameters:
         self._names: MemoryNames = base.names_in_memory(AUTO_CLASSES[0])
 
     def of(self, module: str) -> Wrapped | None:
-        """The parameter that the factors of `module` belong to; None for a layer of its own."""
+        """The parameter that the factors of `module` belong to; None for a layer of its own.
+
+        Raises ModelError.
+        """
         owner = _owner(module)
-        targeted = [name for name in self._parameters(owner) if self._is_targeted(name)]
+        in_memory = self._in_memory(owner)
+        targeted = [name for name in self._parameters(in_memory) if self._is_targeted(name)]
         if not targeted:
             return None
         saved = [owner + _WRAPPER * depth for depth in range(len(targeted))]
@@ -105,7 +109,7 @@ class WrappedParameters:
             )
         name = targeted[len(targeted) - 1 - saved.index(module)]
         shape = self._names.shapes[name]
-        return Wrapped(name, shape, len(shape) == 3 and owner in self._names.transposed)
+        return Wrapped(name, shape, len(shape) == 3 and in_memory in self._names.transposed)
 
     def parts(
         self, parameter: Wrapped, factors: Callable[[float], Factors], a: Shape, b: Shape
@@ -154,6 +158,14 @@ class WrappedParameters:
             factors = partial(_rows_of, expert, at, first, last)
             yield name, LowRank(shape, factors, rounds_twice=True)
 
+    def _in_memory(self, module: str) -> str:
+        """The module in memory; an adapter of the trunk alone leaves the leading parts out."""
+        owners = {name.rpartition(".")[0] for name in self._names.shapes}
+        if module in owners:
+            return module
+        found = [name for name in owners if name.endswith(f".{module}")]
+        return found[0] if len(found) == 1 else module
+
     def _parameters(self, module: str) -> list[str]:
         """The parameters of a module itself, in the module's order."""
         return [name for name in self._names.shapes if name.rpartition(".")[0] == module]
@@ -161,6 +173,51 @@ class WrappedParameters:
     def _is_targeted(self, name: str) -> bool:
         targets = self._config.target_parameters or ()
         return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+class NamedMatrices:
+    """The matrices that an adapter targets as parameters, where no base model says what they are.
+
+    Only names with a module (`router.weight`) and factors of one matrix are told apart from layers
+    and from stacked experts; anything else needs the base model.
+    """
+
+    def __init__(self, config: AdapterConfig, modules: Collection[str]) -> None:
+        """`modules`: those of the adapter's file. `needs_base` says whether they can be read."""
+        self._config = config
+        targets = config.target_parameters or ()
+        found = [
+            (module, target)
+            for module in modules
+            for target in targets
+            if (head := target.rpartition(".")[0])
+            and (module == head or module.endswith(f".{head}"))
+        ]
+        self._names = {module: f"{module}.{t.rpartition('.')[2]}" for module, t in found}
+        self.needs_base = (
+            len(self._names) < len(found)
+            or any(module.endswith(_WRAPPER) for module in modules)
+            or {target for _, target in found} != {*targets}
+        )
+
+    def of(self, module: str) -> Wrapped | None:
+        """As `WrappedParameters.of`; the shape is not known."""
+        return Wrapped(self._names[module], (), False) if module in self._names else None
+
+    def parts(
+        self, parameter: Wrapped, factors: Callable[[float], Factors], a: Shape, b: Shape
+    ) -> Iterator[tuple[str, Part]]:
+        """As `WrappedParameters.parts`; experts, of which A has several, need the base model."""
+        rank = self._config.rank_of(parameter.name)
+        if len(a) != 2 or len(b) != 2 or not rank == a[0] == b[1]:
+            raise ModelError(
+                f"the factors of {parameter.name} are not those of one matrix",
+                found=f"A {a}, B {b}, rank {rank}",
+                expected="the base model, which says how experts lie in a parameter",
+                todo="name the base model: --base, or base_model in a study",
+            )
+        read = partial(factors, self._config.scale_of(parameter.name))
+        yield parameter.name, LowRank((b[0], a[1]), read, rounds_twice=True)
 
 
 def _owner(module: str) -> str:

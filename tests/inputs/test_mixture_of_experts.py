@@ -134,6 +134,35 @@ def test_adapter_of_experts_without_base_says_that_it_needs_it(bases, tmp_path):
         Adapter.open(adapter)
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [["mlp.experts.down_proj"], ["gate.weight", "down_proj"], ["gate.weight", "elsewhere.weight"]],
+)
+def test_parameters_that_may_be_several_need_the_base(bases, tmp_path, targets):
+    """Experts, a name without its module, a name that nothing in the file explains."""
+    base = bases["qwen3_moe", torch.float32]
+    lora = {"target_modules": ["q_proj"], "target_parameters": targets}
+    adapter = save_adapter(tmp_path, base, **lora)
+    with pytest.raises(ModelError, match=r"--base"):
+        Adapter.open(adapter)
+    assert Adapter.open(adapter, Checkpoint(base)).names
+
+
+def test_adapter_of_the_trunk_alone_is_read_under_the_names_of_the_whole(bases, tmp_path):
+    base = bases["qwen3_moe", torch.float32]
+    adapter = save_adapter(tmp_path / "adapter", base)
+    renamed = tmp_path / "renamed"
+    shutil.copytree(adapter, renamed)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    shorter = {
+        k.replace("base_model.model.model.", "base_model.model."): t for k, t in tensors.items()
+    }
+    save_file(shorter, renamed / "adapter_model.safetensors")
+    one, two = (Adapter.open(place, Checkpoint(base)) for place in (adapter, renamed))
+    assert one.names == two.names
+    assert all(torch.equal(whole(one, name), whole(two, name)) for name in one.names)
+
+
 @pytest.mark.parametrize("change", ["rank", "one pair missing", "a third pair"])
 def test_adapter_of_experts_that_does_not_fit_is_refused_by_name(bases, tmp_path, change):
     base = bases["qwen3_moe", torch.float32]
@@ -168,6 +197,11 @@ def test_matrix_among_target_parameters_is_read_as_peft_merges_it(tmp_path):
         merged = opened.merged(name, 0, 4, rows)
         assert torch.equal(merged, expected[name.replace("router.layer", "router")])
         assert not torch.equal(merged, rows)
+    # A name with its module and the factors of one matrix need no base model.
+    alone, memory = Adapter.open(adapter), {n: n.replace("router.layer", "router") for n in routers}
+    assert {*memory.values()} <= {*alone.names}
+    for name, named in memory.items():
+        assert torch.equal(whole(alone, named), whole(opened, name))
 
 
 def test_model_of_one_wide_expert_is_told_apart_by_its_class_not_by_its_shape(tmp_path):
