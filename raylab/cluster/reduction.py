@@ -23,7 +23,7 @@ from raylab.cluster.unreadable import failed, tell_in_trials, unreadable, view_o
 from raylab.number_format import plural
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import Executor, Job
-from raylab.reduce.passes import Tables, detail_models, reduce_pairs
+from raylab.reduce.passes import Tables, detail_models, reduce_pairs, relate_subspaces
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes
@@ -37,9 +37,12 @@ from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.views import DELTA, View
 
-TABLES_OF_REDUCTION = ("norms", "densities", "curve", "pairs", "spectra", "chains", "audit")
+TABLES_OF_REDUCTION = (
+    "norms", "densities", "curve", "pairs", "subspaces", "spectra", "chains", "audit",
+)  # fmt: skip
 _Row = dict[str, Any]
 _OF_COMPARISON = ("norms", "densities", "curve")
+_OF_MODELS = ("pairs", "subspaces")
 _OF_MODEL = ("spectra", "chains", "audit")
 
 
@@ -163,6 +166,8 @@ class WantedParts:
             vectors = self.models if fresh else ()
             job = self._job(context, places, missing, vectors, frozenset(fresh))
             made = reduce_pairs(job, context.study.densities, execute)
+            if fresh and self.view.name == DELTA.name:
+                made.extend(relate_subspaces(job, execute))
             self._add_comparisons(parts, missing, made)
             self._add_relations(parts, fresh, made)
             found.extend(made)
@@ -250,10 +255,11 @@ class WantedParts:
             parts.add(self.of_comparison(c), rows)
 
     def _add_relations(self, parts: Parts, fresh: Sequence[str], made: Tables) -> None:
-        found = _by(made.pairs, "a", "b")
+        tables = {name: _by(getattr(made, name), "a", "b") for name in _OF_MODELS}
         for a, b in itertools.combinations(self.models, 2):
             if a in fresh or b in fresh:
-                parts.add(self.of_models(a, b), {"pairs": found.get((a, b), [])})
+                rows = {name: found.get((a, b), []) for name, found in tables.items()}
+                parts.add(self.of_models(a, b), rows)
 
 
 def _by(

@@ -26,6 +26,7 @@ from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Limits, Masks, Relation, relation_rows
 from raylab.reduce.row_block import BASE, Pair
+from raylab.reduce.subspaces import TensorSubspaces, subspace_rows
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess
@@ -44,6 +45,7 @@ class Tables:
     densities: list[dict[str, Any]] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
+    subspaces: list[dict[str, Any]] = field(default_factory=list)
     spectra: list[dict[str, Any]] = field(default_factory=list)
     chains: list[dict[str, Any]] = field(default_factory=list)
     audit: list[dict[str, Any]] = field(default_factory=list)
@@ -91,6 +93,15 @@ def reduce_pairs(
         relations = relation_rows(job.vectors, found.relation, densities, job.fresh)
         rows.pairs += [common | row for row in relations]
     return rows
+
+
+def relate_subspaces(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
+    """The rows of subspaces of the models of `job.vectors`, which the job shows as task vectors."""
+    total: dict[str, TensorSubspaces] = {}
+    for part in _ShardCalls(job, execute, shards).all("subspaces"):
+        total |= part
+    rows = subspace_rows(job.vectors, total, job.fresh)
+    return Tables(subspaces=[{"view": job.view.name, **row} for row in rows])
 
 
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:

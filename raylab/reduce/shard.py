@@ -41,6 +41,7 @@ from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, products_of
 from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
+from raylab.reduce.subspaces import TensorSubspaces, subspaces_of
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 
@@ -133,6 +134,11 @@ class ShardJob:
         pieces = [(n, *rows) for n in names for rows in tiles(self.models.shapes[n])]
         in_threads(pieces, one, self._threads)
         return found, self.models.bytes_read - before
+
+    def subspaces(self, names: Sequence[str]) -> dict[str, TensorSubspaces]:
+        """The subspaces of the models to relate, by tensor."""
+        sides = {key: self.models.sides[key] for key in self.models.trained}
+        return subspaces_of(sides, names, self.models.fresh, self._threads)
 
     def detail(self, names: Sequence[str]) -> Details:
         """Spectra, chains and audits of the trained models."""

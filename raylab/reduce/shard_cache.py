@@ -26,6 +26,7 @@ from raylab.reduce.job import Call, Executor, Job
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
+from raylab.reduce.subspaces import TensorSubspaces
 from raylab.store.filesystem import REDUCE, Store
 
 _KINDS = (
@@ -39,6 +40,7 @@ _KINDS = (
     Norms,
     Products,
     Relation,
+    TensorSubspaces,
 )
 _PACKED = {kind.__name__: kind for kind in _KINDS}
 _DIGEST_BYTES = 32

@@ -25,14 +25,10 @@ from typing import Any
 import torch
 
 from raylab.errors import NonFiniteError
+from raylab.reduce.low_rank import Term, error_bound, scaled_factors
 from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.row_tiles import one_blas_thread
-
-LowRank = tuple[torch.Tensor, torch.Tensor, float]
-"""A (r, columns), B (rows, r) and scale: one term scale * (B @ A) of a delta."""
-
-_EPS = torch.finfo(torch.float64).eps
 
 
 def spectra_of(
@@ -52,7 +48,7 @@ def spectra_of(
     ]
 
 
-def _terms(adapters: Sequence[Adapter], name: str) -> list[LowRank]:
+def _terms(adapters: Sequence[Adapter], name: str) -> list[Term]:
     """The terms of one delta, the oldest first; none where a part of it has no low-rank form."""
     touching = [adapter for adapter in adapters if name in adapter.shapes]
     if not all(name in adapter.low_rank for adapter in touching):
@@ -70,21 +66,18 @@ def _row(name: str, values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def singular_values(terms: Sequence[LowRank], name: str = "a delta") -> list[float]:
+def singular_values(terms: Sequence[Term], name: str = "a delta") -> list[float]:
     """The singular values of sum_k scale_k * (B_k @ A_k), largest first.
 
     As many as min(rows, columns, sum of the ranks). Raises NonFiniteError, which says `name`.
     """
-    largest = max(abs(scale) for _, _, scale in terms) or 1.0
     with one_blas_thread():
-        up = torch.cat([b.double() * (scale / largest) for _, b, scale in terms], dim=1)
-        down = torch.cat([a.double() for a, _, _ in terms])
+        up, down, largest = scaled_factors(terms)
         left, right = (torch.linalg.qr(factor, mode="r").R for factor in (up, down.T))
-        bound = float(left.norm(dim=0) @ right.norm(dim=0))
-        if not math.isfinite(bound * largest):
+        error = error_bound(left, right, max(up.shape[0], down.shape[1]))
+        if not math.isfinite(error * largest):
             raise NonFiniteError(f"the factors of {name} are not finite", expected="numbers")
         found = torch.linalg.svdvals(left @ right.T)
-    error = _EPS * max(up.shape[0], down.shape[1]) * bound
     values: list[float] = torch.where(found > error, found * largest, 0.0).tolist()
     return values
 

@@ -26,7 +26,7 @@ from raylab.store.tables import rows_of, to_parquet
 _FOLDER = "reduced"
 _INDEX_NAME = "parts.json"
 _INDEX = f"{_FOLDER}/{_INDEX_NAME}"
-_FORM = 1
+_FORM = 2
 """To be raised when the same models have other rows than before."""
 _KEY = "part"
 _NAMES = ("comparison", "a", "b", "model", "data", "note")

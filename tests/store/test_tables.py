@@ -26,6 +26,7 @@ PROMISED = {
     "curve": "comparison view density l1_share l2_share",
     "pairs": "a b view level key cosine sign_agreement sign_conflict density overlap "
     "overlap_by_chance",
+    "subspaces": "a b view level key side k overlap angle_median angle_first chance",
     "spectra": "model tensor singular_values effective_rank",
     "paths": "trial_id name step layer norm step_norm turn sketch note",
     "functions": "a b data answers prompts tokens kl_ab kl_ba js top1_agreement l_next",
