@@ -25,6 +25,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -94,15 +95,60 @@ def _related(found: Mapping[int, Directions], pairs: Sequence[tuple[int, int]]) 
         sides=np.zeros((*size, len(SIDES), len(_MEASURES))),
         both=np.zeros((*size, len(_OF_PAIR))),
     )
-    cosines = _Cosines()
     with one_blas_thread():
+        # One product for each pair: the bits of a product of more models would depend on them.
+        output = [(found[a].output.T @ found[b].output).numpy() for a, b in pairs]
+        input_ = [(found[a].input.T @ found[b].input).numpy() for a, b in pairs]
+    for place, energy in enumerate(ENERGIES):
+        by_sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, (a, b) in enumerate(pairs):
-            bases = [(_of_side(found[a], side), _of_side(found[b], side)) for side in SIDES]
-            products = [first.T @ second for first, second in bases]
-            for place, energy in enumerate(ENERGIES):
-                _measure(made, (row, place), (found[a], found[b]), products, energy, cosines)
-        cosines.put(made)
+            by_sizes[_sizes(found[a], found[b], energy)].append(row)
+        for (first, second), rows in by_sizes.items():
+            cut = [np.stack([p[row][:first, :second] for row in rows]) for p in (output, input_)]
+            models = [(found[pairs[row][0]], found[pairs[row][1]]) for row in rows]
+            at = np.array(rows), place
+            made.k[at] = min(first, second)
+            for side, products in enumerate(cut):
+                length = len(getattr(models[0][0], SIDES[side]))
+                made.sides[(*at, side)] = _side(products, max(first, second) / length)
+            made.both[at] = _both(cut, models)
     return made
+
+
+def _sizes(a: Directions, b: Directions, energy: float) -> tuple[int, int]:
+    """How many directions of either are compared."""
+    if energy == 1:
+        return a.rank, b.rank
+    k = min(a.rank_for(energy), b.rank_for(energy))
+    return k, k
+
+
+def _side(products: np.ndarray, chance: float) -> np.ndarray:
+    """The measures (P, 4) of one side, whose products P^T Q are (P, k_a, k_b)."""
+    count, size = len(products), min(products.shape[1:])
+    squares = np.square(products).reshape(count, -1).sum(axis=1) / size
+    cosines = np.minimum(np.linalg.svd(products, compute_uv=False), 1.0)
+    angles = np.degrees(np.arccos(cosines))
+    # The sum of squares of orthonormal directions can be 2e-16 above what it can be at most.
+    overlap = np.minimum(squares, 1.0)
+    return np.stack(
+        [overlap, np.median(angles, axis=1), angles[:, 0], np.full(count, chance)], axis=1
+    )
+
+
+def _both(
+    products: Sequence[np.ndarray], models: Sequence[tuple[Directions, Directions]]
+) -> np.ndarray:
+    """(P, 2): the interference of either pair, and the smaller share of energy that is held."""
+    output, input_ = products
+    _, first, second = output.shape
+    of_a = np.stack([a.values[:first].numpy() for a, _ in models])
+    of_b = np.stack([b.values[:second].numpy() for _, b in models])
+    to_a = (output * of_b[:, None]) @ input_.transpose(0, 2, 1)
+    to_b = (output.transpose(0, 2, 1) * of_a[:, None]) @ input_
+    sums = [np.abs(part).reshape(len(models), -1).sum(axis=1) for part in (to_a, to_b)]
+    held = [min(a.held(first), b.held(second)) for a, b in models]
+    return np.stack([sums[0] + sums[1], held], axis=1)
 
 
 def directions_of(model: ViewedModel, name: str) -> Directions | None:
@@ -121,59 +167,6 @@ def directions_of(model: ViewedModel, name: str) -> Directions | None:
     return leading_directions(rows_of, shape, name)
 
 
-def _of_side(directions: Directions, side: str) -> torch.Tensor:
-    basis: torch.Tensor = getattr(directions, side)
-    return basis
-
-
-def _measure(
-    made: TensorSubspaces,
-    at: tuple[int, int],
-    models: tuple[Directions, Directions],
-    products: Sequence[torch.Tensor],
-    energy: float,
-    cosines: _Cosines,
-) -> None:
-    """Fill in one pair at one energy, but for the angles."""
-    a, b = models
-    sizes = (a.rank, b.rank)
-    if energy < 1:
-        sizes = (min(model.rank_for(energy) for model in models),) * 2
-    cut = [product[: sizes[0], : sizes[1]] for product in products]
-    made.k[at] = min(sizes)
-    for side, product in enumerate(cut):
-        # The sum of squares of orthonormal directions can be 2e-16 above what it can be at most.
-        overlap = min(1.0, float(product.square().sum()) / min(sizes))
-        length = len(_of_side(a, SIDES[side]))
-        made.sides[(*at, side, 0)], made.sides[(*at, side, 3)] = overlap, max(sizes) / length
-        cosines.add((*at, side), product)
-    output, input_ = cut
-    to_a = output * b.values[: sizes[1]] @ input_.T
-    to_b = output.T * a.values[: sizes[0]] @ input_
-    held = [model.held(size) for model, size in zip(models, sizes, strict=True)]
-    made.both[at] = float(to_a.abs().sum() + to_b.abs().sum()), min(held)
-
-
-class _Cosines:
-    """The products whose singular values are cosines of principal angles, by their shape, so that
-    those of one shape are decomposed in one call."""
-
-    def __init__(self) -> None:
-        self._by_shape: dict[tuple[int, ...], list[tuple[Any, torch.Tensor]]] = defaultdict(list)
-
-    def add(self, at: tuple[int, int, int], product: torch.Tensor) -> None:
-        """Remember a product, and where its angles belong."""
-        self._by_shape[tuple(product.shape)].append((at, product))
-
-    def put(self, made: TensorSubspaces) -> None:
-        """Write the angles, in degrees."""
-        for found in self._by_shape.values():
-            cosines = torch.linalg.svdvals(torch.stack([product for _, product in found]))
-            angles = torch.rad2deg(torch.arccos(cosines.clamp(max=1.0))).numpy()
-            for (at, _), own in zip(found, angles, strict=True):
-                made.sides[(*at, 1)], made.sides[(*at, 2)] = np.median(own), own.min()
-
-
 def subspace_rows(
     keys: Sequence[str],
     tensors: Mapping[str, TensorSubspaces],
@@ -189,26 +182,46 @@ def subspace_rows(
     for a, b in itertools.combinations(range(len(keys)), 2):
         if fresh is not None and keys[a] not in fresh and keys[b] not in fresh:
             continue
-        common = [name for name in tensors if (a, b) in rows[name]]
-        for level, key, members in levels(common) if common else ():
-            parts = [(tensors[name], rows[name][a, b]) for name in members]
-            yield from _level_rows({"a": keys[a], "b": keys[b], "level": level, "key": key}, parts)
+        names = tuple(name for name in tensors if (a, b) in rows[name])
+        if names:
+            of_pair = [(tensors[name], rows[name][a, b]) for name in names]
+            common = {"a": keys[a], "b": keys[b]}
+            yield from _rows_of_pair(common, of_pair, _levels_of(names))
 
 
-def _level_rows(
-    common: Mapping[str, Any], parts: Sequence[tuple[TensorSubspaces, int]]
+def _rows_of_pair(
+    common: Mapping[str, Any],
+    parts: Sequence[tuple[TensorSubspaces, int]],
+    groups: Sequence[tuple[str, str, np.ndarray]],
 ) -> Iterator[dict[str, Any]]:
-    k = np.sort([found.k[row] for found, row in parts], axis=0)[(len(parts) - 1) // 2]
-    sides = np.mean([found.sides[row] for found, row in parts], axis=0)
-    both = np.mean([found.both[row] for found, row in parts], axis=0)
-    for place, energy in enumerate(ENERGIES):
-        for side, name in enumerate(SIDES):
-            yield {
-                **common,
-                "side": name,
-                "energy": energy,
-                "k": int(k[place]),
-                **dict(zip(_MEASURES, map(float, sides[place, side]), strict=True)),
-                **dict(zip(_OF_PAIR, map(float, both[place]), strict=True)),
-                "tensors": len(parts),
-            }
+    k, sides, both = (
+        np.stack([getattr(found, part)[row] for found, row in parts])
+        for part in ("k", "sides", "both")
+    )
+    for level, key, members in groups:
+        middle = np.sort(k[members], axis=0)[(len(members) - 1) // 2].tolist()
+        of_sides = sides[members].mean(axis=0).tolist()
+        of_both = both[members].mean(axis=0).tolist()
+        for place, energy in enumerate(ENERGIES):
+            for side, measures in zip(SIDES, of_sides[place], strict=True):
+                yield {
+                    **common,
+                    "level": level,
+                    "key": key,
+                    "side": side,
+                    "energy": energy,
+                    "k": middle[place],
+                    **dict(zip(_MEASURES, measures, strict=True)),
+                    **dict(zip(_OF_PAIR, of_both[place], strict=True)),
+                    "tensors": len(members),
+                }
+
+
+@lru_cache(maxsize=8)
+def _levels_of(names: tuple[str, ...]) -> list[tuple[str, str, np.ndarray]]:
+    """(level, key, the members by their place in `names`); most pairs have the same names."""
+    places = {name: place for place, name in enumerate(names)}
+    return [
+        (level, key, np.array([places[name] for name in members]))
+        for level, key, members in levels(names)
+    ]

@@ -24,6 +24,7 @@ from raylab.reduce.pairwise import Products, Relation
 from raylab.reduce.passes import detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard_cache import CachingExecutor, pack, unpack
+from raylab.reduce.subspaces import TensorSubspaces
 from raylab.store.references import ModelLocation
 from tests.reduce.models import (
     Q0,
@@ -75,6 +76,7 @@ EXAMPLES = [
         bytes_read=2**40,
     ),
     Measured(),
+    TensorSubspaces(np.array([[0, 2]]), np.array([[4, 2]]), np.full((1, 2, 4), 0.3), VALUES[:2]),
     ({"a~b": np.arange(6, dtype=np.int64).reshape(2, 3)}, 7),
     ({"a~b": {16256: (np.arange(3), np.array([1, 2, 2**40]))}, "b": {}}, 123),
 ]  # fmt: skip
