@@ -57,6 +57,7 @@ SHARDS = {
     "measure": "reducing shard",
     "collect": "thresholds, shard",
     "mask": "relating models, shard",
+    "subspaces": "comparing subspaces, shard",
     "detail": "detailing models, shard",
     "frame": "framing answers, worker",
     "compare": "comparing predictions, shard",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from statistics import median_low
 
 import numpy as np
@@ -13,11 +15,13 @@ from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
 from raylab.errors import NonFiniteError
+from raylab.reduce import passes
 from raylab.reduce.job import InProcess, Job, Shard
 from raylab.reduce.low_rank import directions_of_factors, leading_directions
 from raylab.reduce.passes import relate_subspaces
 from raylab.reduce.shard_cache import pack, unpack
 from raylab.reduce.subspaces import subspaces_of
+from raylab.store.phase import SHARDS
 from raylab.store.references import ModelLocation
 from raylab.store.tables import to_table
 from raylab.weights.views import DELTA, ViewedModel
@@ -243,3 +247,10 @@ def test_directions_that_are_not_finite_are_refused_by_name():
     rows = torch.full((5, 4), math.inf)
     with pytest.raises(NonFiniteError, match="of q"):
         leading_directions(lambda start, stop: rows[start:stop], (5, 4), "q")
+
+
+def test_every_call_on_shards_is_told_by_a_name_of_its_own():
+    source = inspect.getsource(passes)
+    methods = set(re.findall(r'\.all\(\s*"(\w+)"', source))
+    assert "subspaces" in methods
+    assert methods == set(SHARDS)
