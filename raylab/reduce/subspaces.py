@@ -15,7 +15,8 @@ angles (Bjorck & Golub 1973), and
 Two sizes of the spaces are taken: all directions of either delta (energy 1), and the k that holds
 90 % of the energy of that delta which needs fewer (energy 0.9), the same k for both.
 Invariant: out of factors where a delta has them (`raylab.reduce.low_rank`), so no delta is formed.
-Products of two models depend on the two alone: the same pair has the same bits beside any others.
+Products of two models depend on the two alone: the same pair has the same bits beside any others,
+in either order.
 A delta of zeros has no directions, and its pairs are not among those of the tensor.
 """
 
@@ -95,17 +96,21 @@ def _related(found: Mapping[int, Directions], pairs: Sequence[tuple[int, int]]) 
         sides=np.zeros((*size, len(SIDES), len(_MEASURES))),
         both=np.zeros((*size, len(_OF_PAIR))),
     )
+    # In an order that the two models decide, not their places among others: a transposed product
+    # has other bits.
+    values = {index: own.values.tolist() for index, own in found.items()}
+    ordered = [(a, b) if values[a] <= values[b] else (b, a) for a, b in pairs]
     with one_blas_thread():
         # One product for each pair: the bits of a product of more models would depend on them.
-        output = [(found[a].output.T @ found[b].output).numpy() for a, b in pairs]
-        input_ = [(found[a].input.T @ found[b].input).numpy() for a, b in pairs]
+        output = [(found[a].output.T @ found[b].output).numpy() for a, b in ordered]
+        input_ = [(found[a].input.T @ found[b].input).numpy() for a, b in ordered]
     for place, energy in enumerate(ENERGIES):
         by_sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row, (a, b) in enumerate(pairs):
+        for row, (a, b) in enumerate(ordered):
             by_sizes[_sizes(found[a], found[b], energy)].append(row)
         for (first, second), rows in by_sizes.items():
             cut = [np.stack([p[row][:first, :second] for row in rows]) for p in (output, input_)]
-            models = [(found[pairs[row][0]], found[pairs[row][1]]) for row in rows]
+            models = [(found[ordered[row][0]], found[ordered[row][1]]) for row in rows]
             at = np.array(rows), place
             made.k[at] = min(first, second)
             for side, products in enumerate(cut):

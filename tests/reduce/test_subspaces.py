@@ -166,6 +166,8 @@ def test_subspaces_of_a_pair_have_the_same_bits_beside_other_models_and_in_shard
     alone = rows_of(made, vectors=("one", "chain"))
     among = [r for r in rows_of(made, threads=2) if (r["a"], r["b"]) == ("one", "chain")]
     assert alone == among
+    turned = rows_of(made, vectors=("chain", "one"))
+    assert [r | {"a": r["b"], "b": r["a"]} for r in turned] == alone
     job = job_of(made)
     calls = [Shard(i, (name,), 0) for i, name in enumerate(sorted(job.compared()))]
     total = {}
