@@ -23,7 +23,7 @@ from raylab.cluster.unreadable import failed, tell_in_trials, unreadable, view_o
 from raylab.number_format import plural
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import Executor, Job
-from raylab.reduce.passes import Tables, detail_models, reduce_pairs, relate_subspaces
+from raylab.reduce.passes import Tables, detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes
@@ -37,13 +37,10 @@ from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.views import DELTA, View
 
-TABLES_OF_REDUCTION = (
-    "norms", "densities", "curve", "pairs", "subspaces", "spectra", "chains", "audit",
-)  # fmt: skip
-_Row = dict[str, Any]
 _OF_COMPARISON = ("norms", "densities", "curve")
 _OF_MODELS = ("pairs", "subspaces")
 _OF_MODEL = ("spectra", "chains", "audit")
+TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_MODEL)
 
 
 def reduce_study(context: StudyContext, say: Callable[[str], None], tell: Tell = silent) -> bool:
@@ -166,8 +163,6 @@ class WantedParts:
             vectors = self.models if fresh else ()
             job = self._job(context, places, missing, vectors, frozenset(fresh))
             made = reduce_pairs(job, context.study.densities, execute)
-            if fresh and self.view.name == DELTA.name:
-                made.extend(relate_subspaces(job, execute))
             self._add_comparisons(parts, missing, made)
             self._add_relations(parts, fresh, made)
             found.extend(made)

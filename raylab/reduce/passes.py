@@ -31,6 +31,7 @@ from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess
 from raylab.store.references import ModelLocation
+from raylab.weights.views import DELTA
 
 SHARDS = 32
 _FORESEEN_BYTES = 1 << 28
@@ -76,7 +77,7 @@ class Reduced:
 def reduce_pairs(
     job: Job, densities: Sequence[float], execute: Executor, shards: int = SHARDS
 ) -> Tables:
-    """The rows of norms, densities, curve and pairs of `job`."""
+    """The rows of norms, densities, curve, pairs and subspaces of `job`."""
     found = reduce_job(job, densities, execute, shards)
     common = {"view": job.view.name, "universe": universe_of(job)}
     rows = Tables(
@@ -92,16 +93,18 @@ def reduce_pairs(
     if found.relation:
         relations = relation_rows(job.vectors, found.relation, densities, job.fresh)
         rows.pairs += [common | row for row in relations]
+        if job.view.name == DELTA.name:
+            rows.subspaces += relate_subspaces(job, execute, shards)
     return rows
 
 
-def relate_subspaces(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
+def relate_subspaces(job: Job, execute: Executor, shards: int = SHARDS) -> list[dict[str, Any]]:
     """The rows of subspaces of the models of `job.vectors`, which the job shows as task vectors."""
     total: dict[str, TensorSubspaces] = {}
     for part in _ShardCalls(job, execute, shards).all("subspaces"):
         total |= part
     rows = subspace_rows(job.vectors, total, job.fresh)
-    return Tables(subspaces=[{"view": job.view.name, **row} for row in rows])
+    return [{"view": job.view.name, **row} for row in rows]
 
 
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:

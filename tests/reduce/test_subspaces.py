@@ -109,7 +109,7 @@ def job_of(made, **changes):
 
 
 def rows_of(made, **changes):
-    return relate_subspaces(job_of(made, **changes), InProcess()).subspaces
+    return relate_subspaces(job_of(made, **changes), InProcess())
 
 
 def rank_of(made, model, name):
