@@ -6,13 +6,14 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.errors import ModelError, OutError
 from raylab.publish.folder import write_folder
 from raylab.store.references import find_finished_trial
 from tests.architectures import merged_by_peft
 from tests.commands import exit_status
+from tests.publish.conftest import RECIPES, Made
 
 
 def published(made, name, tmp_path, repo, *options):
@@ -114,3 +115,31 @@ def test_folder_of_a_chain_that_cannot_be_one_adapter_leaves_nothing(made, tmp_p
 def test_reference_that_is_no_trial_is_refused(made, reference):
     with pytest.raises(ModelError):
         find_finished_trial(reference.replace("OUT", str(made.out)))
+
+
+DATED = "{{ strftime_now('%d %b %Y') }}\n"
+
+
+def test_published_template_prints_the_studys_date_and_the_card_says_so(
+    made, copied_base, study_text, tmp_path
+):
+    template = copied_base / "chat_template.jinja"
+    text = template.read_text()
+    template.write_text(DATED + text)
+    study = study_text.replace(str(made.base), str(copied_base))
+    other = Made(tmp_path / "out2", copied_base, f"template_date: 2025-01-31\n{study}{RECIPES}")
+    folder = tmp_path / "folder"
+    write_folder(find_finished_trial(other.reference("first")), "me/thing", folder)
+    assert "prints 2025-01-31 in place of today's date" in (folder / "README.md").read_text()
+    assert json.loads((folder / "raylab.json").read_text())["template_date"] == "2025-01-31"
+    chat = [{"role": "user", "content": "Hi?"}]
+    as_it_was = AutoTokenizer.from_pretrained(made.base).apply_chat_template(chat, tokenize=False)
+    said = AutoTokenizer.from_pretrained(folder).apply_chat_template(chat, tokenize=False)
+    assert said == "31 Jan 2025\n" + as_it_was
+
+
+def test_published_template_without_a_date_is_the_base_models_own(made, tmp_path):
+    folder = published(made, "first", tmp_path, "me/plain")
+    own = (made.base / "chat_template.jinja").read_text()
+    assert (folder / "chat_template.jinja").read_text() == own
+    assert "today's date" not in (folder / "README.md").read_text()
