@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Made:
     def adapter(self, name: str) -> Path:
         return self.out / "trials" / self.trials[name].folder / "adapter"
 
-    def record_answers(self, name: str) -> list[Sample]:
+    def record_answers(self, name: str, questions: Sequence[Row] = QUESTIONS) -> list[Sample]:
         """Let the trial have answered as it does at the end of its training."""
         trial, source = self.trials[name], self.study.base_models["demo"]
         by_name = {item.name: item for item in self.trials.values()}
@@ -87,7 +88,7 @@ class Made:
         samples = generate_answers(
             PeftModel.from_pretrained(model, self.adapter(name)),
             tokenizer,
-            QUESTIONS,
+            questions,
             self.study.evaluation,
             seed=42,
         )

@@ -15,7 +15,7 @@ from raylab.publish.verify import VerifyError
 from raylab.store.references import find_finished_trial
 from tests.architectures import save_adapter
 from tests.commands import exit_status
-from tests.publish.conftest import RECIPES, Made
+from tests.publish.conftest import QUESTIONS, RECIPES, Made
 
 PAST = {"torch": "2.0.0", "peft": "0.21.2"}
 
@@ -118,3 +118,24 @@ def test_model_without_recorded_answers_says_so_and_is_written(made, tmp_path, c
     words = ("publish", made.reference("first"), "me/thing", "--dry-run", "--out", tmp_path / "x")
     assert exit_status(*words) == 0
     assert "answers not compared: its trial recorded no answers" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_published_model_is_asked_with_the_tools_that_its_trial_was_asked_with(
+    made, copied_base, study_text, tmp_path, capsys
+):
+    template = copied_base / "chat_template.jinja"
+    shown = "{% if tools %}{{ tools | tojson }}\n{% endif %}{{ strftime_now('%Y') }}\n"
+    template.write_text(shown + template.read_text())
+    text = study_text.replace(str(made.base), str(copied_base)) + RECIPES
+    other = Made(tmp_path / "other", copied_base, text)
+    tools = '[{"type": "function", "function": {"name": "空", "strict": true}}]'
+    questions = [QUESTIONS[0]._replace(tools=tools), QUESTIONS[1]]
+    samples = other.record_answers("first", questions)
+    assert samples[0].as_row()["tools"][0]["function"]["strict"] is True
+    folder = tmp_path / "folder"
+    words = ("publish", other.reference("first"), "me/thing", "--dry-run", "--out", folder)
+    assert exit_status(*words) == 0
+    assert "2 of 2 recorded answers are the same" in capsys.readouterr().out
+    (tmp_path / "elsewhere").mkdir()
+    assert ran_as_printed(folder, tmp_path / "elsewhere") == samples[0].answer
