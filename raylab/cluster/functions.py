@@ -134,7 +134,7 @@ def _compared(
     framing = [Call("frame", (number,), number) for number in range(count)]
     framed = dict(_told(job, framing, execute, tell))[0]
     shards = deal(job, framed["tokens"], framed["bytes"], count)
-    calls = [Call("compare", (shard,), number) for number, shard in enumerate(shards)]
+    calls = [Call("compare", (shard,), count + number) for number, shard in enumerate(shards)]
     results = [result for _, result in _told(job, calls, execute, tell)]
     failed = {name: why for result in results for name, why in result["failed"].items()}
     blocks = [block for result in results for block in result["blocks"]]

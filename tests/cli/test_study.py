@@ -75,6 +75,30 @@ def test_run_quick_study_prints_tables_and_report(quick):
     assert "Warning" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["plan", "run", "reduce"])
+@pytest.mark.parametrize(
+    "change", [("held_out: 0.15", "held_out: 0"), ("prompts: 8", "prompts: 0, likelihoods: false")]
+)
+def test_functions_asked_for_without_held_out_answers_are_refused(tmp_path, verb, change):
+    wanted = ("evaluation: {", "evaluation: {functions: true, ")
+    done = raylab(verb, edited(tmp_path, wanted, change), "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "evaluation.functions" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_counts_forward_passes(tmp_path):
+    done = raylab("plan", QUICK, "--out", tmp_path)
+    words = "3 models x (16 held-out + at most 16 own answers) = 96 forward passes"
+    assert words in " ".join(done.stdout.split())
+    document = json.loads(raylab("plan", QUICK, "--out", tmp_path, "--json").stdout)
+    [cost] = document["functions"]
+    assert (cost["base_model"], cost["models"], cost["passes"]) == ("demo", 3, 96)
+    off = edited(tmp_path, ("evaluation: {", "evaluation: {functions: false, "))
+    assert json.loads(raylab("plan", off, "--out", tmp_path, "--json").stdout)["functions"] == []
+
+
 def test_run_quick_study_shows_real_learning(quick):
     out, _ = quick
     rows = read_table(Store(str(out)), "trials").to_pylist()

@@ -109,6 +109,10 @@ def test_pool_call_of_the_same_home_goes_to_the_same_actor(pool):
     assert results(pool, *[("process",)] * 8, homes=backwards) == first[::-1]
 
 
+def test_pool_of_two_actors_gives_each_one_of_two_calls(pool):
+    assert len(set(results(pool, ("process",), ("process",), homes=(101, 102)))) == 2
+
+
 def test_pool_killed_actor_loses_no_call(pool, tmp_path):
     died = str(tmp_path / "died")
     calls = [("identity", 0), ("die_once", died), ("identity", 2)]

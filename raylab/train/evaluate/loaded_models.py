@@ -107,8 +107,9 @@ class LoadedModels:
         """(the model of a group with its adapters, why adapters could not be loaded)."""
         if self._loaded and self._loaded[0] == key:
             return self._loaded[1:]
-        self._loaded = None
-        free_memory()
+        if self._loaded:
+            self._loaded = None
+            free_memory()
         sides = self._groups[key]
         first = next(iter(sides.values()))
         model = self._checkpoint(first)
