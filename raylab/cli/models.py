@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +22,9 @@ from raylab.spec.study import DENSITIES, Device, ViewName, check_densities
 from raylab.spec.vocabularies import describe_clashes, places_of
 from raylab.store.filesystem import Store
 
+if TYPE_CHECKING:
+    from raylab.store.references import FoundModel
+
 _MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
 _Universe = Literal["compared", "model"]
 _Missing = Literal["error", "skip"]
@@ -28,6 +32,13 @@ _Mismatch = Literal["error", "crop", "skip"]
 _Device = Annotated[
     Device,
     typer.Option(help="Where to compute; auto: on a GPU, if there is one and the work is large."),
+]
+_Dequantize = Annotated[
+    bool,
+    typer.Option(
+        "--dequantize",
+        help="Take copies in full precision of quantised checkpoints, made in scratch space.",
+    ),
 ]
 _Threads = Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="all cores")]
 
@@ -60,6 +71,7 @@ def diff(
     ] = "error",
     device: _Device = "auto",
     threads: _Threads = None,
+    dequantize: _Dequantize = False,
     out: Annotated[
         str | None, typer.Option(help="A directory or URI for the tables and diff.json.")
     ] = None,
@@ -80,10 +92,13 @@ def diff(
     ]
     for warning in describe_clashes(sides):
         say(warning)
+    known_base = find_base(base) if base else None
+    if dequantize:
+        left, right, known_base = _in_full_precision(left, right, known_base)
     request = DiffRequest(
         left,
         right,
-        base=find_base(base) if base else None,
+        base=known_base,
         densities=check_densities(density or DENSITIES),
         view=view_of(view, left, right),
         universe=universe,
@@ -101,6 +116,18 @@ def diff(
         print(json.dumps(found.document, ensure_ascii=False, indent=1))
     else:
         print_diff(found.document, console())
+
+
+def _in_full_precision(
+    left: FoundModel, right: FoundModel, base: Path | None
+) -> tuple[FoundModel, FoundModel, Path | None]:
+    """The same models, those that are quantised as copies in full precision."""
+    from raylab.weights.dequantize import dequantized, in_full_precision
+
+    left, right = (
+        replace(model, location=in_full_precision(model.location)) for model in (left, right)
+    )
+    return left, right, dequantized(base) if base else None
 
 
 def merge(
@@ -139,6 +166,7 @@ def merge(
     ] = 4.0,
     threads: _Threads = None,
     device: _Device = "auto",
+    dequantize: _Dequantize = False,
 ) -> None:
     """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
     from raylab.spec.mergekit import requested
@@ -160,7 +188,14 @@ def merge(
 
     started = time.monotonic()
     most_bytes = round(max_shard_gb * 1e9)
-    record = merge_named(request, out, most_bytes=most_bytes, threads=threads, device=device)
+    record = merge_named(
+        request,
+        out,
+        most_bytes=most_bytes,
+        threads=threads,
+        device=device,
+        dequantize=dequantize,
+    )
     print("\n".join(summary_lines(record)))
     print(f"{time.monotonic() - started:.1f} s: {out}")
 

@@ -38,6 +38,7 @@ from raylab.weights.checkpoint_writer import (
     copy_config_files,
     flush,
 )
+from raylab.weights.dequantize import dequantized, in_full_precision
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
 from raylab.weights.tied import write_untied
@@ -77,11 +78,18 @@ def merge_named(
     most_bytes: int = MOST_BYTES,
     threads: int | None = None,
     device: Device = "auto",
+    dequantize: bool = False,
 ) -> dict[str, Any]:
-    """Find the models that the request names, and merge them; see `merge_models`."""
+    """Find the models that the request names, and merge them; see `merge_models`.
+
+    dequantize: take copies in full precision of quantised ones (`raylab.weights.dequantize`).
+    """
     check_absent(out)
     locations = [find_model(item.model).location for item in request.inputs]
     base = find_base(request.base) if request.base else None
+    if dequantize:
+        locations = [in_full_precision(location) for location in locations]
+        base = dequantized(base) if base else None
     return merge_models(
         request, locations, base, out, most_bytes=most_bytes, threads=threads, device=device
     )

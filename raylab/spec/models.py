@@ -47,7 +47,7 @@ def resolve(name: str, place: Located, *, online: bool = False) -> ResolvedModel
     if place.path is not None:
         directory = Path(place.path)
         _check_directory(name, directory)
-        return ResolvedModel(name, "content:" + _content(_state(directory)), directory, name)
+        return ResolvedModel(name, "content:" + content_of(directory), directory, name)
     return _resolve_hub(name, place, online=online)
 
 
@@ -141,6 +141,11 @@ def json_of(file: Path) -> dict[str, Any] | None:
             "a model's file is no JSON", found=f"{file}: {error}", expected="a JSON object"
         ) from None
     return values
+
+
+def content_of(directory: Path) -> str:
+    """A fingerprint of the content of a model's files; reads every byte once in a process."""
+    return _content(_state(directory))
 
 
 def _state(directory: Path) -> tuple[tuple[str, str, int, int], ...]:

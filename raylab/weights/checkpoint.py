@@ -20,10 +20,11 @@ from typing import Any, Protocol
 import torch
 
 from raylab.errors import ModelError
+from raylab.spec.quantized import method_of, quantization_of, way_out
 from raylab.spec.weight_files import read_json
 from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.name_matching import names_of_checkpoint
-from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
+from raylab.weights.safetensors_reader import DTYPES, QUANTIZED_BITS, SafetensorsFolder, Shape
 from raylab.weights.stacked_experts import RestackedFolder, restacked
 from raylab.weights.tied import HEADS, find_ties
 
@@ -149,13 +150,18 @@ class Checkpoint:
     def _check_dtypes(self) -> None:
         dtypes = self._folder.dtypes
         refused = sorted(n for n in dtypes if dtypes[n] not in DTYPES and n not in self.skipped)
-        if refused:
-            raise ModelError(
-                f"{self._directory} holds tensors of a dtype that is not compared",
-                found=", ".join(f"{name}: {dtypes[name]}" for name in refused[:5]),
-                expected=" or ".join(DTYPES),
-                todo="save the model in one of these dtypes, not quantised",
-            )
+        if not refused:
+            return
+        codes = sorted({dtypes[name] for name in refused} & set(QUANTIZED_BITS))
+        raise ModelError(
+            f"{self._directory} holds tensors of a dtype that is not compared",
+            found=", ".join(f"{name}: {dtypes[name]}" for name in refused[:5]),
+            expected=" or ".join(DTYPES),
+            todo=f"raylab reads no {' and no '.join(codes)}: dequantise the model with the "
+            "library that wrote it, or take the one that it was made from"
+            if codes
+            else "save the model in one of these dtypes, not quantised",
+        )
 
     def _refuse_alias(self, name: str, found: str) -> None:
         raise ModelError(
@@ -172,11 +178,11 @@ def _config(directory: Path) -> Mapping[str, Any]:
     """config.json; empty where a folder of weights has none. Raises ModelError."""
     file = directory / "config.json"
     found = read_json(file, "a model's config") if file.exists() else {}
-    if found.get("quantization_config"):
+    if settings := quantization_of(found):
         raise ModelError(
             f"{directory} is quantised already",
-            found="quantization_config in config.json",
+            found=f"quantization_config in config.json: {method_of(settings)}",
             expected="full-precision weights",
-            todo="take the model that it was made from",
+            todo=way_out(settings),
         )
     return found

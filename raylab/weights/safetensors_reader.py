@@ -42,10 +42,19 @@ DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 """As safetensors names them."""
 _OTHER_SIZES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "BOOL": 1, "U8": 1, "I8": 1,
     "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
-_SIZES = _OTHER_SIZES | {name: dtype.itemsize for name, dtype in DTYPES.items()}
+QUANTIZED_BITS = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3": 8, "F8_E5M2": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+}  # fmt: skip
+"""Codes of quantised weights, which mean nothing without their scales. A shape counts entries."""
+_BITS = (
+    {name: 8 * size for name, size in _OTHER_SIZES.items()}
+    | QUANTIZED_BITS
+    | {name: 8 * dtype.itemsize for name, dtype in DTYPES.items()}
+)
 _LENGTH_BYTES = 8
 _MOST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
@@ -155,11 +164,11 @@ def _entry(name: str, fields: Any, begin: int) -> Entry:
             pass
         case _:
             raise _HeaderError(f"{name!r} has no dtype, shape and data_offsets that can be read")
-    if dtype not in _SIZES:
+    if dtype not in _BITS:
         raise _HeaderError(f"{name!r} has the unknown dtype {dtype}")
     if math.prod(extent or 1 for extent in shape) > _MOST_ENTRIES:
         raise _HeaderError(f"{name!r} has the shape {shape}")
-    if stop - start != math.prod(shape) * _SIZES[dtype]:
+    if 8 * (stop - start) != math.prod(shape) * _BITS[dtype]:
         raise _HeaderError(f"{name!r} takes {stop - start} bytes, which is no {dtype} of {shape}")
     return Entry(dtype, tuple(shape), begin + start, begin + stop)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GptOssConfig
 
 from raylab.errors import ModelError
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.export import concatenate
-from tests.architectures import save_adapter, save_tiny
+from tests.architectures import save_adapter, save_tiny, tiny_model
 from tests.commands import exit_status
 from tests.studies import write_study_folder
 
@@ -104,3 +108,219 @@ def test_tensor_without_entries_beside_whole_ones_is_counted(tmp_path, base):
 
 def test_whole_adapter_is_not_refused(base, adapter):
     assert Adapter.open(adapter, Checkpoint(base)).names
+
+
+BF16 = torch.bfloat16
+NF4_WIDTH = 80
+"""A multiple of 16 and not of 64, where bitsandbytes on AVX512 goes wrong for whole matrices."""
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+"""The values of MXFP4's codes (OCP Microscaling Formats 1.0, table 5)."""
+
+
+def in_bitsandbytes(directory, full, **settings):
+    """`full` quantised by bitsandbytes and saved by transformers; its weights by numpy."""
+    config = BitsAndBytesConfig(bnb_4bit_quant_type="nf4", **settings)
+    model = AutoModelForCausalLM.from_pretrained(
+        full, quantization_config=config, dtype="auto", device_map="cpu"
+    )
+    model.save_pretrained(directory)
+    files = load_file(directory / "model.safetensors")
+    expected = load_file(full / "model.safetensors")
+    for name in [name for name in files if name.endswith("proj.weight")]:
+        shape, stem = expected[name].shape, name.removesuffix(".weight")
+        if f"{stem}.SCB" in files:
+            scales = files[f"{stem}.SCB"].numpy().astype(np.float64) / 127
+            values = files[name].numpy() * scales[:, None]
+        else:
+            packed = files[name].numpy().reshape(-1)
+            codes = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)
+            table = files[f"{name}.quant_map"].numpy().astype(np.float64)
+            scales = np.repeat(files[f"{name}.absmax"].numpy().astype(np.float64), 64)
+            values = (table[codes] * scales[: codes.size]).reshape(shape)
+        expected[name] = torch.from_numpy(values).to(torch.float32).to(BF16)
+    return expected
+
+
+def in_fp8(directory, full):
+    """`full` as DeepSeek-V3 and others store it: codes, and a scale for each 128 x 128 block."""
+    expected = load_file(full / "model.safetensors")
+    files = dict(expected)
+    for name in [name for name in expected if name.endswith("proj.weight")]:
+        weight = expected[name].float()
+        rows, columns = (-(-extent // 128) for extent in weight.shape)
+        codes, scales = (
+            torch.empty(weight.shape, dtype=torch.float8_e4m3fn),
+            torch.empty(rows, columns),
+        )
+        for row, column in itertools.product(range(rows), range(columns)):
+            at = (slice(128 * row, 128 * row + 128), slice(128 * column, 128 * column + 128))
+            scales[row, column] = weight[at].abs().max() / 448
+            codes[at] = (weight[at] / scales[row, column]).to(torch.float8_e4m3fn)
+        files |= {name: codes, f"{name}_scale_inv": scales}
+        each = np.kron(scales.numpy(), np.ones((128, 128), np.float32))
+        values = codes.float().numpy() * each[: weight.shape[0], : weight.shape[1]]
+        expected[name] = torch.from_numpy(values).to(BF16)
+    settings = {
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+    }
+    quantised(directory, full, files, settings)
+    return expected
+
+
+def in_mxfp4(directory, full):
+    """`full`, a tiny gpt-oss, as OpenAI stores it: blocks of 32 codes with a power of two."""
+    draws = np.random.default_rng(3)
+    expected = load_file(full / "model.safetensors")
+    files = dict(expected)
+    for name in [name for name in expected if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inputs, outputs = expected[name].shape
+        codes = draws.integers(0, 16, (experts, outputs, inputs // 32, 32), dtype=np.uint8)
+        scales = draws.integers(118, 124, (experts, outputs, inputs // 32), dtype=np.uint8)
+        blocks = codes[..., ::2] | (codes[..., 1::2] << 4)
+        del files[name]
+        files[f"{name}_blocks"] = torch.from_numpy(np.ascontiguousarray(blocks))
+        files[f"{name}_scales"] = torch.from_numpy(scales)
+        values = E2M1[codes] * 2.0 ** (scales.astype(np.float64) - 127)[..., None]
+        values = values.reshape(experts, outputs, inputs).transpose(0, 2, 1)
+        expected[name] = torch.from_numpy(np.ascontiguousarray(values)).to(BF16)
+    skipped = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens"]
+    settings = {"quant_method": "mxfp4", "modules_to_not_convert": [*skipped, "lm_head"]}
+    quantised(directory, full, files, settings)
+    return expected
+
+
+def quantised(directory, full, files, settings):
+    directory.mkdir()
+    save_file(files, directory / "model.safetensors", {"format": "pt"})
+    config = json.loads((full / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+
+
+def gpt_oss(directory):
+    config = GptOssConfig(
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        layer_types=["full_attention"],
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    AutoModelForCausalLM.from_config(config, dtype=BF16).save_pretrained(directory)
+
+
+QUANTISED = {
+    "bitsandbytes, 4 bits": lambda to, full: in_bitsandbytes(to, full, load_in_4bit=True),
+    "bitsandbytes, 8 bits": lambda to, full: in_bitsandbytes(to, full, load_in_8bit=True),
+    "fp8": in_fp8,
+    "mxfp4": in_mxfp4,
+}
+
+
+@pytest.fixture(scope="module")
+def full_models(tmp_path_factory):
+    """The directories of a tiny model in full precision, by method."""
+    llama, oss = tmp_path_factory.mktemp("llama"), tmp_path_factory.mktemp("oss")
+    sizes = {"hidden_size": NF4_WIDTH, "intermediate_size": 144}
+    tiny_model("llama", 0, BF16, **sizes).save_pretrained(llama)
+    gpt_oss(oss)
+    return {name: oss if name == "mxfp4" else llama for name in QUANTISED}
+
+
+@pytest.mark.parametrize("method", QUANTISED)
+def test_quantised_checkpoint_is_compared_and_merged_as_its_codes_times_scales(
+    tmp_path, capsys, monkeypatch, full_models, method
+):
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    full, path = full_models[method], tmp_path / "quantised"
+    expected = QUANTISED[method](path, full)
+    assert "--dequantize" in refused(capsys, "diff", path, full)
+    assert exit_status("diff", path, full, "--dequantize", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    start = load_file(full / "model.safetensors")
+    squares = [float((expected[n].double() - start[n].double()).square().sum()) for n in start]
+    assert document["numel"] == sum(tensor.numel() for tensor in start.values())
+    assert document["norms"]["l2"] == pytest.approx(math.sqrt(sum(squares)), rel=1e-6)
+    (copy,) = (tmp_path / "scratch" / "dequantized").glob("quantised-*[0-9a-f]")
+    made = load_file(copy / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in made.items()} == {
+        name: tensor.shape for name, tensor in start.items()
+    }
+    assert all(torch.equal(made[name], expected[name]) for name in start)
+    words = ("merge", "linear", "--model", path, "--model", full, "--out", tmp_path / "out")
+    assert "--dequantize" in refused(capsys, *words)
+    assert exit_status(*words, "--dequantize") == 0
+    assert "quantization_config" not in json.loads((tmp_path / "out/config.json").read_text())
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").state_dict()
+    for name, tensor in expected.items():
+        mean = (tensor.double() + start[name].double()) / 2
+        assert torch.equal(merged[name], mean.to(BF16)), name
+
+
+NOT_HERE = {
+    "gptq": {"quant_method": "gptq", "bits": 4},
+    "awq": {"quant_method": "awq", "bits": 4},
+    "hqq": {"quant_method": "hqq"},
+    "compressed-tensors": {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    "unknown": {"group_size": 64, "bits": 4},
+}
+
+
+@pytest.mark.parametrize("method", NOT_HERE)
+def test_quantised_checkpoint_that_is_not_undone_here_is_refused_with_the_way_out(
+    tmp_path, capsys, monkeypatch, base, method
+):
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    path = tmp_path / "quantised"
+    shutil.copytree(base, path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(
+        json.dumps(config | {"quantization_config": NOT_HERE[method]})
+    )
+    for words in (("diff", path, base), ("diff", path, base, "--dequantize")):
+        message = refused(capsys, *words)
+        assert method in message
+        assert "it was made from" in message
+    if method == "compressed-tensors":
+        assert "pip install compressed-tensors" in message
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_quantised_checkpoint_that_lacks_a_weight_is_refused_and_leaves_nothing(
+    tmp_path, capsys, monkeypatch, full_models
+):
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    path = tmp_path / "quantised"
+    in_fp8(path, full_models["fp8"])
+    files = load_file(path / "model.safetensors")
+    del files["model.norm.weight"]
+    save_file(files, path / "model.safetensors", {"format": "pt"})
+    message = refused(capsys, "diff", path, full_models["fp8"], "--dequantize")
+    assert "1 not in the files: model.norm.weight" in message
+    assert not list((tmp_path / "scratch" / "dequantized").glob("quantised-*[0-9a-f]"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"),
+    [("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6), ("F8_E8M0", 8), ("F8_E4M3FNUZ", 8)],
+)
+def test_codes_of_quantised_weights_are_named_with_their_dtype(tmp_path, capsys, base, dtype, bits):
+    header = {"w": {"dtype": dtype, "shape": [8, 4], "data_offsets": [0, 4 * bits]}}
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + b"\0" * (4 * bits)
+    path = tmp_path / "codes"
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(content)
+    message = refused(capsys, "diff", path, base)
+    assert f"raylab reads no {dtype}" in message
+    assert "dequantise" in message
+    assert "fetch" not in message
