@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -168,15 +168,19 @@ def _with_parts_of_blocks(
         files = [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
         places = {name: file for file in files for name in file.keys()}  # noqa: SIM118
         for name in (name for name in places if f"{name}_scale_inv" in places):
-            shape = places[name].get_slice(name).get_shape()
-            grid = places[f"{name}_scale_inv"].get_slice(f"{name}_scale_inv").get_shape()
-            sizes = list(zip(shape, grid, block, strict=False))
-            is_blocked = len(shape) == 2 and all(g == -(-n // b) for n, g, b in sizes)
-            if is_blocked and any(g > 1 and n % b for n, g, b in sizes):
-                scales = places[f"{name}_scale_inv"].get_tensor(f"{name}_scale_inv").float()
-                for axis, (size, _, step) in enumerate(sizes):
-                    scales = scales.repeat_interleave(step, axis).narrow(axis, 0, size)
-                yield name, places[name].get_tensor(name).float() * scales
+            weight = places[name].get_tensor(name)
+            scales = places[f"{name}_scale_inv"].get_tensor(f"{name}_scale_inv").float()
+            if _has_part_of_block(weight.shape, scales.shape, block):
+                for axis, size in enumerate(weight.shape):
+                    scales = scales.repeat_interleave(block[axis], axis).narrow(axis, 0, size)
+                yield name, weight.float() * scales
+
+
+def _has_part_of_block(shape: Sequence[int], grid: Sequence[int], block: Sequence[int]) -> bool:
+    """Whether a matrix has several blocks along an axis, of which the last is not whole."""
+    sizes = list(zip(shape, grid, block, strict=False))
+    is_blocked = len(shape) == 2 and all(g == -(-n // b) for n, g, b in sizes)
+    return is_blocked and any(g > 1 and n % b for n, g, b in sizes)
 
 
 def _in_four_bits(model: Any) -> dict[str, torch.Tensor]:
