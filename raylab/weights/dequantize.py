@@ -171,9 +171,11 @@ def _with_parts_of_blocks(
             weight = places[name].get_tensor(name)
             scales = places[f"{name}_scale_inv"].get_tensor(f"{name}_scale_inv").float()
             if _has_part_of_block(weight.shape, scales.shape, block):
-                for axis, size in enumerate(weight.shape):
-                    scales = scales.repeat_interleave(block[axis], axis).narrow(axis, 0, size)
-                yield name, weight.float() * scales
+                tall = scales.repeat_interleave(block[0], 0)[: weight.shape[0]]
+                yield (
+                    name,
+                    weight.float() * tall.repeat_interleave(block[1], 1)[:, : weight.shape[1]],
+                )
 
 
 def _has_part_of_block(shape: Sequence[int], grid: Sequence[int], block: Sequence[int]) -> bool:
