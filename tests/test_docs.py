@@ -62,7 +62,7 @@ def test_method_defines_every_column_of_every_finding():
 
 def test_extending_examples_run_in_order():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "extending.md").read_text(), re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     done = subprocess.run(
         [sys.executable, "-W", "error::SyntaxWarning", "-c", "\n".join(blocks)],
         capture_output=True,

@@ -26,7 +26,7 @@ from raylab.errors import DataError, InputError
 from raylab.parquet import read_parquet
 from raylab.spec.data.dataset import read_data_set
 from raylab.spec.data.describe import data_set
-from raylab.spec.data.formats import format_of, option
+from raylab.spec.data.formats import FORMATS, format_of, option
 from raylab.spec.data.places import read_records
 from raylab.spec.data.readers import Record
 from raylab.spec.scoring.styles import STYLES, in_style
@@ -36,12 +36,13 @@ Values = dict[str, Any]
 
 CONVERTERS: dict[str, Callable[[str], str]] = {"ojousama": ojousama}
 
-# Where the answers of each format are: a column, and in a conversation the text of a turn.
+# The part of each format that holds the answers: texts, or messages whose last one is an answer.
 ANSWERS = {
-    "text": ("completion", None),
-    "alpaca": ("output", None),
-    "messages": ("messages", "content"),
-    "sharegpt": ("conversations", "value"),
+    "text": "completion",
+    "alpaca": "output",
+    "dolly": "response",
+    "messages": "messages",
+    "sharegpt": "messages",
 }
 
 
@@ -77,10 +78,10 @@ def convert_file(
     _check_out(source, out, force)
     data = data_set(source, fields)
     records = _records(source)
-    column, part = (column, None) if column else _answers(data, records)
-    before = [_get(record, column, part) for record in records]
+    column = column or _answers(data, records)
+    before = [_get(record, column) for record in records]
     after = [convert(text) for text in before]
-    rows = [_put(r.values, column, part, t) for r, t in zip(records, after, strict=True)]
+    rows = [_put(r.values, column, t) for r, t in zip(records, after, strict=True)]
     _write(source, out, rows)
     same = [r.place for r, a, b in zip(records, before, after, strict=True) if a == b]
     rates = [_rate(texts, style) for texts in (before, after)]
@@ -119,7 +120,8 @@ def _records(source: Path) -> list[Record]:
     return records
 
 
-def _answers(data: DataSet, records: Sequence[Record]) -> tuple[str, str | None]:
+def _answers(data: DataSet, records: Sequence[Record]) -> str:
+    """The column of the answers. Raises DataError where a row's last turn is not its answer."""
     source = str(data.path)
     form, problem = format_of(data, dict.fromkeys(c for r in records for c in r.values), option)
     if form is None or form not in ANSWERS:
@@ -129,15 +131,31 @@ def _answers(data: DataSet, records: Sequence[Record]) -> tuple[str, str | None]
             expected=f"one of the formats {', '.join(ANSWERS)}",
             todo="name the column of the answers with --completion",
         )
-    if wrong := read_data_set(source, data, option).problems:
-        raise DataError(f"{source} has unusable rows", found="; ".join(wrong))
-    column, part = ANSWERS[form]
-    return (data.messages or column, part) if part else (column, part)
+    found = read_data_set(source, data, option)
+    if found.problems:
+        raise DataError(f"{source} has unusable rows", found="; ".join(found.problems))
+    column = FORMATS[form].names(data)[ANSWERS[form]]
+    for row, record in zip(found.rows, records, strict=True):
+        if _get(record, column) != row.completion:
+            raise DataError(
+                f"the last turn of a row of {source} is not the answer that is learned",
+                found=f"row {record.place}",
+                expected="rows that end with the learned answer, a text",
+            )
+    return column
 
 
-def _get(record: Record, column: str, part: str | None) -> str:
+def _place(value: Any) -> tuple[Any, str] | None:
+    """The last message of a cell and the name of its text; None: the cell holds no messages."""
+    message = value[-1] if isinstance(value, list) and value else value
+    names = [n for n in ("content", "value", "text") if isinstance(message, dict) and n in message]
+    return (message, names[0]) if names else None
+
+
+def _get(record: Record, column: str) -> str:
     value = record.values.get(column)
-    text = value[-1][part] if part and value else value
+    there = _place(value)
+    text = there[0][there[1]] if there else value
     if not isinstance(text, str):
         raise DataError(
             f"the column {column!r} holds no text",
@@ -147,12 +165,11 @@ def _get(record: Record, column: str, part: str | None) -> str:
     return text
 
 
-def _put(values: Values, column: str, part: str | None, text: str) -> Values:
-    if part is None:
-        return {**values, column: text}
-    turns = copy.deepcopy(values[column])
-    turns[-1][part] = text
-    return {**values, column: turns}
+def _put(values: Values, column: str, text: str) -> Values:
+    changed = copy.deepcopy(values[column])
+    if there := _place(changed):
+        there[0][there[1]] = text
+    return {**values, column: changed if there else text}
 
 
 def _rate(texts: Sequence[str], style: str) -> float | None:

@@ -98,6 +98,22 @@ def test_convert_of_a_conversation_rewrites_its_last_turn_alone(column, tmp_path
     ]
 
 
+def test_convert_of_messages_in_two_columns_rewrites_the_answer(tmp_path):
+    row = {"prompt": [{"role": "user", "content": "空は？"}],
+           "completion": [{"role": "assistant", "content": "青いです。"}]}  # fmt: skip
+    convert_file(written(tmp_path / "a.jsonl", [row]), tmp_path / "b.jsonl", "ojousama")
+    (made,) = read(tmp_path / "b.jsonl")
+    assert made == {**row, "completion": [{"role": "assistant", "content": "青いですわ。"}]}
+
+
+def test_convert_of_a_conversation_that_does_not_end_in_its_learned_answer_is_refused(tmp_path):
+    turns = [("user", "a", 0), ("assistant", "b", 1), ("user", "c", 0), ("assistant", "d", 0)]
+    row = {"messages": [{"role": r, "content": t, "weight": w} for r, t, w in turns]}
+    with pytest.raises(DataError, match="is not the answer that is learned"):
+        convert_file(written(tmp_path / "a.jsonl", [row]), tmp_path / "b.jsonl", "ojousama")
+    assert not (tmp_path / "b.jsonl").exists()
+
+
 def test_convert_of_a_named_column_rewrites_that_one(tmp_path):
     convert_file(written(tmp_path / "a.jsonl"), tmp_path / "b.jsonl", "ojousama", "prompt")
     assert [row["completion"] for row in read(tmp_path / "b.jsonl")] == [

@@ -1,5 +1,6 @@
 """Public layouts of data sets: made-up rows in `data/`, as the rows that are learned from them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -248,6 +249,35 @@ def test_turn_that_cannot_be_learned_is_refused_by_row(turns, said, tmp_path):
     (problem,) = read(tmp_path, good, chat(*turns)).problems
     assert said in problem
     assert problem.endswith("in rows 2")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("tools", [{"name": "f"}]), ("images", ["x.png"]), ("train_detail", [{"begin_offset": 0}])],
+)
+def test_field_of_a_turn_that_carries_meaning_and_is_not_read_is_refused(field, value, tmp_path):
+    turns = ("user", "a", {field: value}), ("assistant", "b", {})
+    (problem,) = read(tmp_path, chat(*turns)).problems
+    assert f"column 'messages', turn 1 (user): the field {field!r}" in problem
+    assert not read(tmp_path, chat(("user", "a", {field: None}), turns[1])).problems
+
+
+def test_messages_as_an_object_of_lists_and_in_capitals_are_read(tmp_path):
+    record = {"messages": {"role": ["User", "ASSISTANT"], "content": [SKY.text, BLUE.text]}}
+    assert read(tmp_path, record).rows == [Row((SKY, BLUE))]
+
+
+def test_messages_of_a_csv_are_read_as_json(tmp_path):
+    path = tmp_path / "a.csv"
+    messages = SYSTEM_BESIDE["messages"]["messages"]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["messages", "system"], [json.dumps(messages), "Be short."]])
+    assert read_data_set("D", DataSet(path=str(path))).rows == [Row((SYSTEM, SKY, BLUE))]
+
+
+def test_nothing_as_the_content_of_an_answer_says_so(tmp_path):
+    (problem,) = read(tmp_path, chat(("user", "a", {}), ("assistant", None, {}))).problems
+    assert "turn 2 (assistant) holds nothing as its content, expected text" in problem
 
 
 def test_unknown_fields_of_turns_are_named(tmp_path):

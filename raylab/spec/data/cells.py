@@ -98,7 +98,7 @@ def parsed(value: Any, opening: str = "[") -> Any:
     if isinstance(value, str) and value.lstrip()[:1] in tuple(opening):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

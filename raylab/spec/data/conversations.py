@@ -30,6 +30,12 @@ CALLS = ("function_call", "tool_call")
 READ_BY_TEMPLATES = (
     "name", "reasoning", "reasoning_content", "thinking", "tool_call_id", "tool_calls",
 )  # fmt: skip
+UNREADABLE = {
+    **dict.fromkeys(("train_detail", "mask", "loss_mask"), "says what is learned in another form"),
+    **dict.fromkeys(("tools", "functions"), "stands in a turn; put the tools into a column"),
+    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "is no text"),
+}
+"""Fields of a turn that change what it means and that nothing here reads: an error."""
 WEIGHTS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss")
 """Fields by which a turn says whether it is learned."""
 _ROLE, _TEXT = ("role", "from"), ("content", "value", "text")
@@ -38,11 +44,21 @@ MESSAGES = "a list of messages"
 
 def turns_of(cells: Cells, part: str) -> list[Turn]:
     """The turns of a part that holds messages, or one of them. Raises RowError."""
-    value = parsed(cells.get(part), "[{")
+    value = _rows(parsed(cells.get(part), "[{"))
     messages = [value] if isinstance(value, Mapping) else value
     if not isinstance(messages, list) or not messages:
         raise cells.wrong(part, MESSAGES)
     return messages_to_turns(messages, cells, cells.columns.get(part, part))
+
+
+def _rows(value: Any) -> Any:
+    """A list of objects for an object of lists, as `datasets` keeps a sequence of objects."""
+    lists = list(value.values()) if isinstance(value, Mapping) else []
+    if not lists or not all(isinstance(items, list) for items in lists):
+        return value
+    if len({len(items) for items in lists}) != 1:
+        return value
+    return [dict(zip(value, items, strict=True)) for items in zip(*lists, strict=True)]
 
 
 def messages_to_turns(messages: Sequence[Any], cells: Cells, column: str) -> list[Turn]:
@@ -60,14 +76,19 @@ def _turn(message: Any, where: str, cells: Cells) -> Turn:
     role_key = next((key for key in _ROLE if is_said(message.get(key))), None)
     text_key = next((key for key in _TEXT if message.get(key) is not None), None)
     called = is_said(message.get("tool_calls")) or is_said(message.get("function_call"))
-    if role_key is None or (text_key is None and not called):
+    has_text = any(key in message for key in _TEXT)
+    if role_key is None or not (has_text or called):
         names = ", ".join(map(repr, message)) or "no field"
         raise RowError(f"{where} has {names}, expected 'role' and 'content'")
     role = message[role_key]
+    if isinstance(role, str) and role not in ROLES:
+        role = role.lower()
     if not isinstance(role, str) or role not in (*ROLES, *CALLS):
         known = ", ".join((*ROLES, *CALLS))
         raise RowError(f"{where} is of the role {role!r}, not one of {known}")
     where = f"{where} ({role})"
+    if text_key is None and not called:
+        raise RowError(f"{where} holds nothing as its content, expected text")
     text = "" if text_key is None else _text(message[text_key], where)
     more, learned = _beside(message, {role_key, text_key}, where, cells)
     if role in CALLS:
@@ -113,6 +134,8 @@ def _beside(
             more["tool_calls"] = _calls(value, where)
         elif key in READ_BY_TEMPLATES:
             more[key] = _stable(value, f"{where}: {key}")
+        elif key in UNREADABLE:
+            raise RowError(f"{where}: the field {key!r} {UNREADABLE[key]}")
         else:
             cells.unread.fields[key] = None
     return more, learned

@@ -54,10 +54,9 @@ def example_lines(shown: Mapping[str, Any]) -> Iterator[str]:
     if "framed" in shown:
         spans = tuple((first, after) for first, after in shown["learned_spans"])
         yield from _indented(Framed(shown["framed"], spans).marked(BEGIN, END))
-        return
-    if "tools" in shown:
+    elif "tools" in shown:
         yield from _indented(f"[tools] {json.dumps(shown['tools'], ensure_ascii=False)}")
-    for turn in shown["turns"]:
+    for turn in () if "framed" in shown else shown["turns"]:
         said = _said(turn)
         yield from _indented(
             f"[{turn['role']}] {BEGIN}{said}{END}"

@@ -32,7 +32,7 @@ Spelling = Callable[[str], str]
 MEANINGFUL = {
     "system", "system_prompt", "history", "input", "context", "documents", "tools", "functions",
     "label", "weight", "reasoning", "reasoning_content", "thinking", "image", "images", "audio",
-    "audios", "video", "videos",
+    "audios", "video", "videos", "chat_template_kwargs",
 }  # fmt: skip
 """Columns that change what a row means: not to use one that says something is an error."""
 

@@ -96,8 +96,8 @@ def _records(lines: Iterable[str]) -> Found:
 def _record(number: int, line: str) -> Record | Problem:
     try:
         value = json.loads(line)
-    except ValueError as error:
-        return Problem(f"no JSON ({error.args[0].split(': line')[0]})", str(number))
+    except (ValueError, RecursionError) as error:
+        return Problem(f"no JSON ({str(error.args[0]).split(': line')[0]})", str(number))
     return _object(number, value)
 
 
@@ -113,7 +113,7 @@ def _read_json(path: Path) -> Found:
         text = file.read()
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         lines = text.split("\n")
         first = next((line for line in lines if line.strip()), "")
         if isinstance(_record(1, first), Record):
