@@ -33,7 +33,7 @@ from raylab.store.references import ModelLocation
 places = {Path(path).name: ModelLocation((Path(path),)) for path in sys.argv[2:]}
 job = Job(places, (), vectors=tuple(places), threads=int(sys.argv[1]))
 start = time.perf_counter()
-rows = relate_subspaces(job, InProcess())
+rows = relate_subspaces(job, InProcess()).subspaces
 print(time.perf_counter() - start, len(rows))
 """
 

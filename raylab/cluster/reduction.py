@@ -162,7 +162,7 @@ class WantedParts:
         if missing or fresh:
             vectors = self.models if fresh else ()
             job = self._job(context, places, missing, vectors, frozenset(fresh))
-            made = reduce_pairs(job, context.study.densities, execute)
+            made = reduce_pairs(job, context.study.densities, execute, subspaces=True)
             self._add_comparisons(parts, missing, made)
             self._add_relations(parts, fresh, made)
             found.extend(made)

@@ -7,8 +7,9 @@ ed., 5.2 and 8.6). Any other delta is read by tiles of rows, and a randomised ra
 power iterations gives its leading RANK directions (Halko, Martinsson & Tropp 2011,
 arXiv:0909.4061, algorithms 4.4 and 5.1).
 Invariant: everything is float64 in one BLAS thread, and the random start is a function of the
-tensor's name: the same bits for any threads and any split of the tensors. No delta is held whole.
-A direction whose singular value float64 cannot tell from zero is left out.
+tensor's name: the same bits for any threads and any split of the tensors. A delta of more than
+MOST_HELD entries is never held whole, but read again for each product. A direction whose singular
+value float64 cannot tell from zero is left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Term = tuple[torch.Tensor, torch.Tensor, float]
 
 RANK = 16
 """Directions of a delta without factors."""
+MOST_HELD = 1 << 26
+"""Entries of a delta that is read once and held, in float32 256 MB."""
 _MORE = 8
 """Random directions beyond RANK, so that the last of them are found as well."""
 _ITERATIONS = 2
@@ -103,10 +106,12 @@ def leading_directions(
 ) -> Directions:
     """The leading RANK directions of a delta of `shape` (rows, columns), read by rows.
 
-    `rows_of` gives rows [start, stop), 2-D, any float dtype. It is read twice for each of the
-    power iterations, and twice more. Raises NonFiniteError.
+    `rows_of` gives rows [start, stop), 2-D, any float dtype. Beyond MOST_HELD entries each is read
+    twice for each power iteration, and twice more. Raises NonFiniteError.
     """
     rows, columns = shape
+    if rows * columns <= MOST_HELD:
+        rows_of = _held(rows_of(0, rows))
     width = min(RANK + _MORE, rows, columns)
     bounds = list(tiles(shape))
     with one_blas_thread():
@@ -122,6 +127,10 @@ def leading_directions(
         is_there = _EPS * max(rows, columns) * math.sqrt(energy) < svd.S
         k = min(RANK, int(is_there.sum()))
         return Directions(basis @ svd.U[:, :k], svd.S[:k], svd.Vh[:k].T.contiguous(), energy)
+
+
+def _held(delta: torch.Tensor) -> Callable[[int, int], torch.Tensor]:
+    return lambda start, stop: delta[start:stop]
 
 
 def _left_product(

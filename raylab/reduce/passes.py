@@ -75,16 +75,18 @@ class Reduced:
 
 
 def reduce_pairs(
-    job: Job, densities: Sequence[float], execute: Executor, shards: int = SHARDS
+    job: Job,
+    densities: Sequence[float],
+    execute: Executor,
+    shards: int = SHARDS,
+    subspaces: bool = False,
 ) -> Tables:
-    """The rows of norms, densities, curve, pairs and subspaces of `job`."""
+    """The rows of norms, densities, curve and pairs; those of `subspaces` if a job asks for them
+    that shows task vectors."""
     found = reduce_job(job, densities, execute, shards)
     common = {"view": job.view.name, "universe": universe_of(job)}
-    rows = Tables(
-        bytes_read=found.total.bytes_read,
-        bytes_read_again=found.bytes_read_again,
-        passes=found.passes,
-    )
+    read, again = found.total.bytes_read, found.bytes_read_again
+    rows = Tables(bytes_read=read, bytes_read_again=again, passes=found.passes)
     for pair in job.pairs:
         reference = reference_of(job, pair)
         rows.norms += norm_rows(pair, found.total, reference, common)
@@ -93,18 +95,19 @@ def reduce_pairs(
     if found.relation:
         relations = relation_rows(job.vectors, found.relation, densities, job.fresh)
         rows.pairs += [common | row for row in relations]
-        if job.view.name == DELTA.name:
-            rows.subspaces += relate_subspaces(job, execute, shards)
+        if subspaces and job.view.name == DELTA.name:
+            rows.extend(relate_subspaces(job, execute, shards))
     return rows
 
 
-def relate_subspaces(job: Job, execute: Executor, shards: int = SHARDS) -> list[dict[str, Any]]:
+def relate_subspaces(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
     """The rows of subspaces of the models of `job.vectors`, which the job shows as task vectors."""
-    total: dict[str, TensorSubspaces] = {}
-    for part in _ShardCalls(job, execute, shards).all("subspaces"):
+    total, read_again = dict[str, TensorSubspaces](), 0
+    for part, read in _ShardCalls(job, execute, shards).all("subspaces"):
         total |= part
+        read_again += read
     rows = subspace_rows(job.vectors, total, job.fresh)
-    return [{"view": job.view.name, **row} for row in rows]
+    return Tables(subspaces=[{"view": "delta", **r} for r in rows], bytes_read_again=read_again)
 
 
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:

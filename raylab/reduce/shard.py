@@ -31,12 +31,7 @@ from raylab.reduce.histogram import (
     add_candidates,
     norms_of,
 )
-from raylab.reduce.histogram_backend import (
-    Counts,
-    Tally,
-    squares_by_tile,
-    tallies_for,
-)
+from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, products_of
@@ -135,10 +130,12 @@ class ShardJob:
         in_threads(pieces, one, self._threads)
         return found, self.models.bytes_read - before
 
-    def subspaces(self, names: Sequence[str]) -> dict[str, TensorSubspaces]:
-        """The subspaces of the models to relate, by tensor."""
+    def subspaces(self, names: Sequence[str]) -> tuple[dict[str, TensorSubspaces], int]:
+        """(the subspaces of the models to relate, by tensor; the bytes read for it)."""
+        before = self.models.bytes_read
         sides = {key: self.models.sides[key] for key in self.models.trained}
-        return subspaces_of(sides, names, self.models.fresh, self._threads)
+        found = subspaces_of(sides, names, self.models.fresh, self._threads)
+        return found, self.models.bytes_read - before
 
     def detail(self, names: Sequence[str]) -> Details:
         """Spectra, chains and audits of the trained models."""

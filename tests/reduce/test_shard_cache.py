@@ -205,7 +205,7 @@ def job(tmp_path_factory):
 
 
 def tables(job, execute):
-    rows = reduce_pairs(job, DENSITIES, execute, 3)
+    rows = reduce_pairs(job, DENSITIES, execute, 3, subspaces=True)
     rows.extend(detail_models(job, execute, 3))
     return rows
 
