@@ -22,7 +22,14 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SAVE_AGAIN = {
     "model": "AutoModelForCausalLM.from_pretrained(DIR, dtype='auto').save_pretrained(NEW_DIR)",
     "adapter_model": "PeftModel.from_pretrained(BASE_MODEL, DIR).save_pretrained(NEW_DIR)",
+    "adapters": "mlx_lm.fuse --model BASE_MODEL --adapter-path DIR --save-path NEW_DIR",
 }
+_OF_TORCHTUNE = ("adapter_[0-9]*.pt", "adapter_model.pt")
+_SAVE_AGAIN_BY_TORCHTUNE = (
+    "torchtune's FullModelHFCheckpointer with safe_serialization: True, which writes "
+    "adapter_model.safetensors; or torch.load(FILE, weights_only=True), "
+    "torchtune.models.convert_weights.tune_to_peft_adapter_weights, safetensors.torch.save_file"
+)
 
 
 def read_json(file: Path, expected: str) -> dict[str, Any]:
@@ -47,11 +54,13 @@ def weight_files(directory: Path, stem: str) -> tuple[list[Path], dict[str, str]
         return [directory / name for name in sorted(set(weight_map.values()))], weight_map
     pickles = sorted(path.name for kind in _PICKLES for path in directory.glob(kind))
     if pickles:
+        is_torchtune = any(path for kind in _OF_TORCHTUNE for path in directory.glob(kind))
+        again = _SAVE_AGAIN_BY_TORCHTUNE if is_torchtune else _SAVE_AGAIN[stem]
         raise ModelError(
             f"{directory} holds its weights as pickles, which are not opened",
             found=", ".join(pickles[:5]),
             expected=single.name,
-            todo=f"save it again as safetensors, if you trust it: {_SAVE_AGAIN[stem]}",
+            todo=f"save it again as safetensors, if you trust it: {again}",
         )
     others = sorted(path.name for path in directory.glob("*.safetensors"))
     raise ModelError(

@@ -1,4 +1,4 @@
-"""A PEFT LoRA adapter: its changes to the weights of its base model, read by rows.
+"""A LoRA adapter of PEFT or mlx-lm: its changes to the weights of its base model, read by rows.
 
 Model: an adapter changes some tensors of the base model, each by one part or several (see
 `raylab.weights.adapter_parts`), which apply one after the other.
@@ -21,17 +21,19 @@ from pathlib import Path
 import torch
 
 from raylab.errors import ModelError
-from raylab.weights.adapter_config import read_config
+from raylab.spec.weight_files import read_json
+from raylab.weights.adapter_config import CONFIG, read_config
 from raylab.weights.adapter_parts import LowRank, Part, Replaced
 from raylab.weights.checkpoint import Weights
 from raylab.weights.lora_layout import Parts, read_parts
+from raylab.weights.mlx_adapter import is_mlx_config, read_mlx_parts
 from raylab.weights.name_matching import stored_names
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.tied import EMBEDDINGS, HEADS
 
 
 class Adapter:
-    """A PEFT LoRA adapter as saved. Safe in any number of threads."""
+    """A LoRA adapter as saved. Safe in any number of threads."""
 
     def __init__(self, parts: Parts, base: Weights | None) -> None:
         """Hold the parts by the name of the tensor that they change; see `open`."""
@@ -48,15 +50,19 @@ class Adapter:
         Without `base` only an adapter of plain LoRA parts can be opened, and it is not checked
         against the base model.
         """
-        config = read_config(directory)
-        parts = read_parts(directory, config, base)
+        found = read_json(directory / CONFIG, "the config of an adapter")
+        if is_mlx_config(found):
+            parts, keeps_tied = read_mlx_parts(directory, found), False
+        else:
+            config = read_config(directory)
+            parts, keeps_tied = read_parts(directory, config, base), config.ensure_weight_tying
         if base is None:
             _refuse_dependent_parts(directory, parts)
-            if config.ensure_weight_tying:
+            if keeps_tied:
                 _refuse_tied(directory, parts)
         else:
             parts = _named_as_stored(parts, base)
-            parts = _kept_tied(parts, base) if config.ensure_weight_tying else parts
+            parts = _kept_tied(parts, base) if keeps_tied else parts
             _check_against(directory, parts, base)
         return cls(parts, base)
 

@@ -21,6 +21,7 @@ from raylab.errors import ModelError
 from raylab.spec.weight_files import read_json
 from raylab.weights.adapter_fields import DECOMPOSITIONS, initialisation, why_refused
 
+CONFIG = "adapter_config.json"
 Value = TypeVar("Value")
 
 
@@ -121,12 +122,14 @@ def _by_pattern(patterns: Mapping[str, Value], module: str, default: Value) -> V
 
 def read_config(directory: Path) -> AdapterConfig:
     """The config of the adapter at `directory`. Raises ModelError."""
-    found = read_json(directory / "adapter_config.json", "the config of a PEFT adapter")
+    found = read_json(directory / CONFIG, "the config of a PEFT adapter")
     if found.get("peft_type") != "LORA":
         raise ModelError(
             "the adapter is of a type that is not read",
-            found=f"{directory}: {found.get('peft_type')}",
+            found=f"{directory}: {found.get('peft_type', 'no peft_type')}",
             expected="LORA",
+            todo="merge it by the trainer that made it, and compare the model; docs/models.md says "
+            "how, for some trainers",
         )
     try:
         return AdapterConfig(**found)
