@@ -61,7 +61,7 @@ def check_losses(study: Study, inputs: Inputs, *, run_code: bool = False) -> Non
     only where a base model is not known. Raises ModelError.
     """
     for name, model in inputs.base_models.items():
-        if model.directory is not None:
+        if model.directory is not None and study.recipes:
             trusted = study.base_models[name].trust_remote_code
             _check(f"the base model {name}", model.directory, trusted, run_code)
 

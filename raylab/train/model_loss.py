@@ -26,6 +26,7 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 from trl.trainer.utils import add_fused_lm_head
 
 from raylab.errors import ModelError
+from raylab.train.attempts import cause_of
 from raylab.train.known_losses import is_known
 from raylab.train.random_state import preserved_random_state
 from raylab.train.remote_code import check_source, has_own_code
@@ -121,7 +122,12 @@ def check_loss(trainer: Any) -> None:
     with preserved_random_state(), torch.no_grad():
         logits = model(input_ids=tokens).logits
         own = _log_probs(logits, tokens)
-        other = model(input_ids=tokens, labels=tokens, fused_lm_head=True).log_probs
+        try:
+            other = model(input_ids=tokens, labels=tokens, fused_lm_head=True).log_probs
+        except (AttributeError, RuntimeError, TypeError) as error:
+            if cause_of(error) == "oom":
+                raise
+            raise _other_loss("the model", model, f"trl's way fails: {error}") from error
     trainer.model.train(was_training)
     # Both ways round the logits, by up to half a unit in the last place of the largest.
     rounding = torch.finfo(logits.dtype).eps * float(logits.abs().max())

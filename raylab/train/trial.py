@@ -193,8 +193,10 @@ def _train(
         # The recorder adds its file to a checkpoint before the saver stores it.
         callbacks = [steps, recorder, saver, watchdog]
         trainer = build_trainer(model, tokenizer, examples, settings, callbacks)
-        if message := trainer.counts["train"].message(training.max_length):
-            _log.warning("%s: %s", trial.name, message)
+        for part, counts in trainer.counts.items():
+            if message := counts.message(training.max_length):
+                held_out = "held out, " if part != "train" else ""
+                _log.warning("%s: %s%s", trial.name, held_out, message)
         checkpoint = checkpoints.fetch(directory)
         _log.info("%s: the adapter reaches %s", trial.name, targets_of(trainer.model))
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))

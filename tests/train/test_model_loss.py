@@ -248,3 +248,32 @@ def test_other_scale_of_the_logits_of_a_loaded_model_is_refused(tmp_path, scale)
     head.register_forward_hook(lambda module, inputs, output: output * scale)
     with pytest.raises(ModelError, match="makes its logits in another way than trl does"):
         check_loss(trainer)
+
+
+class _WithoutWeight(torch.nn.Module):
+    """A head that trl cannot multiply by."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.inner = head
+
+    def forward(self, hidden):
+        return self.inner(hidden)
+
+
+def test_head_that_trl_cannot_multiply_by_is_refused_in_one_message(tmp_path):
+    base = save_base(tmp_path / "base", "llama")
+    trainer = trainer_over(base, tmp_path / "out", Quantization(bits=16, compute_dtype="float32"))
+    model = trainer.model.get_base_model()
+    model.lm_head = _WithoutWeight(model.lm_head)
+    with pytest.raises(ModelError, match=r"trl's way fails: .* no attribute 'weight'"):
+        check_loss(trainer)
+
+
+def test_study_that_trains_nothing_takes_a_base_of_any_loss(tmp_path, capsys):
+    file = write_study(tmp_path, save_recurrent(tmp_path / "base"))
+    models = f"models: {{m: {{path: {tmp_path}/base, base_model: b}}}}\n"
+    recipes = "recipes: {sft: {method: sft, data: D0}}\n"
+    assert recipes in file.read_text()
+    file.write_text(file.read_text().replace(recipes, models))
+    assert exit_status("plan", file, "--out", tmp_path / "out") == 0
