@@ -126,7 +126,7 @@ class DataSet(Frozen):
     format: (
         Literal[
             "text", "preference", "messages", "sharegpt", "sharegpt-preference", "alpaca", "dolly",
-            "kto", "helpsteer3", "openai-preference", "oasst", "oasst-tree",
+            "kto", "helpsteer3", "helpsteer2", "openai-preference", "oasst", "oasst-tree",
         ]
         | None
     ) = None  # fmt: skip

@@ -61,6 +61,17 @@ FOUND = {
         ["1 of 2 records are left out; not learned, because label is false, so the answer is not "
          "one to learn: in rows 2"]),
     "kto_messages": ("kto", [Row((SYSTEM, SKY, BLUE))], ["1 of 2 records are left out"]),
+    "helpsteer2": ("helpsteer2", [Row((SKY, BLUE), GREEN)],
+        ["columns that are not used: preference_statement"]),
+    "kto_conversations": ("messages", [Row((SKY, BLUE))], ["1 of 2 records are left out"]),
+    "kto_tag": ("alpaca", [Row((SKY, BLUE))], []),
+    "slimorca": ("sharegpt", [Row((SYSTEM, SKY, BLUE._replace(learned=True)))], []),
+    "hermes_tools": ("sharegpt",
+        [Row((SYSTEM, OSLO, Turn("assistant", "<tool_call>weather</tool_call>"),
+              Turn("tool", "3 degrees"), COLD))], ["columns that are not used: id"]),
+    "distilabel_orca": ("preference", [Row((SYSTEM, SKY, BLUE), GREEN)],
+        ["columns that are not used: generations, status"]),
+    "sharegpt_preference": ("sharegpt-preference", [Row((SKY, BLUE), GREEN)], []),
     "dolly": ("dolly",
         [Row.of("Which colour is meant?\n\nThe sky is blue.", "Blue."), Row((SKY, BLUE))],
         ["columns that are not used: category"]),
@@ -125,7 +136,21 @@ def test_layout_as_published_is_read_and_its_rest_is_named(name):
 
 
 def test_every_file_of_rows_is_tried():
-    assert {path.stem for path in DATA.glob("*.jsonl")} == {*FOUND}
+    assert {path.stem for path in DATA.glob("*.jsonl")} == {*FOUND, "openorca"}
+
+
+def test_columns_of_other_names_are_read_with_what_stands_beside_them():
+    read_rows = found("openorca", prompt="question", completion="response")
+    assert (read_rows.format, read_rows.rows) == ("text", [Row((SYSTEM, SKY, BLUE))])
+    assert read_rows.notes == ["columns that are not used: id"]
+    (problem,) = found("openorca").problems
+    assert "name columns, as in `prompt:` and `completion:`" in problem
+
+
+def test_conversation_in_a_column_of_another_name_needs_no_format(tmp_path):
+    record = {"dialogue": SYSTEM_BESIDE["messages"]["messages"]}
+    read_rows = read(tmp_path, record, messages="dialogue")
+    assert (read_rows.format, read_rows.rows) == ("messages", [Row((SKY, BLUE))])
 
 
 def test_plan_hears_what_is_not_used():
@@ -191,7 +216,7 @@ def test_context_of_another_name_is_named(tmp_path):
     assert read_rows.rows == [Row.of("Which colour?\n\nThe sky is blue.", "Blue.")]
 
 
-@pytest.mark.parametrize("column", ["history", "context", "label", "weight", "reasoning", "images"])
+@pytest.mark.parametrize("column", ["history", "context", "weight", "reasoning", "images"])
 def test_column_of_meaning_without_use_is_an_error(column, tmp_path):
     record = {**SYSTEM_BESIDE["messages"], column: "something"}
     (problem,) = read(tmp_path, record).problems

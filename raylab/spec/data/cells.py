@@ -89,8 +89,12 @@ def held(value: Any) -> str:
 
 
 def is_said(value: Any) -> bool:
-    """Whether a cell says anything: not nothing, a blank text, or an empty list or object."""
-    return bool(value.strip()) if isinstance(value, str) else value not in (None, [], {}, ())
+    """Whether a cell says anything: not nothing, a blank text, an empty list, or only such fields."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, Mapping):
+        return any(map(is_said, value.values()))
+    return value not in (None, [], ())
 
 
 def parsed(value: Any, opening: str = "[") -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from raylab.spec.data.cells import Cells, LeftOut, every
+from raylab.spec.data.cells import Cells, every
 from raylab.spec.data.conversations import answer, asked, conversation, turns_of
 from raylab.spec.data.layout import Format, make
 from raylab.spec.data.preferences import (
@@ -55,7 +55,7 @@ def format_of(
     named = [part for part in COLUMNS if getattr(data, part) is not None]
     possible = _possible(data, named)
     fitting = _fitting(data, possible, columns)
-    best = [n for n in fitting if not any(_less(n, other) for other in fitting)]
+    best = _alike(data, [n for n in fitting if not any(_less(n, other) for other in fitting)])
     if len(best) != 1:
         possible = [n for n in possible if not any(_less(other, n) for other in possible)]
     if len(best) == 1:
@@ -93,6 +93,15 @@ def _fitting(data: DataSet, names: Collection[str], columns: Collection[str]) ->
     return [n for n in names if {*FORMATS[n].names(data).values()} <= {*columns}]
 
 
+def _alike(data: DataSet, names: Sequence[str]) -> list[str]:
+    """The first of the formats that read the same columns of this data set in the same way."""
+    first: dict[object, str] = {}
+    for name in names:
+        form = FORMATS[name]
+        first.setdefault((form.read, tuple(sorted(form.names(data).items()))), name)
+    return list(first.values())
+
+
 def _less(name: str, other: str) -> bool:
     """Whether the format `other` reads all that `name` needs, and needs more."""
     one, two = FORMATS[name], FORMATS[other]
@@ -105,7 +114,8 @@ def _undecided(
     there = f"its columns are {', '.join(columns)}"
     if best:
         return f"{there}, which fit {' and '.join(best)}: say which with {called('format')}"
-    needs = [f"{n} {', '.join(map(repr, FORMATS[n].columns.values()))}" for n in possible]
+    near = [n for n in possible if {*FORMATS[n].columns.values()} & {*columns}] or possible
+    needs = [f"{n} {', '.join(map(repr, FORMATS[n].columns.values()))}" for n in near]
     return (
         f"{there}, which fit no format ({'; '.join(needs)}): "
         f"name columns, as in {called('prompt')} and {called('completion')}"
@@ -150,21 +160,7 @@ def _messages(cells: Cells) -> Row:
 
 
 _TEXT = _of("prompt", "completion")
-_LABELS = {"true": True, "1": True, "false": False, "0": False}
-
-
-def _kto(cells: Cells) -> Row:
-    label = _LABELS.get(str(cells.get("label")).strip().lower())
-    if label is None:
-        raise cells.wrong(
-            "label", "true or false (with `format: text` and `ignore: [label]` it is left out)"
-        )
-    row = _TEXT(cells)
-    if not label:
-        raise LeftOut(f"{cells.columns['label']} is false, so the answer is not one to learn")
-    return row
-
-
+_LABEL = "label=label|kto_tag"
 _PROMPTED = "history context=context|input"
 
 FORMATS: dict[str, Format] = {
@@ -178,12 +174,16 @@ FORMATS: dict[str, Format] = {
         optional=f"prompt=prompt|question|instruction|input messages {_PROMPTED}",
     ),
     "messages": make(
-        "messages", _messages, '{"messages": [{"role": "user", "content": "..."}, ...]}'
+        "messages",
+        _messages,
+        '{"messages": [{"role": "user", "content": "..."}, ...]}',
+        optional=_LABEL,
     ),
     "sharegpt": make(
         "messages=conversations",
         _messages,
         '{"conversations": [{"from": "human", "value": "..."}, ...]}',
+        optional=_LABEL,
     ),
     "sharegpt-preference": make(
         "messages=conversations chosen rejected",
@@ -195,17 +195,17 @@ FORMATS: dict[str, Format] = {
         "instruction output",
         _of("instruction", "output"),
         '{"instruction": "...", "input": "...", "output": "..."}',
-        optional="history context=input|context",
+        optional=f"history context=input|context {_LABEL}",
     ),
     "dolly": make(
         "instruction response",
         _of("instruction", "response"),
         '{"instruction": "...", "context": "...", "response": "..."}',
-        optional=_PROMPTED,
+        optional=f"{_PROMPTED} {_LABEL}",
     ),
     "kto": make(
         "prompt completion label",
-        _kto,
+        _TEXT,
         '{"prompt": "...", "completion": "...", "label": true}',
         optional=_PROMPTED,
     ),
@@ -213,6 +213,11 @@ FORMATS: dict[str, Format] = {
         "context response1 response2 preference=overall_preference",
         two_responses,
         '{"context": [...], "response1": "...", "response2": "...", "overall_preference": -2}',
+    ),
+    "helpsteer2": make(
+        "context=prompt response1=response_1 response2=response_2 preference=preference_strength",
+        two_responses,
+        '{"prompt": "...", "response_1": "...", "response_2": "...", "preference_strength": 2}',
     ),
     "openai-preference": make(
         "messages=input chosen=preferred_output rejected=non_preferred_output",

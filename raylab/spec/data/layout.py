@@ -78,7 +78,9 @@ class Format:
 
 
 def _whole(row: Row, cells: Cells, key: str | None) -> Row:
-    """The row with the system prompt, tools and key that stand beside it."""
+    """The row with the system prompt, tools and key that stand beside it. Raises LeftOut."""
+    if "label" in cells.columns and not _is_good(cells):
+        raise LeftOut(f"{cells.columns['label']} is false, so the answer is not one to learn")
     if "system" in cells.columns and (system := cells.optional_text("system")):
         if row.turns[0].role == "system":
             raise RowError(
@@ -94,6 +96,19 @@ def _whole(row: Row, cells: Cells, key: str | None) -> Row:
     if value is None or isinstance(value, (dict, list)):
         raise RowError(f"{key} is no key")
     return row._replace(key=str(value))
+
+
+_LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def _is_good(cells: Cells) -> bool:
+    """Whether the label of a row says that its answer is one to learn."""
+    label = _LABELS.get(str(cells.get("label")).strip().lower())
+    if label is None:
+        raise cells.wrong(
+            "label", "true or false (with `format: text` and `ignore: [label]` it is left out)"
+        )
+    return label
 
 
 def _check_unicode(row: Row) -> None:

@@ -26,6 +26,9 @@ CHECKS: dict[str, re.Pattern[str]] = {
     "text of a wrong encoding (UTF-8 read as Latin-1)": re.compile(f"{_LEAD}{_REST}{_LEAD}{_REST}"),
     # 縺ゅ for あ
     "text of a wrong encoding (UTF-8 read as Shift JIS)": re.compile("[縺繧繝].{1,2}[縺繧繝]"),
+    "a transcript (Human: ... Assistant: ...) that is learned as one text": re.compile(
+        "\n\nAssistant:"
+    ),
     "a byte order mark inside the text": re.compile("\ufeff"),
     "control characters": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]"),
 }
