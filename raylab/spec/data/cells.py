@@ -89,7 +89,7 @@ def held(value: Any) -> str:
 
 
 def is_said(value: Any) -> bool:
-    """Whether a cell says anything: not nothing, a blank text, an empty list, or only such fields."""
+    """Whether a cell says anything: no blank text, no empty list, no object of such fields."""
     if isinstance(value, str):
         return bool(value.strip())
     if isinstance(value, Mapping):
