@@ -69,6 +69,8 @@ class GpuDemand:
     fits: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     hours: float | None = None
     unverified: str = ""
+    is_here: bool = False
+    """Whether the base model is on this machine."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def gpu_demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[G
             trials=len(group),
             max_length=training.max_length,
             checkpointing=training.gradient_checkpointing,
+            is_here=inputs.base_models[base_model].directory is not None,
         )
         if shape := shapes[base_model]:
             workload = workload_of(study, first, shape)

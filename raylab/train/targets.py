@@ -11,8 +11,11 @@ weight is read, and no code that came with a model runs.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -144,6 +147,25 @@ def reach(directory: Path, lora: Lora) -> Reach:
 
 @lru_cache(maxsize=32)
 def _reach(directory: Path, r: int, target_modules: str | tuple[str, ...]) -> Reach:
+    with _quiet():
+        return _ask_peft(directory, r, target_modules)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice of libraries, which concerns a training and not the question here."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import transformers
+
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    transformers.logging.set_verbosity(before)
+
+
+def _ask_peft(directory: Path, r: int, target_modules: str | tuple[str, ...]) -> Reach:
     import torch
     from peft import get_peft_model
 

@@ -66,8 +66,13 @@ def _notes(rows: Sequence[GpuDemand]) -> list[str]:
     lines += ASSUMED
     doubts = dict.fromkeys((row.base_model, row.unverified) for row in rows if row.unverified)
     lines += [f"{name}: {doubt}." for name, doubt in doubts]
-    unknown = dict.fromkeys(row.base_model for row in rows if row.memory is None)
-    lines += [f"{name}: its shape is unknown until it is downloaded." for name in unknown]
+    unknown = {row.base_model: row.is_here for row in rows if row.memory is None}
+    lines += [
+        f"{name}: its memory is not estimated: its architecture is not one of those counted."
+        if is_here
+        else f"{name}: its shape is unknown until it is downloaded."
+        for name, is_here in unknown.items()
+    ]
     return lines
 
 
