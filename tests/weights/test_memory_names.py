@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, MixtralConfig
 
 from raylab.errors import ModelError
 from raylab.weights.memory_names import AUTO_CLASSES, names_in_memory
-from tests.architectures import save_tiny
+from tests.architectures import ARCHITECTURES, save_tiny
 from tests.multimodal import CAUSAL, MULTIMODAL, save_multimodal
 
 CAUSAL_LM, IMAGE_TEXT = AUTO_CLASSES
@@ -100,3 +101,13 @@ def test_names_of_an_unknown_architecture_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "of another world"}))
     with pytest.raises(ModelError, match="cannot say what the model's tensors are called"):
         names_in_memory(tmp_path, ["w.weight"])
+
+
+def test_architectures_of_the_documentation_are_those_of_the_tests():
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    section = text[text.index("## Architectures") : text.index("## Adapters of other trainers")]
+    rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")]
+    named = "".join(rows).lower().replace(" ", "").replace(".", "_").replace("-", "_")
+    tested = (*ARCHITECTURES, *MULTIMODAL, "mixtral", "gpt2")
+    expected = [name.replace("_", "") for name in tested]
+    assert [name for name in expected if name not in named.replace("_", "")] == []
