@@ -143,6 +143,17 @@ def test_reasoning_of_earlier_turns_that_a_template_drops_is_said(tmp_path):
     assert "once other turns follow" in found
 
 
+def test_reasoning_of_an_answer_that_is_learned_may_not_be_dropped(tmp_path):
+    marks = FORGETS_REASONING.replace(
+        "{{ m.content }}",
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+        "{% else %}{{ m.content }}<|im_end|>{% endif %}",
+    ).replace("<|im_end|>\n{% endfor %}", "\n{% endfor %}", 1)
+    assert check(tmp_path, "qwen2", marks, [TALK], learn="all") == ()
+    found = refused(tmp_path, "qwen2", marks, [thoughtful(1, 3)], learn="all")
+    assert "leaves out the reasoning of assistant turn 2" in found
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral", "gemma2"])
 def test_template_whose_answers_have_no_end_is_refused_in_plan(family, tmp_path):
     text = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"

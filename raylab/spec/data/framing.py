@@ -2,12 +2,14 @@
 
 Model: `frame` renders a whole conversation, and for each learned answer the conversation before it
 with the generation prompt. An answer is learned from there to the end of its turn, a special token
-of the template. Without marks of the data, `last` learns the last answer with everything that
-follows its prompt, and `all` every answer of the assistant up to its end. A mark of the data
-(`Turn.learned`) goes before both. Tokens follow by prefix: those of the text before an answer are
-not learned, nor are those after its end.
-Invariant: the text before an answer is the exact beginning of the whole, or FramingError is
-raised: a model that is asked sees the text that was before the answer in its training.
+of the template; or, beside the last one, as the template itself marks it (`{% generation %}`).
+Without marks of the data, `last` learns the last answer with everything that follows its prompt,
+and `all` every answer of the assistant up to its end. A mark of the data (`Turn.learned`) goes
+before both. Tokens follow by prefix: those of the text before an answer are not learned, nor are
+those after its end.
+Invariant: the text before the last answer, and before every answer that the template does not mark,
+is the exact beginning of the whole, or FramingError is raised: a model that is asked sees the text
+that was before the answer in its training.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 from raylab.spec.data.rendering import ChatTemplate
 from raylab.spec.data.rows import Row
+from raylab.spec.data.template_sandbox import Spans
 
 Learn = Literal["last", "all"]
 """Which answers of a conversation are learned where its data marks none."""
@@ -90,10 +93,15 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Framer:
-    """Frames rows as one model's template does; `specials`: the text of its special tokens."""
+    """Frames rows as one model's template does.
+
+    specials: the text of its special tokens. markers: what the template marks as said by the
+    assistant, (messages, tools) -> spans of the text.
+    """
 
     render: Render
     specials: frozenset[str]
+    markers: Callable[[Sequence[Mapping[str, Any]], Any], Spans] = lambda messages, tools: ()
 
     def text(self, messages: Sequence[Mapping[str, Any]], prompt: bool, tools: Any = None) -> str:
         """The text of a conversation. Raises FramingError with what the template says."""
@@ -111,6 +119,8 @@ class Framer:
         """The text of the token that ends an answer. Raises FramingError where there is none."""
         question, answer = _PROBE
         whole = self.text([question, answer], False)
+        if "Answer" not in whole:
+            raise FramingError(f"the template leaves out an answer that is a text: {whole[-80:]!r}")
         tail = whole[len(self._before([question], whole, None)) :].partition("Answer")[2]
         found = [(tail.find(token), -len(token), token) for token in self.specials if token in tail]
         if not found:
@@ -125,18 +135,39 @@ class Framer:
         messages, tools = [turn.message for turn in row.turns], tools_of(row)
         whole = self.text(messages, False, tools)
         last, spans = len(messages) - 1, []
-        for place in learned_turns(row, learn):
+        places = learned_turns(row, learn)
+        marked = self._marked(row, whole) if learn == "all" or places != [last] else {}
+        for place in places:
+            if place != last and place in marked:
+                spans.append(marked[place])
+                continue
             start = len(self._before(messages[:place], whole, tools))
             if place == last and learn == "last":
                 spans.append((start, len(whole)))
-                continue
-            until = whole if place == last else self.text(messages[: place + 1], False, tools)
-            stop = until.rfind(self.end, start) + len(self.end)
-            if stop < start + len(self.end):
-                raise FramingError(f"no {self.end!r} ends an answer: {_around(until, start)}")
-            _check_begins(whole, until[:stop], "an answer, once other turns follow it")
-            spans.append((start, stop))
+            else:
+                spans.append(marked.get(place) or self._span(messages, place, whole, start, tools))
         return Framed(whole, tuple(spans))
+
+    def _marked(self, row: Row, whole: str) -> dict[int, tuple[int, int]]:
+        """The spans that the template marks, by turn; none unless it marks every answer once."""
+        answers = [place for place, turn in enumerate(row.turns) if turn.role == "assistant"]
+        found = self.markers([turn.message for turn in row.turns], tools_of(row))
+        is_whole = len(found) == len(answers) and all(
+            turn.text.strip() in whole[start:stop]
+            for turn, (start, stop) in zip(map(row.turns.__getitem__, answers), found, strict=True)
+        )
+        return dict(zip(answers, found, strict=True)) if is_whole else {}
+
+    def _span(
+        self, messages: Sequence[Any], place: int, whole: str, start: int, tools: Any
+    ) -> tuple[int, int]:
+        """From the end of a turn's prompt to the end of its answer."""
+        until = self.text(messages[: place + 1], False, tools)
+        stop = until.rfind(self.end, start) + len(self.end)
+        if stop < start + len(self.end):
+            raise FramingError(f"no {self.end!r} ends an answer: {_around(until, start)}")
+        _check_begins(whole, until[:stop], "an answer, once other turns follow it")
+        return start, stop
 
     def texts(
         self, prompt: Sequence[Mapping[str, Any]], whole: Sequence[Mapping[str, Any]]
@@ -155,7 +186,7 @@ class Framer:
 
 def framer_of(template: ChatTemplate) -> Framer:
     """The framer of a template that was read from files."""
-    return Framer(template.render, template.specials)
+    return Framer(template.render, template.specials, template.markers)
 
 
 def framer_of_tokenizer(tokenizer: Any) -> Framer:
@@ -169,7 +200,25 @@ def framer_of_tokenizer(tokenizer: Any) -> Framer:
 
     added = tokenizer.added_tokens_decoder.values()
     special = {token.content for token in added if token.special}
-    return Framer(render, frozenset({*special, *tokenizer.all_special_tokens}))
+    specials = frozenset({*special, *tokenizer.all_special_tokens})
+    own = tokenizer.chat_template
+    texts = own if isinstance(own, dict) else {"default": own}
+    template = ChatTemplate(texts, tokenizer.special_tokens_map, specials)
+
+    def markers(messages: Any, tools: Any) -> Spans:
+        from jinja2 import TemplateError
+
+        try:
+            spans = template.markers(messages, tools)
+            # A tokenizer with code of its own may render otherwise.
+            same = spans and template.render(messages, False, tools) == render(
+                messages, False, tools
+            )
+        except TemplateError:
+            return ()
+        return spans if same else ()
+
+    return Framer(render, specials, markers)
 
 
 def tokenise_with(tokenizer: Any) -> Tokenise:

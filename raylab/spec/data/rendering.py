@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from raylab.spec.data.template_sandbox import sandbox
+from raylab.spec.data.template_sandbox import Spans, marked_spans, sandbox
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """The day that templates print unless a study says otherwise: the one that the template of Llama
@@ -59,16 +59,32 @@ class ChatTemplate:
         self, messages: Sequence[Mapping[str, Any]], generation_prompt: bool, tools: Any = None
     ) -> str:
         """The text of a conversation. Raises what the template raises (jinja2.TemplateError)."""
-        name = "tool_use" if tools is not None and "tool_use" in self.texts else "default"
-        return str(
-            _compiled(self.texts[name]).render(
-                messages=[_as_given(message) for message in messages],
-                tools=tools,
-                documents=None,
-                add_generation_prompt=generation_prompt,
-                **self.tokens,
-            )
-        )
+        given = self._given(messages, generation_prompt, tools)
+        return str(_compiled(self._text(tools)).render(**given))
+
+    def markers(self, messages: Sequence[Mapping[str, Any]], tools: Any = None) -> Spans:
+        """The spans of a conversation's text that the template marks as said by the assistant.
+
+        Empty where it has no markers (`{% generation %}`), as most templates.
+        """
+        if "endgeneration" not in self._text(tools):
+            return ()
+        given = self._given(messages, False, tools)
+        return marked_spans(_compiled(self._text(tools)), given)
+
+    def _text(self, tools: Any) -> str:
+        return self.texts[
+            "tool_use" if tools is not None and "tool_use" in self.texts else "default"
+        ]
+
+    def _given(self, messages: Any, generation_prompt: bool, tools: Any) -> dict[str, Any]:
+        return {
+            "messages": [_as_given(message) for message in messages],
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": generation_prompt,
+            **self.tokens,
+        }
 
 
 def frozen(template: str, day: datetime.date) -> str:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from raylab.number_format import plural
-from raylab.spec.data.framing import Framer, FramingError, Learn, tools_of
+from raylab.spec.data.framing import Framer, FramingError, Learn, learned_turns, tools_of
 from raylab.spec.data.pairs import listed
 from raylab.spec.data.rows import Row, Turn
 
@@ -143,12 +143,14 @@ def _lost(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
     if probe.rejected:
         other = probe._replace(turns=(*probe.turns[:-1], probe.rejected), rejected=None)
         framed += framer.frame(other, learn).text
+    learned = learned_turns(probe, learn)
     for what, words in texts.items():
         place, kind = what
         lost = [word for word in words if word not in framed]
         if not lost:
             continue
-        if kind == "reasoning" and _is_kept_at_the_end(framer, probe, place, lost):
+        is_open = kind == "reasoning" and place not in learned
+        if is_open and _is_kept_at_the_end(framer, probe, place, lost):
             yield "the template leaves out the reasoning of earlier turns, as in an answer", False
             continue
         is_problem = kind not in _BESIDE

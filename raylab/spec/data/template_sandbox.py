@@ -10,15 +10,54 @@ calls nothing else. Jinja is imported when the first template is rendered.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+
+Spans = tuple[tuple[int, int], ...]
+"""Parts of a text: (first character, one after the last) each."""
+
+
+@dataclass
+class _Seen:
+    """What was rendered so far, and the spans of the markers in it."""
+
+    parts: list[str] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+
+_SEEN: ContextVar[_Seen | None] = ContextVar("seen", default=None)
+
+
+def marked_spans(template: Any, given: Mapping[str, Any]) -> Spans:
+    """The spans between the markers of answers in the text that `template` makes of `given`.
+
+    Those that follow each other without a gap are one.
+    """
+    seen = _Seen()
+    token = _SEEN.set(seen)
+    try:
+        # Jinja makes the text part by part, and evaluates a marker after the parts before it.
+        for part in template.generate(**given):
+            seen.parts.append(part)
+    finally:
+        _SEEN.reset(token)
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(seen.spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        elif start < stop:
+            joined.append((start, stop))
+    return tuple(joined)
 
 
 @lru_cache(maxsize=1)
 def sandbox() -> Any:
     """A sandbox with the functions that chat templates may call.
 
-    The markers of answers (`generation`) are read, and change no text.
+    The markers of answers (`generation`) change no text; `marked_spans` sees them.
     """
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
@@ -34,7 +73,11 @@ def sandbox() -> Any:
             return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
 
         def _said(self, caller: Any) -> str:
-            return str(caller())
+            said, seen = str(caller()), _SEEN.get()
+            if seen is not None:
+                start = sum(map(len, seen.parts))
+                seen.spans.append((start, start + len(said)))
+            return said
 
     class PublicNamespace(Namespace):
         """A namespace whose names are public."""

@@ -18,6 +18,7 @@ from raylab.spec.data.framing import (
 from raylab.spec.data.rendering import DEFAULT_DATE, template_of
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.data.templates import NAMED
+from raylab.train.chat import fit_tokenizer
 from tests.chats import FAMILIES, tiny_tokenizer
 
 TALK = Row.of(
@@ -85,6 +86,32 @@ def test_all_answers_are_the_tokens_of_trls_assistant_only_loss(name):
     tokens = framer_of_tokenizer(tokenizer).frame(TALK, "all").tokens(tokenise_with(tokenizer))
     assert (tokens.ids, tokens.mask) == trl_mask(tokenizer, TALK)
     assert not tokens.joined
+
+
+# Markers around the header of the answer and the newline after its end, in pieces.
+WIDE = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{% generation %}<|im_start|>assistant\n{% endgeneration %}"
+    "{% generation %}{{ m.content }}<|im_end|>\n{% endgeneration %}"
+    "{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("text", [WIDE, "{% set day = strftime_now('%Y') %}{{ day }}\n" + WIDE])
+def test_all_answers_are_what_a_template_marks_in_its_own_way(text, tmp_path):
+    tokenizer = fit_tokenizer(tiny_tokenizer("qwen2"), text, tmp_path)
+    framer = framer_of_tokenizer(tokenizer)
+    tokens = framer.frame(TALK, "all").tokens(tokenise_with(tokenizer))
+    assert (tokens.ids, tokens.mask) == trl_mask(tokenizer, TALK)
+    # One of the three, and the last answer as `last` learns it.
+    first = framer.frame(marked((True, False, None))).marked()
+    assert first.count("[[") == 2
+    assert "[[<|im_start|>assistant\nWait a bit.<|im_end|>\n]]" in first
+    assert first.endswith("<|im_start|>assistant\n[[Then go.<|im_end|>\n]]")
+    tokenizer.save_pretrained(tmp_path)
+    of_files = framer_of(template_of(tmp_path, None, DEFAULT_DATE))
+    assert of_files.frame(TALK, "all") == framer.frame(TALK, "all")
 
 
 @pytest.mark.parametrize(
