@@ -30,6 +30,7 @@ from raylab.store.records import Record, named_likelihoods
 
 EVALUATE_AGAIN = "other questions: asked again, not trained"
 EVALUATE_MERGE_AGAIN = "other questions: asked again, not merged"
+DECODE_AGAIN = "its answers followed the base model's decoding settings: asked again, not made"
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,16 @@ def plan_states(
     for trial in trials:
         record = records.get(trial.id)
         same = first.setdefault(trial.id, trial.name)
-        is_done = record and (not evaluation or record.evaluation == evaluation)
-        if record and trial.base_model in own_decoding:
-            is_done = is_done and SET_ASIDE in record.metrics
+        is_asked = record and (not evaluation or record.evaluation == evaluation)
+        is_decoded = trial.base_model not in own_decoding
+        is_decoded = is_decoded or (record is not None and SET_ASIDE in record.metrics)
+        is_done = is_asked and is_decoded
         if same != trial.name and not is_done:
             kind = "merge" if isinstance(trial, PlannedMerge) else "training"
             state, why = "blocked", f"waits for {same}: it is the same {kind}"
         elif record and not is_done:
-            is_merge = isinstance(trial, PlannedMerge)
-            state, why = "to run", EVALUATE_MERGE_AGAIN if is_merge else EVALUATE_AGAIN
+            again = EVALUATE_MERGE_AGAIN if isinstance(trial, PlannedMerge) else EVALUATE_AGAIN
+            state, why = "to run", DECODE_AGAIN if is_asked else again
         elif record:
             state, why = "cached", ""
         else:

@@ -8,7 +8,7 @@ import pytest
 from transformers import GenerationConfig
 
 from raylab.errors import ModelError
-from raylab.plan.cache import EVALUATE_AGAIN, plan_states
+from raylab.plan.cache import DECODE_AGAIN, plan_states
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.decoding import SET_ASIDE, set_aside, set_aside_of
 from raylab.spec.study_file import parse_study
@@ -96,6 +96,6 @@ def test_answers_that_followed_such_settings_are_asked_again_and_newer_ones_are_
         return found
 
     assert inputs.own_decoding == {"b"}
-    assert (state({}).state, state({}).why) == ("to run", EVALUATE_AGAIN)
+    assert (state({}).state, state({}).why) == ("to run", DECODE_AGAIN)
     assert state({SET_ASIDE: {"repetition_penalty": 1.05}}).state == "cached"
     assert state({}, own=()).state == "cached"
