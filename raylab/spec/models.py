@@ -23,7 +23,7 @@ from raylab.spec.data.templates import NAMED
 from raylab.spec.study import BaseModelRef, Located
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
-_TOKENIZER_FILES = ["tokenizer_config.json", "special_tokens_map.json", "*.jinja"]
+_TOKENIZER_FILES = ["tokenizer*.json", "special_tokens_map.json", "*.jinja"]
 _CONTENT = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 
 
@@ -202,7 +202,7 @@ def _cached_snapshot(hub: str, commit: str | None) -> Path | None:
 def tokenizer_directory(model: ResolvedModel, online: bool = False) -> Path | None:
     """The directory with the files of a model's tokenizer; None where they are not on this machine.
 
-    online: of a model on a hub, fetch these few small files; its weights stay there.
+    online: of a model on a hub, fetch these files; its weights stay there.
     """
     if model.directory or model.revision is None:
         return model.directory
@@ -213,13 +213,14 @@ def tokenizer_directory(model: ResolvedModel, online: bool = False) -> Path | No
 
 
 def _fetch_tokenizer(hub: str, revision: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
+        # One question first: a hub that cannot be reached is asked for files many times.
+        HfApi().model_info(hub, revision=revision, timeout=10)
         found = Path(snapshot_download(hub, revision=revision, allow_patterns=_TOKENIZER_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
-        return None  # The trial that downloads the model says what is wrong.
+    except Exception:  # The trial that downloads the model says what is wrong.
+        return None
     return found if (found / "tokenizer_config.json").is_file() else None
 
 

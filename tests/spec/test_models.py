@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from raylab.errors import ModelError
-from raylab.spec.models import resolve
+from raylab.spec.models import resolve, tokenizer_directory
 from raylab.spec.study import BaseModelRef
 from raylab.spec.weight_files import tensor_shapes
 from tests.studies import write_checkpoint
@@ -120,3 +120,15 @@ def test_weights_shapes_metadata_is_no_tensor(tmp_path):
     header = json.dumps({"__metadata__": {"format": "pt"}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     assert list(tensor_shapes(tmp_path)) == []
+
+
+def test_tokenizer_of_a_hub_model_whose_weights_are_elsewhere_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "a" * 40
+    place = BaseModelRef(hub="me/model", revision=commit)
+    folder = tmp_path / "models--me--model" / "snapshots" / commit
+    assert tokenizer_directory(resolve("m", place)) is None
+    folder.mkdir(parents=True)
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ 1 }}"}')
+    assert resolve("m", place).directory is None
+    assert tokenizer_directory(resolve("m", place)) == folder

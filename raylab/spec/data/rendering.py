@@ -129,12 +129,11 @@ def template_of(directory: Path, own: str | None, day: datetime.date) -> ChatTem
         return None
     texts = {"default": own} if own is not None else _texts(directory, config)
     tokens = _named_tokens(directory, config)
-    if "default" not in texts or (tokens is None):
+    specials = _special_texts(directory, config)
+    if "default" not in texts or tokens is None or specials is None:
         return None
     printed = {name: frozen(text, day) for name, text in texts.items()}
-    return ChatTemplate(
-        printed, tokens, _special_texts(directory, config, tokens), dated=printed != texts
-    )
+    return ChatTemplate(printed, tokens, specials | {*tokens.values()}, dated=printed != texts)
 
 
 def dated_templates(directory: Path | None, own: str | None, day: datetime.date) -> dict[str, str]:
@@ -180,24 +179,23 @@ def _named_tokens(directory: Path, config: Mapping[str, Any]) -> dict[str, str] 
     return found if "eos_token" in kept else None
 
 
-def _special_texts(
-    directory: Path, config: Mapping[str, Any], tokens: Mapping[str, str]
-) -> frozenset[str]:
-    added = list(dict(config.get("added_tokens_decoder") or {}).values())
-    if not added:
-        added = _added_tokens(directory / "tokenizer.json")
-    special = {str(token["content"]) for token in added if token.get("special")}
-    return frozenset({*special, *tokens.values()})
+def _special_texts(directory: Path, config: Mapping[str, Any]) -> frozenset[str] | None:
+    """The text of every special token; None where no file lists them."""
+    decoder = config.get("added_tokens_decoder")
+    added = list(decoder.values()) if decoder else _added_tokens(directory / "tokenizer.json")
+    if added is None:
+        return None
+    return frozenset(str(token["content"]) for token in added if token.get("special"))
 
 
-def _added_tokens(file: Path) -> list[Any]:
+def _added_tokens(file: Path) -> list[Any] | None:
     """The added tokens of a tokenizer.json. Its vocabulary, which may be large, is not parsed."""
     try:
         text = file.read_text(encoding="utf-8")
         start = text.index("[", text.index('"added_tokens"'))
         found = json.JSONDecoder().raw_decode(text, start)[0]
     except (OSError, ValueError):
-        return []
+        return None
     return [token for token in found if isinstance(token, dict)]
 
 

@@ -149,5 +149,11 @@ def test_template_without_a_date_stays_as_it_is(text):
 
 def test_template_of_files_that_do_not_say_all_is_not_guessed(tmp_path):
     assert template_of(tmp_path, NAMED["plain"], DEFAULT_DATE) is None
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    config = tmp_path / "tokenizer_config.json"
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": []}')
+    config.write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    assert template_of(tmp_path, NAMED["plain"], DEFAULT_DATE) is None
+    config.write_text('{"eos_token": "</s>"}')
+    assert template_of(tmp_path, NAMED["plain"], DEFAULT_DATE).specials == {"</s>"}
+    (tmp_path / "tokenizer.json").unlink()
     assert template_of(tmp_path, NAMED["plain"], DEFAULT_DATE) is None
