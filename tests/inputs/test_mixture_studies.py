@@ -17,8 +17,9 @@ from raylab.errors import ModelError
 from raylab.reduce.job import InProcess
 from raylab.reduce.passes import task_vector_norms
 from raylab.spec.study_file import parse_study
+from raylab.store.attempt_state import clear_stop_request, request_stop
 from raylab.store.tables import read_table, rows_of
-from raylab.train.attempts import quiet_libraries
+from raylab.train.attempts import Stopped, quiet_libraries
 from raylab.train.trial import TrialTask, run_trial
 from tests.architectures import merged_by_peft
 from tests.mixtures import save_chat_mixture
@@ -61,6 +62,16 @@ def study_over(folder, architectures, lora="{dropout: 0, r: 4}", chain=""):
     return parse_study(STUDY.format(BASES=bases, LORA=lora, CHAIN=chain), folder / "study.yaml")
 
 
+def train(prepared, name, listen=lambda progress: None):
+    """Train, or evaluate again, the trial `name` in this process; its record."""
+    trials = {trial.name: trial for trial in prepared.trials}
+    study, rows, out = prepared.study, prepared.inputs.rows, prepared.store.uri
+    base = prepared.base_directory(trials[name].base_model)
+    with quiet_libraries():
+        task = TrialTask(study, trials[name], trials, rows, base, out)
+        return run_trial(task, task_vector_norms, listen)
+
+
 class Trained:
     """A study over tiny mixtures, whose trials were trained in this process, and reduced."""
 
@@ -68,11 +79,8 @@ class Trained:
         self.folder = folder
         self.prepared = made = stages.prepare(study_over(folder, architectures), f"{folder}/out")
         self.trials = {trial.name: trial for trial in made.trials}
-        for trial in made.trials:
-            rows, base = made.inputs.rows, folder / trial.base_model
-            task = TrialTask(made.study, trial, self.trials, rows, base, made.store.uri)
-            with quiet_libraries():
-                run_trial(task, task_vector_norms, lambda progress: None)
+        for name in self.trials:
+            train(made, name)
         stages.write_trial_tables(made)
         reduction.write_reduction(made, InProcess(), lambda text: None)
 
@@ -185,3 +193,39 @@ def test_what_peft_cannot_do_with_experts_is_refused_by_the_plan(tmp_path, lora,
     with pytest.raises(ModelError, match=words):
         stages.prepare(study, f"{tmp_path}/out")
     assert not (tmp_path / "out").exists()
+
+
+def test_mixture_that_was_stopped_goes_on_to_the_same_bytes_and_is_asked_again(
+    trained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    name = "mixtral.sft.s42"
+    study = trained.prepared.study
+    often = study.resources.model_copy(update={"checkpoint_seconds": 0})
+    made = stages.prepare(study.model_copy(update={"resources": often}), f"{tmp_path}/out")
+
+    def stop(progress):
+        if progress.get("checkpoint", 0) >= 1:
+            request_stop(made.store)
+
+    with pytest.raises(Stopped):
+        train(made, name, stop)
+    clear_stop_request(made.store)
+    first = train(made, name)
+    files = [
+        Path(store.root) / "trials" / trained.trials[name].folder / "adapter"
+        for store in (made.store, trained.prepared.store)
+    ]
+    one, two = (load_file(place / "adapter_model.safetensors") for place in files)
+    assert set(one) == set(two) and all(torch.equal(one[key], two[key]) for key in one)
+    asked = study.evaluation.model_copy(update={"prompts": 2})
+    other = stages.prepare(study.model_copy(update={"evaluation": asked}), f"{tmp_path}/out")
+    monkeypatch.setattr("raylab.train.trial.build_trainer", None)
+    second = train(other, name)
+    assert second.id == first.id and second.evaluation != first.evaluation
+    assert second.metrics["targets"] == first.metrics["targets"]
+    # Training computes under autocast, which rounds at other places.
+    for data, found in first.metrics["likelihoods"].items():
+        again = second.metrics["likelihoods"][data]["log_probability"]
+        assert again == pytest.approx(found["log_probability"], rel=1e-3)
