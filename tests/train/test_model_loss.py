@@ -227,8 +227,10 @@ def test_check_of_a_loaded_model_changes_no_weight_gradient_or_random_state(tmp_
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("size", [10.0, 60.0])
-def test_rounding_of_large_logits_over_a_large_vocabulary_is_no_other_loss(tmp_path, dtype, size):
+@pytest.mark.parametrize("size", [10.0, 60.0, 1e6])
+def test_rounding_or_overflow_of_large_logits_over_a_large_vocabulary_is_no_other_loss(
+    tmp_path, dtype, size
+):
     base = save_base(tmp_path / "base", "llama")
     model = tiny_model("llama", vocab_size=60_000)
     with torch.no_grad():
