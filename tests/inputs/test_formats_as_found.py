@@ -10,11 +10,12 @@ from transformers import AutoTokenizer
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_data, read_data_set
 from raylab.spec.data.describe import describe_files
+from raylab.spec.data.describe_study import describe_study
 from raylab.spec.data.pairs import pairs_of_one_set
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.sources import DataSet
 from tests.commands import exit_status
-from tests.studies import make_study
+from tests.studies import make_study, write_study_folder
 
 DATA = Path(__file__).parent / "data"
 BASE = Path(__file__).parents[2] / "jobs" / "demo" / "base"
@@ -434,6 +435,52 @@ def test_describe_with_a_tokenizer_names_what_its_template_leaves_out(capsys):
     path = DATA / "sharegpt_tools.jsonl"
     assert exit_status("data", "describe", path, "--tokenizer", BASE) == 2
     assert "problem: the chat template: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("learn", "places"), [("last", [3]), ("all", [1, 3])])
+def test_describe_of_a_study_marks_what_its_recipes_learn(learn, places, tmp_path):
+    study = write_study_folder(
+        tmp_path,
+        data={"D": {"path": str(DATA / "oasst.jsonl")}},
+        recipes={"r": {"method": "sft", "data": "D", "training": {"learn": learn}}},
+    )
+    ((shown,),) = [[item["example"] for item in describe_study(study)["files"]]]
+    assert [n for n, turn in enumerate(shown["turns"]) if turn["learned"]] == places
+
+
+# trl on the same records
+
+ALIKE = ("trl_implicit", "trl_preference", "dpo_mix", "ultrafeedback_binarized")
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_pair_is_the_one_that_trl_makes_of_the_record(name):
+    from trl import extract_prompt
+
+    sides = ("prompt", "chosen", "rejected") if name == "trl_preference" else ("chosen", "rejected")
+    records = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    for row, record in zip(found(name).rows, records, strict=True):
+        example = {side: record[side] for side in sides}
+        assert (example if "prompt" in example else extract_prompt(example)) == {
+            "prompt": row.chat,
+            "chosen": [row.turns[-1].message],
+            "rejected": [row.rejected.message],
+        }
+
+
+@pytest.mark.parametrize(
+    "name", ["oasst_ja_chat", "trl_prompt_completion", "no_robots", "slimorca"]
+)
+def test_conversation_is_the_one_that_trl_makes_of_the_record(name):
+    from trl import maybe_convert_to_chatml
+
+    (record,) = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    example = maybe_convert_to_chatml(record)
+    messages = example.get("messages") or example["prompt"] + example["completion"]
+    names = {"human": "user", "gpt": "assistant"}
+    said = [(names.get(m["role"], m["role"]), m["content"]) for m in messages]
+    (row,) = found(name).rows
+    assert [(turn.role, turn.text) for turn in row.turns] == said
 
 
 @pytest.mark.parametrize("name", FOUND)

@@ -64,9 +64,20 @@ def _rows(value: Any) -> Any:
 def messages_to_turns(messages: Sequence[Any], cells: Cells, column: str) -> list[Turn]:
     """A turn for each message of a column. Raises RowError."""
     return [
-        _turn(message, f"column {column!r}, turn {number}", cells)
+        _plain(message) or _turn(message, f"column {column!r}, turn {number}", cells)
         for number, message in enumerate(messages, 1)
     ]
+
+
+def _plain(message: Any) -> Turn | None:
+    """The turn of a message of a role and a text alone, as most are: a short way to the same."""
+    if type(message) is not dict or len(message) != 2:
+        return None
+    role, text = message.get("role"), message.get("content")
+    if role is None:
+        role, text = message.get("from"), message.get("value")
+    kind = ROLES.get(role) if type(role) is str else None
+    return Turn(kind, text) if kind is not None and type(text) is str else None
 
 
 def _turn(message: Any, where: str, cells: Cells) -> Turn:

@@ -22,7 +22,7 @@ from raylab.number_format import plural
 from raylab.spec.data.dataset import Rows, read_data_set
 from raylab.spec.data.example import example_of
 from raylab.spec.data.formats import FORMATS, option
-from raylab.spec.data.framing import Framer, framer_of_tokenizer
+from raylab.spec.data.framing import Framer, Learn, framer_of_tokenizer
 from raylab.spec.data.pairs import problems_of_two_sets
 from raylab.spec.data.rendering import DEFAULT_DATE, frozen
 from raylab.spec.data.rows import Row, rows_fingerprint
@@ -106,8 +106,13 @@ class ModelReader(NamedTuple):
     """None: the tokenizer has no chat template."""
 
 
-def describe(found: Rows, reader: ModelReader | None = None) -> dict[str, Any]:
-    """The description of one data set, with `reader` also as a model reads it."""
+def describe(
+    found: Rows, reader: ModelReader | None = None, learn: Learn = "last"
+) -> dict[str, Any]:
+    """The description of one data set, with `reader` also as a model reads it.
+
+    `learn` says which answers are learned where the data marks none.
+    """
     rows = found.rows
     measures: dict[str, Measure] = {"characters": len}
     framing, framer = Findings(), None
@@ -115,7 +120,7 @@ def describe(found: Rows, reader: ModelReader | None = None) -> dict[str, Any]:
         measures["tokens"], framer = reader
         framing = Findings(notes=(_NO_TEMPLATE,))
     if framer and rows:
-        framing = examine(framer, shapes_of(rows, found.places))
+        framing = examine(framer, shapes_of(rows, found.places), learn)
     answers = [row.completion for row in rows]
     scripts = [script_of(text) for text in answers]
     prompts = Counter(row.asked for row in rows)
@@ -133,7 +138,7 @@ def describe(found: Rows, reader: ModelReader | None = None) -> dict[str, Any]:
         },
         "styles": {style: _share([in_style(t, style) for t in answers]) for style in STYLES},
         "scripts": {name: _share([script == name for script in scripts]) for name in SCRIPTS},
-        "example": example_of(rows[0], found.places[0], framer) if rows else None,
+        "example": example_of(rows[0], found.places[0], framer, learn) if rows else None,
         "problems": [*found.problems, *(f"the chat template: {said}" for said in framing.problems)],
         "warnings": [*found.notes, *find_warnings(rows, found.places), *framing.notes],
     }

@@ -14,8 +14,10 @@ from typing import Any
 
 from raylab.spec.data.dataset import Rows, pair_problems, read_sets, warnings_of
 from raylab.spec.data.describe import describe, load_tokenizer
+from raylab.spec.data.framing import Learn
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rows import split
+from raylab.spec.recipes import expand_recipes
 from raylab.spec.study import Recipe, Study
 from raylab.spec.study_file import load_study
 
@@ -33,7 +35,9 @@ def describe_study(file: Path, tokenizer: str | None = None) -> dict[str, Any]:
         {
             "name": name,
             "file": data.path or data.hub or " + ".join(data.concat or ()),
-            **_as_a_run_warns(describe(sets[name], reader), warnings.get(name, [])),
+            **_as_a_run_warns(
+                describe(sets[name], reader, _learn(study, name)), warnings.get(name, [])
+            ),
             **({"format": "concat"} if data.concat else {}),
         }
         for name, data in study.data.items()
@@ -42,6 +46,17 @@ def describe_study(file: Path, tokenizer: str | None = None) -> dict[str, Any]:
     if not problems and not any(found.problems for found in sets.values()):
         problems = _left_without_rows(study, sets)
     return {"study": str(file), "files": described, "problems": problems}
+
+
+def _learn(study: Study, name: str) -> Learn:
+    """Which answers of a data set are learned: `all` where every recipe that takes it says so."""
+    asked = {
+        variant.training.learn if variant.method == "sft" else "last"
+        for variant in expand_recipes(study).values()
+        for used in variant.data_sets.values()
+        if name in (study.data[used].concat or (used,))
+    }
+    return "all" if asked == {"all"} else "last"
 
 
 def _as_a_run_warns(described: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One row of a data set as a model will see it, with what is learned of it marked.
 
 Model: by turns, each with its role, what it holds, and whether it is learned; with a tokenizer as
-its chat template frames it. Without marks of the data the last answer is learned. In text the
+its chat template frames it. Without marks of the data, `learn` says what is learned. In text the
 learned part stands in brackets, which need no colour.
 Invariant: JSON has the whole row; text cuts long turns and says by how much.
 """
@@ -12,27 +12,29 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raylab.spec.data.framing import Framed, Framer, FramingError, learned_turns
+from raylab.spec.data.framing import Framed, Framer, FramingError, Learn, learned_turns
 from raylab.spec.data.rows import Row, Turn
 
 BEGIN, END = "[[", "]]"
 _LONGEST = 600
 
 
-def example_of(row: Row, place: str, framer: Framer | None = None) -> dict[str, Any]:
+def example_of(
+    row: Row, place: str, framer: Framer | None = None, learn: Learn = "last"
+) -> dict[str, Any]:
     """The document of a row: its turns, its tools, its rejected answer, and its framed text.
 
     `framed` is there where a framer frames the row; `learned_spans` are the characters of it that
     are learned, as (first, one after the last).
     """
-    learned = learned_turns(row)
+    learned = learned_turns(row, learn)
     shown: dict[str, Any] = {
         "row": place,
         "turns": [_turn(turn, number in learned) for number, turn in enumerate(row.turns)],
     }
     try:
         if framer:
-            framed = framer.frame(row)
+            framed = framer.frame(row, learn)
             shown |= {"framed": framed.text, "learned_spans": [list(s) for s in framed.learned]}
     except FramingError:
         pass  # It is shown by turns; what is wrong is a problem of the data set.
