@@ -11,13 +11,12 @@ is learned. A field that no template reads is named in a warning.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raylab.spec.data.cells import Cells, RowError, held, is_said, parsed, without_nothing
+from raylab.spec.data.calls import calls_of, stable, written
+from raylab.spec.data.cells import Cells, RowError, held, is_said, parsed
 from raylab.spec.data.rows import Row, Turn
-from raylab.spec.identity import canonical
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -103,13 +102,11 @@ def _turn(message: Any, where: str, cells: Cells) -> Turn:
     text = "" if text_key is None else _text(message[text_key], where)
     more, learned = _beside(message, {role_key, text_key}, where, cells)
     if role in CALLS:
-        more, text = {**more, "tool_calls": _calls(text, where)}, ""
+        more, text = {**more, "tool_calls": calls_of(text, where)}, ""
     kind = ROLES.get(role, "assistant")
     if kind != "assistant" and learned:
         raise RowError(f"{where} is marked as learned; only answers are learned")
-    return Turn(
-        kind, text, _written(more) if more else "", learned if kind == "assistant" else None
-    )
+    return Turn(kind, text, written(more) if more else "", learned if kind == "assistant" else None)
 
 
 def _text(value: Any, where: str) -> str:
@@ -142,9 +139,9 @@ def _beside(
         if key in WEIGHTS:
             learned = _learned(key, value, where)
         elif key in ("tool_calls", "function_call"):
-            more["tool_calls"] = _calls(value, where)
+            more["tool_calls"] = calls_of(value, where)
         elif key in READ_BY_TEMPLATES:
-            more[key] = _stable(value, f"{where}: {key}")
+            more[key] = stable(value, f"{where}: {key}")
         elif key in UNREADABLE:
             raise RowError(f"{where}: the field {key!r} {UNREADABLE[key]}")
         else:
@@ -158,65 +155,6 @@ def _learned(key: str, value: Any, where: str) -> bool:
             f"{where} has the {key} {value!r}; a turn is learned or not, expected 0 or 1"
         )
     return bool(value)
-
-
-def _stable(value: Any, where: str) -> Any:
-    value = without_nothing(value)
-    try:
-        canonical(value)
-    except TypeError as error:
-        raise RowError(f"{where} is no JSON value ({error})") from error
-    return value
-
-
-def _calls(value: Any, where: str) -> list[Any]:
-    """Tool calls as templates take them: arguments are objects. Raises RowError."""
-    calls = parsed(value, "[{")
-    calls = [calls] if isinstance(calls, Mapping) else calls
-    if not isinstance(calls, list) or not calls:
-        raise RowError(f"{where} holds {held(value)}, expected a call as JSON: "
-                       '{"name": "...", "arguments": {...}}')  # fmt: skip
-    return [_call(call, where) for call in calls]
-
-
-def _call(call: Any, where: str) -> Any:
-    call = _stable(call, f"{where}: a call")
-    inner = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise RowError(f"{where} has a call without the name of a function")
-    arguments = parsed(inner.get("arguments", {}), "{")
-    if not isinstance(arguments, Mapping):
-        raise RowError(f"{where} calls {inner['name']} with {held(arguments)}, expected arguments "
-                       "as a JSON object")  # fmt: skip
-    function = {**inner, "arguments": dict(arguments)}
-    return {**call, "function": function} if "function" in call else _function(function)
-
-
-def _function(function: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "function", "function": function}
-
-
-def _written(value: Any) -> str:
-    """`value` as JSON. Its fields keep their order: templates print them in it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def tools_of(value: Any, column: str) -> str:
-    """The tools of a cell as a JSON list; empty: none. Raises RowError.
-
-    A function alone is put into the object {"type": "function"} that templates take.
-    """
-    tools = parsed(value, "[{")
-    tools = [tools] if isinstance(tools, Mapping) else tools
-    if not is_said(tools):
-        return ""
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise RowError(f"column {column!r} holds {held(value)}, expected a list of tools, or it as "
-                       "JSON text")  # fmt: skip
-    tools = _stable(tools, f"column {column!r}")
-    return _written([
-        tool if "function" in tool else _function(tool) for tool in tools
-    ])  # fmt: skip
 
 
 def conversation(turns: Sequence[Turn]) -> Row:

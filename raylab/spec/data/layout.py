@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
+from raylab.spec.data.calls import tools_of
 from raylab.spec.data.cells import Cells, LeftOut, RowError
-from raylab.spec.data.conversations import tools_of
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.sources import DataSet
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from raylab.spec.data.calls import tools_of
 from raylab.spec.data.cells import Cells, LeftOut, RowError, every, is_said, parsed
 from raylab.spec.data.conversations import (
     MESSAGES,
@@ -21,7 +22,6 @@ from raylab.spec.data.conversations import (
     conversation,
     is_messages,
     messages_to_turns,
-    tools_of,
     turns_of,
 )
 from raylab.spec.data.rows import Row, Turn
