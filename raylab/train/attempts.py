@@ -54,6 +54,7 @@ from raylab.train.save_artifacts import write_samples
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "ray")
 # Allocators of torch that raise no OutOfMemoryError.
 _OOM_MESSAGES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_PROCESS = Path("/proc/self")
 _RESULT_PATIENCE = 1800.0
 """Seconds to try again to store what took hours to make."""
 
@@ -98,6 +99,7 @@ def recorded_attempt(
 
     is_final: whether a cause ends the trial; otherwise another attempt follows by itself.
     """
+    forget_peak_memory()
     running = begin_attempt(
         store,
         folder,
@@ -222,10 +224,29 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process held: of its GPU, or of main memory where it has none."""
+    """The most bytes that this process held since `forget_peak_memory`.
+
+    Of its GPU, or of main memory where it has none.
+    """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    status = _PROCESS / "status"
+    lines = status.read_text().splitlines() if status.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak_memory() -> None:
+    """Begin to count the peak anew: a worker trains one trial after the other.
+
+    A system that does not let a process reset its peak keeps the largest so far (proc(5)).
+    """
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")
 
 
 @contextlib.contextmanager
