@@ -157,7 +157,8 @@ def _learns(study: Study, variant: Variant, rows: Mapping[str, Sequence[Row]]) -
     if variant.method == "dpo":
         training, _ = split(pairs_of(variant.data_sets, rows), study.held_out)
         what = f"prefers one of two last answers to {plural(len(training), 'conversation')}"
-        return what + _particulars(training)
+        marked = "with answers marked by the data, which DPO does not read"
+        return what + _particulars(training, marked)
     training, _ = split(rows[variant.data], study.held_out)
     learn = variant.training.learn
     learned = [learned_turns(row, learn) for row in training]
@@ -172,15 +173,13 @@ def _learns(study: Study, variant: Variant, rows: Mapping[str, Sequence[Row]]) -
     return what + _particulars(training)
 
 
-def _particulars(rows: Sequence[Row]) -> str:
+def _particulars(rows: Sequence[Row], marked: str = "with answers marked by the data") -> str:
     """(2 with a system prompt, 3 with tools), or nothing."""
     counts = {
         "of several turns": sum(sum(t.role == "user" for t in row.turns) > 1 for row in rows),
         "with a system prompt": sum(any(t.role == "system" for t in row.turns) for row in rows),
         "with tools": sum(bool(row.tools) for row in rows),
-        "with answers marked by the data": sum(
-            any(t.learned is not None for t in row.turns) for row in rows
-        ),
+        marked: sum(any(t.learned is not None for t in row.turns) for row in rows),
     }
     found = [f"{count} {what}" for what, count in counts.items() if count]
     return f" ({', '.join(found)})" if found else ""

@@ -17,7 +17,7 @@ from typing import Any
 from datasets import Dataset
 
 from raylab.errors import DataError
-from raylab.spec.data.framing import is_plain
+from raylab.spec.data.framing import is_plain, unmarked
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rows import Row, split
 from raylab.spec.recipes import Variant
@@ -43,7 +43,10 @@ def examples_of(variant: Variant, rows: Mapping[str, Sequence[Row]], held_out: f
             expected="a held-out share that leaves some",
             todo="lower `held_out`, or add data",
         )
-    learn = variant.training.learn if variant.method == "sft" else "last"
+    learn = variant.training.learn
+    if variant.method == "dpo":
+        # It compares last answers, whatever their data marks as learned.
+        training, kept = [list(map(unmarked, part)) for part in (training, kept)]
     if not all(is_plain(row, learn) for row in (*training, *kept)):
         example_of = partial(conversation_of, learn=learn, with_rejected=variant.method == "dpo")
     return Examples(

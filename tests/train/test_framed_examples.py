@@ -171,6 +171,17 @@ def test_preference_with_reasoning_is_compared_with_it(tmp_path):
     trainer.train()
 
 
+def test_preferences_compare_last_answers_whatever_is_marked(tmp_path):
+    marked = TALK._replace(
+        turns=(TALK.turns[0], TALK.turns[1]._replace(learned=True), *TALK.turns[2:]),
+        rejected=Turn("assistant", "Stay."),
+    )
+    trainer = Small(tmp_path, "gemma2", NO_SYSTEM, [marked]).trainer("dpo")
+    (row,), tokenizer = trainer.train_dataset, trainer.processing_class
+    assert tokenizer.decode(row["prompt_ids"]) == text_of(tokenizer, TALK.chat, True, None)
+    assert tokenizer.decode(row["chosen_ids"]) == "Go.<end_of_turn>\n"
+
+
 def small_sft_texts(folder, row):
     trainer = Small(folder, "qwen2", FORGETS_REASONING, [row]).trainer("last")
     return [trainer.processing_class.decode(r["input_ids"]) for r in trainer.train_dataset]

@@ -247,6 +247,13 @@ def learned_turns(row: Row, learn: Learn = "last") -> list[int]:
     ]
 
 
+def unmarked(row: Row) -> Row:
+    """The same row without the marks of its data."""
+    if all(turn.learned is None for turn in row.turns):
+        return row
+    return row._replace(turns=tuple(turn._replace(learned=None) for turn in row.turns))
+
+
 def is_plain(row: Row, learn: Learn = "last") -> bool:
     """Whether nothing but the last answer is learned, and every turn is a text alone."""
     return (
