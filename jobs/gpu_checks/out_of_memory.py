@@ -16,8 +16,8 @@ import torch
 from gpu_checks.bases import base_model, long_rows
 from gpu_checks.report import NotPossible, Report, Setting
 from gpu_checks.trainings import SFT, Trials, write_study
+from raylab.plan.file_shapes import shape_of_base
 from raylab.plan.memory import estimate_memory, with_micro_batch
-from raylab.plan.model_shapes import shape_of_base
 from raylab.plan.resources import workload_of
 from raylab.results.table_rows import read_results, trial_rows
 from raylab.store.records import read_attempts

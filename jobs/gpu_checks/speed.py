@@ -29,7 +29,7 @@ from trl import SFTConfig, SFTTrainer
 from gpu_checks.bases import base_model, compute_dtype, long_rows
 from gpu_checks.report import Report, Setting
 from gpu_checks.trainings import SEED, SFT, Trials, write_study
-from raylab.plan.model_shapes import shape_of_base
+from raylab.plan.file_shapes import shape_of_base
 from raylab.plan.resources import EFFICIENCY, FORWARD, PEAK_FLOPS
 from raylab.train.attempts import quiet_libraries
 from raylab.train.model import disarm_cpu_repacking

@@ -123,12 +123,12 @@ def _linear_layer_bytes(workload: Workload, width: int) -> tuple[int, int]:
     if quantization.bits == 16:
         return shape.linear_numel * width, 0
     weights = constants = 0
-    for linear in shape.linears:
+    for linear, times in shape.every_linear:
         blocks = -(-linear.numel // _QUANTISED_BLOCK)
-        weights += -(-linear.numel // 2)
+        weights += times * -(-linear.numel // 2)
         nested = blocks + FLOAT32 * -(-blocks // _NESTED_BLOCK)
-        constants += nested if quantization.double else FLOAT32 * blocks
-    return shape.layers * weights, shape.layers * constants
+        constants += times * (nested if quantization.double else FLOAT32 * blocks)
+    return weights, constants
 
 
 def _phases(workload: Workload, adapter: int, width: int, kernels: Kernels) -> dict[str, int]:

@@ -61,8 +61,24 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What the headers of a model's files say.
+
+    linears: every linear layer but the head. others: the entries of all other parameters. idle:
+    the entries that a token of text does not go through.
+    """
+
+    linears: tuple[Linear, ...]
+    others: int
+    idle: int = 0
+
+
+@dataclass(frozen=True)
 class Shape:
-    """The numbers of one model that determine its memory."""
+    """The numbers of one model that determine its memory.
+
+    linears: those of one decoder layer. counted: where its files were counted.
+    """
 
     family: Family
     hidden: int
@@ -75,15 +91,30 @@ class Shape:
     tied: bool
     positions: int
     linears: tuple[Linear, ...]
+    counted: Counted | None = None
+
+    @property
+    def every_linear(self) -> list[tuple[Linear, int]]:
+        """The linear layers of the model except the head, and how often each is there."""
+        if self.counted:
+            return [(linear, 1) for linear in self.counted.linears]
+        return [(linear, self.layers) for linear in self.linears]
 
     @property
     def linear_numel(self) -> int:
         """The entries of all linear layers except the head; these are quantised."""
-        return self.layers * sum(linear.numel for linear in self.linears)
+        return sum(times * linear.numel for linear, times in self.every_linear)
+
+    @property
+    def active(self) -> int:
+        """The entries that a token goes through."""
+        return self.parameters - (self.counted.idle if self.counted else 0)
 
     @property
     def other_numel(self) -> int:
-        """The entries of the embedding, the head, norms and biases."""
+        """The entries of the embedding, the head, norms, biases, and experts."""
+        if self.counted:
+            return self.counted.others
         tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
         biases = self.layers * sum(linear.outputs for linear in self.linears if linear.bias)
         norms = self.layers * self.family.norm_weights + self.family.final_norm_weights
@@ -96,15 +127,12 @@ class Shape:
 
     def adapter_numel(self, r: int, targets: tuple[str, ...] | None = None) -> int:
         """The entries of an adapter of rank `r` on all linear layers, or on those of `targets`."""
-        sides = sum(linear.outputs + linear.inputs for linear in self.targeted(targets))
-        return self.layers * r * sides
-
-    def targeted(self, targets: tuple[str, ...] | None) -> list[Linear]:
-        """The linear layers of one decoder layer whose names end with one of `targets`."""
-        if targets is None:
-            return list(self.linears)
-        ends = tuple(f".{target}" for target in targets)
-        return [linear for linear in self.linears if f".{linear.name}".endswith(ends)]
+        ends = tuple(f".{target}" for target in targets or ())
+        return r * sum(
+            times * (linear.outputs + linear.inputs)
+            for linear, times in self.every_linear
+            if targets is None or f".{linear.name}".endswith(ends)
+        )
 
 
 def _grouped(config: Config, *, biased: bool = False) -> Iterator[Linear]:
@@ -252,9 +280,3 @@ def is_mixture(config: Config) -> bool:
         if counts and value > 1:
             return True
     return False
-
-
-def shape_of_base(base: ResolvedModel) -> Shape | None:
-    """The shape of a base model; None if it is neither on this machine nor in the catalogue."""
-    config = config_of(base)
-    return None if config is None else shape_of(config)

@@ -23,9 +23,10 @@ from statistics import fmean
 from typing import Any
 
 from raylab.number_format import size
+from raylab.plan.file_shapes import shape_of_base
 from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit, usable
 from raylab.plan.merges import Planned, PlannedMerge
-from raylab.plan.model_shapes import Shape, published, shape_of_base
+from raylab.plan.model_shapes import Shape, published
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.data.rows import Row, is_held_out
 from raylab.spec.models import ResolvedModel
@@ -199,7 +200,7 @@ def _operations(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> floa
     count = fmean(tokens[name] for name in variant.data_sets.values()) * SEQUENCES[variant.method]
     passes_per_epoch = 3 if variant.training.gradient_checkpointing else 2
     passes = passes_per_epoch * variant.training.epochs + (1 if variant.method == "dpo" else 0)
-    return FORWARD * shape.parameters * count * passes
+    return FORWARD * shape.active * count * passes
 
 
 def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iterator[str]:
@@ -232,9 +233,13 @@ def _base_sizes(base: ResolvedModel) -> tuple[int, int] | None:
         shape = shape_of_base(base)
         return (_BFLOAT16 * shape.parameters, shape.adapter_numel(1)) if shape else None
     tensors = list(tensor_shapes(base.directory))
+    whole = sum(size_in_bytes for _, _, size_in_bytes in tensors)
+    found = shape_of_base(base)
+    if found and found.counted:
+        return whole, found.adapter_numel(1)
     sides = sum(
         sum(shape)
         for name, shape, _ in tensors
         if len(shape) == 2 and not any(word in name for word in _NOT_LINEAR)
     )
-    return sum(size_in_bytes for _, _, size_in_bytes in tensors), sides
+    return whole, sides

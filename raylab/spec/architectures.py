@@ -26,7 +26,7 @@ def ties_embeddings(config: Config) -> bool:
     """Whether the input and the output embeddings of a model with this config are one weight."""
     said = config.get("tie_word_embeddings")
     if said is None:
-        said = _default(config.get("model_type"), "tie_word_embeddings")
+        said = default_of(config.get("model_type"), "tie_word_embeddings")
     return bool(said)
 
 
@@ -50,7 +50,7 @@ def knows(model_type: Any) -> bool:
     return _file("modeling", _folder(model_type)) is not None
 
 
-def _default(model_type: Any, field: str) -> Any:
+def default_of(model_type: Any, field: str) -> Any:
     """The default of a field of the config of a type of models; None where there is none."""
     module = _source("configuration", _folder(model_type))
     name = _auto("CONFIG_MAPPING_NAMES").get(str(model_type))

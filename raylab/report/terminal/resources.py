@@ -68,7 +68,7 @@ def _notes(rows: Sequence[GpuDemand]) -> list[str]:
     lines += [f"{name}: {doubt}." for name, doubt in doubts]
     unknown = {row.base_model: row.is_here for row in rows if row.memory is None}
     lines += [
-        f"{name}: its memory is not estimated: its architecture is not one of those counted."
+        f"{name}: its memory is not estimated: its config.json and its files do not tell its shape."
         if is_here
         else f"{name}: its shape is unknown until it is downloaded."
         for name, is_here in unknown.items()
