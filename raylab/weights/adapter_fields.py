@@ -50,8 +50,7 @@ FIELDS: dict[str, Row] = {
     "bias": _no_effect("a trained bias is saved whole, and is read as it is saved"),
     "corda_config": _no_effect(_HOW_IT_STARTED),
     "ensure_weight_tying": _read(
-        "without effect on layers that are not tied; on tied ones the two change as one, with "
-        "the base model at hand"
+        "a change of a tied weight holds for both of its names; without effect on other layers"
     ),
     "eva_config": _no_effect(_HOW_IT_STARTED),
     "exclude_modules": _no_effect(_WHICH_LAYERS),

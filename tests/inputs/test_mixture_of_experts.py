@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -18,10 +19,14 @@ from raylab.reduce.histogram import Norms
 from raylab.reduce.job import Job, open_models
 from raylab.reduce.row_block import Pair
 from raylab.spec.merges import request_merge
+from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation
+from raylab.train.model import load_base
 from raylab.weights import Adapter, Checkpoint, row_tiles
 from raylab.weights.alignment import EntryCounts, Tolerance, align
 from raylab.weights.export import write_merged
+from raylab.weights.memory_names import names_in_memory
+from raylab.weights.quantized_base import HeldWeights
 from raylab.weights.views import ViewedModel
 from tests.architectures import merged_by_peft, save_adapter, save_random
 from tests.mixtures import EXPERTS, MIXTURES, save_mixture, tiny_mixture
@@ -302,3 +307,26 @@ def test_skipping_experts_is_not_advised_where_they_are_the_larger_part(bases, t
     with pytest.raises(ModelError) as caught:
         align(one, two, Tolerance())
     assert f"leave out {lost:,} of" in caught.value.todo and "--missing" not in caught.value.todo
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("architecture", ["mixtral", "qwen2_moe", "gpt_oss", "granitemoe"])
+def test_training_in_4_bits_holds_experts_and_routers_in_its_compute_dtype(
+    bases, tmp_path, architecture, stacked
+):
+    base = bases[architecture, torch.float32]
+    if stacked:
+        base = save_stacked(tmp_path / "stacked", base)
+    checkpoint = Checkpoint(base)
+    held = HeldWeights(checkpoint, Quantization())
+    model = load_base(base, Quantization())
+    quantised = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, Linear4bit)}
+    assert quantised and not any("experts.gate_up_proj" in name for name in quantised)
+    in_memory = names_in_memory(base, checkpoint.shapes).in_memory
+    for name, shape in checkpoint.shapes.items():
+        if len(shape) == 1 or "embed" in name or "lm_head" in name:
+            continue
+        height = shape[0]
+        found = held.raw(name, 0, height)
+        rounded = checkpoint.raw(name, 0, height).to(BF16).float()
+        assert torch.equal(found, rounded) != (in_memory.get(name) in quantised), name
