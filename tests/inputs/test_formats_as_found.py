@@ -4,7 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from transformers import AutoTokenizer
 
 from raylab.errors import DataError
@@ -134,6 +136,16 @@ def test_layout_as_published_is_read_and_its_rest_is_named(name):
     assert len(read.notes) == len(notes)
     for note, said in zip(read.notes, notes, strict=True):
         assert note.startswith(said)
+
+
+# Arrow has no column of texts and lists.
+@pytest.mark.parametrize("name", [name for name in FOUND if name != "text_parts"])
+def test_layout_in_parquet_is_the_same(name, tmp_path):
+    records = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text().splitlines()]
+    columns = dict.fromkeys(column for record in records for column in record)
+    table = pa.table({column: [record.get(column) for record in records] for column in columns})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert read_data_set(name, DataSet(path=str(tmp_path / "a.parquet"))) == found(name)
 
 
 def test_every_file_of_rows_is_tried():
@@ -370,6 +382,36 @@ def test_tree_that_cannot_be_read_says_why(records, said, tmp_path):
         read(tmp_path, *records)
         data = {"D": {"path": str(tmp_path / "a.jsonl")}}
         load_data(make_study(data=data, recipes={}))
+
+
+def test_tree_names_the_fields_of_its_messages_that_are_not_used(tmp_path):
+    answer = {"role": "assistant", "text": "b", "replies": [], "model_name": "m", "emojis": {}}
+    root = {"role": "prompter", "text": "a", "lang": "en", "replies": [answer]}
+    read_rows = read(tmp_path, {"message_tree_id": "1", "prompt": root})
+    assert read_rows.rows == [Row.of("a", "b")]
+    assert read_rows.notes == ["fields of turns that are not used: lang, model_name, emojis"]
+
+
+def test_tree_of_rows_takes_a_key_and_refuses_half_a_character(tmp_path):
+    records = [message("r", None, n=1), message("a", "r", "assistant", n=2)]
+    (row,) = read(tmp_path, *records, key="n").rows
+    assert row.key == "2"
+    (problem,) = read(
+        tmp_path, message("r", None), message("a", "r", "assistant", "\ud83d")
+    ).problems
+    assert "half a character" in problem
+
+
+@pytest.mark.parametrize("column", ["context", "history"])
+def test_text_beside_the_messages_of_a_pair_is_refused(column, tmp_path):
+    question = SYSTEM_BESIDE["messages"]["messages"][:1]
+    for record in (
+        {"messages": question, "chosen": "a", "rejected": "b"},
+        {"prompt": question, "chosen": "a", "rejected": "b"},
+        json.loads((DATA / "trl_implicit.jsonl").read_text()),
+    ):
+        (problem,) = read(tmp_path, {**record, column: [["a", "b"]]}).problems
+        assert f"column {column!r} stands beside messages" in problem
 
 
 def test_tree_whose_text_is_in_another_column_is_read(tmp_path):

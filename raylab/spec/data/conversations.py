@@ -209,14 +209,21 @@ def is_messages(value: Any) -> bool:
 def asked(cells: Cells, part: str) -> list[Turn]:
     """The turns before the answer: `history`, then the prompt with its context; or messages."""
     if is_messages(cells.get(part)):
-        for beside in ("context", "history"):
-            if is_said(cells.get(beside)):
-                raise RowError(f"column {cells.columns[beside]!r} stands beside messages, which "
-                               "have their own turns; put it into them")  # fmt: skip
+        refuse_beside(cells)
         return turns_of(cells, part)
     prompt = cells.text(part, f"text or {MESSAGES}")
     context = cells.optional_text("context")
     return [*_history(cells), Turn("user", f"{prompt}\n\n{context}" if context else prompt)]
+
+
+def refuse_beside(cells: Cells) -> None:
+    """Raises RowError where a context or earlier turns stand beside messages."""
+    for part in ("context", "history"):
+        if is_said(cells.get(part)):
+            raise RowError(
+                f"column {cells.columns[part]!r} stands beside messages, which have their own "
+                "turns; put it into them"
+            )
 
 
 def _history(cells: Cells) -> list[Turn]:

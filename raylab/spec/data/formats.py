@@ -189,7 +189,6 @@ FORMATS: dict[str, Format] = {
         "messages=conversations chosen rejected",
         answers_to_messages,
         '{"conversations": [...], "chosen": {"from": "gpt", "value": "..."}, "rejected": {...}}',
-        optional="prompt",
     ),
     "alpaca": make(
         "instruction output",

@@ -68,13 +68,23 @@ class Format:
     ) -> Iterator[tuple[str, Outcome]]:
         """(place, row, or why it is none) of the records; `key` is the column that pairs rows."""
         if self.together:
-            yield from self.together(list(records))
+            nodes = list(records)
+            at = dict(nodes)
+            for place, outcome in self.together(nodes):
+                yield place, _finished(outcome, at[place], key)
             return
         for place, cells in records:
             try:
                 yield place, _whole(self.read(cells), cells, key)
             except (RowError, LeftOut) as why:
                 yield place, why
+
+
+def _finished(outcome: Outcome, cells: Cells, key: str | None) -> Outcome:
+    try:
+        return _whole(outcome, cells, key) if isinstance(outcome, Row) else outcome
+    except (RowError, LeftOut) as why:
+        return why
 
 
 def _whole(row: Row, cells: Cells, key: str | None) -> Row:

@@ -22,6 +22,7 @@ from raylab.spec.data.conversations import (
     conversation,
     is_messages,
     messages_to_turns,
+    refuse_beside,
     turns_of,
 )
 from raylab.spec.data.rows import Row, Turn
@@ -86,15 +87,15 @@ def _before(cells: Cells) -> list[Turn]:
         if turns[: len(prompt)] != prompt:
             cells.unread.remarks.append(_says_else(cells, "messages"))
         return prompt
-    return asked(cells, "prompt") if part == "prompt" else turns_of(cells, "messages")
+    if part == "prompt":
+        return asked(cells, "prompt")
+    refuse_beside(cells)
+    return turns_of(cells, "messages")
 
 
 def _compare_beside(cells: Cells, turns: Sequence[Turn]) -> None:
     """Whether what stands beside a whole conversation says the same; else a remark."""
-    for part in ("context", "history"):
-        if is_said(cells.get(part)):
-            raise RowError(f"column {cells.columns[part]!r} stands beside whole conversations, "
-                           "which have their own turns; put it into them")  # fmt: skip
+    refuse_beside(cells)
     prompt, spoken = cells.get("prompt"), [t.text.strip() for t in turns if t.role == "user"]
     if isinstance(prompt, str) and prompt.strip():
         same = prompt.strip() in spoken or all(text in prompt for text in spoken)

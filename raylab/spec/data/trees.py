@@ -23,6 +23,7 @@ Outcome = Row | RowError | LeftOut
 OFF_PATH = "a reply of a better rank is followed (one conversation of each tree is learned)"
 DELETED = "the message is deleted, or replies to one that is"
 NO_ANSWER = "the tree has no answer"
+_READ = ("message_id", "parent_id", "text", "role", "rank", "deleted", "replies")
 NOT_ANSWERED = "no answer follows the message"
 
 Node = tuple[str, Cells]
@@ -148,6 +149,8 @@ def row_of_tree(cells: Cells) -> Row:
             break
         path.append(there[min(alive)[1]])
         there = list(path[-1].get("replies") or ())
+    unread = (key for node in path for key in node if key not in _READ)
+    cells.unread.fields.update(dict.fromkeys(unread))
     messages = [{"role": node.get("role"), "content": node.get("text")} for node in path]
     if not (end := _end(messages)):
         raise LeftOut(NO_ANSWER)
