@@ -11,7 +11,6 @@ that trl itself would make of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -20,11 +19,11 @@ from datasets import Dataset
 from raylab.spec.data.framing import (
     FramingError,
     Learn,
-    Tokens,
     framer_of_tokenizer,
     tokenise_with,
 )
 from raylab.spec.data.rows import Row, Turn
+from raylab.spec.identity import fingerprint
 from raylab.train.chat import ExampleCounts, unframed_row_error
 
 CONVERSATION = "conversation"
@@ -53,57 +52,62 @@ class FramedExamples:
         self.framer, self.tokenise = framer_of_tokenizer(tokenizer), tokenise_with(tokenizer)
 
     @cached_property
-    def _framed(self) -> list[tuple[Tokens, Tokens | None]]:
-        """The tokens of every row, and those with its rejected answer. Raises DataError."""
-        return [self._tokens(row, number) for number, row in enumerate(self.examples, 1)]
+    def _framed(self) -> Dataset:
+        """The tokens of every row, the first and the end of what is learned. Raises DataError."""
+        return self.examples.map(
+            self._columns,
+            with_indices=True,
+            remove_columns=[CONVERSATION],
+            load_from_cache_file=False,
+            # The cache of trials holds the result; datasets would hash the tokenizer for its own.
+            new_fingerprint=fingerprint(["framed", self.examples._fingerprint]),
+            desc="Framing",
+        )
 
-    def _tokens(self, example: dict[str, str], number: int) -> tuple[Tokens, Tokens | None]:
+    def _columns(self, example: dict[str, str], index: int) -> dict[str, Any]:
         row, learn = _row_of(example[CONVERSATION])
         try:
-            found = self.framer.frame(row, learn).tokens(self.tokenise)
-            if row.rejected is None:
-                return found, None
-            other = row._replace(turns=(*row.turns[:-1], row.rejected))
-            return found, self.framer.frame(other).tokens(self.tokenise)
+            sides = [self.framer.frame(row, learn).tokens(self.tokenise)]
+            if row.rejected:
+                other = row._replace(turns=(*row.turns[:-1], row.rejected))
+                sides.append(self.framer.frame(other).tokens(self.tokenise))
         except FramingError as error:
-            raise unframed_row_error(number, row.chat, error) from error
+            raise unframed_row_error(index + 1, row.chat, error) from error
+        # The last tokens of a prompt may join those of either answer.
+        first = min(side.mask.index(1) for side in sides)
+        found: dict[str, Any] = {
+            "first": first,
+            "end": max(len(side.mask) - side.mask[::-1].index(1) for side in sides),
+            "joined": any(side.joined for side in sides),
+        }
+        chosen, *rejected = sides
+        if not rejected:
+            return {"input_ids": chosen.ids, "completion_mask": chosen.mask, **found}
+        return {
+            "prompt_ids": chosen.ids[:first],
+            "chosen_ids": chosen.ids[first:],
+            "rejected_ids": rejected[0].ids[first:],
+            **found,
+        }
 
     @property
     def sft(self) -> Dataset:
-        """What trl's SFT takes."""
-        return Dataset.from_list(
-            [{"input_ids": one.ids, "completion_mask": one.mask} for one, _ in self._framed]
-        )
+        """What trl's SFT takes, uncut."""
+        return self._framed.select_columns(["input_ids", "completion_mask"])
 
     @property
     def dpo(self) -> Dataset:
         """What trl's DPO makes of preferences: those whose prompt leaves room for an answer."""
-        pairs = [pair for pair in self._pairs() if len(pair["prompt_ids"]) < self.max_length]
-        if not pairs:
-            return Dataset.from_dict({"prompt_ids": [], "chosen_ids": [], "rejected_ids": []})
-        return Dataset.from_list(pairs)
-
-    def _pairs(self) -> Iterator[dict[str, list[int]]]:
-        for one, other in self._framed:
-            assert other, "a row of a pair has a rejected answer"
-            # The last tokens of a prompt may join those of either answer.
-            shared = min(one.mask.index(1), other.mask.index(1))
-            yield {
-                "prompt_ids": one.ids[:shared],
-                "chosen_ids": one.ids[shared:],
-                "rejected_ids": other.ids[shared:],
-            }
+        columns = self._framed.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+        fitting = (i for i, first in enumerate(self._framed["first"]) if first < self.max_length)
+        return columns.select(list(fitting))
 
     @property
     def counts(self) -> ExampleCounts:
         """How many of them are trained on, cut, and left out."""
-        cut = dropped = joined = 0
-        for pair in self._framed:
-            sides = [side for side in pair if side]
-            joined += any(side.joined for side in sides)
-            if min(side.mask.index(1) for side in sides) >= self.max_length:
-                dropped += 1
-            else:
-                ends = [len(side.mask) - side.mask[::-1].index(1) for side in sides]
-                cut += max(ends) > self.max_length
-        return ExampleCounts(len(self._framed) - dropped, cut, dropped, joined)
+        learned = list(zip(self._framed["first"], self._framed["end"], strict=True))
+        fitting = [end for first, end in learned if first < self.max_length]
+        cut = sum(end > self.max_length for end in fitting)
+        return ExampleCounts(
+            len(fitting), cut, len(learned) - len(fitting), sum(self._framed["joined"])
+        )

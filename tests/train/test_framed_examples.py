@@ -283,3 +283,26 @@ def test_dated_template_whose_date_is_no_part_of_the_id_is_not_trained(tmp_path,
     small.trials["last"] = trial.__class__(**{**vars(trial), "identity": identity})
     with pytest.raises(ModelError, match="not part of the trial's id"):
         small.run("last")
+
+
+@pytest.mark.parametrize("recipe", ["all", "dpo"])
+def test_trial_over_tools_trains_evaluates_and_finds_its_data_again(recipe, tmp_path, scratch):
+    rejected = Turn("assistant", "It is dry.")
+    rows = [
+        USES_TOOLS._replace(
+            turns=(Turn("user", f"Rain {n}?"), *USES_TOOLS.turns[1:]), rejected=rejected
+        )
+        for n in range(8)
+    ]
+    small = Small(tmp_path, "llama", DATED_WITH_TOOLS, [], held_out=0.4)
+    adapters = []
+    for out in ("one", "two"):
+        small.out = tmp_path / out
+        record = small.run(recipe, rows)
+        (file,) = small.out.rglob("adapter_model.safetensors")
+        adapters.append(file.read_bytes())
+        assert 0 < record.metrics["examples"] < 8
+        assert record.metrics["likelihoods"]["D"]["tokens"] > 0
+        (samples,) = small.out.rglob("samples.jsonl")
+        assert json.loads(samples.read_text().splitlines()[0])["tools"] == json.loads(TOOLS)
+    assert adapters[0] == adapters[1]
