@@ -123,6 +123,13 @@ class WantedFunctions:
             for usage, found in pairs.items()
         }
 
+    def job_id(self, usages: Mapping[UsageKey, Usage]) -> str:
+        """The fingerprint of all that decides the results of a job for `usages`."""
+        asked = [
+            [*self._answers_id(key), usage.pairs, usage.watched] for key, usage in usages.items()
+        ]
+        return fingerprint([self.common, self.sides, asked])
+
     def add(
         self, parts: Parts, found: Mapping[UsageKey, UsageResult], failed: Mapping[str, str]
     ) -> None:
@@ -165,6 +172,10 @@ class WantedFunctions:
         """The contents of a model, and what it answered if its own answers are used."""
         has_own = (OWN, name) in usages
         return [self.sides[name], self.own[name].id if has_own else ""]
+
+    def _answers_id(self, usage: UsageKey) -> tuple[str, str]:
+        kind, name = usage
+        return kind, self._ids[name] if kind == HELD_OUT else self.own[name].id
 
     def _on(self, usages: Sequence[UsageKey]) -> list[str]:
         return [kind if kind == OWN else self._ids[name] for kind, name in usages[:1]]

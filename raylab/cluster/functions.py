@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import ray
 
 from raylab.cluster.actors import ActorPool
-from raylab.cluster.function_parts import WantedFunctions, wanted_functions
+from raylab.cluster.function_parts import UsageKey, WantedFunctions, wanted_functions
 from raylab.cluster.parent_cleanup import delete_parents
 from raylab.cluster.study_context import StudyContext
 from raylab.number_format import plural
 from raylab.reduce.job import Call
+from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes
+from raylab.spec.identity import fingerprint
+from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
 from raylab.store.phase import SHARDS, Tell, silent
 from raylab.store.tables import write_table
@@ -52,15 +55,23 @@ def compare_functions(
 ) -> None:
     """Compare what is missing on the cluster's actors, and write the tables."""
     pool = ActorPool(cpus=1)
+    cached = CachingExecutor.in_store(context.store, cast(Any, pool.packed), _key)
     built: set[str] = set()
     try:
-        write_functions(context, pool, say, tell, workers=pool.size, built=built)
+        execute = cast(Execute, cached)
+        write_functions(context, execute, say, tell, workers=pool.size, built=built)
+        context.store.delete(REDUCE)
     finally:
         pool.close()
         if built:
             # The driver may end soon; a node that does not answer keeps them until it is asked.
             asked = delete_parents(context.store.uri, sorted(built))
             ray.wait(asked, num_returns=len(asked), timeout=_DELETE_SECONDS)
+
+
+def _key(job: FunctionJob, call: Call) -> str:
+    """The key of a result, which stays in the store until the tables are written."""
+    return fingerprint([job.id, call.method, call.arguments])
 
 
 def write_functions(
@@ -81,7 +92,7 @@ def write_functions(
         usages = of_base.missing(parts)
         if not usages:
             continue
-        job = _job(context, of_base, tuple(usages.values()))
+        job = _job(context, of_base, usages)
         if built is not None:
             built |= _merged_parents(job)
         asked = sum(len(usage.models) * len(usage.answers) for usage in job.usages)
@@ -102,15 +113,18 @@ def write_functions(
     return passes
 
 
-def _job(context: StudyContext, wanted: WantedFunctions, usages: tuple[Usage, ...]) -> FunctionJob:
+def _job(
+    context: StudyContext, wanted: WantedFunctions, usages: Mapping[UsageKey, Usage]
+) -> FunctionJob:
     return FunctionJob(
         study=context.study,
         base=context.inputs.base_models[wanted.base],
         trials={trial.name: trial for trial in context.trials},
         merges={merge.name: merge for merge in context.merges},
         finished=context.inputs.models,
-        usages=usages,
+        usages=tuple(usages.values()),
         uri=context.store.uri,
+        id=wanted.job_id(usages),
     )
 
 

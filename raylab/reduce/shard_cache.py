@@ -111,23 +111,31 @@ class CachingExecutor:
         execute: Executor,
         load: Callable[[str], bytes | None],
         save: Callable[[str, bytes], None],
+        key_of: Callable[[Any, Call], str] | None = None,
     ) -> None:
-        """`load` and `save` take the key of a result; `execute` may give packed results."""
+        """`load` and `save` take the key of a result; `execute` may give packed results. key_of:
+        for jobs of another kind than Job."""
         self._execute, self._load, self._save = execute, load, save
+        self._key_of = key_of or _key
         self.found = 0
 
     @classmethod
-    def in_store(cls, store: Store, execute: Executor) -> CachingExecutor:
+    def in_store(
+        cls, store: Store, execute: Executor, key_of: Callable[[Any, Call], str] | None = None
+    ) -> CachingExecutor:
         """`execute`, with its results kept in `store`."""
 
         def load(key: str) -> bytes | None:
             return store.read_if_there(f"{REDUCE}/{key}.npz")
 
-        return cls(execute, load, lambda key, data: store.write(f"{REDUCE}/{key}.npz", data))
+        def save(key: str, data: bytes) -> None:
+            store.write(f"{REDUCE}/{key}.npz", data)
+
+        return cls(execute, load, save, key_of)
 
     def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """(index of the call, result), the kept ones first."""
-        keys = [_key(job, call) for call in calls]
+        keys = [self._key_of(job, call) for call in calls]
         missing = []
         for index, key in enumerate(keys):
             known = self._known(key)

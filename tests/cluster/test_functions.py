@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.cluster import functions
 from raylab.cluster.functions import TABLES_OF_FUNCTIONS, cut, deal, write_functions
+from raylab.merge.study_merge import MergeTask, run_merge
+from raylab.reduce.shard_cache import CachingExecutor
 from raylab.spec.data.rows import is_held_out
 from raylab.train.evaluate.function_job import FunctionJob, Usage
 from tests.cluster.whole import context_of
@@ -24,7 +26,9 @@ from tests.oracles.functions import cka_of_blocks, softmax, token_divergences
 
 pytestmark = pytest.mark.cluster
 
+BASE = DEMO / "base"
 MODELS = ("demo.sft-d0.s42", "demo.sft-d1.s42", "demo.child.s42", "demo")
+OTHERS = ("wide", "short")
 PAIRS = [(a, b) for i, a in enumerate(MODELS) for b in MODELS[i + 1 :]]
 
 
@@ -86,7 +90,7 @@ def plain(checkpoint, adapter):
 @pytest.fixture(scope="module")
 def oracle(finished, tmp_path_factory):
     """By model: a function from (ids, length of the prompt) to logits and hidden states."""
-    out, base = _path(finished[1]), DEMO / "base"
+    out, base = _path(finished[1]), BASE
     folders = {name: next((out / "trials").glob(f"{name}-*")) for name in MODELS[:3]}
     merged = tmp_path_factory.mktemp("merged")
     parent = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
@@ -148,7 +152,7 @@ def expected_row(ask, a, b, answers):
 def test_functions_over_ray_are_those_of_plain_models(finished, oracle):
     _, context, _ = finished
     ask, samples = oracle
-    tokenizer = AutoTokenizer.from_pretrained(DEMO / "base")
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
     found = rows_of(_path(context), "functions")
     by_key = {(r["a"], r["b"], r["answers"], r["data"]): r for r in found}
     sources = {("held_out", d): held_out(tokenizer, d) for d in ("D0", "D1")}
@@ -172,7 +176,7 @@ def test_functions_over_ray_are_those_of_plain_models(finished, oracle):
 def test_cka_over_ray_is_that_of_plain_models(finished, oracle):
     _, context, _ = finished
     ask, _ = oracle
-    tokenizer = AutoTokenizer.from_pretrained(DEMO / "base")
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
     rows = rows_of(_path(context), "cka")
     assert len(rows) == len(PAIRS) * 2 * 5
     for data in ("D0", "D1"):
@@ -192,7 +196,7 @@ def test_cka_over_ray_is_that_of_plain_models(finished, oracle):
 def test_differing_tokens_over_ray_are_those_of_plain_models(finished, oracle):
     _, context, _ = finished
     ask, _ = oracle
-    tokenizer = AutoTokenizer.from_pretrained(DEMO / "base")
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
     rows = rows_of(_path(context), "differing_tokens")
     assert {row["comparison"] for row in rows} == {
         "demo.sft-d0.s42~demo.sft-d1.s42",
@@ -251,6 +255,35 @@ def test_functions_that_are_there_are_not_compared_again(copy):
     assert bytes_of(out) == before
 
 
+def test_functions_of_a_stage_that_was_killed_go_on_where_it_was(copy, monkeypatch):
+    text, out = copy
+    monkeypatch.setattr(functions, "PASSES_A_SHARD", 1)
+    context = context_of(text, out)
+
+    class Killed(InThisProcess):
+        def __call__(self, job, calls):
+            for number, result in enumerate(super().__call__(job, calls)):
+                if calls[0].method == "compare" and number == 2:
+                    raise KeyboardInterrupt
+                yield result
+
+    def attempt(executor):
+        cached = CachingExecutor.in_store(context.store, executor, functions._key)
+        write_functions(context, cached, lambda _: None, workers=4)
+        return cached
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(Killed())
+    again = InThisProcess()
+    # Four calls that framed the answers, and the two that compared.
+    assert attempt(again).found == 6
+    assert again.shards > 0
+    tables = bytes_of(out)
+    shutil.rmtree(out / "reduced")
+    compared(text, out)
+    assert bytes_of(out) == tables
+
+
 def test_functions_of_one_model_more_leave_the_pairs_that_are_there(copy):
     text, out = copy
     fewer = text.replace("  sft-d0: {method: sft, data: D0}\n", "")
@@ -300,7 +333,7 @@ def test_functions_of_finished_models_and_of_those_that_cannot_be_loaded(copy, t
     models = f"""
 models:
   same: {{path: {adapter}, base_model: demo}}
-  whole: {{path: {DEMO / "base"}, base_model: demo}}
+  whole: {{path: {BASE}, base_model: demo}}
   broken: {{path: {broken}, base_model: demo}}
 """
     _, _, said = compared(text + models, out)
@@ -318,6 +351,63 @@ models:
     same = [r for r in rows_of(out, "cka") if {r["a"], r["b"]} == {"demo.sft-d1.s42", "same"}]
     assert same and all(row["cka"] == 1.0 for row in same)
     assert not any("broken" in (row["a"], row["b"]) for row in rows_of(out, "cka"))
+
+
+def test_functions_of_a_merge_are_those_of_the_saved_checkpoint(copy, oracle):
+    text, out = copy
+    text += "\nmerges:\n  mean: {method: linear, models: [sft-d0, sft-d1]}\n"
+    context = context_of(text, out)
+    [merge] = context.merges
+    trials = {trial.name: trial for trial in context.trials}
+    run_merge(MergeTask(context.study, merge, trials, {}, context.inputs.rows, BASE, str(out)))
+    compared(text, out)
+    ask, _ = oracle
+    folder = next((out / "trials").glob("demo.mean.s42-*"))
+    saved = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype="auto").eval()
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    answers = held_out(tokenizer, "D1")
+    values = []
+    for ids, prompt in answers:
+        with torch.no_grad():
+            logits = saved(torch.tensor([ids])).logits[0, prompt - 1 : -1].double().numpy()
+        values.append(token_divergences(logits, ask("demo.sft-d1.s42", ids, prompt)[0]))
+    expected = np.concatenate(values, axis=1).mean(axis=1)
+    sides = ("demo.sft-d1.s42", "demo.mean.s42")
+    [row] = [
+        row
+        for row in rows_of(out, "functions")
+        if (row["a"], row["b"], row["data"]) == (*sides, "D1") and row["answers"] == "held_out"
+    ]
+    measured = [row[k] for k in ("kl_ba", "kl_ab", "js", "top1_agreement", "l_next")]
+    np.testing.assert_allclose(measured, expected, rtol=1e-6)
+    own_rows = [r for r in rows_of(out, "functions") if (r["a"], r["b"]) == sides]
+    assert {(row["answers"], row["data"]) for row in own_rows} == {
+        ("held_out", "D0"),
+        ("held_out", "D1"),
+        ("own", "D1+D0"),
+    }
+
+
+def test_functions_of_other_vocabularies_and_depths_are_null_or_have_no_rows(copy, tmp_path):
+    text, out = copy
+    wide = AutoModelForCausalLM.from_pretrained(BASE, dtype="auto")
+    wide.resize_token_embeddings(wide.config.vocab_size + 8)
+    wide.save_pretrained(tmp_path / "wide")
+    short = AutoModelForCausalLM.from_pretrained(BASE, dtype="auto", num_hidden_layers=2)
+    short.save_pretrained(tmp_path / "short")
+    names = "".join(
+        f"  {n}: {{path: {tmp_path / n}, base_model: demo}}\n" for n in ("wide", "short")
+    )
+    compared(f"{text}\nmodels:\n{names}", out)
+    rows = {frozenset((r["a"], r["b"])): r for r in rows_of(out, "functions")}
+    apart = rows[frozenset(("wide", "demo"))]
+    assert apart["tokens"] > 0
+    measured = ("kl_ab", "kl_ba", "js", "top1_agreement", "l_next")
+    assert [apart[name] for name in measured] == [None] * 5
+    assert rows[frozenset(("short", "demo"))]["kl_ab"] > 0
+    pairs = {frozenset((r["a"], r["b"])) for r in rows_of(out, "cka")}
+    assert frozenset(("wide", "demo")) in pairs
+    assert not any("short" in pair for pair in pairs)
 
 
 def test_functions_that_are_not_asked_for_leave_empty_tables(copy):

@@ -80,6 +80,8 @@ class FunctionJob:
     finished: Mapping[str, ResolvedModel]
     usages: tuple[Usage, ...] = field(repr=False)
     uri: str
+    id: str = ""
+    """Its fingerprint: equal ids have equal results."""
     threads: int = 1
     places: Mapping[str, ModelLocation] = field(default_factory=dict)
     out: str | None = None

@@ -56,7 +56,9 @@ class FunctionShard:
         one model takes while it is kept. `number`: of the call; all calls say the same."""
         config = AutoConfig.from_pretrained(self._base, trust_remote_code=self._trusted)
         text = config.get_text_config()
-        numbers = text.vocab_size + (text.num_hidden_layers + 1) * text.hidden_size
+        # Code of a model's own may name these in another way; they only bound the memory.
+        width, layers = getattr(text, "hidden_size", 0), getattr(text, "num_hidden_layers", 0)
+        numbers = getattr(text, "vocab_size", len(self._tokenizer)) + (layers + 1) * width
         tokens = [[len(one.ids) - one.start for one in found] for found in self._framed]
         return {"tokens": tokens, "bytes": numbers * self._itemsize}
 
