@@ -372,6 +372,11 @@ def message(identity, parent, role="prompter", text="a", **more):
         ([message("r", None), message("a", "x", "assistant")], "no message has the id"),
         ([message("r", None), message("r", "r", "assistant")], "is that of another message too"),
         ([message("r", None), message("a", "r", "assistant", rank="best")], "expected a number"),
+        ([message("r", None), message("a", "r", "assistant", rank=10**400)], "expected a number"),
+        (
+            [{"message_tree_id": "1", "prompt": {"text": "a", "replies": 3}}],
+            "'replies' holds the number 3, expected a list of messages",
+        ),
         ([message("r", None)], "no row is left to learn"),
         ([message("r", "s"), message("s", "r")], "no row is left to learn"),
         ([message("r", None, "assistant")], "the turns are assistant"),

@@ -70,9 +70,10 @@ def _rank(value: Any) -> float | None:
     if not is_said(value):
         return math.inf
     try:
-        return None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+        rank = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return rank if math.isfinite(rank) else None
 
 
 def _is_deleted(value: Any) -> bool:
@@ -148,7 +149,10 @@ def row_of_tree(cells: Cells) -> Row:
         if not alive:
             break
         path.append(there[min(alive)[1]])
-        there = list(path[-1].get("replies") or ())
+        replies = path[-1].get("replies") or []
+        if not isinstance(replies, list):
+            raise RowError(f"'replies' holds {held(replies)}, expected a list of messages")
+        there = replies
     unread = (key for node in path for key in node if key not in _READ)
     cells.unread.fields.update(dict.fromkeys(unread))
     messages = [{"role": node.get("role"), "content": node.get("text")} for node in path]
