@@ -32,6 +32,7 @@ from raylab.store.references import FoundModel, ModelLocation
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.alignment import Tolerance
 from raylab.weights.export import write_merged
+from raylab.weights.views import View
 from tests.architectures import merged_by_peft, save_adapter, tiny_model
 
 _COMMON = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -310,3 +311,16 @@ def test_whole_model_that_is_published_has_the_logits_of_pefts_forward_pass(tmp_
     assert torch.allclose(logits(loaded(tmp_path / "out")), expected, atol=2e-5)
     config = AutoConfig.from_pretrained(tmp_path / "out")
     assert config.tie_word_embeddings is (kind in STAY_TIED)
+
+
+@pytest.mark.parametrize("kind", ["saved embedding", "saved head", "both saved", "tokens"])
+def test_merged_view_over_a_tied_base_has_the_bits_of_what_peft_saves(tmp_path, kind):
+    base = tmp_path / "base"
+    tiny_model("llama", 0, torch.bfloat16, tie_word_embeddings=True).save_pretrained(base)
+    path = save_adapter(tmp_path / "adapter", base, **LORA[kind])
+    model = PeftModel.from_pretrained(loaded(base), path).merge_and_unload()
+    model.save_pretrained(tmp_path / "whole")
+    request = DiffRequest(found(path, base), found(tmp_path / "whole"), view=View("merged"))
+    document = diff(request).document
+    assert document["norms"]["nonzero"] == 0
+    assert document["numel"] == sum(p.numel() for p in loaded(tmp_path / "whole").parameters())
