@@ -28,7 +28,7 @@ _TEXT: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
-    "vocab_size": 160,
+    "vocab_size": 288,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -37,8 +37,8 @@ _IMAGES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "
 _IMAGES |= {"num_attention_heads": 2, "image_size": 28}
 _QWEN_IMAGES = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2}
 _QWEN_IMAGES |= {"out_hidden_size": 32, "patch_size": 14}
-_QWEN_TOKENS = {"image_token_id": 150, "video_token_id": 151}
-_QWEN_TOKENS |= {"vision_start_token_id": 152, "vision_end_token_id": 153}
+_QWEN_TOKENS = {"image_token_id": 280, "video_token_id": 281}
+_QWEN_TOKENS |= {"vision_start_token_id": 282, "vision_end_token_id": 283}
 _ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
 _LINEAR_ATTENTION = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
 _LINEAR_ATTENTION |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
@@ -47,18 +47,18 @@ _CONFIGS = {
         text_config=dict(_TEXT),
         vision_config=dict(_IMAGES),
         mm_tokens_per_image=4,
-        image_token_index=150,
+        image_token_index=280,
     ),
     "mistral3": lambda: Mistral3Config(
         text_config=_TEXT | {"model_type": "mistral"},
         vision_config=_IMAGES | {"model_type": "pixtral", "head_dim": 8},
-        image_token_index=150,
+        image_token_index=280,
         tie_word_embeddings=False,
     ),
     "llava": lambda: LlavaConfig(
         text_config=_TEXT | {"model_type": "llama"},
         vision_config=_IMAGES | {"model_type": "clip_vision_model", "projection_dim": 16},
-        image_token_index=150,
+        image_token_index=280,
     ),
     "qwen2_5_vl": lambda: Qwen2_5_VLConfig(
         text_config=_TEXT | {"rope_parameters": _ROPE},

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM
-
 from raylab.merge.merge import merge_models
 from raylab.merge.record import summary_lines
 from raylab.plan.functions import data_asked
@@ -39,6 +37,7 @@ from raylab.train.chat import teach_stopping
 from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.model import device_of_this_process, load_tokenizer
 from raylab.train.progress import AttemptProgress
+from raylab.weights.memory_names import loading_class
 
 MOST_BYTES = 1 << 30
 """Of the tensors in one file, which the store holds in memory as a whole."""
@@ -116,7 +115,7 @@ def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     check_remote_code(directory, source.trust_remote_code)
     data = data_asked(merge, task.rows)
     questions = held_out_prompts(task.rows[data], study.held_out, study.evaluation.prompts)
-    model = AutoModelForCausalLM.from_pretrained(
+    model = loading_class(directory).from_pretrained(
         directory,
         dtype="auto",
         device_map={"": device_of_this_process()},

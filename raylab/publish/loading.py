@@ -54,6 +54,8 @@ class Loading:
     max_new_tokens: int
     stop_tokens: tuple[int, ...]
     asked: Asked
+    auto_class: str = "AutoModelForCausalLM"
+    """The class of transformers that loads the base model."""
     with_tools: bool = False
     """Whether a recorded prompt has tools."""
 
@@ -78,6 +80,7 @@ class Loading:
         revision = f', revision="{facts.revision}"' if facts.revision and not is_local else ""
         return environment.get_template("loading.jinja").render(
             adapters=adapters,
+            auto_class=self.auto_class,
             merged_parents=facts.merged_parents,
             stacked_parents=facts.stacked_parents,
             base=str(base) if is_local else facts.hub or facts.base_model,
@@ -119,8 +122,16 @@ def loading_of(trial: FinishedTrial, facts: Facts) -> Loading:
         max_new_tokens=study.evaluation.max_new_tokens,
         stop_tokens=_stop_tokens(trial),
         asked=asked[0] if asked else Asked([{"role": "user", "content": _QUESTION}]),
+        auto_class=_auto_class(trial),
         with_tools=any(one.tools for one in asked),
     )
+
+
+def _auto_class(trial: FinishedTrial) -> str:
+    from raylab.weights.memory_names import AUTO_CLASSES, auto_class_of
+
+    directory = trial.location.checkpoint or trial.location.base
+    return auto_class_of(directory) if directory else AUTO_CLASSES[0]
 
 
 def asked_of(sample: Mapping[str, Any]) -> Asked:

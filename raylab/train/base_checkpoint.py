@@ -16,12 +16,13 @@ from pathlib import Path
 
 from filelock import FileLock
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from raylab.plan.trials import Trial
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.merged_parents import merged_directory as merged_directory
 from raylab.store.records import ADAPTER, trial_key
+from raylab.weights.memory_names import loading_class
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _merge(
     checkpoint: Path, adapters: tuple[Path, ...], target: Path, trust_remote_code: bool
 ) -> None:
     """Merge one adapter after the other, rounding each time; rename into place when complete."""
-    model = AutoModelForCausalLM.from_pretrained(
+    model = loading_class(checkpoint).from_pretrained(
         checkpoint, dtype="auto", device_map="cpu", trust_remote_code=trust_remote_code
     )
     for adapter in adapters:

@@ -22,7 +22,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
 from raylab.spec.data.rendering import DEFAULT_DATE
@@ -32,6 +32,7 @@ from raylab.spec.study import Quantization
 from raylab.train.chat import fit_tokenizer
 from raylab.train.remote_code import check_source
 from raylab.weights import Adapter
+from raylab.weights.memory_names import loading_class
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
@@ -100,7 +101,7 @@ def load_base(
             bnb_4bit_use_double_quant=quantization.double,
             bnb_4bit_compute_dtype=dtype,
         )
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(
+    model: nn.Module = loading_class(checkpoint).from_pretrained(
         checkpoint,
         dtype=dtype,
         quantization_config=settings,

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.modeling_outputs import MoeModelOutputWithPast
 from trl.trainer.utils import add_fused_lm_head
 
@@ -30,6 +30,7 @@ from raylab.train.attempts import cause_of
 from raylab.train.known_losses import is_known
 from raylab.train.random_state import preserved_random_state
 from raylab.train.remote_code import check_source, has_own_code
+from raylab.weights.memory_names import loading_class
 
 _VOCABULARY, _SPREAD = 96, 10.0
 """Of the check without weights; hidden states of this spread make logits that any cap changes."""
@@ -195,7 +196,7 @@ def _without_weights(config: Any, trust_remote_code: bool) -> Any | None:
             if getattr(part, "pad_token_id", None) is not None:
                 part.pad_token_id = 0
         with preserved_random_state(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
+            model = loading_class(Path(config._name_or_path)).from_config(
                 config, trust_remote_code=trust_remote_code, dtype=torch.float32
             )
         check_source(model, Path(config._name_or_path))

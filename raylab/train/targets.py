@@ -29,7 +29,7 @@ from raylab.plan.trials import Inputs, Trial
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Lora, Quantization, Study
 from raylab.spec.weight_files import read_json
-from raylab.weights.memory_names import AUTO_CLASSES, without_storage
+from raylab.weights.memory_names import auto_class_of, without_storage
 from raylab.weights.names import layer_of
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
@@ -169,7 +169,7 @@ def _ask_peft(directory: Path, r: int, target_modules: str | tuple[str, ...]) ->
     import torch
     from peft import get_peft_model
 
-    model = without_storage(directory, AUTO_CLASSES[0])
+    model = without_storage(directory, auto_class_of(directory))
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
     entries = sum(parameter.numel() for parameter in model.parameters())
     head = model.get_output_embeddings()

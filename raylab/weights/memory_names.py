@@ -69,6 +69,33 @@ class MemoryNames:
     """The name in memory of any name; None where the class has no such tensor, or computes it."""
 
 
+def auto_class_of(directory: Path) -> str:
+    """The one of AUTO_CLASSES by which transformers loads the model at `directory`.
+
+    The first where its config.json is not there, or names a class of its own. Raises ModelError.
+    """
+    from transformers.models.auto import modeling_auto
+
+    file = directory / "config.json"
+    config = read_json(file, "a model's config") if file.exists() else {}
+    if AUTO_CLASSES[0] in (config.get("auto_map") or {}):
+        return AUTO_CLASSES[0]
+    known = (
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+    kind = config.get("model_type")
+    pairs = zip(AUTO_CLASSES, known, strict=True)
+    return next((name for name, kinds in pairs if kind in kinds), AUTO_CLASSES[0])
+
+
+def loading_class(directory: Path) -> Any:
+    """The class of transformers whose `from_pretrained` loads the model at `directory`."""
+    import transformers
+
+    return getattr(transformers, auto_class_of(directory))
+
+
 def names_in_memory(
     directory: Path, names: Collection[str], auto_class: str = AUTO_CLASSES[0]
 ) -> MemoryNames:

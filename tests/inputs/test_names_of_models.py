@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,22 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, GPT2Config
 
+from raylab.cluster import reduction, stages
 from raylab.errors import ModelError
+from raylab.reduce.job import InProcess
+from raylab.reduce.passes import task_vector_norms
+from raylab.spec.study import Quantization
+from raylab.store.tables import read_table, rows_of
+from raylab.train.attempts import quiet_libraries
+from raylab.train.model import load_base
+from raylab.train.trial import TrialTask, run_trial
 from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights.memory_names import auto_class_of
 from tests.architectures import save_adapter, save_random, save_tiny
+from tests.chats import tiny_tokenizer
 from tests.commands import exit_status
 from tests.multimodal import CAUSAL, MULTIMODAL, save_multimodal
+from tests.train.test_architectures import study_over
 
 FLOAT32 = torch.float32
 TRAINED = [(name, "AutoModelForImageTextToText") for name in MULTIMODAL]
@@ -289,3 +301,46 @@ def test_models_of_equal_names_and_other_leading_parts_need_no_transformers(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("architecture", MULTIMODAL)
+def test_base_that_reads_images_is_loaded_for_training_by_the_class_that_knows_it(
+    multimodal, architecture
+):
+    model = load_base(multimodal[architecture], Quantization(bits=16, compute_dtype="float32"))
+    expected = "AutoModelForCausalLM" if architecture in CAUSAL else "AutoModelForImageTextToText"
+    assert auto_class_of(multimodal[architecture]) == expected
+    loaded = getattr(transformers, expected).from_pretrained(multimodal[architecture])
+    assert type(model) is type(loaded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["gemma3", "mistral3"])
+def test_trial_over_a_base_that_reads_images_is_reduced(multimodal, tmp_path, architecture):
+    base = tmp_path / architecture
+    shutil.copytree(multimodal[architecture], base)
+    tiny_tokenizer("llama").save_pretrained(base)
+    study = study_over(tmp_path, **{architecture: str(base)})
+    made = stages.prepare(study, str(tmp_path / "out"))
+    trials = {trial.name: trial for trial in made.trials}
+    for recipe in ("sft", "merged"):
+        trial, rows = trials[f"{architecture}.{recipe}.s42"], made.inputs.rows
+        task = TrialTask(made.study, trial, trials, rows, base, made.store.uri)
+        with quiet_libraries():
+            run_trial(task, task_vector_norms, lambda progress: None)
+    _, causes = reduction.write_reduction(made, InProcess(), lambda text: None)
+    assert causes == {}
+    rows = [row for row in rows_of(read_table(made.store, "norms")) if row["level"] == "all"]
+    found = {row["comparison"]: row["l2"] for row in rows if row["view"] == "delta"}
+    trial = f"{architecture}.sft.s42"
+    folder = Path(made.store.root) / "trials" / trials[trial].folder / "adapter"
+    tensors = load_file(folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    scale = config["lora_alpha"] / config["r"]
+    squares = sum(
+        float((scale * tensors[key.replace("lora_A", "lora_B")].double() @ down.double()).norm())
+        ** 2
+        for key, down in tensors.items()
+        if "lora_A" in key
+    )
+    assert found[f"{trial}~{architecture}"] == pytest.approx(squares**0.5, rel=1e-5)

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
 from raylab.spec.models import check_remote_code
@@ -29,6 +28,7 @@ from raylab.train.base_checkpoint import Start
 from raylab.train.evaluate.likelihoods import FramedAnswer
 from raylab.train.model import device_of_this_process, free_memory, load_base
 from raylab.train.random_state import preserved_random_state
+from raylab.weights.memory_names import loading_class
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class LoadedModels:
                 trust_remote_code=self._trusted,
             )
         check_remote_code(start.checkpoint, self._trusted)
-        return AutoModelForCausalLM.from_pretrained(
+        return loading_class(start.checkpoint).from_pretrained(
             start.checkpoint,
             dtype="auto",
             device_map={"": device_of_this_process()},
