@@ -226,6 +226,7 @@ def _crop_or_skip(
     Adds the cropped tensors to `shapes`.
     """
     cropped = skipped = 0
+    todo = _advice_of_two_shapes(a, b, unlike, _size(shapes, shapes))
     for name in unlike:
         left, right = a.shapes[name], b.shapes[name]
         larger = max(math.prod(left), math.prod(right))
@@ -241,10 +242,31 @@ def _crop_or_skip(
                 found=f"{left} in a, {right} in b",
                 expected="one shape"
                 + (", or more rows in one" if tolerance.mismatch == "crop" else ""),
-                todo="`--mismatch crop` compares the rows that both have, `--mismatch skip` "
-                "leaves the tensor out",
+                todo=todo,
             )
     return cropped, skipped
+
+
+def _advice_of_two_shapes(a: _Entries, b: _Entries, unlike: Sequence[str], same: int) -> str:
+    """What to do about the tensors `unlike`; nothing is advised that loses the larger part.
+
+    same: the entries of the tensors that have one shape.
+    """
+    apart = kept = 0
+    for name in unlike:
+        left, right = a.shapes[name], b.shapes[name]
+        apart += max(math.prod(left), math.prod(right))
+        if len(left) > 1 and left[1:] == right[1:]:
+            kept += math.prod(min(left, right))
+    advice = []
+    if apart - kept <= same + kept:
+        advice.append("`--mismatch crop` compares the rows that both have")
+    if apart <= same:
+        advice.append("`--mismatch skip` leaves the tensor out")
+    return ", ".join(advice) or (
+        f"compare models of one architecture: {len(unlike)} tensors of {apart:,} entries have two "
+        f"shapes, and {same:,} entries have one"
+    )
 
 
 def check_base(shapes: Mapping[str, Shape], base: Checkpoint) -> None:

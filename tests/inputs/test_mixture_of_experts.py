@@ -309,6 +309,36 @@ def test_skipping_experts_is_not_advised_where_they_are_the_larger_part(bases, t
     assert f"leave out {lost:,} of" in caught.value.todo and "--missing" not in caught.value.todo
 
 
+def test_adapter_of_an_older_transformers_with_a_layer_for_each_expert_is_read(bases, tmp_path):
+    """Experts were linear layers once; PEFT stacks such an adapter when it loads it."""
+    base = bases["mixtral", torch.float32]
+    draws = torch.Generator().manual_seed(4)
+    tensors = {}
+    for layer in range(2):
+        stem = f"base_model.model.model.layers.{layer}"
+        modules = {f"{stem}.self_attn.q_proj": (32, 32), f"{stem}.block_sparse_moe.gate": (4, 32)}
+        for expert in range(4):
+            own = f"{stem}.block_sparse_moe.experts.{expert}"
+            modules |= {f"{own}.w1": (48, 32), f"{own}.w3": (48, 32), f"{own}.w2": (32, 48)}
+        for module, (rows, columns) in modules.items():
+            tensors[f"{module}.lora_A.weight"] = torch.randn(3, columns, generator=draws) / 10
+            tensors[f"{module}.lora_B.weight"] = torch.randn(rows, 3, generator=draws) / 10
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 3, "lora_alpha": 6}
+    config["target_modules"] = ["q_proj", "gate", "w1", "w2", "w3"]
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "merged").mkdir()
+    write_merged(ModelLocation(adapters=(adapter,), base=base), tmp_path / "merged", threads=1)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto").state_dict()
+    expected = merged_by_peft(base, adapter)
+    for name, weight in merged.items():
+        assert torch.allclose(weight, expected[name], atol=1e-6), name
+    changed = Adapter.open(adapter, Checkpoint(base)).names
+    assert len(changed) == len(tensors) // 2
+
+
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("architecture", ["mixtral", "qwen2_moe", "gpt_oss", "granitemoe"])
 def test_training_in_4_bits_holds_experts_and_routers_in_its_compute_dtype(

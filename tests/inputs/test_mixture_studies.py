@@ -56,8 +56,9 @@ REACHED = {
 def study_over(folder, architectures, lora="{dropout: 0, r: 4}", chain=""):
     for name in architectures:
         save_chat_mixture(folder / name, name)
-    write_jsonl(folder / "d0.jsonl", D0)
-    write_jsonl(folder / "d1.jsonl", D1)
+    for name, rows in (("d0", D0), ("d1", D1)):
+        longer = [(question + "!" * (3 * at), answer) for at, (question, answer) in enumerate(rows)]
+        write_jsonl(folder / f"{name}.jsonl", longer)
     bases = json.dumps({name: {"path": name} for name in architectures})
     return parse_study(STUDY.format(BASES=bases, LORA=lora, CHAIN=chain), folder / "study.yaml")
 
@@ -123,6 +124,8 @@ def test_mixture_is_trained_asked_and_reduced_and_says_what_its_adapter_reached(
     base = trained.folder / architecture
     before = AutoModelForCausalLM.from_pretrained(base, dtype="auto").state_dict()
     sft, dpo = (f"{architecture}.{recipe}.s42" for recipe in ("sft", "dpo"))
+    asked = [row["prompt"] for row in trained.rows("samples") if row["name"] == sft]
+    assert len({len(prompt) for prompt in asked}) > 1, "a batch of several lengths is padded"
     for name in (sft, dpo):
         assert rows[name]["targets"].split(", ") == REACHED[architecture]
         assert rows[name]["stopped_rate"] is not None and rows[name]["l2"] > 0
@@ -225,7 +228,8 @@ def test_mixture_that_was_stopped_goes_on_to_the_same_bytes_and_is_asked_again(
     second = train(other, name)
     assert second.id == first.id and second.evaluation != first.evaluation
     assert second.metrics["targets"] == first.metrics["targets"]
-    # Training computes under autocast, which rounds at other places.
+    # Training computes under autocast, which rounds at other places; a router may then choose
+    # another expert.
     for data, found in first.metrics["likelihoods"].items():
         again = second.metrics["likelihoods"][data]["log_probability"]
-        assert again == pytest.approx(found["log_probability"], rel=1e-3)
+        assert again == pytest.approx(found["log_probability"], rel=1e-2)

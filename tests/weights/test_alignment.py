@@ -111,6 +111,17 @@ def test_vocabulary_rows_are_an_error_unless_cropped_or_skipped(tmp_path, shorte
     assert found.as_row() == counts(compared=ALL - size(EMBED), skipped=size(EMBED))
 
 
+def test_two_shapes_of_the_larger_part_are_counted_and_no_skip_is_advised(tmp_path):
+    wider = {name: (*shape[:-1], shape[-1] + 8) for name, shape in SHAPES.items() if name != NORM}
+    a, b = side(tmp_path / "a"), side(tmp_path / "b", wider)
+    with pytest.raises(ModelError) as error:
+        align(a, b, Tolerance())
+    lost = sum(math.prod(shape) for shape in wider.values())
+    assert "--mismatch" not in error.value.todo
+    assert f"{len(wider)} tensors of {lost:,} entries" in error.value.todo
+    assert f"{size(NORM):,} entries have one" in error.value.todo
+
+
 @pytest.mark.parametrize("shape", [(48, 20), (48, 24, 1), (1152,)])
 def test_columns_that_differ_are_no_rows_to_crop(tmp_path, shape):
     a, b = side(tmp_path / "a"), side(tmp_path / "b", {Q0: shape})
