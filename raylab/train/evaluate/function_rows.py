@@ -48,7 +48,7 @@ class UsageResult:
         rows = []
         for layer in range(max((len(block["hsic"]) for block in blocks), default=0)):
             found = [[float(v) for v in block["hsic"][layer][place]] for block in blocks]
-            if not any(math.isnan(value) for block in found for value in block):
+            if all(math.isfinite(value) for block in found for value in block):
                 rows.append({"layer": layer, "tokens": tokens, "cka": cka(found)})
         return rows
 

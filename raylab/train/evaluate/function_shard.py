@@ -33,6 +33,7 @@ from raylab.train.evaluate.loaded_models import (
     Side,
     asking,
     predictions_of,
+    trained_side,
 )
 from raylab.train.model import base_directory, device_of_this_process, load_tokenizer
 
@@ -109,7 +110,7 @@ class FunctionShard:
         job, store = self._job, Store(self._job.uri)
         if name in job.trials:
             adapters = StudyAdapters(job.trials, self._base, store, self._trusted)
-            return Side(start_of(job.trials[name], adapters), adapters.directory(name))
+            return trained_side(start_of(job.trials[name], adapters), adapters.directory(name))
         if name in job.merges:
             key = trial_key(job.merges[name].folder, MERGED)
             return Side(Start(store.local(key, study_scratch(store))), as_saved=True)

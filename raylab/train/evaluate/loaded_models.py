@@ -11,6 +11,7 @@ group takes part. One answer is one forward pass, without padding. Nothing is le
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,16 @@ class Side:
     def group(self) -> tuple[Any, ...]:
         """Equal for models that are loaded together."""
         return self.start, self.as_saved, self.adapter if self.alone else None
+
+
+def trained_side(start: Start, adapter: Path) -> Side:
+    """A model by an adapter that was trained here on `start`.
+
+    Where it targets parameters, as those of experts, it is alone: PEFT 0.21 holds such adapters
+    side by side only if all target the same parameters.
+    """
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return Side(start, adapter, alone=bool(config.get("target_parameters")))
 
 
 @dataclass(frozen=True)

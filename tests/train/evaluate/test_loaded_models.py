@@ -9,7 +9,12 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from raylab.spec.study import Quantization
 from raylab.train.base_checkpoint import Start
@@ -20,10 +25,12 @@ from raylab.train.evaluate.loaded_models import (
     asking,
     predict,
     predictions_of,
+    trained_side,
 )
 
 ANSWER = FramedAnswer((5, 9, 33, 200, 7, 15, 4), 3)
 NF4 = Quantization(compute_dtype="float32")
+NOT_QUANTIZED = Quantization(bits=16, compute_dtype="float32")
 
 
 def plain_base(base, *, quantized=True):
@@ -64,9 +71,9 @@ def adapters(demo_base, tmp_path_factory):
     return folder
 
 
-def asked(sides, names=None):
+def asked(sides, names=None, quantization=NF4):
     """(logits and states of each side, why others failed)."""
-    models = LoadedModels(sides, NF4, False)
+    models = LoadedModels(sides, quantization, False)
     with asking(torch.get_num_threads()):
         found, failed = predictions_of(models, names or list(sides), lambda _: [(0, ANSWER, True)])
     return {name: one[0] for name, one in found.items()}, failed
@@ -96,6 +103,34 @@ def test_models_beside_one_another_predict_what_each_does_alone(demo_base, adapt
         assert found[name].states.equal(states), name
     distinct = {found[name].logits.double().sum().item() for name in sides}
     assert len(distinct) == 4
+
+
+def test_models_of_different_experts_predict_what_each_does_alone(tmp_path):
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, moe_intermediate_size=24,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        num_experts=4, num_experts_per_tok=2,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path / "base")
+    for name in ("gate_up_proj", "down_proj"):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+        lora = LoraConfig(r=2, target_modules=[], target_parameters=[f"mlp.experts.{name}"])
+        model = get_peft_model(model, lora)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(tmp_path / name)
+    start = Start(tmp_path / "base")
+    sides = {name: trained_side(start, tmp_path / name) for name in ("gate_up_proj", "down_proj")}
+    found, failed = asked({**sides, "base": Side(start)}, quantization=NOT_QUANTIZED)
+    assert failed == {}
+    for name in ("gate_up_proj", "down_proj", "base"):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+        if name != "base":
+            model = PeftModel.from_pretrained(model, tmp_path / name)
+        assert found[name].logits.equal(logits_of(model.eval())[0]), name
+    assert len({one.logits.double().sum().item() for one in found.values()}) == 3
 
 
 def test_model_on_a_stacked_parent_predicts_what_both_adapters_in_use_do(demo_base, adapters):
