@@ -125,8 +125,9 @@ class DataSet(Frozen):
     """Names of data sets of this study, one after another."""
     format: (
         Literal[
-            "text", "preference", "messages", "sharegpt", "sharegpt-preference", "alpaca", "dolly",
-            "kto", "helpsteer3", "helpsteer2", "openai-preference", "oasst", "oasst-tree",
+            "text", "preference", "messages", "sharegpt", "sharegpt-preference",
+            "swift-preference", "alpaca", "dolly", "kto", "helpsteer3", "helpsteer2",
+            "openai-preference", "oasst", "oasst-tree",
         ]
         | None
     ) = None  # fmt: skip

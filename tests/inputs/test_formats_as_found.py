@@ -100,6 +100,11 @@ FOUND = {
     "openai_preference": ("openai-preference", [Row((SYSTEM, SKY, BLUE), GREEN)],
         ["fields of turns that are not used: input.parallel_tool_calls"]),
     "hh_rlhf": ("preference", [Row(LONG, RED)], []),
+    "hh_dahoas": ("preference",
+        [Row(LONG, RED), Row((SKY, BLUE), GREEN), Row((SKY, BLUE), GREEN)],
+        ["columns that are not used: response"]),
+    "swift_rlhf": ("swift-preference", [Row((SYSTEM, SKY, BLUE), GREEN), Row(LONG, RED)], []),
+    "lima": ("sharegpt", [Row((SKY, BLUE)), Row(LONG)], ["columns that are not used: source"]),
     "hh_rlhf_49k_ja": ("preference", [JA._replace(rejected=Turn("assistant", "緑です。"))],
         ["columns that are not used: index, ng_translation"]),
     "hh_rlhf_12k_ja": ("sharegpt-preference",
@@ -164,6 +169,83 @@ def test_conversation_in_a_column_of_another_name_needs_no_format(tmp_path):
     record = {"dialogue": SYSTEM_BESIDE["messages"]["messages"]}
     read_rows = read(tmp_path, record, messages="dialogue")
     assert (read_rows.format, read_rows.rows) == ("messages", [Row((SKY, BLUE))])
+
+
+def test_pairs_of_input_and_output_are_questions_and_answers(tmp_path):
+    pairs = [
+        {"input": "What is the sky?", "output": "It is blue.", "score": 1},
+        {"input": "And the sea?", "output": "Blue too."},
+    ]
+    read_rows = read(tmp_path, {"conversation": pairs}, messages="conversation")
+    assert (read_rows.rows, read_rows.problems) == ([Row(LONG)], [])
+    assert read_rows.notes == ["fields of turns that are not used: score"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "advice"),
+    [
+        ("source conversation", "(perhaps `messages:` 'conversation')"),
+        ("id system_prompt question response",
+         "(perhaps `prompt:` 'question', `completion:` 'response')"),
+        ("inputs targets language", "(perhaps `prompt:` 'inputs', `completion:` 'targets')"),
+        ("質問 回答", "(perhaps `prompt:` '質問', `completion:` '回答')"),
+        ("question candidates", "(for pairs: `chosen` and `rejected`) in columns of their own"),
+    ],
+)  # fmt: skip
+def test_columns_that_fit_no_format_are_named_in_advice(columns, advice, tmp_path):
+    (problem,) = read(tmp_path, dict.fromkeys(columns.split(), "x")).problems
+    assert problem.endswith(advice)
+
+
+def test_prompt_that_is_a_transcript_is_the_turns_that_it_holds(tmp_path):
+    said = "Human: What is the sky?", "Assistant: It is blue.", "Human: And the sea?", "Assistant:"
+    prompt = "\n\n".join(said)
+    read_rows = read(tmp_path, {"prompt": prompt, "completion": "Blue too."})
+    assert (read_rows.rows, read_rows.problems) == ([Row(LONG)], [])
+    beside = {"prompt": prompt, "completion": "Blue too.", "context": "The sea is blue."}
+    (problem,) = read(tmp_path, beside).problems
+    assert problem.startswith("column 'context' stands beside messages")
+
+
+@pytest.mark.parametrize("prompt", ["Go on:\n\nHuman: a\n\nAssistant:", "Human: a\n\nAssistant: b"])
+def test_prompt_that_only_holds_a_transcript_stays_a_text(prompt, tmp_path):
+    (row,) = read(tmp_path, {"prompt": prompt, "completion": "c"}).rows
+    assert row == Row.of(prompt, "c")
+
+
+def test_answer_that_writes_a_dialogue_stays_an_answer(tmp_path):
+    chosen = "Human: Hi.\n\nAssistant: Hello."
+    (row,) = read(tmp_path, {"prompt": "A play!", "chosen": chosen, "rejected": "No."}).rows
+    assert row == Row.of("A play!", chosen, rejected="No.")
+
+
+def test_rejected_answer_beside_messages_that_end_in_a_question_is_refused(tmp_path):
+    record = {"messages": [{"role": "user", "content": "a"}], "rejected_response": "b"}
+    (problem,) = read(tmp_path, record).problems
+    assert "expected messages that end in the chosen answer" in problem
+
+
+def test_rejected_messages_are_refused_until_they_are_named(tmp_path):
+    sides = [[{"role": "user", "content": "a"}, {"role": "assistant", "content": x}] for x in "bc"]
+    record = {"messages": sides[0], "rejected_messages": sides[1]}
+    (problem,) = read(tmp_path, record).problems
+    assert problem.startswith("column 'rejected_messages' carries meaning")
+    named = read(tmp_path, record, chosen="messages", rejected="rejected_messages")
+    assert (named.rows, named.problems) == ([Row.of("a", "b", rejected="c")], [])
+
+
+def test_column_of_meaning_in_capitals_is_an_error(tmp_path):
+    (problem,) = read(tmp_path, {"prompt": "a", "completion": "b", "System": "c"}).problems
+    assert "name it (`system:` and so on)" in problem
+    assert read(tmp_path, {"prompt": "a", "completion": "b", "System": "c"}, system="System").rows
+
+
+def test_empty_system_turn_stays_one(tmp_path):
+    empty = {"role": "system", "content": ""}
+    messages = [empty, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    read_rows = read(tmp_path, {"messages": messages})
+    assert read_rows.rows == [Row.of("a", "b")._replace(
+        turns=(Turn("system", ""), Turn("user", "a"), Turn("assistant", "b")))]  # fmt: skip
 
 
 def test_plan_hears_what_is_not_used():

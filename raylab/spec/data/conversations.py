@@ -11,12 +11,14 @@ is learned. A field that no template reads is named in a warning.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raylab.spec.data.calls import calls_of, stable, written
 from raylab.spec.data.cells import Cells, RowError, held, is_said, parsed
 from raylab.spec.data.rows import Row, Turn
+from raylab.spec.data.transcripts import asked_in_transcript
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -38,6 +40,7 @@ UNREADABLE = {
 WEIGHTS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss")
 """Fields by which a turn says whether it is learned."""
 _ROLE, _TEXT = ("role", "from"), ("content", "value", "text")
+_PAIR = {"input", "output"}
 MESSAGES = "a list of messages"
 
 
@@ -47,7 +50,28 @@ def turns_of(cells: Cells, part: str) -> list[Turn]:
     messages = [value] if isinstance(value, Mapping) else value
     if not isinstance(messages, list) or not messages:
         raise cells.wrong(part, MESSAGES)
-    return messages_to_turns(messages, cells, cells.columns.get(part, part))
+    return messages_to_turns(_messages(messages), cells, cells.columns.get(part, part))
+
+
+def _messages(values: list[Any]) -> list[Any]:
+    """Messages for texts that take turns, as LIMA has them, and for pairs of `input` and `output`.
+
+    Capybara has such pairs. Other lists come back unchanged.
+    """
+    if all(isinstance(value, str) for value in values):
+        roles = itertools.cycle(("user", "assistant"))
+        return [{"role": role, "content": text} for role, text in zip(roles, values, strict=False)]
+    if not all(isinstance(value, Mapping) and value.keys() >= _PAIR for value in values):
+        return values
+    return [
+        message
+        for value in values
+        for message in (
+            {"role": "user", "content": value["input"]},
+            {**{k: v for k, v in value.items() if k not in _PAIR},
+             "role": "assistant", "content": value["output"]},
+        )
+    ]  # fmt: skip
 
 
 def _rows(value: Any) -> Any:
@@ -167,7 +191,8 @@ def conversation(turns: Sequence[Turn]) -> Row:
         turns = turns[: learned[-1] + 1]
     _check_order(turns)
     for number, turn in enumerate(turns, 1):
-        if not turn.text.strip() and "tool_calls" not in turn.more:
+        # Without a system turn some templates write a prompt of their own: an empty one says none.
+        if turn.role != "system" and not turn.text.strip() and "tool_calls" not in turn.more:
             raise RowError(f"a turn is empty: turn {number} ({turn.role})")
     return Row(tuple(turns))
 
@@ -212,6 +237,9 @@ def asked(cells: Cells, part: str) -> list[Turn]:
         refuse_beside(cells)
         return turns_of(cells, part)
     prompt = cells.text(part, f"text or {MESSAGES}")
+    if turns := asked_in_transcript(prompt):
+        refuse_beside(cells)
+        return turns
     context = cells.optional_text("context")
     return [*_history(cells), Turn("user", f"{prompt}\n\n{context}" if context else prompt)]
 

@@ -114,7 +114,8 @@ def read_data_set(name: str, data: DataSet, called: Spelling = study_field) -> R
     meant, unused = left_over(form, data, columns)
     problems += [
         f"column {column!r} carries meaning, and the format {form} has no use for it: put it into "
-        f"the texts, choose another {called('format')}, or leave it out with {called('ignore')}"
+        f"the texts, name it ({called('system' if 'system' in column.lower() else 'context')} and "
+        f"so on), choose another {called('format')}, or leave it out with {called('ignore')}"
         for column in meant
         if any(is_said(record.values.get(column)) for record in records)
     ]

@@ -20,6 +20,7 @@ from raylab.spec.data.preferences import (
     answers_to_messages,
     openai_preference,
     preference,
+    rejected_beside,
     two_responses,
 )
 from raylab.spec.data.rows import Row, Turn
@@ -32,9 +33,22 @@ Spelling = Callable[[str], str]
 MEANINGFUL = {
     "system", "system_prompt", "history", "input", "context", "documents", "tools", "functions",
     "label", "weight", "reasoning", "reasoning_content", "thinking", "image", "images", "audio",
-    "audios", "video", "videos", "chat_template_kwargs",
+    "audios", "video", "videos", "chat_template_kwargs", "system_message", "rejected_response",
+    "rejected_messages", "thought", "thoughts", "cot", "chain_of_thought",
 }  # fmt: skip
-"""Columns that change what a row means: not to use one that says something is an error."""
+"""Columns that change what a row means, in small letters: not to use one that says something is an
+error."""
+
+
+USUAL = {
+    "messages": {"messages", "conversation", "conversations", "dialog", "dialogue", "chat", "data",
+                 "turns"},
+    "prompt": {"question", "query", "prompt", "instruction", "input", "inputs", "problem", "source",
+               "text", "質問", "指示"},
+    "completion": {"answer", "response", "completion", "output", "outputs", "target", "targets",
+                   "solution", "回答", "応答", "出力"},
+}  # fmt: skip
+"""Usual names of the columns of a part, in small letters: they are advice, and decide nothing."""
 
 
 def study_field(name: str) -> str:
@@ -116,10 +130,27 @@ def _undecided(
         return f"{there}, which fit {' and '.join(best)}: say which with {called('format')}"
     near = [n for n in possible if {*FORMATS[n].columns.values()} & {*columns}] or possible
     needs = [f"{n} {', '.join(map(repr, FORMATS[n].columns.values()))}" for n in near]
-    return (
-        f"{there}, which fit no format ({'; '.join(needs)}): "
-        f"name columns, as in {called('prompt')} and {called('completion')}"
-    )
+    named = f"name columns, as in {called('prompt')} and {called('completion')}"
+    advice = _advice(columns, called)
+    return f"{there}, which fit no format ({'; '.join(needs)}): {named}{advice}"
+
+
+def _advice(columns: Collection[str], called: Spelling) -> str:
+    """What the usual names of columns say about them. The user decides: one name has many uses."""
+    found = {
+        part: next((c for c in columns if c.lower() in names), None)
+        for part, names in USUAL.items()
+    }
+    if found["messages"]:
+        parts = ["messages"]
+    elif found["prompt"] and found["completion"]:
+        parts = ["prompt", "completion"]
+    else:
+        return (
+            "; rows of other shapes need their turns in a column of messages, or a prompt and its "
+            "answer (for pairs: `chosen` and `rejected`) in columns of their own"
+        )
+    return f" (perhaps {', '.join(f'{called(part)} {found[part]!r}' for part in parts)})"
 
 
 def left_over(
@@ -133,7 +164,7 @@ def left_over(
     free = [column for column in columns if column not in taken]
     others = _fitting(DataSet(path="."), FORMATS, columns) if data.format else []
     elsewhere = {column for other in others for column in FORMATS[other].known}
-    meant = [column for column in free if column in MEANINGFUL and column not in elsewhere]
+    meant = [column for column in free if column.lower() in MEANINGFUL and column not in elsewhere]
     return meant, [column for column in free if column not in meant]
 
 
@@ -147,7 +178,8 @@ def _of(question: str, reply: str) -> Callable[[Cells], Row]:
         prompt, text = cells.get(question), cells.get(reply)
         # Most rows of most data sets are two texts: this way is the short one to the same row.
         is_plain = "context" not in cells.columns and "history" not in cells.columns
-        if is_plain and type(prompt) is type(text) is str and prompt.strip() and text.strip():
+        is_plain &= type(prompt) is type(text) is str and not prompt.rstrip().endswith("Assistant:")
+        if is_plain and prompt.strip() and text.strip():
             return Row((Turn("user", prompt), Turn("assistant", text)))
         before, learned = every(lambda: asked(cells, question), lambda: answer(cells, reply))
         return conversation([*before, *learned])
@@ -189,6 +221,11 @@ FORMATS: dict[str, Format] = {
         "messages=conversations chosen rejected",
         answers_to_messages,
         '{"conversations": [...], "chosen": {"from": "gpt", "value": "..."}, "rejected": {...}}',
+    ),
+    "swift-preference": make(
+        "messages rejected=rejected_response",
+        rejected_beside,
+        '{"messages": [..., {"role": "assistant", "content": "..."}], "rejected_response": "..."}',
     ),
     "alpaca": make(
         "instruction output",

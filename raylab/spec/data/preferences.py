@@ -26,9 +26,7 @@ from raylab.spec.data.conversations import (
     turns_of,
 )
 from raylab.spec.data.rows import Row, Turn
-
-_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
-_SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+from raylab.spec.data.transcripts import asked_in_transcript, transcript
 
 
 def preference(cells: Cells) -> Row:
@@ -48,9 +46,19 @@ def preference(cells: Cells) -> Row:
 def _begins(cells: Cells, part: str) -> bool:
     """Whether a part holds a whole conversation, and not an answer alone."""
     value = cells.get(part)
-    if isinstance(value, str) and not _beside(cells):
-        return True
+    if isinstance(value, str):
+        return not _beside(cells) or _repeats_prompt(cells, value)
     return is_messages(value) and turns_of(cells, part)[0].role != "assistant"
+
+
+def _repeats_prompt(cells: Cells, text: str) -> bool:
+    """Whether a text is a transcript that begins with what the prompt beside it says."""
+    turns, prompt = transcript(text), cells.get("prompt")
+    if len(turns) < 2 or not isinstance(prompt, str):
+        return False
+    if before := asked_in_transcript(prompt):
+        return turns[:-1] == before
+    return turns[:-1] == [Turn("user", prompt.strip())]
 
 
 def _beside(cells: Cells) -> str | None:
@@ -62,20 +70,16 @@ def _whole(cells: Cells, part: str) -> list[Turn]:
     if is_messages(cells.get(part)):
         return turns_of(cells, part)
     text = cells.text(part, f"text or {MESSAGES}")
-    marks = list(_SPOKEN.finditer(text.strip()))
-    if "prompt" in cells.columns and not marks:
+    turns = transcript(text)
+    if "prompt" in cells.columns and not turns:
         cells.text("prompt")
-    if not marks or marks[0].start():
+    if not turns:
         raise RowError(
             f"column {cells.columns[part]!r} is an answer without a prompt, expected a column that "
             "holds the prompt (name it), messages, or a transcript '\\n\\nHuman: ...\\n\\n"
             "Assistant: ...'"
         )
-    ends = [mark.start() for mark in marks[1:]] + [None]
-    return [
-        Turn(_SPEAKERS[mark[1]], text.strip()[mark.end() : end].strip())
-        for mark, end in zip(marks, ends, strict=True)
-    ]
+    return turns
 
 
 def _before(cells: Cells) -> list[Turn]:
@@ -154,6 +158,14 @@ def answers_to_messages(cells: Cells) -> Row:
     if chosen[0].role != "assistant" or before[-1].role == "assistant":
         return preference(cells)
     return _pair([*before, *chosen], [*before, *rejected])
+
+
+def rejected_beside(cells: Cells) -> Row:
+    """ms-swift: messages that end in the chosen answer, and the rejected one beside them."""
+    chosen, rejected = every(lambda: turns_of(cells, "messages"), lambda: answer(cells, "rejected"))
+    if chosen[-1].role != "assistant":
+        raise cells.wrong("messages", "messages that end in the chosen answer")
+    return _pair(chosen, [*chosen[:-1], *rejected])
 
 
 def openai_preference(cells: Cells) -> Row:
