@@ -294,3 +294,57 @@ def test_names_and_ids_that_a_template_does_without_are_said(tmp_path):
     notes = check(tmp_path, "llama", DATED_WITH_TOOLS, [row])
     assert ["name of tool turn 3" in note for note in notes] == [True, False]
     assert ["tool_call_id of tool turn 3" in note for note in notes] == [False, True]
+
+
+# Reasoning inside of the text, and what templates do to texts
+THOUGHT = Row.of("Why?", "<think>\nIt rains.\n</think>\n\nSo.")
+THOUGHTS = Row.of(
+    "Why?",
+    THOUGHT.completion,
+    (Turn("user", "What now?"), Turn("assistant", "<think>\nHm.\n</think>\n\nWait.")),
+)
+
+
+def chatml(content, prompt=""):
+    return (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        f"{content}<|im_end|>\n{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}<|im_start|>assistant\n{prompt}{{% endif %}}"
+    )
+
+
+def test_reasoning_in_the_text_of_an_answer_may_not_be_dropped(tmp_path):
+    template = chatml("{{ m.content.split('</think>')[-1] }}")
+    found = refused(tmp_path, "qwen2", template, [PLAIN, THOUGHT])
+    assert "rows 2: the template leaves out the reasoning of the answer" in found
+    assert check(tmp_path, "qwen2", template, [PLAIN]) == ()
+    assert check(tmp_path, "qwen2", chatml("{{ m.content }}"), [PLAIN, THOUGHT, THOUGHTS]) == ()
+
+
+def test_reasoning_in_the_text_of_earlier_answers_that_is_dropped_is_said(tmp_path):
+    template = chatml("{{ m.content if loop.last else m.content.split('</think>')[-1] }}")
+    (note,) = check(tmp_path, "qwen2", template, [PLAIN, THOUGHTS])
+    assert "the template leaves out the reasoning of earlier turns" in note
+    refused(tmp_path, "qwen2", template, [THOUGHTS], learn="all")
+
+
+def test_prompt_that_begins_reasoning_asks_for_answers_that_begin_so(tmp_path):
+    template = chatml("{{ m.content }}", "<think>\n")
+    assert check(tmp_path, "qwen2", template, [THOUGHT, THOUGHTS]) == ()
+    found = refused(tmp_path, "qwen2", template, [THOUGHT, PLAIN])
+    assert "1 conversation of one question, rows 2: the template frames a prompt" in found
+
+
+@pytest.mark.parametrize("change", ["m.content[:20]", "m.content | e", "m.content | tojson"])
+def test_text_of_an_answer_that_a_template_changes_is_refused(change, tmp_path):
+    row = Row.of("Why?", 'Because of <b>"rain"</b>, of snow, of wind and of hail.')
+    found = refused(tmp_path, "qwen2", chatml(f"{{{{ {change} }}}}"), [PLAIN, row])
+    assert "row 2, for what it says: the template changes the text of the answer" in found
+
+
+def test_text_of_a_prompt_that_a_template_changes_is_said(tmp_path):
+    row = Row.of("Is <b> bold?", "Yes.")
+    (note,) = check(tmp_path, "qwen2", chatml("{{ m.content | e }}"), [PLAIN, row])
+    assert "row 2, for what it says: the template changes the text of user turn 1" in note
+    stripped = Row.of("  Is it\n\nbold? ", " Yes.\n")
+    assert check(tmp_path, "qwen2", chatml("{{ m.content | trim }}"), [stripped]) == ()

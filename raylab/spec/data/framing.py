@@ -121,7 +121,8 @@ class Framer:
         whole = self.text([question, answer], False)
         if "Answer" not in whole:
             raise FramingError(f"the template leaves out an answer that is a text: {whole[-80:]!r}")
-        tail = whole[len(self._before([question], whole, None)) :].partition("Answer")[2]
+        # Not by its prompt: that may begin reasoning, which this answer has not.
+        tail = whole.rpartition("Answer")[2]
         found = [(tail.find(token), -len(token), token) for token in self.specials if token in tail]
         if not found:
             raise FramingError(

@@ -13,6 +13,7 @@ Invariant: one probe and at most `_AS_THEY_ARE` rows a shape, whatever the numbe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ from raylab.spec.data.pairs import listed
 from raylab.spec.data.rows import Row, Turn
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
+_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _CALLS = "tool_calls"
 _BESIDE = ("name", "tool_call_id")
 """Fields of a turn that a template may do without."""
@@ -73,10 +75,9 @@ def shapes_of(rows: Sequence[Row], places: Sequence[str]) -> list[Shape]:
     found: dict[Any, list[tuple[Row, str]]] = {}
     for row, place in zip(rows, places, strict=True):
         turns = tuple(
-            (turn.role, not turn.text or turn.text.isspace(), _kinds(turn), turn.learned)
-            for turn in row.turns
+            (turn.role, _kind_of_text(turn), _kinds(turn), turn.learned) for turn in row.turns
         )
-        rejected = _kinds(row.rejected) if row.rejected else None
+        rejected = (_thinks(row.rejected), _kinds(row.rejected)) if row.rejected else None
         key = (_without_repeats(turns), bool(row.tools), rejected)
         found.setdefault(key, []).append((row, place))
     return [Shape(*zip(*pairs, strict=True)) for pairs in found.values()]
@@ -94,6 +95,16 @@ def _without_repeats(turns: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(kept) >= 6 and kept[-2:] == kept[-4:-2] == kept[-6:-4]:
             del kept[-2:]
     return tuple(kept)
+
+
+def _kind_of_text(turn: Turn) -> Any:
+    """Whether a turn has no text, or one that begins with reasoning."""
+    return not turn.text or turn.text.isspace(), _thinks(turn)
+
+
+def _thinks(turn: Turn) -> bool:
+    """Whether a text begins with reasoning in marks that templates know and may take out."""
+    return turn.role == "assistant" and _THOUGHT.match(turn.text) is not None
 
 
 def _kinds(turn: Turn) -> Any:
@@ -122,18 +133,51 @@ def examine(framer: Framer, shapes: Sequence[Shape], learn: Learn = "last") -> F
             continue
         problems += [f"{where}: {what}" for what, is_problem in said if is_problem]
         notes += [f"{where}: {what}" for what, is_problem in said if not is_problem]
-        problems += _unframed(framer, shape, learn)
+        is_sound = not any(is_problem for _, is_problem in said)
+        for what, is_problem in _as_they_are(framer, shape, learn, is_sound):
+            (problems if is_problem else notes).append(what)
     return Findings(tuple(problems), tuple(notes))
 
 
-def _unframed(framer: Framer, shape: Shape, learn: Learn) -> Iterator[str]:
-    """The first of the rows of a shape whose own texts the template cannot frame."""
+def _as_they_are(
+    framer: Framer, shape: Shape, learn: Learn, is_sound: bool
+) -> Iterator[tuple[str, bool]]:
+    """(what happens to what the rows of a shape say, whether that is a problem).
+
+    The first row that cannot be framed ends it. `is_sound`: the template frames every text of a
+    probe of this shape, so a text that is not there was changed for what it says.
+    """
+    said: set[str] = set()
     for row, place in zip(shape.rows[:_AS_THEY_ARE], shape.places, strict=False):
         try:
+            changed = list(_changed(framer, row, learn)) if is_sound else []
             framer.frame(row, learn)
         except FramingError as error:
-            yield f"row {place}, for what it says: {error}"
+            yield f"row {place}, for what it says: {error}", True
             return
+        for what, is_problem in changed:
+            if what not in said:
+                said.add(what)
+                yield f"row {place}, for what it says: {what}", is_problem
+
+
+def _changed(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
+    """(a turn whose text the template does not frame as it is, whether it is learned).
+
+    White space does not count: templates strip texts. Results of tools may be written as JSON.
+    """
+    turns, framed = [*row.turns], framer.frame(row, learn).text
+    if row.rejected:
+        turns.append(row.rejected)
+        framed += framer.frame(row._replace(turns=(*row.turns[:-1], row.rejected)), learn).text
+    there, learned = "".join(framed.split()), learned_turns(row, learn)
+    for place, turn in enumerate(turns):
+        is_learned = place in learned or place == len(row.turns)
+        # Of reasoning that is not learned the probe says what becomes.
+        is_known = turn.role == "tool" or (_thinks(turn) and not is_learned)
+        if not is_known and "".join(turn.text.split()) not in there:
+            called = _called((place, "text"), row)
+            yield f"the template changes {called}, or leaves out a part of it", is_learned
 
 
 def _lost(framer: Framer, row: Row, learn: Learn) -> Iterator[tuple[str, bool]]:
@@ -192,8 +236,11 @@ def probe_of(row: Row) -> tuple[Row, dict[tuple[int | None, str], list[str]]]:
 def _probe_turn(turn: Turn, place: int, texts: dict[tuple[int | None, str], list[str]]) -> Turn:
     text = turn.text
     if text.strip():
-        text = f"text {place} of {turn.role}"
-        texts[place, "text"] = [text]
+        texts[place, "text"] = [f"text {place} of {turn.role}"]
+        text = texts[place, "text"][0]
+        if _thinks(turn):
+            texts[place, "reasoning"] = [f"thought {place} of {turn.role}"]
+            text = f"<think>\n{texts[place, 'reasoning'][0]}\n</think>\n\n{text}"
     if not turn.more:
         return turn._replace(text=text)
     more = json.loads(turn.more)
