@@ -176,7 +176,8 @@ def record_every_third(patch):
 
 
 @pytest.fixture
-def every_third(monkeypatch):
+def every_third(trained, monkeypatch):
+    """The trainings that tests share are made before, with records as they are by default."""
     record_every_third(monkeypatch)
 
 
