@@ -22,7 +22,7 @@ from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
-from raylab.plan.merges import Planned, check_tokenizers, plan_merges
+from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
 from raylab.plan.model_shapes import config_of, is_mixture
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
@@ -62,6 +62,7 @@ def plan(
     targets = _targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)
     check_tokenizers(merges, inputs)
+    _warn_of_models(loaded, inputs, trials, merges)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
     found = find_results([*trials, *merges], store, questions)
     states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)
@@ -106,6 +107,22 @@ def plan(
         print_time_here(here, console())
     if warning:
         say(f"warning: {warning}")
+
+
+def _warn_of_models(
+    study: Study, inputs: Inputs, trials: list[Trial], merges: list[PlannedMerge]
+) -> None:
+    """Warn of finished models that a reduction will not be able to read; torch is loaded for
+    these alone."""
+    if not study.models:
+        return
+    from raylab.cluster.study_context import StudyContext
+    from raylab.cluster.unreadable import finished_and_unreadable
+
+    # Nothing is read from the store, or written there.
+    context = StudyContext(study, inputs, trials, merges, Store(out_of(study, None)))
+    for name, cause in finished_and_unreadable(context).items():
+        say(f"warning: the model {name} cannot be reduced: {cause}")
 
 
 def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:

@@ -29,6 +29,13 @@ def view_of_study(study: Study, name: Any) -> View:
     return View(name, study.quantization if name == "dequantized" else None)
 
 
+def finished_and_unreadable(context: StudyContext) -> dict[str, str]:
+    """Why finished models of the study (`models:`) on this machine cannot be reduced, by name."""
+    there = [name for name in context.study.models if context.inputs.models[name].directory]
+    places = {name: context.finished_place(context.models[name]) for name in there}
+    return unreadable(context, places, there)
+
+
 def unreadable(context: StudyContext, places: Places, names: Iterable[str]) -> dict[str, str]:
     """Why each model of `names` cannot be reduced, by its name; most are not among them."""
     found: dict[str, str] = {}

@@ -15,11 +15,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
 
 from raylab.store.filesystem import Store
 from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 from tests.commands import exit_status
+from tests.reduce.models import Q0, write_adapter
 
 RAYLAB = str(Path(sys.executable).parent / "raylab")
 QUICK = Path(__file__).parents[2] / "jobs" / "demo" / "study-quick.yaml"
@@ -97,6 +99,23 @@ def test_plan_counts_forward_passes(tmp_path):
     assert (cost["base_model"], cost["models"], cost["passes"]) == ("demo", 3, 96)
     off = edited(tmp_path, ("evaluation: {", "evaluation: {functions: false, "))
     assert json.loads(raylab("plan", off, "--out", tmp_path, "--json").stdout)["functions"] == []
+
+
+def test_plan_warns_of_a_finished_model_that_does_not_fit_its_base(tmp_path):
+    for name, columns in (("sound", 192), ("odd", 191)):
+        factors = {Q0: (torch.zeros(4, columns), torch.zeros(192, 4))}
+        write_adapter(tmp_path / name, factors)
+    models = "".join(
+        f"  {name}: {{path: {tmp_path}/{name}, base_model: demo}}\n" for name in ("sound", "odd")
+    )
+    file = edited(tmp_path, ("recipes:", f"models:\n{models}recipes:"))
+    done = raylab("plan", file, "--out", tmp_path / "out")
+    assert done.returncode == 0
+    warnings = [line for line in done.stderr.splitlines() if "cannot be reduced" in line]
+    assert len(warnings) == 1
+    assert "the model odd cannot be reduced" in warnings[0]
+    assert "191" in warnings[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_run_quick_study_shows_real_learning(quick):
