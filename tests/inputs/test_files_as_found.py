@@ -83,6 +83,9 @@ def test_json_of_one_row_is_read(tmp_path):
     ("text", "said"),
     [
         (json.dumps({"data": RECORDS}), "one object whose field 'data' holds the rows"),
+        (json.dumps({"version": 1, "data": RECORDS}), "one object whose field 'data' holds"),
+        (json.dumps({"train": RECORDS, "test": RECORDS}), "whose field 'train' and 'test' holds"),
+        (json.dumps([[1], [2]]), "a list; expected the columns by name, as in {"),
         (json.dumps(RECORDS)[:-5], "the file is no JSON"),
         (LINES + "nonsense", "no JSON (Expecting value) in rows 4"),
         ("7", "the file is no list of rows: 7"),
@@ -92,6 +95,42 @@ def test_json_of_another_shape_says_which(text, said, tmp_path):
     (tmp_path / "a.json").write_text(text)
     (problem,) = found(tmp_path / "a.json").problems
     assert said in problem
+
+
+def test_json_of_one_conversation_is_a_row_and_not_rows(tmp_path):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (tmp_path / "a.json").write_text(json.dumps({"messages": turns}))
+    assert found(tmp_path / "a.json").rows == [Row.of("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('{"prompt": "a", "prompt": "c", "completion": "b"}', "prompt"),
+        (
+            '{"messages": [{"role": "user", "content": "a", "content": "c"}, '
+            '{"role": "assistant", "content": "b"}]}',
+            "content",
+        ),
+    ],
+)
+def test_field_that_is_there_twice_is_refused_by_row(line, field, tmp_path):
+    (tmp_path / "a.jsonl").write_text(f'{{"prompt": "a", "completion": "b"}}\n{line}\n')
+    problem = found(tmp_path / "a.jsonl").problems[-1]
+    assert f"an object has the field {field!r} twice" in problem
+    assert problem.endswith("in rows 2")
+
+
+def test_directory_of_several_splits_says_that_all_are_read(tmp_path):
+    for name in ("train-00000.jsonl", "test-00000.jsonl"):
+        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n')
+    (tmp_path / "README.md").write_text("About it.")
+    (note,) = found(tmp_path).notes
+    assert note.startswith("the directory holds files of several splits, and all of them are read")
+    (tmp_path / "test-00000.jsonl").unlink()
+    assert found(tmp_path).notes == []
+    (tmp_path / "more.tsv").write_text("a")
+    assert found(tmp_path).notes == ["files of the directory that are not read: more.tsv"]
 
 
 # What `datasets` saves

@@ -171,10 +171,13 @@ def test_conversation_in_a_column_of_another_name_needs_no_format(tmp_path):
     assert (read_rows.format, read_rows.rows) == ("messages", [Row((SKY, BLUE))])
 
 
-def test_pairs_of_input_and_output_are_questions_and_answers(tmp_path):
+@pytest.mark.parametrize(
+    ("asks", "says"), [("input", "output"), ("human", "assistant"), ("user", "assistant")]
+)
+def test_pairs_of_two_texts_are_questions_and_answers(asks, says, tmp_path):
     pairs = [
-        {"input": "What is the sky?", "output": "It is blue.", "score": 1},
-        {"input": "And the sea?", "output": "Blue too."},
+        {asks: "What is the sky?", says: "It is blue.", "score": 1},
+        {asks: "And the sea?", says: "Blue too."},
     ]
     read_rows = read(tmp_path, {"conversation": pairs}, messages="conversation")
     assert (read_rows.rows, read_rows.problems) == ([Row(LONG)], [])
@@ -238,6 +241,31 @@ def test_column_of_meaning_in_capitals_is_an_error(tmp_path):
     (problem,) = read(tmp_path, {"prompt": "a", "completion": "b", "System": "c"}).problems
     assert "name it (`system:` and so on)" in problem
     assert read(tmp_path, {"prompt": "a", "completion": "b", "System": "c"}, system="System").rows
+
+
+def test_tools_that_are_texts_of_a_list_are_read(tmp_path):
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    record = {"messages": messages, "tools": [json.dumps(tool) for tool in json.loads(TOOLS)]}
+    assert read(tmp_path, record).rows == [Row.of("a", "b")._replace(tools=TOOLS)]
+
+
+def test_parts_of_the_responses_api_are_texts(tmp_path):
+    messages = [
+        {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "b"}]},
+    ]
+    assert read(tmp_path, {"messages": messages}).rows == [Row.of("a", "b")]
+
+
+@pytest.mark.parametrize("field", ["loss_weight", "loss_scale"])
+def test_weight_of_a_turn_by_another_name_is_read(field, tmp_path):
+    turns = [Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d")]
+    messages = [turn.message for turn in turns]
+    messages[-1][field] = 0.0
+    assert read(tmp_path, {"messages": messages}).rows == [Row.of("a", "b")]
+    messages[-1][field] = 0.3
+    (problem,) = read(tmp_path, {"messages": messages}).problems
+    assert f"has the {field} 0.3; a turn is learned or not, expected 0 or 1" in problem
 
 
 def test_empty_system_turn_stays_one(tmp_path):

@@ -66,6 +66,7 @@ def tools_of(value: Any, column: str) -> str:
     """
     tools = parsed(value, "[{")
     tools = [tools] if isinstance(tools, Mapping) else tools
+    tools = [parsed(tool, "{") for tool in tools] if isinstance(tools, list) else tools
     if not is_said(tools):
         return ""
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):

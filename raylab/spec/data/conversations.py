@@ -37,10 +37,12 @@ UNREADABLE = {
     **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "is no text"),
 }
 """Fields of a turn that change what it means and that nothing here reads: an error."""
-WEIGHTS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss")
+WEIGHTS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss",
+           "loss_weight", "loss_scale")  # fmt: skip
 """Fields by which a turn says whether it is learned."""
 _ROLE, _TEXT = ("role", "from"), ("content", "value", "text")
-_PAIR = {"input", "output"}
+_PAIRS = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
+"""The fields of a question and its answer that are one item of a list."""
 MESSAGES = "a list of messages"
 
 
@@ -54,22 +56,23 @@ def turns_of(cells: Cells, part: str) -> list[Turn]:
 
 
 def _messages(values: list[Any]) -> list[Any]:
-    """Messages for texts that take turns, as LIMA has them, and for pairs of `input` and `output`.
+    """Messages for texts that take turns, as LIMA has them, and for pairs, as Capybara has them.
 
-    Capybara has such pairs. Other lists come back unchanged.
+    Other lists come back unchanged.
     """
     if all(isinstance(value, str) for value in values):
         roles = itertools.cycle(("user", "assistant"))
         return [{"role": role, "content": text} for role, text in zip(roles, values, strict=False)]
-    if not all(isinstance(value, Mapping) and value.keys() >= _PAIR for value in values):
+    pair = next((pair for pair in _PAIRS if _are_pairs(values, pair)), None)
+    if pair is None:
         return values
     return [
         message
         for value in values
         for message in (
-            {"role": "user", "content": value["input"]},
-            {**{k: v for k, v in value.items() if k not in _PAIR},
-             "role": "assistant", "content": value["output"]},
+            {"role": "user", "content": value[pair[0]]},
+            {**{k: v for k, v in value.items() if k not in pair},
+             "role": "assistant", "content": value[pair[1]]},
         )
     ]  # fmt: skip
 
@@ -82,6 +85,14 @@ def _rows(value: Any) -> Any:
     if len({len(items) for items in lists}) != 1:
         return value
     return [dict(zip(value, items, strict=True)) for items in zip(*lists, strict=True)]
+
+
+def _are_pairs(values: Sequence[Any], pair: tuple[str, str]) -> bool:
+    names = {*_ROLE, *_TEXT}
+    return all(
+        isinstance(value, Mapping) and value.keys() >= {*pair} and not names & value.keys()
+        for value in values
+    )
 
 
 def messages_to_turns(messages: Sequence[Any], cells: Cells, column: str) -> list[Turn]:
@@ -146,7 +157,7 @@ def _part(part: Any, where: str) -> str:
     if isinstance(part, str):
         return part
     kind = part.get("type", "text") if isinstance(part, Mapping) else held(part)
-    if kind != "text" or not isinstance(part.get("text"), str):
+    if kind not in ("text", "input_text", "output_text") or not isinstance(part.get("text"), str):
         raise RowError(f"{where} has a part of the type {kind!r}; raylab trains on text alone")
     return str(part["text"])
 

@@ -17,7 +17,7 @@ from raylab.errors import DataError
 from raylab.spec.data.cells import Cells, LeftOut, RowError, Unread, is_said
 from raylab.spec.data.formats import FORMATS, Spelling, format_of, left_over, study_field
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
-from raylab.spec.data.places import read_records
+from raylab.spec.data.places import beside, read_records
 from raylab.spec.data.readers import NOT_THERE, Record
 from raylab.spec.data.rows import Row
 from raylab.spec.data.warnings import find_warnings
@@ -122,7 +122,7 @@ def read_data_set(name: str, data: DataSet, called: Spelling = study_field) -> R
     found = _read(form, data, columns, records)
     return found._replace(
         problems=[*problems, *found.problems],
-        notes=[*_named("columns that are not used", unused), *found.notes],
+        notes=[*beside(data), *_named("columns that are not used", unused), *found.notes],
     )
 
 
@@ -167,7 +167,7 @@ def _in_rows(found: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _named(what: str, names: Collection[str]) -> list[str]:
-    return [f"{what}: {', '.join(names)}"] if names else []
+    return [f"{what}: {', '.join(name or repr(name) for name in names)}"] if names else []
 
 
 def _joined(names: Sequence[str] | None, plain: Mapping[str, Rows]) -> Rows:

@@ -34,7 +34,8 @@ MEANINGFUL = {
     "system", "system_prompt", "history", "input", "context", "documents", "tools", "functions",
     "label", "weight", "reasoning", "reasoning_content", "thinking", "image", "images", "audio",
     "audios", "video", "videos", "chat_template_kwargs", "system_message", "rejected_response",
-    "rejected_messages", "thought", "thoughts", "cot", "chain_of_thought",
+    "rejected_messages", "weights", "loss_weight", "loss_scale", "sample_weight", "train_on",
+    "thought", "thoughts", "cot", "chain_of_thought",
 }  # fmt: skip
 """Columns that change what a row means, in small letters: not to use one that says something is an
 error."""

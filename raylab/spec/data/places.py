@@ -18,6 +18,9 @@ from raylab.errors import DataError
 from raylab.spec.data.readers import READERS, Found, Problem, Record, kind_of, read_file
 from raylab.spec.sources import DataSet
 
+_SPLITS = ("train", "test", "valid", "dev", "eval")
+_NO_DATA = (".", "_", "README", "LICENSE", "readme", "license")
+"""How the names of files begin that hold no rows."""
 SPLIT = "train"
 """The split of a data set that names none."""
 
@@ -61,6 +64,25 @@ def _read_directory(path: Path) -> Found:
     for file in files:
         for item in read_file(file):
             yield item._replace(place=f"{file.name}:{item.place}" if item.place else file.name)
+
+
+def beside(data: DataSet) -> list[str]:
+    """What a directory holds beside the rows of one split: for warnings."""
+    path = Path(str(data.path))
+    is_saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if data.path is None or not path.is_dir() or is_saved:
+        return []
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    read = [file.name for file in files if kind_of(file) in READERS]
+    splits = {name for file in read for name in _SPLITS if file.lower().startswith(name)}
+    others = [f.name for f in files if f.name not in read and not f.name.startswith(_NO_DATA)]
+    found = {
+        "the directory holds files of several splits, and all of them are read": read
+        if len(splits) > 1 else [],
+        "files of the directory that are not read": others,
+    }  # fmt: skip
+    return [f"{what}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}"
+            for what, names in found.items() if names]  # fmt: skip
 
 
 def _read_saved_splits(path: Path, split: str) -> Found:

@@ -95,15 +95,30 @@ def _records(lines: Iterable[str]) -> Found:
 
 def _record(number: int, line: str) -> Record | Problem:
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_fields)
     except (ValueError, RecursionError) as error:
         return Problem(f"no JSON ({str(error.args[0]).split(': line')[0]})", str(number))
     return _object(number, value)
 
 
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of an object. Raises ValueError where a name is there twice: one would be lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the field {twice!r} twice")
+    return found
+
+
 def _object(number: int, value: Any) -> Record | Problem:
     if isinstance(value, dict):
         return Record(str(number), value)
+    if isinstance(value, list):
+        return Problem(
+            'no JSON object but a list; expected the columns by name, as in {"messages": [...]} '
+            "(a list of rows is a file of the ending .json)", str(number)
+        )  # fmt: skip
     return Problem("no JSON object", str(number))
 
 
@@ -112,7 +127,7 @@ def _read_json(path: Path) -> Found:
     with _open(path) as file:
         text = file.read()
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_fields)
     except (ValueError, RecursionError) as error:
         lines = text.split("\n")
         first = next((line for line in lines if line.strip()), "")
@@ -123,9 +138,10 @@ def _read_json(path: Path) -> Found:
         return
     if isinstance(values, dict):
         lists = [name for name, value in values.items() if _is_rows(value)]
-        if len(values) == 1 and lists:
+        if lists and (len(lists) == len(values) or "data" in lists):
+            names = " and ".join(map(repr, lists))
             yield Problem(
-                f"the file is one object whose field {lists[0]!r} holds the rows; expected the "
+                f"the file is one object whose field {names} holds the rows; expected the "
                 "list of rows itself, or one row a line"
             )
             return
@@ -138,7 +154,9 @@ def _read_json(path: Path) -> Found:
 
 
 def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+    """Whether a field of an object holds rows, and not the turns of one row."""
+    is_list = isinstance(value, list) and all(isinstance(v, dict) for v in value)
+    return is_list and bool(value) and not any("role" in v or "from" in v for v in value)
 
 
 def _read_csv(path: Path) -> Found:
