@@ -85,7 +85,7 @@ def test_json_of_one_row_is_read(tmp_path):
         (json.dumps({"data": RECORDS}), "one object whose field 'data' holds the rows"),
         (json.dumps({"version": 1, "data": RECORDS}), "one object whose field 'data' holds"),
         (json.dumps({"train": RECORDS, "test": RECORDS}), "whose field 'train' and 'test' holds"),
-        (json.dumps([[1], [2]]), "a list; expected the columns by name, as in {"),
+        (json.dumps([RECORDS]), "a list; expected the columns by name, as in {"),
         (json.dumps(RECORDS)[:-5], "the file is no JSON"),
         (LINES + "nonsense", "no JSON (Expecting value) in rows 4"),
         ("7", "the file is no list of rows: 7"),

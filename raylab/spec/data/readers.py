@@ -114,7 +114,7 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _object(number: int, value: Any) -> Record | Problem:
     if isinstance(value, dict):
         return Record(str(number), value)
-    if isinstance(value, list):
+    if isinstance(value, list) and value and isinstance(value[0], dict):
         return Problem(
             'no JSON object but a list; expected the columns by name, as in {"messages": [...]} '
             "(a list of rows is a file of the ending .json)", str(number)
