@@ -15,6 +15,7 @@ from raylab.spec.data.describe import describe_files
 from raylab.spec.data.describe_study import describe_study
 from raylab.spec.data.pairs import pairs_of_one_set
 from raylab.spec.data.rows import Row, Turn
+from raylab.spec.data.warnings import find_warnings
 from raylab.spec.sources import DataSet
 from tests.commands import exit_status
 from tests.studies import make_study, write_study_folder
@@ -249,6 +250,29 @@ def test_tools_that_are_texts_of_a_list_are_read(tmp_path):
     assert read(tmp_path, record).rows == [Row.of("a", "b")._replace(tools=TOOLS)]
 
 
+@pytest.mark.parametrize("name", ["arguments", "parameters", "args"])
+def test_arguments_of_a_call_by_another_name_are_read(name, tmp_path):
+    call = {"name": "weather", name: {"town": "Oslo"}}
+    messages = [OSLO.message, {"role": "assistant", "tool_calls": [call]}]
+    assert read(tmp_path, {"messages": messages}).rows == [Row((OSLO, CALL))]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_framed"),
+    [
+        ("<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n", True),
+        ("<s>[INST] Why? [/INST]", True),
+        ("<start_of_turn>user\nWhy?<end_of_turn>", True),
+        ("### Human: Why?### Assistant:", True),
+        ("## Humans\n\n[INST] is a mark, <b> another.", False),
+    ],
+)
+def test_text_that_a_template_framed_already_is_said(prompt, is_framed, tmp_path):
+    rows = read(tmp_path, {"prompt": prompt, "completion": "So."})
+    warnings = find_warnings(rows.rows, rows.places)
+    assert [w.startswith("marks of a chat template") for w in warnings] == [True] * is_framed
+
+
 def test_parts_of_the_responses_api_are_texts(tmp_path):
     messages = [
         {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
@@ -401,7 +425,14 @@ def test_turn_that_cannot_be_learned_is_refused_by_row(turns, said, tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("tools", [{"name": "f"}]), ("images", ["x.png"]), ("train_detail", [{"begin_offset": 0}])],
+    [
+        ("tools", [{"name": "f"}]),
+        ("images", ["x.png"]),
+        ("train_detail", [{"begin_offset": 0}]),
+        ("function_calls", "f(1)"),
+        ("thought", "Hm."),
+        ("reasoning_details", [{"text": "Hm."}]),
+    ],
 )
 def test_field_of_a_turn_that_carries_meaning_and_is_not_read_is_refused(field, value, tmp_path):
     turns = ("user", "a", {field: value}), ("assistant", "b", {})

@@ -16,6 +16,9 @@ from typing import Any
 from raylab.spec.data.cells import RowError, held, is_said, parsed, without_nothing
 from raylab.spec.identity import canonical
 
+_ARGUMENTS = ("arguments", "parameters", "args")
+"""Names of the arguments of a call; templates read the first."""
+
 
 def stable(value: Any, where: str) -> Any:
     """`value` without fields that hold nothing. Raises RowError where it is no JSON."""
@@ -42,11 +45,13 @@ def _call(call: Any, where: str) -> Any:
     inner = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise RowError(f"{where} has a call without the name of a function")
-    arguments = parsed(inner.get("arguments", {}), "{")
+    named = next((name for name in _ARGUMENTS if name in inner), "arguments")
+    arguments = parsed(inner.get(named, {}), "{")
     if not isinstance(arguments, Mapping):
         raise RowError(f"{where} calls {inner['name']} with {held(arguments)}, expected arguments "
                        "as a JSON object")  # fmt: skip
-    function = {**inner, "arguments": dict(arguments)}
+    others = {key: value for key, value in inner.items() if key != named}
+    function = {**(inner if named == "arguments" else others), "arguments": dict(arguments)}
     return {**call, "function": function} if "function" in call else _function(function)
 
 

@@ -34,6 +34,11 @@ READ_BY_TEMPLATES = (
 UNREADABLE = {
     **dict.fromkeys(("train_detail", "mask", "loss_mask"), "says what is learned in another form"),
     **dict.fromkeys(("tools", "functions"), "stands in a turn; put the tools into a column"),
+    "function_calls": "holds calls in another form; put them into 'tool_calls'",
+    **dict.fromkeys(
+        ("thought", "thoughts", "cot", "reasoning_details"),
+        "holds reasoning in another form; put it as a text into 'reasoning_content'",
+    ),
     **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), "is no text"),
 }
 """Fields of a turn that change what it means and that nothing here reads: an error."""

@@ -29,6 +29,10 @@ CHECKS: dict[str, re.Pattern[str]] = {
     "a transcript (Human: ... Assistant: ...) that is learned as one text": re.compile(
         "\n\nAssistant:"
     ),
+    "marks of a chat template, which the model's template puts around them again,": re.compile(
+        r"[<\[#](?:\|(?:im_start|start_header_id|assistant)\|>|/INST\]|start_of_turn>"
+        r"|## (?:Human|Assistant):)"
+    ),
     "a byte order mark inside the text": re.compile("\ufeff"),
     "control characters": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]"),
 }
