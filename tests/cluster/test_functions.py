@@ -19,6 +19,7 @@ from raylab.cluster.functions import TABLES_OF_FUNCTIONS, cut, deal, write_funct
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.spec.data.rows import is_held_out
+from raylab.store.merged_parents import merged_directory
 from raylab.train.evaluate.function_job import FunctionJob, Usage
 from tests.cluster.whole import context_of
 from tests.conftest import DATA, DEMO
@@ -171,6 +172,12 @@ def test_functions_over_ray_are_those_of_plain_models(finished, oracle):
         columns = ("kl_ab", "kl_ba", "js", "top1_agreement", "l_next")
         measured = [row[column] for column in columns]
         np.testing.assert_allclose(measured, values.mean(axis=1), rtol=1e-6, err_msg=str(key))
+
+
+def test_parents_that_were_merged_for_the_stage_are_deleted(finished):
+    _, context, _ = finished
+    parent = next(t for t in context.trials if t.name == "demo.sft-d1.s42")
+    assert not merged_directory(context.store, parent.id).exists()
 
 
 def test_cka_over_ray_is_that_of_plain_models(finished, oracle):
