@@ -65,7 +65,9 @@ def bootstrap_interval(values: Sequence[float]) -> Interval:
         method="percentile",
         rng=np.random.default_rng(_RANDOM_STATE),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    # Between means that are equal but for rounding, interpolation can put the lower end above.
+    low, high = sorted((float(interval.low), float(interval.high)))
+    return low, high
 
 
 def share_interval(f: float, df: float, residual_df: float, observations: int) -> Interval:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -119,6 +119,7 @@ def test_bootstrap_interval_of_many_is_close_to_a_plain_bootstrap():
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.01, 1e6), min_size=3, max_size=8))
+@example([761669.898752644] * 3)
 def test_bootstrap_interval_holds_the_mean_within_the_values(values):
     low, high = bootstrap_interval(values)
     slack = 1e-9 * max(values)
