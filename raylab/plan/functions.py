@@ -61,7 +61,7 @@ def compared_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[st
     A concatenation is left out, because its parts are data sets themselves.
     """
     asked = study.evaluation
-    if asked.functions is False:
+    if not asked.functions:
         return {}
     found = {
         name: held_out_prompts(rows[name], study.held_out, asked.prompts)
@@ -69,7 +69,7 @@ def compared_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[st
         if data.concat is None
     }
     found = {name: answers for name, answers in found.items() if answers}
-    if asked.functions and not found:
+    if not found:
         raise StudyError(
             "evaluation.functions asks how models differ on held-out answers, and there are none",
             found=f"held_out {study.held_out:g}, evaluation.prompts {asked.prompts}",

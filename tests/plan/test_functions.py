@@ -26,7 +26,8 @@ def planned(study, inputs):
 
 
 def costs(**changes):
-    study = make_study(**{"held_out": 0.5, "seeds": [42], **changes})
+    evaluation = {"functions": True, **changes.pop("evaluation", {})}
+    study = make_study(**{"held_out": 0.5, "seeds": [42], "evaluation": evaluation, **changes})
     inputs = make_inputs(study)
     return function_costs(study, inputs, planned(study, inputs))
 
@@ -59,16 +60,11 @@ def test_passes_of_two_base_models_are_counted_apart():
     assert two[0].passes == two[1].passes
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"evaluation": {"functions": False}},
-        {"evaluation": {"prompts": 0}},
-        {"held_out": 0.0},
-    ],
-)
-def test_study_without_answers_costs_nothing(changes):
-    assert costs(**changes) == []
+@pytest.mark.parametrize("changes", [{}, {"evaluation": {"prompts": 0}}, {"held_out": 0.0}])
+def test_study_that_does_not_ask_for_functions_costs_nothing(changes):
+    evaluation = {**changes.get("evaluation", {}), "functions": False}
+    assert costs(**{**changes, "evaluation": evaluation}) == []
+    assert not make_study().evaluation.functions
 
 
 @pytest.mark.parametrize("changes", [{"evaluation": {"prompts": 0}}, {"held_out": 0.0}])
@@ -82,7 +78,7 @@ def test_study_that_asks_for_functions_without_answers_is_refused(changes):
 
 
 def test_functions_are_compared_where_no_likelihood_is_taken():
-    study = make_study(held_out=0.5, evaluation={"likelihoods": False})
+    study = make_study(held_out=0.5, evaluation={"functions": True, "likelihoods": False})
     found = compared_answers(study, make_inputs(study).rows)
     assert [len(answers) for answers in found.values()] == [len(KEPT)] * 2
 
@@ -98,6 +94,6 @@ def test_questions_of_a_trial_are_those_of_its_data():
 
 
 def test_functions_change_no_identity():
-    asked = [make_study(evaluation={"functions": value}) for value in (None, True, False)]
+    asked = [make_study(evaluation={"functions": value}) for value in (True, False)]
     plans = [planned(study, make_inputs(study)) for study in asked]
     assert len({tuple(item.id for item in plan) for plan in plans}) == 1
