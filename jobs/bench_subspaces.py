@@ -65,8 +65,7 @@ def beside_dense(work: Path, model: Llama) -> Iterator[Row]:
     one = replace(model, layers=1)
     paths = [write_adapter(work / f"one{seed}", one, seed) for seed in range(2)]
     models = {path.name: ViewedModel(ModelLocation((path,))) for path in paths}
-    names = [f"{name}.weight" if not name.endswith(".weight") else name
-             for name, _ in one.linear() if "self_attn" in name]  # fmt: skip
+    names = [f"{name}.weight" for name, _ in one.linear() if "self_attn" in name]
     start = time.perf_counter()
     found = subspaces_of(models, names)
     ours = time.perf_counter() - start

@@ -6,17 +6,22 @@ every one of them, so that biases and norms differ from zero and one as in train
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
 )
@@ -48,7 +53,13 @@ def tiny_model(
     architecture: str, seed: int = 0, dtype: torch.dtype = torch.bfloat16, **changes: Any
 ) -> PreTrainedModel:
     """A model of one of ARCHITECTURES with random weights; `changes` go into its config."""
-    config = _CONFIGS[architecture]()
+    return random_model(_CONFIGS[architecture](), seed, dtype, **changes)
+
+
+def random_model(
+    config: PreTrainedConfig, seed: int, dtype: torch.dtype, **changes: Any
+) -> PreTrainedModel:
+    """A causal model of `config` with random weights; `changes` go into its config."""
     for key, value in changes.items():
         setattr(config, key, value)
     draws = torch.Generator().manual_seed(seed)
@@ -88,6 +99,27 @@ def save_random(model: PeftModel, directory: Path, seed: int) -> Path:
             parameter.add_(step.to(parameter.dtype))
     model.save_pretrained(directory)
     return directory
+
+
+def edited_adapter(
+    source: Path,
+    copy: Path,
+    weights: str = "adapter_model.safetensors",
+    add: Mapping[str, torch.Tensor] | None = None,
+    drop: str | tuple[str, ...] = (),
+    **changes: Any,
+) -> Path:
+    """A copy of an adapter, with `changes` in its config, and other tensors in its file `weights`.
+
+    drop: endings of the names of tensors that the copy lacks.
+    """
+    shutil.copytree(source, copy)
+    config = json.loads((copy / "adapter_config.json").read_text()) | changes
+    (copy / "adapter_config.json").write_text(json.dumps(config))
+    tensors = load_file(copy / weights)
+    kept = {key: tensor for key, tensor in tensors.items() if not key.endswith(drop or "\0")}
+    save_file(kept | dict(add or {}), copy / weights)
+    return copy
 
 
 def merged_by_peft(base: Path, *adapters: Path) -> dict[str, torch.Tensor]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     GptOssConfig,
     GraniteMoeConfig,
     MixtralConfig,
@@ -17,6 +16,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+from tests.architectures import random_model
 from tests.chats import tiny_tokenizer
 
 _COMMON: dict[str, Any] = {
@@ -53,16 +53,7 @@ def tiny_mixture(
     architecture: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any
 ) -> PreTrainedModel:
     """A model of one of MIXTURES with random weights; `changes` go into its config."""
-    config = _CONFIGS[architecture]()
-    for key, value in changes.items():
-        setattr(config, key, value)
-    draws = torch.Generator().manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            centre = 1.0 if parameter.dim() == 1 else 0.0
-            parameter.copy_(centre + 0.05 * torch.randn(parameter.shape, generator=draws))
-    return model.eval()
+    return random_model(_CONFIGS[architecture](), seed, dtype, **changes)
 
 
 def save_mixture(

@@ -22,7 +22,7 @@ from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
-from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
+from raylab.plan.merges import Planned, check_tokenizers, plan_merges
 from raylab.plan.model_shapes import config_of, is_mixture
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
@@ -37,6 +37,7 @@ from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
 from raylab.store.phase import LOADING, REPORT, phase_line, read_study_phase
+from raylab.store.references import location_of
 from raylab.store.studies import store_of_study, study_at
 from raylab.store.study_plan import NamedResult, StudyPlan
 from raylab.store.tables import read_table, rows_of
@@ -62,7 +63,7 @@ def plan(
     targets = _targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)
     check_tokenizers(merges, inputs)
-    _warn_of_models(loaded, inputs, trials, merges)
+    _warn_of_models(loaded, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
     found = find_results([*trials, *merges], store, questions)
     states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)
@@ -109,20 +110,22 @@ def plan(
         say(f"warning: {warning}")
 
 
-def _warn_of_models(
-    study: Study, inputs: Inputs, trials: list[Trial], merges: list[PlannedMerge]
-) -> None:
+def _warn_of_models(study: Study, inputs: Inputs) -> None:
     """Warn of finished models that a reduction will not be able to read; torch is loaded for
     these alone."""
     if not study.models:
         return
-    from raylab.cluster.study_context import StudyContext
-    from raylab.cluster.unreadable import finished_and_unreadable
+    from raylab.weights.unreadable import unreadable
 
-    # Nothing is read from the store, or written there.
-    context = StudyContext(study, inputs, trials, merges, Store(out_of(study, None)))
-    for name, cause in finished_and_unreadable(context).items():
-        say(f"warning: the model {name} cannot be reduced: {cause}")
+    for base, found in inputs.base_models.items():
+        places = {
+            name: location_of(directory, found.directory)
+            for name, model in study.models.items()
+            if model.base_model == base and (directory := inputs.models[name].directory)
+        }
+        causes = unreadable(study, found.directory, places) if places else {}
+        for name, cause in causes.items():
+            say(f"warning: the model {name} cannot be reduced: {cause}")
 
 
 def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:

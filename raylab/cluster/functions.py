@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import ray
@@ -23,14 +23,15 @@ from raylab.cluster.actors import ActorPool
 from raylab.cluster.function_parts import UsageKey, WantedFunctions, wanted_functions
 from raylab.cluster.parent_cleanup import delete_parents
 from raylab.cluster.study_context import StudyContext
+from raylab.cluster.study_progress import Execute, counted
 from raylab.number_format import plural
-from raylab.reduce.job import Call
+from raylab.reduce.job import Call, balanced
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.results.notes import notes_of, with_notes
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
-from raylab.store.phase import SHARDS, Tell, silent
+from raylab.store.phase import Tell, silent
 from raylab.store.tables import write_table
 from raylab.train.evaluate.function_job import Block, FunctionJob, Usage
 from raylab.train.evaluate.function_rows import UsageResult
@@ -47,8 +48,6 @@ KEPT_BYTES = 8 << 30
 
 _DELETE_SECONDS = 30.0
 
-Execute = Callable[[FunctionJob, Sequence[Call]], Iterator[tuple[int, Any]]]
-
 
 def compare_functions(
     context: StudyContext, say: Callable[[str], None], tell: Tell = silent
@@ -58,7 +57,7 @@ def compare_functions(
     cached = CachingExecutor.in_store(context.store, cast(Any, pool.packed), _key)
     built: set[str] = set()
     try:
-        execute = cast(Execute, cached)
+        execute = cast(Execute[FunctionJob], cached)
         write_functions(context, execute, say, tell, workers=pool.size, built=built)
         context.store.delete(REDUCE)
     finally:
@@ -76,7 +75,7 @@ def _key(job: FunctionJob, call: Call) -> str:
 
 def write_functions(
     context: StudyContext,
-    execute: Execute,
+    execute: Execute[FunctionJob],
     say: Callable[[str], None],
     tell: Tell = silent,
     workers: int = 1,
@@ -86,8 +85,9 @@ def write_functions(
 
     workers: how many calls run side by side. built: gets the ids of parents that are merged anew.
     """
-    parts, records = Parts.load(context.store), context.records()
+    records = context.records()
     wanted, passes = list(wanted_functions(context, records)), 0
+    parts = Parts.load(context.store) if wanted else Parts((), {})
     for of_base in wanted:
         usages = of_base.missing(parts)
         if not usages:
@@ -140,16 +140,17 @@ def _merged_parents(job: FunctionJob) -> set[str]:
 
 
 def _compared(
-    job: FunctionJob, passes: int, execute: Execute, tell: Tell, workers: int
+    job: FunctionJob, passes: int, execute: Execute[FunctionJob], tell: Tell, workers: int
 ) -> tuple[list[UsageResult], dict[str, str]]:
     """What is found on each usage, and why models could not be asked."""
     count = max(1, min(workers, passes // PASSES_A_SHARD))
     # Every actor frames the answers, and is then there for the comparison.
     framing = [Call("frame", (number,), number) for number in range(count)]
-    framed = dict(_told(job, framing, execute, tell))[0]
+    told = counted(execute, tell)
+    framed = dict(told(job, framing))[0]
     shards = deal(job, framed["tokens"], framed["bytes"], count)
     calls = [Call("compare", (shard,), count + number) for number, shard in enumerate(shards)]
-    results = [result for _, result in _told(job, calls, execute, tell)]
+    results = [result for _, result in told(job, calls)]
     failed = {name: why for result in results for name, why in result["failed"].items()}
     blocks = [block for result in results for block in result["blocks"]]
     blocks.sort(key=lambda block: (block["usage"], block["first"]))
@@ -158,17 +159,6 @@ def _compared(
         for number, usage in enumerate(job.usages)
     ]
     return found, failed
-
-
-def _told(
-    job: FunctionJob, calls: Sequence[Call], execute: Execute, tell: Tell
-) -> Iterator[tuple[int, Any]]:
-    """The results of `calls`; `tell` hears of every one that is there."""
-    name = SHARDS[calls[0].method]
-    tell(name, 0, len(calls))
-    for done, result in enumerate(execute(job, calls), 1):
-        tell(name, done, len(calls))
-        yield result
 
 
 def deal(
@@ -185,14 +175,9 @@ def deal(
             blocks.append((work, Block(number, first, stop)))
     kept = sum(work for work, _ in blocks) * token_bytes
     least = max(count, math.ceil(kept / KEPT_BYTES), math.ceil(passes / MOST_PASSES))
-    shards: list[list[Block]] = [[] for _ in range(min(least, len(blocks)))]
-    loads = [0] * len(shards)
-    for work, block in sorted(blocks, key=lambda item: (-item[0], item[1].usage, item[1].first)):
-        lightest = loads.index(min(loads))
-        shards[lightest].append(block)
-        loads[lightest] += work
-    in_order = [sorted(shard, key=lambda block: (block.usage, block.first)) for shard in shards]
-    return [[(block.usage, block.first, block.stop) for block in shard] for shard in in_order]
+    dealt = balanced([work for work, _ in blocks], min(least, len(blocks)))
+    chosen = [[blocks[place][1] for place in sorted(places)] for places in dealt]
+    return [[(block.usage, block.first, block.stop) for block in shard] for shard in chosen]
 
 
 def cut(tokens: Sequence[int], most: int) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from typing import Any
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_progress import counted
-from raylab.cluster.unreadable import failed, tell_in_trials, unreadable, view_of_study
+from raylab.cluster.unreadable import failed, tell_in_trials, unreadable
 from raylab.number_format import plural
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import Executor, Job
@@ -35,6 +35,7 @@ from raylab.store.phase import Tell, silent
 from raylab.store.records import Record
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
+from raylab.weights.unreadable import view_of_study
 from raylab.weights.views import DELTA, View
 
 _OF_COMPARISON = ("norms", "densities", "curve")

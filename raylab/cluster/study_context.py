@@ -113,7 +113,7 @@ class StudyContext:
         return {
             name: self._planned_place(model, planned, records)
             if name in planned
-            else self.finished_place(model)
+            else self._finished_place(model)
             for name, model in self.models.items()
         }
 
@@ -137,7 +137,7 @@ class StudyContext:
             return ModelLocation(adapters=paths)
         return ModelLocation(checkpoint=paths[0], base=self.base_directory(model.base_model))
 
-    def finished_place(self, model: Model) -> ModelLocation:
+    def _finished_place(self, model: Model) -> ModelLocation:
         """The place of a model of the study's `models`. Raises ModelError."""
         directory = self.inputs.models[model.name].directory
         if directory is None:
@@ -160,7 +160,7 @@ class StudyContext:
             "leave_out_marked": self.study.evaluation.leave_out_marked,
             "densities": list(self.study.densities),
             "views": list(self.study.views),
-            "functions": bool(compared_answers(self.study, self.inputs.rows)),
+            "functions": self.study.evaluation.functions,
         }
 
     def contents(self, records: Mapping[str, Record]) -> dict[str, str]:

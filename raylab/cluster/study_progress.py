@@ -13,11 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from raylab.number_format import clock
 from raylab.plan.merges import Planned, dependencies_of
-from raylab.reduce.job import Call, Executor, Job
+from raylab.reduce.job import Call
 from raylab.report.terminal import live_display
 from raylab.report.terminal.phase_lines import PhaseLines, ticking
 from raylab.store.filesystem import Store
@@ -159,10 +159,15 @@ class StudyPhase:
         return {**self.__dict__, "_lease": None}
 
 
-def counted(execute: Executor, tell: Tell) -> Executor:
-    """`execute` of a reduction, which tells of the shards that are done."""
+OneJob = TypeVar("OneJob")
+Execute = Callable[[OneJob, Sequence[Call]], Iterator[tuple[int, Any]]]
+"""An executor of one kind of jobs; see `raylab.reduce.job.Executor`."""
 
-    def run(job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
+
+def counted(execute: Execute[OneJob], tell: Tell) -> Execute[OneJob]:
+    """`execute`, which tells of the shards that are done."""
+
+    def run(job: OneJob, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         if not calls:
             return
         name = SHARDS[calls[0].method]

@@ -1,84 +1,35 @@
-"""The models of a study that cannot be reduced, each with the cause.
+"""The models of a study that cannot be reduced: rows with the cause.
 
-Model: a model is opened as a reduction opens it, over its base model and in every view, and its
-tensors are compared with the base model's. Only headers are read.
+Model: `raylab.weights.unreadable` finds them, over one base model after another.
 Invariant: one model that cannot be read keeps no other from being reduced; its comparisons are
 rows with the status `failed` and this cause, which stands in the trials table as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raylab.cluster.study_context import StudyContext
-from raylab.errors import RaylabError
 from raylab.plan.comparisons import PlannedComparison
-from raylab.spec.study import Study
 from raylab.store.filesystem import TABLES, Store
 from raylab.store.references import ModelLocation
 from raylab.store.tables import read_rows, write_table
-from raylab.weights import Checkpoint, Shape
-from raylab.weights.views import View, ViewedModel
+from raylab.weights import unreadable as weights_unreadable
 
 Places = Mapping[str, ModelLocation | None]
 
 
-def view_of_study(study: Study, name: Any) -> View:
-    """The view `name`, with the quantisation of the study where it needs one."""
-    return View(name, study.quantization if name == "dequantized" else None)
-
-
-def finished_and_unreadable(context: StudyContext) -> dict[str, str]:
-    """Why finished models of the study (`models:`) on this machine cannot be reduced, by name."""
-    there = [name for name in context.study.models if context.inputs.models[name].directory]
-    places = {name: context.finished_place(context.models[name]) for name in there}
-    return unreadable(context, places, there)
-
-
 def unreadable(context: StudyContext, places: Places, names: Iterable[str]) -> dict[str, str]:
     """Why each model of `names` cannot be reduced, by its name; most are not among them."""
-    found: dict[str, str] = {}
-    of_bases: dict[str, list[str]] = {}
+    of_bases: dict[str, dict[str, ModelLocation]] = {}
     for name in dict.fromkeys(names):
-        of_bases.setdefault(context.models[name].base_model, []).append(name)
+        if place := places[name]:
+            of_bases.setdefault(context.models[name].base_model, {})[name] = place
+    found: dict[str, str] = {}
     for base, models in of_bases.items():
-        directory = context.base_directory(base)
-        try:
-            weights = Checkpoint(directory) if directory else None
-        except RaylabError as error:
-            found |= dict.fromkeys(models, _in_one_line(error))
-            continue
-        known: dict[str, Shape] = {}
-        for name in models:
-            place = places[name]
-            problem = place and next(_problems(context.study, place, weights, known), None)
-            if problem:
-                found[name] = problem
+        found |= weights_unreadable.unreadable(context.study, context.base_directory(base), models)
     return found
-
-
-def _problems(
-    study: Study, place: ModelLocation, base: Checkpoint | None, known: dict[str, Shape]
-) -> Iterator[str]:
-    """`known`: the shapes of the models before, which stand in for a base model that is not
-    there."""
-    model = None
-    for name in study.views:
-        try:
-            model = ViewedModel(place, view_of_study(study, name), base)
-        except RaylabError as error:
-            yield _in_one_line(error)
-            return
-    for tensor, shape in model.shapes.items() if model else ():
-        stored = base.stored_name(tensor) if base else tensor
-        wanted = known.setdefault(tensor, shape) if base is None else base.shapes.get(stored or "")
-        if wanted != shape:
-            yield f"{tensor} {shape}, {wanted or 'not'} in the base model"
-
-
-def _in_one_line(error: RaylabError) -> str:
-    return error.message.replace("\n  ", "; ")
 
 
 def tell_in_trials(store: Store, causes: Mapping[str, str]) -> None:

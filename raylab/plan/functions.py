@@ -15,7 +15,7 @@ from typing import Any
 from raylab.errors import StudyError
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.trials import Inputs
-from raylab.spec.data.held_out import Prompts, held_out_prompts
+from raylab.spec.data.held_out import Prompts, held_out_by_data, held_out_prompts
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
 
@@ -56,23 +56,14 @@ class FunctionCost:
 
 def compared_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Prompts]:
     """The held-out answers of every data set on which models are compared; none where the study
-    does not compare what models predict. Raises StudyError where it asks for it on no answer.
-
-    A concatenation is left out, because its parts are data sets themselves.
-    """
-    asked = study.evaluation
-    if not asked.functions:
+    does not compare what models predict. Raises StudyError where it asks for it on no answer."""
+    if not study.evaluation.functions:
         return {}
-    found = {
-        name: held_out_prompts(rows[name], study.held_out, asked.prompts)
-        for name, data in study.data.items()
-        if data.concat is None
-    }
-    found = {name: answers for name, answers in found.items() if answers}
+    found = held_out_by_data(study, rows)
     if not found:
         raise StudyError(
             "evaluation.functions asks how models differ on held-out answers, and there are none",
-            found=f"held_out {study.held_out:g}, evaluation.prompts {asked.prompts}",
+            found=f"held_out {study.held_out:g}, evaluation.prompts {study.evaluation.prompts}",
             expected="a held-out row, and one prompt or more",
             todo="raise `held_out` or `prompts`, or take `functions` out of `evaluation`",
         )

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raylab.spec.models import ResolvedModel
+from raylab.spec.models import ResolvedModel, json_of
 
 Config = Mapping[str, Any]
 
@@ -263,12 +263,12 @@ def published() -> Mapping[str, Config]:
 
 
 def config_of(base: ResolvedModel) -> Config | None:
-    """The config of a base model: its own if it is on this machine, or the published one."""
-    file = base.directory and base.directory / "config.json"
-    if file and file.is_file():
-        config: Config = json.loads(file.read_text(encoding="utf-8"))
-        return config
-    return published().get(base.source)
+    """The config of a base model: its own if it is on this machine, or the published one.
+
+    Raises ModelError.
+    """
+    own = json_of(base.directory / "config.json") if base.directory else None
+    return published().get(base.source) if own is None else own
 
 
 def is_mixture(config: Config) -> bool:

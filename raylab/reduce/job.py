@@ -194,11 +194,25 @@ def plan_shards(shapes: Mapping[str, Shape], most: int) -> list[Shard]:
     for name in sorted(shapes):
         layers.setdefault(layer_of(name), []).append(name)
     sizes = {layer: sum(math.prod(shapes[n]) for n in names) for layer, names in layers.items()}
-    count = max(1, min(most, len(layers)))
-    bins: list[list[str]] = [[] for _ in range(count)]
+    keys = sorted(layers)
+    dealt = balanced([sizes[key] for key in keys], max(1, min(most, len(layers))))
+    return [
+        Shard(
+            index,
+            tuple(sorted(name for place in places for name in layers[keys[place]])),
+            sum(sizes[keys[place]] for place in places),
+        )
+        for index, places in enumerate(dealt)
+    ]
+
+
+def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
+    """The places of `sizes` in `count` bins whose sums are as equal as this gets: the largest
+    first, of equal ones the first, each into the lightest bin (Graham 1969, LPT)."""
+    bins: list[list[int]] = [[] for _ in range(count)]
     loads = [0] * count
-    for layer in sorted(layers, key=lambda key: (-sizes[key], key)):
+    for place in sorted(range(len(sizes)), key=lambda place: (-sizes[place], place)):
         lightest = loads.index(min(loads))
-        bins[lightest] += layers[layer]
-        loads[lightest] += sizes[layer]
-    return [Shard(i, tuple(sorted(bins[i])), loads[i]) for i in range(count)]
+        bins[lightest].append(place)
+        loads[lightest] += sizes[place]
+    return bins

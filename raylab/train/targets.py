@@ -159,10 +159,12 @@ def _quiet() -> Iterator[None]:
 
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    transformers.logging.set_verbosity(before)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(before)
 
 
 def _ask_peft(directory: Path, r: int, target_modules: str | tuple[str, ...]) -> Reach:

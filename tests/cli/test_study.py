@@ -116,6 +116,12 @@ def test_plan_warns_of_a_finished_model_that_does_not_fit_its_base(tmp_path):
     assert "the model odd cannot be reduced" in warnings[0]
     assert "191" in warnings[0]
     assert not (tmp_path / "out").exists()
+    script = (
+        "import sys\nfrom raylab.cli.app import app\n"
+        f"try:\n    app(['plan', {str(file)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
+        "finally:\n    assert not {'ray', 'transformers', 'pandas'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 def test_run_quick_study_shows_real_learning(quick):

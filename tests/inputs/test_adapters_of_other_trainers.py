@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from raylab.errors import ModelError
 from raylab.weights import Adapter, Checkpoint
-from tests.architectures import save_adapter, save_tiny
+from tests.architectures import edited_adapter, save_adapter, save_tiny
 from tests.commands import exit_status
 
 MLX = Path(__file__).parent / "data" / "mlx_lm"
@@ -39,17 +39,6 @@ def peft_adapter(llama, tmp_path_factory):
 def fused(kind):
     """(weights after mlx-lm's fuse, weights before)."""
     return load_file(MLX / kind / "fused.safetensors"), load_file(BASE / "model.safetensors")
-
-
-def edited(source, directory, add=None, drop=(), **changes):
-    """A copy of an adapter of mlx-lm with other fields and tensors."""
-    shutil.copytree(source, directory)
-    config = json.loads((directory / "adapter_config.json").read_text()) | changes
-    (directory / "adapter_config.json").write_text(json.dumps(config))
-    tensors = load_file(directory / "adapters.safetensors")
-    kept = {key: tensor for key, tensor in tensors.items() if not key.endswith(drop or "\0")}
-    save_file(kept | (add or {}), directory / "adapters.safetensors")
-    return directory
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,8 +107,9 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_mlx_adapter_with_parts_that_are_not_read_is_refused_by_name(tmp_path, case):
     changes, named = REFUSED[case]
+    copy = edited_adapter(MLX / "lora", tmp_path / "copy", "adapters.safetensors", **changes)
     with pytest.raises(ModelError, match=named) as caught:
-        Adapter.open(edited(MLX / "lora", tmp_path / "copy", **changes), Checkpoint(BASE))
+        Adapter.open(copy, Checkpoint(BASE))
     assert caught.value.exit_status == 2
     if "do not fit" in named or case in ("full", "alpha", "weight"):
         assert "mlx_lm.fuse" in caught.value.todo

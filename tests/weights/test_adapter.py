@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 
 import pytest
 import torch
@@ -19,7 +18,13 @@ from transformers import AutoModelForCausalLM
 from raylab.errors import ModelError
 from raylab.weights import Adapter, Checkpoint, row_tiles
 from raylab.weights.adapter_config import AdapterConfig, read_config
-from tests.architectures import merged_by_peft, save_adapter, save_random, tiny_model
+from tests.architectures import (
+    edited_adapter,
+    merged_by_peft,
+    save_adapter,
+    save_random,
+    tiny_model,
+)
 
 BF16 = torch.bfloat16
 Q_PROJ = "model.layers.1.self_attn.q_proj"
@@ -36,16 +41,9 @@ def plain(base, tmp_path_factory):
     return save_adapter(tmp_path_factory.mktemp("plain"), base)
 
 
-def edited(path, tmp_path, drop=(), add=None, **changes):
-    """A copy of the adapter at `path` with other fields in its config and other tensors."""
-    copy = tmp_path / "copy"
-    shutil.copytree(path, copy)
-    config = json.loads((copy / "adapter_config.json").read_text()) | changes
-    (copy / "adapter_config.json").write_text(json.dumps(config))
-    tensors = load_file(copy / "adapter_model.safetensors")
-    kept = {key: tensor for key, tensor in tensors.items() if not key.endswith(drop or "\0")}
-    save_file(kept | (add or {}), copy / "adapter_model.safetensors")
-    return copy
+def edited(path, tmp_path, **changes):
+    """A copy of the adapter at `path`; see `edited_adapter`."""
+    return edited_adapter(path, tmp_path / "copy", **changes)
 
 
 def whole(adapter, name):

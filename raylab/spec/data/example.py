@@ -38,8 +38,8 @@ def example_of(
             shown |= {"framed": framed.text, "learned_spans": [list(s) for s in framed.learned]}
     except FramingError:
         pass  # It is shown by turns; what is wrong is a problem of the data set.
-    if row.tools:
-        shown["tools"] = json.loads(row.tools)
+    if tools := row.tools_given:
+        shown["tools"] = tools
     if row.rejected:
         shown["rejected"] = _turn(row.rejected, False)
     return shown

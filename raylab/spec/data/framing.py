@@ -14,7 +14,6 @@ that was before the answer in its training.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,7 +132,7 @@ class Framer:
 
     def frame(self, row: Row, learn: Learn = "last") -> Framed:
         """`row` as one text, with its learned spans. Raises FramingError."""
-        messages, tools = [turn.message for turn in row.turns], tools_of(row)
+        messages, tools = [turn.message for turn in row.turns], row.tools_given
         whole = self.text(messages, False, tools)
         last, spans = len(messages) - 1, []
         places = learned_turns(row, learn)
@@ -152,7 +151,7 @@ class Framer:
     def _marked(self, row: Row, whole: str) -> dict[int, tuple[int, int]]:
         """The spans that the template marks, by turn; none unless it marks every answer once."""
         answers = [place for place, turn in enumerate(row.turns) if turn.role == "assistant"]
-        found = self.markers([turn.message for turn in row.turns], tools_of(row))
+        found = self.markers([turn.message for turn in row.turns], row.tools_given)
         is_whole = len(found) == len(answers) and all(
             turn.text.strip() in whole[start:stop]
             for turn, (start, stop) in zip(map(row.turns.__getitem__, answers), found, strict=True)
@@ -230,11 +229,6 @@ def tokenise_with(tokenizer: Any) -> Tokenise:
         return ids
 
     return tokenise
-
-
-def tools_of(row: Row) -> Any:
-    """The tools of a row as templates take them; None: none."""
-    return json.loads(row.tools) if row.tools else None
 
 
 def learned_turns(row: Row, learn: Learn = "last") -> list[int]:

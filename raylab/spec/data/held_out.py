@@ -24,12 +24,15 @@ def held_out_prompts(rows: Sequence[Row], held_out: float, most: int) -> Prompts
 
 
 def held_out_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Prompts]:
-    """The held-out rows of every data set, if the study asks for their likelihoods.
+    """The held-out rows of every data set, if the study asks for their likelihoods."""
+    return held_out_by_data(study, rows) if study.evaluation.likelihoods else {}
+
+
+def held_out_by_data(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Prompts]:
+    """The held-out rows of every data set that has some.
 
     A concatenation is left out, because its parts are data sets themselves.
     """
-    if not study.evaluation.likelihoods:
-        return {}
     most = study.evaluation.prompts
     found = {
         name: held_out_prompts(rows[name], study.held_out, most)

@@ -94,6 +94,12 @@ class Row(NamedTuple):
         return "\n".join(turn.text for turn in self.turns if turn.role == "user")
 
     @property
+    def tools_given(self) -> list[Any] | None:
+        """The tools as chat templates take them; None: none."""
+        tools: list[Any] | None = json.loads(self.tools) if self.tools else None
+        return tools
+
+    @property
     def chat(self) -> list[dict[str, Any]]:
         """The conversation up to the answer, as chat templates take it."""
         return [turn.message for turn in self.turns[:-1]]

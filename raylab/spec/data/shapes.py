@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from raylab.number_format import plural
-from raylab.spec.data.framing import Framer, FramingError, Learn, learned_turns, tools_of
+from raylab.spec.data.framing import Framer, FramingError, Learn, learned_turns
 from raylab.spec.data.pairs import listed
 from raylab.spec.data.rows import Row, Turn
 
@@ -208,7 +208,7 @@ def _is_kept_at_the_end(
     if place is None or place >= len(probe.turns) - 1:
         return False
     messages = [turn.message for turn in probe.turns[: place + 1]]
-    text = framer.text(messages, False, tools_of(probe))
+    text = framer.text(messages, False, probe.tools_given)
     return all(word in text for word in words)
 
 
@@ -227,8 +227,8 @@ def probe_of(row: Row) -> tuple[Row, dict[tuple[int | None, str], list[str]]]:
     texts: dict[tuple[int | None, str], list[str]] = {}
     turns = [_probe_turn(turn, place, texts) for place, turn in enumerate(row.turns)]
     rejected = row.rejected and _probe_turn(row.rejected, len(turns), texts)
-    if row.tools:
-        names = [_function(tool).get("name") for tool in json.loads(row.tools)]
+    if tools := row.tools_given:
+        names = [_function(tool).get("name") for tool in tools]
         texts[None, "the tools"] = [name for name in names if isinstance(name, str)]
     return row._replace(turns=tuple(turns), rejected=rejected), texts
 

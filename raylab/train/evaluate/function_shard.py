@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
-from raylab.spec.data.framing import tools_of
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import trial_key
 from raylab.store.references import MERGED, location_of
@@ -33,6 +32,7 @@ from raylab.train.evaluate.loaded_models import (
     Side,
     asking,
     predictions_of,
+    reason_of,
     trained_side,
 )
 from raylab.train.model import base_directory, device_of_this_process, load_tokenizer
@@ -91,7 +91,7 @@ class FunctionShard:
     def _frame(self, answer: Answer) -> FramedAnswer:
         if answer.token_ids is None:
             return framed_answer(self._tokenizer, answer.row, self._job.study.training.max_length)
-        prompt = tokens_of(self._tokenizer, answer.row.chat, True, tools_of(answer.row))
+        prompt = tokens_of(self._tokenizer, answer.row.chat, True, answer.row.tools_given)
         end = (end_of_answer(self._tokenizer),) if answer.stopped else ()
         return FramedAnswer((*prompt, *answer.token_ids, *end), len(prompt))
 
@@ -103,7 +103,7 @@ class FunctionShard:
             try:
                 sides[name] = self._side(name)
             except Exception as error:  # Of this model alone; the others are compared.
-                self._unknown[name] = f"{type(error).__name__}: {error}".strip()[:500]
+                self._unknown[name] = reason_of(error)
         return LoadedModels(sides, self._job.study.quantization, self._trusted)
 
     def _side(self, name: str) -> Side:

@@ -20,7 +20,6 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from raylab.plan.memory import ANSWERS_BATCH
-from raylab.spec.data.framing import tools_of
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.evaluation import Evaluation
 from raylab.spec.identity import fingerprint
@@ -107,7 +106,7 @@ def generate_batch(
     """The answers to one batch of questions, greedy where `draw` is 0."""
     texts = [
         tokenizer.apply_chat_template(
-            question.chat, tools=tools_of(question), add_generation_prompt=True, tokenize=False
+            question.chat, tools=question.tools_given, add_generation_prompt=True, tokenize=False
         )
         for question in batch
     ]
@@ -180,7 +179,7 @@ def _sample(
 
 def _asked(question: Row) -> dict[str, Any] | None:
     """A question that has tools, turns that are more than a text, or no user's turn at its end."""
-    tools = tools_of(question)
+    tools = question.tools_given
     if (
         not tools
         and question.turns[-2].role == "user"

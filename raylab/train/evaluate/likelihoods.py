@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from raylab.spec.data.framing import common_prefix, tools_of
+from raylab.spec.data.framing import common_prefix
 from raylab.spec.data.held_out import Prompts
 from raylab.spec.data.rows import Row
 from raylab.store.phase import LIKELIHOODS, Tell, silent
@@ -87,7 +87,7 @@ def measure_likelihoods(
 
 def framed_answer(tokenizer: Any, row: Row, max_length: int) -> FramedAnswer:
     """The prompt of `row` and its answer as one sequence of at most `max_length` tokens."""
-    tools = tools_of(row)
+    tools = row.tools_given
     prompt = tokens_of(tokenizer, row.chat, True, tools)
     whole = tokens_of(tokenizer, [*row.chat, row.turns[-1].message], False, tools)
     shared = common_prefix(prompt, whole)

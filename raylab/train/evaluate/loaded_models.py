@@ -11,7 +11,6 @@ group takes part. One answer is one forward pass, without padding. Nothing is le
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from peft import PeftModel
 from raylab.errors import ModelError
 from raylab.spec.models import check_remote_code
 from raylab.spec.study import Quantization
+from raylab.spec.weight_files import read_json
 from raylab.train.base_checkpoint import Start
 from raylab.train.evaluate.likelihoods import FramedAnswer
 from raylab.train.model import device_of_this_process, free_memory, load_base
@@ -57,7 +57,7 @@ def trained_side(start: Start, adapter: Path) -> Side:
     Where it targets parameters, as those of experts, it is alone: PEFT 0.21 holds such adapters
     side by side only if all target the same parameters.
     """
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json(adapter / "adapter_config.json", "the config of a PEFT adapter")
     return Side(start, adapter, alone=bool(config.get("target_parameters")))
 
 
@@ -77,6 +77,11 @@ Failures = dict[str, str]
 """Why models cannot be asked, by name."""
 
 
+def reason_of(error: Exception) -> str:
+    """An exception of a library, in a few lines at most."""
+    return f"{type(error).__name__}: {error}".strip()[:500]
+
+
 class LoadedModels:
     """The models of a job, of which one group at a time is loaded."""
 
@@ -88,7 +93,7 @@ class LoadedModels:
         self._groups: dict[tuple[Any, ...], dict[str, Side]] = {}
         for name, side in sides.items():
             self._groups.setdefault(side.group, {})[name] = side
-        self._loaded: tuple[tuple[Any, ...], Any, dict[str, str]] | None = None
+        self._loaded: tuple[tuple[Any, ...], Any, dict[str, Exception]] | None = None
 
     def each(self, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
         """(name, the model in use) of each of `names`; the group that is loaded comes first.
@@ -109,12 +114,12 @@ class LoadedModels:
             slots = _slots(self._groups[key])
             for name in asked:
                 if name in wrong:
-                    yield name, RuntimeError(wrong[name])
+                    yield name, wrong[name]
                     continue
                 with _in_use(model, slots.get(name)):
                     yield name, model
 
-    def _load(self, key: tuple[Any, ...]) -> tuple[Any, dict[str, str]]:
+    def _load(self, key: tuple[Any, ...]) -> tuple[Any, dict[str, Exception]]:
         """(the model of a group with its adapters, why adapters could not be loaded)."""
         if self._loaded and self._loaded[0] == key:
             return self._loaded[1:]
@@ -124,7 +129,7 @@ class LoadedModels:
         sides = self._groups[key]
         first = next(iter(sides.values()))
         model = self._checkpoint(first)
-        wrong: dict[str, str] = {}
+        wrong: dict[str, Exception] = {}
         slots = _slots(sides)
         for name, side in sides.items():
             if side.adapter is None:
@@ -132,7 +137,7 @@ class LoadedModels:
             try:
                 model = _with_adapter(model, side.adapter, slots[name])
             except Exception as error:
-                wrong[name] = f"{type(error).__name__}: {error}"
+                wrong[name] = error
         self._loaded = (key, model.eval(), wrong)
         return self._loaded[1:]
 
@@ -235,5 +240,5 @@ def predictions_of(
                 raise model
             found[name] = {n: predict(model, answer, states) for n, answer, states in wanted(name)}
         except Exception as error:  # Of this model alone; the others are compared.
-            failed[name] = f"{type(error).__name__}: {error}".strip()[:500]
+            failed[name] = reason_of(error)
     return found, failed
