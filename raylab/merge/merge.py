@@ -37,11 +37,11 @@ from raylab.weights.checkpoint_writer import (
     check_absent,
     copy_config_files,
     flush,
+    write_untied,
 )
 from raylab.weights.dequantize import dequantized, in_full_precision
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
-from raylab.weights.tied import write_untied
 
 RECORD = "merge.json"
 

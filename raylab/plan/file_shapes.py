@@ -18,9 +18,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from raylab.plan.model_shapes import Config, Counted, Family, Linear, Shape, config_of, shape_of
-from raylab.spec.architectures import default_of, tied_names, ties_embeddings
+from raylab.spec.architectures import default_of, ties_embeddings
 from raylab.spec.models import ResolvedModel
 from raylab.spec.quantized import quantization_of
+from raylab.spec.tied import find_ties
 from raylab.spec.weight_files import shapes_of
 
 Tensors = Mapping[str, tuple[int, ...]]
@@ -72,8 +73,7 @@ def shape_of_files(config: Config, tensors: Tensors) -> Shape | None:
     required = ("hidden", "layers", "heads", "vocabulary")
     if any(numbers[key] is None for key in required):
         return None
-    tied = ties_embeddings(config)
-    entries = _parameters(config, tensors, tied)
+    entries = _parameters(config, tensors)
     experts = numbers["experts"] or 0
     linears = {
         name: Linear(_module(name), shape[0], shape[1])
@@ -94,7 +94,7 @@ def shape_of_files(config: Config, tensors: Tensors) -> Shape | None:
         kv_heads=numbers["kv_heads"] or heads,
         head_size=numbers["head_size"] or hidden // heads,
         vocabulary=numbers["vocabulary"] or 0,
-        tied=tied,
+        tied=ties_embeddings(config),
         positions=numbers["positions"] or _NO_LIMIT,
         linears=tuple(layer),
         counted=Counted(
@@ -124,25 +124,14 @@ def _number(text: Config, names: Iterable[str]) -> int | None:
     return None
 
 
-def _parameters(config: Config, tensors: Tensors, tied: bool) -> dict[str, tuple[int, ...]]:
+def _parameters(config: Config, tensors: Tensors) -> dict[str, tuple[int, ...]]:
     """The tensors that are parameters, each once."""
-    names = tied_names(config) or {"lm_head.weight": "embed_tokens.weight"}
-    ends = [(_end(alias), _end(source)) for alias, source in names.items()]
-    twice = {
-        name
-        for alias, source in ends
-        for name in tensors
-        if tied and _end(name) == alias and any(_end(other) == source for other in tensors)
-    }
+    twice = {name for tie in find_ties(tensors, config) for name in tie.names}
     return {
         name: shape
         for name, shape in tensors.items()
         if name not in twice and not _BUFFER.search(name) and not _is_mask(name, shape)
     }
-
-
-def _end(name: str) -> str:
-    return ".".join(name.split(".")[-2:])
 
 
 def _is_mask(name: str, shape: tuple[int, ...]) -> bool:

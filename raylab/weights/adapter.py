@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from raylab.errors import ModelError
+from raylab.spec.tied import EMBEDDINGS, HEADS
 from raylab.spec.weight_files import read_json
 from raylab.weights.adapter_config import CONFIG, read_config
 from raylab.weights.adapter_parts import LowRank, Part, Replaced
@@ -29,7 +30,6 @@ from raylab.weights.lora_layout import Parts, read_parts
 from raylab.weights.mlx_adapter import is_mlx_config, read_mlx_parts
 from raylab.weights.name_matching import stored_names
 from raylab.weights.safetensors_reader import Shape
-from raylab.weights.tied import EMBEDDINGS, HEADS
 
 
 class Adapter:

@@ -1,7 +1,7 @@
 """The weights of a whole model, by rows.
 
 Model: a checkpoint is a folder of safetensors files and a config.json. Where the architecture ties
-the output head to the input embedding (`raylab.weights.tied`), the two are one parameter: a head
+the output head to the input embedding (`raylab.spec.tied`), the two are one parameter: a head
 that is stored as well is an alias, listed in `tied` and left out of `shapes`. Buffers that older
 versions of transformers stored beside the parameters (attention masks, rotary frequencies) are in
 `skipped`.
@@ -21,12 +21,12 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.spec.quantized import method_of, quantization_of, way_out
+from raylab.spec.tied import HEADS, find_ties
 from raylab.spec.weight_files import read_json
 from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.name_matching import names_of_checkpoint
 from raylab.weights.safetensors_reader import DTYPES, QUANTIZED_BITS, SafetensorsFolder, Shape
 from raylab.weights.stacked_experts import RestackedFolder, restacked
-from raylab.weights.tied import HEADS, find_ties
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
 _MASK = re.compile(r"\.(attention|attn)\.bias$")

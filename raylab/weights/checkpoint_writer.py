@@ -281,3 +281,15 @@ def _flush_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_untied(directory: Path) -> None:
+    """Let config.json of a written checkpoint say that its embeddings are not tied."""
+    file = directory / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config["tie_word_embeddings"] = False
+    nested = [part for part in config.values() if isinstance(part, dict)]
+    for part in nested:
+        if "tie_word_embeddings" in part:
+            part["tie_word_embeddings"] = False
+    file.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -37,10 +37,10 @@ from raylab.weights.checkpoint_writer import (
     CheckpointWriter,
     TensorSpec,
     copy_config_files,
+    write_untied,
 )
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder
-from raylab.weights.tied import write_untied
 from raylab.weights.views import DELTA, ViewedModel
 
 _PREFIX = "base_model.model."

@@ -10,9 +10,7 @@ stored, the embedding is the alias, as in transformers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from raylab.spec.architectures import tied_names, ties_embeddings
@@ -69,15 +67,3 @@ def _in_files(name: str, stored: Collection[str]) -> str | None:
     end = ".".join(name.split(".")[-2:])
     same = [found for found in stored if found == end or found.endswith(f".{end}")]
     return same[0] if len(same) == 1 else None
-
-
-def write_untied(directory: Path) -> None:
-    """Let config.json of a written checkpoint say that its embeddings are not tied."""
-    file = directory / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    config["tie_word_embeddings"] = False
-    nested = [part for part in config.values() if isinstance(part, dict)]
-    for part in nested:
-        if "tie_word_embeddings" in part:
-            part["tie_word_embeddings"] = False
-    file.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,217 @@
+"""The parts of its tables that a study asks for, and which of them are missing.
+
+Model: what a reduction says of a comparison, of two models beside each other or of one model is a
+part, with a key made of what determines it (`raylab.store.parts`). All parts over one base model
+and view that are missing are one job.
+Invariant: two studies that ask for the same of the same parameters have the same key, whatever
+their models are called.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raylab.cluster.study_context import StudyContext
+from raylab.plan.comparisons import PlannedComparison
+from raylab.reduce.job import Executor, Job
+from raylab.reduce.passes import Tables, detail_models, reduce_pairs
+from raylab.reduce.row_block import Pair
+from raylab.spec.identity import fingerprint
+from raylab.store.parts import Parts
+from raylab.store.records import Record
+from raylab.store.references import ModelLocation
+from raylab.weights.unreadable import view_of_study
+from raylab.weights.views import DELTA, View
+
+_OF_COMPARISON = ("norms", "densities", "curve")
+_OF_MODELS = ("pairs", "subspaces")
+_OF_MODEL = ("spectra", "chains", "audit")
+TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_MODEL)
+
+
+@dataclass(frozen=True)
+class WantedParts:
+    """The parts that a study asks for over one base model in one view, with their keys.
+
+    contents: by model, a fingerprint of its parameters. common: one of what else determines every
+    part: the base model, the view, the quantisation, the densities.
+    """
+
+    base: str
+    view: View
+    comparisons: Sequence[PlannedComparison]
+    contents: Mapping[str, str]
+    common: str
+
+    def of_comparison(self, comparison: PlannedComparison) -> str:
+        """The key of a comparison's part."""
+        sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
+        return fingerprint({"comparison": sides, "common": self.common})
+
+    def of_models(self, first: str, second: str) -> str:
+        """The key of two models beside each other, in either order."""
+        sides = sorted((self.contents[first], self.contents[second]))
+        return fingerprint({"models": sides, "common": self.common})
+
+    def of_model(self, name: str) -> str:
+        """The key of one model's details."""
+        return fingerprint({"model": self.contents[name], "common": self.common})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are related to each other: all but the base model."""
+        return tuple(name for name in self.contents if name != self.base)
+
+    def missing_comparisons(self, parts: Parts) -> list[PlannedComparison]:
+        """The comparisons that are not in `parts`."""
+        return [c for c in self.comparisons if self.of_comparison(c) not in parts]
+
+    def missing_models(self, parts: Parts) -> list[str]:
+        """The models that a part that is not in `parts` is of."""
+        sides = [side.name for c in self.missing_comparisons(parts) for side in (c.a, c.b)]
+        fresh = self.models if self._fresh(parts) else ()
+        details = [name for name in self._detailed if self.of_model(name) not in parts]
+        return [name for name in (*sides, *fresh, *details) if name != self.base]
+
+    def reduce(
+        self,
+        context: StudyContext,
+        parts: Parts,
+        places: Mapping[str, ModelLocation | None],
+        execute: Executor,
+    ) -> Tables:
+        """Reduce what is missing, and add it to `parts`; returns what was computed."""
+        found = Tables()
+        missing = self.missing_comparisons(parts)
+        fresh = self._fresh(parts)
+        if missing or fresh:
+            vectors = self.models if fresh else ()
+            job = self._job(context, places, missing, vectors, frozenset(fresh))
+            made = reduce_pairs(job, context.study.densities, execute, subspaces=True)
+            self._add_comparisons(parts, missing, made)
+            self._add_relations(parts, fresh, made)
+            found.extend(made)
+        details = [m for m in self._detailed if self.of_model(m) not in parts]
+        if details:
+            job = self._job(context, places, (), tuple(details), None)
+            made = detail_models(job, execute)
+            tables = {name: _by(getattr(made, name), "model") for name in _OF_MODEL}
+            for model in details:
+                rows = {name: found_rows.get((model,), []) for name, found_rows in tables.items()}
+                parts.add(self.of_model(model), rows)
+            found.extend(made)
+        return found
+
+    def rows(self, parts: Parts, table: str) -> Iterator[dict[str, Any]]:
+        """The rows of a table, out of `parts`, in the order of the study."""
+        if table in _OF_COMPARISON:
+            for c in self.comparisons:
+                names = {"comparison": c.name}
+                if table == "norms":
+                    names |= {"a": c.a.name, "b": c.b.name}
+                yield from parts.rows(self.of_comparison(c), table, **names)
+        elif table in _OF_MODEL:
+            for name in self._detailed:
+                yield from parts.rows(self.of_model(name), table, model=name)
+        else:
+            for a, b in itertools.combinations(self.models, 2):
+                yield from parts.rows(self.of_models(a, b), table, a=a, b=b)
+
+    @property
+    def _detailed(self) -> tuple[str, ...]:
+        """Details do not depend on the view, and are asked for once."""
+        return self.models if self.view.name == DELTA.name else ()
+
+    def _fresh(self, parts: Parts) -> list[str]:
+        """A few models, one of which is in every pair that is missing."""
+        missing: dict[str, set[str]] = {name: set() for name in self.models}
+        for a, b in itertools.combinations(self.models, 2):
+            if self.of_models(a, b) not in parts:
+                missing[a].add(b)
+                missing[b].add(a)
+        chosen: list[str] = []
+        while any(missing.values()):
+            most = max(self.models, key=lambda name: len(missing[name]))
+            chosen.append(most)
+            for other in missing.pop(most):
+                missing[other].discard(most)
+            missing[most] = set()
+        return chosen
+
+    def _job(
+        self,
+        context: StudyContext,
+        places: Mapping[str, ModelLocation | None],
+        comparisons: Sequence[PlannedComparison],
+        vectors: tuple[str, ...],
+        fresh: frozenset[str] | None,
+    ) -> Job:
+        named = {side.name for c in comparisons for side in (c.a, c.b)} | set(vectors)
+        of_base = {name: place for name in self.models if name in named and (place := places[name])}
+        pairs = tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons)
+        asked = {
+            "contents": {name: self.contents[name] for name in of_base},
+            "pairs": [pair.name for pair in pairs],
+            "common": self.common,
+        }
+        return Job(
+            places=of_base | {self.base: ModelLocation()},
+            pairs=pairs,
+            base=context.base_directory(self.base),
+            view=self.view,
+            vectors=vectors,
+            fresh=fresh,
+            quantization=context.study.quantization,
+            id=fingerprint(asked),
+            out=None if context.store.is_local else context.store.uri,
+        )
+
+    def _add_comparisons(
+        self, parts: Parts, missing: Sequence[PlannedComparison], made: Tables
+    ) -> None:
+        tables = {name: _by(getattr(made, name), "comparison") for name in _OF_COMPARISON}
+        for c in missing:
+            rows = {name: found.get((c.name,), []) for name, found in tables.items()}
+            parts.add(self.of_comparison(c), rows)
+
+    def _add_relations(self, parts: Parts, fresh: Sequence[str], made: Tables) -> None:
+        tables = {name: _by(getattr(made, name), "a", "b") for name in _OF_MODELS}
+        for a, b in itertools.combinations(self.models, 2):
+            if a in fresh or b in fresh:
+                rows = {name: found.get((a, b), []) for name, found in tables.items()}
+                parts.add(self.of_models(a, b), rows)
+
+
+def _by(
+    rows: Sequence[dict[str, Any]], *columns: str
+) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The rows of each combination of values in `columns`."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return found
+
+
+def wanted_parts(
+    context: StudyContext,
+    records: Mapping[str, Record],
+    ready: Sequence[PlannedComparison],
+    places: Mapping[str, ModelLocation | None],
+) -> Iterator[WantedParts]:
+    """All parts of the tables, for every base model and view."""
+    study, contents = context.study, context.contents(records)
+    quantization = study.quantization.model_dump(mode="json")
+    for base in dict.fromkeys(model.base_model for model in context.models.values()):
+        there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
+        identity = context.inputs.base_models[base].identity
+        for name in study.views:
+            yield WantedParts(
+                base=base,
+                view=view_of_study(study, name),
+                comparisons=[c for c in ready if c.a.base_model == base],
+                contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
+                common=fingerprint([identity, name, quantization, list(study.densities)]),
+            )
