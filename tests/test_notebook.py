@@ -50,7 +50,7 @@ def test_open_a_frame_that_was_changed_leaves_the_next_one_alone(results):
 
 
 def test_open_unknown_table_is_an_attribute_error_that_lists_them(results):
-    with pytest.raises(AttributeError, match="trials, attempts, norms"):
+    with pytest.raises(AttributeError, match="trials, attempts, samples"):
         results[0].nothing  # noqa: B018
 
 
@@ -68,12 +68,12 @@ def test_findings_printed_say_which_factor_each_sentence_is_about():
          "data": data, "seed": seed, "learning_rate": 1e-5, "status": "done", "l2": l2 + seed}
         for data, l2 in (("a", 10.0), ("b", 90.0)) for seed in (1, 2)
     ]  # fmt: skip
-    found = find_all(Tables.of({"trials": trials}))["floor"]
+    found = find_all(Tables.of({"trials": trials}))["effects"]
     assert "factor-data" in {sentence.head for sentence in found.headline}
     for language, subject in (("en", "  Data: "), ("ja", "  データ：")):
         lines = str(in_words(translator(language), found)).splitlines()
         assert len([line for line in lines if line.startswith(subject)]) == 1
-        assert sum(translator(language)("section-floor") in line for line in lines) == 1
+        assert sum(translator(language)("section-effects") in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(

@@ -50,4 +50,4 @@ def test_page_of_a_sweep_over_a_setting_calls_it_by_its_name():
     assert "lora.r" in {row["factor"] for row in shares}
     page = make_page(study, tables, findings, translator())
     heads = [item.head for block in page.answers for item in block.items]
-    assert {"lora.r", "Is it more than the seed?"} <= set(heads)
+    assert {"lora.r", "Does it matter, against the seed?"} <= set(heads)

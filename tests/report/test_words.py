@@ -208,11 +208,6 @@ def test_japanese_sentences_are_all_polite():
             assert not end or POLITE.search(end), (name, sentence)
 
 
-@pytest.mark.parametrize("name", ["yes", "no", "partly", "unknown"])
-def test_japanese_answers_that_end_a_sentence_are_polite(name):
-    assert POLITE.search(translator("ja")(f"answer-{name}", factors=["seed"]))
-
-
 def test_japanese_sentences_of_a_study_are_written_without_stray_spaces():
     translate, count = translator("ja"), 0
     for finding in find_all(Tables.of({"trials": make_trials(), "norms": make_norms()})).values():
@@ -227,8 +222,8 @@ def test_japanese_sentences_of_a_study_are_written_without_stray_spaces():
 @pytest.mark.parametrize(("language", "mark"), [("en", ": "), ("ja", "：")])
 def test_whole_sentence_begins_with_its_subject(language, mark):
     translate = translator(language)
-    sentence = Sentence("floor-norm-unknown", {"total": 3}, head="factor-seed")
+    sentence = Sentence("effects-tied", {"model": "m"}, head="factor-seed")
     subject = {"en": "Seed", "ja": "シード"}[language]
     assert translate.whole_sentence(sentence) == f"{subject}{mark}{translate.sentence(sentence)}"
-    alone = Sentence("floor-norm-unknown", {"total": 3})
+    alone = Sentence("effects-tied", {"model": "m"})
     assert translate.whole_sentence(alone) == translate.sentence(alone)

@@ -9,6 +9,7 @@ from raylab.report.findings import (
     by_layer,
     chains,
     concentration,
+    effects,
     over_seeds,
     reliability,
     seed_baseline,
@@ -19,6 +20,7 @@ from raylab.report.findings.finding import Finding
 from raylab.report.study_tables import Tables
 
 FINDINGS: dict[str, Callable[[Tables], Finding]] = {
+    "effects": effects.find,
     "floor": seed_baseline.find,
     "seeds": over_seeds.find,
     "attribution": attribution.find,

@@ -21,13 +21,11 @@ Invariant: every pair of recipes that differ in one factor alone has a row, meas
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from raylab.report.findings.finding import Finding, Grade, Sentence
+from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import (
     bootstrap_interval,
     mean,
@@ -46,19 +44,9 @@ from raylab.report.findings.trained_models import (
     models_of,
     one_factor_pairs,
 )
-from raylab.report.study_tables import Row, Rows, Tables, grouped
+from raylab.report.study_tables import Row, Tables
 
 WITHIN, BEYOND = 1.25, 2.0
-VERDICTS: Mapping[str, Grade] = {
-    "beyond": "good",
-    "near": "fair",
-    "within": "bad",
-    "open": "unknown",
-    "unknown": "unknown",
-}
-ANSWERS = ("yes", "partly", "no", "open", "unknown")
-"""Beyond the seed in most of the differences that are known, in some, in none; not decidable; not
-measured."""
 
 
 def find(tables: Tables) -> Finding:
@@ -74,7 +62,6 @@ def find(tables: Tables) -> Finding:
     differences.sort(key=lambda row: (*FACTORS, row["factor"]).index(row["factor"]))
     return Finding(
         "floor",
-        headline=tuple(_headline(models, differences)),
         sentences=tuple(_baseline_sentences(baselines)),
         caveats=caveats_of(models),
         frames={"differences": differences, "floor": baselines},
@@ -177,86 +164,6 @@ def _norm_columns(a: Sequence[Model], b: Sequence[Model]) -> dict[str, Any]:
         "norm_times": times,
         "norm_verdict": verdict_of(times),
     }
-
-
-def _headline(models: Sequence[Model], differences: Rows) -> Iterator[Sentence]:
-    """The answer in short, and a sentence for each factor."""
-    if not models:
-        yield Sentence("floor-nothing", {}, "unknown")
-        return
-    if len({model.seed for model in models}) == 1:
-        yield Sentence("floor-one_seed", {}, "unknown")
-    if not differences:
-        yield Sentence("floor-no_difference", {}, "unknown")
-        return
-    factors = grouped(differences, lambda row: str(row["factor"]))
-    yield _answer_sentence(factors)
-    for factor, rows in factors.items():
-        listed = [row["also"].split(", ") for row in rows if row["also"]]
-        other_settings = tuple(dict.fromkeys(itertools.chain.from_iterable(listed)))
-        norm, direction = _norm_sentence(rows), _direction_sentence(rows)
-        grade: Grade = norm.grade if norm.grade == direction.grade else "fair"
-        values = {"norm": norm, "place": direction, "also": other_settings}
-        yield Sentence("floor-factor", values, grade, f"factor-{factor}")
-
-
-def _answer_sentence(factors: Mapping[str, Rows]) -> Sentence:
-    """For norm and direction the factors with each answer, the largest differences first."""
-    order = sorted(factors, key=lambda name: -max(row["norm_factor"] for row in factors[name]))
-
-    def answers(column: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        of_factor = {name: _majority(factors[name], column) for name in order}
-        return tuple((a, tuple(name for name in order if of_factor[name] == a)) for a in ANSWERS)
-
-    values = {"far": answers("norm_verdict"), "place": answers("verdict")}
-    return Sentence("floor-answer", values, "", "section-floor")
-
-
-def _majority(rows: Rows, column: str) -> str:
-    """Which of ANSWERS most verdicts in `column` give."""
-    verdicts = [row[column] for row in rows]
-    known = [verdict for verdict in verdicts if verdict not in ("open", "unknown")]
-    if not known:
-        return "open" if "open" in verdicts else "unknown"
-    beyond = known.count("beyond")
-    return "yes" if beyond > len(known) / 2 else "partly" if beyond else "no"
-
-
-def _norm_sentence(rows: Rows) -> Sentence:
-    spreads = [row["norm_spread"] for row in rows if row["norm_spread"] is not None]
-    if not spreads:
-        return Sentence("floor-norm-unknown", {"total": len(rows)}, "unknown")
-    verdicts, grade = _counted_verdicts(rows, "norm_verdict")
-    factors = [row["norm_factor"] for row in rows]
-    ends = {"low": min(factors), "high": max(factors), "spread": max(spreads)}
-    return Sentence("floor-norm", {"verdicts": verdicts, **ends}, grade)
-
-
-def _direction_sentence(rows: Rows) -> Sentence:
-    same_seed = [row["ratio"] for row in rows if row["ratio"] is not None]
-    different_seeds = [row["ratio_unlike"] for row in rows if row["ratio_unlike"] is not None]
-    if not same_seed:
-        return Sentence("floor-place-unknown", {"total": len(rows)}, "unknown")
-    verdicts, grade = _counted_verdicts(rows, "verdict")
-    values = {
-        "verdicts": verdicts,
-        "low": min(same_seed),
-        "high": max(same_seed),
-        "low_unlike": min(different_seeds, default=None),
-        "high_unlike": max(different_seeds, default=None),
-    }
-    return Sentence("floor-place", values, grade)
-
-
-def _counted_verdicts(rows: Rows, column: str) -> tuple[tuple[tuple[str, int, int], ...], Grade]:
-    """(verdict, how many rows have it, of how many) of each verdict that occurs, and the grade.
-
-    The grade is that of the verdict that most rows have; fair where none has more than half.
-    """
-    counts = Counter(row[column] for row in rows)
-    verdict, count = counts.most_common(1)[0]
-    grade = VERDICTS[verdict] if count > len(rows) / 2 else "fair"
-    return tuple((name, counts[name], len(rows)) for name in VERDICTS if counts[name]), grade
 
 
 def _baseline_sentences(baselines: Sequence[Row]) -> Iterator[Sentence]:

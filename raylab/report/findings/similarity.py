@@ -15,14 +15,14 @@ measured are left out, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
-from raylab.report.findings.finding import Finding, Grade, Sentence
+from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite, mean, ratio_of
 from raylab.report.findings.trained_models import (
     FACTORS,
@@ -61,7 +61,7 @@ def find(tables: Tables) -> Finding:
         frames["similarity"] += _pair_rows(base, [complete[i].name for i in order], rows)
         frames["neighbours"] += neighbours
         frames["silhouette"] += silhouettes
-        headline += _seeds_together(base, neighbours, complete, cosines)
+        headline += _seeds_together(tables, neighbours, complete, cosines)
         for row in silhouettes:
             apart = row["silhouette"] >= APART
             key = "similarity-apart" if apart else "similarity-mixed"
@@ -189,7 +189,7 @@ def _silhouette_rows(
 
 
 def _seeds_together(
-    base: str, neighbours: Rows, models: Sequence[Model], cosines: np.ndarray
+    tables: Tables, neighbours: Rows, models: Sequence[Model], cosines: np.ndarray
 ) -> Iterator[Sentence]:
     """Whether the seeds of a recipe stay together, where there are two recipes and two seeds."""
     recipes = np.asarray([model.recipe for model in models], object)
@@ -199,13 +199,33 @@ def _seeds_together(
     if not between_seeds.any() or not between_recipes.any():
         return
     together = sum(row["same_recipe"] for row in neighbours)
+    base = models[0].base_model
     values = {
         "model": base,
         "together": together,
         "total": int(between_seeds.any(axis=1).sum()),
         "recipe": float(cosines[between_seeds].mean()),
         "seed": float(cosines[between_recipes].mean()),
+        "sides": _sides(tables, models, {"seeds": between_seeds, "recipes": between_recipes}),
     }
-    grade: Grade = "good" if together > values["total"] / 2 else "bad"
-    key = "similarity-seeds_together" if grade == "good" else "similarity-seeds_apart"
-    yield Sentence(key, values, grade)
+    is_together = together > values["total"] / 2
+    key = "similarity-seeds_together" if is_together else "similarity-seeds_apart"
+    yield Sentence(key, values, "good" if is_together else "")
+
+
+def _sides(
+    tables: Tables, models: Sequence[Model], groups: Mapping[str, np.ndarray]
+) -> Sentence | str:
+    """How much the input and output sides overlap within each group of pairs, bool (N, N); nothing
+    where they were not measured."""
+    index = {model.name: place for place, model in enumerate(models)}
+    means: dict[str, float | None] = {}
+    for side in ("input", "output"):
+        rows = tables.rows("subspaces", view=VIEW, level="all", side=side)
+        whole = [r for r in rows if r["energy"] == 1 and {r["a"], r["b"]} <= index.keys()]
+        known = [row for row in whole if finite(row["overlap"]) is not None]
+        means[f"{side}_chance"] = mean([row["chance"] for row in known])
+        for name, group in groups.items():
+            found = [r["overlap"] for r in known if group[index[r["a"]], index[r["b"]]]]
+            means[f"{side}_{name}"] = mean(found)
+    return "" if None in means.values() else Sentence("similarity-sides", means)

@@ -34,7 +34,22 @@ class GridRow:
 
 
 _AUDIT = ("merged_error", "merged_false_zeros", "dequantized_error", "dequantized_false_zeros")
+_EFFECT = (
+    "effect", "baseline", "chance", "times", "like", "pairs", "seed_pairs",
+)  # fmt: skip
 GRIDS: dict[str, tuple[GridRow, ...]] = {
+    "effects": (
+        GridRow(
+            "effects",
+            ("factor", "model", "space", *_EFFECT, "p", "p_adjusted", "basis", "verdict", "also"),
+            {"verdict": "effect_verdict", "like": "effect_like"},
+        ),
+        GridRow(
+            "effect_pairs",
+            ("factor", "label", "model", "space", *_EFFECT, "verdict", "also"),
+            {"label": "difference", "verdict": "effect_verdict", "like": "effect_like"},
+        ),
+    ),
     "floor": (
         GridRow(
             "differences",
@@ -128,8 +143,8 @@ _TEXTS: dict[str, Form] = {
     "factor": lambda translate, value: translate.factor(value),
     "verdict": lambda translate, value: translate(f"short-{value}"),
     "norm_verdict": lambda translate, value: translate(f"short-{value}"),
-    "response": lambda translate, value: translate.word(value),
-    "what": lambda translate, value: translate.word(value),
+    **dict.fromkeys(("response", "what", "space"), lambda translate, value: translate.word(value)),
+    "basis": lambda translate, value: translate.word(value) if value else MISSING,
     **dict.fromkeys(
         (
             "label",
@@ -156,8 +171,8 @@ _NUMBERS: dict[str, Form] = {
     **dict.fromkeys(("seed", "layer"), _plain),
     **dict.fromkeys(("cosine", "silhouette", "within", "between", "last_cosine"), _cosine),
     **dict.fromkeys(
-        ("seeds", "df", "observations", "residual_df", "levels", "num_keep", "at_or_above",
-         "numel", "comparisons", "steps", "records"),
+        ("seeds", "pairs", "seed_pairs", "df", "observations", "residual_df", "levels",
+         "num_keep", "at_or_above", "numel", "comparisons", "steps", "records"),
         lambda translate, value: count(value),
     ),
     **dict.fromkeys(

@@ -8,8 +8,8 @@
 ###   FACTOR     a factor by its name        FACTORS    several of them
 ###   LIST       a, b and c                  FIRST_SIX  the same, at most six of them
 ### Others take a value apart and use messages of their own: WORD (word-*), SHARES (share-with),
-### BY_SEED (seed-*), VERDICTS (verdict-*), ANSWERS (answer-*), ALSO (floor-also), UNASSIGNED
-### (attribution-unassigned, attribution-overlap).
+### BY_SEED (seed-*), EFFECTS (effects-*), EFFECT_PAIRS (effects-pairs), TIMES (effects-finite), ALSO
+### (floor-also), SENTENCES (sentences of a finding), UNASSIGNED (attribution-unassigned and -overlap).
 ### COUNT also chooses between singular and plural.
 
 ## The page: headings, captions, notes
@@ -23,7 +23,8 @@ page-copy = copy
 page-copied = copied
 page-click = Click a cell to see its layer.
 page-layer = layer { $layer }
-section-floor = Is it more than the seed?
+section-effects = Does it matter, against the seed?
+section-floor = The seed baseline
 section-seeds = Over seeds
 section-attribution = Is it the method, the data, the seed or the learning rate?
 section-similarity = Which models moved alike
@@ -84,6 +85,8 @@ lead-bits_4 = 4 bits ({ $type }, { $dtype })
 lead-bits_4_double = 4 bits ({ $type }, double, { $dtype })
 lead-all_linear = all linear layers
 lead-stabilised = , rank-stabilised
+grid-effects = Every factor against the seed
+grid-effect_pairs = Every two recipes against the seed
 grid-differences = Every difference against the seed
 grid-floor = What the seed does to each recipe
 grid-seeds_like = Like learning rates
@@ -175,6 +178,12 @@ factor-unassigned = not told apart
 word-log_l2 = log L2
 word-log_relative_l2 = log relative L2
 word-cosine = cosine
+word-far = how far
+word-where = where
+word-delta = whole delta from one A
+word-function = what it does
+word-descriptive = descriptive
+word-permutation = permutation
 word-task_vector = task vectors
 word-difference = differences
 share-with = { SHARE($share) } with { FACTOR($factor) }
@@ -182,40 +191,48 @@ seed-value = { NUMBER($value) } (seed { $seed })
 seed-missing = not measured (seed { $seed })
 with-subject = { $subject }: { $text }
 list-comma = ,{ " " }
-list-verdicts = ,{ " " }
 some-more = { $shown } and { $more } more
 
-## Findings: is it more than the seed?
+## Findings: does a factor matter?
 
-floor-answer = How far models move: { ANSWERS($far) }. Where they end: { ANSWERS($place) }.
-answer-yes = yes for { FACTORS($factors) }
-answer-no = no for { FACTORS($factors) }
+effects-answer = { $model }, as a multiple of what another seed does. How far models move: { EFFECTS($far) }. Where they end: { EFFECTS($where) }. What they do: { EFFECTS($function) }.
+effects-beyond = clearly { LIST($factors) }
+effects-near = weakly { LIST($factors) }
+effects-within = within the seed's noise { LIST($factors) }
+effects-unknown = not measured for { LIST($factors) }
+effects-none = not measured
+effects-times = { FACTOR($factor) } ({ TIMES($times) })
+effects-no_end = more than any number of times
+effects-finite = { SHORT($times) }×
+effects-factor = { SENTENCES($parts) }{ ALSO($also) }{ $settle }
+effects-far = How far: norms differ by a factor of { SHORT($effect) }, between seeds by { SHORT($baseline) }: { TIMES($times) } the seed's{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-far-unknown = How far: not measured against the seed.
+effects-where = Where: the output sides of two models overlap by { NUMBER($effect) }, those of two seeds by { NUMBER($baseline) }, by chance { NUMBER($chance) }: two seeds share { TIMES($times) } as much beyond chance{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-where-unknown = Where: not measured against the seed.
+effects-delta = Whole deltas that start from one A: { NUMBER($effect) } apart, those of one recipe { NUMBER($baseline) }: { TIMES($times) } as far{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-delta-unknown = Whole deltas that start from one A: not measured.
+effects-function = What it does: predictions are { SHORT($effect) } nats a token apart, those of two seeds { SHORT($baseline) }: { TIMES($times) } as far{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-function-unknown = What it does: not measured against the seed.
+effects-p = { " " }(p = { SHORT($p) })
+effects-pairs =
+    { COUNT($pairs) } { COUNT($pairs) ->
+        [one] pair
+       *[other] pairs
+    } of models, { COUNT($seed_pairs) } of seeds
+effects-settle-all = { " " }Inconclusive: all of it is within the seed's noise. More seeds or more held-out prompts would settle it.
+effects-settle-functions = { " " }Inconclusive: all that was measured is within the seed's noise. More seeds, or what the models predict (evaluation: functions), would settle it.
+effects-seed_part = { $model }: two models of one recipe that differ in { FACTOR($part) } alone are { TIMES($delta) } as far apart as two seeds that differ in everything by the whole delta, { TIMES($where) } by the output side, { TIMES($function) } by what they predict.
+effects-tied = { $model }: one number is the seed of the adapter's start, of the order of rows and of dropout. What the seed does to a whole delta may be the start alone: `seeds` with `init` and `order` takes them apart.
+effects-tested = { $model }: { COUNT($tested) } of { COUNT($total) } verdicts rest on a permutation of labels, with Holm's correction over the factors; the others are descriptive.
+effects-too_few = { $model }: verdicts are descriptive, for no permutation of so few seeds can have a p-value below { SHORT($least) }.
+effects-descriptive = { $model }: verdicts are descriptive: a test needs { COUNT($seeds) } seeds.
+
+## Findings: the seed baseline
+
 share-little = under 0.1 %
 floor-also = { " " }These recipes also differ in { LIST($names) }.
-answer-partly = in part for { FACTORS($factors) }
-answer-open = cannot be told for { FACTORS($factors) }, as seeds of one recipe end in nearly unrelated directions
-answer-unknown = not measured for { FACTORS($factors) }
 list-semicolon = ;{ " " }
-floor-factor = How far: { $norm } Where to: { $place }{ ALSO($also) }
-floor-norm = { VERDICTS($verdicts) }; norms differ by factors of { SHORT($low) } to { SHORT($high) }, between seeds by up to { SHORT($spread) }.
-floor-norm-unknown =
-    not known for { COUNT($total) } { COUNT($total) ->
-        [one] difference
-       *[other] differences
-    }, for no recipe has a second seed.
-floor-place = { VERDICTS($verdicts) }; { SHORT($low_unlike) } to { SHORT($high_unlike) } times as far apart at unlike seeds as two seeds of one recipe, { SHORT($low) } to { SHORT($high) } times at like seeds.
-floor-place-unknown =
-    not known for { COUNT($total) } { COUNT($total) ->
-        [one] difference
-       *[other] differences
-    }, for distances in the view delta were not measured.
-verdict-all =
-    { $verdict } in all of { COUNT($total) } { COUNT($total) ->
-        [one] difference
-       *[other] differences
-    }
-verdict-only = { $verdict } in the one difference
-verdict-some = { $verdict } in { COUNT($count) } of { COUNT($total) }
+list-sentences = { " " }
 floor-no_difference = No two recipes differ in one factor alone, so none can be held against the seed.
 floor-nothing = No model was trained and measured yet.
 floor-spread =
@@ -257,8 +274,9 @@ attribution-nothing = Fewer than two models, or no factor that varies: there is 
 
 ## Findings: which models moved alike
 
-similarity-seeds_together = { $model }: seeds of a recipe stay together: { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed. Mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes of a seed.
-similarity-seeds_apart = { $model }: seeds of a recipe do not stay together: { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed. Mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes of a seed.
+similarity-seeds_together = { $model }: by the cosine of whole deltas, seeds of a recipe are together: { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed (mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes at a seed).{ $sides }
+similarity-seeds_apart = { $model }: by the cosine of whole deltas, { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed (mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes at a seed).{ $sides }
+similarity-sides = { " " }Of this, the input side is the start of the adapter: it overlaps by { COSINE($input_seeds) } between seeds of a recipe, by { COSINE($input_recipes) } between recipes at a seed, by { COSINE($input_chance) } by chance. The output side is what was learned: { COSINE($output_seeds) }, { COSINE($output_recipes) } and { COSINE($output_chance) }.
 similarity-apart = { $model }: models cluster apart by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }; mean cosine { COSINE($within) } within, { COSINE($between) } between.
 similarity-mixed = { $model }: models do not cluster apart by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }; mean cosine { COSINE($within) } within, { COSINE($between) } between.
 similarity-left_out =
@@ -377,6 +395,18 @@ caveat-one_seed = This rests on one seed ({ $seed }).
 ## Titles of columns
 
 column-model = base model
+column-space = space
+column-effect = effect
+column-baseline = between seeds
+column-chance = by chance
+column-times = times
+column-effect_like = at like seeds
+column-pairs = pairs
+column-seed_pairs = pairs of seeds
+column-p = p
+column-p_adjusted = p corrected
+column-basis = rests on
+column-effect_verdict = verdict
 column-factor = factor
 column-label = recipe
 column-difference = difference
@@ -486,9 +516,6 @@ column-l2_ratio = L2 ratio
 
 ## Verdicts, in sentences and in cells
 
-verdict-beyond = beyond the seed
-verdict-near = little more than the seed
-verdict-within = not to be told from the seed
 verdict-open = not to be told
 verdict-unknown = not known
 verdict-stable = stable
@@ -498,6 +525,10 @@ verdict-zero = zero for a seed
 verdict-one_seed = one seed only
 verdict-some_seeds = not all seeds
 
+short-baseline = the seed itself
+short-most = nearly all of the seed's
+short-part = a part of the seed's
+short-little = little of the seed's
 short-beyond = beyond
 short-near = little more
 short-within = no more
@@ -562,6 +593,8 @@ define-pair-head = data pair
 define-pair-text = two trials that share base model, method, seed, learning rate and parent, and differ in data.
 define-factor-head = L2 factor
 define-factor-text = the largest L2 over the smallest between seeds: at most 1.25 is stable, above 1.25 up to 2 varies, above 2 is the seed's doing rather than the method's.
+define-effect-head = effect, between seeds, times
+define-effect-text = the mean of two models that differ in the factor alone, and of two models of one recipe; in both their seeds are unlike. How far: |log| of the ratio of norms. Where: overlap of the output sides. Whole delta: distance, where the start of the adapter is shared. What it does: KL divergence on held-out answers, both directions, nats a token. Times is the first over the second; of overlaps it is (between seeds - by chance) / (effect - by chance).
 define-floor-head = at unlike seeds, at like seeds
 define-floor-text = the mean distance of two recipes that differ in one factor over the mean distance of two seeds of either. At unlike seeds it is 1 where the two are one recipe: up to 1.25 not to be told from the seed, from 2 on beyond it. Where no distance could be twice the seeds' (at most), it cannot be told.
 define-norms_differ-head = norms differ by, seeds by

@@ -12,7 +12,8 @@ page-copy = コピー
 page-copied = コピーしました
 page-click = セルをクリックするとその層が表示されます。
 page-layer = 第{ $layer }層
-section-floor = シードによる差を超えるか
+section-effects = シードと比べて意味があるか
+section-floor = シードの基準
 section-seeds = シード間のノルム
 section-attribution = 手法・データ・シード・学習率のどれによるか
 section-similarity = どのモデルが似た動きをしたか
@@ -46,6 +47,8 @@ lead-bits_4 = 4ビット（{ $type }、{ $dtype }）
 lead-bits_4_double = 4ビット（{ $type }、二重量子化、{ $dtype }）
 lead-all_linear = すべての線形層
 lead-stabilised = （ランク安定化）
+grid-effects = 各要因とシードの比較
+grid-effect_pairs = 二つのレシピとシードの比較
 grid-differences = シードと比べた各差分
 grid-floor = 各レシピに対するシードの影響
 grid-seeds_like = 同じ学習率
@@ -110,6 +113,12 @@ factor-unassigned = 分離不能
 word-log_l2 = L2の対数
 word-log_relative_l2 = 相対L2の対数
 word-cosine = コサイン
+word-far = 移動量
+word-where = 移動先
+word-delta = 同じAからのdelta全体
+word-function = 予測
+word-descriptive = 記述的
+word-permutation = 並べ替え検定
 word-task_vector = タスクベクトル
 word-difference = 差分
 share-with = { FACTOR($factor) }{ SHARE($share) }
@@ -119,26 +128,42 @@ with-subject = { $subject }：{ $text }
 list-comma = 、
 some-more = { $shown }ほか{ $more }件
 
-## Findings: is it more than the seed?
+## Findings: does a factor matter?
 
-floor-answer = どれだけ動くか：{ ANSWERS($far) }。どこへ動くか：{ ANSWERS($place) }。
-answer-yes = { FACTORS($factors) }はシードを超えます
-answer-no = { FACTORS($factors) }は超えません
+effects-answer = { $model }（別シードによる差の何倍か）。移動量：{ EFFECTS($far) }。移動先：{ EFFECTS($where) }。予測：{ EFFECTS($function) }。
+effects-beyond = { LIST($factors) }は明らか
+effects-near = { LIST($factors) }は弱い
+effects-within = { LIST($factors) }はシードの範囲内
+effects-unknown = { LIST($factors) }は未測定
+effects-none = 未測定
+effects-times = { FACTOR($factor) }（{ TIMES($times) }）
+effects-no_end = 際限なく
+effects-finite = { SHORT($times) }倍
+effects-factor = { SENTENCES($parts) }{ ALSO($also) }{ $settle }
+effects-far = 移動量：ノルムの比は{ SHORT($effect) }、シード間では{ SHORT($baseline) }で、シードの{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-far-unknown = 移動量：シードとの比較は未測定です。
+effects-where = 移動先：出力側の重なりは{ NUMBER($effect) }、二つのシード間では{ NUMBER($baseline) }、偶然では{ NUMBER($chance) }で、偶然を超える重なりはシード間が{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-where-unknown = 移動先：シードとの比較は未測定です。
+effects-delta = 同じAから始まるdelta全体：距離は{ NUMBER($effect) }、同じレシピでは{ NUMBER($baseline) }で、{ TIMES($times) }離れています{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-delta-unknown = 同じAから始まるdelta全体：未測定です。
+effects-function = 予測：1トークンあたり{ SHORT($effect) }ナット、二つのシード間では{ SHORT($baseline) }ナットで、{ TIMES($times) }離れています{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-function-unknown = 予測：シードとの比較は未測定です。
+effects-p = （p = { SHORT($p) }）
+effects-pairs = モデルの組{ COUNT($pairs) }、シードの組{ COUNT($seed_pairs) }
+effects-settle-all = 判定できません。すべてがシードの範囲内です。シードまたは評価用プロンプトを増やすと判定できます。
+effects-settle-functions = 判定できません。測定したものはすべてシードの範囲内です。シードを増やすか、モデルの予測（evaluation: functions）を測ると判定できます。
+effects-seed_part = { $model }：同じレシピで{ FACTOR($part) }だけが異なる二つのモデルは、すべてが異なる二つのシードに対し、delta全体で{ TIMES($delta) }、出力側で{ TIMES($where) }、予測で{ TIMES($function) }離れています。
+effects-tied = { $model }：一つの数がアダプターの初期値、行の順序、ドロップアウトのシードを兼ねています。シードがdelta全体に与える差は初期値だけによるものかもしれません。`seeds`に`init`と`order`を与えると分けられます。
+effects-tested = { $model }：{ COUNT($total) }件の判定のうち{ COUNT($tested) }件はラベルの並べ替え検定（要因についてHolmの補正）によります。残りは記述的です。
+effects-too_few = { $model }：判定は記述的です。シードが少なく、並べ替え検定のp値は{ SHORT($least) }未満になりません。
+effects-descriptive = { $model }：判定は記述的です。検定には{ COUNT($seeds) }シードが必要です。
+
+## Findings: the seed baseline
+
 share-little = 0.1 %未満
 floor-also = これらのレシピは{ LIST($names) }も異なります。
-answer-partly = { FACTORS($factors) }は一部で超えます
-answer-open = { FACTORS($factors) }は判定できません（同じレシピのシードがほぼ無関係な方向に終わるため）
-answer-unknown = { FACTORS($factors) }は未測定です
-list-semicolon = 。
-list-verdicts = 。
-floor-factor = 移動量：{ $norm }移動先：{ $place }{ ALSO($also) }
-floor-norm = { VERDICTS($verdicts) }。ノルムの比は{ SHORT($low) }〜{ SHORT($high) }、シード間では最大{ SHORT($spread) }です。
-floor-norm-unknown = 二つ目のシードを持つレシピがないため、{ COUNT($total) }件の差について不明です。
-floor-place = { VERDICTS($verdicts) }。同じレシピの二つのシードに対し、異なるシード間で{ SHORT($low_unlike) }〜{ SHORT($high_unlike) }倍、同じシードで{ SHORT($low) }〜{ SHORT($high) }倍離れています。
-floor-place-unknown = deltaでの距離が測定されていないため、{ COUNT($total) }件の差について不明です。
-verdict-all = { COUNT($total) }件の差すべてで{ $verdict }
-verdict-only = 一件の差で{ $verdict }
-verdict-some = { COUNT($total) }件中{ COUNT($count) }件で{ $verdict }
+list-semicolon = 、
+list-sentences = {""}
 floor-no_difference = 一つの要因だけが異なるレシピの組がないため、シードと比べられる差がありません。
 floor-nothing = 学習と測定が済んだモデルがまだありません。
 floor-spread = 第一の基準（ノルムそのもの）：同じレシピのシード間で、最大のL2は最小の{ NUMBER($low) }〜{ NUMBER($high) }倍です（{ COUNT($recipes) }レシピ）。
@@ -168,8 +193,9 @@ attribution-nothing = モデルが二つ未満か、変えられた要因がな�
 
 ## Findings: which models moved alike
 
-similarity-seeds_together = { $model }：同じレシピのシードはまとまっています。{ COUNT($total) }モデル中{ COUNT($together) }モデルが、別シードの同じレシピに最も似ています。平均コサインは同じレシピのシード間{ COSINE($recipe) }、同じシードのレシピ間{ COSINE($seed) }です。
-similarity-seeds_apart = { $model }：同じレシピのシードはまとまりません。{ COUNT($total) }モデル中{ COUNT($together) }モデルだけが、別シードの同じレシピに最も似ています。平均コサインは同じレシピのシード間{ COSINE($recipe) }、同じシードのレシピ間{ COSINE($seed) }です。
+similarity-seeds_together = { $model }：delta全体のコサインでは、同じレシピのシードはまとまっています。{ COUNT($total) }モデル中{ COUNT($together) }モデルが、別シードの同じレシピに最も似ています（平均コサインは同じレシピのシード間{ COSINE($recipe) }、同じシードのレシピ間{ COSINE($seed) }）。{ $sides }
+similarity-seeds_apart = { $model }：delta全体のコサインでは、{ COUNT($total) }モデル中{ COUNT($together) }モデルが、別シードの同じレシピに最も似ています（平均コサインは同じレシピのシード間{ COSINE($recipe) }、同じシードのレシピ間{ COSINE($seed) }）。{ $sides }
+similarity-sides = このうち入力側はアダプターの初期値です。重なりは同じレシピのシード間{ COSINE($input_seeds) }、同じシードのレシピ間{ COSINE($input_recipes) }、偶然では{ COSINE($input_chance) }です。出力側は学習の結果で、それぞれ{ COSINE($output_seeds) }、{ COSINE($output_recipes) }、{ COSINE($output_chance) }です。
 similarity-apart = { $model }：モデルは{ FACTOR($factor) }（{ COUNT($levels) }水準）ごとに分かれます。シルエット{ COSINE($silhouette) }、平均コサインは水準内{ COSINE($within) }、水準間{ COSINE($between) }。
 similarity-mixed = { $model }：モデルは{ FACTOR($factor) }（{ COUNT($levels) }水準）では分かれません。シルエット{ COSINE($silhouette) }、平均コサインは水準内{ COSINE($within) }、水準間{ COSINE($between) }。
 similarity-left_out = { $model }：{ COUNT($total) }モデル中{ COUNT($count) }モデルは、一部の組が未測定のため行列に含まれていません。
@@ -220,6 +246,18 @@ caveat-one_seed = この結果は一つのシード（{ $seed }）に依拠し�
 ## Titles of columns
 
 column-model = ベースモデル
+column-space = 空間
+column-effect = 効果
+column-baseline = シード間
+column-chance = 偶然
+column-times = 倍
+column-effect_like = 同じシード間
+column-pairs = 組
+column-seed_pairs = シードの組
+column-p = p
+column-p_adjusted = 補正後のp
+column-basis = 根拠
+column-effect_verdict = 判定
 column-factor = 要因
 column-label = レシピ
 column-difference = 差分
@@ -329,9 +367,6 @@ column-l2_ratio = L2の比
 
 ## Verdicts, in sentences and in cells
 
-verdict-beyond = シードを超えます
-verdict-near = シードをわずかに超えます
-verdict-within = シードと区別できません
 verdict-open = 判定できません
 verdict-unknown = 不明です
 verdict-stable = 安定
@@ -341,6 +376,10 @@ verdict-zero = ゼロあり
 verdict-one_seed = シード一つ
 verdict-some_seeds = 一部のシード
 
+short-baseline = シードそのもの
+short-most = シードの差のほぼすべて
+short-part = シードの差の一部
+short-little = シードの差のわずか
 short-beyond = 超える
 short-near = わずかに超える
 short-within = 区別できない
@@ -405,6 +444,8 @@ define-pair-head = データの組
 define-pair-text = ベースモデル、手法、シード、学習率、親モデルが同じで、データだけが異なる二つの学習。
 define-factor-head = L2の倍率
 define-factor-text = シード間の最大L2／最小L2。1.25以下は安定、2以下はばらつき、2を超えるとシードによるものです。
+define-effect-head = 効果、シード間、倍
+define-effect-text = その要因だけが異なる二つのモデルの平均と、同じレシピの二つのモデルの平均（どちらもシードは異なる）。移動量はノルムの比の対数の絶対値、移動先は出力側の重なり、delta全体は初期値が同じモデルの距離、予測は評価用の回答でのKLダイバージェンス（両方向、1トークンあたりナット）。倍は前者／後者、重なりでは（シード間−偶然）／（効果−偶然）。
 define-floor-head = 異なるシード、同じシードでの比
 define-floor-text = 一つの要因が異なるレシピ間の平均距離／それぞれのシード間の平均距離。異なるシード間では、両者が同じレシピなら1になります。1.25以下はシードと区別できず、2以上はシードを超えます。上限が2に届かない場合は判定できません。
 define-norms_differ-head = ノルムの比、シード間の比

@@ -10,6 +10,7 @@ placeholder.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -175,23 +176,27 @@ def _by_seed(translate: Translator, value: Sequence[tuple[int, float | None]]) -
     return translate("list-comma").join(texts)
 
 
-def _verdicts(translate: Translator, value: Sequence[tuple[str, int, int]]) -> str:
-    """(verdict, how many have it, of how many), for each verdict."""
-    if len(value) == 1:
-        name, _, total = value[0]
-        message = "verdict-only" if total == 1 else "verdict-all"
-        return translate(message, verdict=translate(f"verdict-{name}"), total=total)
+def _effects(
+    translate: Translator, value: Sequence[tuple[str, Sequence[tuple[str, float | None]]]]
+) -> str:
+    """(verdict, factors with their times), for each verdict."""
     texts = [
-        translate("verdict-some", verdict=translate(f"verdict-{name}"), count=found, total=total)
-        for name, found, total in value
+        translate(f"effects-{verdict}", factors=[_effect(translate, *one) for one in factors])
+        for verdict, factors in value
     ]
-    return translate("list-verdicts").join(texts)
+    return translate("list-semicolon").join(texts) or translate("effects-none")
 
 
-def _answers(translate: Translator, value: Sequence[tuple[str, Sequence[str]]]) -> str:
-    return translate("list-semicolon").join(
-        translate(f"answer-{answer}", factors=factors) for answer, factors in value if factors
-    )
+def _effect(translate: Translator, factor: str, times: float | None) -> str:
+    if times is None:
+        return translate.factor(factor)
+    return translate("effects-times", factor=factor, times=times)
+
+
+def _times(translate: Translator, value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return translate("effects-no_end" if math.isinf(value) else "effects-finite", times=value)
 
 
 def _unassigned(translate: Translator, value: float) -> str:
@@ -218,8 +223,12 @@ FUNCTIONS: dict[str, Callable[[Translator, Any], Any]] = {
     "WORD": lambda translate, value: translate.word(value),
     "SHARES": _shares,
     "BY_SEED": _by_seed,
-    "VERDICTS": _verdicts,
-    "ANSWERS": _answers,
+    "EFFECTS": _effects,
+    "EFFECT_PAIRS": lambda translate, value: translate("effects-pairs", **value),
+    "TIMES": _times,
+    "SENTENCES": lambda translate, value: translate("list-sentences").join(
+        map(translate.sentence, value)
+    ),
     "ALSO": lambda translate, value: translate("floor-also", names=value) if value else "",
     "UNASSIGNED": _unassigned,
 }

@@ -264,7 +264,7 @@ def test_build_report_densities_equal_the_densities_table(report):
 def test_build_report_first_screen_says_what_its_answers_rest_on(report):
     markdown = report.store.read("report/report.md").decode()
     (marked,) = (row["name"] for row in report.tables["trials"] if row["marked"])
-    short = markdown[: markdown.index("## Is it more than the seed?")]
+    short = markdown[: markdown.index("## Does it matter, against the seed?")]
     assert short.count("This rests on 1 of 19 models that are marked") == 1
     assert marked in short.replace("\\", "")
 

@@ -1,0 +1,140 @@
+"""The sentences that answer whether a factor matters, out of rows of effects.
+
+Model: an answer for each base model, which lists the factors of each space by verdict, the largest
+effect first; a sentence for each factor, with a part for each space; what is not told from the
+seed, and what would settle it; how much of the seed is the start of the adapter; what the verdicts
+rest on.
+Invariant: a factor is called inconclusive only where all that was measured of it is within its
+baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from raylab.report.findings.finding import Grade, Sentence
+from raylab.report.findings.statistics import MIN_VALUES
+from raylab.report.findings.trained_models import Model
+from raylab.report.study_tables import Row, Rows, grouped
+
+VERDICTS = ("beyond", "near", "within", "unknown")
+"""Of factors, in the order of their sentences."""
+SEED_VERDICTS = ("baseline", "most", "part", "little")
+"""Of the seed and of its parts."""
+ANSWERED = ("far", "where", "function")
+"""The spaces of the answer."""
+_GRADES: Mapping[str, Grade] = {"beyond": "good", "near": "fair"}
+
+
+def effect_sentences(models: Sequence[Model], effects: Rows) -> Iterator[Sentence]:
+    """The answer in short, and a sentence for each factor and for the seed."""
+    if not models:
+        yield Sentence("floor-nothing", {}, "unknown")
+        return
+    if len({model.seed for model in models}) == 1:
+        yield Sentence("floor-one_seed", {}, "unknown")
+    for base, rows in grouped(effects, lambda row: str(row["model"])).items():
+        of_factors = [row for row in rows if row["verdict"] not in SEED_VERDICTS]
+        of_factors = [row for row in of_factors if not row["factor"].startswith("seed")]
+        if not of_factors:
+            yield Sentence("floor-no_difference", {}, "unknown")
+        else:
+            yield _answer(base, of_factors)
+        for factor, found in grouped(of_factors, lambda row: str(row["factor"])).items():
+            yield _factor_sentence(factor, found)
+        yield from _seed_sentences(base, rows)
+        yield from _basis_sentences(base, of_factors)
+
+
+def _answer(base: str, rows: Rows) -> Sentence:
+    of_space = grouped(rows, lambda row: str(row["space"]))
+    parts = {
+        key: tuple(
+            (verdict, tuple((row["factor"], row["times"]) for row in _largest_first(found)))
+            for verdict in VERDICTS
+            if (found := [row for row in of_space.get(key, ()) if row["verdict"] == verdict])
+        )
+        for key in ANSWERED
+    }
+    return Sentence("effects-answer", {"model": base, **parts}, "", "section-effects")
+
+
+def _largest_first(rows: Rows) -> list[Row]:
+    return sorted(rows, key=lambda row: -(row["times"] or 0.0))
+
+
+def _factor_sentence(factor: str, rows: Rows) -> Sentence:
+    """What a factor does in each space, with its numbers."""
+    measured = [row for row in rows if row["times"] is not None]
+    verdicts = {row["verdict"] for row in measured}
+    grade: Grade = next((_GRADES[one] for one in _GRADES if one in verdicts), "unknown")
+    parts = tuple(_space_part(row) for row in rows if row["space"] in ANSWERED or row in measured)
+    also = tuple(rows[0]["also"].split(", ")) if rows[0]["also"] else ()
+    values = {
+        "parts": parts,
+        "differences": rows[0]["differences"],
+        "also": also,
+        "settle": _what_settles(rows) if measured and verdicts == {"within"} else "",
+    }
+    return Sentence("effects-factor", values, grade, f"factor-{factor}")
+
+
+def _space_part(row: Row) -> Sentence:
+    key, times = row["space"], row["times"]
+    if times is None:
+        return Sentence(f"effects-{key}-unknown", {})
+    values: dict[str, Any] = {
+        "effect": row["effect"],
+        "baseline": row["baseline"],
+        "chance": row["chance"],
+        "times": times,
+        "counts": {"pairs": row["pairs"], "seed_pairs": row["seed_pairs"]},
+        "p": Sentence("effects-p", {"p": row["p_adjusted"]})
+        if row["basis"] == "permutation"
+        else "",
+    }
+    if key == "far":
+        values |= {name: math.exp(row[name]) for name in ("effect", "baseline")}
+    return Sentence(f"effects-{key}", values)
+
+
+def _what_settles(rows: Rows) -> Sentence:
+    measured = {row["space"] for row in rows if row["times"] is not None}
+    return Sentence("effects-settle-all" if "function" in measured else "effects-settle-functions")
+
+
+def _seed_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
+    """How large the seed is, and how much of it each part of it is."""
+    of_seed = {row["space"]: row for row in rows if row["verdict"] == "baseline"}
+    parts = [row for row in rows if row["verdict"] in SEED_VERDICTS[1:]]
+    for name, found in grouped(parts, lambda row: str(row["factor"])).items():
+        shares = {row["space"]: row["times"] for row in found}
+        if {"delta", "where"} & shares.keys():
+            values = {
+                "model": base,
+                "part": name,
+                **{key: shares.get(key) for key in ("far", "where", "delta", "function")},
+                "pairs": max(row["pairs"] for row in found),
+            }
+            yield Sentence("effects-seed_part", values, "", "factor-seed")
+    if not parts and "seed" in {row["factor"] for row in of_seed.values()}:
+        yield Sentence("effects-tied", {"model": base}, "unknown", "factor-seed")
+
+
+def _basis_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
+    measured = [row for row in rows if row["times"] is not None]
+    if not measured:
+        return
+    tested = [row for row in measured if row["basis"] == "permutation"]
+    if tested:
+        values = {"model": base, "tested": len(tested), "total": len(measured)}
+        yield Sentence("effects-tested", values)
+        return
+    least = [row["p_least"] for row in measured if row["p_least"] is not None]
+    if least:
+        values = {"model": base, "least": min(least), "most": max(least)}
+        yield Sentence("effects-too_few", values)
+    else:
+        yield Sentence("effects-descriptive", {"model": base, "seeds": MIN_VALUES})
