@@ -1,10 +1,12 @@
-"""The pool of actors of a reduction: each pinned to its own GPU or CPU, fed from one queue.
+"""The pool of actors of all stages after the training: each pinned to its own GPU or CPU, fed from
+one queue.
 
 Model: calls wait in a queue, the largest first. Every actor has at most two calls in flight, so it
 never waits for the next one. A later call of the same home goes to the actor that did the first,
 which may still hold what the call needs. If an actor dies, or is killed because it has not
 answered before the deadline, its calls go back to the queue. A new actor takes its place when the
-cluster has room for one; until then the other actors do its work.
+cluster has room for one; until then the other actors do its work. An actor works for one job after
+another: it lets go of what the last one opened before it opens the next.
 Invariant: every call's result comes back exactly once, in any order. A call that has cost
 `_MAX_DEATHS` actors ends the reduction with ClusterError. An exception inside a call is raised
 unchanged.
@@ -12,14 +14,16 @@ unchanged.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import ray
+import torch
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -58,20 +62,37 @@ class ActorJob(Protocol):
 
 @ray.remote
 class ShardActor:
-    """Holds the opened models of one job, and reduces shards of it."""
+    """Holds what one job opened, and does calls of it."""
 
-    def __init__(self, job: ActorJob) -> None:
-        """Keep `job`; the first call opens its models, so that an error there is a call's."""
-        self._job = job
+    def __init__(self) -> None:
+        """Open nothing yet, so that an error of a job is one of its calls."""
+        self._number = 0
         self._opened: Any = None
 
-    def call(self, method: str, arguments: tuple[Any, ...]) -> bytes:
-        """The packed result of one method for one shard."""
-        if self._opened is None:
+    def call(
+        self, number: int, job: Sequence[Any], method: str, arguments: tuple[Any, ...]
+    ) -> bytes:
+        """The packed result of one method for one shard.
+
+        number: of the job, above 0. job: its reference, in a sequence so that Ray fetches it for
+        the first call alone.
+        """
+        if self._number != number or self._opened is None:
             use_own_gpu()
-            _fetch_adapters(self._job)
-            self._opened = self._job.open()
+            self._let_go()
+            found: ActorJob = ray.get(job[0])
+            _fetch_adapters(found)
+            self._number, self._opened = number, found.open()
         return pack(getattr(self._opened, method)(*arguments))
+
+    def _let_go(self) -> None:
+        """Free what the last job holds: its models may fill the memory."""
+        if self._opened is None:
+            return
+        self._opened = None
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     def process(self) -> int:
         """The id of this actor's process on its node."""
@@ -94,7 +115,8 @@ def _fetch_adapters(job: ActorJob) -> None:
 
 
 class ActorPool:
-    """Executes the calls of a job on pinned actors; use it as `execute` of `reduce_pairs`."""
+    """Executes the calls of one job after another on pinned actors; use it as `execute` of
+    `reduce_pairs`. Actors start with the first call, and stay until `close`."""
 
     def __init__(
         self,
@@ -110,7 +132,8 @@ class ActorPool:
         count, self._resources = slots(gpus, cpus)
         self.size = min(count, max_actors or count)
         """The most actors at once."""
-        self._job: Any = None
+        self._job: ActorJob | None = None
+        self._number, self._reference = 0, cast(Any, None)
         self.deadline = deadline
         self.actors: list[Any] = []
         self.starting: dict[Any, Any] = {}
@@ -128,8 +151,8 @@ class ActorPool:
     def packed(self, job: ActorJob, calls: Sequence[Call]) -> Iterator[tuple[int, bytes]]:
         """(index, packed result) of each call as it ends; errors as in `__call__`."""
         if self._job is not job:
-            self.close()
-            self._job = job
+            self._job, self._reference, self.homes = job, ray.put(job), {}
+            self._number += 1
         count = min(self.size, max(1, len(calls)))
         for _ in range(count - len(self.actors) - len(self.starting)):
             self._start_actor()
@@ -160,12 +183,17 @@ class ActorPool:
         """End all actors."""
         for actor in [*self.actors, *self.starting.values()]:
             ray.kill(actor)
-        self.actors, self.starting, self.homes, self._job = [], {}, {}, None
+        self.actors, self.starting, self.homes = [], {}, {}
+        self._job = self._reference = None
+
+    def send(self, call: Call, actor: Any) -> Any:
+        """Give a call of the job at hand to an actor; the reference of its result."""
+        return actor.call.remote(self._number, (self._reference,), call.method, call.arguments)
 
     def _start_actor(self) -> None:
         options = {"num_cpus": self._resources["cpu"], "num_gpus": self._resources.get("gpu", 0)}
         actor_class: Any = ShardActor
-        actor = actor_class.options(**options).remote(self._job)
+        actor = actor_class.options(**options).remote()
         self.starting[actor.process.remote()] = actor
 
 
@@ -211,7 +239,7 @@ class _Dispatcher:
                 self._last_answer[actor] = time.monotonic()
             call = self._calls[index]
             homes[call.home] = actor
-            self._in_flight[actor.call.remote(call.method, call.arguments)] = (index, actor)
+            self._in_flight[self._pool.send(call, actor)] = (index, actor)
             load[actor] += 1
 
     def _collect(self, reference: Any) -> Iterator[tuple[int, bytes]]:

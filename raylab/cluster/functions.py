@@ -50,10 +50,9 @@ _DELETE_SECONDS = 30.0
 
 
 def compare_functions(
-    context: StudyContext, say: Callable[[str], None], tell: Tell = silent
+    context: StudyContext, pool: ActorPool, say: Callable[[str], None], tell: Tell = silent
 ) -> None:
-    """Compare what is missing on the cluster's actors, and write the tables."""
-    pool = ActorPool(cpus=1)
+    """Compare what is missing on the actors of `pool`, and write the tables."""
     cached = CachingExecutor.in_store(context.store, cast(Any, pool.packed), _key)
     built: set[str] = set()
     try:
@@ -61,7 +60,6 @@ def compare_functions(
         write_functions(context, execute, say, tell, workers=pool.size, built=built)
         context.store.delete(REDUCE)
     finally:
-        pool.close()
         if built:
             # The driver may end soon; a node that does not answer keeps them until it is asked.
             asked = delete_parents(context.store.uri, sorted(built))

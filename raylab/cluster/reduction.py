@@ -30,21 +30,20 @@ from raylab.store.phase import Tell, silent
 from raylab.store.tables import write_table
 
 
-def reduce_study(context: StudyContext, say: Callable[[str], None], tell: Tell = silent) -> bool:
-    """Reduce what is missing on the cluster's actors, and write the tables.
+def reduce_study(
+    context: StudyContext, pool: ActorPool, say: Callable[[str], None], tell: Tell = silent
+) -> bool:
+    """Reduce what is missing on the actors of `pool`, and write the tables.
 
     `tell` hears of every shard that is done. Returns whether every model could be reduced.
     """
-    pool = ActorPool(cpus=1)
     cached = CachingExecutor.in_store(context.store, pool.packed)
-    try:
-        read, causes = write_reduction(context, counted(cached, tell), say)
-    finally:
-        pool.close()
+    sent = len(pool.message_bytes)
+    read, causes = write_reduction(context, counted(cached, tell), say)
     context.store.delete(REDUCE)
-    if pool.message_bytes:
-        largest = max(pool.message_bytes)
-        say(f"{len(pool.message_bytes)} messages of at most {largest:,} bytes")
+    messages = pool.message_bytes[sent:]
+    if messages:
+        say(f"{len(messages)} messages of at most {max(messages):,} bytes")
     if read.bytes_read:
         say(f"{read.bytes_read:,} bytes of weights read, {read.bytes_read_again:,} read again")
     if cached.found:

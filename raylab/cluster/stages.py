@@ -10,8 +10,9 @@ run over a finished store trains nothing, and starts no Ray.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
+from raylab.cluster.actors import ActorPool
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
 from raylab.cluster.functions import TABLES_OF_FUNCTIONS, compare_functions
 from raylab.cluster.reduction import TABLES_OF_REDUCTION, reduce_study
@@ -98,8 +99,7 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
     _warn_of_dtype(context, address, states, say)
     with driving(context, address, phase) as lease:
         complete = _train(context, lease, say, states, phase)
-        is_reduced = reduce_study(context, say, phase.tell)
-        compare_functions(context, say, phase.tell)
+        is_reduced = _reduce(context, say, phase.tell)
         phase.tell(REPORT)
         others = left_out(context.store, context.plan)
         report(context, others, is_whole=is_reduced)
@@ -129,8 +129,14 @@ def reduce(context: StudyContext, address: str | None, say: Say) -> bool:
     tables of both. Returns whether every model could be reduced."""
     phase = StudyPhase(say, context.store)
     with driving(context, address, phase):
-        is_reduced = reduce_study(context, say, phase.tell)
-        compare_functions(context, say, phase.tell)
+        return _reduce(context, say, phase.tell)
+
+
+def _reduce(context: StudyContext, say: Say, tell: Tell) -> bool:
+    """The stages after the training, on one pool of actors."""
+    with closing(ActorPool(cpus=1)) as pool:
+        is_reduced = reduce_study(context, pool, say, tell)
+        compare_functions(context, pool, say, tell)
     return is_reduced
 
 

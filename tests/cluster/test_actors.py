@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -39,6 +40,10 @@ class Opened:
         time.sleep(0.2)
         return os.getpid()
 
+    def opened(self):
+        time.sleep(0.2)
+        return os.getpid(), id(self), sum(isinstance(o, Opened) for o in gc.get_objects())
+
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -67,10 +72,10 @@ class Unopenable:
 JOB = Job()
 
 
-def results(pool, *calls, homes=None):
+def results(pool, *calls, homes=None, job=JOB):
     """The results of calls (method, *arguments), in the order of the calls."""
     made = [Call(c[0], tuple(c[1:]), (homes or range(len(calls)))[i]) for i, c in enumerate(calls)]
-    found = dict(pool(JOB, made))
+    found = dict(pool(job, made))
     return [found[index] for index in range(len(calls))]
 
 
@@ -111,6 +116,23 @@ def test_pool_call_of_the_same_home_goes_to_the_same_actor(pool):
 
 def test_pool_of_two_actors_gives_each_one_of_two_calls(pool):
     assert len(set(results(pool, ("process",), ("process",), homes=(101, 102)))) == 2
+
+
+def test_pool_actors_do_one_job_after_another_and_hold_what_the_last_opened(pool):
+    jobs = [Job(), Job(), JOB]
+    found = [results(pool, *[("opened",)] * 8, job=job) for job in jobs]
+    processes = [{process for process, _, _ in of_job} for of_job in found]
+    assert processes[0] == processes[1] == processes[2]
+    for of_job in found:
+        assert len({(process, opened) for process, opened, _ in of_job}) == 2
+        assert {held for _, _, held in of_job} == {1}
+
+
+def test_pool_actor_that_died_between_two_jobs_is_replaced(pool):
+    first = results(pool, ("process",), ("process",))
+    os.kill(first[0], signal.SIGKILL)
+    second = results(pool, ("process",), ("process",), job=Job())
+    assert first[0] not in second
 
 
 def test_pool_killed_actor_loses_no_call(pool, tmp_path):

@@ -173,13 +173,13 @@ def test_worker_whose_cuda_saw_other_gpus_before_is_refused(two_gpus, cuda, gpus
 
 def entry_points(out):
     """What each of raylab's workers begins with, on inputs that end it soon after; by name."""
-    actor = ShardActor.__ray_metadata__.modified_class(Job({}, ()))
+    actor = ShardActor.__ray_metadata__.modified_class()
     return {
         "trial": lambda: _trainable({"name": "none"}, None, {}, {}, {}, out),
         "merge": lambda: _make._function(None, (None, None, {}, out)),
         "preview": lambda: _measure._function(None, ()),
         "cleanup": lambda: _delete_parents._function(out, ["none"]),
-        "reduction": lambda: actor.call("none", ()),
+        "reduction": lambda: actor.call(1, (ray.put(Job({}, ())),), "none", ()),
     }
 
 
