@@ -18,7 +18,7 @@ from raylab.cli.options import Json, console, say
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merges import check_method
-from raylab.spec.study import DENSITIES, Device, ViewName, check_densities
+from raylab.spec.study import DENSITIES, TOLERANCE, Device, ViewName, check_densities
 from raylab.spec.vocabularies import describe_clashes, places_of
 from raylab.store.filesystem import Store
 
@@ -69,6 +69,9 @@ def diff(
     non_finite: Annotated[
         _Missing, typer.Option(help="What to do with entries that are NaN or infinite.")
     ] = "error",
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Entries of larger magnitude moved.")
+    ] = TOLERANCE,
     device: _Device = "auto",
     threads: _Threads = None,
     dequantize: _Dequantize = False,
@@ -105,6 +108,7 @@ def diff(
         tolerance=Tolerance(missing, mismatch, non_finite),
         threads=threads or len(os.sched_getaffinity(0)),
         device=device,
+        moved_above=tolerance,
         curve=out is not None,
     )
     found = diff(request)

@@ -159,6 +159,7 @@ class StudyContext:
             "limits": self.study.evaluation.limits.model_dump(),
             "leave_out_marked": self.study.evaluation.leave_out_marked,
             "densities": list(self.study.densities),
+            "tolerance": self.study.tolerance,
             "views": list(self.study.views),
             "functions": self.study.evaluation.functions,
         }

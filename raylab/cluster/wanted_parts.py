@@ -37,7 +37,8 @@ class WantedParts:
     """The parts that a study asks for over one base model in one view, with their keys.
 
     contents: by model, a fingerprint of its parameters. common: one of what else determines every
-    part: the base model, the view, the quantisation, the densities.
+    part: the base model, the view, the quantisation, the densities. tolerance: an entry above it
+    moved.
     """
 
     base: str
@@ -45,11 +46,13 @@ class WantedParts:
     comparisons: Sequence[PlannedComparison]
     contents: Mapping[str, str]
     common: str
+    tolerance: float
 
     def of_comparison(self, comparison: PlannedComparison) -> str:
         """The key of a comparison's part."""
         sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
-        return fingerprint({"comparison": sides, "common": self.common})
+        common = {"common": self.common, "tolerance": self.tolerance}
+        return fingerprint({"comparison": sides, **common})
 
     def of_models(self, first: str, second: str) -> str:
         """The key of two models beside each other, in either order."""
@@ -165,6 +168,7 @@ class WantedParts:
             vectors=vectors,
             fresh=fresh,
             quantization=context.study.quantization,
+            tolerance=self.tolerance,
             id=fingerprint(asked),
             out=None if context.store.is_local else context.store.uri,
         )
@@ -214,4 +218,5 @@ def wanted_parts(
                 comparisons=[c for c in ready if c.a.base_model == base],
                 contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
                 common=fingerprint([identity, name, quantization, list(study.densities)]),
+                tolerance=study.tolerance,
             )

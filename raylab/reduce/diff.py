@@ -22,7 +22,7 @@ from raylab.reduce.pairwise import whole_relation
 from raylab.reduce.passes import Reduced, reduce_job, reference_of
 from raylab.reduce.row_block import Pair
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows, relative_l2, row_of
-from raylab.spec.study import Device, ViewName
+from raylab.spec.study import TOLERANCE, Device, ViewName
 from raylab.store.filesystem import Store
 from raylab.store.records import write_json
 from raylab.store.references import FoundModel, ModelLocation
@@ -49,6 +49,8 @@ class DiffRequest:
     tolerance: Tolerance = STRICT
     threads: int = 1
     device: Device = "auto"
+    moved_above: float = TOLERANCE
+    """An entry whose magnitude is above it moved."""
     curve: bool = False
     """Whether the rows of the curve are asked for, which needs a histogram."""
 
@@ -107,7 +109,7 @@ def diff(request: DiffRequest) -> Diff:
         "b": request.b.name,
         "view": request.view.name,
         "universe": request.universe,
-        **_whole(whole, relative_l2(whole, list(tensors), squares)),
+        **_whole(whole, relative_l2(whole, list(tensors), squares), job.tolerance),
         "densities": [_density(kept) for kept in found.kept[PAIR]],
         "layers": _layers(found),
         **({"base": _base(job, found)} if request.base else {}),
@@ -182,6 +184,7 @@ def _job(request: DiffRequest, shapes: Mapping[str, Shape]) -> Job:
         vectors=("a", "b") if request.base else (),
         count_untouched=request.universe == "model",
         skip_non_finite=request.tolerance.non_finite == "skip",
+        tolerance=request.moved_above,
     )
 
 
@@ -200,9 +203,10 @@ def _reduced(request: DiffRequest, job: Job, execute: InProcess) -> Reduced:
         ) from error
 
 
-def _whole(norms: Norms, relative: float | None) -> dict[str, Any]:
+def _whole(norms: Norms, relative: float | None, tolerance: float) -> dict[str, Any]:
     row = row_of(norms)
-    return {"numel": row.pop("numel"), "norms": {**row, "relative_l2": relative}}
+    numel = row.pop("numel")
+    return {"numel": numel, "norms": {**row, "relative_l2": relative, "tolerance": tolerance}}
 
 
 def _density(kept: Any) -> dict[str, Any]:
@@ -245,7 +249,7 @@ def _rows(request: DiffRequest, job: Job, found: Reduced) -> dict[str, list[dict
     (pair,) = job.pairs
     common = {"view": request.view.name, "universe": request.universe}
     rows = {
-        "norms": norm_rows(pair, found.total, reference_of(job, pair), common),
+        "norms": norm_rows(pair, found.total, reference_of(job, pair), job.tolerance, common),
         "densities": density_rows(pair, found.kept[PAIR], common),
     }
     if request.curve:

@@ -117,7 +117,8 @@ class Gpu:
         kernel = self.kernels.add_bf16 if words else self.kernels.add_float32
         grid = -(-a.numel() // TAKEN)
         tables = sums.arrays(tensor, self._array)
-        kernel[grid, self.kernels.threads](*map(self._array, flat), *tables)
+        arrays = map(self._array, flat)
+        kernel[grid, self.kernels.threads](*arrays, *tables, np.int32(sums.tolerance))
 
     def _array(self, tensor: torch.Tensor) -> Any:
         """`tensor` as numba takes it, of the same memory."""

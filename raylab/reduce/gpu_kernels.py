@@ -147,17 +147,26 @@ def _add_magnitudes(threads: int, bits_of: Any) -> Any:
 
     @cuda.jit
     def add(
-        a: Any, b: Any, rows: Any, counts: Any, moments: Any, sums: Any, ends: Any, zeros: Any
+        a: Any,
+        b: Any,
+        rows: Any,
+        counts: Any,
+        moments: Any,
+        sums: Any,
+        ends: Any,
+        totals: Any,
+        tolerance: int,
     ) -> None:
         """Add the magnitudes of a - b.
 
         rows: int16 (BUCKETS,), the row of `counts` that a bucket has, or -1. counts: int32 (K,
         65536), entries by bucket and lower 16 bits, those of 0 left out. moments: int64 (4,
         BUCKETS) of entries, low, low^2 >> 16 and low^2 % 2^16. sums: int64 (EXPONENTS, PARTS).
-        ends: int32 (largest bits, smallest bits). zeros: int64 (1,).
+        ends: int32 (largest bits, smallest bits). totals: int64 (2,), how many entries are zero,
+        and how many have bits above `tolerance`.
         """
         table = cuda.shared.array((4, _WINDOW), uint32)
-        seen = cuda.shared.array(4, int32)
+        seen = cuda.shared.array(5, int32)
         cell = cuda.local.array(1, float32)
         word = cell.view(np.int32)
         thread = cuda.threadIdx.x
@@ -166,7 +175,7 @@ def _add_magnitudes(threads: int, bits_of: Any) -> Any:
         for slot in range(thread, _WINDOW, threads):
             table[0, slot] = table[1, slot] = table[2, slot] = table[3, slot] = uint32(0)
         if thread == 0:
-            seen[0], seen[1], seen[2], seen[3] = 0, 0, 0x7FFFFFFF, 0
+            seen[0], seen[1], seen[2], seen[3], seen[4] = 0, 0, 0x7FFFFFFF, 0, 0
         cuda.syncthreads()
 
         glance = first + int64(thread) * (TAKEN // threads)
@@ -176,13 +185,15 @@ def _add_magnitudes(threads: int, bits_of: Any) -> Any:
         # One exponent above what was seen, as the glance may miss the largest.
         bottom = max(int32(seen[0]) + int32(2) - int32(_SPAN), int32(0)) << int32(7)
 
-        largest, smallest, none = int32(0), int32(0x7FFFFFFF), int32(0)
+        largest, smallest, none, moved = int32(0), int32(0x7FFFFFFF), int32(0), int32(0)
         for i in range(first + thread, last, threads):
             bits = bits_of(a, b, i, cell, word)
             largest, smallest = max(largest, bits), min(smallest, bits)
             if bits == int32(0):
                 none += int32(1)
                 continue
+            if bits > tolerance:
+                moved += int32(1)
             low = bits & int32(0xFFFF)
             square, slot = uint32(low) * uint32(low), (bits >> int32(16)) - bottom
             if slot >= int32(0) and slot < int32(_WINDOW):
@@ -194,12 +205,14 @@ def _add_magnitudes(threads: int, bits_of: Any) -> Any:
         cuda.atomic.max(seen, 1, largest)
         cuda.atomic.min(seen, 2, smallest)
         cuda.atomic.add(seen, 3, none)
+        cuda.atomic.add(seen, 4, moved)
         cuda.syncthreads()
 
         if thread == 0:
             cuda.atomic.max(ends, 0, seen[1])
             cuda.atomic.min(ends, 1, seen[2])
-            cuda.atomic.add(zeros, 0, int64(seen[3]))
+            cuda.atomic.add(totals, 0, int64(seen[3]))
+            cuda.atomic.add(totals, 1, int64(seen[4]))
         for slot in range(thread, _WINDOW, threads):
             if table[0, slot] > uint32(0):
                 _add_table_to_moments(table, slot, bottom + slot, moments)

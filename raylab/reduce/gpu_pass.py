@@ -19,7 +19,7 @@ import torch
 from raylab.errors import NonFiniteError
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
-from raylab.reduce.histogram import BUCKETS, INFINITY
+from raylab.reduce.histogram import BUCKETS, INFINITY, bits_below
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, on_host, products_of
 from raylab.reduce.row_block import Difference, LowRankDifference, Models, Pair, Tile
@@ -45,8 +45,9 @@ class GpuPass:
         """Go through all tiles."""
         self._models, self._gpu, self._pairs, self._limits = models, gpu, pairs, limits
         self._numbers = {name: number for number, name in enumerate(names)}
+        tolerance = bits_below(models.tolerance)
         self.sums = {
-            pair.name: Sums.empty(gpu.device, buckets.get(pair.name, ()), len(names))
+            pair.name: Sums.empty(gpu.device, buckets.get(pair.name, ()), len(names), tolerance)
             for pair in pairs
         }
         self._squares: dict[tuple[str, str], list[torch.Tensor]] = {}

@@ -37,7 +37,8 @@ class Sums:
 
     moments: int64 (4, BUCKETS), zeros left out. rows: int16 (BUCKETS,). counts: int32
     (K * 65536 + 1,), the last entry being rubbish. exponents: int64 (tensors, EXPONENTS, PARTS).
-    ends: int32 (tensors, 2). zeros: int64 (tensors, 1).
+    ends: int32 (tensors, 2). totals: int64 (tensors, 2), how many entries
+    are zero, and how many have bits above `tolerance`.
     """
 
     buckets: tuple[int, ...]
@@ -46,13 +47,17 @@ class Sums:
     counts: torch.Tensor
     exponents: torch.Tensor
     ends: torch.Tensor
-    zeros: torch.Tensor
+    totals: torch.Tensor
     numel: list[int]
+    tolerance: int = 0
     _arrays: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, device: torch.device, buckets: Sequence[int], tensors: int) -> Sums:
-        """Nothing is added yet; entries in `buckets` will be counted by magnitude."""
+    def empty(
+        cls, device: torch.device, buckets: Sequence[int], tensors: int, tolerance: int = 0
+    ) -> Sums:
+        """Nothing is added yet; entries in `buckets` will be counted by magnitude, and those whose
+        magnitude bits are above `tolerance` as moved."""
         rows = torch.full((BUCKETS,), -1, dtype=torch.int16)
         rows[list(buckets)] = torch.arange(len(buckets), dtype=torch.int16)
         ends = torch.tensor([[0, NONE]] * tensors, dtype=torch.int32).reshape(-1, 2)
@@ -65,19 +70,20 @@ class Sums:
             counts=torch.zeros(counts, dtype=torch.int32, device=device),
             exponents=wide((tensors, EXPONENTS, PARTS)),
             ends=ends.to(device),
-            zeros=wide((tensors, 1)),
+            totals=wide((tensors, 2)),
             numel=[0] * tensors,
+            tolerance=tolerance,
         )
 
     def tables(self, tensor: int) -> tuple[torch.Tensor, ...]:
-        """(rows, counts, moments, exponents, ends, zeros) of one tensor, as kernels take them."""
+        """(rows, counts, moments, exponents, ends, totals) of one tensor, as kernels take them."""
         return (
             self.rows,
             self.counts[:-1].view(-1, _LOW + 1),
             self.moments,
             self.exponents[tensor],
             self.ends[tensor],
-            self.zeros[tensor],
+            self.totals[tensor],
         )
 
     def arrays(self, tensor: int, convert: Callable[[torch.Tensor], Any]) -> tuple[Any, ...]:
@@ -89,19 +95,21 @@ class Sums:
     def magnitudes(self) -> Magnitudes:
         """Those of all tensors together, without their norms, which follow by tensor."""
         found = moments_of(self.moments.cpu().numpy())
-        found[0, 0] += int(self.zeros.sum())
+        found[0, 0] += int(self.totals[:, 0].sum())
         return Magnitudes(moments=found)
 
     def by_tensor(self) -> Iterable[tuple[int, Norms, Extremes]]:
         """(number, norms, extremes) of every tensor that has entries."""
-        exponents, ends, zeros = (x.cpu().numpy() for x in (self.exponents, self.ends, self.zeros))
+        tables = (self.exponents, self.ends, self.totals)
+        exponents, ends, totals = (x.cpu().numpy() for x in tables)
         for tensor, numel in enumerate(self.numel):
             if numel:
                 largest, smallest = ends[tensor].tolist()
-                extremes = Extremes(largest, smallest, numel - int(zeros[tensor, 0]))
+                zeros, moved = totals[tensor].tolist()
+                extremes = Extremes(largest, smallest, numel - zeros, moved)
                 l1, l2 = exact_of(exponents[tensor])
                 linf = magnitude_of(largest) if largest < INFINITY else 0.0
-                yield tensor, Norms(numel, extremes.nonzero, linf, l1, l2), extremes
+                yield tensor, Norms(numel, extremes.nonzero, linf, l1, l2, moved), extremes
 
     def candidates(self, buckets: Sequence[int]) -> Candidates:
         """The magnitudes counted in `buckets`, all of which were foreseen."""
@@ -113,7 +121,7 @@ class Sums:
             # Kernels do not count lower bits of 0, which most differences of bf16 weights have.
             counts[0] = entries[bucket] - counts[1:].sum()
             if bucket == 0:
-                counts[0] += int(self.zeros.sum())
+                counts[0] += int(self.totals[:, 0].sum())
             low = np.flatnonzero(counts)
             found[bucket] = (low, counts[low])
         return found
@@ -121,7 +129,7 @@ class Sums:
 
 def add_by_torch(a: torch.Tensor, b: torch.Tensor | None, sums: Sums, tensor: int) -> None:
     """Add the magnitudes of float32(a) - float32(b), or of `a`, by torch operations."""
-    rows, _, moments, exponents, ends, zeros = sums.tables(tensor)
+    rows, _, moments, exponents, ends, totals = sums.tables(tensor)
     tops = torch.arange(BUCKETS, device=a.device).view(EXPONENTS, -1) % 128
     tops[1:] += 128
     for start in range(0, a.numel(), _TORCH_ENTRIES):
@@ -141,7 +149,7 @@ def add_by_torch(a: torch.Tensor, b: torch.Tensor | None, sums: Sums, tensor: in
         entries, first, upper, lower = table.view(4, EXPONENTS, -1)
         columns = (entries * tops, first, entries * tops * tops, first * tops, upper, lower)
         exponents += torch.stack([column.sum(dim=1) for column in columns], dim=1)
-        zeros += none
+        totals += torch.stack([none, (bits > sums.tolerance).sum()])
         ends[0] = torch.maximum(ends[0], bits.max().to(torch.int32))
         ends[1] = torch.minimum(ends[1], bits.min().to(torch.int32))
         row = rows[bucket].to(torch.int64)

@@ -57,13 +57,15 @@ def carry(moments: Moments) -> None:
 
 @dataclass(frozen=True)
 class Norms:
-    """Exact norms: l1_exact in units of 2^-149, l2_exact the sum of squares in units of 2^-298."""
+    """Exact norms: l1_exact in units of 2^-149, l2_exact the sum of squares in units of 2^-298.
+    moved: how many entries are above a tolerance."""
 
     numel: int = 0
     nonzero: int = 0
     linf: float = 0.0
     l1_exact: int = 0
     l2_exact: int = 0
+    moved: int = 0
 
     def __add__(self, other: Norms) -> Norms:
         return Norms(
@@ -72,6 +74,7 @@ class Norms:
             max(self.linf, other.linf),
             self.l1_exact + other.l1_exact,
             self.l2_exact + other.l2_exact,
+            self.moved + other.moved,
         )
 
     @property
@@ -87,17 +90,20 @@ class Norms:
 
 @dataclass(frozen=True)
 class Extremes:
-    """Of some entries: the largest and the smallest magnitude bits, and how many are not zero."""
+    """Of some entries: the largest and the smallest magnitude bits, how many are not zero, and how
+    many are above a tolerance."""
 
     largest: int = 0
     smallest: int = NONE
     nonzero: int = 0
+    moved: int = 0
 
     def __add__(self, other: Extremes) -> Extremes:
         return Extremes(
             max(self.largest, other.largest),
             min(self.smallest, other.smallest),
             self.nonzero + other.nonzero,
+            self.moved + other.moved,
         )
 
 
@@ -165,6 +171,7 @@ def norms_of(moments: Moments, found: Extremes) -> Norms:
         linf=magnitude_of(found.largest),
         l1_exact=l1,
         l2_exact=l2,
+        moved=found.moved,
     )
 
 
@@ -213,6 +220,13 @@ def magnitude_of(bits: int) -> float:
 def bits_of(magnitude: float) -> int:
     """The bits of a float32 magnitude."""
     return int(np.array(magnitude, dtype=np.float32).view(np.int32))
+
+
+def bits_below(tolerance: float) -> int:
+    """The bits of the largest float32 magnitude that is not above `tolerance`: a float32 is above
+    the one where it is above the other."""
+    bits = bits_of(tolerance)
+    return bits - (magnitude_of(bits) > tolerance)
 
 
 Candidates = dict[int, tuple[np.ndarray, np.ndarray]]

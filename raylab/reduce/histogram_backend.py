@@ -49,12 +49,15 @@ class Tally(Counts, Protocol):
         """Add the sums since the last call to `into`; returns the extremes of the same entries."""
 
 
-def tallies_for(buckets: Mapping[str, Sequence[int]], histograms: bool) -> dict[str, Tally]:
-    """An empty tally for each comparison, which counts in `buckets`."""
+def tallies_for(
+    buckets: Mapping[str, Sequence[int]], histograms: bool, tolerance: int = 0
+) -> dict[str, Tally]:
+    """An empty tally for each comparison, which counts in `buckets`; entries whose magnitude bits
+    are above `tolerance` moved."""
     if not histograms:
-        return {pair: IntervalTally(wanted) for pair, wanted in buckets.items()}
+        return {pair: IntervalTally(wanted, tolerance) for pair, wanted in buckets.items()}
     table = Table()
-    return {pair: CompiledTally(wanted, table) for pair, wanted in buckets.items()}
+    return {pair: CompiledTally(wanted, table, tolerance) for pair, wanted in buckets.items()}
 
 
 def squares_by_tile(values: torch.Tensor, heights: Sequence[int]) -> list[float]:

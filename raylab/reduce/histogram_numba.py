@@ -75,19 +75,30 @@ def _subtract_bf16(a: Words, b: Words, start: int, size: int, bits: Words) -> No
 
 @njit(**_OPTIONS)
 def _add_block(
-    bits: Words, size: int, packed: Words, usuals: Words, slots: Words, counts: Words, seen: Words
+    bits: Words,
+    size: int,
+    packed: Words,
+    usuals: Words,
+    slots: Words,
+    counts: Words,
+    seen: Words,
+    tolerance: int,
 ) -> None:
-    """Add one block of magnitude bits; `seen` is (largest bits, smallest, how many not zero)."""
+    """Add one block of magnitude bits; `seen` is (largest bits, smallest, how many not zero, how
+    many above the bits `tolerance`)."""
     largest = np.int32(0)
     smallest = np.int32(NONE)
-    nonzero = 0
+    nonzero, moved = np.int32(0), np.int32(0)
     for i in range(size):
         largest = max(largest, bits[i])
         smallest = min(smallest, bits[i])
-        nonzero += bits[i] != 0
+        # Narrowed at every step: numba widens a sum to int64, which halves the entries in a vector.
+        nonzero = np.int32(nonzero + (bits[i] != 0))
+        moved = np.int32(moved + (bits[i] > tolerance))
     seen[0] = max(seen[0], np.int64(largest))
     seen[1] = min(seen[1], np.int64(smallest))
     seen[2] += nonzero
+    seen[3] += moved
     for i in range(size):
         magnitude = np.uint64(bits[i])
         bucket = magnitude >> _SIXTEEN
@@ -107,25 +118,38 @@ def _add_block(
 
 @njit(**_OPTIONS)
 def _tally_bf16(
-    a: Words, b: Words, packed: Words, usuals: Words, slots: Words, counts: Words, seen: Words
+    a: Words,
+    b: Words,
+    packed: Words,
+    usuals: Words,
+    slots: Words,
+    counts: Words,
+    seen: Words,
+    tolerance: int,
 ) -> None:
     bits = np.empty(_BLOCK, np.int32)
     for start in range(0, a.size, _BLOCK):
         size = min(_BLOCK, a.size - start)
         _subtract_bf16(a, b, start, size, bits)
-        _add_block(bits, size, packed, usuals, slots, counts, seen)
+        _add_block(bits, size, packed, usuals, slots, counts, seen, tolerance)
 
 
 @njit(**_OPTIONS)
 def _tally_bits(
-    values: Words, packed: Words, usuals: Words, slots: Words, counts: Words, seen: Words
+    values: Words,
+    packed: Words,
+    usuals: Words,
+    slots: Words,
+    counts: Words,
+    seen: Words,
+    tolerance: int,
 ) -> None:
     bits = np.empty(_BLOCK, np.int32)
     for start in range(0, values.size, _BLOCK):
         size = min(_BLOCK, values.size - start)
         for i in range(size):
             bits[i] = values[start + i] & 0x7FFFFFFF
-        _add_block(bits, size, packed, usuals, slots, counts, seen)
+        _add_block(bits, size, packed, usuals, slots, counts, seen, tolerance)
 
 
 @njit(**_OPTIONS)
@@ -141,6 +165,7 @@ def _tally_products(
     slots: Words,
     counts: Words,
     seen: Words,
+    tolerance: int,
 ) -> None:
     bits = np.empty(_BLOCK, np.int32)
     a, b = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
@@ -156,7 +181,7 @@ def _tally_products(
             values = bits.view(np.float32)
             for i in range(size):
                 values[i] = abs(a[i] - b[i])
-            _add_block(bits, size, packed, usuals, slots, counts, seen)
+            _add_block(bits, size, packed, usuals, slots, counts, seen, tolerance)
 
 
 @njit(**_OPTIONS)
@@ -216,15 +241,18 @@ class Table:
     def __init__(self) -> None:
         """An empty table."""
         self.packed = np.zeros((_COPIES, BUCKETS, 2), dtype=np.int64)
-        self.seen = np.array([0, NONE, 0], dtype=np.int64)
+        self.seen = np.array([0, NONE, 0, 0], dtype=np.int64)
 
 
 class CompiledTally:
     """One thread's histogram of one comparison. Not to be shared."""
 
-    def __init__(self, buckets: Sequence[int], table: Table | None = None) -> None:
-        """Nothing is taken in yet."""
+    def __init__(
+        self, buckets: Sequence[int], table: Table | None = None, tolerance: int = 0
+    ) -> None:
+        """Nothing is taken in yet; entries whose magnitude bits are above `tolerance` moved."""
         self.buckets = tuple(buckets)
+        self._tolerance = np.int32(tolerance)
         self._counts, self._table = BucketCounts(buckets), table or Table()
 
     def add(self, values: torch.Tensor) -> None:
@@ -247,7 +275,8 @@ class CompiledTally:
         table, counts = self._table, self._counts
         assert size <= TILE, "a tile is larger than the packed sums allow"
         assert table.seen[1] == NONE, "the last tile was not flushed"
-        kernel(*operands, table.packed, counts.usuals, counts.slots, counts.counts, table.seen)
+        counted = (counts.usuals, counts.slots, counts.counts)
+        kernel(*operands, table.packed, *counted, table.seen, self._tolerance)
         counts.learn(table.packed[:, list(self.buckets), 0].sum(axis=0) >> 40)
 
     def flush(self, into: Magnitudes) -> Extremes:
@@ -258,7 +287,7 @@ class CompiledTally:
             into.moments = no_moments()
         _flush(self._table.packed, found.largest >> 16, into.moments)
         into.extremes += found
-        self._table.seen[:] = (0, NONE, 0)
+        self._table.seen[:] = (0, NONE, 0, 0)
         return found
 
     def candidates(self, buckets: Sequence[int]) -> Candidates:

@@ -35,7 +35,18 @@ _I16, _I32, _I64, _F32 = types.int16, types.int32, types.int64, types.float32
 
 
 @njit(**_OPTIONS)
-def _subtract_bf16(a: Array, b: Array, bits: Array, ends: Array) -> Any:
+def _above(bits: Array, largest: int, tolerance: int) -> Any:
+    """How many entries of a block are above `tolerance`; `largest` is their largest."""
+    moved = np.int32(0)
+    if largest > tolerance:
+        # Apart from the loop before: the sums of both together do not fit in the vector registers.
+        for i in range(bits.size):
+            moved = np.int32(moved + (bits[i] > tolerance))
+    return moved
+
+
+@njit(**_OPTIONS)
+def _subtract_bf16(a: Array, b: Array, bits: Array, ends: Array, tolerance: int) -> Any:
     """bits[i] = the bits of |a[i] - b[i]|; the block's largest and smallest bits."""
     largest, smallest, nonzero = np.int32(0), np.int32(NONE), np.int32(0)
     for i in range(a.size):
@@ -47,11 +58,12 @@ def _subtract_bf16(a: Array, b: Array, bits: Array, ends: Array) -> Any:
         nonzero = np.int32(nonzero + (word != 0))
     ends[0], ends[1] = max(ends[0], largest), min(ends[1], smallest)
     ends[2] += nonzero
+    ends[3] += _above(bits, largest, tolerance)
     return largest
 
 
 @njit(**_OPTIONS)
-def _subtract_float(a: Array, b: Array, bits: Array, ends: Array) -> Any:
+def _subtract_float(a: Array, b: Array, bits: Array, ends: Array, tolerance: int) -> Any:
     """The same of float32."""
     largest, smallest, nonzero = np.int32(0), np.int32(NONE), np.int32(0)
     for i in range(a.size):
@@ -61,6 +73,7 @@ def _subtract_float(a: Array, b: Array, bits: Array, ends: Array) -> Any:
         nonzero = np.int32(nonzero + (word != 0))
     ends[0], ends[1] = max(ends[0], largest), min(ends[1], smallest)
     ends[2] += nonzero
+    ends[3] += _above(bits, largest, tolerance)
     return largest
 
 
@@ -114,7 +127,7 @@ def _count(
         _count_marked(bits, marks, rows, counts)
 
 
-_TABLES = (_I64[:, ::1], _F32[::1], _I16[::1], _I32[:, ::1], _I64[::1], _I64[:, :, ::1])
+_TABLES = (_I64[:, ::1], _F32[::1], _I16[::1], _I32[:, ::1], _I64[::1], _I32, _I64[:, :, ::1])
 
 
 @njit(types.void(_U16, _U16, *_TABLES), **_OPTIONS)
@@ -126,6 +139,7 @@ def add_bf16(
     rows: Array,
     counts: Array,
     ends: Array,
+    tolerance: int,
     sums: Array,
 ) -> None:
     """Add |a - b| of bf16 given as uint16.
@@ -133,15 +147,15 @@ def add_bf16(
     intervals: int64 (K, 5) of low bits, span, usual bits or -1, how many were usual, and how many
     lie above the interval. limits: float32 (K,), the largest magnitude of each interval. rows:
     int16 (32768,), the row of `counts` that a bucket of an interval has. counts: int32 (buckets of
-    intervals, 65536). ends: int64 (largest, smallest bits, non-zero entries). sums: int64 (1 + K,
-    UNITS, 3) as `add_sums` fills them.
+    intervals, 65536). ends: int64 (largest, smallest bits, non-zero entries, entries whose bits are
+    above `tolerance`). sums: int64 (1 + K, UNITS, 3) as `add_sums` fills them.
     """
     bits, marks = np.empty(BLOCK, np.int32), np.zeros(BLOCK, np.uint8)
     memory = working_memory()
     for start in range(0, a.size, BLOCK):
         stop = min(start + BLOCK, a.size)
         block = bits[: stop - start]
-        largest = _subtract_bf16(a[start:stop], b[start:stop], block, ends)
+        largest = _subtract_bf16(a[start:stop], b[start:stop], block, ends, tolerance)
         add_sums(block, largest, limits, memory, sums)
         _count(block, largest, marks, intervals, rows, counts)
 
@@ -155,6 +169,7 @@ def add_float(
     rows: Array,
     counts: Array,
     ends: Array,
+    tolerance: int,
     sums: Array,
 ) -> None:
     """The same of |a - b| of float32."""
@@ -163,7 +178,7 @@ def add_float(
     for start in range(0, a.size, BLOCK):
         stop = min(start + BLOCK, a.size)
         block = bits[: stop - start]
-        largest = _subtract_float(a[start:stop], b[start:stop], block, ends)
+        largest = _subtract_float(a[start:stop], b[start:stop], block, ends, tolerance)
         add_sums(block, largest, limits, memory, sums)
         _count(block, largest, marks, intervals, rows, counts)
 
@@ -181,6 +196,7 @@ def add_products(
     rows: Array,
     counts: Array,
     ends: Array,
+    tolerance: int,
     sums: Array,
 ) -> None:
     """The same of two low-rank deltas, scale * (up @ down) each, which are never held whole."""
@@ -196,6 +212,6 @@ def add_products(
             size = (low - top) * across
             fill_block(a[:size], up_a[top:low], down_a, scale_a, first)
             fill_block(b[:size], up_b[top:low], down_b, scale_b, first)
-            largest = _subtract_float(a[:size], b[:size], bits[:size], ends)
+            largest = _subtract_float(a[:size], b[:size], bits[:size], ends, tolerance)
             add_sums(bits[:size], largest, limits, memory, sums)
             _count(bits[:size], largest, marks, intervals, rows, counts)

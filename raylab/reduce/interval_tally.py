@@ -38,9 +38,11 @@ from raylab.weights.adapter_parts import Factors
 class IntervalTally:
     """One thread's sums and counts of one comparison. Not to be shared."""
 
-    def __init__(self, buckets: Sequence[int]) -> None:
-        """Nothing is counted yet in `buckets`."""
+    def __init__(self, buckets: Sequence[int], tolerance: int = 0) -> None:
+        """Nothing is counted yet in `buckets`; entries whose magnitude bits are above `tolerance`
+        moved."""
         self.buckets = tuple(buckets)
+        self._tolerance = np.int32(tolerance)
         self._intervals = intervals_of(buckets)
         lengths = [each.last - each.first + 1 for each in self._intervals]
         self._starts = np.cumsum([0, *lengths])
@@ -59,7 +61,7 @@ class IntervalTally:
         tops = np.array([(each.last << 16) + 0xFFFF for each in self._intervals], dtype=np.int32)
         self._limits = tops.view(np.float32)
         self._sums = np.zeros((len(lengths) + 1, UNITS, 3), dtype=np.int64)
-        self._ends = np.array([0, NONE, 0], dtype=np.int64)
+        self._ends = np.array([0, NONE, 0, 0], dtype=np.int64)
         self._numel = 0
 
     def add(self, values: torch.Tensor) -> None:
@@ -81,8 +83,8 @@ class IntervalTally:
         self._take((stop - start) * a.down.shape[1], add_products, *given)
 
     def _take(self, numel: int, loop: Any, *operands: Any) -> None:
-        tables = (self._table, self._limits, self._rows, self._counts, self._ends, self._sums)
-        loop(*operands, *tables)
+        tables = (self._table, self._limits, self._rows, self._counts)
+        loop(*operands, *tables, self._ends, self._tolerance, self._sums)
         self._numel += numel
 
     def flush(self, into: Magnitudes) -> Extremes:
@@ -90,7 +92,7 @@ class IntervalTally:
         extremes = Extremes(*self._ends.tolist())
         linf = magnitude_of(extremes.largest) if extremes.largest < INFINITY else 0.0
         whole, *above = _exact(self._sums)
-        norms = Norms(self._numel, extremes.nonzero, linf, *whole)
+        norms = Norms(self._numel, extremes.nonzero, linf, *whole, extremes.moved)
         found = [
             Interval(each.first, each.last, entries, *sums)
             for each, entries, sums in zip(
@@ -100,7 +102,7 @@ class IntervalTally:
         self._learn()
         self._sums[:] = 0
         self._table[:, 3:] = 0
-        self._ends[:] = (0, NONE, 0)
+        self._ends[:] = (0, NONE, 0, 0)
         self._numel = 0
         into.merge(Magnitudes(norms, extremes, intervals=found))
         return extremes

@@ -20,7 +20,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
-from raylab.spec.study import Device, Quantization
+from raylab.spec.study import TOLERANCE, Device, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
 from raylab.weights.device import choose_device
@@ -79,6 +79,8 @@ class Job:
     """How the base model was held while they were trained; for the audit."""
     count_untouched: bool = False
     skip_non_finite: bool = False
+    tolerance: float = TOLERANCE
+    """An entry above it moved."""
     id: str = ""
     device: Device = "auto"
     out: str | None = None
@@ -104,6 +106,7 @@ class Job:
             quantization=self.quantization,
             skip_non_finite=self.skip_non_finite,
             count_untouched=self.count_untouched,
+            tolerance=self.tolerance,
         )
 
     def compared(self) -> Mapping[str, Shape]:

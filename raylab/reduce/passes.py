@@ -89,7 +89,7 @@ def reduce_pairs(
     rows = Tables(bytes_read=read, bytes_read_again=again, passes=found.passes)
     for pair in job.pairs:
         reference = reference_of(job, pair)
-        rows.norms += norm_rows(pair, found.total, reference, common)
+        rows.norms += norm_rows(pair, found.total, reference, job.tolerance, common)
         rows.densities += density_rows(pair, found.kept.get(pair.name, []), common)
         rows.curve += curve_rows(pair, found.total, common)
     if found.relation:

@@ -19,7 +19,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.reduce.histogram_backend import Tally
 from raylab.reduce.lora_product import MOST_RANK, product
-from raylab.spec.study import Quantization
+from raylab.spec.study import TOLERANCE, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
 from raylab.weights.adapter_parts import Factors
@@ -57,6 +57,8 @@ class Models:
     quantization: Quantization | None = None
     skip_non_finite: bool = False
     count_untouched: bool = False
+    tolerance: float = TOLERANCE
+    """An entry above it moved."""
     gpu: Gpu | None = None
     """Where tiles are moved to; None: they stay on the CPU."""
 

@@ -29,6 +29,7 @@ from raylab.reduce.histogram import (
     Candidates,
     Magnitudes,
     add_candidates,
+    bits_below,
     norms_of,
 )
 from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
@@ -289,7 +290,8 @@ class _Pass:
     def _own(self) -> dict[str, Tally]:
         """This thread's tallies."""
         if not hasattr(self._local, "tallies"):
-            self._local.tallies = tallies_for(self._buckets, self._histograms)
+            tolerance = bits_below(self._models.tolerance)
+            self._local.tallies = tallies_for(self._buckets, self._histograms, tolerance)
             with self._lock:
                 self.tallies.append(self._local.tallies)
         tallies: dict[str, Tally] = self._local.tallies

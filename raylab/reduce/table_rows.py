@@ -21,9 +21,10 @@ Row = dict[str, Any]
 
 
 def norm_rows(
-    pair: Pair, total: Measured, reference: str, common: Mapping[str, Any]
+    pair: Pair, total: Measured, reference: str, tolerance: float, common: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """Rows of norms; relative to the weights of the model `reference` where they were read."""
+    """Rows of norms; relative to the weights of the model `reference` where they were read. An
+    entry above `tolerance` moved."""
     tensors = total.norms.get(pair.name, {})
     squares = total.squares.get(reference, {})
     for level, key, members in levels(tensors):
@@ -36,6 +37,7 @@ def norm_rows(
             "level": level,
             "key": key,
             **row_of(norms),
+            "tolerance": tolerance,
             "relative_l2": relative_l2(norms, members, squares),
         }
 
@@ -48,6 +50,7 @@ def row_of(norms: Norms) -> Row:
         "l2": norms.l2,
         "linf": norms.linf,
         "nonzero": norms.nonzero,
+        "moved": norms.moved,
     }
 
 

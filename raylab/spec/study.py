@@ -32,6 +32,7 @@ from raylab.spec.swept_names import SweptValue
 
 Density = Annotated[float, Field(gt=0, le=1)]
 DENSITIES = (0.1, 0.2, 0.5, 1.0)
+TOLERANCE = 1e-5
 Method = Literal["sft", "dpo"]
 ViewName = Literal["delta", "merged", "dequantized"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -186,6 +187,8 @@ class Study(Frozen):
     training: Training = Training()
     comparisons: tuple[Comparison, ...] = ()
     densities: tuple[Density, ...] = DENSITIES
+    tolerance: float = Field(default=TOLERANCE, ge=0, le=1)
+    """An entry of a difference moved where its magnitude is above it."""
     views: tuple[ViewName, ...] = Field(default=("delta",), min_length=1)
     """delta: what training did. merged: what is saved after merging into the base model's dtype.
     dequantized: the same on the base model as it was quantised for training."""

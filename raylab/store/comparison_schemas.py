@@ -21,6 +21,8 @@ COMPARISON_SCHEMAS: dict[str, pa.Schema] = {
         linf=REAL,
         nonzero=INT,
         relative_l2=REAL,
+        moved=INT,
+        tolerance=REAL,
         note=TEXT,
     ),
     "densities": schema(

@@ -82,12 +82,14 @@ def test_json_is_one_document_with_the_fields_of_the_contract(document):
     found = document("one", "two", "--base", "base", "--density", "0.25", "--density", "0.1")
     assert (found["a"], found["b"]) == ("one", "two")
     assert (found["view"], found["universe"], found["numel"]) == ("delta", "compared", ALL)
-    assert set(found["norms"]) == {"l1", "l2", "linf", "nonzero", "relative_l2"}
+    assert set(found["norms"]) == {
+        "l1", "l2", "linf", "nonzero", "moved", "tolerance", "relative_l2",
+    }  # fmt: skip
     assert [row["density"] for row in found["densities"]] == [0.25, 0.1]
     assert [row["num_keep"] for row in found["densities"]] == [ALL // 4, ALL // 10]
     columns = {"density", "num_keep", "threshold", "at_or_above", "l1", "l2"}
     assert all(set(row) == columns for row in found["densities"])
-    columns = {"key", "module", "numel", "l1", "l2", "linf", "nonzero"}
+    columns = {"key", "module", "numel", "l1", "l2", "linf", "nonzero", "moved"}
     assert all(set(row) == columns for row in found["layers"])
     assert sum(row["numel"] for row in found["layers"]) == ALL
     assert set(found["base"]) == {"cosine", "sign_agreement", "l2_a", "l2_b"}

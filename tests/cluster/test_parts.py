@@ -145,6 +145,18 @@ def test_reduction_computes_again_what_other_densities_determine(out, adapters, 
     assert tables == from_nothing(changed, out)
 
 
+def test_reduction_at_another_tolerance_takes_comparisons_again_and_nothing_else(out, adapters):
+    text = study(adapters, ("one",), "  - base: all\n")
+    reduced(text, out)
+    changed = text.replace("held_out: 0.15", "held_out: 0.15\ntolerance: 0.003")
+    again, _, tables = reduced(changed, out)
+    assert (len(again.pairs), again.fresh, again.detailed) == (3, [], [])
+    assert tables == from_nothing(changed, out)
+    rows = rows_of(read_table(Store(out), "norms"))
+    assert {row["tolerance"] for row in rows} == {0.003}
+    assert all(0 < row["moved"] < row["nonzero"] for row in rows)
+
+
 def test_reduction_computes_again_what_another_content_determines(out, adapters, tmp_path):
     moved = tmp_path / "adapters"
     shutil.copytree(adapters, moved)

@@ -51,12 +51,14 @@ def _tile_moments(bits: torch.Tensor):
     return np.stack([count, first, second >> 32, second & 0xFFFFFFFF])
 
 
-def extremes(values: torch.Tensor) -> Extremes:
-    """The extremes of float32 `values`. Raises NonFiniteError."""
+def extremes(values: torch.Tensor, tolerance: float = 0) -> Extremes:
+    """The extremes of float32 `values`, with those above `tolerance` moved. Raises
+    NonFiniteError."""
     bits = magnitude_bits(values)
     if not bits.numel():
         return Extremes()
-    return Extremes(int(bits.max()), int(bits.min()), int(torch.count_nonzero(bits)))
+    moved = int((values.abs().to(torch.float64) > tolerance).sum())
+    return Extremes(int(bits.max()), int(bits.min()), int(torch.count_nonzero(bits)), moved)
 
 
 def candidates(values: torch.Tensor, buckets):

@@ -115,12 +115,13 @@ def root(squares):
     return pytest.approx(exact.root(squares), rel=2**-52, abs=0)
 
 
-def assert_norms(row, values):
+def assert_norms(row, values, tolerance=1e-5):
     flat = np.asarray(values, np.float32).ravel()
     assert row["l1"] == float(exact.l1(flat))
     assert row["l2"] == root(exact.squares(flat))
     assert row["linf"] == float(np.abs(flat).max(initial=0))
     assert row["nonzero"] == np.count_nonzero(flat)
+    assert row["moved"] == np.count_nonzero(np.abs(flat.astype(np.float64)) > tolerance)
 
 
 def assert_densities(rows, values, densities=DENSITIES):

@@ -15,7 +15,7 @@ from raylab.reduce import gpu_sums, job, passes
 from raylab.reduce.diff import DiffRequest, diff
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
-from raylab.reduce.histogram import exact_sums, norms_of
+from raylab.reduce.histogram import bits_below, exact_sums, norms_of
 from raylab.reduce.job import InProcess, Job, gpu_for
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import BASE, Pair
@@ -165,9 +165,10 @@ def test_gpu_sums_of_any_dtypes_equal_plain_torch(monkeypatch, first, second):
     exact = a.float() if b is None else a.float() - b.float()
     wanted = sorted({int(x) >> 16 for x in exact.abs().view(torch.int32)[:, 14:17].flatten()} | {0})
     gpu = Gpu(torch.device("cpu"), None)
-    sums = Sums.empty(gpu.device, wanted, 2)
+    sums = Sums.empty(gpu.device, wanted, 2, bits_below(1e-5))
     gpu.add(a, b, sums, 1)
-    moments, found = bucket_moments(exact), extremes(exact)
+    moments, found = bucket_moments(exact), extremes(exact, 1e-5)
+    assert 0 < found.moved < found.nonzero
     assert np.array_equal(sums.magnitudes().moments, moments)
     [(tensor, norms, ends)] = sums.by_tensor()
     assert (tensor, norms, ends) == (1, norms_of(moments, found), found)

@@ -54,14 +54,15 @@ def entries(seed, size, spread):
 def assert_sums(gpu, a, b):
     """The sums of a - b, and the counts in some of its buckets, are those of plain torch."""
     from raylab.reduce.gpu_sums import Sums
-    from raylab.reduce.histogram import norms_of
+    from raylab.reduce.histogram import bits_below, norms_of
     from tests.oracles.torch_histogram import bucket_moments, candidates, extremes
 
     exact = a.float() if b is None else a.float() - b.float()
     wanted = sorted({int(x) >> 16 for x in exact.abs().view(torch.int32)[:9]} | {0})
-    sums = Sums.empty(gpu.device, wanted, 1)
+    tolerance = float(exact.abs().median())
+    sums = Sums.empty(gpu.device, wanted, 1, bits_below(tolerance))
     gpu.add(a, b, sums, 0)
-    moments, found = bucket_moments(exact), extremes(exact)
+    moments, found = bucket_moments(exact), extremes(exact, tolerance)
     assert np.array_equal(sums.magnitudes().moments, moments)
     assert list(sums.by_tensor()) == [(0, norms_of(moments, found), found)]
     counted, expected = sums.candidates(wanted), candidates(exact, wanted)

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from raylab.errors import NonFiniteError
 from raylab.reduce import histogram as kernels
-from raylab.reduce.histogram import Extremes, Norms, add_candidates, add_moments, partial_sums
+from raylab.reduce.histogram import (
+    Extremes,
+    Norms,
+    add_candidates,
+    add_moments,
+    bits_below,
+    partial_sums,
+)
 from tests.oracles import norms as oracle
 from tests.oracles.torch_histogram import bucket_moments, candidates, extremes
 from tests.reduce.arrays import arrays
@@ -190,9 +197,24 @@ def test_candidates_added_up_give_the_sums_of_their_bucket(left, right):
     assert Fraction(second, 2**298) == oracle.squares(inside)
 
 
+TOLERANCES = st.one_of(st.just(0.0), st.just(1e-5), st.floats(0, 1))
+
+
 @QUICK
-@given(arrays(1))
-def test_extremes_any_array_are_those_of_the_entries(values):
+@given(arrays(1), TOLERANCES)
+def test_tolerance_as_bits_divides_float32_magnitudes_as_the_number_does(values, tolerance):
+    for edge in (np.float32(tolerance), np.nextafter(np.float32(tolerance), np.float32(2))):
+        values = np.append(values, [edge, -edge])
+    above = [abs(Fraction(float(value))) > Fraction(tolerance) for value in values]
+    limit = bits_below(tolerance)
+    assert [oracle.bits_of(value) > limit for value in values.tolist()] == above
+
+
+@QUICK
+@given(arrays(1), TOLERANCES)
+def test_extremes_any_array_are_those_of_the_entries(values, tolerance):
     bits = [oracle.bits_of(value) for value in values.tolist()]
     nonzero = int((values != 0).sum())
-    assert extremes(torch.from_numpy(values)) == Extremes(max(bits), min(bits), nonzero)
+    moved = sum(abs(Fraction(value)) > Fraction(tolerance) for value in values.tolist())
+    found = extremes(torch.from_numpy(values), tolerance)
+    assert found == Extremes(max(bits), min(bits), nonzero, moved)

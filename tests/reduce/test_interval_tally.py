@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from raylab.errors import NonFiniteError
 from raylab.reduce import passes, threshold_sampling
-from raylab.reduce.histogram import INFINITY, Interval, Magnitudes, intervals_of, norms_of
+from raylab.reduce.histogram import (
+    INFINITY,
+    Interval,
+    Magnitudes,
+    bits_below,
+    intervals_of,
+    norms_of,
+)
 from raylab.reduce.histogram_numba import CompiledTally
 from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.job import InProcess, Job
@@ -38,16 +45,18 @@ def of_histogram(values):
 
 
 @QUICK
-@given(arrays(1), st.integers(1, 6))
+@given(arrays(1), st.integers(1, 6), st.sampled_from([0.0, 1e-5, 0.3]))
 def test_tally_any_array_sums_exactly_what_lies_above_each_interval_and_counts_in_it(
-    values, wanted
+    values, wanted, tolerance
 ):
     bits = np.array([oracle.bits_of(value) for value in values.tolist()])
     buckets = sorted({int(b) >> 16 for b in bits})[-wanted:]
-    tally = IntervalTally(buckets)
+    tally = IntervalTally(buckets, bits_below(tolerance))
     tally.add(torch.from_numpy(values))
     found = flushed(tally)
     assert found.norms.numel == values.size
+    moved = sum(abs(Fraction(value)) > Fraction(tolerance) for value in values.tolist())
+    assert found.norms.moved == found.extremes.moved == moved
     assert (found.extremes.largest, found.extremes.smallest) == (bits.max(), bits.min())
     assert Fraction(found.norms.l1_exact, 2**149) == oracle.l1(values)
     assert Fraction(found.norms.l2_exact, 2**298) == oracle.squares(values)

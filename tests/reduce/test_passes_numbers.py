@@ -103,6 +103,7 @@ def test_norms_of_two_adapters_equal_float64_at_every_level(adapters):
         assert row["l2"] == pytest.approx(np.sqrt((values**2).sum()), rel=1e-6)
         assert row["linf"] == pytest.approx(np.abs(values).max(), rel=1e-6)
         assert row["nonzero"] == np.count_nonzero(values)
+        assert (row["moved"], row["tolerance"]) == (np.count_nonzero(np.abs(values) > 1e-5), 1e-5)
 
 
 def test_densities_of_two_adapters_equal_a_full_sort(adapters):
@@ -202,7 +203,7 @@ def test_comparison_of_a_model_with_itself_is_zero_everywhere(adapters):
     places = {"a": ModelLocation((path / "a",)), "again": ModelLocation((path / "a",))}
     tables = reduce(places, [Pair("a~again", "a", "again")])
     row = whole(tables)["a~again"]
-    assert (row["l1"], row["l2"], row["linf"], row["nonzero"]) == (0, 0, 0, 0)
+    assert (row["l1"], row["l2"], row["linf"], row["nonzero"], row["moved"]) == (0, 0, 0, 0, 0)
     assert all(row["threshold"] == 0 and row["l1_share"] is None for row in tables.densities)
     assert all(row["at_or_above"] == row["num_keep"] for row in tables.densities[-1:])
 

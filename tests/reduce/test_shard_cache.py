@@ -53,13 +53,13 @@ AUDITS = [
 INTERVAL = Interval(3, 4, 2**40, 3**500, 7**800)
 MAGNITUDES = Magnitudes(Norms(1), Extremes(), no_moments() + 2**62, [INTERVAL])
 CHAIN = ChainSums(0.1, -0.2, 1 / 3, 5e-324)
-NORMS = Norms(5, 4, 1e-45, 3**500, 7**800)
+NORMS = Norms(5, 4, 1e-45, 3**500, 7**800, 3)
 EXAMPLES = [
     *AUDITS,
     CHAIN,
     NORMS,
     Norms(),
-    Extremes(3, 1, 2),
+    Extremes(3, 1, 2, 1),
     INTERVAL,
     MAGNITUDES,
     PRODUCTS,

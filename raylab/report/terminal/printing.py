@@ -118,6 +118,8 @@ def print_diff(document: Mapping[str, Any], console: Console) -> None:
     for key in ("l1", "l2", "linf", "relative_l2"):
         print_line(console, f"{key:<12} {number(norms[key])}")
     print_line(console, f"{'nonzero':<12} {count(norms['nonzero'])}")
+    above = f"(above {setting(norms['tolerance'])})"
+    print_line(console, f"{'moved':<12} {count(norms['moved'])} {above}")
     if "base" in document:
         parts = (f"{key} {number(value)}" for key, value in document["base"].items())
         print_line(console, "task vectors: " + ", ".join(parts))
