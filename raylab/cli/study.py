@@ -20,6 +20,7 @@ from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, co
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
+from raylab.plan.connectivity import line_costs
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
 from raylab.plan.merges import Planned, check_tokenizers, plan_merges
@@ -70,6 +71,7 @@ def plan(
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     functions = function_costs(loaded, inputs, distinct(found.planned))
+    lines_between = line_costs(loaded, inputs, found.planned)
     asked = gpu_demands(loaded, inputs, distinct(trials))
     here, warning = None, None
     if not has_gpu():
@@ -87,7 +89,10 @@ def plan(
         on_cpu = {"here": here.document} if here else {}
         reached = {"targets": targets} if targets else {}
         learned = {"learns": learned_lines(loaded, inputs.rows)}
-        passes = {"functions": [cost.document for cost in functions]}
+        passes = {
+            "functions": [cost.document for cost in functions],
+            "connectivity": [cost.document for cost in lines_between],
+        }
         document = {"trials": rows, **learned, **sizes, **reached, **scheduled, **on_cpu, **passes}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
@@ -100,7 +105,8 @@ def plan(
         print(line)
     print_demands(asked, console())
     lines = disk_lines(loaded, inputs, distinct(found.planned))
-    for line in [*targets, *lines, *(cost.line for cost in functions)]:
+    passes_of = [*(cost.line for cost in functions), *(cost.line for cost in lines_between)]
+    for line in [*targets, *lines, *passes_of]:
         print(line)
     if schedule:
         print_schedule(schedule, console())

@@ -224,19 +224,11 @@ def wanted_functions(
             for name in there
             if name in planned and (found := _own_answers(context, planned[name], records))
         }
-        common = [
-            _FORM,
-            identity,
-            study.quantization.model_dump(mode="json"),
-            study.training.max_length,
-            study.base_models[base].template,
-            study.template_date.isoformat(),
-        ]
         yield WantedFunctions(
             context=context,
             base=base,
             sides={**sides, base: fingerprint(["base", identity])},
-            common=fingerprint(common),
+            common=fingerprint([_FORM, *how_asked(context, base)]),
             comparisons=[
                 c
                 for c in context.comparisons
@@ -247,6 +239,18 @@ def wanted_functions(
             held_out=held_out,
             own=own,
         )
+
+
+def how_asked(context: StudyContext, base: str) -> list[Any]:
+    """What decides how models over a base model are held, and how answers are framed."""
+    study = context.study
+    return [
+        context.inputs.base_models[base].identity,
+        study.quantization.model_dump(mode="json"),
+        study.training.max_length,
+        study.base_models[base].template,
+        study.template_date.isoformat(),
+    ]
 
 
 def _side_of(item: Planned | None, contents: str, planned: Mapping[str, Planned]) -> str:

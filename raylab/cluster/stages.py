@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
 from raylab.cluster.actors import ActorPool
+from raylab.cluster.connectivity import evaluate_lines
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
 from raylab.cluster.functions import TABLES_OF_FUNCTIONS, compare_functions
+from raylab.cluster.line_parts import TABLE as TABLE_OF_LINES
 from raylab.cluster.reduction import TABLES_OF_REDUCTION, reduce_study
 from raylab.cluster.session import connected, has_gpus, stop_on_signal
 from raylab.cluster.study_context import StudyContext
@@ -60,12 +62,9 @@ _TABLES_OF_MODELS = {
     "paths": path_rows,
 }
 ALL_TABLES = (
-    "trials",
-    *_TABLES_OF_MODELS,
-    "comparisons",
-    *TABLES_OF_REDUCTION,
-    *TABLES_OF_FUNCTIONS,
-)
+    "trials", *_TABLES_OF_MODELS, "comparisons", *TABLES_OF_REDUCTION, *TABLES_OF_FUNCTIONS,
+    TABLE_OF_LINES,
+)  # fmt: skip
 
 
 @contextmanager
@@ -125,8 +124,8 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
 
 
 def reduce(context: StudyContext, address: str | None, say: Say) -> bool:
-    """Reduce every comparison whose two sides are there, compare what models predict, and write the
-    tables of both. Returns whether every model could be reduced."""
+    """Reduce every comparison whose two sides are there, compare what models predict, evaluate the
+    lines between them, and write the tables. Returns whether every model could be reduced."""
     phase = StudyPhase(say, context.store)
     with driving(context, address, phase):
         return _reduce(context, say, phase.tell)
@@ -137,6 +136,7 @@ def _reduce(context: StudyContext, say: Say, tell: Tell) -> bool:
     with closing(ActorPool(cpus=1)) as pool:
         is_reduced = reduce_study(context, pool, say, tell)
         compare_functions(context, pool, say, tell)
+        evaluate_lines(context, pool, say, tell)
     return is_reduced
 
 

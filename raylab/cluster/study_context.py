@@ -17,6 +17,7 @@ from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
+from raylab.plan.connectivity import Line, line_answers, plan_lines
 from raylab.plan.functions import compared_answers
 from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
 from raylab.plan.stored import StoredResults, find_results
@@ -80,6 +81,11 @@ class StudyContext:
     def comparisons(self) -> list[PlannedComparison]:
         """All comparisons, in the order of the study."""
         return plan_comparisons(self.study, self.models)
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines between models, in the order of the study."""
+        return plan_lines(self.study, self.models)
 
     def stored(self) -> StoredResults:
         """What the store holds now."""
@@ -162,6 +168,7 @@ class StudyContext:
             "tolerance": self.study.tolerance,
             "views": list(self.study.views),
             "functions": self.study.evaluation.functions,
+            "connectivity": [(line.name, line.points) for line in self.lines],
         }
 
     def contents(self, records: Mapping[str, Record]) -> dict[str, str]:
@@ -217,11 +224,13 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     check_installed(study)
     inputs = read_inputs(study, online=online, tell=tell)
     compared_answers(study, inputs.rows)
+    line_answers(study, inputs.rows)
     check_losses(study, inputs)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_tokenizers(merges, inputs)
     check_targets(study, inputs, trials)
+    plan_lines(study, plan_models(study, [*trials, *merges]))
     store = Store(out)
     if store.is_local and _JOB_DIRECTORY in store.root:
         raise OutError(

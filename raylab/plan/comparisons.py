@@ -16,7 +16,7 @@ from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.spec.recipes import variants_of
-from raylab.spec.study import Study
+from raylab.spec.study import Comparison, Connectivity, Study
 from raylab.spec.swept_names import are_equal
 
 BASE = "base"
@@ -67,17 +67,27 @@ def plan_models(study: Study, planned: Sequence[Planned]) -> dict[str, Model]:
 
 def plan_comparisons(study: Study, models: Mapping[str, Model]) -> list[PlannedComparison]:
     """All comparisons of `study`, each pair once, in the order of the file."""
-    lookup = _Lookup(study, models)
     found: dict[str, PlannedComparison] = {}
     for asked in study.comparisons:
-        for form, expand in FORMS.items():
-            names = getattr(asked, form)
-            if names is None:
-                continue
-            for a, b in expand(lookup, names):
-                comparison = PlannedComparison(a, b, form)
-                found.setdefault(comparison.name, comparison)
+        for comparison in comparisons_of(study, models, asked):
+            found.setdefault(comparison.name, comparison)
     return list(found.values())
+
+
+def comparisons_of(
+    study: Study, models: Mapping[str, Model], asked: Comparison | Connectivity
+) -> Iterator[PlannedComparison]:
+    """The pairs that one item of a study names."""
+    lookup = _Lookup(study, models)
+    for form, expand in FORMS.items():
+        names = getattr(asked, form, None)
+        if names is not None:
+            yield from (PlannedComparison(a, b, form) for a, b in expand(lookup, names))
+
+
+def models_named(study: Study, models: Mapping[str, Model], name: str) -> list[Model]:
+    """The models of a recipe, a variant, a merge, or a finished model."""
+    return _Lookup(study, models).named(name)
 
 
 def _planned_model(item: Planned) -> Model:

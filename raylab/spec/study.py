@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from raylab.errors import StudyError
+from raylab.spec.connectivity import Connectivity as Connectivity
 from raylab.spec.data.rendering import DEFAULT_DATE
 from raylab.spec.evaluation import Evaluation as Evaluation
 from raylab.spec.hyperparameters import Lora as Lora
@@ -192,6 +193,8 @@ class Study(Frozen):
     views: tuple[ViewName, ...] = Field(default=("delta",), min_length=1)
     """delta: what training did. merged: what is saved after merging into the base model's dtype.
     dequantized: the same on the base model as it was quantised for training."""
+    connectivity: tuple[Connectivity, ...] = ()
+    """Lines between two models on which the held-out loss is taken (table `connectivity`)."""
     models: dict[Name, FinishedModel] = Field(default_factory=dict)
     """Finished models, which join comparisons and are never trained."""
     merges: dict[Name, Merge] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ Invariant: a study without problems can be planned: every name in it leads somew
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from raylab.spec.recipes import (
     variants_of,
 )
 from raylab.spec.scoring.styles import STYLES
-from raylab.spec.study import Comparison, Merge, Study
+from raylab.spec.study import Comparison, Connectivity, Merge, Study
 from raylab.spec.swept_names import by_value, written
 
 
@@ -216,18 +216,25 @@ def _no_single_model(study: Study, name: str) -> str:
 
 def _comparisons(study: Study) -> Iterator[Problem]:
     known = {*study.recipes, *expand_recipes(study), *study.models, *study.merges}
-    for index, comparison in enumerate(study.comparisons):
-        for field, name in _named(comparison):
+    asked: dict[str, Sequence[Comparison | Connectivity]] = {
+        "comparisons": study.comparisons,
+        "connectivity": study.connectivity,
+    }
+    places = [
+        (key, index, item) for key, items in asked.items() for index, item in enumerate(items)
+    ]
+    for key, index, item in places:
+        for field, name in _named(item):
             if by_value(name) not in map(by_value, known):
                 message = unknown("recipe, merge or model", name, sorted(known))
-                yield Problem(("comparisons", index, field), message)
+                yield Problem((key, index, field), message)
 
 
-def _named(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """(field, name) of every recipe or model that a comparison names."""
-    for field in type(comparison).model_fields:
-        value = getattr(comparison, field)
-        if value is not None and value != "all":
+def _named(item: Comparison | Connectivity) -> Iterator[tuple[str, str]]:
+    """(field, name) of every recipe or model that a comparison or a line names."""
+    for field in type(item).model_fields:
+        value = getattr(item, field)
+        if isinstance(value, tuple):
             yield from ((field, name) for name in value)
 
 

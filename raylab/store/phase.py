@@ -61,6 +61,7 @@ SHARDS = {
     "detail": "detailing models, shard",
     "frame": "framing answers, worker",
     "compare": "comparing predictions, shard",
+    "losses": "evaluating lines, shard",
 }
 """By the method that each shard is asked for."""
 REPORT = "writing the report"

@@ -9,9 +9,9 @@ from raylab.report.findings import (
     by_layer,
     chains,
     concentration,
+    connectivity,
     effects,
     over_seeds,
-    predictions,
     reliability,
     seed_baseline,
     similarity,
@@ -27,10 +27,10 @@ FINDINGS: dict[str, Callable[[Tables], Finding]] = {
     "attribution": attribution.find,
     "similarity": similarity.find,
     "where": by_layer.find,
-    "functions": predictions.find,
     "concentration": concentration.find,
     "chains": chains.find,
     "paths": trajectories.find,
+    "connectivity": connectivity.find,
     "trust": reliability.find,
 }
 """By key, in the order of the report: the function from tables to the finding.

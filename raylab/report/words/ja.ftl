@@ -18,10 +18,10 @@ section-seeds = シード間のノルム
 section-attribution = 手法・データ・シード・学習率のどれによるか
 section-similarity = どのモデルが似た動きをしたか
 section-where = どこが動いたか
-section-functions = 何を予測するか
 section-concentration = どれだけ集中しているか
 section-chains = 連鎖した学習
 section-paths = 学習の経路
+section-connectivity = モデル間の線
 section-trust = どこまで信頼できるか
 section-answers = モデルの回答
 section-trials = 学習の一覧
@@ -58,13 +58,12 @@ grid-attribution = 分散の割合
 grid-silhouette = モデルはまとまるか
 grid-neighbours = 各モデルに最も似たモデル
 grid-where = 層とモジュール別
-grid-cka_by_layer = 層ごとの類似
-grid-tokens = 予測が最も異なるトークン
 grid-concentration = 集中度
 grid-densities = 大きい値のみ
 grid-chains = 親・子・全体
 grid-paths = 経路の長さ
 grid-parting = シードの分岐
+grid-barriers = 損失の障壁
 grid-audit = 精度の監査
 grid-counted = 数えた要素
 grid-trials = すべての学習
@@ -211,11 +210,6 @@ where-kind_difference = { $model }：{ COUNT($total) }件の差分中{ COUNT($co
 where-depth = { $model }：{ COUNT($layers) }層中の最後の{ COUNT($late) }層が、L2の二乗の{ PERCENT($low) }〜{ PERCENT($high) }を占めます。
 where-nothing = deltaでテンソルごとのノルムが測定されていないため、場所については何も言えません。
 
-## Findings: what they predict
-
-functions-layer = { $model }：{ FACTOR($factor) }が異なるモデルは{ COUNT($last) }層中の層{ COUNT($layer) }で最も似ていません。CKAは{ COSINE($cka) }、二つのシード間では{ COSINE($seeds_cka) }です。
-functions-nothing = モデルの予測は比べていません（evaluation: functions）。
-
 ## Findings: how concentrated
 
 concentration-half = { WORD($what) }（{ COUNT($count) }件）：L2の半分が、大きい方から{ PERCENT($low) }〜{ PERCENT($high) }の要素にあります。独立な正規分布なら{ PERCENT($normal) }です。
@@ -235,6 +229,17 @@ paths-first = { $model }：{ COUNT($total) }件中{ COUNT($count) }件で、{ $l
 paths-part = { $model }：同じレシピのシードは、全ステップの{ PERCENT($low) }〜{ PERCENT($high) }までに分かれます（コサイン0.5未満、{ COUNT($count) }レシピ）。
 paths-together = { $model }：{ COUNT($count) }レシピでは、最後まで分かれていないシードがあります（コサイン0.5以上）。
 paths-nothing = 経路は記録されていません。
+
+## Findings: lines between models
+
+connectivity-connected = { $model }：{ $a }と{ $b }は障壁なしにつながっています。損失は両端を結ぶ直線を最大{ SHORT($barrier) } nat上回ります{ $floor }。
+connectivity-barrier = { $model }：{ $a }と{ $b }の間には障壁があります。t = { SHORT($at) }での{ $data }の損失は直線を{ SHORT($barrier) } nat上回ります{ $floor }。
+connectivity-floor = （同じレシピの二つのシード間では最大{ SHORT($barrier) } nat：{ $of }）
+connectivity-no_floor = （同じレシピの二つのシード間は未測定）
+connectivity-connected_seeds = { $model }：{ $a }のシードは障壁なしにつながっています。損失は両端を結ぶ直線を最大{ SHORT($barrier) } nat上回ります。
+connectivity-barrier_seeds = { $model }：{ $a }の二つのシードの間には障壁があります。t = { SHORT($at) }での{ $data }の損失は直線を{ SHORT($barrier) } nat上回ります。
+connectivity-missing = { COUNT($count) }本の線には障壁の値がありません（{ FIRST_SIX($names) }）：{ FIRST_SIX($reasons) }。
+connectivity-nothing = モデル間の線（`connectivity`）はこのスタディでは求められていません。
 
 ## Findings: trust
 
@@ -355,6 +360,15 @@ column-steps = ステップ数
 column-records = 記録数
 column-parted = 分岐点
 column-last_cosine = 最終コサイン
+column-data = データ
+column-barrier = 障壁
+column-at = 位置t
+column-seed_barrier = シード間
+column-seeds_of = シードのレシピ
+column-loss_a = 一方の損失
+column-loss_b = 他方の損失
+column-points = 点の数
+column-message = 理由
 column-status = 状態
 column-train_loss = 学習損失
 column-eval_loss = 評価損失
@@ -365,16 +379,6 @@ column-repetition_rate = 反復
 column-distinct_rate = 異なり
 column-seconds = 秒
 column-marks = 印
-column-cka = CKA
-column-seeds_cka = シード間のCKA
-column-answers = 回答
-column-position = 位置
-column-token = トークン
-column-kl = KL
-column-p_a = 一方の確率
-column-p_b = 他方の確率
-column-top_a = 一方の予測
-column-top_b = 他方の予測
 column-prompt = プロンプト
 column-l1_printed = L1既報
 column-l1_measured = L1測定
@@ -412,8 +416,6 @@ short-some_seeds = { verdict-some_seeds }
 
 ## Figures: captions, axes, legends
 
-caption-effects = { $model }：一つの要因だけが異なるレシピの組を、同じレシピの二つのシードの何倍かで示します（{ COUNT($count) }点）。帯の中はシードと区別できません。
-caption-cka = { $model }：回答トークンでの隠れ状態のCKA（層0は埋め込み）。要因が異なる二つのモデルと、同じレシピの二つのシード。
 caption-floor = { $model }：一つの要因が異なるレシピ間の距離（同じシード）を、同じレシピのシード間の距離の倍数で示します。線より左では、要因よりもシードの違いの方が大きいです。
 caption-seeds = { $model }：各データの組の差分のL2ノルム（シード別）。
 caption-attribution = { $model }：{ WORD($response) }の分散のうち各要因に対応する割合（全体と場所別）。分離できない要因は一色で示します。
@@ -425,9 +427,8 @@ caption-heatmap = { $model }：層とモジュール別の{ $measure }（シー�
 caption-curve = { $model }：大きい方からの要素に含まれるノルムの割合（{ COUNT($total) }本中{ COUNT($shown) }本、シード一つ）。点は研究の密度、点線は独立な正規分布の場合。表示中：{ $norm }。
 caption-chains = { $model }：親の変化、子の追加分、全体のL2。
 caption-paths = { $model }：学習中の各層のノルム（最終値に対する割合）。レシピを選べます。表示中：{ $label }。
+caption-connectivity = { $model }：一方のモデル（t = 0）から他方（t = 1）への線上の未学習データの損失が、両端を結ぶ直線を上回る量。同じレシピのシード間は破線。表示中：{ $label }。
 chart-cut = { COUNT($total) }件中{ COUNT($shown) }件を表示。
-axis-times = 別シードによる差の何倍か
-axis-cka = CKA
 axis-ratio = シード間距離の倍数
 axis-l2 = 差分のL2ノルム
 axis-l2_part = L2ノルム
@@ -442,8 +443,13 @@ axis-kept = 大きい方から保持した割合
 axis-norm_share = ノルムの割合
 axis-step = ステップ
 axis-path = ノルム／最終ノルム
-legend-cka = 要因が異なる
-legend-seeds_cka = 二つのシード
+axis-t = t
+axis-excess = 直線を上回る量（nat）
+axis-loss = 損失
+legend-line = 線
+line-difference = 二つのレシピ
+line-seeds = 二つのシード
+line-of_seeds = { $label }のシード間
 legend-seed = シード
 legend-factor = 要因
 legend-part = 部分
@@ -470,10 +476,6 @@ define-factor-head = L2の倍率
 define-factor-text = シード間の最大L2／最小L2。1.25以下は安定、2以下はばらつき、2を超えるとシードによるものです。
 define-effect-head = 効果、シード間、倍
 define-effect-text = その要因だけが異なる二つのモデルの平均と、同じレシピの二つのモデルの平均（どちらもシードは異なる）。移動量はノルムの比の対数の絶対値、移動先は出力側の重なり、delta全体は初期値が同じモデルの距離、予測は評価用の回答でのKLダイバージェンス（両方向、1トークンあたりナット）。倍は前者／後者、重なりでは（シード間−偶然）／（効果−偶然）。
-define-cka-head = CKA
-define-cka-text = 評価用の回答のトークンでの、二つのモデルの隠れ状態の線形CKA（不偏推定）。回転と拡大縮小を除いて等しければ1、無関係なら0に近くなります。
-define-tokens-head = トークンの確率、KL
-define-tokens-text = プロンプトとそこまでの回答に続くトークンに各モデルが与える確率と、そこでのKLダイバージェンス（ナット）。
 define-floor-head = 異なるシード、同じシードでの比
 define-floor-text = 一つの要因が異なるレシピ間の平均距離／それぞれのシード間の平均距離。異なるシード間では、両者が同じレシピなら1になります。1.25以下はシードと区別できず、2以上はシードを超えます。上限が2に届かない場合は判定できません。
 define-norms_differ-head = ノルムの比、シード間の比
@@ -498,6 +500,8 @@ define-half-head = L2の半分
 define-half-text = ノルムの半分を含む密度。曲線の二点間を密度の対数で補間。
 define-rank-head = 実効ランク
 define-rank-text = 差分の特異値（総和で正規化）のエントロピーの指数（Roy and Vetterli 2007）、テンソル平均。
+define-barrier-head = 障壁
+define-barrier-text = 二つのモデルの線上の点（base + (1 - t) a + t b、aとbはタスクベクトル）での未学習データの損失が、両端（tが0と1）を結ぶ直線を上回る最大値（トークンあたりnat、Entezari et al. 2022）。0.01以下ならつながっているとみなします。
 define-chain-head = 角度、打ち消し
 define-chain-text = 親に対する子の変化の角度（度）と、1 - |p + c| / (|p| + |c|)。
 define-answers-head = 文体、日本語、停止、反復

@@ -1,0 +1,77 @@
+"""The figure of the loss along lines between models, above the straight line between their ends."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from raylab.report.figures.figure import (
+    CHOSEN,
+    Figure,
+    Frames,
+    choice_menu,
+    data_of,
+    rows_of_model,
+    shown_note,
+    tooltips,
+)
+from raylab.report.findings.connectivity import DIFFERENCE, SEEDS
+from raylab.report.study_tables import Row
+from raylab.report.words import Translator
+
+MAX_LABELS = 12
+
+
+def connectivity_figure(
+    translate: Translator, frames: Frames, model: str, data: str | None = None
+) -> Figure | None:
+    """The excess of the held-out loss along each line, on one data set that the reader chooses.
+
+    `data` is the one shown first.
+    """
+    rows = [row for row in rows_of_model(frames, "lines", model) if row["excess"] is not None]
+    if not rows:
+        return None
+    ordered = sorted(rows, key=lambda row: row["what"] == SEEDS)
+    labels = list(dict.fromkeys(_label(translate, row) for row in ordered))
+    shown = labels[:MAX_LABELS]
+    sets: list[str] = list(dict.fromkeys(row["data"] for row in rows))
+    first = data if data is not None and data in sets else sets[0]
+    points = [
+        {"of": row["data"], "label": label, "line": f"{row['a']} ~ {row['b']}",
+         "what": translate(f"line-{row['what']}"), "t": row["t"], "loss": row["loss"],
+         "excess": row["excess"]}
+        for row in ordered if (label := _label(translate, row)) in shown
+    ]  # fmt: skip
+    kinds = [translate(f"line-{what}") for what in (DIFFERENCE, SEEDS)]
+    color = alt.Color("label:N", title=translate("legend-line"), sort=shown,
+                      legend=alt.Legend(columns=2, labelLimit=300))  # fmt: skip
+    dash = alt.StrokeDash("what:N", title=None, sort=kinds, legend=None,
+                          scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 4]]))  # fmt: skip
+    chart = (
+        alt.Chart(data_of(points))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("t:Q", title=translate("axis-t"), scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("excess:Q", title=translate("axis-excess")),
+            color=color,
+            strokeDash=dash,
+            detail="line:N",
+            tooltip=tooltips(
+                line=(translate("legend-line"), None),
+                t=(translate("axis-t"), ".3f"),
+                loss=(translate("axis-loss"), ".4f"),
+                excess=(translate("axis-excess"), ".4f"),
+            ),
+        )
+        .add_params(choice_menu(translate, sets, first))
+        .transform_filter(CHOSEN)
+        .properties(width="container", height=300)
+    )
+    caption = translate("caption-connectivity", model=model, label=first)
+    return Figure(chart, caption + shown_note(translate, len(shown), len(labels)))
+
+
+def _label(translate: Translator, row: Row) -> str:
+    """The label of a line in the legend; that of two seeds says so."""
+    label: str = row["label"]
+    return translate("line-of_seeds", label=label) if row["what"] == SEEDS else label
