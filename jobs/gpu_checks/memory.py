@@ -29,6 +29,7 @@ from raylab.plan.activation_memory import KERNELS
 from raylab.plan.memory import Memory, Workload, estimate_memory, usable
 from raylab.plan.model_shapes import shape_of
 from raylab.spec.recipes import Variant
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation, Lora, Method, Quantization, Training
 from raylab.train.attempts import quiet_libraries
 from raylab.train.examples import Examples
@@ -148,7 +149,7 @@ def _workload(setting: Setting, base: Path, one: Combination) -> Workload:
 
 def _trainer(base: Path, need: Workload, model: Any, directory: Path) -> Any:
     variant = Variant("x", "x", need.method, {}, None, "merge", need.training, need.lora, {}, "x")
-    settings = TrainerSettings(variant, 42, need.quantization, need.evaluation, directory)
+    settings = TrainerSettings(variant, Seeds.of(42), need.quantization, need.evaluation, directory)
     tokenizer = load_tokenizer(DEMO / "base")
     return build_trainer(model, tokenizer, _examples(need), settings, [])
 

@@ -108,7 +108,9 @@ class Trials:
                 load_base(start.checkpoint, study.quantization, start.frozen),
                 load_tokenizer(task.base),
                 examples_of(variant, task.rows, study.held_out),
-                TrainerSettings(variant, SEED, study.quantization, study.evaluation, directory),
+                TrainerSettings(
+                    variant, task.trial.seed, study.quantization, study.evaluation, directory
+                ),
                 [],
             )
 

@@ -123,4 +123,5 @@ def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     )
     tokenizer = load_tokenizer(directory, source, study.template_date)
     teach_stopping(model, tokenizer)
-    return evaluate_model(model, tokenizer, study, task.rows, questions, merge.seed or 0, tell=tell)
+    seed = merge.seed.init if merge.seed else 0
+    return evaluate_model(model, tokenizer, study, task.rows, questions, seed, tell=tell)

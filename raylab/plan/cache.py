@@ -24,6 +24,7 @@ from raylab.spec.decoding import SET_ASIDE
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
 from raylab.spec.proposals import nearest_first
+from raylab.spec.seeds import seeds_of_identity
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value, without_point
 from raylab.store.records import Record, named_likelihoods
@@ -150,7 +151,7 @@ def _changes(trial: Planned, records: Sequence[Record]) -> list[list[str]]:
 
 def _is_other_point(record: Record, trial: Planned) -> bool:
     """Whether both are trainings of one recipe, base model and seed, and one at least is swept."""
-    if isinstance(trial, PlannedMerge) or record.identity.get("seed") != trial.seed:
+    if isinstance(trial, PlannedMerge) or seeds_of_identity(record.identity) != trial.seed:
         return False
     stem = f"{trial.base_model}.{trial.variant.recipe}"
-    return (without_point(record.name) or record.name.removesuffix(f".s{trial.seed}")) == stem
+    return (without_point(record.name) or record.name.removesuffix(trial.seed.suffix)) == stem

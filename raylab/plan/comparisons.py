@@ -16,6 +16,7 @@ from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.spec.recipes import variants_of
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Comparison, Connectivity, Study
 from raylab.spec.swept_names import are_equal
 
@@ -36,7 +37,7 @@ class Model:
     label: str
     method: str
     data: str
-    seed: int | None
+    seed: Seeds | None
     learning_rate: float | None = None
     lineage: tuple[str, ...] = ()
 

@@ -152,7 +152,7 @@ def _nothing_to_join(study: Study, models: Mapping[str, Model], asked: Connectiv
     if asked.pair is None:
         return StudyError(
             "connectivity joins the seeds of recipes, and none has a second seed",
-            found=f"seeds {list(study.seeds)}",
+            found=f"seeds {', '.join(map(str, study.seeds))}",
             expected="two seeds or more, of recipes",
             todo="add a seed, or take `seeds` out of `connectivity`",
         )

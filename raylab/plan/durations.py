@@ -29,6 +29,9 @@ from raylab.store.records import Record
 PASSES = {"sft": 2, "dpo": 4}
 _FIELDS_WITHOUT_COST = {
     "seed",
+    "seed.init",
+    "seed.order",
+    "seed.dropout",
     "parent",
     "lora.alpha",
     "lora.dropout",

@@ -18,6 +18,7 @@ from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
 from raylab.spec.merges import MergeRequest
 from raylab.spec.recipes import Slot, Variant, merge_members, merge_name, merge_slots, trial_name
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import FinishedModel, Study
 from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 
@@ -38,7 +39,7 @@ class PlannedMerge:
     merge: str
     label: str
     data: tuple[str, ...]
-    seed: int | None
+    seed: Seeds | None
     request: MergeRequest
     needs: tuple[str, ...]
     identity: Mapping[str, Any] = field(repr=False)
@@ -61,7 +62,7 @@ class PlannedMerge:
             "label": self.label,
             "method": self.request.method,
             "data": "+".join(self.data),
-            "seed": self.seed,
+            **(self.seed.columns if self.seed else {}),
         }
 
 

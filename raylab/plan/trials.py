@@ -2,7 +2,7 @@
 
 Model: a trial is a recipe variant with a base model and a seed. Its identity is a flat mapping
 of everything that determines the trained adapter: the content of the base model, the method, the
-content of the data, hyperparameters, the seed, and the id of the parent. Therefore a change
+content of the data, hyperparameters, the seeds, and the id of the parent. Therefore a change
 affects the trial and its descendants, and nothing else.
 Invariant: trials come parents first, in an order that depends on the study file only. Two trials
 of a study never share a name. Equal identities have equal ids, whatever the paths.
@@ -22,6 +22,7 @@ from raylab.spec.decoding import set_aside_message, set_aside_of
 from raylab.spec.identity import fingerprint
 from raylab.spec.models import ResolvedModel, check_base, resolve, tokenizer_directory
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Study
 from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.phase import CHECKING, MODELS, Tell, silent
@@ -40,7 +41,7 @@ class Trial:
     id: str
     base_model: str
     variant: Variant
-    seed: int
+    seed: Seeds
     parent: str | None
     lineage: tuple[str, ...]
     identity: Mapping[str, Any] = field(repr=False)
@@ -64,7 +65,7 @@ class Trial:
             "label": variant.label,
             "method": variant.method,
             "data": variant.data,
-            "seed": self.seed,
+            **self.seed.columns,
             "learning_rate": variant.training.learning_rate,
             "parent": self.parent,
         }
@@ -125,7 +126,7 @@ def plan_trials(study: Study, inputs: Inputs) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for base_model in study.base_models:
         for variant in expand_recipes(study).values():
-            for seed in study.seeds:
+            for seed in variant.seeds:
                 trial = _trial(study, inputs, data, trials, (base_model, variant, seed))
                 trials[trial.name] = trial
     return list(trials.values())
@@ -136,7 +137,7 @@ def _trial(
     inputs: Inputs,
     data: Mapping[str, str],
     trials: Mapping[str, Trial],
-    key: tuple[str, Variant, int],
+    key: tuple[str, Variant, Seeds],
 ) -> Trial:
     base_model, variant, seed = key
     resolved = inputs.base_models[base_model]
@@ -163,7 +164,7 @@ def _trial(
 
 
 def _identity(
-    study: Study, base: ResolvedModel, variant: Variant, seed: int, data: Mapping[str, str]
+    study: Study, base: ResolvedModel, variant: Variant, seed: Seeds, data: Mapping[str, str]
 ) -> dict[str, Any]:
     training = variant.training.model_dump()
     if variant.method != "dpo":
@@ -174,7 +175,7 @@ def _identity(
         "format": FORMAT,
         "base_model": base.identity,
         "method": variant.method,
-        "seed": seed,
+        **seed.identity,
         "held_out": study.held_out,
         **{f"data.{part}": data[name] for part, name in variant.data_sets.items()},
         **{f"training.{key}": value for key, value in training.items()},

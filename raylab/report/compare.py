@@ -21,6 +21,7 @@ from typing import Any
 from raylab.report.findings.seed_baseline import verdict_of
 from raylab.report.findings.statistics import finite
 from raylab.report.study_tables import Rows, Tables, grouped
+from raylab.spec.seeds import SUFFIX
 from raylab.spec.study import Study
 from raylab.spec.study_file import study_values
 from raylab.spec.swept_names import by_value
@@ -30,7 +31,7 @@ METRICS = (
     "repetition_rate",
 )  # fmt: skip
 NORMS = ("l1", "l2")
-_SEED = re.compile(r"\.s-?\d+(?=~|$)")
+_SEED = re.compile(rf"{SUFFIX}(?=~|$)")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from raylab.spec.merges import METHODS
 from raylab.spec.recipes import expand_recipes
+from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value
 from raylab.store.schemas import SCHEMAS
@@ -92,13 +93,18 @@ def is_merge(trial: Row) -> bool:
 
 def recipe_of(trial: Row) -> str:
     """The trial's name without its seed: base model and recipe."""
-    return str(trial["name"]).removesuffix(f".s{trial['seed']}")
+    return _without_seed(str(trial["name"]), trial)
 
 
 def parent_recipe_of(trial: Row) -> str | None:
     """The name of the trial's parent without the seed, which both share; None without a parent."""
     parent = trial["parent"]
-    return str(parent).removesuffix(f".s{trial['seed']}") if parent else None
+    return _without_seed(str(parent), trial) if parent else None
+
+
+def _without_seed(name: str, trial: Row) -> str:
+    seed = seeds_of(trial)
+    return name.removesuffix(seed.suffix) if seed else name
 
 
 def settings_of(study: Study) -> Settings:

@@ -12,6 +12,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from raylab.spec.seeds import Seed
 from raylab.spec.sources import Frozen, Name
 
 
@@ -20,7 +21,8 @@ class Printed(Frozen):
 
     pair: tuple[str, str]
     """Two recipes, or variants of swept ones."""
-    seed: int
+    seed: Seed
+    """A number, or `{init: 42, order: 7}`."""
     base_model: Name | None = None
     """Needed where the study has several."""
     l1: float | None = Field(default=None, gt=0)

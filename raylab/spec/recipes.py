@@ -11,10 +11,11 @@ variant holds complete parameters, so nothing downstream looks back at the study
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import (
     Chain,
     Comparison,
@@ -30,7 +31,7 @@ from raylab.spec.swept_names import by_value, written
 
 _LORA = "lora."
 
-Slot = tuple[str, int | None]
+Slot = tuple[str, Seeds | None]
 """A base model and a seed; None where a merge of finished models has no seed."""
 
 
@@ -48,6 +49,7 @@ class Variant:
     lora: Lora
     point: Mapping[str, Any]
     label: str
+    seeds: tuple[Seeds, ...] = ()
 
     @property
     def data(self) -> str:
@@ -121,7 +123,7 @@ def with_names_as_swept(study: Study) -> Study:
     )
 
 
-def trial_name(base_model: str, variant: str, seed: int) -> str:
+def trial_name(base_model: str, variant: str, seed: Seeds | int) -> str:
     """The name of a trial; scripts may rely on its form."""
     return f"{base_model}.{variant}.s{seed}"
 
@@ -159,6 +161,7 @@ def _variant(study: Study, name: str, parent: Variant | None, point: Mapping[str
         lora=lora,
         point=whole_point,
         label=_label(recipe, parent),
+        seeds=study.seeds if recipe.seeds is None else recipe.seeds,
     )
 
 
@@ -183,16 +186,18 @@ def merge_members(study: Study, merge: Merge) -> list[Variant | FinishedModel]:
 def merge_slots(study: Study, merge: Merge) -> list[Slot]:
     """The base models and seeds for which `merge` is made, in the order of the study.
 
-    A recipe is trained on every base model with every seed. A finished model has one base model,
-    and one seed or none; without a seed it fits every seed. A merge of finished models alone is
-    made once. `raylab.spec.validation` refuses a merge without any slot.
+    A recipe is trained on every base model with every seed of its own. A finished model has one
+    base model, and one seed or none; without a seed it fits every seed. A merge of finished models
+    alone is made once. `raylab.spec.validation` refuses a merge without any slot.
     """
     members = merge_members(study, merge)
     finished = [member for member in members if isinstance(member, FinishedModel)]
     bases = {member.base_model for member in finished}
     seeds = {member.seed for member in finished if member.seed is not None}
-    is_trained = len(finished) < len(members)
-    wanted = study.seeds if is_trained else tuple(seeds) or (None,)
+    trained = [member for member in members if isinstance(member, Variant)]
+    shared = set.intersection(*(set(member.seeds) for member in trained)) if trained else ()
+    own = [seed for seed in trained[0].seeds if seed in shared] if trained else []
+    wanted: Sequence[Seeds | None] = own if trained else tuple(seeds) or (None,)
     return [
         (base, seed)
         for base in study.base_models
@@ -204,10 +209,10 @@ def merge_slots(study: Study, merge: Merge) -> list[Slot]:
 def result_names(study: Study) -> list[str]:
     """The names of all trials and merges of `study`, in the order of the plan."""
     trials = [
-        trial_name(base, variant, seed)
+        trial_name(base, variant.name, seed)
         for base in study.base_models
-        for variant in expand_recipes(study)
-        for seed in study.seeds
+        for variant in expand_recipes(study).values()
+        for seed in variant.seeds
     ]
     merges = [
         merge_name(name, slot)
@@ -220,4 +225,4 @@ def result_names(study: Study) -> list[str]:
 def merge_name(merge: str, slot: Slot) -> str:
     """The name of the merge at `slot`, in the form of a trial's name."""
     base, seed = slot
-    return f"{base}.{merge}" if seed is None else f"{base}.{merge}.s{seed}"
+    return f"{base}.{merge}" if seed is None else trial_name(base, merge, seed)

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from raylab.spec.data.templates import read_template, template_text
+from raylab.spec.seeds import Seed
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -90,7 +91,8 @@ class FinishedModel(Located):
     """The study's base model that it came from."""
     method: str = "unknown"
     data: str = "unknown"
-    seed: int | None = None
+    seed: Seed | None = None
+    """Those that it was trained with, where known: a number, or `{init: 42, order: 7}`."""
 
 
 def _names(value: object) -> object:

@@ -27,6 +27,7 @@ from raylab.spec.hyperparameters import Training as Training
 from raylab.spec.hyperparameters import TrainingOverrides as TrainingOverrides
 from raylab.spec.merges import METHODS, MergeRequest, Scope, request_merge
 from raylab.spec.published_norms import Printed
+from raylab.spec.seeds import SeedList
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
 from raylab.spec.swept_names import SweptValue
@@ -71,6 +72,8 @@ class Recipe(Frozen):
     lora: LoraOverrides = LoraOverrides()
     sweep: dict[str, tuple[SweptValue, ...]] = Field(default_factory=dict)
     """Training parameters (or `lora.<parameter>`) and the values to try, one recipe each."""
+    seeds: SeedList | None = None
+    """Seeds of its own, in place of the study's; its parent must have each of them."""
 
     @model_validator(mode="after")
     def _data_of_method(self) -> Self:
@@ -182,7 +185,10 @@ class Study(Frozen):
     template_date: datetime.date = DEFAULT_DATE
     """The day that chat templates print which would print today's date."""
     recipes: dict[Name, Recipe] = Field(default_factory=dict)
-    seeds: tuple[int, ...] = Field(default=(42, 100), min_length=1)
+    seeds: SeedList = Field(default=(42, 100), validate_default=True)
+    """One training of every recipe for each: numbers that are the seed of everything,
+    `{init: 42, order: 7}` among them where it is not one number, or lists that are crossed:
+    `{init: [...], order: [...], dropout: [...]}`. What is not given follows `init`."""
     quantization: Quantization = Quantization()
     lora: Lora = Lora()
     training: Training = Training()

@@ -8,7 +8,7 @@ Invariant: a study without problems can be planned: every name in it leads somew
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from raylab.spec.recipes import (
     variants_of,
 )
 from raylab.spec.scoring.styles import STYLES
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Comparison, Connectivity, Merge, Study
 from raylab.spec.swept_names import by_value, written
 
@@ -147,8 +148,9 @@ def _values(study: Study) -> Iterator[Problem]:
 def _names(study: Study) -> Iterator[Problem]:
     """Each object that a comparison or a folder names must have a unique name."""
     taken = dict.fromkeys(study.base_models, "a base model")
-    combinations = itertools.product(study.base_models, _variant_names(study), study.seeds)
-    for base, variant, seed in combinations:
+    variants = [variant for name in study.recipes for variant in variants_of(study, name)]
+    pairs = [(variant.name, seed) for variant in variants for seed in variant.seeds]
+    for base, (variant, seed) in itertools.product(study.base_models, pairs):
         name = trial_name(base, variant, seed)
         if name in taken:
             yield Problem(("recipes",), f"{taken[name]} and a trial are both named {name}")
@@ -163,10 +165,6 @@ def _names(study: Study) -> Iterator[Problem]:
             if name in taken:
                 yield Problem(("merges", merge), f"{taken[name]} is called {name}")
             taken[name] = "another merge"
-
-
-def _variant_names(study: Study) -> list[str]:
-    return [variant.name for name in study.recipes for variant in variants_of(study, name)]
 
 
 def _variants(study: Study) -> Iterator[Problem]:
@@ -245,8 +243,22 @@ def _style(study: Study) -> Iterator[Problem]:
 
 
 def _seeds(study: Study) -> Iterator[Problem]:
-    if len(set(study.seeds)) != len(study.seeds):
-        yield Problem(("seeds",), f"the seeds must be distinct (found {list(study.seeds)})")
+    """A training starts from its parent at the same seeds."""
+    for name, recipe in study.recipes.items():
+        if recipe.parent is None or not (parents := variants_of(study, recipe.parent)):
+            continue
+        own, theirs = (
+            study.seeds if seeds is None else seeds
+            for seeds in (recipe.seeds, study.recipes[parents[0].recipe].seeds)
+        )
+        if missing := [seed for seed in own if seed not in theirs]:
+            at = ("recipes", name, "parent" if recipe.seeds is None else "seeds")
+            yield Problem(at, f"its parent {recipe.parent} is not trained with {_listed(missing)}, "
+                              f"but with {_listed(theirs)}: give it the same `seeds`")  # fmt: skip
+
+
+def _listed(seeds: Iterable[Seeds]) -> str:
+    return ", ".join(map(str, seeds)) or "none"
 
 
 def _reference(study: Study) -> Iterator[Problem]:
@@ -257,8 +269,11 @@ def _reference(study: Study) -> Iterator[Problem]:
         for name in printed.pair:
             if by_value(name) not in map(by_value, known):
                 yield Problem((*at, "pair"), unknown("recipe", name, known))
-        if printed.seed not in study.seeds:
-            yield Problem((*at, "seed"), f"is none of the study's seeds {list(study.seeds)}")
+        found = [variants_of(study, name) for name in printed.pair]
+        both = [seed for variants in found for variant in variants[:1] for seed in variant.seeds]
+        if both.count(printed.seed) < len(printed.pair) and all(found):
+            seeds = _listed(seed for seed in dict.fromkeys(both) if both.count(seed) > 1)
+            yield Problem((*at, "seed"), f"is none of the study's seeds of this pair: {seeds}")
         base = printed.base_model
         if base is None and len(study.base_models) > 1:
             yield Problem(at, "the study has several base models; name one with `base_model`")
@@ -267,7 +282,6 @@ def _reference(study: Study) -> Iterator[Problem]:
 
 
 CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
-    _seeds,
     _style,
     _data_names,
     _models,
@@ -275,6 +289,7 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     _parents,
     _values,
     _variants,
+    _seeds,
     _learned,
     _merges,
     _names,

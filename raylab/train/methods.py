@@ -21,6 +21,7 @@ from trl import DPOConfig, SFTConfig
 
 from raylab.plan.memory import EVALUATION_BATCH
 from raylab.spec.recipes import Variant
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation, Quantization, Training
 from raylab.store.phase import Tell, silent
 from raylab.train.dataset_cache import TrialCache
@@ -64,7 +65,7 @@ class TrainerSettings:
     """Everything that a trainer is built from, besides the model and the data."""
 
     variant: Variant
-    seed: int
+    seed: Seeds
     quantization: Quantization
     evaluation: Evaluation
     directory: Path
@@ -93,6 +94,7 @@ def build_trainer(
         callbacks=list(callbacks),
         cache=settings.cache,
         tell=settings.tell,
+        noise=settings.seed.dropout,
     )
     # Undo trl 1.16's cast of QLoRA adapters to bf16, which loses small updates.
     for parameter in trainer.model.parameters():
@@ -106,7 +108,8 @@ def _arguments(method: Method, settings: TrainerSettings, examples: Examples) ->
     dtype = settings.quantization.compute_dtype
     return method.config(
         output_dir=str(settings.directory),
-        seed=settings.seed,
+        seed=settings.seed.init,
+        data_seed=settings.seed.order,
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=max(EVALUATION_BATCH, training.batch_size),
         gradient_accumulation_steps=training.gradient_accumulation,

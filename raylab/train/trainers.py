@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import set_seed
 from trl import DPOTrainer, SFTTrainer
 
 from raylab.store.phase import Tell
@@ -30,11 +31,17 @@ from raylab.train.reference_logprobs import with_reference
 class _Trainer:
     """What both trainers share; a subclass says how many items a batch has."""
 
-    def __init__(self, *args: Any, cache: TrialCache | None, tell: Tell, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, cache: TrialCache | None, tell: Tell, noise: int, **kwargs: Any
+    ) -> None:
+        """noise: the seed of all that is random from the first step on, but the order of rows."""
         self.cache, self.tell = cache, tell
         self.counts: dict[str, ExampleCounts] = {}
         self._scored: list[tuple[Any, Any]] = []
         super().__init__(*args, **kwargs)
+        if noise != self.args.seed:  # type: ignore[attr-defined]
+            # trl has drawn A, and transformers has then set its seed for the training.
+            set_seed(noise)
         # Before the reference of DPO scores every answer in the same way.
         check_loss(self)
 

@@ -231,8 +231,8 @@ def _load_start(task: TrialTask, tell: Tell) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(task.base, source, study.template_date)
     check_tokenizer(study, trial.base_model, tokenizer, task.rows)
     check_date(trial, tokenizer)
-    # All random numbers of the training follow from here, whatever the process did before.
-    set_seed(trial.seed)
+    # Whatever the process did before; the trainer sets the seeds of all that follows.
+    set_seed(trial.seed.init)
     model = load_base(
         start.checkpoint,
         study.quantization,
@@ -271,7 +271,7 @@ def _evaluate(task: TrialTask, model: Any, tokenizer: Any, tell: Tell) -> ModelE
         study,
         task.rows,
         questions,
-        task.trial.seed,
+        task.trial.seed.init,
         variant.training.max_length,
         tell,
     )

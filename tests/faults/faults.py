@@ -34,7 +34,7 @@ FAULTS = (
     Fault(
         "an id without the seed",
         "plan/trials.py",
-        '        "seed": seed,\n        "held_out"',
+        '        **seed.identity,\n        "held_out"',
         '        "held_out"',
         ("plan/test_trials.py::test_id_seeds_and_recipes_differ_all",),
     ),
@@ -102,7 +102,7 @@ FAULTS = (
     Fault(
         "a seed that is not set",
         "train/methods.py",
-        "        seed=settings.seed,\n",
+        "        seed=settings.seed.init,\n",
         "",
         ("train/test_trajectory.py::test_sketch_of_two_seeds_starts_at_one_place_and_parts",),
     ),
@@ -206,8 +206,8 @@ FAULTS = (
     Fault(
         "a seed baseline of equal seeds",
         "report/findings/seed_baseline.py",
-        "if not same and distance",
-        "if same and distance",
+        "at_other_seeds(pairs))",
+        "pairs if x.seed == y.seed)",
         ("report/findings/test_seed_baseline.py",),
     ),
     # publish

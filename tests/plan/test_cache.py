@@ -76,7 +76,7 @@ def test_states_order_is_that_of_trials():
 def test_states_changed_sweep_says_which_value_took_the_place_of_which():
     def swept(rates):
         recipe = {"method": "sft", "data": "D0", "sweep": {"learning_rate": rates}}
-        study = make_study(recipes={"sft": recipe}, seeds=[1, 2])
+        study = make_study(recipes={"sft": recipe}, seeds=[1, {"init": 2, "order": 3}])
         return plan_trials(study, make_inputs(study))
 
     found = plan_states(
@@ -89,7 +89,7 @@ def test_states_changed_sweep_says_which_value_took_the_place_of_which():
             f"training.learning_rate: {old} -> {new}"
         )
         for new, old in (("3e-4", "1e-4"), ("0.002", "0.001"), ("1e-5", ""))
-        for seed in (1, 2)
+        for seed in ("1", "2o3")
     }  # fmt: skip
 
 

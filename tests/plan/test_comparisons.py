@@ -58,6 +58,37 @@ def test_seeds_form_compares_seeds_of_one_recipe():
     assert names({"seeds": "all"}, seeds=[1]) == []
 
 
+CROSSED = {"init": [1, 2], "order": [1, 2]}
+OWN = {"a": {**SFT0, "seeds": CROSSED}, "b": SFT1}
+
+
+def test_pair_form_pairs_where_all_three_seeds_are_equal():
+    assert names({"pair": ["a", "b"]}, seeds=CROSSED) == [
+        f"tiny.a.{seed}~tiny.b.{seed}" for seed in ("s1", "s1o2", "s2o1", "s2")
+    ]
+
+
+def test_pair_form_leaves_out_seeds_that_one_side_has():
+    expected = ["tiny.a.s1~tiny.b.s1", "tiny.a.s2~tiny.b.s2"]
+    assert names({"pair": ["a", "b"]}, recipes=OWN) == expected
+
+
+def test_seeds_form_pairs_seeds_that_differ_in_any_of_three():
+    found = names({"seeds": "all"}, recipes=OWN)
+    assert len(found) == 4 * 3 // 2 + 1
+    assert "tiny.a.s1~tiny.a.s1o2" in found
+
+
+def test_pairs_form_finished_model_meets_all_three_of_its_seeds_alone():
+    models = {
+        "one": {"path": "d", "base_model": "tiny", "seed": 1},
+        "mixed": {"path": "e", "base_model": "tiny", "seed": {"init": 1, "order": 2}},
+    }
+    assert names({"pair": ["a", "one"]}, models=models, recipes=OWN) == ["tiny.a.s1~one"]
+    assert names({"pair": ["a", "mixed"]}, models=models, recipes=OWN) == ["tiny.a.s1o2~mixed"]
+    assert names({"pair": ["one", "mixed"]}, models=models) == []
+
+
 def test_pairs_form_pairs_all_at_each_seed():
     assert names({"pairs": ["a", "b", "c"]}, seeds=[1]) == [
         "tiny.a.s1~tiny.b.s1", "tiny.a.s1~tiny.c.s1", "tiny.b.s1~tiny.c.s1",

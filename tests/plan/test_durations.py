@@ -62,7 +62,8 @@ def test_estimate_of_another_seed_or_rate_is_the_median_of_trials_alike():
         "sft": {"method": "sft", "data": "D0", "sweep": {"learning_rate": [1e-5, 1e-4]}},
         "longer": {"method": "sft", "data": "D0", "training": {"epochs": 6}},
     }
-    study, inputs, trials = planned(seeds=[1, 2], recipes=recipes)
+    mixed = {"init": 1, "order": 2}
+    study, inputs, trials = planned(seeds=[1, mixed], recipes=recipes)
     names = [name for name in trials if "sft" in name]
     pairs = zip(names[:3], (9, 7, 50), strict=True)
     done = [record_of(trials[name], seconds) for name, seconds in pairs]

@@ -72,7 +72,7 @@ def test_merge_of_a_finished_model_is_made_at_its_base_model_and_seed_alone():
     models = {"f": {"path": "f", "base_model": "other", "seed": 100, "data": "D9"}}
     merge = {"models": ["alone", "f"]}
     _, _, (made,) = planned(merge, base_models=bases, models=models, finished={"f": "content:f"})
-    assert (made.name, made.seed, made.needs) == ("other.m.s100", 100, ("other.alone.s100",))
+    assert (made.name, str(made.seed), made.needs) == ("other.m.s100", "100", ("other.alone.s100",))
     assert (made.label, made.row["data"]) == ("TIES(SFT(D0), f)", "D0+D9")
 
 
@@ -83,7 +83,20 @@ def test_merge_of_finished_models_alone_is_made_once():
     assert (made.name, made.seed, made.needs) == ("tiny.m", None, ())
     models["g"]["seed"] = 7
     _, _, (made,) = planned({"models": ["f", "g"]}, models=models, finished=finished)
-    assert (made.name, made.seed) == ("tiny.m.s7", 7)
+    assert (made.name, str(made.seed)) == ("tiny.m.s7", "7")
+
+
+def test_merge_is_made_at_the_seeds_that_all_its_recipes_have():
+    seeds = {"init": [42, 100], "order": [42, 100]}
+    recipes = {**CHAIN, "alone": {**CHAIN["alone"], "seeds": seeds}}
+    recipes["other"] = {**recipes["other"], "seeds": [100]}
+    _, _, merges = planned({"models": ["alone", "first"]}, recipes=recipes)
+    assert [merge.name for merge in merges] == ["tiny.m.s42", "tiny.m.s100"]
+    _, _, (made,) = planned({"models": ["alone", "other"]}, recipes=recipes)
+    assert made.row["seed"] == made.row["seed_init"] == made.row["seed_order"] == 100
+    _, _, merges = planned({"models": ["alone"]}, recipes=recipes)
+    assert [merge.name for merge in merges][1] == "tiny.m.s42o100"
+    assert merges[1].needs == ("tiny.alone.s42o100",)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)

@@ -82,7 +82,7 @@ class Planned:
         self.questions = questions_of(self.study, self.inputs.rows)
 
     def named(self, recipe, seed=42):
-        (item,) = (i for i in self.items if i.row["recipe"] == recipe and i.seed == seed)
+        (item,) = (i for i in self.items if i.row["recipe"] == recipe and i.row["seed"] == seed)
         return item
 
     def finish(self, store, items=None):

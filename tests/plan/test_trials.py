@@ -191,6 +191,42 @@ def test_plan_sweep_children_follow_each_parent():
     assert len(trials) == 8
 
 
+SEEDS = {"init": [1, 2], "order": [1, 2]}
+
+
+def test_id_of_seeds_that_are_one_number_is_that_of_the_number():
+    tied = {"init": 42, "order": 42, "dropout": 42}
+    assert ids(make_study(seeds=[tied])) == ids(make_study(seeds=[42]))
+    (trial, *_) = plan_trials(study := make_study(), make_inputs(study))
+    assert trial.identity["seed"] == 42
+    assert not [key for key in trial.identity if key.startswith("seed.")]
+    assert trial.row["seed"] == trial.row["seed_init"] == 42
+    assert trial.row["seed_order"] == trial.row["seed_dropout"] == 42
+
+
+def test_id_moves_with_each_of_three_seeds():
+    asked = [42, *({"init": 42, part: 7} for part in ("order", "dropout")), {"init": 7}]
+    asked += [{"init": 7, "order": 42, "dropout": 42}]
+    found = ids(make_study(seeds=asked))
+    assert len(found) == len(set(found.values())) == len(asked) * len(CHAIN)
+    assert [name for name in found if ".alone." in name] == [
+        "tiny.alone.s42", "tiny.alone.s42o7", "tiny.alone.s42d7", "tiny.alone.s7",
+        "tiny.alone.s7o42d42",
+    ]  # fmt: skip
+
+
+def test_trial_of_three_seeds_starts_from_its_parent_at_the_same():
+    study = make_study(seeds=SEEDS)
+    trials = {trial.name: trial for trial in plan_trials(study, make_inputs(study))}
+    child = trials["tiny.second.s1o2"]
+    assert child.parent == "tiny.first.s1o2"
+    assert {key: value for key, value in child.identity.items() if key.startswith("seed")} == {
+        "seed.init": 1, "seed.order": 2, "seed.dropout": 1,
+    }  # fmt: skip
+    columns = ("seed", "seed_init", "seed_order", "seed_dropout")
+    assert [child.row[key] for key in columns] == [None, 1, 2, 1]
+
+
 def test_names_that_run_together_are_refused():
     sft = {"method": "sft", "data": "D0"}
     study = make_study(

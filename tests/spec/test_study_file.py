@@ -237,7 +237,8 @@ def test_study_loaded_is_frozen(tmp_path):
 
 def test_study_defaults_are_those_of_the_paper(tmp_path):
     study = load_study(write_study_folder(tmp_path))
-    assert (study.seeds, study.quantization.bits) == ((42, 100), 4)
+    assert [str(seed) for seed in study.seeds] == ["42", "100"]
+    assert study.quantization.bits == 4
     assert (study.lora.r, study.lora.alpha, study.lora.dropout) == (8, 128, 0.05)
     training = study.training
     assert (training.epochs, training.batch_size, training.learning_rate) == (3, 2, 1e-5)

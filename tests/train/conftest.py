@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.reduce.passes import task_vector_norms
+from raylab.spec.seeds import Seeds, parse_seed
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.train.attempts import quiet_libraries
@@ -59,22 +60,22 @@ class Bench:
     def store(self) -> Store:
         return Store(str(self.out))
 
-    def task(self, recipe: str, seed: int = 42) -> TrialTask:
+    def task(self, recipe: str, seed: int | str = 42) -> TrialTask:
         trial = self.trials[f"demo.{recipe}.s{seed}"]
         base = self.inputs.base_models["demo"].directory
         return TrialTask(self.study, trial, self.trials, self.inputs.rows, base, str(self.out))
 
-    def run(self, recipe: str, listener=lambda progress: None, seed: int = 42):
+    def run(self, recipe: str, listener=lambda progress: None, seed: int | str = 42):
         with quiet_libraries():
             return run_trial(self.task(recipe, seed), task_vector_norms, listener)
 
-    def trainer(self, recipe: str, directory: Path, cached: bool = False, seed: int = 42):
+    def trainer(self, recipe: str, directory: Path, cached: bool = False, seed: Seeds | int = 42):
         """The trainer of a trial, not yet trained; `cached`: with the study's cache."""
-        task, study = self.task(recipe), self.study
+        task, study, seed = self.task(recipe), self.study, parse_seed(seed)
         start = start_of(task.trial, task.adapters)
         cache = cache_of(task.trial, task.adapters) if cached else None
         with quiet_libraries():
-            torch.manual_seed(seed)
+            torch.manual_seed(seed.init)
             variant = task.trial.variant
             return build_trainer(
                 load_base(start.checkpoint, study.quantization, start.frozen),
@@ -86,13 +87,13 @@ class Bench:
                 [],
             )
 
-    def folder(self, recipe: str, seed: int = 42) -> Path:
+    def folder(self, recipe: str, seed: int | str = 42) -> Path:
         return Path(self.out) / "trials" / self.task(recipe, seed).trial.folder
 
     def adapter(self, recipe: str) -> Path:
         return self.folder(recipe) / "adapter"
 
-    def adapter_bytes(self, recipe: str, seed: int = 42) -> bytes:
+    def adapter_bytes(self, recipe: str, seed: int | str = 42) -> bytes:
         return (self.folder(recipe, seed) / "adapter/adapter_model.safetensors").read_bytes()
 
     def history(self, recipe: str) -> list[dict]:
@@ -122,7 +123,7 @@ class Trained(Bench):
                 self._records[recipe] = self.run(recipe)
         return self._records[recipe]
 
-    def folder(self, recipe: str, seed: int = 42) -> Path:
+    def folder(self, recipe: str, seed: int | str = 42) -> Path:
         """The folder of a trial, which is trained if it is not yet."""
         self.record(recipe)
         return super().folder(recipe, seed)

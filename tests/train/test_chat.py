@@ -10,6 +10,7 @@ from raylab.plan.trials import plan_trials, read_inputs
 from raylab.reduce.passes import task_vector_norms
 from raylab.spec.data.rows import Row
 from raylab.spec.data.templates import NAMED
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation, Quantization
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
@@ -85,7 +86,7 @@ class Small:
     def trainer(self, recipe, tokenizer=None):
         variant = self.trials[recipe].variant
         settings = TrainerSettings(
-            variant, 42, self.study.quantization, Evaluation(), self.out / "t"
+            variant, Seeds.of(42), self.study.quantization, Evaluation(), self.out / "t"
         )
         examples = examples_of(variant, self.inputs.rows, 0)
         tokenizer = tokenizer or load_tokenizer(self.base)

@@ -12,6 +12,7 @@ from raylab.errors import DataError, ModelError
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.reduce.passes import task_vector_norms
 from raylab.spec.data.rows import Row, Turn
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
@@ -72,7 +73,9 @@ class Small:
     def trainer(self, recipe):
         variant = self.trials[recipe].variant
         where = self.out / recipe
-        settings = TrainerSettings(variant, 42, self.study.quantization, Evaluation(), where)
+        settings = TrainerSettings(
+            variant, Seeds.of(42), self.study.quantization, Evaluation(), where
+        )
         return build_trainer(
             load_base(self.base, self.study.quantization),
             load_tokenizer(self.base, None, self.study.template_date),

@@ -17,6 +17,7 @@ from raylab.plan.activation_memory import KERNELS, Pass, scoring_bytes
 from raylab.plan.memory import Workload, estimate_memory
 from raylab.plan.model_shapes import published, shape_of
 from raylab.spec.recipes import Variant
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.attempts import quiet_libraries
 from raylab.train.examples import Examples
@@ -78,7 +79,9 @@ class Measured:
             "x", "x", method, {}, None, "merge", self.need.training, self.need.lora, {}, "x"
         )
         asked = Evaluation(every_epochs=None)
-        setting = TrainerSettings(variant, 42, self.need.quantization, asked, folder / "out")
+        setting = TrainerSettings(
+            variant, Seeds.of(42), self.need.quantization, asked, folder / "out"
+        )
         with quiet_libraries():
             model = load_base(folder / "base", self.need.quantization)
             tokenizer = load_tokenizer(base)

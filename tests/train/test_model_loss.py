@@ -14,6 +14,7 @@ from trl.trainer.utils import add_fused_lm_head
 from raylab.cluster import stages
 from raylab.errors import ModelError
 from raylab.spec.recipes import Variant
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.spec.study_file import parse_study
 from raylab.train.known_losses import KNOWN_LOSSES, SCALES, is_known
@@ -192,7 +193,7 @@ def test_plan_of_code_that_scales_its_logits_is_refused_where_the_study_trusts_i
 def trainer_over(base, directory, quantization, method="sft"):
     training = Training(batch_size=2, max_length=128)
     variant = Variant("x", "x", method, {}, None, "merge", training, Lora(), {}, "x")
-    settings = TrainerSettings(variant, 42, quantization, Evaluation(), directory)
+    settings = TrainerSettings(variant, Seeds.of(42), quantization, Evaluation(), directory)
     model, tokenizer = load_base(base, quantization), load_tokenizer(base)
     return build_trainer(model, tokenizer, examples_of_both(method), settings, [])
 

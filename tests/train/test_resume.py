@@ -29,7 +29,7 @@ def _checks_at_every_step(monkeypatch):
     monkeypatch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
 
 
-def stopped_at(made, recipe, step):
+def stopped_at(made, recipe, step, seed=42):
     """Train until a checkpoint of `step` or later is stored, then stop."""
 
     def listen(progress):
@@ -37,7 +37,7 @@ def stopped_at(made, recipe, step):
             request_stop(made.store)
 
     with pytest.raises(Stopped):
-        made.run(recipe, listen)
+        made.run(recipe, listen, seed)
     clear_stop_request(made.store)
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raylab.spec.recipes import Variant
+from raylab.spec.seeds import Seeds
 from raylab.spec.study import Evaluation, Lora, Quantization, Training
 from raylab.train.examples import Examples
 from raylab.train.methods import TrainerSettings, build_trainer, held_out_loss
@@ -70,7 +71,7 @@ def trainer_of(base, tmp_path):
             load_base(base, PLAIN),
             load_tokenizer(base),
             examples_of_both(method),
-            TrainerSettings(variant, 42, PLAIN, asked, tmp_path / "trainer"),
+            TrainerSettings(variant, Seeds.of(42), PLAIN, asked, tmp_path / "trainer"),
             [],
         )
 

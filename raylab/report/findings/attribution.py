@@ -4,9 +4,10 @@ Model: responses, each over the models of one base model:
     log_l2           log L2 of the task vector                       one observation a model
     log_relative_l2  log of L2 over that of the base's weights       one observation a model
     cosine           cosine of two task vectors                      one observation a pair
-The first two have the factors method, data, learning rate, parent and seed, and the settings that
-the study's recipes vary. A pair has, for each group of factors that can be separated, whether its
-two models agree in it. Each response is analysed as a whole, by layer and by module kind
+The first two have the factors method, data, learning rate, parent and seed (the seeds of A, order
+and dropout where they are not one number), and the settings that the study's recipes vary. A pair
+has, for each group of factors that can be separated, whether its two models agree in it. Each
+response is analysed as a whole, by layer and by module kind
 (`raylab.report.findings.variance`). Pairs share models, so that cosines have shares and no
 intervals.
 Invariant: factors that the design cannot tell apart are one row under both names; a factor that
@@ -25,10 +26,10 @@ from raylab.report.findings.design import Levels, design_of
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite
 from raylab.report.findings.trained_models import (
-    FACTORS,
     Model,
     by_base_model,
     caveats_of,
+    factors_of,
     models_of,
 )
 from raylab.report.findings.variance import Analysis, analyse
@@ -87,7 +88,7 @@ def factor_levels(models: Sequence[Model]) -> Levels:
 
     A setting is varied where the models that have use for it do not agree in it.
     """
-    levels = {name: [model.factors[name] for model in models] for name in FACTORS}
+    levels = {name: [model.factors[name] for model in models] for name in factors_of(models)}
     for name in dict.fromkeys(name for model in models for name in model.settings):
         values = [repr(model.settings.get(name)) for model in models]
         if len(set(values) - {"None"}) > 1:

@@ -81,7 +81,7 @@ def _subjects(tables: Tables, models: Sequence[Model]) -> dict[str, dict[str, An
             "what": "task vector" if b is None else "difference",
             "a": a.name,
             "label": label,
-            "seed": a.seed if b is None or a.seed == b.seed else None,
+            "seed": a.seed.level if b is None or a.seed == b.seed else None,
         }
     return subjects
 

@@ -45,6 +45,7 @@ from raylab.report.findings.trained_models import (
     one_factor_pairs,
 )
 from raylab.report.study_tables import Tables, grouped
+from raylab.spec.seeds import COLUMNS
 
 WITHIN, BEYOND = 1.25, 2.0
 LEVEL = 0.05
@@ -99,7 +100,7 @@ def find(tables: Tables) -> Finding:
 
 def seed_parts(model: Model) -> Mapping[str, int]:
     """The parts of a model's seed: of the adapter's start, the order of rows, and dropout."""
-    return dict.fromkeys(("seed_init", "seed_order", "seed_dropout"), model.seed)
+    return {name: model.factors[name] for name in COLUMNS}
 
 
 def varied_parts(models: Sequence[Model]) -> tuple[str, ...]:

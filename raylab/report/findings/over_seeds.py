@@ -27,6 +27,7 @@ from raylab.report.findings.statistics import (
 )
 from raylab.report.findings.trained_models import Distances, by_recipe, caveats_of, models_of
 from raylab.report.study_tables import Row, Tables, is_merge, parent_recipe_of, recipe_of
+from raylab.spec.seeds import Level, seeds_of
 
 STABLE, VARIES = 1.25, 2.0
 GRADES: dict[str, Grade] = {"stable": "good", "varies": "fair", "seed": "bad"}
@@ -41,9 +42,9 @@ class SeedRow:
     method: str
     learning_rate: float | None
     recipes: tuple[str, str]
-    comparisons: Mapping[int, str]
-    l1: Mapping[int, float | None]
-    l2: Mapping[int, float | None]
+    comparisons: Mapping[Level, str]
+    l1: Mapping[Level, float | None]
+    l2: Mapping[Level, float | None]
 
     @property
     def measured(self) -> list[float]:
@@ -78,7 +79,7 @@ class SeedTables:
     `no_data_pairs`: the names of all other comparisons.
     """
 
-    seeds: tuple[int, ...]
+    seeds: tuple[Level, ...]
     shared_rate: tuple[SeedRow, ...]
     other_rates: tuple[tuple[SeedRow, ...], ...]
     no_data_pairs: tuple[str, ...]
@@ -146,7 +147,7 @@ def _sentences(found: SeedTables) -> Iterator[Sentence]:
             "l2": tuple(row.l2.items()),
             "ratio": row.ratio,
             "measured": len(row.measured),
-            "seeds": len(found.seeds),
+            "seeds": len(row.l2),
         }
         yield Sentence(f"seeds-{row.verdict}", values, GRADES.get(row.verdict, "unknown"))
     if found.no_data_pairs:
@@ -156,16 +157,22 @@ def _sentences(found: SeedTables) -> Iterator[Sentence]:
 def seed_tables(tables: Tables) -> SeedTables:
     """The data pairs of the norms table by seed, in its order."""
     trials = {trial["name"]: trial for trial in tables["trials"]}
-    seeds = tuple(dict.fromkeys(t["seed"] for t in trials.values() if t["seed"] is not None))
-    pairs: dict[tuple[str, str], dict[int, Row]] = {}
+    levels = {name: seed.level for name, trial in trials.items() if (seed := seeds_of(trial))}
+    seeds = tuple(dict.fromkeys(levels.values()))
+    trained = {(recipe_of(trials[name]), level) for name, level in levels.items()}
+    pairs: dict[tuple[str, str], dict[Level, Row]] = {}
     no_data_pairs = []
     for row in tables.norms():
         a, b = trials.get(row["a"]), trials.get(row["b"])
         if a is None or b is None or not is_data_pair(a, b):
             no_data_pairs.append(row["comparison"])
         else:
-            pairs.setdefault((recipe_of(a), recipe_of(b)), {})[a["seed"]] = row
-    rows = _seed_rows(trials, seeds, pairs)
+            pairs.setdefault((recipe_of(a), recipe_of(b)), {})[levels[row["a"]]] = row
+    of_pairs = {
+        pair: [seed for seed in seeds if all((recipe, seed) in trained for recipe in pair)]
+        for pair in pairs
+    }
+    rows = _seed_rows(trials, of_pairs, pairs)
     shared_rate: list[SeedRow] = []
     other_rates: list[tuple[SeedRow, ...]] = []
     for model in dict.fromkeys(row.model for row in rows):
@@ -176,9 +183,11 @@ def seed_tables(tables: Tables) -> SeedTables:
 
 
 def _seed_rows(
-    trials: Mapping[str, Row], seeds: Sequence[int], pairs: Mapping[tuple[str, str], dict[int, Row]]
+    trials: Mapping[str, Row],
+    seeds: Mapping[tuple[str, str], Sequence[Level]],
+    pairs: Mapping[tuple[str, str], dict[Level, Row]],
 ) -> list[SeedRow]:
-    """A row for each data pair, of its rows of the norms table by seed."""
+    """A row for each data pair, of the seeds of both recipes and its norms by seed."""
     rows = []
     for recipes, by_seed in pairs.items():
         first = next(iter(by_seed.values()))
@@ -191,8 +200,8 @@ def _seed_rows(
                 learning_rate=a["learning_rate"],
                 recipes=recipes,
                 comparisons={seed: row["comparison"] for seed, row in by_seed.items()},
-                l1={seed: finite(by_seed.get(seed, {}).get("l1")) for seed in seeds},
-                l2={seed: finite(by_seed.get(seed, {}).get("l2")) for seed in seeds},
+                l1={seed: finite(by_seed.get(seed, {}).get("l1")) for seed in seeds[recipes]},
+                l2={seed: finite(by_seed.get(seed, {}).get("l2")) for seed in seeds[recipes]},
             )
         )
     # Rows with one label at one learning rate also name their recipes.
@@ -207,9 +216,9 @@ def _seed_rows(
 
 def is_data_pair(a: Row, b: Row) -> bool:
     """Whether two trials differ in data, and agree in all that a data pair holds fixed."""
-    if a["data"] == b["data"] or is_merge(a):
+    if a["data"] == b["data"] or is_merge(a) or seeds_of(a) != seeds_of(b):
         return False
-    fixed = ("model", "method", "seed", "learning_rate")
+    fixed = ("model", "method", "learning_rate")
     return all(a[key] == b[key] for key in fixed) and parent_recipe_of(a) == parent_recipe_of(b)
 
 

@@ -33,7 +33,7 @@ def find(tables: Tables) -> Finding:
     for row in tables.rows("audit", level="all"):
         model = models.get(row["model"])
         label = labels[model.recipe] if model else row["model"]
-        head = {"name": row["model"], "label": label, "seed": model.seed if model else None}
+        head = {"name": row["model"], "label": label, "seed": model.seed.level if model else None}
         audit.append({**head, **{column: row[column] for column in _AUDIT}})
     bases = {row["name"]: row["model"] for row in tables["trials"]}
     counts = Counter(

@@ -21,6 +21,7 @@ Invariant: every pair of recipes that differ in one factor alone has a row, meas
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,7 @@ from raylab.report.findings.trained_models import (
     Distances,
     Model,
     RecipePair,
+    at_other_seeds,
     by_base_model,
     by_recipe,
     caveats_of,
@@ -108,9 +110,11 @@ def _difference_row(
     pair: RecipePair, labels: Mapping[str, str], distances: Distances
 ) -> dict[str, Any]:
     a, b = pair.a, pair.b
-    found = [(x.seed == y.seed, distances.between(x, y)) for x in a for y in b]
-    same_seed = [distance for same, distance in found if same and distance]
-    different_seeds = [distance.value for same, distance in found if not same and distance]
+    pairs = list(itertools.product(a, b))
+    found = (distances.between(x, y) for x, y in pairs if x.seed == y.seed)
+    same_seed = [distance for distance in found if distance]
+    found = (distances.between(x, y) for x, y in at_other_seeds(pairs))
+    different_seeds = [distance.value for distance in found if distance]
     values = [distance.value for distance in same_seed]
     low, high = bootstrap_interval(values)
     seed_distances = [*distances.among(a), *distances.among(b)]

@@ -25,10 +25,10 @@ from scipy.spatial.distance import squareform
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite, mean, ratio_of
 from raylab.report.findings.trained_models import (
-    FACTORS,
     Model,
     by_base_model,
     caveats_of,
+    factors_of,
     labels_of,
     models_of,
 )
@@ -172,7 +172,7 @@ def _silhouette_rows(
     base: str, models: Sequence[Model], cosines: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     distances, off_diagonal = np.clip(1 - cosines, 0, 2), ~np.eye(len(models), dtype=bool)
-    for factor in FACTORS:
+    for factor in factors_of(models):
         levels = [model.factors[factor] for model in models]
         value = silhouette(distances, levels)
         if value is None:
@@ -193,7 +193,7 @@ def _seeds_together(
 ) -> Iterator[Sentence]:
     """Whether the seeds of a recipe stay together, where there are two recipes and two seeds."""
     recipes = np.asarray([model.recipe for model in models], object)
-    seeds = np.asarray([model.seed for model in models])
+    seeds = np.asarray([model.seed.level for model in models], object)
     same_recipe, same_seed = np.equal.outer(recipes, recipes), np.equal.outer(seeds, seeds)
     between_seeds, between_recipes = same_recipe & ~same_seed, same_seed & ~same_recipe
     if not between_seeds.any() or not between_recipes.any():

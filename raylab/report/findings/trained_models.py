@@ -33,9 +33,12 @@ from raylab.report.study_tables import (
     parent_recipe_of,
     recipe_of,
 )
+from raylab.spec.seeds import COLUMNS, Seeds, seeds_of
 from raylab.spec.swept_names import rate_text
 
 FACTORS = ("method", "data", "learning_rate", "parent", "seed")
+SEEDS = (*FACTORS[:-1], *COLUMNS)
+"""The same, with a factor for each source of randomness."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class Model:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def seed(self) -> int:
-        """Its seed."""
-        return int(self.factors["seed"])
+    def seed(self) -> Seeds:
+        """Its seed: of everything, or one for each source of randomness."""
+        return Seeds(*(self.factors[name] for name in COLUMNS))
 
 
 def models_of(tables: Tables) -> list[Model]:
@@ -69,6 +72,8 @@ def models_of(tables: Tables) -> list[Model]:
             continue
         recipe = recipe_of(row)
         factors = {name: row[name] for name in FACTORS} | {"parent": parent_recipe_of(row)}
+        seed = seeds_of(row)
+        factors |= {**seed.columns, "seed": seed.level} if seed else {}
         models.append(
             Model(
                 name=row["name"],
@@ -84,6 +89,16 @@ def models_of(tables: Tables) -> list[Model]:
     return models
 
 
+def are_tied(models: Sequence[Model]) -> bool:
+    """Whether one number is the seed of everything in each model."""
+    return all(model.seed.is_tied for model in models)
+
+
+def factors_of(models: Sequence[Model]) -> tuple[str, ...]:
+    """FACTORS, or SEEDS where the seeds of some model are not one number."""
+    return FACTORS if are_tied(models) else SEEDS
+
+
 def by_base_model(models: Sequence[Model]) -> dict[str, list[Model]]:
     """The models of each base model."""
     return grouped(models, lambda model: model.base_model)
@@ -92,6 +107,15 @@ def by_base_model(models: Sequence[Model]) -> dict[str, list[Model]]:
 def by_recipe(models: Sequence[Model]) -> dict[str, list[Model]]:
     """The models of each recipe: one for each seed."""
     return grouped(models, lambda model: model.recipe)
+
+
+def at_other_seeds(pairs: Sequence[tuple[Model, Model]]) -> list[tuple[Model, Model]]:
+    """The pairs whose seeds have no number in common; where there is none, those of unlike seeds.
+
+    Models that start from one A, or see their rows in one order, are not two seeds apart.
+    """
+    unlike = [(a, b) for a, b in pairs if a.seed != b.seed]
+    return [(a, b) for a, b in unlike if not a.seed.shares(b.seed)] or unlike
 
 
 @dataclass(frozen=True)
@@ -132,8 +156,9 @@ class Distances:
         return Distance(math.sqrt(max(square, 0.0)), "pairs")
 
     def among(self, models: Sequence[Model]) -> list[float]:
-        """The known distances of every two of `models`."""
-        found = (self.between(a, b) for a, b in itertools.combinations(models, 2))
+        """The known distances of every two of `models` that `at_other_seeds` keeps."""
+        pairs = at_other_seeds(list(itertools.combinations(models, 2)))
+        found = (self.between(a, b) for a, b in pairs)
         return [distance.value for distance in found if distance is not None]
 
 
@@ -199,5 +224,5 @@ def caveats_of(models: Sequence[Model]) -> tuple[Sentence, ...]:
         caveats.append(Sentence("caveat-marked", values, "fair"))
     seeds = {model.seed for model in models}
     if len(seeds) == 1:
-        caveats.append(Sentence("caveat-one_seed", {"seed": min(seeds)}, "fair"))
+        caveats.append(Sentence("caveat-one_seed", {"seed": min(seeds).level}, "fair"))
     return tuple(caveats)

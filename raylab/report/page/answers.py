@@ -15,6 +15,7 @@ from raylab.number_format import number
 from raylab.report.page.blocks import Block, Column, Grid, Text
 from raylab.report.study_tables import Row, Rows, is_merge, recipe_of
 from raylab.report.words import Translator
+from raylab.spec.seeds import seeds_of
 from raylab.spec.swept_names import rate_text
 
 _MAX_PROMPTS = 4
@@ -28,7 +29,7 @@ class Answers:
     """
 
     model: str
-    seed: int | None
+    seed: int | str | None
     merges: int
     columns: tuple[str, ...]
     statuses: tuple[str, ...]
@@ -42,8 +43,8 @@ def answers_side_by_side(samples: Rows, trials: Rows, model: str) -> Answers | N
     A merge without a seed belongs to every seed. None where there are no answers.
     """
     roots = [t for t in trials if t["model"] == model and not t["parent"]]
-    for seed in dict.fromkeys(trial["seed"] for trial in roots):
-        chosen = [trial for trial in roots if trial["seed"] in (seed, None)]
+    for seed in dict.fromkeys(map(seeds_of, roots)):
+        chosen = [trial for trial in roots if seeds_of(trial) in (seed, None)]
         names = {trial["name"] for trial in chosen}
         greedy = [s for s in samples if s["name"] in names and not s.get("draw")]
         found = {(s["prompt"], s["name"]): s for s in greedy}
@@ -55,7 +56,8 @@ def answers_side_by_side(samples: Rows, trials: Rows, model: str) -> Answers | N
             )
             statuses = tuple(trial["status"] for trial in chosen)
             merges = sum(map(is_merge, chosen))
-            return Answers(model, seed, merges, titles(chosen), statuses, rows, len(prompts))
+            level = seed.level if seed else None
+            return Answers(model, level, merges, titles(chosen), statuses, rows, len(prompts))
     return None
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from raylab.number_format import number
 from raylab.plan.comparisons import Model, plan_comparisons
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items, Text
-from raylab.report.study_tables import VIEW, Row, Rows
+from raylab.report.study_tables import VIEW, Row, Rows, recipe_of
 from raylab.report.words import Translator
 from raylab.spec.published_norms import Printed
 from raylab.spec.recipes import trial_name
+from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value
 
@@ -46,9 +47,10 @@ def missing_blocks(
 
 def _model(row: Row) -> Model:
     # Comparisons are planned by recipe, which stands in a name between base model and seed.
-    recipe = row["name"].removeprefix(f"{row['model']}.").removesuffix(f".s{row['seed']}")
-    label = str(row["label"])
-    return Model(row["name"], row["model"], recipe, label, row["method"], row["data"], row["seed"])
+    recipe, seed = recipe_of(row).removeprefix(f"{row['model']}."), seeds_of(row)
+    return Model(
+        row["name"], row["model"], recipe, str(row["label"]), row["method"], row["data"], seed
+    )
 
 
 def left_out_blocks(tables: Mapping[str, Rows]) -> Iterator[Block]:

@@ -15,6 +15,7 @@ from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import Row, Rows, is_merge
 from raylab.report.words import Translator
 from raylab.spec.merges import MergeInput, MergeRequest
+from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
 from raylab.spec.swept_names import rate_text
 
@@ -80,7 +81,7 @@ def _cells(translate: Translator, row: Row) -> tuple[str, ...]:
     return (
         row["name"],
         row["label"] or MISSING,
-        str(row["seed"]) if row["seed"] is not None else MISSING,
+        str(seeds_of(row) or MISSING),
         rate_text(row["name"], row["learning_rate"]),
         translate(f"status-{status}") if status in STATUSES else status or MISSING,
         number(row["train_loss"]),

@@ -22,14 +22,15 @@ from raylab.number_format import MISSING, count, listing, number, plural, settin
 from raylab.report.page.blocks import Column
 from raylab.report.page.markup import latex_rows, markdown_text
 from raylab.report.terminal.columns import fitting
+from raylab.spec.seeds import COLUMNS
 from raylab.spec.swept_names import rate_text
 from raylab.store.tables import to_csv
 
 _MAX_TEXT_WIDTH, _GAP = 44, 2
 # Columns that the name of a row holds already, or that are for files rather than windows.
 _LAST = (
-    "trial_id", "recipe", "label", "method", "data", "seed", "parent", "a", "b", "adapter", "log",
-    "note", "steps", "examples", "token_ids", "message",
+    "trial_id", "recipe", "label", "method", "data", "seed", *COLUMNS, "parent", "a", "b",
+    "adapter", "log", "note", "steps", "examples", "token_ids", "message",
 )  # fmt: skip
 _CHOSEN = ("learning_rate", "density")
 
@@ -136,7 +137,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return str(value) if name == "seed" else count(value)
+        return str(value) if name in ("seed", *COLUMNS) else count(value)
     if isinstance(value, float):
         return setting(value) if name in _CHOSEN else number(value)
     return _full(value)

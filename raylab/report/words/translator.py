@@ -96,7 +96,7 @@ class Translator:
         if self.has_message(f"column-{name}"):
             return self(f"column-{name}")
         norm, _, seed = name.partition("_s")
-        if norm in ("l1", "l2") and seed.isdigit():
+        if norm in ("l1", "l2") and seed[:1].isdigit():
             return self("column-norm_of_seed", norm=norm.upper(), seed=seed)
         return name
 
@@ -166,7 +166,7 @@ def _shares(translate: Translator, value: Sequence[tuple[str, float]]) -> str:
     )
 
 
-def _by_seed(translate: Translator, value: Sequence[tuple[int, float | None]]) -> str:
+def _by_seed(translate: Translator, value: Sequence[tuple[int | str, float | None]]) -> str:
     texts = [
         translate("seed-missing", seed=seed)
         if found is None

@@ -17,6 +17,7 @@ from raylab.report.findings.trained_models import (
     one_factor_pairs,
 )
 from raylab.report.study_tables import Tables
+from raylab.spec.seeds import Seeds
 from tests.report.findings.vectors import BASE, name_of, norm, pair, study_of, trial
 
 RECIPES = {"a": {"data": "D0"}, "b": {"data": "D1"}}
@@ -69,7 +70,7 @@ def test_models_of_leaves_out_failed_trials_merges_and_those_without_a_norm():
         trial("p", l2=math.nan),
     )
     assert [model.name for model in found] == [name_of("a", 1)]
-    assert (found[0].recipe, found[0].seed, found[0].label) == (f"{BASE}.a", 1, "A")
+    assert (found[0].recipe, found[0].seed, found[0].label) == (f"{BASE}.a", Seeds.of(1), "A")
 
 
 def test_models_of_one_parent_at_two_seeds_share_its_stem():
