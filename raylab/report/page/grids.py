@@ -166,6 +166,7 @@ _TEXTS: dict[str, Form] = {
             "kind",
             "universe",
             "first",
+            "data",
             "seeds_of",
             "message",
         ),

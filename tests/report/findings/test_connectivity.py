@@ -7,6 +7,7 @@ import pytest
 from raylab.report.figures import FIGURES
 from raylab.report.findings import connectivity
 from raylab.report.findings.connectivity import CONNECTED
+from raylab.report.page.grids import grids_of
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from tests.report.findings.vectors import BASE, name_of, trial
@@ -113,6 +114,16 @@ def test_study_without_lines_says_so_in_both_languages():
     assert [sentence.key for sentence in found.sentences] == ["connectivity-nothing"]
     assert FIGURES["connectivity"].draw(translator("en"), found.frames, BASE) is None
     assert all(texts(found, language) for language in ("en", "ja"))
+
+
+def test_grid_has_a_row_for_every_line():
+    missing = between("x", "y", (1.0, None, None, None, None), message="y is a merge")
+    found = found_of(missing, between("x", "z", (1.0, 1.5, 2.6, 2.5, 3.0)))
+    for language in ("en", "ja"):
+        (grid,) = grids_of(translator(language), found)
+        first, second = grid.rows
+        assert {"X vs Y", "D0", "y is a merge", "–"} <= set(first)
+        assert {"X vs Z", "0.6000", "0.5000"} <= set(second)
 
 
 def test_figure_shows_the_excess_of_every_point_of_the_lines():
