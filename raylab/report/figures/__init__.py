@@ -8,12 +8,15 @@ from raylab.report.figures.bars import (
     differences_figure,
     over_seeds_figure,
 )
+from raylab.report.figures.effects import effects_figure, layer_likeness_figure
 from raylab.report.figures.figure import FigureType
 from raylab.report.figures.heatmaps import layers_figure, similarity_figure
 from raylab.report.figures.lines import concentration_figure, trajectories_figure
 from raylab.report.figures.losses import connectivity_figure
 
 FIGURES: dict[str, FigureType] = {
+    "effects": FigureType("effects", effects_figure),
+    "cka": FigureType("functions", layer_likeness_figure),
     "floor": FigureType("floor", differences_figure),
     "seeds": FigureType("seeds", over_seeds_figure),
     "attribution": FigureType("attribution", attribution_figure),

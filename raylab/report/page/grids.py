@@ -64,6 +64,12 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
              "l2_factor", "seed_distance", "relative_distance"),
         ),
     ),
+    "functions": (
+        GridRow("cka_by_layer", ("factor", "model", "layer", "cka", "seeds_cka", "pairs",
+                                 "seed_pairs")),
+        GridRow("tokens", ("label", "model", "answers", "prompt", "position", "token", "kl",
+                           "top_a", "p_a", "top_b", "p_b"), {"label": "difference"}),
+    ),
     "seeds": tuple(
         GridRow(
             frame,
@@ -169,6 +175,11 @@ _TEXTS: dict[str, Form] = {
             "data",
             "seeds_of",
             "message",
+            "answers",
+            "prompt",
+            "token",
+            "top_a",
+            "top_b",
         ),
         _plain,
     ),
@@ -178,16 +189,18 @@ _NUMBERS: dict[str, Form] = {
     "density": lambda translate, value: setting(value),
     "angle": lambda translate, value: MISSING if value is None else f"{value:.0f}°",
     "seconds": lambda translate, value: duration(value),
-    **dict.fromkeys(("seed", "layer"), _plain),
-    **dict.fromkeys(("cosine", "silhouette", "within", "between", "last_cosine"), _cosine),
+    **dict.fromkeys(("seed", "layer", "position"), _plain),
+    **dict.fromkeys(
+        ("cosine", "silhouette", "within", "between", "last_cosine", "cka", "seeds_cka"), _cosine
+    ),
     **dict.fromkeys(
         ("seeds", "pairs", "seed_pairs", "df", "observations", "residual_df", "levels",
          "num_keep", "at_or_above", "numel", "comparisons", "steps", "records", "points"),
         lambda translate, value: count(value),
     ),
     **dict.fromkeys(
-        ("share", "partial_share", "relative_distance", "half_l1", "half_l2", "l2_in_1",
-         "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
+        ("p_a", "p_b", "share", "partial_share", "relative_distance", "half_l1", "half_l2",
+         "l2_in_1", "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
          "parted", *_AUDIT),
         lambda translate, value: rate(value),
     ),

@@ -33,9 +33,9 @@ from raylab.spec.study import Study
 from raylab.spec.swept_names import rate_text
 
 DEFINED = (
-    "norms", "trial", "pair", "factor", "effect", "floor", "norms_differ", "distance", "interval",
-    "share", "cosine", "silhouette", "relative", "density", "threshold", "half", "rank", "chain",
-    "barrier", "answers", "marked", "merge", "missing",
+    "norms", "trial", "pair", "factor", "effect", "cka", "tokens", "floor", "norms_differ",
+    "distance", "interval", "share", "cosine", "silhouette", "relative", "density", "threshold",
+    "half", "rank", "chain", "barrier", "answers", "marked", "merge", "missing",
 )  # fmt: skip
 """The numbers that the page defines, by the name of their messages."""
 

@@ -29,6 +29,7 @@ section-seeds = Over seeds
 section-attribution = Is it the method, the data, the seed or the learning rate?
 section-similarity = Which models moved alike
 section-where = Where they moved
+section-functions = What they predict
 section-concentration = How concentrated it is
 section-chains = Chained trials
 section-paths = Along the way
@@ -96,6 +97,8 @@ grid-attribution = Shares of variance
 grid-silhouette = Do models lie together?
 grid-neighbours = The most similar model of each
 grid-where = By layer and module kind
+grid-cka_by_layer = Likeness by layer
+grid-tokens = The tokens at which predictions differ most
 grid-concentration = Concentration
 grid-densities = Only the largest values
 grid-chains = Parent, child and whole
@@ -309,6 +312,11 @@ where-depth =
        *[other] layers
     } hold { PERCENT($low) } to { PERCENT($high) } of the squared L2.
 where-nothing = No norms by tensor were measured in the view delta, so there is nothing to say of places.
+
+## Findings: what they predict
+
+functions-layer = { $model }: models that differ in { FACTOR($factor) } are least alike at layer { COUNT($layer) } of { COUNT($last) }: CKA { COSINE($cka) }, two seeds { COSINE($seeds_cka) }.
+functions-nothing = What models predict was not compared (evaluation: functions).
 
 ## Findings: how concentrated
 
@@ -535,6 +543,16 @@ column-repetition_rate = repetition
 column-distinct_rate = distinct
 column-seconds = seconds
 column-marks = marks
+column-cka = CKA
+column-seeds_cka = CKA of seeds
+column-answers = answers
+column-position = place
+column-token = token
+column-kl = KL
+column-p_a = p of first
+column-p_b = p of second
+column-top_a = likeliest of first
+column-top_b = likeliest of second
 column-prompt = prompt
 column-l1_printed = L1 printed
 column-l1_measured = L1 measured
@@ -572,6 +590,8 @@ short-some_seeds = { verdict-some_seeds }
 
 ## Figures: captions, axes, legends
 
+caption-effects = { $model }: every two recipes that differ in one factor, as a multiple of two seeds of one recipe ({ COUNT($count) } points). The band is what cannot be told from the seed.
+caption-cka = { $model }: CKA of hidden states at answer tokens by layer (0: embeddings), of two models that differ in a factor, and of two seeds of one recipe.
 caption-floor = { $model }: how far two recipes that differ in one factor are apart at like seeds, as a multiple of how far two seeds of either are. Left of the line another seed makes more of a difference than the factor.
 caption-seeds = { $model }: L2 norm of the difference of each data pair, by seed.
 caption-attribution = { $model }: share of the variance of { WORD($response) } that goes with each factor, as a whole and by place. Factors that the study cannot tell apart share a colour.
@@ -585,6 +605,8 @@ caption-chains = { $model }: L2 of what the parent did, of what the child added 
 caption-paths = { $model }: norm of each layer along the training, as a share of its last; choose a recipe. This one is { $label }.
 caption-connectivity = { $model }: held-out loss along the line from one model (t = 0) to another (t = 1), above the straight line between its ends; seeds of one recipe are dashed. This one is { $label }.
 chart-cut = { COUNT($shown) } of { COUNT($total) } are shown.
+axis-times = times what another seed does
+axis-cka = CKA
 axis-ratio = times as far as another seed
 axis-l2 = L2 norm of the difference
 axis-l2_part = L2 norm
@@ -606,6 +628,8 @@ legend-line = line
 line-difference = two recipes
 line-seeds = two seeds
 line-of_seeds = seeds of { $label }
+legend-cka = differ in the factor
+legend-seeds_cka = two seeds
 legend-seed = seed
 legend-factor = factor
 legend-part = part
@@ -632,6 +656,10 @@ define-factor-head = L2 factor
 define-factor-text = the largest L2 over the smallest between seeds: at most 1.25 is stable, above 1.25 up to 2 varies, above 2 is the seed's doing rather than the method's.
 define-effect-head = effect, between seeds, times
 define-effect-text = the mean of two models that differ in the factor alone, and of two models of one recipe; in both their seeds are unlike. How far: |log| of the ratio of norms. Where: overlap of the output sides. Whole delta: distance, where the start of the adapter is shared. What it does: KL divergence on held-out answers, both directions, nats a token. Times is the first over the second; of overlaps it is (between seeds - by chance) / (effect - by chance).
+define-cka-head = CKA
+define-cka-text = linear centred kernel alignment of the hidden states of two models at the tokens of held-out answers, unbiased: 1 where they are equal up to rotation and scale, near 0 where they are unrelated.
+define-tokens-head = p, KL of a token
+define-tokens-text = the probability that each model gives the token after the prompt and the answer so far, and the divergence KL(a || b) there, in nats.
 define-floor-head = at unlike seeds, at like seeds
 define-floor-text = the mean distance of two recipes that differ in one factor over the mean distance of two seeds of either. At unlike seeds it is 1 where the two are one recipe: up to 1.25 not to be told from the seed, from 2 on beyond it. Where no distance could be twice the seeds' (at most), it cannot be told.
 define-norms_differ-head = norms differ by, seeds by

@@ -18,6 +18,7 @@ section-seeds = シード間のノルム
 section-attribution = 手法・データ・シード・学習率のどれによるか
 section-similarity = どのモデルが似た動きをしたか
 section-where = どこが動いたか
+section-functions = 何を予測するか
 section-concentration = どれだけ集中しているか
 section-chains = 連鎖した学習
 section-paths = 学習の経路
@@ -58,6 +59,8 @@ grid-attribution = 分散の割合
 grid-silhouette = モデルはまとまるか
 grid-neighbours = 各モデルに最も似たモデル
 grid-where = 層とモジュール別
+grid-cka_by_layer = 層ごとの類似
+grid-tokens = 予測が最も異なるトークン
 grid-concentration = 集中度
 grid-densities = 大きい値のみ
 grid-chains = 親・子・全体
@@ -212,6 +215,11 @@ where-kind = { $model }：{ COUNT($total) }レシピ中{ COUNT($count) }レシ�
 where-kind_difference = { $model }：{ COUNT($total) }件の差分中{ COUNT($count) }件で、L2の二乗のうち最も大きな割合が{ $kind }にあります（{ PERCENT($low) }〜{ PERCENT($high) }）。
 where-depth = { $model }：{ COUNT($layers) }層中の最後の{ COUNT($late) }層が、L2の二乗の{ PERCENT($low) }〜{ PERCENT($high) }を占めます。
 where-nothing = deltaでテンソルごとのノルムが測定されていないため、場所については何も言えません。
+
+## Findings: what they predict
+
+functions-layer = { $model }：{ FACTOR($factor) }が異なるモデルは{ COUNT($last) }層中の層{ COUNT($layer) }で最も似ていません。CKAは{ COSINE($cka) }、二つのシード間では{ COSINE($seeds_cka) }です。
+functions-nothing = モデルの予測は比べていません（evaluation: functions）。
 
 ## Findings: how concentrated
 
@@ -382,6 +390,16 @@ column-repetition_rate = 反復
 column-distinct_rate = 異なり
 column-seconds = 秒
 column-marks = 印
+column-cka = CKA
+column-seeds_cka = シード間のCKA
+column-answers = 回答
+column-position = 位置
+column-token = トークン
+column-kl = KL
+column-p_a = 一方の確率
+column-p_b = 他方の確率
+column-top_a = 一方の予測
+column-top_b = 他方の予測
 column-prompt = プロンプト
 column-l1_printed = L1既報
 column-l1_measured = L1測定
@@ -419,6 +437,8 @@ short-some_seeds = { verdict-some_seeds }
 
 ## Figures: captions, axes, legends
 
+caption-effects = { $model }：一つの要因だけが異なるレシピの組を、同じレシピの二つのシードの何倍かで示します（{ COUNT($count) }点）。帯の中はシードと区別できません。
+caption-cka = { $model }：回答トークンでの隠れ状態のCKA（層0は埋め込み）。要因が異なる二つのモデルと、同じレシピの二つのシード。
 caption-floor = { $model }：一つの要因が異なるレシピ間の距離（同じシード）を、同じレシピのシード間の距離の倍数で示します。線より左では、要因よりもシードの違いの方が大きいです。
 caption-seeds = { $model }：各データの組の差分のL2ノルム（シード別）。
 caption-attribution = { $model }：{ WORD($response) }の分散のうち各要因に対応する割合（全体と場所別）。分離できない要因は一色で示します。
@@ -432,6 +452,8 @@ caption-chains = { $model }：親の変化、子の追加分、全体のL2。
 caption-paths = { $model }：学習中の各層のノルム（最終値に対する割合）。レシピを選べます。表示中：{ $label }。
 caption-connectivity = { $model }：一方のモデル（t = 0）から他方（t = 1）への線上の未学習データの損失が、両端を結ぶ直線を上回る量。同じレシピのシード間は破線。表示中：{ $label }。
 chart-cut = { COUNT($total) }件中{ COUNT($shown) }件を表示。
+axis-times = 別シードによる差の何倍か
+axis-cka = CKA
 axis-ratio = シード間距離の倍数
 axis-l2 = 差分のL2ノルム
 axis-l2_part = L2ノルム
@@ -453,6 +475,8 @@ legend-line = 線
 line-difference = 二つのレシピ
 line-seeds = 二つのシード
 line-of_seeds = { $label }のシード間
+legend-cka = 要因が異なる
+legend-seeds_cka = 二つのシード
 legend-seed = シード
 legend-factor = 要因
 legend-part = 部分
@@ -479,6 +503,10 @@ define-factor-head = L2の倍率
 define-factor-text = シード間の最大L2／最小L2。1.25以下は安定、2以下はばらつき、2を超えるとシードによるものです。
 define-effect-head = 効果、シード間、倍
 define-effect-text = その要因だけが異なる二つのモデルの平均と、同じレシピの二つのモデルの平均（どちらもシードは異なる）。移動量はノルムの比の対数の絶対値、移動先は出力側の重なり、delta全体は初期値が同じモデルの距離、予測は評価用の回答でのKLダイバージェンス（両方向、1トークンあたりナット）。倍は前者／後者、重なりでは（シード間−偶然）／（効果−偶然）。
+define-cka-head = CKA
+define-cka-text = 評価用の回答のトークンでの、二つのモデルの隠れ状態の線形CKA（不偏推定）。回転と拡大縮小を除いて等しければ1、無関係なら0に近くなります。
+define-tokens-head = トークンの確率、KL
+define-tokens-text = プロンプトとそこまでの回答に続くトークンに各モデルが与える確率と、そこでのKLダイバージェンス（ナット）。
 define-floor-head = 異なるシード、同じシードでの比
 define-floor-text = 一つの要因が異なるレシピ間の平均距離／それぞれのシード間の平均距離。異なるシード間では、両者が同じレシピなら1になります。1.25以下はシードと区別できず、2以上はシードを超えます。上限が2に届かない場合は判定できません。
 define-norms_differ-head = ノルムの比、シード間の比

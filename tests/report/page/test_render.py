@@ -143,7 +143,7 @@ def test_build_report_writes_figures_csv_and_markdown(report):
     )
 
 
-FIGURES = ("seeds", "attribution", "heatmap", "curve")
+FIGURES = ("effects", "seeds", "attribution", "heatmap", "curve")
 
 
 def test_build_report_markdown_tables_have_equal_widths(report):

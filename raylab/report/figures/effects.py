@@ -1,0 +1,95 @@
+"""Figures of effects: every two recipes against the seed, and likeness by layer."""
+
+from __future__ import annotations
+
+import math
+
+import altair as alt
+
+from raylab.report.figures.figure import Figure, Frames, data_of, rows_of_model, tooltips
+from raylab.report.words import Translator
+
+_ROW_HEIGHT = 34
+_BAND = (1 / 1.25, 1.25)
+"""What is called within the seed."""
+
+
+def effects_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
+    """A point for each two recipes: how many times as far apart as two seeds, by space."""
+    rows = [
+        row
+        for row in rows_of_model(frames, "effect_pairs", model)
+        if row["times"] is not None and 0 < row["times"] < math.inf
+    ]
+    if not rows:
+        return None
+    points = [
+        {**row, "said": translate.factor(row["factor"]), "in": translate.word(row["space"])}
+        for row in rows
+    ]
+    factors, spaces = (
+        list(dict.fromkeys(point[key] for point in points)) for key in ("said", "in")
+    )
+    times = [row["times"] for row in rows]
+    domain = [min(*times, _BAND[0]) / 1.2, max(*times, _BAND[1]) * 1.2]
+    x = alt.X(
+        "times:Q",
+        title=translate("axis-times"),
+        scale=alt.Scale(type="log", domain=domain, nice=False),
+    )
+    y = alt.Y("said:N", title=None, sort=factors)
+    offset = alt.YOffset("in:N", sort=spaces)
+    color = alt.Color("in:N", title=translate("column-space"), sort=spaces)
+    shape = alt.Shape("in:N", title=translate("column-space"), sort=spaces)
+    hover = tooltips(
+        label=(translate.column("difference"), None),
+        said=(translate.column("factor"), None),
+        times=(translate.column("times"), ".3g"),
+        effect=(translate.column("effect"), ".4g"),
+        baseline=(translate.column("baseline"), ".4g"),
+    )
+    marks = alt.Chart(data_of(points)).mark_point(filled=True, size=70, opacity=0.8)
+    band = alt.Chart(data_of([{"from": _BAND[0], "to": _BAND[1]}])).mark_rect(
+        color="#8a8a8a", opacity=0.25
+    )
+    chart = alt.layer(
+        band.encode(x=alt.X("from:Q"), x2="to:Q"),
+        marks.encode(x=x, y=y, yOffset=offset, color=color, shape=shape, tooltip=hover),
+    ).properties(width="container", height=_ROW_HEIGHT * len(factors))
+    return Figure(chart, translate("caption-effects", model=model, count=len(rows)))
+
+
+def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
+    """CKA by layer: a line for each factor, and a dashed one for two seeds of its recipes."""
+    rows = rows_of_model(frames, "cka_by_layer", model)
+    if not rows:
+        return None
+    points = [
+        {
+            "layer": row["layer"],
+            "said": translate.factor(row["factor"]),
+            "cka": row[column],
+            "of": translate(f"legend-{column}"),
+        }
+        for row in rows
+        for column in ("cka", "seeds_cka")
+        if row[column] is not None
+    ]
+    chart = (
+        alt.Chart(data_of(points))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("layer:Q", title=translate("axis-layer"), axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("cka:Q", title=translate("axis-cka"), scale=alt.Scale(zero=False)),
+            color=alt.Color("said:N", title=translate("legend-factor")),
+            strokeDash=alt.StrokeDash("of:N", title=translate("legend-part")),
+            tooltip=tooltips(
+                said=(translate("legend-factor"), None),
+                of=(translate("legend-part"), None),
+                layer=(translate("axis-layer"), "d"),
+                cka=(translate("axis-cka"), ".3f"),
+            ),
+        )
+        .properties(width="container", height=260)
+    )
+    return Figure(chart, translate("caption-cka", model=model))

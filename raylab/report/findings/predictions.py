@@ -1,0 +1,123 @@
+"""Where in the network models part, and the tokens at which they part most.
+
+Model: the likeness of two models at a layer is the CKA of their hidden states (table cka), the
+mean over data sets by their tokens. For each factor it is the mean over pairs of models whose
+recipes differ in the factor alone, at unlike seeds; beside it stands that of two seeds of one
+recipe (`raylab.report.findings.effects` has the same pairs). Of each comparison of two trained
+models, tokens are the rows of differing_tokens.
+Invariant: a layer has a row for each factor of which a pair was measured there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from raylab.report.findings.effects import differing_parts, varied_parts
+from raylab.report.findings.finding import Finding, Sentence
+from raylab.report.findings.spaces import Pair
+from raylab.report.findings.statistics import finite, mean
+from raylab.report.findings.trained_models import (
+    Model,
+    by_base_model,
+    by_recipe,
+    caveats_of,
+    labels_of,
+    models_of,
+    one_factor_pairs,
+)
+from raylab.report.study_tables import Row, Rows, Tables, grouped
+
+_TOKENS = ("data", "answers", "prompt", "position", "token", "kl", "p_a", "p_b", "top_a", "top_b")
+
+
+def find(tables: Tables) -> Finding:
+    """The likeness of every layer for every factor, and the tokens that differ most."""
+    models = models_of(tables)
+    layers: list[dict[str, Any]] = []
+    tokens: list[dict[str, Any]] = []
+    sentences: list[Sentence] = []
+    for base, of_base in by_base_model(models).items():
+        found = list(_layer_rows(base, of_base, _likeness(tables, of_base)))
+        layers += found
+        sentences += _sentences(base, found)
+        tokens += _token_rows(base, of_base, tables["differing_tokens"])
+    if not layers:
+        sentences.append(Sentence("functions-nothing", {}, "unknown"))
+    return Finding(
+        "functions",
+        sentences=tuple(sentences),
+        caveats=caveats_of(models) if layers else (),
+        frames={"cka_by_layer": layers, "tokens": tokens},
+    )
+
+
+def _likeness(tables: Tables, models: Sequence[Model]) -> dict[int, dict[Pair, float]]:
+    """By layer and pair: the mean CKA over data sets, by tokens."""
+    names = {model.name for model in models}
+    rows = [r for r in tables["cka"] if {r["a"], r["b"]} <= names and finite(r["cka"]) is not None]
+    groups = grouped(rows, lambda row: (int(row["layer"]), frozenset((row["a"], row["b"]))))
+    found: dict[int, dict[Pair, float]] = {}
+    for (layer, pair), of_pair in groups.items():
+        tokens = sum(row["tokens"] for row in of_pair)
+        value = math.fsum(row["tokens"] * row["cka"] for row in of_pair) / tokens
+        found.setdefault(layer, {})[pair] = value
+    return dict(sorted(found.items()))
+
+
+def _layer_rows(
+    base: str, models: Sequence[Model], likeness: Mapping[int, Mapping[Pair, float]]
+) -> Iterator[dict[str, Any]]:
+    varied = varied_parts(models)
+
+    def unlike(pairs: Iterator[tuple[Model, Model]]) -> list[Pair]:
+        found = ((x, y) for x, y in pairs if varied and differing_parts(x, y) == varied)
+        return [frozenset((x.name, y.name)) for x, y in found]
+
+    of_factor = {
+        factor: (
+            unlike((x, y) for pair in pairs for x in pair.a for y in pair.b),
+            {m.recipe: m for pair in pairs for side in (pair.a, pair.b) for m in side},
+        )
+        for factor, pairs in grouped(one_factor_pairs(models), lambda pair: pair.factor).items()
+    }
+    seeds = by_recipe(models)
+    within = {r: unlike(itertools.combinations(found, 2)) for r, found in seeds.items()}
+    for layer, values in likeness.items():
+        for factor, (pairs, recipes) in of_factor.items():
+            between = [values[pair] for pair in pairs if pair in values]
+            of_seeds = [values[p] for recipe in recipes for p in within[recipe] if p in values]
+            if between:
+                yield {
+                    "model": base,
+                    "factor": factor,
+                    "layer": layer,
+                    "cka": mean(between),
+                    "seeds_cka": mean(of_seeds),
+                    "pairs": len(between),
+                    "seed_pairs": len(of_seeds),
+                }
+
+
+def _sentences(base: str, rows: Rows) -> Iterator[Sentence]:
+    """For each factor the layer at which models are least alike."""
+    for factor, found in grouped(rows, lambda row: str(row["factor"])).items():
+        least = min(found, key=lambda row: row["cka"])
+        values = {key: least[key] for key in ("layer", "cka", "seeds_cka")}
+        last = max(row["layer"] for row in rows)
+        yield Sentence("functions-layer", {"model": base, "factor": factor, "last": last, **values})
+
+
+def _token_rows(base: str, models: Sequence[Model], rows: Rows) -> Iterator[dict[str, Any]]:
+    """The tokens of every comparison of two trained models, with a short name for it."""
+    labels, by_name = labels_of(models), {model.name: model for model in models}
+
+    def title(row: Row) -> str:
+        sides = [by_name[row["a"]], by_name[row["b"]]]
+        return " vs ".join(f"{labels[side.recipe]}, {side.seed}" for side in sides)
+
+    for row in rows:
+        if row["a"] in by_name and row["b"] in by_name:
+            yield {"model": base, "label": title(row), **{key: row[key] for key in _TOKENS}}
