@@ -26,6 +26,7 @@ from raylab.report.findings.design import Levels, design_of
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite
 from raylab.report.findings.trained_models import (
+    SEPARATOR,
     Model,
     by_base_model,
     caveats_of,
@@ -37,8 +38,6 @@ from raylab.report.study_tables import VIEW, Tables, grouped
 
 LEVELS = ("all", "layer", "module")
 MEASURES = {"log_l2": "l2", "log_relative_l2": "relative_l2"}
-SEPARATOR = "+"
-"""Stands between the names of factors that cannot be separated."""
 
 
 @dataclass(frozen=True)

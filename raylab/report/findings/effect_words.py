@@ -16,7 +16,7 @@ from typing import Any
 
 from raylab.report.findings.finding import Grade, Sentence
 from raylab.report.findings.statistics import MIN_VALUES
-from raylab.report.findings.trained_models import Model
+from raylab.report.findings.trained_models import Model, are_tied
 from raylab.report.study_tables import Row, Rows, grouped
 
 VERDICTS = ("beyond", "near", "within", "unknown")
@@ -44,7 +44,7 @@ def effect_sentences(models: Sequence[Model], effects: Rows) -> Iterator[Sentenc
             yield _answer(base, of_factors)
         for factor, found in grouped(of_factors, lambda row: str(row["factor"])).items():
             yield _factor_sentence(factor, found)
-        yield from _seed_sentences(base, rows)
+        yield from _seed_sentences(base, models, rows)
         yield from _basis_sentences(base, of_factors)
 
 
@@ -105,7 +105,7 @@ def _what_settles(rows: Rows) -> Sentence:
     return Sentence("effects-settle-all" if "function" in measured else "effects-settle-functions")
 
 
-def _seed_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
+def _seed_sentences(base: str, models: Sequence[Model], rows: Rows) -> Iterator[Sentence]:
     """How large the seed is, and how much of it each part of it is."""
     of_seed = {row["space"]: row for row in rows if row["verdict"] == "baseline"}
     parts = [row for row in rows if row["verdict"] in SEED_VERDICTS[1:]]
@@ -119,7 +119,7 @@ def _seed_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
                 "pairs": max(row["pairs"] for row in found),
             }
             yield Sentence("effects-seed_part", values, "", "factor-seed")
-    if not parts and "seed" in {row["factor"] for row in of_seed.values()}:
+    if are_tied(models) and of_seed:
         yield Sentence("effects-tied", {"model": base}, "unknown", "factor-seed")
 
 

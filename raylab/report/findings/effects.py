@@ -35,14 +35,17 @@ from raylab.report.findings.finding import Finding
 from raylab.report.findings.spaces import Space, spaces_of
 from raylab.report.findings.statistics import mean
 from raylab.report.findings.trained_models import (
+    SEPARATOR,
     Model,
     RecipePair,
     by_base_model,
     by_recipe,
     caveats_of,
+    differing_parts,
     labels_of,
     models_of,
     one_factor_pairs,
+    varied_parts,
 )
 from raylab.report.study_tables import Tables, grouped
 from raylab.spec.seeds import COLUMNS
@@ -51,7 +54,7 @@ WITHIN, BEYOND = 1.25, 2.0
 LEVEL = 0.05
 """Of significance."""
 MOST_OF_SEED, LITTLE_OF_SEED = 0.8, 0.2
-_DELTA = "delta"
+_DELTA, _INIT = "delta", "seed_init"
 
 
 @dataclass(frozen=True)
@@ -98,27 +101,10 @@ def find(tables: Tables) -> Finding:
     )
 
 
-def seed_parts(model: Model) -> Mapping[str, int]:
-    """The parts of a model's seed: of the adapter's start, the order of rows, and dropout."""
-    return {name: model.factors[name] for name in COLUMNS}
-
-
-def varied_parts(models: Sequence[Model]) -> tuple[str, ...]:
-    """The parts of the seed in which two of `models` differ."""
-    parts = [seed_parts(model) for model in models]
-    return tuple(name for name in parts[0] if len({found[name] for found in parts}) > 1)
-
-
-def differing_parts(a: Model, b: Model) -> tuple[str, ...]:
-    """The parts of the seed in which two models differ."""
-    one, other = seed_parts(a), seed_parts(b)
-    return tuple(name for name in one if one[name] != other[name])
-
-
 def _unlike(space: Space, varied: Sequence[str]) -> Choose:
     """Whether two models are compared in `space`: by their seeds alone."""
     if space.key == _DELTA:
-        return lambda a, b: bool(parts := differing_parts(a, b)) and "seed_init" not in parts
+        return lambda a, b: bool(parts := differing_parts(a, b)) and _INIT not in parts
     return lambda a, b: bool(varied) and differing_parts(a, b) == tuple(varied)
 
 
@@ -227,7 +213,7 @@ def _seed_rows(
         share = 1 / times if times and space.is_likeness else times
         yield {
             "model": models[0].base_model,
-            "factor": "seed" if is_whole and len(parts) == 3 else "+".join(parts),
+            "factor": "seed" if parts == COLUMNS else SEPARATOR.join(parts),
             "space": space.key,
             "effect": found.value,
             "baseline": whole.value,

@@ -15,7 +15,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from raylab.report.findings.effects import differing_parts, varied_parts
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.spaces import Pair
 from raylab.report.findings.statistics import finite, mean
@@ -24,9 +23,11 @@ from raylab.report.findings.trained_models import (
     by_base_model,
     by_recipe,
     caveats_of,
+    differing_parts,
     labels_of,
     models_of,
     one_factor_pairs,
+    varied_parts,
 )
 from raylab.report.study_tables import Row, Rows, Tables, grouped
 
@@ -116,7 +117,7 @@ def _token_rows(base: str, models: Sequence[Model], rows: Rows) -> Iterator[dict
 
     def title(row: Row) -> str:
         sides = [by_name[row["a"]], by_name[row["b"]]]
-        return " vs ".join(f"{labels[side.recipe]}, {side.seed}" for side in sides)
+        return " vs ".join(f"{labels[side.recipe]}, {side.seed.level}" for side in sides)
 
     for row in rows:
         if row["a"] in by_name and row["b"] in by_name:

@@ -39,6 +39,8 @@ from raylab.spec.swept_names import rate_text
 FACTORS = ("method", "data", "learning_rate", "parent", "seed")
 SEEDS = (*FACTORS[:-1], *COLUMNS)
 """The same, with a factor for each source of randomness."""
+SEPARATOR = "+"
+"""Stands between the names of factors that cannot be separated."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,16 @@ def by_base_model(models: Sequence[Model]) -> dict[str, list[Model]]:
 def by_recipe(models: Sequence[Model]) -> dict[str, list[Model]]:
     """The models of each recipe: one for each seed."""
     return grouped(models, lambda model: model.recipe)
+
+
+def differing_parts(a: Model, b: Model) -> tuple[str, ...]:
+    """The columns of the seed in which two models differ."""
+    return tuple(name for name in COLUMNS if a.factors[name] != b.factors[name])
+
+
+def varied_parts(models: Sequence[Model]) -> tuple[str, ...]:
+    """The columns of the seed in which two of `models` differ."""
+    return tuple(name for name in COLUMNS if len({model.factors[name] for model in models}) > 1)
 
 
 def at_other_seeds(pairs: Sequence[tuple[Model, Model]]) -> list[tuple[Model, Model]]:

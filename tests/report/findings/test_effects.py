@@ -13,7 +13,16 @@ from raylab.report.findings import effects
 from raylab.report.findings.effects import verdict_of
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator
-from tests.report.findings.vectors import BASE, name_of, pairs_of, trials_of, values_of
+from tests.report.findings.vectors import (
+    BASE,
+    cosine_of,
+    name_of,
+    pair,
+    pairs_of,
+    trial,
+    trials_of,
+    values_of,
+)
 
 RECIPES = {
     "a": {"method": "sft", "data": "D0"},
@@ -273,6 +282,87 @@ def test_effects_of_tied_seeds_say_that_they_are_tied():
     row = effects_of(tables_of(models()))["seed", "function"]
     assert (row["verdict"], row["times"]) == ("baseline", None)
     assert row["effect"] == row["baseline"]
+
+
+CROSSED = [(1, 1), (1, 2), (2, 1), (2, 2)]
+"""Seeds of the start and of the order; dropout follows the start."""
+
+
+def crossed_study(size=60):
+    """Two recipes, the second crossed; the start moves a model by 3, the order by 1."""
+    chance = np.random.default_rng(12)
+    place = {recipe: chance.normal(0, 2, size) for recipe in "ab"}
+    start = {seed: chance.normal(0, 3, size) for seed in (1, 2)}
+    order = {seed: chance.normal(0, 1, size) for seed in (1, 2)}
+    vectors, trials = {}, []
+    for recipe, seeds in (("a", [(1, 1), (2, 2)]), ("b", CROSSED)):
+        for init, rows in seeds:
+            name = f"s{init}" if init == rows else f"s{init}o{rows}"
+            vector = place[recipe] + start[init] + order[rows]
+            vectors[f"{BASE}.{recipe}.{name}"] = vector
+            row = trial(recipe, init, float(np.linalg.norm(vector)), data=recipe)
+            row |= {"name": f"{BASE}.{recipe}.{name}", "seed": init if init == rows else None}
+            trials.append(row | {"seed_init": init, "seed_order": rows, "seed_dropout": init})
+    pairs = [
+        pair(one, other, cosine_of(vectors[one], vectors[other]))
+        for one, other in itertools.combinations(vectors, 2)
+    ]
+    return vectors, Tables.of({"trials": trials, "pairs": pairs})
+
+
+def length(vectors, one, other):
+    return float(np.linalg.norm(vectors[f"{BASE}.{one}"] - vectors[f"{BASE}.{other}"]))
+
+
+def test_effects_of_crossed_seeds_say_how_much_of_the_seed_each_part_is():
+    vectors, tables = crossed_study()
+    found = effects_of(tables)
+    whole = [("a.s1", "a.s2"), ("b.s1", "b.s2"), ("b.s1o2", "b.s2o1")]
+    apart = {
+        "seed": whole,
+        "seed_order": [("b.s1", "b.s1o2"), ("b.s2", "b.s2o1")],
+        "seed_init+seed_dropout": [("b.s1", "b.s2o1"), ("b.s2", "b.s1o2")],
+    }
+    baseline = np.mean([length(vectors, *one) for one in whole])
+    for factor, pairs in apart.items():
+        row = found[factor, "delta"]
+        effect = np.mean([length(vectors, *one) for one in pairs])
+        assert row["effect"] == pytest.approx(effect, rel=1e-9)
+        assert row["baseline"] == pytest.approx(baseline, rel=1e-9)
+        assert row["pairs"] == len(pairs)
+    assert found["seed", "delta"]["verdict"] == "baseline"
+    assert found["seed_init+seed_dropout", "delta"]["verdict"] == "most"
+    assert found["seed_order", "delta"]["verdict"] == "part"
+
+
+def test_effects_of_whole_deltas_are_taken_between_models_that_share_the_start():
+    vectors, tables = crossed_study()
+    row = effects_of(tables)["data", "delta"]
+    between = [("a.s1", "b.s1o2"), ("a.s2", "b.s2o1")]
+    within = [("b.s1", "b.s1o2"), ("b.s2", "b.s2o1")]
+    effect, baseline = (
+        np.mean([length(vectors, *p) for p in pairs]) for pairs in (between, within)
+    )
+    assert (row["effect"], row["baseline"]) == pytest.approx((effect, baseline), rel=1e-9)
+    assert row["times"] == pytest.approx(effect / baseline, rel=1e-9)
+
+
+def test_effects_of_crossed_seeds_compare_recipes_at_seeds_that_differ_in_everything():
+    _, tables = crossed_study()
+    row = effects_of(tables)["data", "far"]
+    # a.s1 with b.s2 and b.s2o1 has another start; only b.s2 and b.s1 differ in the order as well.
+    assert (row["pairs"], row["seed_pairs"]) == (2, 3)
+
+
+def test_effects_of_crossed_seeds_are_not_tied_and_have_words():
+    _, tables = crossed_study()
+    found = effects.find(tables)
+    assert values_of(found.headline, "effects-tied") == []
+    parts = values_of(found.headline, "effects-seed_part")
+    assert {part["part"] for part in parts} == {"seed_order", "seed_init+seed_dropout"}
+    for sentence in found.headline:
+        for language in ("en", "ja"):
+            assert translator(language).whole_sentence(sentence)
 
 
 @pytest.mark.parametrize(
