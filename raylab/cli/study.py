@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.connectivity import line_costs
+from raylab.plan.directions import check_directions, directions_costs
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
 from raylab.plan.merges import Planned, check_tokenizers, plan_merges
@@ -70,8 +72,12 @@ def plan(
     states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
-    functions = function_costs(loaded, inputs, distinct(found.planned))
-    lines_between = line_costs(loaded, inputs, found.planned)
+    check_directions(loaded, inputs, trials)
+    costs: dict[str, Sequence[Any]] = {
+        "functions": function_costs(loaded, inputs, distinct(found.planned)),
+        "connectivity": line_costs(loaded, inputs, found.planned),
+        "directions": directions_costs(loaded, inputs, distinct(trials)),
+    }
     asked = gpu_demands(loaded, inputs, distinct(trials))
     here, warning = None, None
     if not has_gpu():
@@ -89,11 +95,8 @@ def plan(
         on_cpu = {"here": here.document} if here else {}
         reached = {"targets": targets} if targets else {}
         learned = {"learns": learned_lines(loaded, inputs.rows)}
-        passes = {
-            "functions": [cost.document for cost in functions],
-            "connectivity": [cost.document for cost in lines_between],
-        }
-        document = {"trials": rows, **learned, **sizes, **reached, **scheduled, **on_cpu, **passes}
+        counted = {name: [cost.document for cost in found] for name, found in costs.items()}
+        document = {"trials": rows, **learned, **sizes, **reached, **scheduled, **on_cpu, **counted}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
     view = Table("trial", "id", "state", "why", box=None, pad_edge=False)
@@ -104,9 +107,9 @@ def plan(
     for line in learned_lines(loaded, inputs.rows):
         print(line)
     print_demands(asked, console())
-    lines = disk_lines(loaded, inputs, distinct(found.planned))
-    passes_of = [*(cost.line for cost in functions), *(cost.line for cost in lines_between)]
-    for line in [*targets, *lines, *passes_of]:
+    lines = list(disk_lines(loaded, inputs, distinct(found.planned)))
+    lines += [cost.line for found in costs.values() for cost in found]
+    for line in [*targets, *lines]:
         print(line)
     if schedule:
         print_schedule(schedule, console())

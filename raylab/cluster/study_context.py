@@ -18,6 +18,7 @@ from raylab.errors import ModelError, OutError
 from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.connectivity import Line, line_answers, plan_lines
+from raylab.plan.directions import check_directions
 from raylab.plan.functions import compared_answers
 from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
 from raylab.plan.stored import StoredResults, find_results
@@ -167,6 +168,7 @@ class StudyContext:
             "densities": list(self.study.densities),
             "tolerance": self.study.tolerance,
             "views": list(self.study.views),
+            "directions": asked.model_dump() if (asked := self.study.base_directions) else None,
             "functions": self.study.evaluation.functions,
             "connectivity": [(line.name, line.points) for line in self.lines],
         }
@@ -231,6 +233,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     check_tokenizers(merges, inputs)
     check_targets(study, inputs, trials)
     plan_lines(study, plan_models(study, [*trials, *merges]))
+    check_directions(study, inputs, trials)
     store = Store(out)
     if store.is_local and _JOB_DIRECTORY in store.root:
         raise OutError(

@@ -16,10 +16,12 @@ from typing import Any
 
 from raylab.cluster.study_context import StudyContext
 from raylab.plan.comparisons import PlannedComparison
+from raylab.reduce.intruder_rows import relate_to_base
 from raylab.reduce.job import Executor, Job
 from raylab.reduce.passes import Tables, detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.spec.identity import fingerprint
+from raylab.spec.spectra import BaseDirections
 from raylab.store.parts import Parts
 from raylab.store.records import Record
 from raylab.store.references import ModelLocation
@@ -29,7 +31,8 @@ from raylab.weights.views import DELTA, View
 _OF_COMPARISON = ("norms", "densities", "curve")
 _OF_MODELS = ("pairs", "subspaces")
 _OF_MODEL = ("spectra", "chains", "audit")
-TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_MODEL)
+_AGAINST_BASE = "intruders"
+TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_MODEL, _AGAINST_BASE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class WantedParts:
 
     contents: by model, a fingerprint of its parameters. common: one of what else determines every
     part: the base model, the view, the quantisation, the densities. tolerance: an entry above it
-    moved.
+    moved. directions: what is asked of the base model's own, if anything.
     """
 
     base: str
@@ -47,6 +50,7 @@ class WantedParts:
     contents: Mapping[str, str]
     common: str
     tolerance: float
+    directions: BaseDirections | None = None
 
     def of_comparison(self, comparison: PlannedComparison) -> str:
         """The key of a comparison's part."""
@@ -63,6 +67,13 @@ class WantedParts:
         """The key of one model's details."""
         return fingerprint({"model": self.contents[name], "common": self.common})
 
+    def of_directions(self, name: str) -> str:
+        """The key of one model against the base model's directions."""
+        assert self.directions is not None
+        asked = self.directions.model_dump()
+        sides = {"model": self.contents[name], "base": self.contents[self.base]}
+        return fingerprint({"directions": asked, **sides})
+
     @property
     def models(self) -> tuple[str, ...]:
         """The models that are related to each other: all but the base model."""
@@ -77,7 +88,8 @@ class WantedParts:
         sides = [side.name for c in self.missing_comparisons(parts) for side in (c.a, c.b)]
         fresh = self.models if self._fresh(parts) else ()
         details = [name for name in self._detailed if self.of_model(name) not in parts]
-        return [name for name in (*sides, *fresh, *details) if name != self.base]
+        against = self._missing_against_base(parts)
+        return [name for name in (*sides, *fresh, *details, *against) if name != self.base]
 
     def reduce(
         self,
@@ -106,7 +118,31 @@ class WantedParts:
                 rows = {name: found_rows.get((model,), []) for name, found_rows in tables.items()}
                 parts.add(self.of_model(model), rows)
             found.extend(made)
+        self._hold_against_base(context, parts, places, execute)
         return found
+
+    def _hold_against_base(
+        self,
+        context: StudyContext,
+        parts: Parts,
+        places: Mapping[str, ModelLocation | None],
+        execute: Executor,
+    ) -> None:
+        """Hold the models that were not yet against the base model's directions."""
+        missing = self._missing_against_base(parts)
+        if not missing or self.directions is None:
+            return
+        job = self._job(context, places, (), tuple(missing), None)
+        content = self.contents[self.base]
+        rows = relate_to_base(job, execute, self.directions, context.store, content)
+        by_model = _by(rows, "model")
+        for name in missing:
+            parts.add(self.of_directions(name), {_AGAINST_BASE: by_model.get((name,), [])})
+
+    def _missing_against_base(self, parts: Parts) -> list[str]:
+        if self.directions is None:
+            return []
+        return [name for name in self._detailed if self.of_directions(name) not in parts]
 
     def rows(self, parts: Parts, table: str) -> Iterator[dict[str, Any]]:
         """The rows of a table, out of `parts`, in the order of the study."""
@@ -116,6 +152,9 @@ class WantedParts:
                 if table == "norms":
                     names |= {"a": c.a.name, "b": c.b.name}
                 yield from parts.rows(self.of_comparison(c), table, **names)
+        elif table == _AGAINST_BASE:
+            for name in self._detailed if self.directions else ():
+                yield from parts.rows(self.of_directions(name), table, model=name)
         elif table in _OF_MODEL:
             for name in self._detailed:
                 yield from parts.rows(self.of_model(name), table, model=name)
@@ -219,4 +258,5 @@ def wanted_parts(
                 contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
                 common=fingerprint([identity, name, quantization, list(study.densities)]),
                 tolerance=study.tolerance,
+                directions=study.base_directions,
             )

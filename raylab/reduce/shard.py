@@ -33,6 +33,7 @@ from raylab.reduce.histogram import (
     norms_of,
 )
 from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
+from raylab.reduce.intruders import BaseSums, held_against_base
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, products_of
@@ -101,9 +102,7 @@ class ShardJob:
         be gone through again, and the bytes read for it)."""
         before = self.models.bytes_read
         kept = self._counted.pop(tuple(names), [])
-        missed = {
-            pair: wanted for pair, wanted in buckets.items() if not _covers(kept, pair, wanted)
-        }
+        missed = {p: wanted for p, wanted in buckets.items() if not _covers(kept, p, wanted)}
         found: Found = {pair: {} for pair in buckets}
         if missed:
             pairs = [pair for pair in self._pairs if pair.name in missed]
@@ -140,8 +139,11 @@ class ShardJob:
 
     def detail(self, names: Sequence[str]) -> Details:
         """Spectra, chains and audits of the trained models."""
-        models = self.models
-        return detail(models.trained, names, models.weights, models.quantization)
+        return detail(self.models.trained, names, self.models.weights, self.models.quantization)
+
+    def intruders(self, names: Sequence[str], *asked: Any) -> dict[str, dict[str, BaseSums]]:
+        """The trained models against the base model's own directions; see held_against_base."""
+        return held_against_base(self.models, names, *asked)
 
     def _pass(
         self,

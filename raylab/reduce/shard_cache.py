@@ -22,6 +22,7 @@ import numpy as np
 from raylab.reduce.audit import AuditSums
 from raylab.reduce.chains import ChainSums
 from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms
+from raylab.reduce.intruders import BaseSums
 from raylab.reduce.job import Call, Executor, Job
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
@@ -31,6 +32,7 @@ from raylab.store.filesystem import REDUCE, Store
 
 _KINDS = (
     AuditSums,
+    BaseSums,
     ChainSums,
     Details,
     Extremes,

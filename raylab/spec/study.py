@@ -30,6 +30,7 @@ from raylab.spec.published_norms import Printed
 from raylab.spec.seeds import SeedList
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
+from raylab.spec.spectra import BaseDirections, Spectra, base_directions_of
 from raylab.spec.swept_names import SweptValue
 
 Density = Annotated[float, Field(gt=0, le=1)]
@@ -201,6 +202,10 @@ class Study(Frozen):
     dequantized: the same on the base model as it was quantised for training."""
     connectivity: tuple[Connectivity, ...] = ()
     """Lines between two models on which the held-out loss is taken (table `connectivity`)."""
+    spectra: Spectra = "delta"
+    """delta: the singular values of every delta. base: how every delta lies to the base model's own
+    singular vectors as well (table `intruders`); `{base: {top: 10, epsilon: 0.5}}` says how many
+    count, and from which cosine on two directions are counterparts."""
     models: dict[Name, FinishedModel] = Field(default_factory=dict)
     """Finished models, which join comparisons and are never trained."""
     merges: dict[Name, Merge] = Field(default_factory=dict)
@@ -211,6 +216,11 @@ class Study(Frozen):
     """Norms published elsewhere; the report shows them beside the measured ones."""
     tracking: tuple[TrackerName, ...] = ()
     """Where training is written down as well; addresses and tokens come from the environment."""
+
+    @property
+    def base_directions(self) -> BaseDirections | None:
+        """What is asked of the base model's directions; None where nothing is."""
+        return base_directions_of(self.spectra)
 
     def anchored(self, root: Path) -> Study:
         """The same study with every path made absolute from `root`."""

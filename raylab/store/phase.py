@@ -59,6 +59,7 @@ SHARDS = {
     "mask": "relating models, shard",
     "subspaces": "comparing subspaces, shard",
     "detail": "detailing models, shard",
+    "intruders": "comparing with the base model's directions, tensor",
     "frame": "framing answers, worker",
     "compare": "comparing predictions, shard",
     "losses": "evaluating lines, shard",

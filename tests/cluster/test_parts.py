@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from raylab.cluster import reduction, stages, unreadable
+from raylab.reduce.decomposition import ShortSide
 from raylab.reduce.job import InProcess
 from raylab.store.filesystem import Store
 from raylab.store.parts import Parts
@@ -23,11 +24,12 @@ STUDY = QUICK_STUDY.read_text(encoding="utf-8").partition("comparisons:")[0]
 
 
 class Counting(InProcess):
-    """The jobs that were done: (pairs, models related to all, models in detail)."""
+    """The jobs that were done: pairs, models related to all, models in detail, models against the
+    base model's directions."""
 
     def __init__(self):
         super().__init__()
-        self.pairs, self.fresh, self.detailed = [], [], []
+        self.pairs, self.fresh, self.detailed, self.against = [], [], [], []
 
     def __call__(self, job, calls):
         if calls[0].method == "sample":
@@ -35,6 +37,8 @@ class Counting(InProcess):
             self.fresh += sorted(job.fresh or ())
         if calls[0].method == "detail":
             self.detailed += job.vectors
+        if calls[0].method == "intruders":
+            self.against += job.vectors
         return super().__call__(job, calls)
 
 
@@ -109,7 +113,7 @@ def test_reduction_with_one_model_more_computes_what_is_missing(out, adapters):
     more, said, tables = reduced(text, out)
     assert said == ["reducing 2 of 7 comparisons; 5 were there already"]
     assert sorted(more.pairs) == ["three~demo", "three~demo.sft-d1.s42"]
-    assert (more.fresh, more.detailed) == (["three"], ["three"])
+    assert (more.fresh, more.detailed, more.against) == (["three"], ["three"], ["three"])
     assert tables == from_nothing(text, out)
 
 
@@ -120,6 +124,44 @@ def test_reduction_with_fewer_models_in_another_order_computes_nothing(out, adap
     assert said == ["reducing 0 of 1 comparison; 1 was there already"]
     assert (fewer.pairs, fewer.fresh, fewer.detailed) == ([], [], [])
     assert tables == from_nothing(text, out)
+
+
+def test_reduction_with_one_model_more_decomposes_no_tensor_again(out, adapters, monkeypatch):
+    shutil.rmtree(out / "decomposed")
+    made, decompose = [], ShortSide.decomposed
+
+    def decomposed(self, name):
+        made.append(name)
+        return decompose(self, name)
+
+    monkeypatch.setattr(ShortSide, "decomposed", decomposed)
+    reduced(study(adapters, ("one",), "  - base: all\n"), out)
+    # The trials of the quick study adapt every linear layer.
+    assert len(made) == len(set(made)) == 28
+    kept = sorted(file.name for file in (out / "decomposed").glob("*/*.safetensors"))
+    assert len(kept) == 28
+    made.clear()
+    more, _, _ = reduced(study(adapters, ("one", "two"), "  - base: all\n"), out)
+    assert (more.against, made) == (["two"], [])
+    broken = out / "decomposed" / next((out / "decomposed").iterdir()).name / kept[0]
+    broken.write_bytes(broken.read_bytes()[:-1])
+    reduced(study(adapters, ("one", "two", "three"), "  - base: all\n"), out)
+    assert len(made) <= 1
+
+
+def test_reduction_computes_again_what_other_directions_determine_and_nothing_else(out, adapters):
+    text = study(adapters, ("one",), "  - base: all\n")
+    _, _, first = reduced(text, out)
+    changed = text.replace("spectra: base", "spectra: {base: {top: 3, epsilon: 0.3}}")
+    again, _, tables = reduced(changed, out)
+    assert (again.pairs, again.fresh, again.detailed) == ([], [], [])
+    assert len(again.against) == 3
+    assert tables == from_nothing(changed, out)
+    assert {name for name in tables if tables[name] != first[name]} == {"intruders"}
+    off, _, without = reduced(text.replace("spectra: base", "spectra: delta"), out)
+    assert off.against == []
+    assert len(rows_of(read_table(Store(str(out)), "intruders"))) == 0
+    assert without["norms"] == first["norms"]
 
 
 def test_reduction_of_a_model_under_another_name_computes_nothing(out, adapters):

@@ -45,6 +45,7 @@ ROW_KEYS: Mapping[str, Sequence[str]] = {
     "pairs": ("a", "b", "view", "level", "key", "density"),
     "subspaces": ("a", "b", "view", "level", "key", "energy", "side"),
     "spectra": ("model", "tensor"),
+    "intruders": ("model", "level", "key"),
     "chains": ("model", "level", "key"),
     "audit": ("model", "level", "key"),
     "samples": ("name", "prompt", "draw"),

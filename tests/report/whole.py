@@ -17,6 +17,7 @@ import numpy as np
 from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 from raylab.weights.names import levels
+from tests.oracles.directions import against_base
 from tests.report.conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study
 
 LAYERS = 12
@@ -50,6 +51,7 @@ def write_whole_study(store: Store) -> dict[str, Rows]:
             row for pair in itertools.combinations(vectors, 2) for row in _pair(vectors, *pair)
         ],
         "spectra": [row for name, x in vectors.items() for row in _spectra(name, x)],
+        "intruders": [_intruders(name, x) for name, x in vectors.items()],
         "chains": [_chain(n, vectors[p], parts[n]) for n, p in parents.items() if n in parts],
         "audit": [_audit(name, x) for name, x in vectors.items()],
         "likelihoods": list(_likelihoods(list(vectors))),
@@ -155,6 +157,21 @@ def _spectra(name: str, x: np.ndarray) -> Iterator[dict]:
             "shares": shares.tolist(),
             "effective_rank": float(np.exp(-(shares * np.log(shares)).sum())),
         }  # fmt: skip
+
+
+def _intruders(name: str, x: np.ndarray) -> dict:
+    """All tensors of a model against the base's, of which the top two directions count."""
+    shape, top = (-1, _RANK, _COLUMNS), 2
+    pairs = zip((_drawn("base") * 5).reshape(shape), x.reshape(shape), strict=True)
+    found = [against_base(weight, delta, top, 0.5) for weight, delta in pairs]
+    sums = {key: sum(part[key] for part in found) for key in found[0]}
+    return {
+        "model": name, "level": "all", "key": "all", "tensors": len(found), "top": top,
+        "epsilon": 0.5, "directions": sums["directions"], "intruders": sums["intruders"],
+        "intruder_share": sums["intruders"] / sums["directions"],
+        "share_left": sums["left"] / sums["energy"], "chance_left": top / _RANK,
+        "share_right": sums["right"] / sums["energy"], "chance_right": top / _COLUMNS,
+    }  # fmt: skip
 
 
 def _chain(name: str, parent: np.ndarray, child: np.ndarray) -> dict:

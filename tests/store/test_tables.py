@@ -28,6 +28,7 @@ PROMISED = {
     "overlap_by_chance",
     "subspaces": "a b view level key side k overlap angle_median angle_first chance",
     "spectra": "model tensor singular_values effective_rank",
+    "intruders": "model level key top epsilon intruders intruder_share share_left share_right",
     "paths": "trial_id name step layer norm step_norm turn sketch note",
     "functions": "a b data answers prompts tokens kl_ab kl_ba js top1_agreement l_next",
     "cka": "a b data layer tokens cka",

@@ -6,6 +6,7 @@ from raylab.report.figures.bars import (
     attribution_figure,
     chains_figure,
     differences_figure,
+    intruders_figure,
     over_seeds_figure,
 )
 from raylab.report.figures.effects import effects_figure, layer_likeness_figure
@@ -25,6 +26,7 @@ FIGURES: dict[str, FigureType] = {
     "overlap": FigureType("similarity", similarity_figure("overlap")),
     "heatmap": FigureType("where", layers_figure),
     "curve": FigureType("concentration", concentration_figure),
+    "intruders": FigureType("intruders", intruders_figure),
     "chains": FigureType("chains", chains_figure),
     "paths": FigureType("paths", trajectories_figure),
     "connectivity": FigureType("connectivity", connectivity_figure),

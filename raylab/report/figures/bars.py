@@ -108,6 +108,45 @@ def chains_figure(translate: Translator, frames: Frames, model: str) -> Figure |
     return Figure(chart, caption)
 
 
+def intruders_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
+    """Two points for each recipe: its share in the base model's top directions over chance."""
+    measured = rows_of_model(frames, "intruders", model)
+    points = [
+        {**row, "side": translate(f"side-{side}"), "times": times, "held": row[f"share_{side}"]}
+        for row in measured[:MAX_LINES]
+        for side in ("left", "right")
+        if (times := finite(row[f"{side}_times"]))
+    ]
+    if not points:
+        return None
+    all_times = [point["times"] for point in points]
+    ends = [min(*all_times, 1.0) / 1.2, max(*all_times, 1.0) * 1.2]
+    lines = list(dict.fromkeys(point["label"] for point in points))
+    base = alt.Chart(data_of(points)).mark_point(filled=True, size=90)
+    marks = base.encode(
+        x=alt.X(
+            "times:Q",
+            title=translate("axis-times_chance"),
+            scale=alt.Scale(type="log", domain=ends, nice=False),
+        ),
+        y=alt.Y("label:N", title=None, sort=lines),
+        color=alt.Color("side:N", title=translate("legend-side")),
+        tooltip=tooltips(
+            label=(translate.column("label"), None),
+            side=(translate("legend-side"), None),
+            times=(translate("axis-times_chance"), ".3g"),
+            held=(translate.column("share"), ".2%"),
+            intruder_share=(translate.column("intruder_share"), ".2%"),
+        ),
+    )
+    chance = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
+    chart = alt.layer(chance, marks)
+    chart = chart.properties(width="container", height=_LINE_HEIGHT * len(lines))
+    caption = translate("caption-intruders", model=model, top=measured[0]["top"])
+    caption += shown_note(translate, min(len(measured), MAX_LINES), len(measured))
+    return Figure(chart, caption)
+
+
 def _grouped_bars(
     translate: Translator,
     bars: Sequence[dict[str, Any]],

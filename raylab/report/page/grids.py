@@ -109,6 +109,14 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
             {"label": "difference"},
         ),
     ),
+    "intruders": (
+        GridRow(
+            "intruders",
+            ("label", "model", "seeds", "top", "epsilon", "intruder_share", "intruder_spread",
+             "share_left", "left_spread", "left_times", "share_right", "right_spread",
+             "right_times"),
+        ),
+    ),
     "chains": (
         GridRow(
             "chains",
@@ -187,6 +195,7 @@ _TEXTS: dict[str, Form] = {
 _NUMBERS: dict[str, Form] = {
     "learning_rate": lambda translate, value: setting(value),
     "density": lambda translate, value: setting(value),
+    "epsilon": lambda translate, value: setting(value),
     "angle": lambda translate, value: MISSING if value is None else f"{value:.0f}°",
     "seconds": lambda translate, value: duration(value),
     **dict.fromkeys(("seed", "layer", "position"), _plain),
@@ -195,13 +204,14 @@ _NUMBERS: dict[str, Form] = {
     ),
     **dict.fromkeys(
         ("seeds", "pairs", "seed_pairs", "df", "observations", "residual_df", "levels",
-         "num_keep", "at_or_above", "numel", "comparisons", "steps", "records", "points"),
+         "num_keep", "at_or_above", "numel", "comparisons", "steps", "records", "points", "top"),
         lambda translate, value: count(value),
     ),
     **dict.fromkeys(
         ("p_a", "p_b", "share", "partial_share", "relative_distance", "half_l1", "half_l2",
          "l2_in_1", "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
-         "parted", *_AUDIT),
+         "parted", "intruder_share", "intruder_spread", "share_left", "left_spread",
+         "share_right", "right_spread", *_AUDIT),
         lambda translate, value: rate(value),
     ),
 }  # fmt: skip

@@ -35,7 +35,8 @@ from raylab.spec.swept_names import rate_text
 DEFINED = (
     "norms", "trial", "pair", "factor", "effect", "cka", "tokens", "floor", "norms_differ",
     "distance", "interval", "share", "cosine", "silhouette", "relative", "density", "threshold",
-    "half", "rank", "chain", "barrier", "answers", "marked", "merge", "missing",
+    "half", "rank", "intruder", "principal", "chain", "barrier", "answers", "marked", "merge",
+    "missing",
 )  # fmt: skip
 """The numbers that the page defines, by the name of their messages."""
 

@@ -31,6 +31,7 @@ section-similarity = Which models moved alike
 section-where = Where they moved
 section-functions = What they predict
 section-concentration = How concentrated it is
+section-intruders = Whether they keep to the base model's directions
 section-chains = Chained trials
 section-paths = Along the way
 section-connectivity = Lines between models
@@ -101,6 +102,7 @@ grid-cka_by_layer = Likeness by layer
 grid-tokens = The tokens at which predictions differ most
 grid-concentration = Concentration
 grid-densities = Only the largest values
+grid-intruders = Intruders, and shares in the base model's top directions
 grid-chains = Parent, child and whole
 grid-paths = Lengths of paths
 grid-parting = Where seeds part
@@ -324,6 +326,14 @@ concentration-half = { COUNT($count) } { WORD($what) }: half of L2 is in the lar
 concentration-rank = The mean effective rank of a tensor's delta is { NUMBER($low) } to { NUMBER($high) }, of at most { COUNT($rank) }.
 concentration-nothing = No curve was measured in the view delta, so there is nothing to say of concentration.
 
+## Findings: the base model's directions
+
+intruders-count = { $model }: of the top { COUNT($top) } singular vectors of W + delta in each tensor, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) are intruders, without a counterpart among the base model's (cosine below { SETTING($epsilon) }).{ $floor }
+intruders-left = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas write lies in the base model's top { COUNT($top) } left singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
+intruders-right = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas read lies in its top { COUNT($top) } right singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
+intruders-floor = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
+intruders-nothing = The study did not ask how deltas lie to the base model's directions (`spectra: base`), or no delta has factors.
+
 ## Findings: chained trials
 
 chains-added =
@@ -506,6 +516,16 @@ column-l2_share = of L2
 column-l2_parent = L2 of parent
 column-l2_child = L2 of child
 column-angle = angle
+column-top = top
+column-epsilon = epsilon
+column-intruder_share = intruders
+column-intruder_spread = intruders, spread
+column-share_left = in left
+column-left_spread = left, spread
+column-left_times = left over chance
+column-share_right = in right
+column-right_spread = right, spread
+column-right_times = right over chance
 column-cancellation = cancelled
 column-child_share = child of parent
 column-numel = entries
@@ -601,6 +621,7 @@ caption-overlap = { $model }: how many times more than by chance the largest ent
 caption-similarity-recipes = { " " }Means over seeds, for there are { COUNT($models) } models.
 caption-heatmap = { $model }: { $measure } by layer and module kind, the mean over seeds; choose a recipe or a difference of two. This one is { $label }.
 caption-curve = { $model }: share of a norm in the largest entries, { COUNT($shown) } of { COUNT($total) } curves (one seed); points are the study's densities, dots what independent normal entries would give. This one is { $norm }.
+caption-intruders = { $model }: how much of a recipe's deltas lies in the base model's top { COUNT($top) } singular vectors, as a multiple of what a random direction has there (the line), the mean over seeds.
 caption-chains = { $model }: L2 of what the parent did, of what the child added and of the whole.
 caption-paths = { $model }: norm of each layer along the training, as a share of its last; choose a recipe. This one is { $label }.
 caption-connectivity = { $model }: held-out loss along the line from one model (t = 0) to another (t = 1), above the straight line between its ends; seeds of one recipe are dashed. This one is { $label }.
@@ -619,6 +640,7 @@ axis-over_chance = overlap over chance
 axis-mark = is
 axis-kept = largest entries kept
 axis-norm_share = share of the norm
+axis-times_chance = times what chance gives
 axis-step = step
 axis-path = norm / last norm
 axis-t = t
@@ -634,8 +656,11 @@ legend-seed = seed
 legend-factor = factor
 legend-part = part
 legend-comparison = difference
+legend-side = singular vectors
 legend-layer = layer
 choose = show
+side-left = left (written to)
+side-right = right (read from)
 part-l2_parent = parent
 part-l2_child = child
 part-l2 = whole
@@ -686,6 +711,10 @@ define-rank-head = effective rank
 define-rank-text = exp of the entropy of a delta's singular values, each over their sum (Roy and Vetterli 2007), the mean over tensors.
 define-barrier-head = barrier
 define-barrier-text = the most that the held-out loss of base + (1 - t) a + t b, with a and b the task vectors of two models, lies above the straight line between t = 0 and t = 1, in nats per token (Entezari et al. 2022); up to 0.01 the two count as connected.
+define-intruder-head = intruders
+define-intruder-text = the share of the top left singular vectors of W + delta, over all tensors, whose cosine to every singular vector of the base model's tensor W is below epsilon (Shuttleworth et al. 2024). The spread is the largest of the seeds less the smallest.
+define-principal-head = in left, in right
+define-principal-text = the share of a delta's energy (its squared L2) that lies in the top left singular vectors of the base model's tensors, which it writes to, or in the right ones, which it reads; and how many times what a random direction has there.
 define-chain-head = angle, cancelled
 define-chain-text = of the child's part to its parent's, in degrees; and 1 - |p + c| / (|p| + |c|).
 define-answers-head = style, Japanese, stopped, repetition
