@@ -163,9 +163,7 @@ def wanted_lines(context: StudyContext, records: Mapping[str, Record]) -> Iterat
         return
     held_out = line_answers(study, context.inputs.rows)
     contents, left_out = context.contents(records), context.left_out(records)
-    merges = {
-        merge.name: f"{merge.name} is a merge, which has no adapter" for merge in context.merges
-    }
+    merges = {merge.name: "a merge has no adapter" for merge in context.merges}
     for base in dict.fromkeys(line.a.base_model for line in lines):
         yield WantedLines(
             base=base,

@@ -26,7 +26,7 @@ def connectivity_figure(
 ) -> Figure | None:
     """The excess of the held-out loss along each line, on one data set that the reader chooses.
 
-    `data` is the one shown first.
+    `data` is the one shown first; without it, the one with the highest barrier.
     """
     rows = [row for row in rows_of_model(frames, "lines", model) if row["excess"] is not None]
     if not rows:
@@ -35,7 +35,8 @@ def connectivity_figure(
     labels = list(dict.fromkeys(_label(translate, row) for row in ordered))
     shown = labels[:MAX_LABELS]
     sets: list[str] = list(dict.fromkeys(row["data"] for row in rows))
-    first = data if data is not None and data in sets else sets[0]
+    highest: str = max(rows, key=lambda row: row["excess"])["data"]
+    first = data if data is not None and data in sets else highest
     points = [
         {"of": row["data"], "label": label, "line": f"{row['a']} ~ {row['b']}",
          "what": translate(f"line-{row['what']}"), "t": row["t"], "loss": row["loss"],

@@ -139,4 +139,6 @@ def _sentence(what: str, rows: Sequence[Row]) -> Sentence:
             if beside else Sentence("connectivity-no_floor")
         )  # fmt: skip
     verdict = "connected" if worst["barrier"] <= CONNECTED else "barrier"
+    if not worst["barrier"]:
+        verdict = "below"
     return Sentence(f"connectivity-{verdict}{'' if what == DIFFERENCE else '_seeds'}", values)

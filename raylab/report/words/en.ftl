@@ -371,10 +371,12 @@ paths-nothing = No training's path was recorded.
 ## Findings: lines between models
 
 connectivity-connected = { $model }: { $a } and { $b } are connected without a barrier: at most { SHORT($barrier) } nats above the straight line{ $floor }.
+connectivity-below = { $model }: { $a } and { $b } are connected without a barrier: the loss lies nowhere above the straight line{ $floor }.
 connectivity-barrier = { $model }: between { $a } and { $b } lies a barrier: the loss of { $data } at t = { SHORT($at) } is { SHORT($barrier) } nats above the straight line{ $floor }.
 connectivity-floor = ; between two seeds of a recipe at most { SHORT($barrier) } ({ $of })
 connectivity-no_floor = ; no line between two seeds of a recipe was measured
 connectivity-connected_seeds = { $model }: the seeds of { $a } are connected without a barrier: at most { SHORT($barrier) } nats above the straight line.
+connectivity-below_seeds = { $model }: the seeds of { $a } are connected without a barrier: the loss lies nowhere above the straight line.
 connectivity-barrier_seeds = { $model }: between two seeds of { $a } lies a barrier: the loss of { $data } at t = { SHORT($at) } is { SHORT($barrier) } nats above the straight line.
 connectivity-missing =
     { COUNT($count) } { COUNT($count) ->

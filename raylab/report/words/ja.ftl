@@ -254,10 +254,12 @@ paths-nothing = 経路は記録されていません。
 ## Findings: lines between models
 
 connectivity-connected = { $model }：{ $a }と{ $b }は障壁なしにつながっています。損失は両端を結ぶ直線を最大{ SHORT($barrier) } nat上回ります{ $floor }。
+connectivity-below = { $model }：{ $a }と{ $b }は障壁なしにつながっています。損失が両端を結ぶ直線を上回る点はありません{ $floor }。
 connectivity-barrier = { $model }：{ $a }と{ $b }の間には障壁があります。t = { SHORT($at) }での{ $data }の損失は直線を{ SHORT($barrier) } nat上回ります{ $floor }。
 connectivity-floor = （同じレシピの二つのシード間では最大{ SHORT($barrier) } nat：{ $of }）
 connectivity-no_floor = （同じレシピの二つのシード間は未測定）
 connectivity-connected_seeds = { $model }：{ $a }のシードは障壁なしにつながっています。損失は両端を結ぶ直線を最大{ SHORT($barrier) } nat上回ります。
+connectivity-below_seeds = { $model }：{ $a }のシードは障壁なしにつながっています。損失が両端を結ぶ直線を上回る点はありません。
 connectivity-barrier_seeds = { $model }：{ $a }の二つのシードの間には障壁があります。t = { SHORT($at) }での{ $data }の損失は直線を{ SHORT($barrier) } nat上回ります。
 connectivity-missing = { COUNT($count) }本の線には障壁の値がありません（{ FIRST_SIX($names) }）：{ FIRST_SIX($reasons) }。
 connectivity-nothing = モデル間の線（`connectivity`）はこのスタディでは求められていません。

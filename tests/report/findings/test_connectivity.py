@@ -74,8 +74,8 @@ def test_recipes_whose_seeds_were_not_joined_have_the_floor_of_the_others():
     found = found_of(between("x", "y", FLAT), between("z", "z", (1.0, 1.9, 1.0, 1.0, 1.0), (1, 2)))
     assert found.frames["barriers"][0]["seed_barrier"] == pytest.approx(0.9)
     assert texts(found)[0] == (
-        f"{BASE}: X and Y are connected without a barrier: at most 0 nats above the straight "
-        "line; between two seeds of a recipe at most 0.9 (Z)."
+        f"{BASE}: X and Y are connected without a barrier: the loss lies nowhere above the "
+        "straight line; between two seeds of a recipe at most 0.9 (Z)."
     )
 
 
@@ -88,7 +88,9 @@ def test_floor_is_that_of_the_same_data():
     assert "no line between two seeds" in texts(found)[0]
 
 
-@pytest.mark.parametrize(("height", "verdict"), [(CONNECTED, "connected"), (0.011, "barrier")])
+@pytest.mark.parametrize(
+    ("height", "verdict"), [(-0.5, "below"), (CONNECTED, "connected"), (0.011, "barrier")]
+)
 def test_models_are_connected_up_to_a_hundredth_of_a_nat(height, verdict):
     found = found_of(between("x", "y", (0.0, 0.0, height, 0.0, 0.0)))
     assert [sentence.key for sentence in found.sentences] == [f"connectivity-{verdict}"]
