@@ -34,7 +34,7 @@ held_out: 0.2
 seeds: [42]
 quantization: {{compute_dtype: float32}}
 training: {{learning_rate: 1e-3, batch_size: 4, epochs: 1, max_length: 64}}
-evaluation: {{style: ojousama, prompts: 4, max_new_tokens: 16}}
+evaluation: {{functions: false, style: ojousama, prompts: 4, max_new_tokens: 16}}
 """.replace("DATA", str(DATA))
 
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import ray
 
-from raylab.cluster.actors import ActorPool
+from raylab.cluster.actors import DEADLINE, ActorPool
 from raylab.cluster.function_parts import UsageKey, WantedFunctions, wanted_functions
 from raylab.cluster.parent_cleanup import delete_parents
 from raylab.cluster.study_context import StudyContext
@@ -41,12 +41,17 @@ BLOCK_TOKENS = 512
 """About the answer tokens of a block, over which CKA is taken: a Gram matrix of 2 MB a model."""
 PASSES_A_SHARD = 512
 """Fewer forward passes are not worth the start of one more actor."""
-MOST_PASSES = 1 << 14
-"""A shard of more would come near the deadline of an actor."""
-KEPT_BYTES = 8 << 30
-"""The predictions that an actor keeps in main memory."""
+SHARD_SECONDS = DEADLINE / 4
+"""A shard that is estimated to take longer would come near the deadline of an actor."""
+KEPT_SHARE = 0.25
+"""Of the cluster's main memory, for the predictions that all actors keep: the more an actor keeps,
+the fewer times it loads each model."""
+KEPT_BYTES = 4 << 30
+"""The predictions that an actor keeps where the cluster does not tell its memory."""
 
 _DELETE_SECONDS = 30.0
+_SHARD_FORM = 2
+"""To be raised when a call gives something else than it did for the same arguments."""
 
 
 def compare_functions(
@@ -57,8 +62,13 @@ def compare_functions(
     built: set[str] = set()
     try:
         execute = cast(Execute[FunctionJob], cached)
-        write_functions(context, execute, say, tell, workers=pool.size, built=built)
+        kept = int(ray.cluster_resources().get("memory", 0) * KEPT_SHARE / pool.size) or KEPT_BYTES
+        write_functions(context, execute, say, tell, pool.size, kept, built)
         context.store.delete(REDUCE)
+    except BaseException:
+        # An actor that still works would build a parent again.
+        pool.close()
+        raise
     finally:
         if built:
             # The driver may end soon; a node that does not answer keeps them until it is asked.
@@ -68,7 +78,7 @@ def compare_functions(
 
 def _key(job: FunctionJob, call: Call) -> str:
     """The key of a result, which stays in the store until the tables are written."""
-    return fingerprint([job.id, call.method, call.arguments])
+    return fingerprint([_SHARD_FORM, job.id, call.method, call.arguments])
 
 
 def write_functions(
@@ -77,11 +87,13 @@ def write_functions(
     say: Callable[[str], None],
     tell: Tell = silent,
     workers: int = 1,
+    kept_bytes: int = KEPT_BYTES,
     built: set[str] | None = None,
 ) -> int:
     """Compare what is missing, and write the tables; returns the number of forward passes.
 
-    workers: how many calls run side by side. built: gets the ids of parents that are merged anew.
+    workers: how many calls run side by side. kept_bytes: the predictions that each keeps at once.
+    built: gets the ids of parents that are merged anew.
     """
     records = context.records()
     wanted, passes = list(wanted_functions(context, records)), 0
@@ -99,7 +111,8 @@ def write_functions(
             f"comparing what {plural(len(job.models), 'model')} of {of_base.base} predict: "
             f"{asked:,} forward passes"
         )
-        found, failed = _compared(job, asked, execute, tell, workers)
+        count = max(1, min(workers, asked // PASSES_A_SHARD))
+        found, failed = _compared(job, count, kept_bytes, counted(execute, tell))
         for name, why in failed.items():
             say(f"{name} is not compared by its predictions: {why}")
         of_base.add(parts, dict(zip(usages, found, strict=True)), failed)
@@ -138,17 +151,15 @@ def _merged_parents(job: FunctionJob) -> set[str]:
 
 
 def _compared(
-    job: FunctionJob, passes: int, execute: Execute[FunctionJob], tell: Tell, workers: int
+    job: FunctionJob, count: int, kept_bytes: int, execute: Execute[FunctionJob]
 ) -> tuple[list[UsageResult], dict[str, str]]:
-    """What is found on each usage, and why models could not be asked."""
-    count = max(1, min(workers, passes // PASSES_A_SHARD))
+    """What is found on each usage, by `count` actors, and why models could not be asked."""
     # Every actor frames the answers, and is then there for the comparison.
     framing = [Call("frame", (number,), number) for number in range(count)]
-    told = counted(execute, tell)
-    framed = dict(told(job, framing))[0]
-    shards = deal(job, framed["tokens"], framed["bytes"], count)
+    framed = dict(execute(job, framing))[0]
+    shards = deal(job, framed, count, kept_bytes)
     calls = [Call("compare", (shard,), count + number) for number, shard in enumerate(shards)]
-    results = [result for _, result in told(job, calls)]
+    results = [result for _, result in execute(job, calls)]
     failed = {name: why for result in results for name, why in result["failed"].items()}
     blocks = [block for result in results for block in result["blocks"]]
     blocks.sort(key=lambda block: (block["usage"], block["first"]))
@@ -160,19 +171,22 @@ def _compared(
 
 
 def deal(
-    job: FunctionJob, tokens: Sequence[Sequence[int]], token_bytes: int, count: int
+    job: FunctionJob, framed: Mapping[str, Any], count: int, kept_bytes: int
 ) -> list[list[tuple[int, int, int]]]:
     """The blocks of all usages as shards of about the same work, at least `count` if there are
-    as many blocks. tokens: of every answer of every usage."""
+    as many blocks. framed: what `FunctionShard.frame` gives."""
     blocks: list[tuple[int, Block]] = []
-    passes = 0
+    seconds, kept = 0.0, 0
     for number, usage in enumerate(job.usages):
-        for first, stop in cut(tokens[number], BLOCK_TOKENS):
-            work = sum(tokens[number][first:stop]) * len(usage.models)
-            passes += (stop - first) * len(usage.models)
+        token_bytes = framed["logits"] + (framed["states"] if usage.with_states else 0)
+        tokens = framed["tokens"][number]
+        for first, stop in cut(tokens, BLOCK_TOKENS):
+            work = sum(tokens[first:stop]) * len(usage.models)
+            seconds += sum(framed["seconds"][number][first:stop]) * len(usage.models)
+            seconds += sum(tokens[first:stop]) * len(usage.pairs) * framed["pair_seconds"]
+            kept += work * token_bytes
             blocks.append((work, Block(number, first, stop)))
-    kept = sum(work for work, _ in blocks) * token_bytes
-    least = max(count, math.ceil(kept / KEPT_BYTES), math.ceil(passes / MOST_PASSES))
+    least = max(count, math.ceil(kept / kept_bytes), math.ceil(seconds / SHARD_SECONDS))
     dealt = balanced([work for work, _ in blocks], min(least, len(blocks)))
     chosen = [[blocks[place][1] for place in sorted(places)] for places in dealt]
     return [[(block.usage, block.first, block.stop) for block in shard] for shard in chosen]

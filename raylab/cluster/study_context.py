@@ -169,7 +169,7 @@ class StudyContext:
             "tolerance": self.study.tolerance,
             "views": list(self.study.views),
             "directions": asked.model_dump() if (asked := self.study.base_directions) else None,
-            "functions": self.study.evaluation.functions,
+            "functions": bool(compared_answers(self.study, self.inputs.rows)),
             "connectivity": [(line.name, line.points) for line in self.lines],
         }
 

@@ -57,10 +57,11 @@ class FunctionCost:
 def compared_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[str, Prompts]:
     """The held-out answers of every data set on which models are compared; none where the study
     does not compare what models predict. Raises StudyError where it asks for it on no answer."""
-    if not study.evaluation.functions:
+    is_asked = study.evaluation.functions
+    if is_asked is False:
         return {}
     found = held_out_by_data(study, rows)
-    if not found:
+    if is_asked and not found:
         raise StudyError(
             "evaluation.functions asks how models differ on held-out answers, and there are none",
             found=f"held_out {study.held_out:g}, evaluation.prompts {study.evaluation.prompts}",

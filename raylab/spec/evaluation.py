@@ -73,9 +73,10 @@ class Evaluation(Frozen):
     """Of sampled answers: draw among the likeliest tokens that together have this probability."""
     likelihoods: bool = True
     """Take the likelihood of the held-out answers of every data set."""
-    functions: bool = False
+    functions: bool | None = None
     """Compare what all models of a base model predict, token by token, on held-out answers and on
-    their own (tables `functions`, `cka`, `differing_tokens`)."""
+    their own (tables `functions`, `cka`, `differing_tokens`); null: where there are held-out
+    answers."""
     style: str | Ending | None = None
     """The ending rule that `style_rate` counts: one of `raylab.spec.scoring.styles.STYLES`, or
     `{ending: <regular expression>}`."""

@@ -14,9 +14,8 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
 from jinja2 import TemplateError
 
 from raylab.errors import DataError, ModelError
@@ -29,6 +28,9 @@ from raylab.spec.data.framing import (
 )
 from raylab.spec.data.rendering import DEFAULT_DATE, frozen
 from raylab.spec.models import missing_template_error
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _ANSWERS = ("completion", "chosen", "rejected")
 _PROBE = [{"role": "user", "content": "Question"}], [{"role": "assistant", "content": "Answer"}]

@@ -90,15 +90,18 @@ def test_functions_asked_for_without_held_out_answers_are_refused(tmp_path, verb
     assert not (tmp_path / "out").exists()
 
 
-def test_plan_counts_forward_passes(tmp_path):
-    wanted = edited(tmp_path, ("evaluation: {", "evaluation: {functions: true, "))
-    done = raylab("plan", wanted, "--out", tmp_path)
+@pytest.mark.parametrize(
+    "change", [("held_out: 0.15", "held_out: 0"), ("prompts: 8", "functions: false, prompts: 8")]
+)
+def test_plan_counts_forward_passes(tmp_path, change):
+    done = raylab("plan", QUICK, "--out", tmp_path)
     words = "3 models x (16 held-out + at most 16 own answers) = 96 forward passes"
     assert words in " ".join(done.stdout.split())
-    document = json.loads(raylab("plan", wanted, "--out", tmp_path, "--json").stdout)
+    document = json.loads(raylab("plan", QUICK, "--out", tmp_path, "--json").stdout)
     [cost] = document["functions"]
     assert (cost["base_model"], cost["models"], cost["passes"]) == ("demo", 3, 96)
-    assert json.loads(raylab("plan", QUICK, "--out", tmp_path, "--json").stdout)["functions"] == []
+    without = raylab("plan", edited(tmp_path, change), "--out", tmp_path, "--json")
+    assert json.loads(without.stdout)["functions"] == []
 
 
 def test_plan_warns_of_a_finished_model_that_does_not_fit_its_base(tmp_path):

@@ -31,7 +31,7 @@ def two_gpus(tmp_path_factory):
 def finished(two_gpus, tmp_path_factory):
     """(text, context, complete) of a study that ran once, one of its recipes having failed."""
     text = STUDY.format(base=DEMO / "base", demo=DEMO) + RECIPES
-    text = text.replace("evaluation: {", "evaluation: {functions: true, ")
+    text = text.replace("functions: false", "functions: true")
     context, complete = run(text, tmp_path_factory.mktemp("study") / "out")
     return text, context, complete
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
@@ -15,6 +20,7 @@ from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from raylab.cluster import functions
+from raylab.cluster.actors import ActorPool
 from raylab.cluster.functions import TABLES_OF_FUNCTIONS, cut, deal, write_functions
 from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.reduce.shard_cache import CachingExecutor
@@ -291,6 +297,34 @@ def test_functions_of_a_stage_that_was_killed_go_on_where_it_was(copy, monkeypat
     assert bytes_of(out) == tables
 
 
+def test_functions_whose_actor_is_killed_while_it_compares_have_the_same_bits(
+    two_gpus, copy, finished
+):
+    text, out = copy
+    context, pool, killed = context_of(text, out), ActorPool(max_actors=1), []
+    parent = next(trial for trial in context.trials if trial.name == "demo.sft-d1.s42")
+
+    def kill(process):
+        # Models are loaded, and asked, after all parents are merged.
+        while not merged_directory(context.store, parent.id).exists():
+            time.sleep(0.02)
+        os.kill(process, signal.SIGKILL)
+        killed.append(process)
+
+    def execute(job, calls):
+        if calls[0].method == "compare":
+            process = ray.get(pool.actors[0].process.remote())
+            threading.Thread(target=kill, args=(process,), daemon=True).start()
+        yield from pool(job, calls)
+
+    try:
+        write_functions(context, execute, lambda _: None)
+        assert killed and ray.get(pool.actors[0].process.remote()) not in killed
+    finally:
+        pool.close()
+    assert bytes_of(out) == bytes_of(_path(finished[1]))
+
+
 def test_functions_of_one_model_more_leave_the_pairs_that_are_there(copy):
     text, out = copy
     fewer = text.replace("  sft-d0: {method: sft, data: D0}\n", "")
@@ -420,13 +454,39 @@ def test_functions_of_other_vocabularies_and_depths_are_null_or_have_no_rows(cop
 def test_functions_that_are_not_asked_for_leave_empty_tables(copy):
     text, out = copy
     compared(text, out)
-    off = text.replace("functions: true, ", "")
+    off = text.replace("functions: true", "functions: false")
     executor, passes, _ = compared(off, out)
     assert (executor.jobs, passes) == ([], 0)
     assert [rows_of(out, name) for name in TABLES_OF_FUNCTIONS] == [[], [], []]
     context = context_of(text, out)
     assert context_of(off, out).evaluation == context.evaluation
     assert [t.id for t in context_of(off, out).trials] == [t.id for t in context.trials]
+
+
+def test_functions_of_a_study_that_says_nothing_of_them_are_compared_once_more(copy):
+    text, out = copy
+    off = text.replace("functions: true", "functions: false")
+    compared(off, out)
+    silent = text.replace("functions: true, ", "")
+    assert silent != text
+    # So that a store which was finished without them is gone through again.
+    found = [context_of(one, out).results_identity() for one in (off, silent, text)]
+    assert found[0] != found[1] == found[2]
+    _, passes, said = compared(silent, out)
+    assert said == [f"comparing what 4 models of demo predict: {passes} forward passes"]
+    tables = bytes_of(out)
+    assert compared(text, out)[1] == 0
+    assert bytes_of(out) == tables
+
+
+def test_functions_of_a_study_without_held_out_answers_are_not_spoken_of(copy):
+    text, out = copy
+    silent = text.replace("functions: true, ", "").replace("prompts: 4", "prompts: 0")
+    off = silent.replace("evaluation: {", "evaluation: {functions: false, ")
+    assert compared(silent, out)[1:] == (0, [])
+    assert [rows_of(out, name) for name in TABLES_OF_FUNCTIONS] == [[], [], []]
+    found = [context_of(one, out).results_identity() for one in (off, silent)]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -444,15 +504,42 @@ def test_answers_are_cut_into_blocks_of_about_equal_tokens(tokens, most, expecte
     assert cut(tokens, most) == expected
 
 
+def framed_as(tokens, a_pass=0.0, a_token=0.0):
+    """What a shard says of answers with so many tokens."""
+    seconds = [[a_pass] * len(of_usage) for of_usage in tokens]
+    sizes = {"logits": 2, "states": 3}
+    return {"tokens": tokens, "seconds": seconds, "pair_seconds": a_token, **sizes}
+
+
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_blocks_are_dealt_once_each(count):
     usages = tuple(Usage((None,) * n, (("a", "b"),)) for n in (5, 9, 1))
     job = FunctionJob(None, None, {}, {}, {}, usages, "")
-    tokens = [[200] * 5, [40] * 9, [7]]
-    shards = deal(job, tokens, 1, count)
+    framed = framed_as([[200] * 5, [40] * 9, [7]])
+    shards = deal(job, framed, count, 1 << 30)
     assert len(shards) == min(count, 4)
     places = sorted(
         (usage, at) for shard in shards for usage, first, stop in shard for at in range(first, stop)
     )
     assert places == [(number, at) for number, n in enumerate((5, 9, 1)) for at in range(n)]
-    assert len(deal(job, tokens, functions.KEPT_BYTES, 1)) == 4
+
+
+def test_shards_keep_no_more_bytes_than_they_may():
+    usages = tuple(Usage((None,) * 8, (("a", "b"),), (), states) for states in (False, True))
+    job = FunctionJob(None, None, {}, {}, {}, usages, "")
+    framed = framed_as([[512] * 8] * 2)
+    # Sixteen blocks: what two models say of 512 tokens, half of them with states.
+    whole = 8 * 512 * 2 * (2 + 2 + 3)
+    assert [len(deal(job, framed, 1, -(-whole // n))) for n in (1, 2, 3, 100)] == [1, 2, 3, 16]
+    assert len(deal(job, framed, 2, whole)) == 2
+
+
+def test_shards_take_no_longer_than_they_may():
+    usages = (Usage((None,) * 8, (("a", "b"), ("a", "c"))),)
+    job = FunctionJob(None, None, {}, {}, {}, usages, "")
+    # Eight blocks of one answer each: three models, and 512 tokens of two pairs.
+    for a_pass, a_token, expected in ((1 / 24, 0, 1), (1 / 12, 0, 2), (0, 1 / 2048, 4), (9, 9, 8)):
+        framed = framed_as(
+            [[512] * 8], functions.SHARD_SECONDS * a_pass, functions.SHARD_SECONDS * a_token
+        )
+        assert len(deal(job, framed, 1, 1 << 40)) == expected

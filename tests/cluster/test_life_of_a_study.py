@@ -33,7 +33,7 @@ STUDY = {
     "seeds": [42],
     "quantization": {"compute_dtype": "float32"},
     "training": {"learning_rate": 1e-3, "batch_size": 8, "epochs": 3, "max_length": 128},
-    "evaluation": {"style": "ojousama", "prompts": 4, "max_new_tokens": 8},
+    "evaluation": {"functions": False, "style": "ojousama", "prompts": 4, "max_new_tokens": 8},
     "recipes": {
         "sft": {"method": "sft", "data": "D1"},
         "both": {"method": "dpo", "chosen": "D0", "rejected": "D1", "parent": "sft"},

@@ -64,7 +64,6 @@ def test_passes_of_two_base_models_are_counted_apart():
 def test_study_that_does_not_ask_for_functions_costs_nothing(changes):
     evaluation = {**changes.get("evaluation", {}), "functions": False}
     assert costs(**{**changes, "evaluation": evaluation}) == []
-    assert not make_study().evaluation.functions
 
 
 @pytest.mark.parametrize("changes", [{"evaluation": {"prompts": 0}}, {"held_out": 0.0}])
@@ -93,7 +92,15 @@ def test_questions_of_a_trial_are_those_of_its_data():
     assert [row.prompt for row in questions] == KEPT
 
 
+@pytest.mark.parametrize("changes", [{"evaluation": {"prompts": 0}}, {"held_out": 0.0}])
+def test_study_that_says_nothing_of_functions_is_compared_where_it_has_answers(changes):
+    assert make_study().evaluation.functions is None
+    assert costs(evaluation={"functions": None}) == costs()
+    evaluation = {**changes.get("evaluation", {}), "functions": None}
+    assert costs(**{**changes, "evaluation": evaluation}) == []
+
+
 def test_functions_change_no_identity():
-    asked = [make_study(evaluation={"functions": value}) for value in (True, False)]
+    asked = [make_study(evaluation={"functions": value}) for value in (True, False, None)]
     plans = [planned(study, make_inputs(study)) for study in asked]
     assert len({tuple(item.id for item in plan) for plan in plans}) == 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from raylab.imports import loading
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
 from raylab.spec.data.rows import Row
@@ -94,6 +95,7 @@ class FunctionJob:
     def open(self) -> FunctionShard:
         """Find the base model and its tokenizer. A worker has its own GPU before it calls this,
         because the libraries below ask for devices. Raises ModelError."""
-        from raylab.train.evaluate.function_shard import FunctionShard
+        with loading():
+            from raylab.train.evaluate.function_shard import FunctionShard
 
         return FunctionShard(self)

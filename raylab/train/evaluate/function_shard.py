@@ -37,6 +37,12 @@ from raylab.train.evaluate.loaded_models import (
 )
 from raylab.train.model import base_directory, device_of_this_process, load_tokenizer
 
+_OPERATIONS, _ENTRY_SECONDS = {"cpu": 1e10, "cuda": 1e13}, {"cpu": 1e-7, "cuda": 1e-10}
+"""Operations a second of a model, and the seconds for an entry of two distributions: slower than
+most machines, because they bound what an actor does between two answers."""
+_PASS_SECONDS = 0.1
+"""Of the shortest pass of a large model."""
+
 Predictions = Mapping[str, Mapping[int, Prediction]]
 """Of each model, by the number of the answer in a call."""
 
@@ -53,15 +59,32 @@ class FunctionShard:
         self._unknown: Failures = {}
 
     def frame(self, number: int = 0) -> dict[str, Any]:
-        """How many answer tokens each answer of each usage has, and the bytes that one token of
-        one model takes while it is kept. `number`: of the call; all calls say the same."""
+        """What it takes to compare; `number` is that of the call, and all calls say the same.
+
+        tokens: how many answer tokens each answer of each usage has. seconds: what one model takes
+        for each answer. pair_seconds: what a pair takes for a token. logits, states: the bytes
+        that a token of one model takes while it is kept, the latter where CKA is taken.
+        """
         config = AutoConfig.from_pretrained(self._base, trust_remote_code=self._trusted)
         text = config.get_text_config()
         # Code of a model's own may name these in another way; they only bound the memory.
         width, layers = getattr(text, "hidden_size", 0), getattr(text, "num_hidden_layers", 0)
-        numbers = getattr(text, "vocab_size", len(self._tokenizer)) + (layers + 1) * width
+        numbers = getattr(text, "vocab_size", len(self._tokenizer))
         tokens = [[len(one.ids) - one.start for one in found] for found in self._framed]
-        return {"tokens": tokens, "bytes": numbers * self._itemsize}
+        device = device_of_this_process().type
+        # A parameter has two bytes or more, and costs two operations a token.
+        operations = sum(file.stat().st_size for file in self._base.glob("*.safetensors"))
+        token_seconds = operations / _OPERATIONS[device]
+        return {
+            "tokens": tokens,
+            "seconds": [
+                [_PASS_SECONDS + len(one.ids) * token_seconds for one in found]
+                for found in self._framed
+            ],
+            "pair_seconds": numbers * _ENTRY_SECONDS[device],
+            "logits": numbers * self._itemsize,
+            "states": (layers + 1) * width * self._itemsize,
+        }
 
     def compare(self, blocks: Sequence[Sequence[int]]) -> dict[str, Any]:
         """What is found on blocks, each (usage, first answer, answer after the last).
