@@ -18,6 +18,7 @@ from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 from raylab.weights.names import levels
 from tests.oracles.directions import against_base
+from tests.report import whole_predictions
 from tests.report.conftest import MODEL, MODULES, PAIRS, RECIPES, Rows, name_of, write_study
 
 LAYERS = 12
@@ -43,6 +44,7 @@ def write_whole_study(store: Store) -> dict[str, Rows]:
             row |= {"l1": _l1(vectors[row["name"]]), "l2": _l2(vectors[row["name"]])}
     differences = dict(_differences(vectors))
     parents = {row["name"]: row["parent"] for row in trials if row["parent"] in vectors}
+    between = [(a, b) for a, b in differences if b in vectors]
     tables |= {
         "norms": [row for sides, x in differences.items() for row in _norms(*sides, x)],
         "densities": [row for sides, x in differences.items() for row in _densities(*sides, x)],
@@ -56,6 +58,11 @@ def write_whole_study(store: Store) -> dict[str, Rows]:
         "audit": [_audit(name, x) for name, x in vectors.items()],
         "likelihoods": list(_likelihoods(list(vectors))),
         "paths": [row for name, x in parts.items() for row in _path(name, x)],
+        "subspaces": list(whole_predictions.subspaces(vectors)),
+        "functions": list(whole_predictions.functions(vectors)),
+        "cka": list(whole_predictions.cka(vectors)),
+        "differing_tokens": list(whole_predictions.differing_tokens(vectors, between)),
+        "connectivity": list(whole_predictions.connectivity(MODEL, vectors, between)),
     }
     for name, rows in tables.items():
         write_table(store, name, rows)

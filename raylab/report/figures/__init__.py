@@ -17,7 +17,6 @@ from raylab.report.figures.losses import connectivity_figure
 
 FIGURES: dict[str, FigureType] = {
     "effects": FigureType("effects", effects_figure),
-    "cka": FigureType("functions", layer_likeness_figure),
     "floor": FigureType("floor", differences_figure),
     "seeds": FigureType("seeds", over_seeds_figure),
     "attribution": FigureType("attribution", attribution_figure),
@@ -25,6 +24,7 @@ FIGURES: dict[str, FigureType] = {
     "signs": FigureType("similarity", similarity_figure("signs")),
     "overlap": FigureType("similarity", similarity_figure("overlap")),
     "heatmap": FigureType("where", layers_figure),
+    "cka": FigureType("functions", layer_likeness_figure),
     "curve": FigureType("concentration", concentration_figure),
     "intruders": FigureType("intruders", intruders_figure),
     "chains": FigureType("chains", chains_figure),
