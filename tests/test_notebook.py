@@ -69,7 +69,7 @@ def test_findings_printed_say_which_factor_each_sentence_is_about():
         for data, l2 in (("a", 10.0), ("b", 90.0)) for seed in (1, 2)
     ]  # fmt: skip
     found = find_all(Tables.of({"trials": trials}))["effects"]
-    assert "factor-data" in {sentence.head for sentence in found.headline}
+    assert "factor-data" in {sentence.head for sentence in found.sentences}
     for language, subject in (("en", "  Data: "), ("ja", "  データ：")):
         lines = str(in_words(translator(language), found)).splitlines()
         assert len([line for line in lines if line.startswith(subject)]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raylab.report.findings import find_all
+from raylab.report.page.blocks import Items
 from raylab.report.page.page import make_page
 from raylab.report.study_tables import Tables, settings_of
 from raylab.report.words import translator
@@ -49,5 +50,6 @@ def test_page_of_a_sweep_over_a_setting_calls_it_by_its_name():
     shares = findings["attribution"].frames["attribution"]
     assert "lora.r" in {row["factor"] for row in shares}
     page = make_page(study, tables, findings, translator())
-    heads = [item.head for block in page.answers for item in block.items]
-    assert {"lora.r", "Does it matter, against the seed?"} <= set(heads)
+    lists = [block for block in (*page.answers, *page.blocks) if isinstance(block, Items)]
+    heads = {item.head for block in lists for item in block.items}
+    assert {"lora.r", "Does it matter, against the seed?"} <= heads

@@ -16,8 +16,9 @@ from typing import Any
 
 from raylab.report.findings.finding import Grade, Sentence
 from raylab.report.findings.statistics import MIN_VALUES
-from raylab.report.findings.trained_models import Model, are_tied
+from raylab.report.findings.trained_models import SEPARATOR, Model, are_tied
 from raylab.report.study_tables import Row, Rows, grouped
+from raylab.spec.seeds import COLUMNS
 
 VERDICTS = ("beyond", "near", "within", "unknown")
 """Of factors, in the order of their sentences."""
@@ -28,24 +29,38 @@ ANSWERED = ("far", "where", "function")
 _GRADES: Mapping[str, Grade] = {"beyond": "good", "near": "fair"}
 
 
-def effect_sentences(models: Sequence[Model], effects: Rows) -> Iterator[Sentence]:
-    """The answer in short, and a sentence for each factor and for the seed."""
+def answer_sentences(models: Sequence[Model], effects: Rows) -> Iterator[Sentence]:
+    """The answer in short, what the seed does, and what verdicts rest on."""
     if not models:
         yield Sentence("floor-nothing", {}, "unknown")
         return
     if len({model.seed for model in models}) == 1:
         yield Sentence("floor-one_seed", {}, "unknown")
     for base, rows in grouped(effects, lambda row: str(row["model"])).items():
-        of_factors = [row for row in rows if row["verdict"] not in SEED_VERDICTS]
-        of_factors = [row for row in of_factors if not row["factor"].startswith("seed")]
-        if not of_factors:
-            yield Sentence("floor-no_difference", {}, "unknown")
-        else:
+        of_factors = _of_factors(rows)
+        if of_factors:
             yield _answer(base, of_factors)
-        for factor, found in grouped(of_factors, lambda row: str(row["factor"])).items():
-            yield _factor_sentence(factor, found)
+        else:
+            yield Sentence("floor-no_difference", {}, "unknown")
         yield from _seed_sentences(base, models, rows)
         yield from _basis_sentences(base, of_factors)
+
+
+def factor_sentences(effects: Rows) -> Iterator[Sentence]:
+    """A sentence for each factor, with its numbers in every space."""
+    for rows in grouped(effects, lambda row: str(row["model"])).values():
+        for factor, found in grouped(_of_factors(rows), lambda row: str(row["factor"])).items():
+            yield _factor_sentence(factor, found)
+
+
+def _of_factors(rows: Rows) -> list[Row]:
+    """The rows that are not of the seed."""
+    return [row for row in rows if row["verdict"] in VERDICTS and not is_of_seed(row["factor"])]
+
+
+def is_of_seed(factor: str) -> bool:
+    """Whether a factor is the seed, or parts of it."""
+    return set(factor.split(SEPARATOR)) <= {"seed", *COLUMNS}
 
 
 def _answer(base: str, rows: Rows) -> Sentence:

@@ -29,7 +29,7 @@ from typing import Any
 
 from statsmodels.stats.multitest import multipletests
 
-from raylab.report.findings.effect_words import effect_sentences
+from raylab.report.findings.effect_words import answer_sentences, factor_sentences
 from raylab.report.findings.factor_test import Choose, p_values
 from raylab.report.findings.finding import Finding
 from raylab.report.findings.spaces import Space, spaces_of
@@ -95,7 +95,8 @@ def find(tables: Tables) -> Finding:
             ]
     return Finding(
         "effects",
-        headline=tuple(effect_sentences(models, effects)),
+        headline=tuple(answer_sentences(models, effects)),
+        sentences=tuple(factor_sentences(effects)),
         caveats=caveats_of(models),
         frames={"effects": effects, "effect_pairs": pairs},
     )

@@ -360,7 +360,7 @@ def test_effects_of_crossed_seeds_are_not_tied_and_have_words():
     assert values_of(found.headline, "effects-tied") == []
     parts = values_of(found.headline, "effects-seed_part")
     assert {part["part"] for part in parts} == {"seed_order", "seed_init+seed_dropout"}
-    for sentence in found.headline:
+    for sentence in (*found.headline, *found.sentences):
         for language in ("en", "ja"):
             assert translator(language).whole_sentence(sentence)
 
@@ -387,7 +387,7 @@ def test_effects_within_the_seed_everywhere_are_inconclusive_and_say_what_settle
     rows = [subspace_row(x, y, 0.3) for x, y in itertools.combinations(vectors, 2)]
     trials = [row | {"l2": 1.0} for row in trials_of(vectors, recipes)]
     found = effects.find(tables_of(vectors, recipes, subspaces=rows, trials=trials))
-    (sentence,) = [s for s in found.headline if s.key == "effects-factor"]
+    (sentence,) = found.sentences
     assert sentence.values["settle"].key == "effects-settle-all"
     for language in ("en", "ja"):
         assert translator(language).sentence(sentence)
@@ -395,6 +395,7 @@ def test_effects_within_the_seed_everywhere_are_inconclusive_and_say_what_settle
 
 def test_effects_have_words_in_both_languages():
     for seeds in ((1, 2), range(6)):
-        for sentence in effects.find(tables_of(models(seeds=seeds))).headline:
+        found = effects.find(tables_of(models(seeds=seeds)))
+        for sentence in (*found.headline, *found.sentences):
             for language in ("en", "ja"):
                 assert translator(language).whole_sentence(sentence)
