@@ -74,9 +74,9 @@ class DirectionsCost:
         )
         total = sum(self.matrices.values())
         return (
-            f"{start}{plural(total, 'decomposition')} ({shapes}), once for all models, about "
-            f"{long_time(self.flop / RATE)} on one core, {size(self.bytes or 0)} in OUT; "
-            f"{plural(self.models, 'model')} beside them, about {long_time(self.entries / ENTRIES)}"
+            f"{start}{plural(total, 'decomposition')} ({shapes}), once for all models: "
+            f"{long_time(self.flop / RATE)} of one core, {size(self.bytes or 0)} in OUT; and "
+            f"{plural(self.models, 'model')}: {long_time(self.entries / ENTRIES)} (estimates)"
         )
 
 

@@ -17,6 +17,7 @@ from raylab.reduce import shard_cache as kept
 from raylab.reduce.audit import AuditSums
 from raylab.reduce.chains import ChainSums
 from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms, no_moments
+from raylab.reduce.intruders import BaseSums
 from raylab.reduce.job import Call, InProcess, Job
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
@@ -55,6 +56,7 @@ MAGNITUDES = Magnitudes(Norms(1), Extremes(), no_moments() + 2**62, [INTERVAL])
 CHAIN = ChainSums(0.1, -0.2, 1 / 3, 5e-324)
 NORMS = Norms(5, 4, 1e-45, 3**500, 7**800, 3)
 EXAMPLES = [
+    BaseSums(4, 3, 0.1, 0.02, 0.03, 3, 1),
     *AUDITS,
     CHAIN,
     NORMS,
