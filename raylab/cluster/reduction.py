@@ -20,8 +20,8 @@ from raylab.cluster.unreadable import failed, tell_in_trials, unreadable
 from raylab.cluster.wanted_parts import TABLES_OF_REDUCTION, WantedParts, wanted_parts
 from raylab.number_format import plural
 from raylab.reduce.job import Executor
-from raylab.reduce.passes import Tables
 from raylab.reduce.shard_cache import CachingExecutor
+from raylab.reduce.tables import Tables
 from raylab.results.notes import notes_of, with_notes
 from raylab.results.table_rows import comparison_rows
 from raylab.store.filesystem import REDUCE

@@ -167,6 +167,7 @@ class StudyContext:
             "leave_out_marked": self.study.evaluation.leave_out_marked,
             "densities": list(self.study.densities),
             "tolerance": self.study.tolerance,
+            "pairs": self.study.pairs,
             "views": list(self.study.views),
             "directions": asked.model_dump() if (asked := self.study.base_directions) else None,
             "functions": bool(compared_answers(self.study, self.inputs.rows)),

@@ -16,10 +16,12 @@ from typing import Any
 
 from raylab.cluster.study_context import StudyContext
 from raylab.plan.comparisons import PlannedComparison
+from raylab.plan.model_groups import ModelGroup, groups_of
 from raylab.reduce.intruder_rows import relate_to_base
 from raylab.reduce.job import Executor, Job
-from raylab.reduce.passes import Tables, detail_models, reduce_pairs
+from raylab.reduce.passes import detail_models, reduce_pairs
 from raylab.reduce.row_block import Pair
+from raylab.reduce.tables import Tables, rows_by
 from raylab.spec.identity import fingerprint
 from raylab.spec.spectra import BaseDirections
 from raylab.store.parts import Parts
@@ -30,9 +32,10 @@ from raylab.weights.views import DELTA, View
 
 _OF_COMPARISON = ("norms", "densities", "curve")
 _OF_MODELS = ("pairs", "subspaces")
+_OF_GROUP = ("kept_by",)
 _OF_MODEL = ("spectra", "chains", "audit")
 _AGAINST_BASE = "intruders"
-TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_MODEL, _AGAINST_BASE)
+TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_GROUP, *_OF_MODEL, _AGAINST_BASE)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,18 @@ class WantedParts:
 
     contents: by model, a fingerprint of its parameters. common: one of what else determines every
     part: the base model, the view, the quantisation, the densities. tolerance: an entry above it
-    moved. directions: what is asked of the base model's own, if anything.
+    moved. options: how models are related, by the study's field, where that is not as usual.
+    directions: what is asked of the base model's own, if anything.
     """
 
     base: str
     view: View
     comparisons: Sequence[PlannedComparison]
     contents: Mapping[str, str]
+    groups: Sequence[ModelGroup]
     common: str
     tolerance: float
+    options: Mapping[str, str]
     directions: BaseDirections | None = None
 
     def of_comparison(self, comparison: PlannedComparison) -> str:
@@ -61,7 +67,12 @@ class WantedParts:
     def of_models(self, first: str, second: str) -> str:
         """The key of two models beside each other, in either order."""
         sides = sorted((self.contents[first], self.contents[second]))
-        return fingerprint({"models": sides, "common": self.common})
+        return fingerprint({"models": sides, "common": self.common, **self.options})
+
+    def of_group(self, group: ModelGroup) -> str:
+        """The key of a group of models, in any order."""
+        contents = sorted(self.contents[name] for name in group.models)
+        return fingerprint({"group": contents, "common": self.common, **self.options})
 
     def of_model(self, name: str) -> str:
         """The key of one model's details."""
@@ -89,7 +100,9 @@ class WantedParts:
         fresh = self.models if self._fresh(parts) else ()
         details = [name for name in self._detailed if self.of_model(name) not in parts]
         against = self._missing_against_base(parts)
-        return [name for name in (*sides, *fresh, *details, *against) if name != self.base]
+        grouped = [name for group in self._missing_groups(parts) for name in group.models]
+        asked = (*sides, *fresh, *details, *grouped, *against)
+        return [name for name in asked if name != self.base]
 
     def reduce(
         self,
@@ -101,19 +114,25 @@ class WantedParts:
         """Reduce what is missing, and add it to `parts`; returns what was computed."""
         found = Tables()
         missing = self.missing_comparisons(parts)
-        fresh = self._fresh(parts)
-        if missing or fresh:
-            vectors = self.models if fresh else ()
-            job = self._job(context, places, missing, vectors, frozenset(fresh))
-            made = reduce_pairs(job, context.study.densities, execute, subspaces=True)
+        fresh, groups = self._fresh(parts), self._missing_groups(parts)
+        if missing or fresh or groups:
+            grouped = {name for group in groups for name in group.models}
+            vectors = tuple(name for name in self.models if fresh or name in grouped)
+            of_groups = tuple(group.models for group in groups)
+            job = self._job(context, places, missing, vectors, frozenset(fresh), of_groups)
+            by_tensor = self.options.get("pairs") == "tensor"
+            made = reduce_pairs(
+                job, context.study.densities, execute, subspaces=True, by_tensor=by_tensor
+            )
             self._add_comparisons(parts, missing, made)
             self._add_relations(parts, fresh, made)
+            self._add_groups(parts, groups, made)
             found.extend(made)
         details = [m for m in self._detailed if self.of_model(m) not in parts]
         if details:
             job = self._job(context, places, (), tuple(details), None)
             made = detail_models(job, execute)
-            tables = {name: _by(getattr(made, name), "model") for name in _OF_MODEL}
+            tables = {name: rows_by(getattr(made, name), "model") for name in _OF_MODEL}
             for model in details:
                 rows = {name: found_rows.get((model,), []) for name, found_rows in tables.items()}
                 parts.add(self.of_model(model), rows)
@@ -135,7 +154,7 @@ class WantedParts:
         job = self._job(context, places, (), tuple(missing), None)
         content = self.contents[self.base]
         rows = relate_to_base(job, execute, self.directions, context.store, content)
-        by_model = _by(rows, "model")
+        by_model = rows_by(rows, "model")
         for name in missing:
             parts.add(self.of_directions(name), {_AGAINST_BASE: by_model.get((name,), [])})
 
@@ -148,16 +167,21 @@ class WantedParts:
         """The rows of a table, out of `parts`, in the order of the study."""
         if table in _OF_COMPARISON:
             for c in self.comparisons:
-                names = {"comparison": c.name}
+                sides = {"comparison": c.name}
                 if table == "norms":
-                    names |= {"a": c.a.name, "b": c.b.name}
-                yield from parts.rows(self.of_comparison(c), table, **names)
+                    sides |= {"a": c.a.name, "b": c.b.name}
+                yield from parts.rows(self.of_comparison(c), table, **sides)
         elif table == _AGAINST_BASE:
             for name in self._detailed if self.directions else ():
                 yield from parts.rows(self.of_directions(name), table, model=name)
         elif table in _OF_MODEL:
             for name in self._detailed:
                 yield from parts.rows(self.of_model(name), table, model=name)
+        elif table in _OF_GROUP:
+            for group in self.groups:
+                names = {"model": self.base, "group": group.kind, "name": group.name}
+                key = self.of_group(group)
+                yield from parts.rows(key, table, **names, models=list(group.models))
         else:
             for a, b in itertools.combinations(self.models, 2):
                 yield from parts.rows(self.of_models(a, b), table, a=a, b=b)
@@ -166,6 +190,9 @@ class WantedParts:
     def _detailed(self) -> tuple[str, ...]:
         """Details do not depend on the view, and are asked for once."""
         return self.models if self.view.name == DELTA.name else ()
+
+    def _missing_groups(self, parts: Parts) -> list[ModelGroup]:
+        return [group for group in self.groups if self.of_group(group) not in parts]
 
     def _fresh(self, parts: Parts) -> list[str]:
         """A few models, one of which is in every pair that is missing."""
@@ -190,6 +217,7 @@ class WantedParts:
         comparisons: Sequence[PlannedComparison],
         vectors: tuple[str, ...],
         fresh: frozenset[str] | None,
+        groups: tuple[tuple[str, ...], ...] = (),
     ) -> Job:
         named = {side.name for c in comparisons for side in (c.a, c.b)} | set(vectors)
         of_base = {name: place for name in self.models if name in named and (place := places[name])}
@@ -206,6 +234,7 @@ class WantedParts:
             view=self.view,
             vectors=vectors,
             fresh=fresh,
+            groups=groups,
             quantization=context.study.quantization,
             tolerance=self.tolerance,
             id=fingerprint(asked),
@@ -215,27 +244,24 @@ class WantedParts:
     def _add_comparisons(
         self, parts: Parts, missing: Sequence[PlannedComparison], made: Tables
     ) -> None:
-        tables = {name: _by(getattr(made, name), "comparison") for name in _OF_COMPARISON}
+        tables = {name: rows_by(getattr(made, name), "comparison") for name in _OF_COMPARISON}
         for c in missing:
             rows = {name: found.get((c.name,), []) for name, found in tables.items()}
             parts.add(self.of_comparison(c), rows)
 
     def _add_relations(self, parts: Parts, fresh: Sequence[str], made: Tables) -> None:
-        tables = {name: _by(getattr(made, name), "a", "b") for name in _OF_MODELS}
+        tables = {name: rows_by(getattr(made, name), "a", "b") for name in _OF_MODELS}
         for a, b in itertools.combinations(self.models, 2):
             if a in fresh or b in fresh:
                 rows = {name: found.get((a, b), []) for name, found in tables.items()}
                 parts.add(self.of_models(a, b), rows)
 
-
-def _by(
-    rows: Sequence[dict[str, Any]], *columns: str
-) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """The rows of each combination of values in `columns`."""
-    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[column] for column in columns), []).append(row)
-    return found
+    def _add_groups(self, parts: Parts, groups: Sequence[ModelGroup], made: Tables) -> None:
+        rows = {group.models: list[dict[str, Any]]() for group in groups}
+        for row in made.kept_by:
+            rows[tuple(row["models"])].append(row)
+        for group in groups:
+            parts.add(self.of_group(group), {"kept_by": rows[group.models]})
 
 
 def wanted_parts(
@@ -247,8 +273,10 @@ def wanted_parts(
     """All parts of the tables, for every base model and view."""
     study, contents = context.study, context.contents(records)
     quantization = study.quantization.model_dump(mode="json")
+    options = {"pairs": study.pairs} if study.pairs != "module" else {}
     for base in dict.fromkeys(model.base_model for model in context.models.values()):
         there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
+        groups = list(groups_of(t for t in context.trials if t.name in there))
         identity = context.inputs.base_models[base].identity
         for name in study.views:
             yield WantedParts(
@@ -257,6 +285,8 @@ def wanted_parts(
                 comparisons=[c for c in ready if c.a.base_model == base],
                 contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
                 common=fingerprint([identity, name, quantization, list(study.densities)]),
+                groups=groups,
                 tolerance=study.tolerance,
                 directions=study.base_directions,
+                options=options,
             )

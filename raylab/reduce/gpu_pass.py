@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,9 @@ from raylab.errors import NonFiniteError
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
 from raylab.reduce.histogram import BUCKETS, INFINITY, bits_below
+from raylab.reduce.masks import Limits, Masks, add_masks, masks_of
 from raylab.reduce.measured import Buckets, Measured
-from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, on_host, products_of
+from raylab.reduce.pairwise import OrderedSum, products_of
 from raylab.reduce.row_block import Difference, LowRankDifference, Models, Pair, Tile
 from raylab.weights.device import gpu_memory
 from raylab.weights.row_tiles import Piece, in_threads, tiles
@@ -70,8 +70,8 @@ class GpuPass:
             for key, values in tile.references(self._pairs)
         }
         deltas = {key: tile.delta(key) for key in self._limits}
-        fresh = self._models.fresh
-        products = products_of(tile.numel, deltas, self._limits, fresh) if deltas else None
+        related = self._models.related
+        products = products_of(tile.numel, deltas, self._limits, related) if deltas else None
         with self._lock:
             for key, part in squares.items():
                 self._squares.setdefault((key, name), []).append(part)
@@ -169,15 +169,15 @@ def _places(
 
 def masked(models: Models, gpu: Gpu, names: Sequence[str], limits: Limits) -> dict[str, Masks]:
     """The masks of the models of `limits`, by tensor."""
-    found: dict[str, Any] = {}
+    found: dict[str, Masks] = {}
     lock = threading.Lock()
 
     def take(piece: Piece) -> None:
         tile = Tile(models, *piece)
         deltas = {key: tile.delta(key) for key in limits}
-        masks = masks_of(tile.numel, deltas, limits, models.fresh)
+        masks = masks_of(tile.numel, deltas, limits, models.related)
         with lock:
-            found[piece[0]] = found[piece[0]] + masks if piece[0] in found else masks
+            add_masks(found, piece[0], masks)
 
     _for_tiles(models, gpu, names, take)
-    return {name: on_host(masks) for name, masks in found.items()}
+    return {name: masks.on_host() for name, masks in found.items()}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from raylab.errors import ModelError
+from raylab.reduce.masks import Related
 from raylab.reduce.row_block import BASE, Models, Pair
 from raylab.reduce.shard import ShardJob
 from raylab.spec.study import TOLERANCE, Device, Quantization
@@ -75,6 +76,8 @@ class Job:
     """Models whose task vectors are measured as well, related to each other, and detailed."""
     fresh: frozenset[str] | None = None
     """Of `vectors`: only pairs with one of these are related; None: all pairs."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Of `vectors`: those whose masks are compared all at once."""
     quantization: Quantization | None = None
     """How the base model was held while they were trained; for the audit."""
     count_untouched: bool = False
@@ -102,7 +105,7 @@ class Job:
             base=weights,
             weights=base,
             trained={key: self.places[key] for key in self.vectors},
-            fresh=self.fresh,
+            related=Related(self.fresh, self.groups),
             quantization=self.quantization,
             skip_non_finite=self.skip_non_finite,
             count_untouched=self.count_untouched,

@@ -15,19 +15,22 @@ number of shards. A comparison whose two sides touch nothing has a row of zeros.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from raylab.reduce.group_rows import group_rows
 from raylab.reduce.histogram import Norms, add_candidates, bits_of
 from raylab.reduce.job import Call, Executor, Job, plan_shards, task_vector_name
+from raylab.reduce.masks import Limits, Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details, detail_rows
-from raylab.reduce.pairwise import Limits, Masks, Relation, relation_rows
+from raylab.reduce.pairwise import Relation, relation_rows
 from raylab.reduce.row_block import BASE, Pair
 from raylab.reduce.subspaces import TensorSubspaces, subspace_rows
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
+from raylab.reduce.tables import Tables
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
 from raylab.reduce.threshold_sampling import foresee, guess
 from raylab.store.references import ModelLocation
@@ -36,30 +39,6 @@ from raylab.weights.views import DELTA
 SHARDS = 32
 _FORESEEN_BYTES = 1 << 28
 _BUCKET_BYTES = 1 << 18
-
-
-@dataclass
-class Tables:
-    """Rows of the tables that a reduction fills, and how much it read for them."""
-
-    norms: list[dict[str, Any]] = field(default_factory=list)
-    densities: list[dict[str, Any]] = field(default_factory=list)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    pairs: list[dict[str, Any]] = field(default_factory=list)
-    subspaces: list[dict[str, Any]] = field(default_factory=list)
-    spectra: list[dict[str, Any]] = field(default_factory=list)
-    chains: list[dict[str, Any]] = field(default_factory=list)
-    audit: list[dict[str, Any]] = field(default_factory=list)
-    bytes_read: int = 0
-    """Of weights, by the sample and the pass that measures."""
-    bytes_read_again: int = 0
-    passes: int = 0
-    """How often models were gone through: 1 for each reduction whose thresholds were foreseen."""
-
-    def extend(self, other: Tables) -> None:
-        """Append the rows of another reduction."""
-        for item in fields(self):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
 
 @dataclass
@@ -80,9 +59,10 @@ def reduce_pairs(
     execute: Executor,
     shards: int = SHARDS,
     subspaces: bool = False,
+    by_tensor: bool = False,
 ) -> Tables:
-    """The rows of norms, densities, curve and pairs; those of `subspaces` if a job asks for them
-    that shows task vectors."""
+    """The rows of norms, densities, curve, pairs and kept_by; those of `subspaces` if a job asks
+    for them that shows task vectors. by_tensor: pairs and groups have rows of tensors as well."""
     found = reduce_job(job, densities, execute, shards)
     common = {"view": job.view.name, "universe": universe_of(job)}
     read, again = found.total.bytes_read, found.bytes_read_again
@@ -93,9 +73,11 @@ def reduce_pairs(
         rows.densities += density_rows(pair, found.kept.get(pair.name, []), common)
         rows.curve += curve_rows(pair, found.total, common)
     if found.relation:
-        relations = relation_rows(job.vectors, found.relation, densities, job.fresh)
-        rows.pairs += [common | row for row in relations]
-        if subspaces and job.view.name == DELTA.name:
+        related = (job.vectors, found.relation, densities)
+        rows.pairs += [common | row for row in relation_rows(*related, job.fresh, by_tensor)]
+        of_groups = group_rows(job.vectors, job.groups, found.relation, densities, by_tensor)
+        rows.kept_by += [common | row for row in of_groups]
+        if subspaces and job.view.name == DELTA.name and job.fresh != frozenset():
             rows.extend(relate_subspaces(job, execute, shards))
     return rows
 

@@ -19,6 +19,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.reduce.histogram_backend import Tally
 from raylab.reduce.lora_product import MOST_RANK, product
+from raylab.reduce.masks import ALL_PAIRS, Related
 from raylab.spec.study import TOLERANCE, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
@@ -52,8 +53,8 @@ class Models:
     """The base model itself, whatever the view."""
     trained: Mapping[str, ModelLocation] = field(default_factory=dict)
     """The locations of the models whose details are asked for."""
-    fresh: frozenset[str] | None = None
-    """The models of which one is in each pair that is related; None: all."""
+    related: Related = ALL_PAIRS
+    """The pairs and groups of models that are related."""
     quantization: Quantization | None = None
     skip_non_finite: bool = False
     count_untouched: bool = False

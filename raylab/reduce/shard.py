@@ -23,26 +23,24 @@ from typing import Any
 import numpy as np
 
 from raylab.errors import NonFiniteError
+from raylab.reduce.collected import Found, covers, gather
 from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
-    Candidates,
     Magnitudes,
-    add_candidates,
     bits_below,
     norms_of,
 )
 from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
 from raylab.reduce.intruders import BaseSums, held_against_base
+from raylab.reduce.masks import Limits, Masks, add_masks, masks_of
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.model_details import Details, detail
-from raylab.reduce.pairwise import Limits, Masks, OrderedSum, masks_of, products_of
+from raylab.reduce.pairwise import OrderedSum, products_of
 from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
 from raylab.reduce.subspaces import TensorSubspaces, subspaces_of
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
-
-Found = dict[str, Candidates]
 
 _TOGETHER = 16
 """Tiles that are read at once where nothing is held but the weights themselves."""
@@ -102,12 +100,12 @@ class ShardJob:
         be gone through again, and the bytes read for it)."""
         before = self.models.bytes_read
         kept = self._counted.pop(tuple(names), [])
-        missed = {p: wanted for p, wanted in buckets.items() if not _covers(kept, p, wanted)}
+        missed = {p: wanted for p, wanted in buckets.items() if not covers(kept, p, wanted)}
         found: Found = {pair: {} for pair in buckets}
         if missed:
             pairs = [pair for pair in self._pairs if pair.name in missed]
-            _gather(found, self._pass(names, pairs, missed, {}, True)[1], missed)
-        _gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
+            gather(found, self._pass(names, pairs, missed, {}, True)[1], missed)
+        gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
         return found, bool(missed), self.models.bytes_read - before
 
     def mask(self, names: Sequence[str], limits: Limits) -> tuple[dict[str, Masks], int]:
@@ -122,9 +120,9 @@ class ShardJob:
         def one(piece: Piece) -> None:
             tile = Tile(self.models, *piece)
             deltas = {key: tile.delta(key) for key in limits}
-            masks = masks_of(tile.numel, deltas, limits, self.models.fresh)
+            masks = masks_of(tile.numel, deltas, limits, self.models.related)
             with lock:
-                found[piece[0]] = found.get(piece[0], 0) + masks
+                add_masks(found, piece[0], masks)
 
         pieces = [(n, *rows) for n in names for rows in tiles(self.models.shapes[n])]
         in_threads(pieces, one, self._threads)
@@ -134,7 +132,7 @@ class ShardJob:
         """(the subspaces of the models to relate, by tensor; the bytes read for it)."""
         before = self.models.bytes_read
         sides = {key: self.models.sides[key] for key in self.models.trained}
-        found = subspaces_of(sides, names, self.models.fresh, self._threads)
+        found = subspaces_of(sides, names, self.models.related.fresh, self._threads)
         return found, self.models.bytes_read - before
 
     def detail(self, names: Sequence[str]) -> Details:
@@ -190,24 +188,6 @@ def _on_gpu() -> Any:
     from raylab.reduce import gpu_pass
 
     return gpu_pass
-
-
-def _covers(kept: Sequence[Mapping[str, Counts]], pair: str, wanted: Sequence[int]) -> bool:
-    """Whether every thread has counted the buckets `wanted` of a comparison."""
-    if not wanted:
-        return True
-    return bool(kept) and all(set(wanted) <= set(own[pair].buckets) for own in kept)
-
-
-def _gather(found: Found, kept: Sequence[Mapping[str, Counts]], wanted: Buckets) -> None:
-    """Add the counts of all threads, in any order."""
-    for pair, buckets in wanted.items():
-        total: dict[int, np.ndarray] = {}
-        for tallies in kept if buckets else ():
-            add_candidates(total, tallies[pair].candidates(buckets))
-        for bucket, counts in total.items():
-            low = np.flatnonzero(counts)
-            found[pair][bucket] = (low, counts[low])
 
 
 Run = tuple[str, tuple[tuple[int, int], ...]]
@@ -267,8 +247,8 @@ class _Pass:
             key: squares_by_tile(values, heights) for key, values in tile.references(self._pairs)
         }
         deltas = {key: tile.delta(key) for key in self._limits}
-        fresh = self._models.fresh
-        products = products_of(tile.numel, deltas, self._limits, fresh) if deltas else None
+        related = self._models.related
+        products = products_of(tile.numel, deltas, self._limits, related) if deltas else None
         with self._lock:
             for key, parts in squares.items():
                 sums.squares.setdefault(key, []).extend(parts)

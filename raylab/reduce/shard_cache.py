@@ -24,6 +24,7 @@ from raylab.reduce.chains import ChainSums
 from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms
 from raylab.reduce.intruders import BaseSums
 from raylab.reduce.job import Call, Executor, Job
+from raylab.reduce.masks import Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
@@ -38,6 +39,7 @@ _KINDS = (
     Extremes,
     Interval,
     Magnitudes,
+    Masks,
     Measured,
     Norms,
     Products,
@@ -46,7 +48,7 @@ _KINDS = (
 )
 _PACKED = {kind.__name__: kind for kind in _KINDS}
 _DIGEST_BYTES = 32
-_FORM = 5
+_FORM = 6
 """To be raised when a method gives something else than it did for the same arguments."""
 
 
@@ -174,7 +176,7 @@ def _key(job: Job, call: Call) -> str:
         pairs,
     ]
     ways = [job.view.name, str(job.quantization), job.count_untouched, job.skip_non_finite]
-    ways.append(job.tolerance)
+    ways += [job.tolerance, job.groups]
     asked = [_FORM, job.id, models, ways, call.method, call.arguments]
     text = json.dumps(asked, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

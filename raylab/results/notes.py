@@ -63,6 +63,8 @@ def with_notes(
             models: tuple[str, ...] = (row["a"], row["b"])
         elif "comparison" in row:
             models = sides[row["comparison"]]
+        elif "models" in row:
+            models = tuple(row["models"])
         else:
             models = (row["model"] if "model" in row else row["name"],)
         parts = dict.fromkeys(notes[name] for name in models if name in notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 TEXT, INT, REAL, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-REALS, INTS = pa.list_(REAL), pa.list_(INT)
+REALS, INTS, TEXTS = pa.list_(REAL), pa.list_(INT), pa.list_(TEXT)
 
 
 def schema(**columns: pa.DataType) -> pa.Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from raylab.store.column_types import INT, REAL, REALS, TEXT, schema
+from raylab.store.column_types import INT, INTS, REAL, REALS, TEXT, TEXTS, schema
 
 COMPARISON_SCHEMAS: dict[str, pa.Schema] = {
     "norms": schema(
@@ -62,6 +62,27 @@ COMPARISON_SCHEMAS: dict[str, pa.Schema] = {
         density=REAL,
         overlap=REAL,
         overlap_by_chance=REAL,
+        note=TEXT,
+    ),
+    "kept_by": schema(
+        model=TEXT,
+        group=TEXT,
+        name=TEXT,
+        models=TEXTS,
+        view=TEXT,
+        universe=TEXT,
+        level=TEXT,
+        key=TEXT,
+        density=REAL,
+        numel=INT,
+        by_all=INT,
+        by_some=INT,
+        by_one=INT,
+        by_none=INT,
+        counts=INTS,
+        all_by_chance=REAL,
+        conflicts=INT,
+        sign_conflict=REAL,
         note=TEXT,
     ),
     "subspaces": schema(

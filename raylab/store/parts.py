@@ -29,7 +29,7 @@ _INDEX = f"{_FOLDER}/{_INDEX_NAME}"
 _FORM = 2
 """To be raised when the same models have other rows than before."""
 _KEY = "part"
-_NAMES = ("comparison", "a", "b", "model", "data", "note")
+_NAMES = ("comparison", "a", "b", "model", "models", "group", "name", "data", "note")
 """Columns that depend on how a study calls its models and data: they are not kept."""
 
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ class Parts:
     def __contains__(self, key: str) -> bool:
         return key in self._keys
 
-    def rows(self, key: str, table: str, **names: str) -> list[Row]:
+    def rows(self, key: str, table: str, **names: Any) -> list[Row]:
         """The rows of one part in a table, with `names` for the columns that are not kept."""
         return [{**names, **row} for row in self._rows.get(table, {}).get(key, ())]
 

@@ -96,7 +96,8 @@ def to_csv(table: pa.Table) -> bytes:
     """The table as CSV in UTF-8, with a header; a list is written as JSON."""
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
-            texts = [None if v is None else json.dumps(v) for v in table.column(index).to_pylist()]
+            values = table.column(index).to_pylist()
+            texts = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     buffer = io.BytesIO()
     csv.write_csv(table, buffer)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raylab.cluster import reduction, stages, unreadable
+from raylab.cluster import reduction, stages, unreadable, wanted_parts
 from raylab.reduce.decomposition import ShortSide
 from raylab.reduce.job import InProcess
 from raylab.store.filesystem import Store
@@ -194,9 +194,39 @@ def test_reduction_at_another_tolerance_takes_comparisons_again_and_nothing_else
     again, _, tables = reduced(changed, out)
     assert (len(again.pairs), again.fresh, again.detailed) == (3, [], [])
     assert tables == from_nothing(changed, out)
-    rows = rows_of(read_table(Store(out), "norms"))
+    rows = rows_of(read_table(Store(str(out)), "norms"))
     assert {row["tolerance"] for row in rows} == {0.003}
     assert all(0 < row["moved"] < row["nonzero"] for row in rows)
+
+
+def test_reduction_down_to_tensors_relates_models_again_and_nothing_else(out, adapters):
+    text = study(adapters, ("one",), "  - base: all\n")
+    _, _, usual = reduced(text, out)
+    changed = text.replace("held_out: 0.15", "held_out: 0.15\npairs: tensor")
+    again, _, tables = reduced(changed, out)
+    assert (again.pairs, len(again.fresh), again.detailed) == ([], 2, [])
+    assert tables == from_nothing(changed, out)
+    assert tables["norms"] == usual["norms"] and tables["pairs"] != usual["pairs"]
+    [group] = {
+        (r["group"], r["name"], tuple(r["models"]))
+        for r in rows_of(read_table(Store(str(out)), "kept_by"))
+    }
+    assert group == ("all", None, ("demo.sft-d1.s42", "demo.dpo-d0-after-sft-d1.s42"))
+
+
+def test_reduction_that_lacks_a_group_alone_takes_its_counts_alone(out, adapters, monkeypatch):
+    text = study(adapters, ("one",), "  - base: all\n")
+    with monkeypatch.context() as without:
+        without.setattr(wanted_parts, "groups_of", lambda _: ())
+        assert rows_after(text, out) == []
+    again, _, tables = reduced(text, out)
+    assert (again.pairs, again.fresh, again.detailed) == ([], [], [])
+    assert tables == from_nothing(text, out)
+
+
+def rows_after(text, out):
+    reduced(text, out)
+    return rows_of(read_table(Store(str(out)), "kept_by"))
 
 
 def test_reduction_computes_again_what_another_content_determines(out, adapters, tmp_path):

@@ -43,6 +43,7 @@ ROW_KEYS: Mapping[str, Sequence[str]] = {
     "densities": ("comparison", "view", "density"),
     "curve": ("comparison", "view", "density"),
     "pairs": ("a", "b", "view", "level", "key", "density"),
+    "kept_by": ("model", "group", "name", "view", "level", "key", "density"),
     "subspaces": ("a", "b", "view", "level", "key", "energy", "side"),
     "spectra": ("model", "tensor"),
     "intruders": ("model", "level", "key"),

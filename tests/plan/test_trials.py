@@ -120,7 +120,7 @@ def test_id_recipe_changed_moves_it_and_descendants(recipe, changes, expected):
     "changes",
     [
         {"name": "other"},
-        {"densities": [0.3]},
+        {"densities": [0.3], "tolerance": 0.1, "pairs": "tensor"},
         {"comparisons": [{"base": "all"}]},
         {"evaluation": {"prompts": 3, "style": "polite", "every_epochs": None}},
         {"resources": {"gpus": 0.5, "cpus": 4}},

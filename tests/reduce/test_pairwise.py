@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from raylab.reduce import pairwise as relations
+from raylab.reduce import masks as relations
 from raylab.reduce.job import InProcess, Job
+from raylab.reduce.masks import masks_of
 from raylab.reduce.pairwise import (
     OrderedSum,
     Relation,
-    masks_of,
     products_of,
     relation_rows,
     whole_relation,
@@ -242,7 +242,8 @@ def test_relation_any_two_arrays_equals_numpy(left, right):
     rows = list(relation_rows("ab", relation, DENSITIES))
     assert_pair(rows, a, b)
     assert whole_relation(relation, 0, 1).items() <= rows[0].items()
-    assert (masks_of(size, deltas, limits) == relation.tensors[Q0].masks).all()
+    alone = masks_of(size, deltas, limits)
+    assert (alone.shared == relation.tensors[Q0].masks.shared).all()
 
 
 def test_products_of_tiles_add_up_and_of_tensors_stay_apart():
@@ -256,7 +257,7 @@ def test_products_of_tiles_add_up_and_of_tensors_stay_apart():
     products = added.total
     assert products.numel == 3000
     assert products.dot[0, 1] == pytest.approx(left.astype(np.float64) @ right, abs=1e-9)
-    assert products.masks[0, 0, 1] == np.sum((abs(left) >= 1) & (abs(right) >= 0.5))
+    assert products.masks.shared[0, 0, 1] == np.sum((abs(left) >= 1) & (abs(right) >= 0.5))
     total = Relation({Q0: products})
     total.merge(Relation({UP0: products_of(5, {"a": torch.ones(5), "b": None}, limits)}))
     assert list(total.tensors) == [Q0, UP0]
@@ -270,7 +271,8 @@ def test_entries_that_are_not_finite_and_were_left_out_count_nowhere():
     b = torch.tensor([1.0, 1.0, float("inf"), -3.0])
     deltas, limits = {"a": a, "b": b}, {"a": [1], "b": [1]}
     relation = Relation({Q0: products_of(4, deltas, limits)})
-    assert (masks_of(4, deltas, limits) == relation.tensors[Q0].masks).all()
+    alone = masks_of(4, deltas, limits)
+    assert (alone.shared == relation.tensors[Q0].masks.shared).all()
     row = next(iter(relation_rows("ab", relation, (1.0,))))
     assert row["cosine"] == pytest.approx((1 - 9) / np.sqrt((1 + 4 + 9) * (1 + 1 + 9)))
     assert (row["sign_agreement"], row["overlap"]) == (0.5, 2 / 3)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce import pairwise as relations
+from raylab.reduce import masks as masks_module
 from raylab.reduce import passes as study
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.job import InProcess, Job
@@ -48,7 +48,7 @@ NAMES = ("one", "two", "three")
 def several_tiles(monkeypatch):
     """Tiles of 32 rows, of which a sample takes 16, and slices of fewer entries than a tile."""
     cut_tiles(monkeypatch, 512 * 32)
-    monkeypatch.setattr(relations, "_SLICE", 5000)
+    monkeypatch.setattr(masks_module, "_SLICE", 5000)
     monkeypatch.setattr(foresight, "_SHARE", 2)
     monkeypatch.setattr(foresight, "_EVERY", 1)
 
@@ -270,7 +270,7 @@ def test_products_added_in_any_order_have_the_bits_of_the_order_of_rows(parts, s
     expected = made[0].dot.copy()
     for part in made[1:]:
         expected += part.dot
-    counts = sum(part.masks for part in made)
+    counts = sum(part.masks.shared for part in made)
     order = list(range(len(made)))
     shuffle.shuffle(order)
     added = OrderedSum()
@@ -278,7 +278,7 @@ def test_products_added_in_any_order_have_the_bits_of_the_order_of_rows(parts, s
         added.add(place, place + 1, made[place])
     assert added.total.dot.tobytes() == expected.tobytes()
     assert added.total.numel == sum(values.size for values in parts)
-    assert (added.total.masks == counts).all()
+    assert (added.total.masks.shared == counts).all()
 
 
 @settings(max_examples=60, deadline=None)

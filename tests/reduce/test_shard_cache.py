@@ -19,6 +19,7 @@ from raylab.reduce.chains import ChainSums
 from raylab.reduce.histogram import Extremes, Interval, Magnitudes, Norms, no_moments
 from raylab.reduce.intruders import BaseSums
 from raylab.reduce.job import Call, InProcess, Job
+from raylab.reduce.masks import Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
 from raylab.reduce.pairwise import Products, Relation
@@ -39,13 +40,14 @@ from tests.reduce.models import (
 QUICK = settings(max_examples=100, deadline=None)
 DENSITIES = (0.1, 1.0)
 VALUES = np.float64([0.0, -0.0, 1e-320, np.nan, np.inf, 0.1])
+MASKS = Masks(np.arange(8).reshape(2, 2, 2), np.arange(8).reshape(2, 4))
 PRODUCTS = Products(
     7,
     np.array([True, False]),
     VALUES[:4].reshape(2, 2),
     np.arange(4).reshape(2, 2),
     np.zeros((2, 2), np.int64),
-    np.arange(8).reshape(2, 2, 2),
+    MASKS,
 )
 AUDITS = [
     AuditSums(3, 2, 0.1, 0.2, 1),
@@ -65,6 +67,7 @@ EXAMPLES = [
     INTERVAL,
     MAGNITUDES,
     PRODUCTS,
+    MASKS,
     Relation({Q0: PRODUCTS}),
     Relation(),
     Details({"a": [{"tensor": Q0, "singular_values": [1.5, 0.0], "shares": None}]}, {},

@@ -26,6 +26,8 @@ PROMISED = {
     "curve": "comparison view density l1_share l2_share",
     "pairs": "a b view level key cosine sign_agreement sign_conflict density overlap "
     "overlap_by_chance",
+    "kept_by": "model group name models view level key density numel by_all by_some by_one by_none "
+    "counts all_by_chance conflicts sign_conflict",
     "subspaces": "a b view level key side k overlap angle_median angle_first chance",
     "spectra": "model tensor singular_values effective_rank",
     "intruders": "model level key top epsilon intruders intruder_share share_left share_right",
@@ -42,6 +44,7 @@ SAMPLE = {
     pa.bool_(): True,
     pa.list_(pa.float64()): [0.1, 1e-300],
     pa.list_(pa.int64()): [0, 2**62],
+    pa.list_(pa.string()): ['日本語,\n"x"', ""],
 }
 
 

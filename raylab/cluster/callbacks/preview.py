@@ -21,8 +21,9 @@ from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.number_format import number
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import InProcess, Job
-from raylab.reduce.passes import Tables, reduce_pairs
+from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
+from raylab.reduce.tables import Tables
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.adapter_config import needs_base
