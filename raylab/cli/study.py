@@ -36,6 +36,7 @@ from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.report.terminal.phase_lines import said_phases
 from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.recipes import result_names
+from raylab.spec.seeds import COLUMNS
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
@@ -88,6 +89,7 @@ def plan(
     if as_json:
         rows = [
             {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
+            | {key: s.trial.row.get(key) for key in ("seed", *COLUMNS)}
             for s in states
         ]
         sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}

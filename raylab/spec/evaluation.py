@@ -66,7 +66,8 @@ class Evaluation(Frozen):
     max_new_tokens: int = Field(default=64, ge=1)
     sampled: int = Field(default=0, ge=0)
     """How many more answers are drawn for each prompt, from random states of their own that
-    follow from the trial's seed. The trials table counts greedy answers alone."""
+    follow from the trial's seed (`init`, where it is not one number). The trials table counts
+    greedy answers alone."""
     temperature: float = Field(default=1.0, gt=0)
     """Of sampled answers."""
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -204,6 +204,8 @@ def test_plan_names_the_field_that_made_a_trial_new(quick, tmp_path):
     rows = json.loads(raylab("plan", changed, "--out", out, "--json").stdout)["trials"]
     assert [row["state"] for row in rows] == ["cached", "to run"]
     assert rows[1]["why"] == "new: training.beta: 0.3 -> 0.1"
+    seeds = ("seed", "seed_init", "seed_order", "seed_dropout")
+    assert [rows[0][key] for key in seeds] == [42] * 4
 
 
 def test_plan_with_gpus_shows_the_schedule_of_what_is_not_cached(quick, tmp_path):
@@ -222,7 +224,7 @@ def test_plan_with_gpus_shows_the_schedule_of_what_is_not_cached(quick, tmp_path
 
 def test_plan_with_gpus_before_any_training_counts_in_steps():
     done = raylab("plan", QUICK.parent / "study.yaml", "--gpus", 8)
-    assert "22 trials end after" in done.stdout
+    assert "24 trials end after" in done.stdout
     assert "in units of one SFT step" in done.stdout
 
 

@@ -136,3 +136,17 @@ def test_compare_spelling_of_a_swept_value_is_no_difference():
     result = compare((mine, spelled("1e-5")), (mine, spelled("0.00001")))
     assert {row.verdict for row in result.numbers} == {"same"}
     assert len(result.numbers) > 20
+
+
+def test_compare_takes_crossed_seeds_for_seeds_of_one_recipe():
+    def tables(*norms):
+        rows = [dict(make_trials()[0], l2=l2) for l2 in norms]
+        for row, seed in zip(rows, ("42", "42o100", "42d9", "42o7d9"), strict=True):
+            row["name"] = name_of("sft-d0", seed)
+        return Tables.of({"trials": rows})
+
+    study = make_study()
+    one, other = tables(10.0, 11.0, 12.0, 12.0), tables(16.0, 11.0, 12.0, 12.0)
+    found = [row for row in compare((study, one), (study, other)).numbers if row.metric == "l2"]
+    assert [row.verdict for row in found] == ["within", "same", "same", "same"]
+    assert (found[0].spread, found[0].times) == (5.0, 1.2)

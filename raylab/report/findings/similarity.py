@@ -15,6 +15,7 @@ measured are left out, and counted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite, mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
+    at_other_seeds,
     by_base_model,
+    by_recipe,
     caveats_of,
     factors_of,
     labels_of,
@@ -195,7 +198,7 @@ def _seeds_together(
     recipes = np.asarray([model.recipe for model in models], object)
     seeds = np.asarray([model.seed.level for model in models], object)
     same_recipe, same_seed = np.equal.outer(recipes, recipes), np.equal.outer(seeds, seeds)
-    between_seeds, between_recipes = same_recipe & ~same_seed, same_seed & ~same_recipe
+    between_seeds, between_recipes = _between_seeds(models), same_seed & ~same_recipe
     if not between_seeds.any() or not between_recipes.any():
         return
     together = sum(row["same_recipe"] for row in neighbours)
@@ -211,6 +214,17 @@ def _seeds_together(
     is_together = together > values["total"] / 2
     key = "similarity-seeds_together" if is_together else "similarity-seeds_apart"
     yield Sentence(key, values, "good" if is_together else "")
+
+
+def _between_seeds(models: Sequence[Model]) -> np.ndarray:
+    """Which models are two seeds of one recipe, bool (N, N)."""
+    index = {model.name: place for place, model in enumerate(models)}
+    found = np.zeros((len(models), len(models)), dtype=bool)
+    for seeds in by_recipe(models).values():
+        for a, b in at_other_seeds(list(itertools.combinations(seeds, 2))):
+            i, j = index[a.name], index[b.name]
+            found[i, j] = found[j, i] = True
+    return found
 
 
 def _sides(

@@ -30,6 +30,7 @@ from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
+    at_other_seeds,
     by_base_model,
     by_recipe,
     caveats_of,
@@ -58,10 +59,11 @@ def find(tables: Tables) -> Finding:
         rows = [_row(model, labels[model.recipe], trajectories[model.name]) for model in of_base]
         divergences = []
         for recipe, seeds in by_recipe(of_base).items():
-            of_seeds = [trajectories[model.name] for model in seeds]
-            head = {"model": base, "recipe": recipe, "label": labels[recipe]}
-            divergences += [head | row for row in _divergence(of_seeds)]
-            frames["path_points"] += _points(seeds[0], labels[recipe], of_seeds[0])
+            pairs = at_other_seeds(list(itertools.combinations(seeds, 2)))
+            found = [(trajectories[a.name], trajectories[b.name]) for a, b in pairs]
+            head = {"model": base, "recipe": recipe, "label": labels[recipe], "seeds": len(seeds)}
+            divergences += [head | row for row in _divergence(found)]
+            frames["path_points"] += _points(seeds[0], labels[recipe], trajectories[seeds[0].name])
         frames["paths"] += rows
         frames["parting"] += divergences
         sentences += _sentences(base, rows, divergences)
@@ -108,14 +110,13 @@ def _halfway_step(trajectory: Trajectory, layer: str) -> float | None:
     return None
 
 
-def _divergence(trajectories: Sequence[Trajectory]) -> Iterator[dict[str, Any]]:
+def _divergence(pairs: Sequence[tuple[Trajectory, Trajectory]]) -> Iterator[dict[str, Any]]:
     """When the seeds of a recipe diverge, as means over pairs; nothing where no pair is known."""
-    pairs = [_pair_divergence(*pair) for pair in itertools.combinations(trajectories, 2)]
-    known = [pair for pair in pairs if pair is not None]
+    found = [_pair_divergence(*pair) for pair in pairs]
+    known = [pair for pair in found if pair is not None]
     if known:
         parted = [share for share, _ in known if share is not None]
         yield {
-            "seeds": len(trajectories),
             "parted": mean(parted) if len(parted) == len(known) else None,
             "last_cosine": mean([cosine for _, cosine in known]),
         }

@@ -180,6 +180,8 @@ def _lead(translate: Translator, study: Study, trials: Rows) -> str:
     asked = (row for row in trials if not is_merge(row))
     rates = {row["learning_rate"]: rate_text(row["name"], row["learning_rate"]) for row in asked}
     written = [*rates.values()]
+    own = (recipe.seeds for recipe in study.recipes.values() if recipe.seeds)
+    seeds = list(dict.fromkeys(itertools.chain(study.seeds, *own)))
     states = [
         translate("lead-state", count=item.head, status=item.text)
         for item in status_counts(translate, trials)
@@ -192,7 +194,7 @@ def _lead(translate: Translator, study: Study, trials: Rows) -> str:
         else "",
         recipes=translate.listing(labels) or translate("lead-no_recipe"),
         bases=translate.listing(bases),
-        seeds=translate("lead-seeds", count=len(study.seeds), seeds=study.seeds),
+        seeds=translate("lead-seeds", count=len(seeds), seeds=seeds),
         rates=translate("lead-rates", count=len(written), rates=written) if written else "",
         adapter=_adapter(translate, study),
         densities=translate.listing(map(setting, study.densities)),

@@ -10,6 +10,7 @@ import pytest
 
 from raylab.report.findings import attribution
 from raylab.report.study_tables import Tables
+from raylab.spec.seeds import Seeds
 from tests.report.findings.vectors import (
     BASE,
     cosine_of,
@@ -197,3 +198,21 @@ def test_attribution_of_one_model_says_that_nothing_varies():
     found = attribution.find(Tables.of({"trials": [trial("a")]}))
     assert found.frames["attribution"] == []
     assert values_of(found.sentences, "attribution-nothing") == [{}]
+
+
+def test_attribution_of_crossed_seeds_has_a_factor_for_each_that_can_be_told_apart():
+    effects, chance = {"init": 3.0, "order": 1.5}, np.random.default_rng(7)
+    crossed = [Seeds(init, order, init) for init in (1, 2) for order in (1, 2)]
+    rows = []
+    for recipe, data in (("a", "D0"), ("b", "D1")):
+        for seed in crossed:
+            l2 = effects["init"] ** seed.init * effects["order"] ** seed.order
+            rows.append(trial(recipe, seed, l2 * chance.uniform(0.99, 1.01), data=data))
+    found = attribution.find(Tables.of({"trials": rows})).frames["attribution"]
+    shares = {row["factor"]: row["share"] for row in found if row["response"] == "log_l2"}
+    total = sum(np.log(value) ** 2 for value in effects.values())
+    assert shares.keys() == {
+        "data", "seed_init+seed_dropout", "seed_order", "residual", "unassigned",
+    }  # fmt: skip
+    assert shares["seed_init+seed_dropout"] == pytest.approx(np.log(3) ** 2 / total, abs=0.02)
+    assert shares["seed_order"] == pytest.approx(np.log(1.5) ** 2 / total, abs=0.02)

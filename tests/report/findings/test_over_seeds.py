@@ -9,6 +9,7 @@ import pytest
 from raylab.report.findings import over_seeds
 from raylab.report.findings.over_seeds import SeedTables, seed_tables
 from raylab.report.study_tables import Tables
+from raylab.spec.seeds import Seeds
 from tests.report.conftest import MODEL, comparison_of, make_norms, make_trials
 from tests.report.conftest import name_of as full_name_of
 from tests.report.findings.vectors import BASE, name_of, norm, trial, values_of
@@ -264,3 +265,18 @@ def test_seed_tables_same_label_twice_says_the_recipes():
     labels = [row.label for row in tables_by_seed(trials, norms).rows]
 
     assert len(set(labels)) == len(labels)
+
+
+def test_seed_tables_have_the_seeds_that_both_recipes_of_a_pair_have():
+    mixed = Seeds(1, 2, 1)
+    rows = [trial("a", seed) for seed in (1, 2, mixed)]
+    rows += [trial("b", seed, data="D1") for seed in (1, 2)]
+    norms = [norm(name_of("a", seed), name_of("b", seed), 2.0 + seed) for seed in (1, 2)]
+    (row,) = over_seeds.find(Tables.of({"trials": rows, "norms": norms})).frames["seeds_like"]
+    assert {key for key in row if key.startswith("l2_")} == {"l2_s1", "l2_s2"}
+    rows.append(trial("b", mixed, data="D1"))
+    norms.append(norm(name_of("a", mixed), name_of("b", mixed), 3.5))
+    found = over_seeds.find(Tables.of({"trials": rows, "norms": norms}))
+    (row,) = found.frames["seeds_like"]
+    assert row["l2_s1o2"] == 3.5
+    assert [seed for seed, _ in found.sentences[0].values["l2"]] == [1, 2, "1o2"]

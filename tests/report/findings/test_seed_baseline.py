@@ -11,6 +11,7 @@ import pytest
 from raylab.report.findings import seed_baseline
 from raylab.report.findings.seed_baseline import verdict_of
 from raylab.report.study_tables import Tables
+from raylab.spec.seeds import Seeds
 from tests.report.findings.vectors import (
     name_of,
     norm,
@@ -237,3 +238,30 @@ def test_seed_baseline_one_seed_says_that_there_is_no_floor():
     assert row["distance"] == pytest.approx(1.0, rel=1e-12)
     assert row["norm_spread"] is row["norm_times"] is row["ratio"] is None
     assert (row["verdict"], row["norm_verdict"]) == ("unknown", "unknown")
+
+
+CROSSED = [Seeds(init, order, init) for init in (1, 2) for order in (1, 2)]
+
+
+def test_seed_baseline_of_crossed_seeds_is_that_of_seeds_without_a_number_in_common():
+    vectors = make_vectors(seeds=CROSSED)
+    found = seed_baseline.find(study_of(vectors, RECIPES)).frames
+    one, other, third, last = (vectors["a", seed] for seed in CROSSED)
+    apart = [length(one - last), length(other - third)]
+    baseline = next(row for row in found["floor"] if row["recipe"] == "base.a")
+    assert (baseline["seeds"], baseline["seed_pairs"]) == (4, 2)
+    assert baseline["seed_distance"] == pytest.approx(np.mean(apart), rel=1e-12)
+    row = differences_of(study_of(vectors, RECIPES))["data", "a", "b"]
+    like = [length(vectors["a", seed] - vectors["b", seed]) for seed in CROSSED]
+    crosswise = ((0, 3), (3, 0), (1, 2), (2, 1))
+    unlike = [length(vectors["a", CROSSED[i]] - vectors["b", CROSSED[j]]) for i, j in crosswise]
+    assert row["distance"] == pytest.approx(np.mean(like), rel=1e-12)
+    expected = np.mean(unlike) / row["seed_distance"]
+    assert row["ratio_unlike"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_seed_baseline_of_seeds_that_all_share_one_number_is_that_of_all():
+    seeds = [Seeds(1, order, 1) for order in (1, 2, 3)]
+    vectors = make_vectors(seeds=seeds)
+    found = seed_baseline.find(study_of(vectors, RECIPES)).frames["floor"]
+    assert [row["seed_pairs"] for row in found] == [3, 3, 3]

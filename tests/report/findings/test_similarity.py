@@ -14,6 +14,7 @@ from raylab.report.findings import similarity
 from raylab.report.findings.similarity import cosine_matrix, leaf_order, silhouette
 from raylab.report.findings.trained_models import models_of
 from raylab.report.study_tables import Tables
+from raylab.spec.seeds import Seeds
 from tests.report.findings.vectors import (
     cosine_of,
     name_of,
@@ -199,3 +200,18 @@ def test_similarity_pair_at_two_densities_has_one_row_of_the_smaller():
 def test_similarity_of_no_pairs_says_that_nothing_was_measured():
     tables = Tables.of({"trials": trials_of(two_clusters(), RECIPES)})
     assert values_of(similarity.find(tables).sentences, "similarity-nothing") == [{}]
+
+
+def test_similarity_of_crossed_seeds_compares_seeds_without_a_number_in_common():
+    seeds = [Seeds(1, 1, 1), Seeds(1, 2, 1), Seeds(2, 2, 2)]
+    vectors = two_clusters(seeds=seeds)
+    found = similarity.find(study_of(vectors, RECIPES))
+    (values,) = values_of(found.headline, "similarity-seeds_together")
+    apart = [cosine_of(vectors[r, seeds[0]], vectors[r, seeds[2]]) for r in "ab"]
+    assert values["total"] == 4
+    assert values["recipe"] == pytest.approx(np.mean(apart), rel=1e-12)
+    marks = {row["name"]: row["seed"] for row in found.frames["neighbours"]}
+    assert marks[name_of("a", seeds[0])] == 1
+    assert marks[name_of("a", seeds[1])] == "1o2"
+    factors = [row["factor"] for row in found.frames["silhouette"]]
+    assert factors == ["data", "seed_init", "seed_order", "seed_dropout"]

@@ -120,3 +120,12 @@ def test_caveats_of_marked_models_and_a_single_seed_are_both_said():
     assert marked.values == {"count": 1, "total": 2, "names": (name_of("a", 5),)}
     assert (lone.key, lone.values) == ("caveat-one_seed", {"seed": 5})
     assert caveats_of(models(trial("a", 5), trial("b", 6))) == ()
+
+
+def test_models_of_older_tables_and_of_crossed_seeds_have_their_seeds():
+    older = {key: value for key, value in trial("a", 4).items() if not key.startswith("seed_")}
+    one, other = models(older, trial("a", Seeds(4, 7, 4), parent=name_of("p", Seeds(4, 7, 4))))
+    assert (one.seed, other.seed) == (Seeds.of(4), Seeds(4, 7, 4))
+    assert one.recipe == other.recipe == f"{BASE}.a"
+    assert other.factors["parent"] == f"{BASE}.p"
+    assert (one.factors["seed"], other.factors["seed"]) == (4, "4o7")

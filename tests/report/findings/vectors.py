@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 
 from raylab.report.study_tables import Tables
+from raylab.spec.seeds import Seeds, parse_seed
 
 BASE = "base"
-Vectors = Mapping[tuple[str, int], np.ndarray]
+Vectors = Mapping[tuple[str, Seeds | int], np.ndarray]
 """By recipe and seed: a task vector."""
 
 
-def name_of(recipe: str, seed: int, model: str = BASE) -> str:
+def name_of(recipe: str, seed: Seeds | int, model: str = BASE) -> str:
     return f"{model}.{recipe}.s{seed}"
 
 
-def trial(recipe: str, seed: int = 1, l2: float | None = 1.0, **changes: Any) -> dict[str, Any]:
+def trial(
+    recipe: str, seed: Seeds | int = 1, l2: float | None = 1.0, **changes: Any
+) -> dict[str, Any]:
     """A trial that is done: SFT on D0 at 1e-5 without a parent, unless `changes` differ."""
     model = changes.get("model", BASE)
     row = {
@@ -29,7 +32,7 @@ def trial(recipe: str, seed: int = 1, l2: float | None = 1.0, **changes: Any) ->
         "label": recipe.upper(),
         "method": "sft",
         "data": "D0",
-        "seed": seed,
+        **parse_seed(seed).columns,
         "learning_rate": 1e-5,
         "parent": None,
         "status": "done",
