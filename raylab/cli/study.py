@@ -36,7 +36,6 @@ from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.report.terminal.phase_lines import said_phases
 from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.recipes import result_names
-from raylab.spec.seeds import COLUMNS
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
@@ -87,11 +86,7 @@ def plan(
         here = time_here(loaded, inputs, to_train, found.records)
         warning = dtype_warning(loaded.quantization)
     if as_json:
-        rows = [
-            {"name": s.trial.name, "trial_id": s.trial.id, "state": s.state, "why": s.why}
-            | {key: s.trial.row.get(key) for key in ("seed", *COLUMNS)}
-            for s in states
-        ]
+        rows = [state.document for state in states]
         sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
         scheduled = {"schedule": schedule} if schedule else {}
         on_cpu = {"here": here.document} if here else {}

@@ -24,7 +24,7 @@ from raylab.spec.decoding import SET_ASIDE
 from raylab.spec.evaluation import JUDGED_LATER
 from raylab.spec.identity import changed_fields, fingerprint
 from raylab.spec.proposals import nearest_first
-from raylab.spec.seeds import seeds_of_identity
+from raylab.spec.seeds import COLUMNS, seeds_of_identity
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value, without_point
 from raylab.store.records import Record, named_likelihoods
@@ -41,6 +41,13 @@ class PlannedTrial:
     trial: Planned
     state: str
     why: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        seeds = {key: self.trial.row.get(key) for key in ("seed", *COLUMNS)}
+        named = {"name": self.trial.name, "trial_id": self.trial.id}
+        return {**named, "state": self.state, "why": self.why, **seeds}
 
 
 @dataclass(frozen=True)
