@@ -34,7 +34,7 @@ def small(whole_tables):
     """The tables of the whole study, of the first layers alone."""
 
     def is_kept(row):
-        place = re.search(r"layers\.(\d+)", row.get("layer") or row.get("key") or "")
+        place = re.search(r"layers\.(\d+)", str(row.get("layer") or row.get("key") or ""))
         return place is None or int(place[1]) < LAYERS
 
     return {name: [row for row in rows if is_kept(row)] for name, rows in whole_tables.items()}
