@@ -12,6 +12,7 @@ language changes no page of another.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -81,9 +82,18 @@ def _mark(translate: Translator) -> str:
 
 
 def frame_table(rows: Rows) -> pa.Table:
-    """A frame's rows as an Arrow table with every column that a row has."""
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: [row.get(name) for row in rows] for name in columns})
+    """A frame's rows as an Arrow table with every column that a row has.
+
+    A column of numbers and texts, as of seeds some of which are not one number, is one of texts.
+    """
+    columns: dict[str, list[Any]] = {
+        name: [row.get(name) for row in rows]
+        for name in dict.fromkeys(name for row in rows for name in row)
+    }
+    for name, values in columns.items():
+        if any(isinstance(value, str) for value in values):
+            columns[name] = [None if value is None else str(value) for value in values]
+    return pa.table(columns)
 
 
 def render_html(page: Page) -> str:

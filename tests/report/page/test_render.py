@@ -10,7 +10,7 @@ import pytest
 from raylab.errors import StoreError
 from raylab.number_format import number
 from raylab.report.page.markup import markdown_text
-from raylab.report.page.render import build_report, languages_of
+from raylab.report.page.render import build_report, frame_table, languages_of
 from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 from tests.report.conftest import (
@@ -297,3 +297,9 @@ def test_results_that_the_tables_leave_out_are_named_on_the_page(store):
     assert "tiny.<b>.s1, tiny.c.s1 (large)" in text
     assert "finished in this place" in text
     assert "finished in this place" not in _page(store).text
+
+
+def test_frame_table_of_seeds_that_are_not_all_one_number_has_their_texts():
+    mixed = frame_table([{"seed": 42}, {"seed": "42o100"}, {"seed": None}, {}])
+    assert mixed.column("seed").to_pylist() == ["42", "42o100", None, None]
+    assert frame_table([{"seed": 42}, {"seed": None}]).column("seed").to_pylist() == [42, None]
