@@ -137,6 +137,13 @@ FAULTS = (
             "::test_log_probabilities_are_those_of_a_plain_model_without_padding",
         ),
     ),
+    Fault(
+        "a point between models without the shares",
+        "train/evaluate/shifted_model.py",
+        "Factors(found.inner, found.outer * share)",
+        "Factors(found.inner, found.outer)",
+        ("train/evaluate/test_shifted_model.py::test_shifted_layer_is_that_of_the_added_matrices",),
+    ),
     # reduce
     Fault(
         "a bucket off by one",
@@ -195,6 +202,13 @@ FAULTS = (
         ("merge/test_steps.py::test_drop_any_stream_is_splitmix64_in_both",),
     ),
     # cluster
+    Fault(
+        "a barrier that may lie below the straight line",
+        "cluster/line_parts.py",
+        "barrier = max(known) if",
+        "barrier = max(known[1:-1]) if",
+        ("cluster/test_connectivity.py::test_barrier_is_the_most_above_the_straight_line",),
+    ),
     Fault(
         "a child that starts before its parent",
         "cluster/dag.py",
