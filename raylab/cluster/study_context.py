@@ -168,6 +168,7 @@ class StudyContext:
             "densities": list(self.study.densities),
             "tolerance": self.study.tolerance,
             "pairs": self.study.pairs,
+            "subspaces": self.study.subspaces,
             "views": list(self.study.views),
             "directions": asked.model_dump() if (asked := self.study.base_directions) else None,
             "functions": bool(compared_answers(self.study, self.inputs.rows)),

@@ -31,7 +31,7 @@ from raylab.weights.unreadable import view_of_study
 from raylab.weights.views import DELTA, View
 
 _OF_COMPARISON = ("norms", "densities", "curve")
-_OF_MODELS = ("pairs", "subspaces")
+_OF_MODELS = ("pairs", "subspaces", "phi")
 _OF_GROUP = ("kept_by",)
 _OF_MODEL = ("spectra", "chains", "audit")
 _AGAINST_BASE = "intruders"
@@ -120,9 +120,9 @@ class WantedParts:
             vectors = tuple(name for name in self.models if fresh or name in grouped)
             of_groups = tuple(group.models for group in groups)
             job = self._job(context, places, missing, vectors, frozenset(fresh), of_groups)
-            by_tensor = self.options.get("pairs") == "tensor"
+            by_tensor, phi = "pairs" in self.options, "subspaces" in self.options
             made = reduce_pairs(
-                job, context.study.densities, execute, subspaces=True, by_tensor=by_tensor
+                job, context.study.densities, execute, subspaces=True, by_tensor=by_tensor, phi=phi
             )
             self._add_comparisons(parts, missing, made)
             self._add_relations(parts, fresh, made)
@@ -273,7 +273,8 @@ def wanted_parts(
     """All parts of the tables, for every base model and view."""
     study, contents = context.study, context.contents(records)
     quantization = study.quantization.model_dump(mode="json")
-    options = {"pairs": study.pairs} if study.pairs != "module" else {}
+    options: dict[str, str] = {"pairs": study.pairs} if study.pairs != "module" else {}
+    options |= {"subspaces": study.subspaces} if study.subspaces != "angles" else {}
     for base in dict.fromkeys(model.base_model for model in context.models.values()):
         there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
         groups = list(groups_of(t for t in context.trials if t.name in there))

@@ -27,6 +27,7 @@ from raylab.reduce.masks import Limits, Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Relation, relation_rows
+from raylab.reduce.phi_rows import phi_rows
 from raylab.reduce.row_block import BASE, Pair
 from raylab.reduce.subspaces import TensorSubspaces, subspace_rows
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
@@ -60,9 +61,11 @@ def reduce_pairs(
     shards: int = SHARDS,
     subspaces: bool = False,
     by_tensor: bool = False,
+    phi: bool = False,
 ) -> Tables:
     """The rows of norms, densities, curve, pairs and kept_by; those of `subspaces` if a job asks
-    for them that shows task vectors. by_tensor: pairs and groups have rows of tensors as well."""
+    for them that shows task vectors. by_tensor: pairs, groups
+    and phi have rows of tensors as well. phi: the rows of phi beside those of subspaces."""
     found = reduce_job(job, densities, execute, shards)
     common = {"view": job.view.name, "universe": universe_of(job)}
     read, again = found.total.bytes_read, found.bytes_read_again
@@ -78,18 +81,29 @@ def reduce_pairs(
         of_groups = group_rows(job.vectors, job.groups, found.relation, densities, by_tensor)
         rows.kept_by += [common | row for row in of_groups]
         if subspaces and job.view.name == DELTA.name and job.fresh != frozenset():
-            rows.extend(relate_subspaces(job, execute, shards))
+            rows.extend(relate_subspaces(job, execute, shards, by_tensor, phi))
     return rows
 
 
-def relate_subspaces(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
-    """The rows of subspaces of the models of `job.vectors`, which the job shows as task vectors."""
+def relate_subspaces(
+    job: Job,
+    execute: Executor,
+    shards: int = SHARDS,
+    by_tensor: bool = False,
+    phi: bool = False,
+) -> Tables:
+    """The rows of subspaces, and of `phi` where asked, of the models of `job.vectors`, which the
+    job shows as task vectors."""
     total, read_again = dict[str, TensorSubspaces](), 0
-    for part, read in _ShardCalls(job, execute, shards).all("subspaces"):
+    for part, read in _ShardCalls(job, execute, shards).all("subspaces", phi):
         total |= part
         read_again += read
-    rows = subspace_rows(job.vectors, total, job.fresh)
-    return Tables(subspaces=[{"view": "delta", **r} for r in rows], bytes_read_again=read_again)
+    related, view = (job.vectors, total, job.fresh), {"view": DELTA.name}
+    return Tables(
+        subspaces=[{**view, **row} for row in subspace_rows(*related)],
+        phi=[{**view, **row} for row in phi_rows(*related, by_tensor)],
+        bytes_read_again=read_again,
+    )
 
 
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:

@@ -128,11 +128,14 @@ class ShardJob:
         in_threads(pieces, one, self._threads)
         return found, self.models.bytes_read - before
 
-    def subspaces(self, names: Sequence[str]) -> tuple[dict[str, TensorSubspaces], int]:
+    def subspaces(
+        self, names: Sequence[str], with_phi: bool = False
+    ) -> tuple[dict[str, TensorSubspaces], int]:
         """(the subspaces of the models to relate, by tensor; the bytes read for it)."""
         before = self.models.bytes_read
         sides = {key: self.models.sides[key] for key in self.models.trained}
-        found = subspaces_of(sides, names, self.models.related.fresh, self._threads)
+        fresh = self.models.related.fresh
+        found = subspaces_of(sides, names, fresh, self._threads, with_phi)
         return found, self.models.bytes_read - before
 
     def detail(self, names: Sequence[str]) -> Details:

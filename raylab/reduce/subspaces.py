@@ -6,7 +6,8 @@ one side, of k_a and k_b directions, the singular values of P^T Q are the cosine
 angles (Bjorck & Golub 1973), and
 
     overlap      = |P^T Q|_F^2 / min(k_a, k_b), the mean squared cosine; phi of the LoRA paper
-                   (Hu et al. 2021, arXiv:2106.09685, equation 4)
+                   (Hu et al. 2021, arXiv:2106.09685, equation 4), which `phi` holds for the first
+                   i directions of a and the first j of b
     chance       = max(k_a, k_b) / n, its expectation for random spaces of an n-dimensional one
     interference = |U_a^T U_b S_b V_b^T V_a|_1 + |U_b^T U_a S_a V_a^T V_b|_1, entry by entry: the
                    singular task interference of two models (Gargiulo et al. 2024,
@@ -41,6 +42,8 @@ ENERGIES = (1.0, 0.9)
 SIDES = ("output", "input")
 _MEASURES = ("overlap", "angle_median", "angle_first", "chance")
 _OF_PAIR = ("interference", "share")
+MOST_PHI = 16
+"""The most directions of which phi is taken."""
 
 
 @dataclass
@@ -49,13 +52,15 @@ class TensorSubspaces:
 
     pairs: int64 (P, 2), the models by index; k: int64 (P, energies); sides: float64 (P, energies,
     sides, 4), the measures of a side; both: float64 (P, energies, 2), interference and the smaller
-    share of energy that k directions hold.
+    share of energy that k directions hold. phi: float64 (P, sides, i, j), phi of the first i and j
+    directions of a pair's models, NaN beyond their ranks; None where not asked for.
     """
 
     pairs: np.ndarray
     k: np.ndarray
     sides: np.ndarray
     both: np.ndarray
+    phi: np.ndarray | None = None
 
 
 def subspaces_of(
@@ -63,6 +68,7 @@ def subspaces_of(
     names: Sequence[str],
     fresh: Collection[str] | None = None,
     threads: int = 1,
+    with_phi: bool = False,
 ) -> dict[str, TensorSubspaces]:
     """The subspaces of all pairs of `models` in each tensor, or of those with a model of `fresh`;
     a tensor in which no two models have directions is left out.
@@ -81,13 +87,15 @@ def subspaces_of(
             for a, b in itertools.combinations(there, 2)
             if fresh is None or keys[a] in fresh or keys[b] in fresh
         ]
-        found[name] = _related(there, pairs)
+        found[name] = _related(there, pairs, with_phi)
 
     in_threads(names, one, threads)
     return {name: found[name] for name in names if len(found[name].pairs)}
 
 
-def _related(found: Mapping[int, Directions], pairs: Sequence[tuple[int, int]]) -> TensorSubspaces:
+def _related(
+    found: Mapping[int, Directions], pairs: Sequence[tuple[int, int]], with_phi: bool
+) -> TensorSubspaces:
     """The measures of `pairs` of models, which are named by their index, in one tensor."""
     size = (len(pairs), len(ENERGIES))
     made = TensorSubspaces(
@@ -104,6 +112,9 @@ def _related(found: Mapping[int, Directions], pairs: Sequence[tuple[int, int]]) 
         # One product for each pair: the bits of a product of more models would depend on them.
         output = [(found[a].output.T @ found[b].output).numpy() for a, b in ordered]
         input_ = [(found[a].input.T @ found[b].input).numpy() for a, b in ordered]
+    if with_phi:
+        is_turned = [pair != own for pair, own in zip(pairs, ordered, strict=True)]
+        made.phi = _phi((output, input_), is_turned)
     for place, energy in enumerate(ENERGIES):
         by_sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, (a, b) in enumerate(ordered):
@@ -118,6 +129,22 @@ def _related(found: Mapping[int, Directions], pairs: Sequence[tuple[int, int]]) 
                 made.sides[(*at, side)] = _side(products, max(first, second) / length)
             made.both[at] = _both(cut, models)
     return made
+
+
+def _phi(products: Sequence[Sequence[np.ndarray]], is_turned: Sequence[bool]) -> np.ndarray:
+    """phi (P, sides, i, j) of the products P^T Q of both sides; where a pair `is_turned`, they are
+    those of its second model and its first."""
+    size = min(MOST_PHI, max((max(p.shape) for p in products[0]), default=0))
+    found = np.full((len(is_turned), len(SIDES), size, size), np.nan)
+    for side, of_side in enumerate(products):
+        for row, (product, turned) in enumerate(zip(of_side, is_turned, strict=True)):
+            squares = np.square(product[:size, :size]).cumsum(axis=0).cumsum(axis=1)
+            first, second = np.indices(squares.shape) + 1
+            # Of orthonormal directions the quotient can be 2e-16 above what it can be at most.
+            own = np.minimum(squares / np.minimum(first, second), 1.0)
+            own = own.T if turned else own
+            found[row, side, : own.shape[0], : own.shape[1]] = own
+    return found
 
 
 def _sizes(a: Directions, b: Directions, energy: float) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class Tables:
     pairs: list[dict[str, Any]] = field(default_factory=list)
     kept_by: list[dict[str, Any]] = field(default_factory=list)
     subspaces: list[dict[str, Any]] = field(default_factory=list)
+    phi: list[dict[str, Any]] = field(default_factory=list)
     spectra: list[dict[str, Any]] = field(default_factory=list)
     chains: list[dict[str, Any]] = field(default_factory=list)
     audit: list[dict[str, Any]] = field(default_factory=list)

@@ -38,6 +38,7 @@ DENSITIES = (0.1, 0.2, 0.5, 1.0)
 TOLERANCE = 1e-5
 Method = Literal["sft", "dpo"]
 ViewName = Literal["delta", "merged", "dequantized"]
+Subspaces = Literal["angles", "phi"]
 PairLevel = Literal["module", "tensor"]
 Device = Literal["auto", "cpu", "cuda"]
 """Where numbers are computed; auto: on a GPU, if there is one and the work is large."""
@@ -199,7 +200,9 @@ class Study(Frozen):
     tolerance: float = Field(default=TOLERANCE, ge=0, le=1)
     """An entry of a difference moved where its magnitude is above it."""
     pairs: PairLevel = "module"
-    """The finest level of the tables pairs and kept_by."""
+    """The finest level of the tables pairs, kept_by and phi."""
+    subspaces: Subspaces = "angles"
+    """phi: the table phi as well."""
     views: tuple[ViewName, ...] = Field(default=("delta",), min_length=1)
     """delta: what training did. merged: what is saved after merging into the base model's dtype.
     dequantized: the same on the base model as it was quantised for training."""

@@ -256,3 +256,72 @@ def test_every_call_on_shards_is_told_by_a_name_of_its_own():
     methods = set(re.findall(r'\.all\(\s*"(\w+)"', source))
     assert "subspaces" in methods
     assert methods <= set(SHARDS)
+
+
+def phi_of(made, **changes):
+    job = job_of(made, **changes)
+    return relate_subspaces(job, InProcess(), by_tensor=True, phi=True).phi
+
+
+@pytest.mark.parametrize(
+    "order", [("one", "two", "part", "chain", "whole"), ("whole", "two", "one")]
+)
+def test_phi_of_tensors_of_ranks_that_differ_is_that_of_dense_decompositions(made, order):
+    rows = phi_of(made, vectors=order)
+    assert to_table("phi", rows).num_rows == len(rows)
+    checked = 0
+    for row in rows:
+        if row["level"] != "tensor":
+            continue
+        name, place = row["key"], {"output": 0, "input": 2}[row["side"]]
+        a, b = (
+            vectors(made[2][m][name], rank_of(made, m, name))[place] for m in (row["a"], row["b"])
+        )
+        expected = [
+            np.sum((a[:, :i].T @ b[:, :j]) ** 2) / min(i, j)
+            for i in range(1, a.shape[1] + 1)
+            for j in range(1, b.shape[1] + 1)
+        ]
+        assert (row["directions_a"], row["directions_b"]) == (a.shape[1], b.shape[1])
+        assert row["phi"] == pytest.approx(expected, abs=1e-6)
+        checked += 1
+    assert checked >= 10
+
+
+def test_phi_of_levels_is_the_mean_where_all_tensors_have_directions(made):
+    rows = [r for r in phi_of(made) if (r["a"], r["b"], r["side"]) == ("one", "two", "output")]
+    (whole,) = (r for r in rows if r["level"] == "all")
+    tensors = [r["phi"] for r in rows if r["level"] == "tensor"]
+    assert whole["phi"] == pytest.approx(np.mean(tensors, axis=0), rel=1e-14)
+    assert (whole["tensors"], whole["directions_a"], whole["directions_b"]) == (3, 4, 3)
+    usual = relate_subspaces(job_of(made), InProcess(), phi=True)
+    assert {r["level"] for r in usual.phi} == {"all", "layer", "module"}
+    assert relate_subspaces(job_of(made), InProcess()).phi == []
+    assert usual.subspaces == rows_of(made)
+
+
+def test_phi_of_a_model_with_itself_is_one_and_zeros_have_none(tmp_path):
+    factors = random_factors(1)
+    zero = {name: (down, torch.zeros_like(up)) for name, (down, up) in factors.items()}
+    for name, parts in {"a": factors, "again": factors, "zero": zero}.items():
+        write_adapter(tmp_path / name, parts)
+    places = {name: ModelLocation((tmp_path / name,)) for name in ("a", "again", "zero")}
+    rows = relate_subspaces(Job(places, (), vectors=tuple(places)), InProcess(), phi=True).phi
+    assert {(r["a"], r["b"]) for r in rows} == {("a", "again")}
+    for row in rows:
+        found = np.reshape(row["phi"], (row["directions_a"], row["directions_b"]))
+        np.testing.assert_allclose(found, 1.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [1, 7, 16])
+def test_leading_directions_of_a_delta_of_known_rank_are_all_of_it(rank):
+    random = np.random.default_rng(rank)
+    left, right = random.standard_normal((90, rank)), random.standard_normal((rank, 70))
+    delta = torch.from_numpy((left * 2.0 ** -np.arange(rank)) @ right)
+    found = leading_directions(lambda start, stop: delta[start:stop], (90, 70), "known rank")
+    u, values, v = vectors(delta, rank)
+    assert found.rank == rank
+    assert found.held(rank) == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(found.values.numpy(), values, rtol=1e-9)
+    for mine, exact in ((found.output, u), (found.input, v)):
+        assert np.sum((mine.numpy().T @ exact) ** 2) / rank == pytest.approx(1, abs=1e-9)
