@@ -82,6 +82,7 @@ EXAMPLES = [
     ),
     Measured(),
     TensorSubspaces(np.array([[0, 2]]), np.array([[4, 2]]), np.full((1, 2, 4), 0.3), VALUES[:2]),
+    BaseSums(4096, 1024, 0.1 + 0.2, 5e-324, 1.5, 10, 3),
     ({"a~b": np.arange(6, dtype=np.int64).reshape(2, 3)}, 7),
     ({"a~b": {16256: (np.arange(3), np.array([1, 2, 2**40]))}, "b": {}}, 123),
 ]  # fmt: skip

@@ -117,6 +117,13 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
              "right_times"),
         ),
     ),
+    "entries": (
+        GridRow("moved", ("label", "model", "view", "tolerance", "seeds", "moved_share",
+                          "seed_spread", "nonzero_share")),
+        GridRow("shared", ("group", "label", "model", "models", "density", "all_share",
+                           "chance_share", "over_chance", "some_share", "one_share",
+                           "none_share", "sign_conflict")),
+    ),
     "chains": (
         GridRow(
             "chains",
@@ -183,6 +190,8 @@ _TEXTS: dict[str, Form] = {
             "data",
             "seeds_of",
             "message",
+            "group",
+            "view",
             "answers",
             "prompt",
             "token",
@@ -194,7 +203,7 @@ _TEXTS: dict[str, Form] = {
 }
 _NUMBERS: dict[str, Form] = {
     "learning_rate": lambda translate, value: setting(value),
-    "density": lambda translate, value: setting(value),
+    **dict.fromkeys(("density", "tolerance"), lambda translate, value: setting(value)),
     "epsilon": lambda translate, value: setting(value),
     "angle": lambda translate, value: MISSING if value is None else f"{value:.0f}°",
     "seconds": lambda translate, value: duration(value),
@@ -203,15 +212,17 @@ _NUMBERS: dict[str, Form] = {
         ("cosine", "silhouette", "within", "between", "last_cosine", "cka", "seeds_cka"), _cosine
     ),
     **dict.fromkeys(
-        ("seeds", "pairs", "seed_pairs", "df", "observations", "residual_df", "levels",
+        ("seeds", "models", "pairs", "seed_pairs", "df", "observations", "residual_df", "levels",
          "num_keep", "at_or_above", "numel", "comparisons", "steps", "records", "points", "top"),
         lambda translate, value: count(value),
     ),
     **dict.fromkeys(
-        ("p_a", "p_b", "share", "partial_share", "relative_distance", "half_l1", "half_l2",
-         "l2_in_1", "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation", "first_at",
-         "parted", "intruder_share", "intruder_spread", "share_left", "left_spread",
-         "share_right", "right_spread", *_AUDIT),
+        ("moved_share", "seed_spread", "nonzero_share", "all_share", "chance_share",
+         "some_share", "one_share", "none_share", "sign_conflict", "p_a", "p_b", "share",
+         "partial_share", "relative_distance", "half_l1", "half_l2", "l2_in_1", "l2_in_10",
+         "l1_share", "l2_share", "child_share", "cancellation", "first_at", "parted",
+         "intruder_share", "intruder_spread", "share_left", "left_spread", "share_right",
+         "right_spread", *_AUDIT),
         lambda translate, value: rate(value),
     ),
 }  # fmt: skip

@@ -31,6 +31,7 @@ section-similarity = Which models moved alike
 section-where = Where they moved
 section-functions = What they predict
 section-concentration = How concentrated it is
+section-entries = Which entries move
 section-intruders = Whether they keep to the base model's directions
 section-chains = Chained trials
 section-paths = Along the way
@@ -102,6 +103,8 @@ grid-cka_by_layer = Likeness by layer
 grid-tokens = The tokens at which predictions differ most
 grid-concentration = Concentration
 grid-densities = Only the largest values
+grid-moved = Entries that moved
+grid-shared = Entries that several models keep
 grid-intruders = Intruders, and shares in the base model's top directions
 grid-chains = Parent, child and whole
 grid-paths = Lengths of paths
@@ -328,6 +331,14 @@ concentration-nothing = No curve was measured in the view delta, so there is not
 
 ## Findings: the base model's directions
 
+entries-moved = { $model }: in the view { $view }, training moves { PERCENT($low) } to { PERCENT($high) } of the entries by more than { SETTING($tolerance) } ({ COUNT($recipes) } { COUNT($recipes) ->
+        [one] recipe
+       *[other] recipes
+    }).{ $seeds }
+entries-spread = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
+entries-shared_recipe = { $model }: of the largest { PERCENT($density) } of entries, seeds of one recipe have { SHORT($low) } to { SHORT($high) } times as many in common as by chance; where two or more keep an entry, signs conflict in at most { PERCENT($conflict) }.
+entries-shared_seed = { $model }: recipes at one seed (up to { COUNT($models) }) have { SHORT($low) } to { SHORT($high) } times as many of the largest { PERCENT($density) } in common as by chance; signs conflict in at most { PERCENT($conflict) }.
+entries-nothing = No entries were counted.
 intruders-count = { $model }: of the top { COUNT($top) } singular vectors of W + delta in each tensor, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) are intruders, without a counterpart among the base model's (cosine below { SETTING($epsilon) }).{ $floor }
 intruders-left = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas write lies in the base model's top { COUNT($top) } left singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
 intruders-right = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas read lies in its top { COUNT($top) } right singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
@@ -565,6 +576,20 @@ column-repetition_rate = repetition
 column-distinct_rate = distinct
 column-seconds = seconds
 column-marks = marks
+column-view = view
+column-tolerance = tolerance
+column-moved_share = moved
+column-seed_spread = between seeds
+column-nonzero_share = not zero
+column-group = group
+column-models = models
+column-all_share = kept by all
+column-chance_share = all by chance
+column-over_chance = over chance
+column-some_share = by some
+column-one_share = by one
+column-none_share = by none
+column-sign_conflict = signs conflict
 column-cka = CKA
 column-seeds_cka = CKA of seeds
 column-answers = answers
