@@ -162,6 +162,9 @@ def attach_frozen(model: nn.Module, directory: Path) -> None:
                 expected="modules of the base model",
             )
         down, up, scale = adapter.factors(name)
+        if name in adapter.conv1d:
+            # The stored weight is (inputs, outputs), and so is the product of these factors.
+            down, up = up.T, down.T
         module.register_forward_hook(_FrozenTerm(down, up, scale))
 
 

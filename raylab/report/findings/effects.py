@@ -211,7 +211,6 @@ def _seed_rows(
         found = Means.of(space, pairs)
         is_whole = parts == tuple(varied)
         times = None if is_whole else times_of(space, found, whole)
-        share = 1 / times if times and space.is_likeness else times
         yield {
             "model": models[0].base_model,
             "factor": "seed" if parts == COLUMNS else SEPARATOR.join(parts),
@@ -222,7 +221,7 @@ def _seed_rows(
             "times": times,
             "pairs": found.count,
             "seed_pairs": whole.count,
-            "verdict": "baseline" if is_whole else _share_verdict(share),
+            "verdict": "baseline" if is_whole else _share_verdict(times),
             "basis": "descriptive" if found.value is not None else None,
         }
 

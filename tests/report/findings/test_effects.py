@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from raylab.report.findings import effects
+from raylab.report.findings import effects, trained_models
 from raylab.report.findings.effects import verdict_of
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator
@@ -333,6 +333,23 @@ def test_effects_of_crossed_seeds_say_how_much_of_the_seed_each_part_is():
     assert found["seed", "delta"]["verdict"] == "baseline"
     assert found["seed_init+seed_dropout", "delta"]["verdict"] == "most"
     assert found["seed_order", "delta"]["verdict"] == "part"
+
+
+def test_effects_of_crossed_seeds_count_overlaps_of_a_part_as_less_of_the_seed():
+    _, tables = crossed_study()
+    overlaps = {("seed_order",): 0.8, ("seed_init", "seed_dropout"): 0.29}
+    models = trained_models.models_of(tables)
+    rows = [
+        {"a": a.name, "b": b.name, "view": "delta", "level": "all", "key": "all",
+         "side": "output", "energy": 1.0, "chance": 0.05,
+         "overlap": overlaps.get(trained_models.differing_parts(a, b), 0.25)}
+        for a, b in itertools.combinations(models, 2)
+    ]  # fmt: skip
+    found = effects_of(Tables.of({"trials": tables["trials"], "subspaces": rows}))
+    order, start = found["seed_order", "where"], found["seed_init+seed_dropout", "where"]
+    assert order["times"] == pytest.approx(0.2 / 0.75, rel=1e-12)
+    assert start["times"] == pytest.approx(0.2 / 0.24, rel=1e-12)
+    assert (order["verdict"], start["verdict"]) == ("part", "most")
 
 
 def test_effects_of_whole_deltas_are_taken_between_models_that_share_the_start():
