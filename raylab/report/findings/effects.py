@@ -11,7 +11,7 @@ models that share init, which alone makes two deltas unrelated.
     times = (baseline - chance) / (effect - chance)        of overlaps
 
 A part of the seed, or parts that go together, have as their effect the mean of two models of one
-recipe that differ in nothing else; their baseline is that of all recipes.
+recipe that differ in nothing else; their baseline is that of the same recipes.
 With three seeds or more a permutation test says whether labels matter
 (`raylab.report.findings.permutation`), its p corrected over the factors of a space (Holm 1979). A
 verdict rests on it where its least p is at most 5 %; else it is descriptive: up to 1.25 times
@@ -202,13 +202,14 @@ def _seed_rows(
     space: Space, models: Sequence[Model], varied: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """What the seed does by itself, and what parts of it do that vary alone."""
-    within = [
-        pair for found in by_recipe(models).values() for pair in itertools.combinations(found, 2)
-    ]
+    recipes = by_recipe(models)
+    within = [pair for found in recipes.values() for pair in itertools.combinations(found, 2)]
     by_parts = grouped(within, lambda pair: differing_parts(*pair))
-    whole = Means.of(space, by_parts.get(tuple(varied), []))
     for parts, pairs in by_parts.items():
-        found = Means.of(space, pairs)
+        # Of the same recipes, which may be few: recipes differ in what a seed does to them.
+        taken = {a.recipe for a, _ in pairs}
+        unlike = [pair for pair in by_parts.get(tuple(varied), []) if pair[0].recipe in taken]
+        found, whole = Means.of(space, pairs), Means.of(space, unlike)
         is_whole = parts == tuple(varied)
         times = None if is_whole else times_of(space, found, whole)
         yield {

@@ -85,6 +85,8 @@ def _shared_rows(tables: Tables, base: str, labels: Mapping[str, str]) -> Iterat
             "all_share": row["by_all"] / size,
             "chance_share": row["all_by_chance"] / size,
             "over_chance": ratio_of(row["by_all"], finite(row["all_by_chance"])),
+            "in_common": row["by_all"] / size / row["density"],
+            "common_by_chance": row["all_by_chance"] / size / row["density"],
             "some_share": row["by_some"] / size,
             "one_share": row["by_one"] / size,
             "none_share": row["by_none"] / size,
@@ -115,9 +117,8 @@ def _shared_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
     density = min(row["density"] for row in rows)
     groups = grouped((r for r in rows if r["density"] == density), lambda row: str(row["group"]))
     for group in (SEEDS, RECIPES):
-        known = [row for row in groups.get(group, ()) if row["over_chance"] is not None]
-        if known:
-            yield Sentence(f"entries-shared_{group}", _shared_values(base, density, known))
+        if found := groups.get(group):
+            yield Sentence(f"entries-shared_{group}", _shared_values(base, density, found))
 
 
 def _shared_values(base: str, density: float, rows: Sequence[Row]) -> dict[str, Any]:
@@ -125,8 +126,10 @@ def _shared_values(base: str, density: float, rows: Sequence[Row]) -> dict[str, 
     return {
         "model": base,
         "density": density,
-        "low": min(row["over_chance"] for row in rows),
-        "high": max(row["over_chance"] for row in rows),
+        "low": min(row["in_common"] for row in rows),
+        "high": max(row["in_common"] for row in rows),
+        "chance_low": min(row["common_by_chance"] for row in rows),
+        "chance_high": max(row["common_by_chance"] for row in rows),
         "models": max(row["models"] for row in rows),
         "conflict": max(conflicts, default=None),
     }

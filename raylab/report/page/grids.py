@@ -121,8 +121,8 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
         GridRow("moved", ("label", "model", "view", "tolerance", "seeds", "moved_share",
                           "seed_spread", "nonzero_share")),
         GridRow("shared", ("group", "label", "model", "models", "density", "all_share",
-                           "chance_share", "over_chance", "some_share", "one_share",
-                           "none_share", "sign_conflict")),
+                           "chance_share", "over_chance", "in_common", "common_by_chance",
+                           "some_share", "one_share", "none_share", "sign_conflict")),
     ),
     "chains": (
         GridRow(
@@ -217,12 +217,12 @@ _NUMBERS: dict[str, Form] = {
         lambda translate, value: count(value),
     ),
     **dict.fromkeys(
-        ("moved_share", "seed_spread", "nonzero_share", "all_share", "chance_share",
-         "some_share", "one_share", "none_share", "sign_conflict", "p_a", "p_b", "share",
-         "partial_share", "relative_distance", "half_l1", "half_l2", "l2_in_1", "l2_in_10",
-         "l1_share", "l2_share", "child_share", "cancellation", "first_at", "parted",
-         "intruder_share", "intruder_spread", "share_left", "left_spread", "share_right",
-         "right_spread", *_AUDIT),
+        ("moved_share", "in_common", "common_by_chance", "seed_spread", "nonzero_share",
+         "all_share", "chance_share", "some_share", "one_share", "none_share", "sign_conflict",
+         "p_a", "p_b", "share", "partial_share", "relative_distance", "half_l1", "half_l2",
+         "l2_in_1", "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation",
+         "first_at", "parted", "intruder_share", "intruder_spread", "share_left", "left_spread",
+         "share_right", "right_spread", *_AUDIT),
         lambda translate, value: rate(value),
     ),
 }  # fmt: skip

@@ -336,8 +336,8 @@ entries-moved = { $model }: in the view { $view }, training moves { PERCENT($low
        *[other] recipes
     }).{ $seeds }
 entries-spread = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
-entries-shared_recipe = { $model }: of the largest { PERCENT($density) } of entries, seeds of one recipe have { SHORT($low) } to { SHORT($high) } times as many in common as by chance; where two or more keep an entry, signs conflict in at most { PERCENT($conflict) }.
-entries-shared_seed = { $model }: recipes at one seed (up to { COUNT($models) }) have { SHORT($low) } to { SHORT($high) } times as many of the largest { PERCENT($density) } in common as by chance; signs conflict in at most { PERCENT($conflict) }.
+entries-shared_recipe = { $model }: seeds of one recipe (up to { COUNT($models) }) all keep { PERCENT($low) } to { PERCENT($high) } of the largest { PERCENT($density) } of their entries in common (by chance { SHARE($chance_low) } to { SHARE($chance_high) }); where two or more keep an entry, signs conflict in at most { PERCENT($conflict) }.
+entries-shared_seed = { $model }: recipes at one seed (up to { COUNT($models) }) all keep { PERCENT($low) } to { PERCENT($high) } of the largest { PERCENT($density) } of their entries in common (by chance { SHARE($chance_low) } to { SHARE($chance_high) }); signs conflict in at most { PERCENT($conflict) }.
 entries-nothing = No entries were counted.
 intruders-count = { $model }: of the top { COUNT($top) } singular vectors of W + delta in each tensor, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) are intruders, without a counterpart among the base model's (cosine below { SETTING($epsilon) }).{ $floor }
 intruders-left = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas write lies in the base model's top { COUNT($top) } left singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
@@ -586,6 +586,8 @@ column-models = models
 column-all_share = kept by all
 column-chance_share = all by chance
 column-over_chance = over chance
+column-in_common = in common
+column-common_by_chance = in common by chance
 column-some_share = by some
 column-one_share = by one
 column-none_share = by none

@@ -78,6 +78,8 @@ def test_shared_entries_are_those_that_sets_of_places_have_in_common():
     row = rows["recipe"]
     assert row["all_share"] == pytest.approx(both / SIZE, rel=1e-12)
     assert row["over_chance"] == pytest.approx(both / (DENSITY**2 * SIZE), rel=1e-12)
+    assert row["in_common"] == pytest.approx(both / len(kept(("a", 1))), rel=1e-12)
+    assert row["common_by_chance"] == pytest.approx(DENSITY, rel=1e-12)
     assert (row["label"], row["models"], rows["all"]["label"]) == ("A", 2, "all")
     either = len(kept(("a", 1)) ^ kept(("a", 2)))
     assert row["one_share"] == pytest.approx(either / SIZE, rel=1e-12)
