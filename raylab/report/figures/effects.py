@@ -39,8 +39,10 @@ def effects_figure(translate: Translator, frames: Frames, model: str) -> Figure 
     )
     y = alt.Y("said:N", title=None, sort=factors)
     offset = alt.YOffset("in:N", sort=spaces)
-    color = alt.Color("in:N", title=translate("column-space"), sort=spaces)
-    shape = alt.Shape("in:N", title=translate("column-space"), sort=spaces)
+    # One domain and no order of their own: then Vega-Lite makes one legend of both.
+    scale, title = alt.Scale(domain=spaces), translate("column-space")
+    color = alt.Color("in:N", title=title, scale=scale)
+    shape = alt.Shape("in:N", title=title, scale=scale)
     hover = tooltips(
         label=(translate.column("difference"), None),
         said=(translate.column("factor"), None),
@@ -82,7 +84,7 @@ def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> 
             x=alt.X("layer:Q", title=translate("axis-layer"), axis=alt.Axis(tickMinStep=1)),
             y=alt.Y("cka:Q", title=translate("axis-cka"), scale=alt.Scale(zero=False)),
             color=alt.Color("said:N", title=translate("legend-factor")),
-            strokeDash=alt.StrokeDash("of:N", title=translate("legend-part")),
+            strokeDash=alt.StrokeDash("of:N", legend=None),
             tooltip=tooltips(
                 said=(translate("legend-factor"), None),
                 of=(translate("legend-part"), None),

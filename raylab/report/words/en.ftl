@@ -640,7 +640,7 @@ short-some_seeds = { verdict-some_seeds }
 ## Figures: captions, axes, legends
 
 caption-effects = { $model }: every two recipes that differ in one factor, as a multiple of two seeds of one recipe ({ COUNT($count) } points). The band is what cannot be told from the seed.
-caption-cka = { $model }: CKA of hidden states at answer tokens by layer (0: embeddings), of two models that differ in a factor, and of two seeds of one recipe.
+caption-cka = { $model }: CKA of hidden states at answer tokens by layer (0: embeddings), of two models that differ in a factor, and (dashed) of two seeds of one recipe.
 caption-floor = { $model }: how far two recipes that differ in one factor are apart at like seeds, as a multiple of how far two seeds of either are. Left of the line another seed makes more of a difference than the factor.
 caption-seeds = { $model }: L2 norm of the difference of each data pair, by seed.
 caption-attribution = { $model }: share of the variance of { WORD($response) } that goes with each factor, as a whole and by place. Factors that the study cannot tell apart share a colour.

@@ -484,7 +484,7 @@ short-some_seeds = { verdict-some_seeds }
 ## Figures: captions, axes, legends
 
 caption-effects = { $model }：一つの要因だけが異なるレシピの組を、同じレシピの二つのシードの何倍かで示します（{ COUNT($count) }点）。帯の中はシードと区別できません。
-caption-cka = { $model }：回答トークンでの隠れ状態のCKA（層0は埋め込み）。要因が異なる二つのモデルと、同じレシピの二つのシード。
+caption-cka = { $model }：回答トークンでの隠れ状態のCKA（層0は埋め込み）。要因が異なる二つのモデルと、同じレシピの二つのシード（破線）。
 caption-floor = { $model }：一つの要因が異なるレシピ間の距離（同じシード）を、同じレシピのシード間の距離の倍数で示します。線より左では、要因よりもシードの違いの方が大きいです。
 caption-seeds = { $model }：各データの組の差分のL2ノルム（シード別）。
 caption-attribution = { $model }：{ WORD($response) }の分散のうち各要因に対応する割合（全体と場所別）。分離できない要因は一色で示します。
