@@ -86,7 +86,10 @@ def find(tables: Tables) -> Finding:
         labels = labels_of(of_base)
         for space in spaces:
             is_unlike = _unlike(space, varied)
-            rows = [_effect_row(space, is_unlike, *item) for item in factors.items()]
+            rows = [
+                _effect_row(space, is_unlike, *item) | p_values(space, is_unlike, item[1])
+                for item in factors.items()
+            ]
             effects += _judged(rows)
             effects += _seed_rows(space, of_base, varied)
             pairs += [
@@ -127,7 +130,6 @@ def _effect_row(
         "differences": len(pairs),
         **_columns(space, effect, baseline),
         "like": like.value,
-        **p_values(space, is_unlike, pairs, recipes),
     }
 
 
@@ -137,6 +139,7 @@ def _columns(space: Space, effect: Means, baseline: Means) -> dict[str, Any]:
         "effect": effect.value,
         "baseline": baseline.value,
         "chance": baseline.chance if space.chance else None,
+        "effect_chance": effect.chance if space.chance else None,
         "times": times,
         "pairs": effect.count,
         "seed_pairs": baseline.count,
@@ -179,7 +182,7 @@ def _pair_row(
     row = _effect_row(space, is_unlike, pair.factor, [pair])
     row |= {"a": recipes[0], "b": recipes[1]}
     row["label"] = " vs ".join(labels[recipe] for recipe in recipes)
-    return {key: value for key, value in row.items() if key not in ("p", "p_least")}
+    return row
 
 
 def _judged(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -219,6 +222,7 @@ def _seed_rows(
             "effect": found.value,
             "baseline": whole.value,
             "chance": whole.chance if space.chance else None,
+            "effect_chance": found.chance if space.chance else None,
             "times": times,
             "pairs": found.count,
             "seed_pairs": whole.count,

@@ -10,13 +10,12 @@ Invariant: a factor of which a pair was not measured has no p-value.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from raylab.report.findings.permutation import least_p, permutation_p
+from raylab.report.findings.permutation import Pairings, permutation_test
 from raylab.report.findings.spaces import Space
 from raylab.report.findings.statistics import MIN_VALUES
 from raylab.report.findings.trained_models import Model, RecipePair
@@ -25,17 +24,13 @@ from raylab.report.study_tables import grouped
 Choose = Callable[[Model, Model], bool]
 
 
-def p_values(
-    space: Space,
-    is_unlike: Choose,
-    pairs: Sequence[RecipePair],
-    recipes: Mapping[str, Sequence[Model]],
-) -> dict[str, Any]:
+def p_values(space: Space, is_unlike: Choose, pairs: Sequence[RecipePair]) -> dict[str, Any]:
     """`p` of a factor in `space`, and `p_least`, the least that its design can give.
 
-    is_unlike: the pairs of models that are compared. recipes: the models of each, by name. Both
-    are None below three seeds, and where a pair was not measured.
+    is_unlike: which models are compared. Both are None below three seeds of a recipe, and where a
+    pair was not measured.
     """
+    recipes = {side[0].recipe: side for pair in pairs for side in (pair.a, pair.b)}
     untested = {"p": None, "p_least": None}
     if min(len(found) for found in recipes.values()) < MIN_VALUES:
         return untested
@@ -47,45 +42,42 @@ def p_values(
     for pair in pairs:
         a, b = names.index(pair.a[0].recipe), names.index(pair.b[0].recipe)
         differ[a, b] = differ[b, a] = True
-    taken = [pair for pair in itertools.combinations(models, 2) if is_unlike(*pair)]
+    families = _families(pairs, recipes)
+    taken = [
+        pair
+        for family in families
+        for pair in itertools.combinations((m for m in models if m.recipe in family), 2)
+        if is_unlike(*pair)
+    ]
     values = [space.value(*pair) for pair in taken]
     if not taken or None in values:
         return untested
     sign = -1.0 if space.is_likeness else 1.0
-    value = sign * np.array(values, np.float64)
-    one = np.array([places[a.name] for a, _ in taken])
-    other = np.array([places[b.name] for _, b in taken])
-
-    def apart(found: np.ndarray) -> float:
-        first, second = found[one], found[other]
-        between, within = differ[first, second], first == second
-        if not between.any() or not within.any():
-            return -math.inf
-        return float(value[between].mean() - value[within].mean())
-
-    blocks, families = _blocks(pairs, recipes, places)
-    return {
-        "p": permutation_p(labels, blocks, apart),
-        "p_least": least_p(labels, blocks, families),
-    }
+    pairings = Pairings(
+        one=np.array([places[a.name] for a, _ in taken]),
+        other=np.array([places[b.name] for _, b in taken]),
+        values=sign * np.array(values, np.float64),
+        differ=differ,
+    )
+    blocks = [
+        [places[model.name] for model in block]
+        for family in families
+        for block in _blocks([model for model in models if model.recipe in family])
+    ]
+    p, least = permutation_test(labels, blocks, pairings)
+    return {"p": p, "p_least": least}
 
 
-def _blocks(
-    pairs: Sequence[RecipePair],
-    recipes: Mapping[str, Sequence[Model]],
-    places: Mapping[str, int],
-) -> tuple[list[list[int]], list[list[int]]]:
-    """(the places of the models of each block, the numbers of the blocks of each family)."""
+def _families(pairs: Sequence[RecipePair], recipes: Iterable[str]) -> list[set[str]]:
+    """The recipes of each family."""
     family = {recipe: {recipe} for recipe in recipes}
     for pair in pairs:
         joined = family[pair.a[0].recipe] | family[pair.b[0].recipe]
         family |= dict.fromkeys(joined, joined)
-    blocks: list[list[int]] = []
-    families: list[list[int]] = []
-    for names in {frozenset(found): found for found in family.values()}.values():
-        models = [model for recipe in recipes if recipe in names for model in recipes[recipe]]
-        of_seed = list(grouped(models, lambda model: model.seed).values())
-        found = of_seed if any(len(block) > 1 for block in of_seed) else [models]
-        families.append(list(range(len(blocks), len(blocks) + len(found))))
-        blocks += [[places[model.name] for model in block] for block in found]
-    return blocks, families
+    return list({frozenset(found): found for found in family.values()}.values())
+
+
+def _blocks(models: Sequence[Model]) -> list[list[Model]]:
+    """The blocks of the models of one family."""
+    of_seed = list(grouped(models, lambda model: model.seed).values())
+    return of_seed if any(len(block) > 1 for block in of_seed) else [list(models)]
