@@ -73,6 +73,10 @@ class Means:
         chance = mean([space.chance_of(*pair) for pair in known])
         return cls(mean(values), chance or 0.0, len(values))
 
+    def shown_chance(self, space: Space) -> float | None:
+        """The chance level as a column; None in a space without one, and of no pairs."""
+        return self.chance if space.is_likeness and self.count else None
+
 
 def find(tables: Tables) -> Finding:
     """Every factor in every space, and every two recipes of it."""
@@ -138,8 +142,8 @@ def _columns(space: Space, effect: Means, baseline: Means) -> dict[str, Any]:
     return {
         "effect": effect.value,
         "baseline": baseline.value,
-        "chance": baseline.chance if space.chance else None,
-        "effect_chance": effect.chance if space.chance else None,
+        "chance": baseline.shown_chance(space),
+        "effect_chance": effect.shown_chance(space),
         "times": times,
         "pairs": effect.count,
         "seed_pairs": baseline.count,
@@ -221,8 +225,8 @@ def _seed_rows(
             "space": space.key,
             "effect": found.value,
             "baseline": whole.value,
-            "chance": whole.chance if space.chance else None,
-            "effect_chance": found.chance if space.chance else None,
+            "chance": whole.shown_chance(space),
+            "effect_chance": found.shown_chance(space),
             "times": times,
             "pairs": found.count,
             "seed_pairs": whole.count,

@@ -149,7 +149,7 @@ def test_effect_of_output_sides_is_what_seeds_share_beyond_chance():
     found = by_hand(vectors, lambda x, y: overlap_of(vectors, *sorted((x, y))), DATA_PAIRS, "abc")
     row = effects_of(tables_of(vectors))["data", "where"]
     assert (row["effect"], row["baseline"]) == pytest.approx(found[:2], rel=1e-9)
-    assert row["chance"] == pytest.approx(0.05, rel=1e-12)
+    assert (row["chance"], row["effect_chance"]) == pytest.approx((0.05, 0.05), rel=1e-12)
     assert row["times"] == pytest.approx((found[1] - 0.05) / (found[0] - 0.05), rel=1e-9)
 
 
@@ -187,6 +187,7 @@ def test_effect_that_was_not_measured_has_a_row_of_nothing():
     for space in ("where", "function"):
         row = effects_of(tables)["data", space]
         assert row["effect"] is row["times"] is row["p"] is None
+        assert row["chance"] is row["effect_chance"] is None
         assert (row["pairs"], row["verdict"]) == (0, "unknown")
 
 
