@@ -9,7 +9,7 @@ Invariant: what cannot be asked raises StudyError before anything is trained. No
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -150,9 +150,10 @@ def _has_adapters(model: Model, inputs: Inputs) -> bool:
 
 def _nothing_to_join(study: Study, models: Mapping[str, Model], asked: Connectivity) -> StudyError:
     if asked.pair is None:
+        names = study.recipes if asked.seeds == "all" else asked.seeds or ()
         return StudyError(
             "connectivity joins the seeds of recipes, and none has a second seed",
-            found=f"seeds {', '.join(map(str, study.seeds))}",
+            found=_seeds_of(study, models, names) or "no recipe",
             expected="two seeds or more, of recipes",
             todo="add a seed, or take `seeds` out of `connectivity`",
         )
@@ -169,7 +170,17 @@ def _nothing_to_join(study: Study, models: Mapping[str, Model], asked: Connectiv
         )
     return StudyError(
         "a pair of connectivity has no two models that can be joined",
-        found=", ".join(asked.pair),
+        found=_seeds_of(study, models, asked.pair),
         expected="two different models of one seed, with equal values of what both sweep",
         todo="name two other models in `pair`, or the recipe under `seeds`",
     )
+
+
+def _seeds_of(study: Study, models: Mapping[str, Model], names: Iterable[str]) -> str:
+    """`a: seeds 1, 2; b: no seed`."""
+    found = []
+    for name in names:
+        seeds = dict.fromkeys(str(model.seed) for model in models_named(study, models, name))
+        seeds.pop("None", None)
+        found.append(f"{name}: {'seeds ' + ', '.join(seeds) if seeds else 'no seed'}")
+    return "; ".join(found)

@@ -13,6 +13,9 @@ from pydantic import Field, model_validator
 
 from raylab.spec.sources import Frozen
 
+MOST_POINTS = 1001
+"""A thousandth of the line between two points: each point is a pass over all held-out answers."""
+
 
 class Connectivity(Frozen):
     """Pairs of models whose line is evaluated: exactly one of `pair` and `seeds`."""
@@ -21,7 +24,7 @@ class Connectivity(Frozen):
     """Two recipes (or merges, or models), joined at each seed."""
     seeds: tuple[str, ...] | Literal["all"] | None = None
     """Recipes, each seed joined to each other seed: what other barriers are held against."""
-    points: int = Field(default=9, ge=3)
+    points: int = Field(default=9, ge=3, le=MOST_POINTS)
     """How many points of each line are evaluated, at equal distances, both ends included."""
 
     @model_validator(mode="after")

@@ -106,6 +106,9 @@ def parse_seed(found: Any) -> Seeds:
 
 def crossed(found: Any) -> Any:
     """All combinations of a mapping of lists; anything else as it is. Raises ValueError."""
+    if found is None or isinstance(found, str | int | float):
+        raise ValueError("seeds are a list of numbers, [42, 100], or lists that are crossed: "
+                         "{init: [42, 100], order: [42, 100]}")  # fmt: skip
     if not isinstance(found, Mapping):
         return found
     lists = {part: [_number(seed, part) for seed in _listed(of)] for part, of in _parts(found)}
@@ -120,7 +123,8 @@ def _check_list(seeds: tuple[Seeds, ...]) -> tuple[Seeds, ...]:
     if not seeds:
         raise ValueError("give at least 1 seed")
     if len(set(seeds)) != len(seeds):
-        raise ValueError("the seeds must be distinct")
+        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
+        raise ValueError(f"the seeds must be distinct, and {twice} is there twice")
     return seeds
 
 

@@ -55,7 +55,7 @@ def parse_study(text: str, file: Path) -> Study:
     try:
         study = Study.model_validate(values).anchored(file.resolve().parent)
     except ValidationError as error:
-        raise StudyError("\n".join(_explained(error, root, file))) from None
+        raise StudyError("\n".join(_explained(error, values, root, file))) from None
     problems = [
         _located(problem.location, root, file, problem.message)
         for problem in check_references(study)
@@ -127,30 +127,49 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
 
 
-def _explained(error: ValidationError, root: Node | None, file: Path) -> Iterator[str]:
+def _explained(error: ValidationError, values: Any, root: Node | None, file: Path) -> Iterator[str]:
     """One line for each place in the file, with all that pydantic says of it."""
     places: dict[Location, list[str]] = {}
     for item in error.errors(include_url=False):
-        location = _without_tags(tuple(item["loc"]), root)
+        location = _without_tags(tuple(item["loc"]), values, item["type"])
         messages = places.setdefault(location, [])
         if (message := _message(item, location)) not in messages:
             messages.append(message)
     for location, messages in places.items():
-        yield _located(location, root, file, ", or: ".join(messages))
+        # Where a member of a union complains of a part, the others' complaints are of no use.
+        if not any(other[: len(location)] == location != other for other in places):
+            yield _located(location, root, file, ", or: ".join(messages))
 
 
-def _without_tags(location: Location, root: Node | None) -> Location:
+def _without_tags(location: Location, values: Any, kind: str) -> Location:
     """pydantic names the members of a union in a location; the file knows no such steps."""
     kept: list[str | int] = []
-    node = root
-    for step in location:
-        child = _child_node(node, step)
-        if child:
-            node = child[1]
-        elif isinstance(node, ScalarNode | SequenceNode) or node is None:
+    for index, step in enumerate(location):
+        is_missing = kind == "missing" and index == len(location) - 1
+        below = _steps(values)
+        if str(step) in below:
+            values = below[str(step)]
+        elif not is_missing:
             continue
         kept.append(step)
     return tuple(kept)
+
+
+def _steps(values: Any) -> dict[str, Any]:
+    """What lies one step below `values`, by the text of the step."""
+    if isinstance(values, dict):
+        return {str(key): value for key, value in values.items()}
+    return {
+        str(index): value for index, value in enumerate(values if isinstance(values, list) else ())
+    }
+
+
+_KINDS = {
+    "tuple_type": "Input should be a list",
+    "model_type": "Input should be a mapping of fields",
+    "dict_type": "Input should be a mapping",
+}
+"""What pydantic says in the words of Python, by the type of the error."""
 
 
 def _message(item: Any, location: Location) -> str:
@@ -158,7 +177,8 @@ def _message(item: Any, location: Location) -> str:
         return _unknown_field(location)
     if item["type"] == "missing":
         return "is missing"
-    return f"{item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
+    said = _KINDS.get(item["type"], item["msg"].removeprefix("Value error, "))
+    return f"{said} (found {item['input']!r})"
 
 
 def _unknown_field(location: Location) -> str:

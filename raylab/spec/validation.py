@@ -273,7 +273,8 @@ def _reference(study: Study) -> Iterator[Problem]:
         both = [seed for variants in found for variant in variants[:1] for seed in variant.seeds]
         if both.count(printed.seed) < len(printed.pair) and all(found):
             seeds = _listed(seed for seed in dict.fromkeys(both) if both.count(seed) > 1)
-            yield Problem((*at, "seed"), f"is none of the study's seeds of this pair: {seeds}")
+            message = f"{printed.seed} is none of the study's seeds of this pair: {seeds}"
+            yield Problem((*at, "seed"), message)
         base = printed.base_model
         if base is None and len(study.base_models) > 1:
             yield Problem(at, "the study has several base models; name one with `base_model`")

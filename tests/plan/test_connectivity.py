@@ -124,6 +124,12 @@ def test_item_without_a_line_is_refused(asked, changes, what):
     assert all(name in str(caught.value) for name in asked.get("pair", ["seeds"]))
 
 
+def test_item_without_a_line_is_told_the_seeds_of_its_models():
+    done = {"done": {"path": "d", "base_model": "tiny", "seed": {"init": 7, "order": 8}}}
+    with pytest.raises(StudyError, match="a: seeds 1, 2; done: seeds 7o8"):
+        names({"pair": ["a", "done"]}, models=done, seeds=[1, 2])
+
+
 @pytest.mark.parametrize("changes", [{"held_out": 0.0}, {"evaluation": {"prompts": 0}}])
 def test_data_set_without_held_out_rows_is_refused(changes):
     with pytest.raises(StudyError, match="a data set has none") as caught:

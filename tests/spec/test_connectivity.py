@@ -1,4 +1,4 @@
-"""Items of `connectivity`: one form each, known names, three points at least."""
+"""Items of `connectivity`: one form each, known names, three points at least and 1001 at most."""
 
 import pytest
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from tests.studies import make_study
         ({"pair": ["alone", "other"], "seeds": "all"}, "exactly one"),
         ({"pair": ["alone"]}, "pair"),
         ({"pair": ["alone", "other"], "points": 2}, "greater than or equal to 3"),
+        ({"pair": ["alone", "other"], "points": 10**21}, "less than or equal to 1001"),
         ({"base": "all"}, "base"),
     ],
 )

@@ -64,7 +64,10 @@ def test_seeds_of_three_lists_are_every_combination(init, order, dropout):
         ("[{order: 1}]", "`init` is missing"),
         ("{inti: [1]}", "did you mean init?"),
         ("[{init: [1, 2]}]", "lists are crossed by themselves"),
-        ("7", "tuple"),
+        ("7", "seeds are a list of numbers"),
+        ("all", "seeds are a list of numbers"),
+        ("null", "seeds are a list of numbers"),
+        ("[1, 5, {init: 5}]", "distinct, and 5 is there twice"),
     ],
 )
 def test_seeds_that_are_none_are_one_message(text, message):

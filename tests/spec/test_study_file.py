@@ -78,6 +78,7 @@ MISTAKES = {
         "- base: all", "- {base: all, seeds: all} #!", "comparisons.0", ["exactly one"],
     ),
     "pair of three": ("- base: all", "- pair: [sft, dpo, sft] #!", "comparisons.0.pair", ["sft"]),
+    "pair of one": ("- base: all", "- pair: [sft] #!", "comparisons.0.pair.1", ["is missing"]),
     "concat": ("{concat: [D0, D1]}", "{concat: [D0, D9]} #!", "data.D2.concat", ["'D9'", "mean D"]),
     "concat of concat": ("{concat: [D0, D1]}", "{concat: [D0, D2]} #!", "data.D2.concat", ["'D2'"]),
     "concat nothing": ("{concat: [D0, D1]}", "{concat: []} #!", "data.D2.concat", ["[]"]),
@@ -175,6 +176,42 @@ def test_study_with_one_mistake_in_a_union_names_the_plain_field(tmp_path):
     message = refused(TEXT.replace("r: 8", "target_modules: 5"), tmp_path)
     fields = [line.split(": ")[1] for line in message.splitlines()]
     assert set(fields) == {"lora.target_modules"}, message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "spectra: {base: {top: 0}}",
+            "spectra.base.top: Input should be greater than or equal to 1",
+        ),
+        (
+            "spectra: {base: {epsilon: .nan}}",
+            "spectra.base.epsilon: Input should be a finite number",
+        ),
+        ("spectra: {base: {eps: 0.5}}", "spectra.base.eps: is not a known field; did you mean eps"),
+        ("spectra: {bas: {}}", "spectra.bas: is not a known field; did you mean base?"),
+        ("spectra: {base: 10}", "spectra.base: Input should be a mapping of fields (found 10)"),
+        ("spectra: both", "or: Input should be a mapping of fields (found 'both')"),
+        ("views: delta", "views: Input should be a list (found 'delta')"),
+        ("connectivity: [{seeds: [3]}]", "connectivity.0.seeds.0: Input should be a valid string"),
+        (
+            "connectivity: [{seeds: sft}]",
+            "connectivity.0.seeds: Input should be a list (found 'sft')",
+        ),
+    ],
+)
+def test_study_with_one_mistake_in_a_union_has_one_message(text, message, tmp_path):
+    found = refused(f"{TEXT}{text}\n", tmp_path)
+    assert message in found
+    assert found.count("line ") == 1, found
+    assert not [word for word in ("literal", "BaseSpectra", "tuple") if word in found], found
+
+
+def test_study_with_a_mistake_behind_an_alias_names_the_whole_place(tmp_path):
+    text = "lora: &lora {r: 8, alpha: 0}\n" + TEXT.replace("lora:\n  r: 8\n", "")
+    message = refused(text.replace(SWEEP, "lora: {<<: *lora}"), tmp_path)
+    assert "recipes.sft.lora.alpha: " in message
 
 
 def test_study_with_unknown_names_everywhere_names_all(tmp_path):
