@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, co
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
+from raylab.plan.comparisons import comparisons_without_pairs
 from raylab.plan.connectivity import line_costs
 from raylab.plan.directions import check_directions, directions_costs
 from raylab.plan.framing import learned_lines
@@ -60,12 +61,13 @@ def plan(
 
     loaded = load_study(study)
     inputs = read_inputs(loaded)
-    _warn(inputs)
+    _warn(inputs.warnings)
     check_losses(loaded, inputs, run_code=True)
     trials = plan_trials(loaded, inputs)
     targets = _targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)
     check_tokenizers(merges, inputs)
+    _warn(comparisons_without_pairs(loaded, [*trials, *merges]))
     _warn_of_models(loaded, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
     found = find_results([*trials, *merges], store, questions)
@@ -150,7 +152,7 @@ def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:
 def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train, reduce and report; run again: what is done stays as it is."""
     stages, context = _prepared(study, out)
-    _warn(context.inputs)
+    _warn([*context.inputs.warnings, *comparisons_without_pairs(context.study, context.planned)])
     complete = stages.run(context, address, say)
     _print_trials(context.store)
     _print_norms(context.store)
@@ -162,7 +164,7 @@ def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
 def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train the trials and make the merges that are not in the store."""
     stages, context = _prepared(study, out)
-    _warn(context.inputs)
+    _warn(context.inputs.warnings)
     complete = stages.train(context, address, say)
     _print_trials(context.store)
     if not complete:
@@ -279,8 +281,8 @@ def _prepared(file: Path, out: str | None) -> tuple[Any, Any]:
         return stages, stages.prepare(loaded, out_of(loaded, out), tell=tell)
 
 
-def _warn(inputs: Inputs) -> None:
-    for line in inputs.warnings:
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
         say(f"warning: {line}")
 
 

@@ -86,6 +86,17 @@ def comparisons_of(
             yield from (PlannedComparison(a, b, form) for a, b in expand(lookup, names))
 
 
+def comparisons_without_pairs(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
+    """A warning for each item of `comparisons` that compares nothing."""
+    models = plan_models(study, planned)
+    for index, asked in enumerate(study.comparisons):
+        if next(comparisons_of(study, models, asked), None) is None:
+            form, names = next((f, n) for f in FORMS if (n := getattr(asked, f)) is not None)
+            listed = names if isinstance(names, str) else ", ".join(names)
+            item = f"comparisons.{index} ({form}: {listed})"
+            yield f"{item} compares nothing: it needs {_NEEDS[form]}"
+
+
 def models_named(study: Study, models: Mapping[str, Model], name: str) -> list[Model]:
     """The models of a recipe, a variant, a merge, or a finished model."""
     return _Lookup(study, models).named(name)
@@ -171,3 +182,10 @@ FORMS: dict[str, Callable[[_Lookup, Any], Pairs]] = {
     "seeds": _seeds,
     "pairs": _pairs,
 }
+_NEEDS = {
+    "pair": "two models of one base model and one seed, with equal values of what both sweep",
+    "base": "a model",
+    "seeds": "a recipe with two seeds",
+    "pairs": "two models of one base model and one seed",
+}
+"""What an item of each form needs to name a pair."""

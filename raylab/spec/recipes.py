@@ -118,6 +118,7 @@ def with_names_as_swept(study: Study) -> Study:
             "comparisons": tuple(
                 renamed(item, Comparison.model_fields) for item in study.comparisons
             ),
+            "connectivity": tuple(renamed(item, ["pair", "seeds"]) for item in study.connectivity),
             "reference": tuple(renamed(item, ["pair"]) for item in study.reference),
         }
     )

@@ -1,6 +1,10 @@
 """Comparisons: four forms, within a base model, each pair once."""
 
-from raylab.plan.comparisons import plan_comparisons, plan_models
+from raylab.plan.comparisons import (
+    comparisons_without_pairs,
+    plan_comparisons,
+    plan_models,
+)
 from raylab.plan.trials import plan_trials
 from raylab.spec.validation import check_references
 from tests.studies import make_inputs, make_study
@@ -19,6 +23,28 @@ def compared(*asked, **changes):
 
 def names(*asked, **changes):
     return [item.name for item in compared(*asked, **changes)]
+
+
+def test_item_that_compares_nothing_is_said_once_and_refuses_nothing():
+    recipes = {"a": SFT0, "b": {**SFT1, "seeds": [7]}, "c": {**DPO, "parent": "a"}}
+    asked = [
+        {"pair": ["a", "b"]},
+        {"pair": ["a", "c"]},
+        {"seeds": ["b"]},
+        {"pairs": ["b"]},
+        {"base": []},
+        {"seeds": "all"},
+    ]
+    study = make_study(comparisons=asked, recipes=recipes, seeds=[1])
+    found = list(comparisons_without_pairs(study, plan_trials(study, make_inputs(study))))
+    assert [line.split(" compares nothing: ")[0] for line in found] == [
+        "comparisons.0 (pair: a, b)",
+        "comparisons.2 (seeds: b)",
+        "comparisons.3 (pairs: b)",
+        "comparisons.4 (base: )",
+        "comparisons.5 (seeds: all)",
+    ]
+    assert "one seed" in found[0] and "two seeds" in found[1]
 
 
 def test_pair_form_pairs_at_each_seed():

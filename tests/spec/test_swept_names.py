@@ -35,6 +35,9 @@ merges:
   both: {method: ties, models: ["PARENT", dpo]}
 comparisons:
   - pair: ["PARENT", dpo]
+connectivity:
+  - pair: ["PARENT", dpo]
+  - seeds: ["PARENT"]
 reference:
   - {pair: ["PARENT", dpo], seed: 42, l2: 1, source: here}
 """
@@ -61,6 +64,12 @@ def test_references_any_spelling_becomes_that_of_the_sweep(spelling):
     assert found.comparisons[0].pair == (name, "dpo")
     assert found.reference[0].pair == (name, "dpo")
     assert [variant.name for variant in variants_of(found, POINT.format(spelling))] == [name]
+
+
+def test_lines_any_spelling_becomes_that_of_the_sweep():
+    name = POINT.format("3e-4")
+    first, second = study(parent=POINT.format("0.0003")).connectivity
+    assert (first.pair, second.seeds) == ((name, "dpo"), (name,))
 
 
 def test_reference_with_another_value_lists_what_there_is_nearest_first():
