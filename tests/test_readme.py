@@ -13,7 +13,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from raylab.spec.study import Study
 from raylab.spec.study_file import parse_study
 from tests.commands import exit_status
 
@@ -96,9 +98,13 @@ def test_readme_demo_target_runs_the_demo_study():
 
 @pytest.mark.parametrize("name", ["README.md", "docs/study.md"])
 def test_example_of_a_study_is_valid(name):
-    (text,) = blocks(name, "yaml")
+    text, *fields = blocks(name, "yaml")
     seeds = parse_study(text, Path("study.yaml")).seeds
     assert list(map(str, seeds)) == ["42", "100"]
+    yaml = YAML(typ="safe")
+    # A line of the other blocks is a field in another form.
+    for line in (line for block in fields for line in block.splitlines() if ":" in line):
+        assert Study.model_validate(yaml.load(text) | yaml.load(line.partition("    ")[0]))
 
 
 def test_pages_name_only_files_that_exist():

@@ -20,6 +20,7 @@ from raylab.plan.model_groups import ModelGroup, groups_of
 from raylab.reduce.intruder_rows import relate_to_base
 from raylab.reduce.job import Executor, Job
 from raylab.reduce.passes import detail_models, reduce_pairs
+from raylab.reduce.phi_rows import turned
 from raylab.reduce.row_block import Pair
 from raylab.reduce.tables import Tables, rows_by
 from raylab.spec.identity import fingerprint
@@ -159,9 +160,8 @@ class WantedParts:
             parts.add(self.of_directions(name), {_AGAINST_BASE: by_model.get((name,), [])})
 
     def _missing_against_base(self, parts: Parts) -> list[str]:
-        if self.directions is None:
-            return []
-        return [name for name in self._detailed if self.of_directions(name) not in parts]
+        asked = self._detailed if self.directions else ()
+        return [name for name in asked if self.of_directions(name) not in parts]
 
     def rows(self, parts: Parts, table: str) -> Iterator[dict[str, Any]]:
         """The rows of a table, out of `parts`, in the order of the study."""
@@ -184,7 +184,8 @@ class WantedParts:
                 yield from parts.rows(key, table, **names, models=list(group.models))
         else:
             for a, b in itertools.combinations(self.models, 2):
-                yield from parts.rows(self.of_models(a, b), table, a=a, b=b)
+                found = parts.rows(self.of_models(a, b), table, a=a, b=b)
+                yield from map(turned, found) if self._is_turned(table, a, b) else found
 
     @property
     def _detailed(self) -> tuple[str, ...]:
@@ -254,7 +255,13 @@ class WantedParts:
         for a, b in itertools.combinations(self.models, 2):
             if a in fresh or b in fresh:
                 rows = {name: found.get((a, b), []) for name, found in tables.items()}
+                if self._is_turned("phi", a, b):
+                    rows["phi"] = list(map(turned, rows["phi"]))
                 parts.add(self.of_models(a, b), rows)
+
+    def _is_turned(self, table: str, a: str, b: str) -> bool:
+        """Whether the part of two models, which any order may ask for, has the other order."""
+        return table == "phi" and self.contents[a] > self.contents[b]
 
     def _add_groups(self, parts: Parts, groups: Sequence[ModelGroup], made: Tables) -> None:
         rows = {group.models: list[dict[str, Any]]() for group in groups}

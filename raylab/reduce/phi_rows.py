@@ -49,6 +49,13 @@ def phi_rows(
                 }
 
 
+def turned(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it is with its two models in the other order."""
+    first, second = row["directions_a"], row["directions_b"]
+    phi = np.reshape(row["phi"], (first, second)).T.ravel().tolist()
+    return {**row, "directions_a": second, "directions_b": first, "phi": phi}
+
+
 def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The mean (sides, i, j) of arrays (sides, i, j) of several sizes, where all have a value."""
     sizes = [np.isfinite(part[0]) for part in parts]

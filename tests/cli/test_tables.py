@@ -74,7 +74,7 @@ def test_table_markdown_and_latex_hold_the_same_cells(out, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["table", "nix", "{out}"], "trials, attempts, norms"),
+        (["table", "nix", "{out}"], "trials, attempts, samples"),
         (["table", "trials", "{out}/none"], "no results are there"),
         (["table", "trials", "{out}", "--filter", "l9>3"], "no such column"),
         (["table", "trials", "{out}", "--filter", "l2"], "not understood"),

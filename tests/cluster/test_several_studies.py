@@ -20,7 +20,7 @@ def write_study(folder, name, *, small):
     """The quick study under a name, `small` without its second recipe."""
     lines = QUICK_STUDY.read_text().replace("path: ", f"path: {DEMO}/").splitlines()
     if small:
-        lines = [line for line in lines if "dpo-d0" not in line]
+        lines = [line for line in lines if "dpo-d0" not in line and line != "connectivity:"]
     text = "\n".join([*lines, ""]).replace("name: demo-quick", f"name: {name}")
     file = folder / f"{name}-{'small' if small else 'large'}.yaml"
     file.write_text(text)

@@ -237,7 +237,7 @@ def _sides(
     for side in ("input", "output"):
         rows = tables.rows("subspaces", view=VIEW, level="all", side=side)
         whole = [r for r in rows if r["energy"] == 1 and {r["a"], r["b"]} <= index.keys()]
-        known = [row for row in whole if finite(row["overlap"]) is not None]
+        known = [r for r in whole if None not in (finite(r["overlap"]), finite(r["chance"]))]
         means[f"{side}_chance"] = mean([row["chance"] for row in known])
         for name, group in groups.items():
             found = [r["overlap"] for r in known if group[index[r["a"]], index[r["b"]]]]
