@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from raylab.cluster.actors import ActorPool
+from raylab.cluster.functions import PASSES_A_SHARD
 from raylab.cluster.line_parts import TABLE, WantedLines, wanted_lines
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_progress import Execute, counted
@@ -28,8 +29,6 @@ from raylab.store.phase import Tell, silent
 from raylab.store.tables import write_table
 from raylab.train.evaluate.line_job import LineJob, LineTask
 
-PASSES_A_SHARD = 512
-"""Fewer forward passes are not worth the start of one more actor."""
 MOST_PASSES = 1 << 14
 """A shard of more would come near the deadline of an actor."""
 

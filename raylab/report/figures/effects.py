@@ -7,10 +7,11 @@ import math
 import altair as alt
 
 from raylab.report.figures.figure import Figure, Frames, data_of, rows_of_model, tooltips
+from raylab.report.findings.seed_baseline import WITHIN
 from raylab.report.words import Translator
 
 _ROW_HEIGHT = 34
-_BAND = (1 / 1.25, 1.25)
+_BAND = (1 / WITHIN, WITHIN)
 """What is called within the seed."""
 
 

@@ -32,6 +32,7 @@ from statsmodels.stats.multitest import multipletests
 from raylab.report.findings.effect_words import answer_sentences, factor_sentences
 from raylab.report.findings.factor_test import Choose, p_values
 from raylab.report.findings.finding import Finding
+from raylab.report.findings.seed_baseline import BEYOND, verdict_of
 from raylab.report.findings.spaces import Space, spaces_of
 from raylab.report.findings.statistics import mean
 from raylab.report.findings.trained_models import (
@@ -41,16 +42,17 @@ from raylab.report.findings.trained_models import (
     by_base_model,
     by_recipe,
     caveats_of,
+    differ_in,
     differing_parts,
     labels_of,
     models_of,
     one_factor_pairs,
+    recipes_of,
     varied_parts,
 )
 from raylab.report.study_tables import Tables, grouped
 from raylab.spec.seeds import COLUMNS
 
-WITHIN, BEYOND = 1.25, 2.0
 LEVEL = 0.05
 """Of significance."""
 MOST_OF_SEED, LITTLE_OF_SEED = 0.8, 0.2
@@ -113,13 +115,13 @@ def _unlike(space: Space, varied: Sequence[str]) -> Choose:
     """Whether two models are compared in `space`: by their seeds alone."""
     if space.key == _DELTA:
         return lambda a, b: bool(parts := differing_parts(a, b)) and _INIT not in parts
-    return lambda a, b: bool(varied) and differing_parts(a, b) == tuple(varied)
+    return differ_in(varied)
 
 
 def _effect_row(
     space: Space, is_unlike: Choose, factor: str, pairs: Sequence[RecipePair]
 ) -> dict[str, Any]:
-    recipes = {models[0].recipe: models for pair in pairs for models in (pair.a, pair.b)}
+    recipes = recipes_of(pairs)
     between = [(x, y) for pair in pairs for x in pair.a for y in pair.b]
     within = [pair for found in recipes.values() for pair in itertools.combinations(found, 2)]
     effect = Means.of(space, [pair for pair in between if is_unlike(*pair)])
@@ -170,13 +172,6 @@ def times_of(space: Space, effect: Means, baseline: Means) -> float | None:
     if below <= 0:
         return math.inf if above > 0 else 1.0
     return above / below
-
-
-def verdict_of(times: float | None) -> str:
-    """within, near or beyond the seed; unknown where it was not measured."""
-    if times is None:
-        return "unknown"
-    return "within" if times <= WITHIN else "beyond" if times >= BEYOND else "near"
 
 
 def _pair_row(

@@ -18,7 +18,7 @@ import numpy as np
 from raylab.report.findings.permutation import Pairings, permutation_test
 from raylab.report.findings.spaces import Space
 from raylab.report.findings.statistics import MIN_VALUES
-from raylab.report.findings.trained_models import Model, RecipePair
+from raylab.report.findings.trained_models import Model, RecipePair, recipes_of
 from raylab.report.study_tables import grouped
 
 Choose = Callable[[Model, Model], bool]
@@ -30,7 +30,7 @@ def p_values(space: Space, is_unlike: Choose, pairs: Sequence[RecipePair]) -> di
     is_unlike: which models are compared. Both are None below three seeds of a recipe, and where a
     pair was not measured.
     """
-    recipes = {side[0].recipe: side for pair in pairs for side in (pair.a, pair.b)}
+    recipes = recipes_of(pairs)
     untested = {"p": None, "p_least": None}
     if min(len(found) for found in recipes.values()) < MIN_VALUES:
         return untested

@@ -23,10 +23,11 @@ from raylab.report.findings.trained_models import (
     by_base_model,
     by_recipe,
     caveats_of,
-    differing_parts,
+    differ_in,
     labels_of,
     models_of,
     one_factor_pairs,
+    recipes_of,
     varied_parts,
 )
 from raylab.report.study_tables import Row, Rows, Tables, grouped
@@ -71,16 +72,15 @@ def _likeness(tables: Tables, models: Sequence[Model]) -> dict[int, dict[Pair, f
 def _layer_rows(
     base: str, models: Sequence[Model], likeness: Mapping[int, Mapping[Pair, float]]
 ) -> Iterator[dict[str, Any]]:
-    varied = varied_parts(models)
+    are_unlike = differ_in(varied_parts(models))
 
     def unlike(pairs: Iterator[tuple[Model, Model]]) -> list[Pair]:
-        found = ((x, y) for x, y in pairs if varied and differing_parts(x, y) == varied)
-        return [frozenset((x.name, y.name)) for x, y in found]
+        return [frozenset((x.name, y.name)) for x, y in pairs if are_unlike(x, y)]
 
     of_factor = {
         factor: (
             unlike((x, y) for pair in pairs for x in pair.a for y in pair.b),
-            {m.recipe: m for pair in pairs for side in (pair.a, pair.b) for m in side},
+            recipes_of(pairs),
         )
         for factor, pairs in grouped(one_factor_pairs(models), lambda pair: pair.factor).items()
     }

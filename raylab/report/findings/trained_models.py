@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -121,6 +121,12 @@ def varied_parts(models: Sequence[Model]) -> tuple[str, ...]:
     return tuple(name for name in COLUMNS if len({model.factors[name] for model in models}) > 1)
 
 
+def differ_in(varied: Sequence[str]) -> Callable[[Model, Model], bool]:
+    """Whether the seeds of two models differ in all of `varied`, and in nothing else; of models
+    whose seeds do not vary no two do."""
+    return lambda a, b: bool(varied) and differing_parts(a, b) == tuple(varied)
+
+
 def at_other_seeds(pairs: Sequence[tuple[Model, Model]]) -> list[tuple[Model, Model]]:
     """The pairs whose seeds have no number in common; where there is none, those of unlike seeds.
 
@@ -185,6 +191,11 @@ class RecipePair:
     a: Sequence[Model]
     b: Sequence[Model]
     other_settings: tuple[str, ...]
+
+
+def recipes_of(pairs: Sequence[RecipePair]) -> dict[str, Sequence[Model]]:
+    """The models of every recipe among `pairs`, each recipe once."""
+    return {side[0].recipe: side for pair in pairs for side in (pair.a, pair.b)}
 
 
 def one_factor_pairs(models: Sequence[Model]) -> list[RecipePair]:

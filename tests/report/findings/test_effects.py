@@ -10,7 +10,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from raylab.report.findings import effects, trained_models
-from raylab.report.findings.effects import verdict_of
+from raylab.report.findings.seed_baseline import verdict_of
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from tests.report.findings.vectors import (
