@@ -20,6 +20,7 @@ from typing import Any
 from raylab.errors import ModelError
 from raylab.spec.architectures import knows
 from raylab.spec.data.templates import NAMED
+from raylab.spec.quantized import METHODS, method_of, quantization_of
 from raylab.spec.study import BaseModelRef, Located
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
@@ -73,8 +74,8 @@ def _check_directory(name: str, directory: Path) -> None:
 def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
     """Refuse a base model at `directory` that cannot be trained as `place` describes it.
 
-    Raises ModelError where it is no checkpoint, runs code that the study does not trust, or has
-    a tokenizer without a chat template and is given none.
+    Raises ModelError where it is no checkpoint, is quantised, runs code that the study does not
+    trust, or has a tokenizer without a chat template and is given none.
     """
     if not (directory / "config.json").is_file():
         raise ModelError(
@@ -83,6 +84,7 @@ def check_base(name: str, directory: Path, place: BaseModelRef) -> None:
             expected="a directory with config.json and *.safetensors",
         )
     check_remote_code(directory, place.trust_remote_code)
+    check_full_precision(directory, name)
     tokenizer = json_of(directory / "tokenizer_config.json")
     if place.chat_template or tokenizer is None or "chat_template" in tokenizer:
         return
@@ -126,6 +128,32 @@ def check_remote_code(directory: Path, trusted: bool) -> None:
             expected="code beside the weights",
             todo="download both, and name the modules in config.json's auto_map without repository",
         )
+
+
+def check_full_precision(directory: Path, name: str | None = None) -> None:
+    """Refuse a base model that is quantised already. Raises ModelError.
+
+    A study quantises its base model itself, and measures differences to its weights.
+    """
+    settings = quantization_of(json_of(directory / "config.json") or {})
+    if settings is None:
+        return
+    method = METHODS.get(method_of(settings))
+    todo = "name the model that it was made from"
+    if method:
+        install = [f"`pip install {' '.join(method.missing)}` and "] if method.missing else []
+        todo += (
+            f"; or {''.join(install)}`raylab merge linear --model {directory} --dequantize --out "
+            "NEW_DIR`, and name NEW_DIR"
+        )
+    raise ModelError(
+        f"the base model {name} is quantised already"
+        if name
+        else "the base model is quantised already",
+        found=f"{directory}: quantised by {method_of(settings)}, as config.json says",
+        expected="full-precision weights; a study quantises them itself (`quantization:`)",
+        todo=todo,
+    )
 
 
 def json_of(file: Path) -> dict[str, Any] | None:

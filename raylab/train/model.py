@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
 from raylab.spec.data.rendering import DEFAULT_DATE
-from raylab.spec.models import ResolvedModel, check_remote_code
+from raylab.spec.models import ResolvedModel, check_full_precision, check_remote_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
 from raylab.train.chat import fit_tokenizer
@@ -92,6 +92,7 @@ def load_base(
     frozen: directories of adapters that are added as fixed terms. Raises ModelError.
     """
     check_remote_code(checkpoint, trust_remote_code)
+    check_full_precision(checkpoint)
     dtype = getattr(torch, quantization.compute_dtype)
     settings = None
     if quantization.bits == 4:

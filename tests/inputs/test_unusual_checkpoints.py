@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GptOssConfig
 
 from raylab.errors import ModelError
+from raylab.spec.study import Quantization
+from raylab.train.model import load_base
 from raylab.weights import Adapter, Checkpoint
 from raylab.weights.export import concatenate
 from tests.architectures import save_adapter, save_tiny, tiny_model
@@ -293,6 +295,46 @@ def test_quantised_checkpoint_that_is_not_undone_here_is_refused_with_the_way_ou
     if method == "compressed-tensors":
         assert "pip install compressed-tensors" in message
     assert not (tmp_path / "scratch").exists()
+
+
+QUANTISED_BASES = {
+    "gptq": ({"quantization_config": NOT_HERE["gptq"]}, "gptq"),
+    "awq": ({"quantization_config": NOT_HERE["awq"]}, "awq"),
+    "bitsandbytes": ({"quantization_config": {"load_in_4bit": True}}, "--dequantize --out"),
+    "fp8": ({"quantization_config": {"quant_method": "fp8"}}, "--dequantize --out"),
+    "mlx": ({"quantization": {"group_size": 64, "bits": 4}}, "unknown"),
+    "a part": ({"text_config": {"quantization_config": NOT_HERE["gptq"]}}, "gptq"),
+}
+
+
+@pytest.mark.parametrize("kind", QUANTISED_BASES)
+def test_quantised_base_model_of_a_study_is_refused_by_plan_and_at_a_training(
+    tmp_path, capsys, base, kind
+):
+    study = write_study_folder(tmp_path)
+    shutil.rmtree(tmp_path / "base")
+    shutil.copytree(base, tmp_path / "base")
+    fields, named = QUANTISED_BASES[kind]
+    config = json.loads((base / "config.json").read_text()) | fields
+    (tmp_path / "base/config.json").write_text(json.dumps(config))
+    (tmp_path / "base/tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    message = refused(capsys, "plan", study)
+    assert "the base model tiny is quantised already" in message
+    assert named in message
+    assert "it was made from" in message
+    with pytest.raises(ModelError, match="quantised already"):
+        load_base(tmp_path / "base", Quantization())
+
+
+def test_advice_for_a_quantised_base_model_writes_one_in_full_precision(
+    tmp_path, monkeypatch, full_models
+):
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    path, out = tmp_path / "quantised", tmp_path / "out"
+    expected = in_fp8(path, full_models["fp8"])
+    assert exit_status("merge", "linear", "--model", path, "--dequantize", "--out", out) == 0
+    made = load_file(out / "model.safetensors")
+    assert all(torch.equal(made[name], expected[name]) for name in expected)
 
 
 def test_quantised_checkpoint_that_lacks_a_weight_is_refused_and_leaves_nothing(
