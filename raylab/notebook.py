@@ -107,7 +107,7 @@ class Results:
 
 def in_words(translate: Translator, finding: Finding) -> FindingText:
     """A finding in a language: each sentence behind its subject, unless that is the title."""
-    parts = (*finding.headline, *finding.sentences, *finding.caveats)
+    parts = finding.sentences
     frames = {name: pd.DataFrame(rows) for name, rows in finding.frames.items()}
     # The title says the section.
     of_title = f"section-{finding.key}"

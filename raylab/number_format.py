@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 
 MISSING = "–"
-_DIGITS = 4
+_DIGITS, _SHORT_DIGITS = 4, 3
 _TIME_UNITS = ((3 * 86400, "d", 86400), (100 * 60, "h", 3600), (100, "min", 60), (0, "s", 1))
 """From how many seconds on a unit is used, its name, and its seconds."""
 
@@ -29,6 +29,21 @@ def number(value: float | None) -> str:
         return f"{mantissa}e{int(exponent)}"
     decimals = _DIGITS - 1 - int(exponent)
     return f"{round(value, decimals):.{max(decimals, 0)}f}"
+
+
+def short(value: float | None) -> str:
+    """A measured value for reading, with three significant digits: 2.20, 1,240, 1.24e7."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.{_SHORT_DIGITS - 1}e}".split("e")
+    if not -4 <= int(exponent) < 6:
+        return f"{mantissa}e{int(exponent)}"
+    decimals = _SHORT_DIGITS - 1 - int(exponent)
+    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
 
 
 def count(value: int | None) -> str:

@@ -135,7 +135,7 @@ def test_messages_of_every_column_of_a_grid_are_there():
 def test_translator_writes_every_finding_of_a_study(language):
     translate = translator(language)
     for finding in find_all(Tables.of({"trials": make_trials(), "norms": make_norms()})).values():
-        for sentence in (*finding.headline, *finding.sentences, *finding.caveats):
+        for sentence in finding.sentences:
             text = translate.sentence(sentence)
             assert text and "{" not in text and "\u2068" not in text
 
@@ -211,7 +211,7 @@ def test_japanese_sentences_are_all_polite():
 def test_japanese_sentences_of_a_study_are_written_without_stray_spaces():
     translate, count = translator("ja"), 0
     for finding in find_all(Tables.of({"trials": make_trials(), "norms": make_norms()})).values():
-        for sentence in (*finding.headline, *finding.sentences, *finding.caveats):
+        for sentence in finding.sentences:
             text = translate.whole_sentence(sentence)
             assert not re.search(f"{JAPANESE} | {JAPANESE}", text), text
             assert text.endswith("。"), text

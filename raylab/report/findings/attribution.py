@@ -29,7 +29,6 @@ from raylab.report.findings.trained_models import (
     SEPARATOR,
     Model,
     by_base_model,
-    caveats_of,
     factors_of,
     models_of,
 )
@@ -55,8 +54,9 @@ def find(tables: Tables) -> Finding:
     """Shares of variance of every response, over every base model."""
     models = models_of(tables)
     rows: list[dict[str, Any]] = []
-    headline: list[Sentence] = []
-    sentences: list[Sentence] = []
+    answer: list[Sentence] = []
+    details: list[Sentence] = []
+    cautions: list[Sentence] = []
     for base, of_base in by_base_model(models).items():
         for response in (*_norm_responses(tables, of_base), *_cosine_responses(tables, of_base)):
             independent = response.name != "cosine"
@@ -65,21 +65,20 @@ def find(tables: Tables) -> Finding:
                 continue
             rows += _rows(base, response, analysis)
             if response.level == "all":
-                answers = response.name == "log_l2" and analysis.residual_df > 0
+                answers = response.name == "log_l2"
                 sentence = _sentence(base, response, analysis)
-                (headline if answers else sentences).append(sentence)
+                (answer if answers else details).append(sentence)
         design = design_of(factor_levels(of_base))
         for group in design.inseparable:
             values = {"model": base, "factors": group}
-            sentences.append(Sentence("attribution-inseparable", values, "fair"))
+            cautions.append(Sentence("attribution-inseparable", values, "fair"))
         if design.constant:
             values = {"model": base, "factors": design.constant}
-            sentences.append(Sentence("attribution-constant", values))
+            details.append(Sentence("attribution-constant", values))
     if not rows:
-        sentences.append(Sentence("attribution-nothing", {}, "unknown"))
-    caveats = caveats_of(models)
+        answer.append(Sentence("attribution-nothing", {}, "unknown"))
     frames = {"attribution": rows}
-    return Finding("attribution", tuple(headline), tuple(sentences), caveats, frames)
+    return Finding("attribution", tuple(answer), tuple(details), tuple(cautions), frames)
 
 
 def factor_levels(models: Sequence[Model]) -> Levels:

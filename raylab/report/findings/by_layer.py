@@ -23,7 +23,6 @@ from raylab.report.findings.statistics import finite, mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
     by_base_model,
-    caveats_of,
     labels_of,
     models_of,
 )
@@ -100,7 +99,7 @@ def find(tables: Tables) -> Finding:
         rows += own
     if not rows:
         sentences.append(Sentence("where-nothing", {}, "unknown"))
-    return Finding("where", (), tuple(sentences), caveats_of(models), {"where": rows})
+    return Finding.of("where", sentences, {"where": rows})
 
 
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[tuple[str, str], tuple[str, Cells]]:

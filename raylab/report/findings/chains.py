@@ -14,7 +14,7 @@ from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite, ratio_of
-from raylab.report.findings.trained_models import Model, caveats_of, labels_of, models_of
+from raylab.report.findings.trained_models import Model, labels_of, models_of
 from raylab.report.study_tables import Row, Rows, Tables
 
 TURNS_BACK = 100
@@ -27,12 +27,8 @@ def find(tables: Tables) -> Finding:
     labels = labels_of(list(models.values()))
     chained = tables.rows("chains", level="all")
     rows = [_row(row, models.get(row["model"]), labels) for row in chained]
-    return Finding(
-        "chains",
-        sentences=tuple(_sentences(rows)) or (Sentence("chains-nothing"),),
-        caveats=caveats_of([models[row["name"]] for row in rows if row["name"] in models]),
-        frames={"chains": rows},
-    )
+    sentences = [*_sentences(rows)] or [Sentence("chains-nothing")]
+    return Finding.of("chains", sentences, {"chains": rows})
 
 
 def angle_of(cosine: float | None) -> float | None:

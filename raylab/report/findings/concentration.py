@@ -22,7 +22,7 @@ import numpy as np
 
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite, mean
-from raylab.report.findings.trained_models import Model, caveats_of, labels_of, models_of
+from raylab.report.findings.trained_models import Model, labels_of, models_of
 from raylab.report.study_tables import VIEW, Row, Rows, Tables, grouped
 
 NORMAL_HALF_L2 = 0.042672
@@ -58,12 +58,9 @@ def find(tables: Tables) -> Finding:
         for row in tables.rows("densities", view=VIEW)
         if row["comparison"] in subjects
     ]
-    return Finding(
-        "concentration",
-        sentences=tuple(_sentences(rows)) or (Sentence("concentration-nothing", {}, "unknown"),),
-        caveats=caveats_of(models),
-        frames={"concentration": rows, "curves": points, "densities_of": densities},
-    )
+    sentences = [*_sentences(rows)] or [Sentence("concentration-nothing", {}, "unknown")]
+    frames = {"concentration": rows, "curves": points, "densities_of": densities}
+    return Finding.of("concentration", sentences, frames)
 
 
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.trained_models import Model, caveats_of, labels_of, models_of
+from raylab.report.findings.trained_models import Model, labels_of, models_of
 from raylab.report.study_tables import Row, Rows, Tables, grouped
 
 CONNECTED = 0.01
@@ -39,13 +39,8 @@ def find(tables: Tables) -> Finding:
          "excess": row["excess"]}
         for head, rows in heads for row in rows
     ]  # fmt: skip
-    used = [model for name, model in models.items() if any(name in key for key in lines)]
-    return Finding(
-        "connectivity",
-        sentences=tuple(_sentences(barriers)) or (Sentence("connectivity-nothing"),),
-        caveats=caveats_of(used),
-        frames={"barriers": barriers, "lines": points},
-    )
+    sentences = [*_sentences(barriers)] or [Sentence("connectivity-nothing")]
+    return Finding.of("connectivity", sentences, {"barriers": barriers, "lines": points})
 
 
 def _head(row: Row, models: Mapping[str, Model], labels: Mapping[str, str]) -> dict[str, Any]:

@@ -30,20 +30,26 @@ _GRADES: Mapping[str, Grade] = {"beyond": "good", "near": "fair"}
 
 
 def answer_sentences(models: Sequence[Model], effects: Rows) -> Iterator[Sentence]:
-    """The answer in short, what the seed does, and what verdicts rest on."""
+    """For each base model the factors of each space by verdict, the largest first."""
     if not models:
         yield Sentence("floor-nothing", {}, "unknown")
-        return
-    if len({model.seed for model in models}) == 1:
-        yield Sentence("floor-one_seed", {}, "unknown")
     for base, rows in grouped(effects, lambda row: str(row["model"])).items():
         of_factors = _of_factors(rows)
         if of_factors:
             yield _answer(base, of_factors)
         else:
-            yield Sentence("floor-no_difference", {}, "unknown")
-        yield from _seed_sentences(base, models, rows)
-        yield from _basis_sentences(base, of_factors)
+            yield Sentence("floor-no_difference", {"model": base}, "unknown")
+
+
+def caution_sentences(models: Sequence[Model], effects: Rows) -> Iterator[Sentence]:
+    """What limits the verdicts: a single seed, tied randomness, too few seeds for a test."""
+    if len({model.seed for model in models}) == 1:
+        yield Sentence("floor-one_seed", {"seed": models[0].seed.level}, "unknown")
+        return
+    if models and are_tied(models):
+        yield Sentence("effects-tied", {}, "unknown", "factor-seed")
+    for rows in grouped(effects, lambda row: str(row["model"])).values():
+        yield from _untested_sentences(rows)
 
 
 def factor_sentences(effects: Rows) -> Iterator[Sentence]:
@@ -73,7 +79,7 @@ def _answer(base: str, rows: Rows) -> Sentence:
         )
         for key in ANSWERED
     }
-    return Sentence("effects-answer", {"model": base, **parts}, "", "section-effects")
+    return Sentence("effects-answer", {"model": base, **parts})
 
 
 def _largest_first(rows: Rows) -> list[Row]:
@@ -85,7 +91,8 @@ def _factor_sentence(factor: str, rows: Rows) -> Sentence:
     measured = [row for row in rows if row["times"] is not None]
     verdicts = {row["verdict"] for row in measured}
     grade: Grade = next((_GRADES[one] for one in _GRADES if one in verdicts), "unknown")
-    parts = tuple(_space_part(row) for row in rows if row["space"] in ANSWERED or row in measured)
+    shown = (row for row in rows if row["space"] in ANSWERED or row in measured)
+    parts = tuple(map(space_sentence, shown))
     also = tuple(rows[0]["also"].split(", ")) if rows[0]["also"] else ()
     values = {
         "parts": parts,
@@ -96,10 +103,17 @@ def _factor_sentence(factor: str, rows: Rows) -> Sentence:
     return Sentence("effects-factor", values, grade, f"factor-{factor}")
 
 
-def _space_part(row: Row) -> Sentence:
+def space_sentence(row: Row) -> Sentence:
+    """What a factor, the seed or a part of it does in one space, with its numbers."""
     key, times = row["space"], row["times"]
+    if row["verdict"] == "baseline":
+        value = math.exp(row["effect"]) if key == "far" else row["effect"]
+        counted = {"chance": row["chance"], "pairs": row["pairs"]}
+        return Sentence(f"effects-{key}-baseline", {"effect": value, **counted})
     if times is None:
         return Sentence(f"effects-{key}-unknown", {})
+    if is_of_seed(row["factor"]):
+        return Sentence("effects-part", {"space": key, "times": times, "pairs": row["pairs"]})
     values: dict[str, Any] = {
         "effect": row["effect"],
         "baseline": row["baseline"],
@@ -120,11 +134,11 @@ def _what_settles(rows: Rows) -> Sentence:
     return Sentence("effects-settle-all" if "function" in measured else "effects-settle-functions")
 
 
-def _seed_sentences(base: str, models: Sequence[Model], rows: Rows) -> Iterator[Sentence]:
-    """How large the seed is, and how much of it each part of it is."""
-    of_seed = {row["space"]: row for row in rows if row["verdict"] == "baseline"}
-    parts = [row for row in rows if row["verdict"] in SEED_VERDICTS[1:]]
-    for name, found in grouped(parts, lambda row: str(row["factor"])).items():
+def seed_sentences(effects: Rows) -> Iterator[Sentence]:
+    """How much of the seed each part of it is."""
+    parts = [row for row in effects if row["verdict"] in SEED_VERDICTS[1:]]
+    by_part = grouped(parts, lambda row: (str(row["model"]), str(row["factor"])))
+    for (base, name), found in by_part.items():
         shares = {row["space"]: row["times"] for row in found}
         if {"delta", "where"} & shares.keys():
             values = {
@@ -134,22 +148,29 @@ def _seed_sentences(base: str, models: Sequence[Model], rows: Rows) -> Iterator[
                 "pairs": max(row["pairs"] for row in found),
             }
             yield Sentence("effects-seed_part", values, "", "factor-seed")
-    if are_tied(models) and of_seed:
-        yield Sentence("effects-tied", {"model": base}, "unknown", "factor-seed")
 
 
-def _basis_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
-    measured = [row for row in rows if row["times"] is not None]
-    if not measured:
-        return
-    tested = [row for row in measured if row["basis"] == "permutation"]
-    if tested:
-        values = {"model": base, "tested": len(tested), "total": len(measured)}
-        yield Sentence("effects-tested", values)
+def tested_sentences(effects: Rows) -> Iterator[Sentence]:
+    """How many verdicts of each base model rest on a test."""
+    for base, rows in grouped(effects, lambda row: str(row["model"])).items():
+        measured = _measured(rows)
+        tested = [row for row in measured if row["basis"] == "permutation"]
+        if tested:
+            values = {"model": base, "tested": len(tested), "total": len(measured)}
+            yield Sentence("effects-tested", values)
+
+
+def _untested_sentences(rows: Rows) -> Iterator[Sentence]:
+    """Why no verdict of a base model rests on a test."""
+    measured = _measured(rows)
+    if not measured or any(row["basis"] == "permutation" for row in measured):
         return
     least = [row["p_least"] for row in measured if row["p_least"] is not None]
     if least:
-        values = {"model": base, "least": min(least), "most": max(least)}
-        yield Sentence("effects-too_few", values)
+        yield Sentence("effects-too_few", {"least": min(least)})
     else:
-        yield Sentence("effects-descriptive", {"model": base, "seeds": MIN_VALUES})
+        yield Sentence("effects-descriptive", {"seeds": MIN_VALUES})
+
+
+def _measured(rows: Rows) -> list[Row]:
+    return [row for row in _of_factors(rows) if row["times"] is not None]

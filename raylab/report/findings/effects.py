@@ -29,7 +29,13 @@ from typing import Any
 
 from statsmodels.stats.multitest import multipletests
 
-from raylab.report.findings.effect_words import answer_sentences, factor_sentences
+from raylab.report.findings.effect_words import (
+    answer_sentences,
+    caution_sentences,
+    factor_sentences,
+    seed_sentences,
+    tested_sentences,
+)
 from raylab.report.findings.factor_test import Choose, p_values
 from raylab.report.findings.finding import Finding
 from raylab.report.findings.seed_baseline import BEYOND, verdict_of
@@ -41,7 +47,6 @@ from raylab.report.findings.trained_models import (
     RecipePair,
     by_base_model,
     by_recipe,
-    caveats_of,
     differ_in,
     differing_parts,
     labels_of,
@@ -104,9 +109,13 @@ def find(tables: Tables) -> Finding:
             ]
     return Finding(
         "effects",
-        headline=tuple(answer_sentences(models, effects)),
-        sentences=tuple(factor_sentences(effects)),
-        caveats=caveats_of(models),
+        answer=tuple(answer_sentences(models, effects)),
+        details=(
+            *factor_sentences(effects),
+            *seed_sentences(effects),
+            *tested_sentences(effects),
+        ),
+        cautions=tuple(caution_sentences(models, effects)),
         frames={"effects": effects, "effect_pairs": pairs},
     )
 

@@ -18,7 +18,6 @@ from raylab.report.findings.trained_models import (
     Model,
     by_base_model,
     by_recipe,
-    caveats_of,
     labels_of,
     models_of,
 )
@@ -42,7 +41,7 @@ def find(tables: Tables) -> Finding:
     if not sentences:
         sentences.append(Sentence("entries-nothing", {}, "unknown"))
     frames = {"moved": moved, "shared": shared}
-    return Finding("entries", sentences=tuple(sentences), caveats=caveats_of(models), frames=frames)
+    return Finding.of("entries", sentences, frames)
 
 
 def _moved_rows(tables: Tables, models: Sequence[Model]) -> Iterator[dict[str, Any]]:

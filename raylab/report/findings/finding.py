@@ -9,13 +9,16 @@ that was not measured is None, never zero; a finding without an answer has a sen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raylab.report.study_tables import Rows
 
 Grade = Literal["", "good", "fair", "bad", "unknown"]
+MOST_ANSWERS = 2
+"""Sentences of an answer, where there is one base model."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,37 @@ class Sentence:
 class Finding:
     """The answer to one question.
 
-    `headline` is for the first screen, `sentences` for the section, `caveats` for what the
-    answer rests on; `frames` are its numbers, rows by table.
+    `answer` is one or two sentences for each base model, `details` are the others. `cautions` say
+    what limits the results of the study. `frames` are the finding's numbers, rows by table.
     """
 
     key: str
-    headline: tuple[Sentence, ...] = ()
-    sentences: tuple[Sentence, ...] = ()
-    caveats: tuple[Sentence, ...] = ()
+    answer: tuple[Sentence, ...] = ()
+    details: tuple[Sentence, ...] = ()
+    cautions: tuple[Sentence, ...] = ()
     frames: Mapping[str, Rows] = field(default_factory=dict)
+
+    @property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """All that it says, the answer first."""
+        return (*self.answer, *self.details, *self.cautions)
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        sentences: Sequence[Sentence],
+        frames: Mapping[str, Rows],
+        cautions: Sequence[Sentence] = (),
+    ) -> Finding:
+        """A finding whose first sentences are its answer: two, or one for each base model."""
+        counted: Counter[object] = Counter()
+        bases = len({one.values.get("model") for one in sentences})
+        answer: list[Sentence] = []
+        details: list[Sentence] = []
+        for one in sentences:
+            base = one.values.get("model")
+            is_first = counted[base] < (1 if bases > 1 else MOST_ANSWERS)
+            (answer if is_first else details).append(one)
+            counted[base] += 1
+        return cls(key, tuple(answer), tuple(details), tuple(cautions), frames)

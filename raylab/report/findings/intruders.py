@@ -19,7 +19,6 @@ from raylab.report.findings.statistics import finite, mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
     by_recipe,
-    caveats_of,
     labels_of,
     models_of,
 )
@@ -37,12 +36,8 @@ def find(tables: Tables) -> Finding:
         _row(seeds, labels[recipe], [measured[model.name] for model in seeds])
         for recipe, seeds in by_recipe(models).items()
     ]
-    return Finding(
-        "intruders",
-        sentences=tuple(_sentences(rows)) or (Sentence("intruders-nothing"),),
-        caveats=caveats_of(models),
-        frames={"intruders": rows},
-    )
+    sentences = [*_sentences(rows)] or [Sentence("intruders-nothing")]
+    return Finding.of("intruders", sentences, {"intruders": rows})
 
 
 def _row(seeds: Sequence[Model], label: str, found: Rows) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from raylab.report.findings.statistics import (
     ratio_of,
     standard_deviation,
 )
-from raylab.report.findings.trained_models import Distances, by_recipe, caveats_of, models_of
-from raylab.report.study_tables import Row, Tables, is_merge, parent_recipe_of, recipe_of
+from raylab.report.findings.trained_models import Distances, by_recipe, models_of
+from raylab.report.study_tables import Row, Tables, grouped, is_merge, parent_recipe_of, recipe_of
 from raylab.spec.seeds import Level, seeds_of
 
 STABLE, VARIES = 1.25, 2.0
@@ -104,14 +104,9 @@ def find(tables: Tables) -> Finding:
     shared = [record(row) for row in found.shared_rate]
     groups = enumerate(found.other_rates, 1)
     others = [{"group": number, **record(row)} for number, rows in groups for row in rows]
-    comparisons = (name for row in found.rows for name in row.comparisons.values())
-    compared = {side for name in comparisons for side in name.split("~")}
-    return Finding(
-        "seeds",
-        sentences=tuple(_sentences(found)) or (Sentence("seeds-nothing"),),
-        caveats=caveats_of([model for model in models if model.name in compared]),
-        frames={"seeds_like": shared, "seeds_unlike": others},
-    )
+    frames = {"seeds_like": shared, "seeds_unlike": others}
+    answer = [*_summary(found)] or [Sentence("seeds-nothing")]
+    return Finding("seeds", tuple(answer), tuple(_sentences(found)), (), frames)
 
 
 def _record(row: SeedRow, seed_distance: float | None) -> dict[str, Any]:
@@ -136,6 +131,21 @@ def _record(row: SeedRow, seed_distance: float | None) -> dict[str, Any]:
         "times_seed": ratio_of(mean(row.measured), seed_distance),
         "verdict": row.verdict,
     }
+
+
+def _summary(found: SeedTables) -> Iterator[Sentence]:
+    """For each base model: how many norms are stable over seeds, and the one that is least."""
+    for base, rows in grouped(found.rows, lambda row: row.model).items():
+        known = [row for row in rows if row.ratio is not None]
+        if not known:
+            yield Sentence("seeds-unknown", {"model": base, "total": len(rows)}, "unknown")
+            continue
+        counts = Counter(row.verdict for row in known)
+        least = max(known, key=lambda row: row.ratio or 0.0)
+        values = {name: counts[name] for name in ("stable", "varies", "seed")}
+        values |= {"model": base, "total": len(rows), "pair": least.label, "ratio": least.ratio,
+                   "learning_rate": least.learning_rate}  # fmt: skip
+        yield Sentence("seeds-summary", values, GRADES[least.verdict])
 
 
 def _sentences(found: SeedTables) -> Iterator[Sentence]:

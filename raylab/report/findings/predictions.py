@@ -22,7 +22,6 @@ from raylab.report.findings.trained_models import (
     Model,
     by_base_model,
     by_recipe,
-    caveats_of,
     differ_in,
     labels_of,
     models_of,
@@ -48,12 +47,7 @@ def find(tables: Tables) -> Finding:
         tokens += _token_rows(base, of_base, tables["differing_tokens"])
     if not layers:
         sentences.append(Sentence("functions-nothing", {}, "unknown"))
-    return Finding(
-        "functions",
-        sentences=tuple(sentences),
-        caveats=caveats_of(models) if layers else (),
-        frames={"cka_by_layer": layers, "tokens": tokens},
-    )
+    return Finding.of("functions", sentences, {"cka_by_layer": layers, "tokens": tokens})
 
 
 def _likeness(tables: Tables, models: Sequence[Model]) -> dict[int, dict[Pair, float]]:
@@ -103,12 +97,13 @@ def _layer_rows(
 
 
 def _sentences(base: str, rows: Rows) -> Iterator[Sentence]:
-    """For each factor the layer at which models are least alike."""
-    for factor, found in grouped(rows, lambda row: str(row["factor"])).items():
-        least = min(found, key=lambda row: row["cka"])
-        values = {key: least[key] for key in ("layer", "cka", "seeds_cka")}
+    """For each factor the layer at which models are least alike, the least alike first."""
+    of_factors = grouped(rows, lambda row: str(row["factor"])).values()
+    found = [min(of_factor, key=lambda row: row["cka"]) for of_factor in of_factors]
+    for least in sorted(found, key=lambda row: row["cka"]):
+        values = {key: least[key] for key in ("factor", "layer", "cka", "seeds_cka")}
         last = max(row["layer"] for row in rows)
-        yield Sentence("functions-layer", {"model": base, "factor": factor, "last": last, **values})
+        yield Sentence("functions-layer", {"model": base, "last": last, **values})
 
 
 def _token_rows(base: str, models: Sequence[Model], rows: Rows) -> Iterator[dict[str, Any]]:

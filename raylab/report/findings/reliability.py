@@ -19,6 +19,8 @@ from raylab.report.study_tables import Rows, Tables, grouped, is_merge
 
 LARGE_ERROR = 0.1
 """The share of a task vector's norm above which an error is not graded good."""
+CAUTIONS = ("trust-undone", "trust-marked", "trust-unequal")
+"""The sentences that limit the results of the whole study."""
 _AUDIT = (
     "numel", "l2", "merged_error", "merged_false_zeros", "dequantized_error",
     "dequantized_false_zeros", "quantization_noise",
@@ -49,9 +51,9 @@ def find(tables: Tables) -> Finding:
         *_audit_sentences(audit),
         *_counted_sentences(counted),
     )
-    headline = tuple(sentence for sentence in found if sentence.grade == "bad")
-    rest = tuple(sentence for sentence in found if sentence.grade != "bad")
-    return Finding("trust", headline, rest, (), {"audit": audit, "counted": counted})
+    cautions = [sentence for sentence in found if sentence.key in CAUTIONS]
+    rest = [sentence for sentence in found if sentence.key not in CAUTIONS]
+    return Finding.of("trust", rest, {"audit": audit, "counted": counted}, cautions)
 
 
 def _trial_sentences(trials: Rows) -> Iterator[Sentence]:

@@ -41,12 +41,11 @@ from raylab.report.findings.trained_models import (
     at_other_seeds,
     by_base_model,
     by_recipe,
-    caveats_of,
     labels_of,
     models_of,
     one_factor_pairs,
 )
-from raylab.report.study_tables import Row, Tables
+from raylab.report.study_tables import Row, Tables, grouped
 
 WITHIN, BEYOND = 1.25, 2.0
 
@@ -62,12 +61,8 @@ def find(tables: Tables) -> Finding:
         for pair in one_factor_pairs(of_base):
             differences.append(_difference_row(pair, labels, distances))
     differences.sort(key=lambda row: (*FACTORS, row["factor"]).index(row["factor"]))
-    return Finding(
-        "floor",
-        sentences=tuple(_baseline_sentences(baselines)),
-        caveats=caveats_of(models),
-        frames={"differences": differences, "floor": baselines},
-    )
+    frames = {"differences": differences, "floor": baselines}
+    return Finding.of("floor", list(_baseline_sentences(baselines)), frames)
 
 
 def verdict_of(ratio: float | None) -> str:
@@ -171,8 +166,10 @@ def _norm_columns(a: Sequence[Model], b: Sequence[Model]) -> dict[str, Any]:
 
 
 def _baseline_sentences(baselines: Sequence[Row]) -> Iterator[Sentence]:
-    for key, column in (("floor-spread", "l2_factor"), ("floor-apart", "relative_distance")):
-        known = [row[column] for row in baselines if row[column] is not None]
-        if known:
-            values = {"recipes": len(known), "low": min(known), "high": max(known)}
-            yield Sentence(key, values)
+    """For each base model the spread of norms, then the distance of seeds."""
+    for base, rows in grouped(baselines, lambda row: str(row["model"])).items():
+        for key, column in (("floor-apart", "relative_distance"), ("floor-spread", "l2_factor")):
+            known = [row[column] for row in rows if row[column] is not None]
+            if known:
+                values = {"recipes": len(known), "low": min(known), "high": max(known)}
+                yield Sentence(key, {"model": base, **values})

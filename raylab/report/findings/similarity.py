@@ -30,7 +30,6 @@ from raylab.report.findings.trained_models import (
     at_other_seeds,
     by_base_model,
     by_recipe,
-    caveats_of,
     factors_of,
     labels_of,
     models_of,
@@ -47,7 +46,7 @@ def find(tables: Tables) -> Finding:
     """The matrices of every base model, their order, and which models lie together."""
     models = models_of(tables)
     frames: dict[str, list[dict[str, Any]]] = {"similarity": [], "neighbours": [], "silhouette": []}
-    headline: list[Sentence] = []
+    answer: list[Sentence] = []
     sentences: list[Sentence] = []
     rows = tables.rows("pairs", view=VIEW, level="all")
     densities = sorted({row["density"] for row in rows if row["density"] is not None})
@@ -64,7 +63,7 @@ def find(tables: Tables) -> Finding:
         frames["similarity"] += _pair_rows(base, [complete[i].name for i in order], rows)
         frames["neighbours"] += neighbours
         frames["silhouette"] += silhouettes
-        headline += _seeds_together(tables, neighbours, complete, cosines)
+        answer += _seeds_together(tables, neighbours, complete, cosines)
         for row in silhouettes:
             apart = row["silhouette"] >= APART
             key = "similarity-apart" if apart else "similarity-mixed"
@@ -75,8 +74,7 @@ def find(tables: Tables) -> Finding:
             sentences.append(Sentence("similarity-left_out", values, "fair"))
     if not frames["similarity"]:
         sentences.append(Sentence("similarity-nothing", {}, "unknown"))
-    caveats = caveats_of(models)
-    return Finding("similarity", tuple(headline), tuple(sentences), caveats, frames)
+    return Finding.of("similarity", [*answer, *sentences], frames)
 
 
 def _complete(models: Sequence[Model], rows: Rows) -> list[Model]:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from raylab.report.findings.finding import Sentence
 from raylab.report.findings.statistics import finite
 from raylab.report.study_tables import (
     VIEW,
@@ -236,16 +235,3 @@ def labels_of(models: Sequence[Model]) -> dict[str, str]:
             for recipe, label in labels.items()
         }
     return labels
-
-
-def caveats_of(models: Sequence[Model]) -> tuple[Sentence, ...]:
-    """The caveats of a finding that rests on `models`: marked models, a single seed."""
-    caveats = []
-    marked = tuple(model.name for model in models if model.marked)
-    if marked:
-        values = {"count": len(marked), "total": len(models), "names": marked}
-        caveats.append(Sentence("caveat-marked", values, "fair"))
-    seeds = {model.seed for model in models}
-    if len(seeds) == 1:
-        caveats.append(Sentence("caveat-one_seed", {"seed": min(seeds).level}, "fair"))
-    return tuple(caveats)

@@ -33,7 +33,6 @@ from raylab.report.findings.trained_models import (
     at_other_seeds,
     by_base_model,
     by_recipe,
-    caveats_of,
     labels_of,
     models_of,
 )
@@ -69,7 +68,7 @@ def find(tables: Tables) -> Finding:
         sentences += _sentences(base, rows, divergences)
     if not frames["paths"]:
         sentences.append(Sentence("paths-nothing"))
-    return Finding("paths", (), tuple(sentences), caveats_of(models), frames)
+    return Finding.of("paths", sentences, frames)
 
 
 def _row(model: Model, label: str, trajectory: Trajectory) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from raylab.report.page.trials import (
     trial_count,
 )
 from raylab.report.study_tables import Rows, Tables, is_merge
+from raylab.report.verdicts import answers, cautions, verdict_rows
 from raylab.report.words import Translator
 from raylab.spec.study import Study
 from raylab.spec.swept_names import rate_text
@@ -119,10 +120,8 @@ def make_page(
 
 def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
     """The sentences of a finding, its caveats, its figures and its tables."""
-    yield from _sentence_list(translate, finding.headline)
-    yield from _sentence_list(translate, finding.sentences)
-    for caveat in finding.caveats:
-        yield Text(translate.sentence(caveat), caveat.grade)
+    yield from _sentence_list(translate, finding.answer)
+    yield from _sentence_list(translate, finding.details)
     models = dict.fromkeys(
         str(row["model"])
         for rows in finding.frames.values()
@@ -152,15 +151,9 @@ def _sentence_list(translate: Translator, sentences: Iterable[Sentence]) -> Iter
 
 
 def _in_short(findings: Mapping[str, Finding]) -> Iterator[Sentence]:
-    """The sentences of the first screen, then their caveats, each once."""
-    answering = [finding for finding in findings.values() if finding.headline]
-    for finding in answering:
-        yield from finding.headline
-    caveats: list[Sentence] = []
-    for caveat in (caveat for finding in answering for caveat in finding.caveats):
-        if caveat not in caveats:
-            caveats.append(caveat)
-    yield from caveats
+    """The answers of the study, then what to be careful about."""
+    yield from answers(verdict_rows(findings["effects"].frames["effects"]))
+    yield from cautions(findings)
 
 
 def _totals(translate: Translator, trials: Rows) -> Iterator[Item]:

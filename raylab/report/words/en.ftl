@@ -1,15 +1,14 @@
 ### What the report says in English. The syntax: https://projectfluent.org/fluent/guide
 ###
 ### { $name } is a value, written plainly; { PERCENT($share) } is one in another form:
-###   NUMBER     four significant digits     SHORT      three significant digits
-###   COSINE     two decimals                COUNT      a whole number, 2,200
+###   SHORT      three significant digits    COSINE     two decimals                COUNT      a whole number, 2,200
 ###   PERCENT    62.5 %                      SHARE      the same; "under 0.1 %" for little
 ###   SETTING    as somebody wrote it, 1e-5  DEGREES    100°
 ###   FACTOR     a factor by its name        FACTORS    several of them
 ###   LIST       a, b and c                  FIRST_SIX  the same, at most six of them
 ### Others take a value apart and use messages of their own: WORD (word-*), SHARES (share-with),
-### BY_SEED (seed-*), EFFECTS (effects-*), EFFECT_PAIRS (effects-pairs), TIMES (effects-finite), ALSO
-### (floor-also), SENTENCES (sentences of a finding), UNASSIGNED (attribution-unassigned and -overlap).
+### BY_SEED (seed-*), LARGEST (answer-*), EFFECTS (effects-*), EFFECT_PAIRS (effects-pairs), TIMES (effects-finite), RATIO
+### (ratio-*), ALSO (floor-also), SENTENCES (sentences of a finding), UNASSIGNED (attribution-unassigned and -overlap).
 ### COUNT also chooses between singular and plural.
 
 ## The page: headings, captions, notes
@@ -181,64 +180,111 @@ places-left-out = finished in this place, and in none of these tables
 factor-method = method
 factor-data = data
 factor-seed = seed
-factor-seed_init = seed of A
-factor-seed_order = seed of the order
+factor-seed_init = seed of A (start of the adapter)
+factor-seed_order = seed of the order of rows
 factor-seed_dropout = seed of dropout
 factor-learning_rate = learning rate
 factor-parent = parent
-factor-residual = left over
-factor-unassigned = not told apart
+factor-residual = residual
+factor-unassigned = not separable
 word-log_l2 = log L2
 word-log_relative_l2 = log relative L2
 word-cosine = cosine
-word-far = how far
-word-where = where
+word-far = size of the change
+word-where = direction of the change
 word-delta = whole delta
-word-function = what it does
+word-function = predictions
 word-descriptive = descriptive
 word-permutation = permutation
 word-task_vector = task vectors
 word-difference = differences
 share-with = { SHARE($share) } with { FACTOR($factor) }
-seed-value = { NUMBER($value) } (seed { $seed })
+seed-value = { SHORT($value) } (seed { $seed })
 seed-missing = not measured (seed { $seed })
 with-subject = { $subject }: { $text }
 list-comma = ,{ " " }
 some-more = { $shown } and { $more } more
+answer-all = { $subject }Compared with another seed, { LARGEST($largest) }; all { COUNT($total) } factors do more than the seed.
+answer-some = { $subject }Compared with another seed, { LARGEST($largest) }; { FACTORS($kept) } { COUNT($kept_count) ->
+        [one] does
+       *[other] do
+    } more than the seed, { FACTORS($rest) } no more, or not measured.
+answer-noise = { $subject }No factor does more than another seed: { LARGEST($largest) }.
+answer-unknown = { $subject }Nothing could be compared with another seed, so the study cannot say yet what moves the model.
+answer-no_factor = { $subject }No two recipes differ in one factor alone, so the study cannot say which factor moves the model.
+answer-part = the { FACTOR($factor) } matters most for the { LIST($spaces) }
+answer-space = { WORD($space) } ({ TIMES($times) })
+answer-base = { $base }: 
+list-and = ,{ " " }and{ " " }
+verdict-clear = clear
+verdict-weak = weak
+verdict-noise = within seed noise
+verdict-missing = not measured
+verdict-baseline = seed baseline
+verdict-most = nearly all of the seed
+verdict-part = part of the seed
+verdict-little = little of the seed
 
 ## Findings: does a factor matter?
 
-effects-answer = { $model }, as a multiple of what another seed does. How far models move: { EFFECTS($far) }. Where they end: { EFFECTS($where) }. What they do: { EFFECTS($function) }.
-effects-beyond = clearly { LIST($factors) }
-effects-near = weakly { LIST($factors) }
-effects-within = within the seed's noise { LIST($factors) }
+effects-answer = { $model }, in multiples of what another seed changes. Size of the change: { EFFECTS($far) }. Direction of the change: { EFFECTS($where) }. Predictions: { EFFECTS($function) }.
+effects-beyond = clear for { LIST($factors) }
+effects-near = weak for { LIST($factors) }
+effects-within = within seed noise for { LIST($factors) }
 effects-unknown = not measured for { LIST($factors) }
 effects-none = not measured
 effects-times = { FACTOR($factor) } ({ TIMES($times) })
-effects-no_end = more than any number of times
+effects-no_end = without limit
 effects-finite = { SHORT($times) }×
 effects-factor = { SENTENCES($parts) }{ ALSO($also) }{ $settle }
-effects-far = How far: norms differ by a factor of { SHORT($effect) }, between seeds by { SHORT($baseline) }: { TIMES($times) } the seed's{ $p } ({ EFFECT_PAIRS($counts) }).
-effects-far-unknown = How far: not measured against the seed.
-effects-where = Where: the output sides of two models overlap by { NUMBER($effect) }, those of two seeds by { NUMBER($baseline) }, by chance { NUMBER($chance) }: two seeds share { TIMES($times) } as much beyond chance{ $p } ({ EFFECT_PAIRS($counts) }).
-effects-where-unknown = Where: not measured against the seed.
-effects-delta = Whole deltas that start from one A: { NUMBER($effect) } apart, those of one recipe { NUMBER($baseline) }: { TIMES($times) } as far{ $p } ({ EFFECT_PAIRS($counts) }).
-effects-delta-unknown = Whole deltas that start from one A: not measured.
-effects-function = What it does: predictions are { SHORT($effect) } nats a token apart, those of two seeds { SHORT($baseline) }: { TIMES($times) } as far{ $p } ({ EFFECT_PAIRS($counts) }).
-effects-function-unknown = What it does: not measured against the seed.
+effects-far = Size of the change: the norms of two models differ by { RATIO($effect) }, those of two seeds by { RATIO($baseline) }: { TIMES($times) } what another seed does{ $p } ({ EFFECT_PAIRS($counts) }).
+ratio-factor = a factor of { SHORT($ratio) }
+ratio-percent = { SHORT($percent) } %
+effects-far-unknown = Size of the change: not compared with the seed.
+effects-far-baseline =
+    Size of the change: the norms of two seeds of one recipe differ by { RATIO($effect) } ({ COUNT($pairs) } { COUNT($pairs) ->
+        [one] pair
+       *[other] pairs
+    }). Other rows are multiples of this, by the logarithm of the ratio.
+effects-where = Direction of the change: the output sides of two models overlap by { SHORT($effect) }, those of two seeds by { SHORT($baseline) }, by chance by { SHORT($chance) }: beyond chance, two seeds share { TIMES($times) } as much{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-where-unknown = Direction of the change: not compared with the seed.
+effects-where-baseline =
+    Direction of the change: the output sides of two seeds of one recipe overlap by { SHORT($effect) }, by chance by { SHORT($chance) } ({ COUNT($pairs) } { COUNT($pairs) ->
+        [one] pair
+       *[other] pairs
+    }). Other rows are multiples of this.
+effects-delta = Whole deltas that start from the same A: { SHORT($effect) } apart, those of one recipe { SHORT($baseline) }: { TIMES($times) } the distance{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-delta-unknown = Whole deltas that start from the same A: not measured.
+effects-delta-baseline =
+    Whole deltas that start from the same A: two models of one recipe are { SHORT($effect) } apart ({ COUNT($pairs) } { COUNT($pairs) ->
+        [one] pair
+       *[other] pairs
+    }).
+effects-function = Predictions: two models are { SHORT($effect) } nats a token apart (KL), two seeds { SHORT($baseline) }: { TIMES($times) } the distance{ $p } ({ EFFECT_PAIRS($counts) }).
+effects-function-unknown = Predictions: not compared with the seed.
+effects-function-baseline =
+    Predictions: two seeds of one recipe are { SHORT($effect) } nats a token apart (KL; { COUNT($pairs) } { COUNT($pairs) ->
+        [one] pair
+       *[other] pairs
+    }). Other rows are multiples of this.
+effects-part =
+    { WORD($space) }: two models of one recipe that differ in this alone are { TIMES($times) } as far apart as two seeds that differ in everything ({ COUNT($pairs) } { COUNT($pairs) ->
+        [one] pair
+       *[other] pairs
+    }).
 effects-p = { " " }(p = { SHORT($p) })
 effects-pairs =
     { COUNT($pairs) } { COUNT($pairs) ->
         [one] pair
        *[other] pairs
     } of models, { COUNT($seed_pairs) } of seeds
-effects-settle-all = { " " }Inconclusive: all of it is within the seed's noise. More seeds or more held-out prompts would settle it.
-effects-settle-functions = { " " }Inconclusive: all that was measured is within the seed's noise. More seeds, or what the models predict (evaluation: functions), would settle it.
-effects-seed_part = { $model }: two models of one recipe that differ in { FACTOR($part) } alone are { TIMES($delta) } as far apart as two seeds that differ in everything by the whole delta, { TIMES($where) } by the output side, { TIMES($function) } by what they predict.
-effects-tied = { $model }: one number is the seed of the adapter's start, of the order of rows and of dropout. What the seed does to a whole delta may be the start alone: `seeds` with `init` and `order` takes them apart.
+effects-settle-all = { " " }Inconclusive: all of it is within seed noise. More seeds or more held-out prompts would settle it.
+effects-settle-functions = { " " }Inconclusive: all that was measured is within seed noise. More seeds, or what the models predict (evaluation: functions), would settle it.
+effects-seed_part = { $model }: two models of one recipe that differ in { FACTOR($part) } alone are as far apart as two seeds that differ in everything, times { SHORT($delta) } by the whole delta, { SHORT($where) } by the output side and { SHORT($function) } by what they predict.
+effects-tied = One number seeds the start of the adapter, the order of rows and dropout, so their effects are not separable; `seeds` with `init` and `order` separates them.
 effects-tested = { $model }: { COUNT($tested) } of { COUNT($total) } verdicts rest on a permutation of labels, with Holm's correction over the factors; the others are descriptive.
-effects-too_few = { $model }: verdicts are descriptive, for no permutation of so few seeds can have a p-value below { SHORT($least) }.
-effects-descriptive = { $model }: verdicts are descriptive: a test needs { COUNT($seeds) } seeds.
+effects-too_few = The verdicts are descriptive: with so few seeds no permutation test can reach p below { SHORT($least) }.
+effects-descriptive = The verdicts are descriptive: a test needs { COUNT($seeds) } seeds.
 
 ## Findings: the seed baseline
 
@@ -246,25 +292,35 @@ share-little = under 0.1 %
 floor-also = { " " }These recipes also differ in { LIST($names) }.
 list-semicolon = ;{ " " }
 list-sentences = { " " }
-floor-no_difference = No two recipes differ in one factor alone, so none can be held against the seed.
+floor-no_difference = { $model }: no two recipes differ in one factor alone, so no factor can be compared with the seed.
 floor-nothing = No model was trained and measured yet.
 floor-spread =
-    The first floor, the norm itself: between seeds of a recipe, the largest L2 is { NUMBER($low) } to { NUMBER($high) } times the smallest ({ COUNT($recipes) } { COUNT($recipes) ->
+    { $model }: the L2 norm of a recipe differs between its seeds by { RATIO($low) } to { RATIO($high) } ({ COUNT($recipes) } { COUNT($recipes) ->
         [one] recipe
        *[other] recipes
     }).
 floor-apart =
-    The second floor, the distance: two seeds of a recipe end { PERCENT($low) } to { PERCENT($high) } of its own norm apart ({ COUNT($recipes) } { COUNT($recipes) ->
+    { $model }: the seed-to-seed distance is { PERCENT($low) } to { PERCENT($high) } of the recipe's own norm ({ COUNT($recipes) } { COUNT($recipes) ->
         [one] recipe
        *[other] recipes
     }).
-floor-one_seed = One seed only: no difference can be told from the seed. A second seed would give the floor.
+floor-one_seed = There is one seed ({ $seed }), so no difference can be compared with seed noise. A second seed gives the baseline.
+seeds-summary =
+    { $model }: over seeds, the L2 norm is stable in { COUNT($stable) } of { COUNT($total) } data { COUNT($total) ->
+        [one] pair
+       *[other] pairs
+    } (largest over smallest at most 1.25), varies in { COUNT($varies) } and changes with the seed in { COUNT($seed) }. The largest factor is { SHORT($ratio) } ({ $pair } at { SETTING($learning_rate) }).
+seeds-unknown =
+    { $model }: no norm of { COUNT($total) } data { COUNT($total) ->
+        [one] pair
+       *[other] pairs
+    } was measured at two seeds.
 
 ## Findings: norms over seeds
 
-seeds-stable = { $pair } at { SETTING($learning_rate) }: stable over seeds, factor { NUMBER($ratio) }. L2 { BY_SEED($l2) }.
-seeds-varies = { $pair } at { SETTING($learning_rate) }: varies over seeds, factor { NUMBER($ratio) }. L2 { BY_SEED($l2) }.
-seeds-seed = { $pair } at { SETTING($learning_rate) }: the seed changes this norm by a factor of { NUMBER($ratio) }: do not compare methods at this learning rate. L2 { BY_SEED($l2) }.
+seeds-stable = { $pair } at { SETTING($learning_rate) }: stable over seeds, factor { SHORT($ratio) }. L2 { BY_SEED($l2) }.
+seeds-varies = { $pair } at { SETTING($learning_rate) }: varies over seeds, factor { SHORT($ratio) }. L2 { BY_SEED($l2) }.
+seeds-seed = { $pair } at { SETTING($learning_rate) }: the seed changes this norm by a factor of { SHORT($ratio) }: do not compare methods at this learning rate. L2 { BY_SEED($l2) }.
 seeds-zero = { $pair } at { SETTING($learning_rate) }: the norm is zero for a seed, so there is no factor. L2 { BY_SEED($l2) }.
 seeds-one_seed = { $pair } at { SETTING($learning_rate) }: one seed only: its stability is not known. L2 { BY_SEED($l2) }.
 seeds-some_seeds = { $pair } at { SETTING($learning_rate) }: measured for { COUNT($measured) } of { COUNT($seeds) } seeds: its stability is not known. L2 { BY_SEED($l2) }.
@@ -281,7 +337,7 @@ attribution-shares = { $model }: the variance of { WORD($response) } over { COUN
 attribution-overlap = ; shares overlap by { PERCENT($share) }, for the design is not balanced
 attribution-unassigned = ; { PERCENT($share) } goes with several together, for the design is not balanced
 attribution-saturated = { $model }: the variance of { WORD($response) } over { COUNT($observations) } observations goes { SHARES($parts) }; no freedom is left ({ PERCENT($residual) } left over), so that this is a description, with no interval.
-attribution-inseparable = { $model }: { FACTORS($factors) } cannot be told apart in this study, for one is varied only within a level of the other; their share is given as one.
+attribution-inseparable = { $model }: { FACTORS($factors) } are not separable in this design: one varies only within one level of another.
 attribution-constant = { $model }: not varied in this study, so that nothing can be said of it: { FACTORS($factors) }.
 attribution-nothing = Fewer than two models, or no factor that varies: there is no variance to attribute.
 
@@ -326,7 +382,7 @@ functions-nothing = What models predict was not compared (evaluation: functions)
 ## Findings: how concentrated
 
 concentration-half = { COUNT($count) } { WORD($what) }: half of L2 is in the largest { PERCENT($low) } to { PERCENT($high) } of entries; for independent normal entries it would be { PERCENT($normal) }.
-concentration-rank = The mean effective rank of a tensor's delta is { NUMBER($low) } to { NUMBER($high) }, of at most { COUNT($rank) }.
+concentration-rank = The mean effective rank of a tensor's delta is { SHORT($low) } to { SHORT($high) }, of at most { COUNT($rank) }.
 concentration-nothing = No curve was measured in the view delta, so there is nothing to say of concentration.
 
 ## Findings: the base model's directions
@@ -361,7 +417,7 @@ paths-straight =
     { $model }: in { COUNT($count) } { COUNT($count) ->
         [one] trial
        *[other] trials
-    } the way is { NUMBER($low) } to { NUMBER($high) } times as long as what is left of it at the end.
+    } the way is { SHORT($low) } to { SHORT($high) } times as long as what is left of it at the end.
 paths-first =
     { $model }: { $layer } is the first to reach half of its final norm in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] trial
@@ -407,12 +463,12 @@ trust-undone =
     { COUNT($undone) } of { COUNT($total) } { COUNT($total) ->
         [one] trial
        *[other] trials
-    } are not done ({ COUNT($failed) } failed, { COUNT($blocked) } blocked): findings are of the rest.
+    } are not done ({ COUNT($failed) } failed, { COUNT($blocked) } blocked); the results are those of the rest.
 trust-marked =
-    { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+    The answers of { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] model
        *[other] models
-    } are marked, for their answers fall short: { FIRST_SIX($names) }.
+    } break the limits of the study: { FIRST_SIX($names) }.
 trust-merged =
     Merging into the base model's dtype would change { COUNT($count) } { COUNT($count) ->
         [one] task vector
@@ -434,14 +490,6 @@ trust-unequal =
        *[other] comparisons
     } are over { COUNT($low) } to { COUNT($high) } entries; L1 and L2 of unlike numbers of entries are not alike.
 
-## Findings: what findings rest on
-
-caveat-marked =
-    This rests on { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
-        [one] model
-       *[other] models
-    } that are marked, for their answers fall short: { FIRST_SIX($names) }.
-caveat-one_seed = This rests on one seed ({ $seed }).
 
 ## Titles of columns
 

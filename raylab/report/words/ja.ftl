@@ -116,18 +116,18 @@ places-left-out = 同じ場所にあるが、この表にはない結果
 factor-method = 手法
 factor-data = データ
 factor-seed = シード
-factor-seed_init = Aのシード
-factor-seed_order = 順序のシード
+factor-seed_init = A（アダプターの初期値）のシード
+factor-seed_order = データ順のシード
 factor-seed_dropout = ドロップアウトのシード
 factor-learning_rate = 学習率
 factor-parent = 親モデル
 factor-residual = 残差
-factor-unassigned = 分離不能
+factor-unassigned = 分離できない分
 word-log_l2 = L2の対数
 word-log_relative_l2 = 相対L2の対数
 word-cosine = コサイン
-word-far = 移動量
-word-where = 移動先
+word-far = 変化の大きさ
+word-where = 変化の向き
 word-delta = delta全体
 word-function = 予測
 word-descriptive = 記述的
@@ -135,41 +135,65 @@ word-permutation = 並べ替え検定
 word-task_vector = タスクベクトル
 word-difference = 差分
 share-with = { FACTOR($factor) }{ SHARE($share) }
-seed-value = { NUMBER($value) }（シード{ $seed }）
+seed-value = { SHORT($value) }（シード{ $seed }）
 seed-missing = 未測定（シード{ $seed }）
 with-subject = { $subject }：{ $text }
 list-comma = 、
 some-more = { $shown }ほか{ $more }件
+answer-all = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。{ COUNT($total) }要因すべてがシードによる差を上回ります。
+answer-some = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。シードによる差を上回るのは{ COUNT($kept_count) }要因（{ FACTORS($kept) }）で、{ FACTORS($rest) }は上回らないか未測定です。
+answer-noise = { $subject }シードによる差を上回る要因はありません。{ LARGEST($largest) }です。
+answer-unknown = { $subject }シードを変えたときの差と比べられる測定がなく、何がモデルを動かすかはまだ分かりません。
+answer-no_factor = { $subject }一つの要因だけが異なるレシピの組がなく、どの要因がモデルを動かすかは分かりません。
+answer-part = { LIST($spaces) }を最も左右するのは{ FACTOR($factor) }
+answer-space = { WORD($space) }（{ TIMES($times) }）
+answer-base = { $base }：
+list-and = 、
+verdict-clear = 明確
+verdict-weak = 弱い
+verdict-noise = シードのばらつきの範囲内
+verdict-missing = 未測定
+verdict-baseline = シードの基準
+verdict-most = シードの差のほぼ全部
+verdict-part = シードの差の一部
+verdict-little = シードの差のごく一部
 
 ## Findings: does a factor matter?
 
-effects-answer = { $model }（別シードによる差の何倍か）。移動量：{ EFFECTS($far) }。移動先：{ EFFECTS($where) }。予測：{ EFFECTS($function) }。
-effects-beyond = { LIST($factors) }は明らか
+effects-answer = { $model }（シードを変えたときの差の何倍か）。変化の大きさ：{ EFFECTS($far) }。変化の向き：{ EFFECTS($where) }。予測：{ EFFECTS($function) }。
+effects-beyond = { LIST($factors) }は明確
 effects-near = { LIST($factors) }は弱い
-effects-within = { LIST($factors) }はシードの範囲内
+effects-within = { LIST($factors) }はシードのばらつきの範囲内
 effects-unknown = { LIST($factors) }は未測定
 effects-none = 未測定
 effects-times = { FACTOR($factor) }（{ TIMES($times) }）
-effects-no_end = 際限なく
+effects-no_end = 上限なし
 effects-finite = { SHORT($times) }倍
 effects-factor = { SENTENCES($parts) }{ ALSO($also) }{ $settle }
-effects-far = 移動量：ノルムの比は{ SHORT($effect) }、シード間では{ SHORT($baseline) }で、シードの{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
-effects-far-unknown = 移動量：シードとの比較は未測定です。
-effects-where = 移動先：出力側の重なりは{ NUMBER($effect) }、二つのシード間では{ NUMBER($baseline) }、偶然では{ NUMBER($chance) }で、偶然を超える重なりはシード間が{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
-effects-where-unknown = 移動先：シードとの比較は未測定です。
-effects-delta = 同じAから始まるdelta全体：距離は{ NUMBER($effect) }、同じレシピでは{ NUMBER($baseline) }で、{ TIMES($times) }離れています{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-far = 変化の大きさ：二つのモデルのノルムは{ RATIO($effect) }、シード間では{ RATIO($baseline) }異なり、シードによる差の{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
+ratio-factor = { SHORT($ratio) }倍
+ratio-percent = { SHORT($percent) } %
+effects-far-unknown = 変化の大きさ：シードとの比較は未測定です。
+effects-far-baseline = 変化の大きさ：同じレシピの二つのシードのノルムは{ RATIO($effect) }異なります（{ COUNT($pairs) }組）。ほかの行は、比の対数がこの何倍かを表します。
+effects-where = 変化の向き：二つのモデルの出力側の重なりは{ SHORT($effect) }、シード間では{ SHORT($baseline) }、偶然では{ SHORT($chance) }で、偶然を超える重なりはシード間のほうが{ TIMES($times) }大きい値です{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-where-unknown = 変化の向き：シードとの比較は未測定です。
+effects-where-baseline = 変化の向き：同じレシピの二つのシードの出力側の重なりは{ SHORT($effect) }、偶然では{ SHORT($chance) }です（{ COUNT($pairs) }組）。ほかの行はこの何倍かを表します。
+effects-delta = 同じAから始まるdelta全体：距離は{ SHORT($effect) }、同じレシピでは{ SHORT($baseline) }で、その{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
 effects-delta-unknown = 同じAから始まるdelta全体：未測定です。
-effects-function = 予測：1トークンあたり{ SHORT($effect) }ナット、二つのシード間では{ SHORT($baseline) }ナットで、{ TIMES($times) }離れています{ $p }（{ EFFECT_PAIRS($counts) }）。
+effects-delta-baseline = 同じAから始まるdelta全体：同じレシピの二つのモデルの距離は{ SHORT($effect) }です（{ COUNT($pairs) }組）。
+effects-function = 予測：二つのモデルの距離は1トークンあたり{ SHORT($effect) }ナット（KL）、シード間では{ SHORT($baseline) }ナットで、その{ TIMES($times) }です{ $p }（{ EFFECT_PAIRS($counts) }）。
 effects-function-unknown = 予測：シードとの比較は未測定です。
+effects-function-baseline = 予測：同じレシピの二つのシードの距離は1トークンあたり{ SHORT($effect) }ナットです（KL、{ COUNT($pairs) }組）。ほかの行はこの何倍かを表します。
+effects-part = { WORD($space) }：これだけが異なる同じレシピの二つのモデルの差は、すべてが異なる二つのシードの差の{ TIMES($times) }です（{ COUNT($pairs) }組）。
 effects-p = （p = { SHORT($p) }）
 effects-pairs = モデルの組{ COUNT($pairs) }、シードの組{ COUNT($seed_pairs) }
-effects-settle-all = 判定できません。すべてがシードの範囲内です。シードまたは評価用プロンプトを増やすと判定できます。
-effects-settle-functions = 判定できません。測定したものはすべてシードの範囲内です。シードを増やすか、モデルの予測（evaluation: functions）を測ると判定できます。
-effects-seed_part = { $model }：同じレシピで{ FACTOR($part) }だけが異なる二つのモデルは、すべてが異なる二つのシードに対し、delta全体で{ TIMES($delta) }、出力側で{ TIMES($where) }、予測で{ TIMES($function) }離れています。
-effects-tied = { $model }：一つの数がアダプターの初期値、行の順序、ドロップアウトのシードを兼ねています。シードがdelta全体に与える差は初期値だけによるものかもしれません。`seeds`に`init`と`order`を与えると分けられます。
+effects-settle-all = 判定できません。すべてがシードのばらつきの範囲内です。シードまたは評価用プロンプトを増やすと判定できます。
+effects-settle-functions = 判定できません。測定したものはすべてシードのばらつきの範囲内です。シードを増やすか、モデルの予測（evaluation: functions）を測ると判定できます。
+effects-seed_part = { $model }：{ FACTOR($part) }だけが異なる同じレシピの二つのモデルの距離は、すべてが異なる二つのシードに対し、delta全体で{ SHORT($delta) }倍、出力側で{ SHORT($where) }倍、予測で{ SHORT($function) }倍です。
+effects-tied = 一つの数がアダプターの初期値、データの順序、ドロップアウトのシードを兼ねるため、それぞれの影響は分離できません。`seeds`に`init`と`order`を与えると分離できます。
 effects-tested = { $model }：{ COUNT($total) }件の判定のうち{ COUNT($tested) }件はラベルの並べ替え検定（要因についてHolmの補正）によります。残りは記述的です。
-effects-too_few = { $model }：判定は記述的です。シードが少なく、並べ替え検定のp値は{ SHORT($least) }未満になりません。
-effects-descriptive = { $model }：判定は記述的です。検定には{ COUNT($seeds) }シードが必要です。
+effects-too_few = 判定は記述的なものです。シードが少ないため、並べ替え検定のp値は{ SHORT($least) }を下回りません。
+effects-descriptive = 判定は記述的なものです。検定には{ COUNT($seeds) }個のシードが必要です。
 
 ## Findings: the seed baseline
 
@@ -177,17 +201,19 @@ share-little = 0.1 %未満
 floor-also = これらのレシピは{ LIST($names) }も異なります。
 list-semicolon = 、
 list-sentences = {""}
-floor-no_difference = 一つの要因だけが異なるレシピの組がないため、シードと比べられる差がありません。
+floor-no_difference = { $model }：一つの要因だけが異なるレシピの組がないため、シードと比べられる要因がありません。
 floor-nothing = 学習と測定が済んだモデルがまだありません。
-floor-spread = 第一の基準（ノルムそのもの）：同じレシピのシード間で、最大のL2は最小の{ NUMBER($low) }〜{ NUMBER($high) }倍です（{ COUNT($recipes) }レシピ）。
-floor-apart = 第二の基準（距離）：同じレシピの二つのシードは、自身のノルムの{ PERCENT($low) }〜{ PERCENT($high) }だけ離れて終わります（{ COUNT($recipes) }レシピ）。
-floor-one_seed = シードが一つだけのため、どの差もシードによる差と区別できません。もう一つシードを加えると基準が得られます。
+floor-spread = { $model }：同じレシピのL2ノルムは、シード間で{ RATIO($low) }〜{ RATIO($high) }異なります（{ COUNT($recipes) }レシピ）。
+floor-apart = { $model }：シード間の距離は、レシピ自身のノルムの{ PERCENT($low) }〜{ PERCENT($high) }です（{ COUNT($recipes) }レシピ）。
+floor-one_seed = シードが一つ（{ $seed }）だけのため、どの差もシードのばらつきと比べられません。シードをもう一つ加えると基準が得られます。
+seeds-summary = { $model }：データの組{ COUNT($total) }件のうち、シード間でL2ノルムが安定している（最大と最小の比が1.25以下）のは{ COUNT($stable) }件、ばらつくのは{ COUNT($varies) }件、シードによって変わるのは{ COUNT($seed) }件です。比の最大は{ SHORT($ratio) }（{ $pair }、学習率{ SETTING($learning_rate) }）です。
+seeds-unknown = { $model }：データの組{ COUNT($total) }件のノルムは、二つのシードで測定されていません。
 
 ## Findings: norms over seeds
 
-seeds-stable = { $pair }（学習率{ SETTING($learning_rate) }）：シード間で安定しています（{ NUMBER($ratio) }倍）。L2 { BY_SEED($l2) }。
-seeds-varies = { $pair }（学習率{ SETTING($learning_rate) }）：シード間でばらつきます（{ NUMBER($ratio) }倍）。L2 { BY_SEED($l2) }。
-seeds-seed = { $pair }（学習率{ SETTING($learning_rate) }）：シードだけでノルムが{ NUMBER($ratio) }倍変わります。この学習率で手法を比べてはいけません。L2 { BY_SEED($l2) }。
+seeds-stable = { $pair }（学習率{ SETTING($learning_rate) }）：シード間で安定しています（{ SHORT($ratio) }倍）。L2 { BY_SEED($l2) }。
+seeds-varies = { $pair }（学習率{ SETTING($learning_rate) }）：シード間でばらつきます（{ SHORT($ratio) }倍）。L2 { BY_SEED($l2) }。
+seeds-seed = { $pair }（学習率{ SETTING($learning_rate) }）：シードだけでノルムが{ SHORT($ratio) }倍変わります。この学習率で手法を比べてはいけません。L2 { BY_SEED($l2) }。
 seeds-zero = { $pair }（学習率{ SETTING($learning_rate) }）：ノルムがゼロのシードがあり、倍率を求められません。L2 { BY_SEED($l2) }。
 seeds-one_seed = { $pair }（学習率{ SETTING($learning_rate) }）：シードが一つだけのため、安定性は分かりません。L2 { BY_SEED($l2) }。
 seeds-some_seeds = { $pair }（学習率{ SETTING($learning_rate) }）：{ COUNT($seeds) }シード中{ COUNT($measured) }シードだけ測定されており、安定性は分かりません。L2 { BY_SEED($l2) }。
@@ -200,7 +226,7 @@ attribution-shares = { $model }：{ COUNT($observations) }件の観測におけ�
 attribution-overlap = （計画が釣り合っていないため割合は{ PERCENT($share) }重複）
 attribution-unassigned = （計画が釣り合っていないため{ PERCENT($share) }は複数の要因に共通）
 attribution-saturated = { $model }：{ COUNT($observations) }件の観測における{ WORD($response) }の分散の内訳は、{ SHARES($parts) }です。残差の自由度がない（残差{ PERCENT($residual) }）ため、記述にとどまり区間はありません。
-attribution-inseparable = { $model }：{ FACTORS($factors) }はこの研究では分離できません。一方が他方の一つの水準の中でしか変えられていないため、まとめて一つの割合とします。
+attribution-inseparable = { $model }：{ FACTORS($factors) }はこの実験計画では分離できません。一方が他方の一つの水準の中でしか変わらないためです。
 attribution-constant = { $model }：この研究で変えられていないため何も言えない要因：{ FACTORS($factors) }。
 attribution-nothing = モデルが二つ未満か、変えられた要因がないため、帰属すべき分散がありません。
 
@@ -229,7 +255,7 @@ functions-nothing = モデルの予測は比べていません（evaluation: fun
 ## Findings: how concentrated
 
 concentration-half = { WORD($what) }（{ COUNT($count) }件）：L2の半分が、大きい方から{ PERCENT($low) }〜{ PERCENT($high) }の要素にあります。独立な正規分布なら{ PERCENT($normal) }です。
-concentration-rank = テンソルの差分の平均実効ランクは{ NUMBER($low) }〜{ NUMBER($high) }（上限{ COUNT($rank) }）です。
+concentration-rank = テンソルの差分の平均実効ランクは{ SHORT($low) }〜{ SHORT($high) }（上限{ COUNT($rank) }）です。
 concentration-nothing = deltaでの曲線が測定されていないため、集中度については何も言えません。
 
 ## Findings: the base model's directions
@@ -253,7 +279,7 @@ chains-nothing = 測定された連鎖学習はありません。
 
 ## Findings: along the way
 
-paths-straight = { $model }：{ COUNT($count) }件の学習で、経路の長さは最終的な変位の{ NUMBER($low) }〜{ NUMBER($high) }倍です。
+paths-straight = { $model }：{ COUNT($count) }件の学習で、経路の長さは最終的な変位の{ SHORT($low) }〜{ SHORT($high) }倍です。
 paths-first = { $model }：{ COUNT($total) }件中{ COUNT($count) }件で、{ $layer }が最初に最終ノルムの半分に達します。
 paths-part = { $model }：同じレシピのシードは、全ステップの{ PERCENT($low) }〜{ PERCENT($high) }までに分かれます（コサイン0.5未満、{ COUNT($count) }レシピ）。
 paths-together = { $model }：{ COUNT($count) }レシピでは、最後まで分かれていないシードがあります（コサイン0.5以上）。
@@ -275,17 +301,12 @@ connectivity-nothing = モデル間の線（`connectivity`）はこのスタデ�
 ## Findings: trust
 
 trust-done = { COUNT($total) }件の学習はすべて完了しています。
-trust-undone = { COUNT($total) }件の学習のうち{ COUNT($undone) }件が未完了です（失敗{ COUNT($failed) }、中止{ COUNT($blocked) }）。以下は残りについての結果です。
-trust-marked = { COUNT($total) }モデル中{ COUNT($count) }モデルは、回答に問題があるため印が付いています：{ FIRST_SIX($names) }。
+trust-undone = { COUNT($total) }件の学習のうち{ COUNT($undone) }件が未完了です（失敗{ COUNT($failed) }、中止{ COUNT($blocked) }）。結果は残りの学習についてのものです。
+trust-marked = { COUNT($total) }モデル中{ COUNT($count) }モデルの回答が、実験の設定した限度を外れています：{ FIRST_SIX($names) }。
 trust-merged = ベースモデルの型へ統合すると、{ COUNT($count) }件のタスクベクトルはノルムの{ PERCENT($low) }〜{ PERCENT($high) }だけ変わり、最大{ PERCENT($zeros) }の要素がゼロになります。
 trust-dequantized = 4ビットの重みから読み取ると、{ COUNT($count) }件のタスクベクトルはノルムの{ PERCENT($low) }〜{ PERCENT($high) }だけずれ、最大{ PERCENT($zeros) }の要素がゼロになります。
 trust-counted = { $model }：{ COUNT($comparisons) }件の比較はすべて同じ{ COUNT($numel) }要素（{ $universe }）についてのものです。
 trust-unequal = { $model }：{ COUNT($comparisons) }件の比較は{ COUNT($low) }〜{ COUNT($high) }要素にわたり、要素数の異なるL1・L2は同列に扱えません。
-
-## Findings: what findings rest on
-
-caveat-marked = この結果は、印の付いたモデル（{ COUNT($total) }中{ COUNT($count) }）に依拠しています：{ FIRST_SIX($names) }。
-caveat-one_seed = この結果は一つのシード（{ $seed }）に依拠しています。
 
 ## Titles of columns
 

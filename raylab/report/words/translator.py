@@ -21,11 +21,12 @@ from fluent.runtime import FluentBundle, FluentResource, resolver
 from fluent.runtime.types import FluentType
 from fluent.syntax.ast import Junk
 
-from raylab.number_format import MISSING, count, listing, number, rate, setting
+from raylab.number_format import MISSING, count, listing, rate, setting, short
 from raylab.report.findings.finding import Sentence
 
 LANGUAGES = ("en", "ja")
 _MOST_NAMES = 6
+_SMALL_RATIO = 1.2
 # Fluent refuses values of over 2,500 characters, to protect servers; answers of models are longer.
 resolver.MAX_PART_LENGTH = sys.maxsize
 
@@ -193,10 +194,31 @@ def _effect(translate: Translator, factor: str, times: float | None) -> str:
     return translate("effects-times", factor=factor, times=times)
 
 
+def _largest(
+    translate: Translator, value: Sequence[tuple[str, Sequence[tuple[str, float]]]]
+) -> str:
+    """Factors, each with the spaces in which its effect is the largest."""
+    texts = []
+    for factor, spaces in value:
+        said = [translate("answer-space", space=space, times=times) for space, times in spaces]
+        texts.append(translate("answer-part", factor=factor, spaces=said))
+    return translate("list-and").join(texts)
+
+
 def _times(translate: Translator, value: float | None) -> str:
     if value is None:
         return MISSING
     return translate("effects-no_end" if math.isinf(value) else "effects-finite", times=value)
+
+
+def _ratio(translate: Translator, value: float | None) -> str:
+    """How much two numbers differ, out of the larger over the smaller: a factor, or a percentage
+    where the factor is small."""
+    if value is None:
+        return MISSING
+    if value < _SMALL_RATIO:
+        return translate("ratio-percent", percent=100 * (value - 1))
+    return translate("ratio-factor", ratio=value)
 
 
 def _unassigned(translate: Translator, value: float) -> str:
@@ -208,8 +230,7 @@ def _unassigned(translate: Translator, value: float) -> str:
 
 
 FUNCTIONS: dict[str, Callable[[Translator, Any], Any]] = {
-    "NUMBER": lambda translate, value: number(value),
-    "SHORT": _written("{:.3g}"),
+    "SHORT": lambda translate, value: short(value),
     "COSINE": _written("{:.2f}"),
     "DEGREES": _written("{:.0f}°"),
     "COUNT": lambda translate, value: MISSING if value is None else _Count(value),
@@ -224,8 +245,10 @@ FUNCTIONS: dict[str, Callable[[Translator, Any], Any]] = {
     "SHARES": _shares,
     "BY_SEED": _by_seed,
     "EFFECTS": _effects,
+    "LARGEST": _largest,
     "EFFECT_PAIRS": lambda translate, value: translate("effects-pairs", **value),
     "TIMES": _times,
+    "RATIO": _ratio,
     "SENTENCES": lambda translate, value: translate("list-sentences").join(
         map(translate.sentence, value)
     ),

@@ -99,7 +99,7 @@ def test_attribution_hardly_any_noise_shares_are_squared_logarithms():
 
 def test_attribution_headline_lists_factors_from_the_largest_share_on():
     found = attribution.find(Tables.of({"trials": trials_with(planted())}))
-    (values,) = values_of(found.headline, "attribution-shares")
+    (values,) = values_of(found.sentences, "attribution-shares")
     assert [name for name, _ in values["parts"]] == ["method", "data", "seed"]
     (constant,) = values_of(found.sentences, "attribution-constant")
     assert constant["factors"] == ("learning_rate", "parent")

@@ -136,7 +136,7 @@ def test_leaf_order_two_clusters_puts_each_side_by_side():
 def test_similarity_two_clusters_lie_apart_and_their_seeds_together():
     vectors = two_clusters()
     found = similarity.find(study_of(vectors, RECIPES))
-    (values,) = values_of(found.headline, "similarity-seeds_together")
+    (values,) = values_of(found.sentences, "similarity-seeds_together")
     siblings = [cosine_of(vectors[r, s], vectors[r, t]) for r in "ab"
                 for s, t in ((1, 2), (1, 3), (2, 3))]  # fmt: skip
     housemates = [cosine_of(vectors["a", s], vectors["b", s]) for s in (1, 2, 3)]
@@ -164,7 +164,7 @@ def test_similarity_seeds_that_lead_away_from_the_recipe_are_counted_apart():
         np.array([[1, 0.1, 0], [1, 0, 0.1], [0.1, 1, 0], [0, 1, 0.1]]), strict=True,
     )}  # fmt: skip
     found = similarity.find(study_of(vectors, RECIPES))
-    (values,) = values_of(found.headline, "similarity-seeds_apart")
+    (values,) = values_of(found.sentences, "similarity-seeds_apart")
     assert (values["together"], values["total"]) == (0, 4)
     assert not any(row["same_recipe"] for row in found.frames["neighbours"])
     assert all(row["same_seed"] for row in found.frames["neighbours"])
@@ -206,7 +206,7 @@ def test_similarity_of_crossed_seeds_compares_seeds_without_a_number_in_common()
     seeds = [Seeds(1, 1, 1), Seeds(1, 2, 1), Seeds(2, 2, 2)]
     vectors = two_clusters(seeds=seeds)
     found = similarity.find(study_of(vectors, RECIPES))
-    (values,) = values_of(found.headline, "similarity-seeds_together")
+    (values,) = values_of(found.sentences, "similarity-seeds_together")
     apart = [cosine_of(vectors[r, seeds[0]], vectors[r, seeds[2]]) for r in "ab"]
     assert values["total"] == 4
     assert values["recipe"] == pytest.approx(np.mean(apart), rel=1e-12)
