@@ -32,7 +32,7 @@ def number(value: float | None) -> str:
 
 
 def short(value: float | None) -> str:
-    """A measured value for reading, with three significant digits: 2.20, 1,240, 1.24e7."""
+    """A measured value for reading, with at most three significant digits: 2.2, 1,240, 1.24e7."""
     if value is None:
         return MISSING
     if not math.isfinite(value):
@@ -43,7 +43,8 @@ def short(value: float | None) -> str:
     if not -4 <= int(exponent) < 6:
         return f"{mantissa}e{int(exponent)}"
     decimals = _SHORT_DIGITS - 1 - int(exponent)
-    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def count(value: int | None) -> str:

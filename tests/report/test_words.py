@@ -145,7 +145,7 @@ def test_translator_writes_numbers_lists_and_plurals():
     assert translate("unit-trial", count=1) == "1 trial"
     assert translate("unit-trial", count=2200) == "2,200 trials"
     assert translate("lead-seeds", count=1, seeds=[12345]) == "seed 12345"
-    assert translate("seed-value", value=2.5, seed=12345) == "2.500 (seed 12345)"
+    assert translate("seed-value", value=2.5, seed=12345) == "2.5 (seed 12345)"
     assert translate.listing(["a", "b", "c"]) == "a, b and c"
     assert translator("ja").listing(["a", "b"]) == "a、b"
     assert translate.factor("method+learning_rate") == "method + learning rate"

@@ -51,7 +51,19 @@ def test_over_seeds_verdict_follows_the_larger_over_the_smaller(l2, verdict, gra
     (row,) = found.frames["seeds_like"]
     assert row["verdict"] == verdict
     assert row["ratio"] == pytest.approx(max(l2 / 4, 4 / l2), rel=1e-12)
-    assert [(s.key, s.grade) for s in found.sentences] == [(f"seeds-{verdict}", grade)]
+    assert [(s.key, s.grade) for s in found.details] == [(f"seeds-{verdict}", grade)]
+
+
+def test_over_seeds_answer_counts_verdicts_and_names_the_pair_that_varies_most():
+    found = tables_of({1: 4.0, 2: 4.1})
+    found["trials"] += [trial(r, s, data=d) for r, d in (("p", "D0"), ("q", "D1")) for s in (1, 2)]
+    found["norms"] += [norm(name_of("p", s), name_of("q", s), x) for s, x in ((1, 1.0), (2, 7.0))]
+    (answer,) = over_seeds.find(Tables.of(found)).answer
+    assert (answer.key, answer.grade) == ("seeds-summary", "bad")
+    values = answer.values
+    counts = [values[name] for name in ("total", "stable", "varies", "seed")]
+    assert (counts, values["ratio"]) == ([2, 1, 0, 1], 7.0)
+    assert values["pair"].startswith("P vs Q")
 
 
 def test_over_seeds_three_have_mean_deviation_and_interval():
@@ -118,14 +130,6 @@ def test_over_seeds_comparisons_that_are_no_data_pairs_are_counted():
 def test_over_seeds_of_no_comparison_say_nothing():
     (sentence,) = over_seeds.find(Tables.of({"trials": [trial("x")]})).sentences
     assert sentence.key == "seeds-nothing"
-
-
-def test_over_seeds_caveats_name_the_marked_models_of_the_pairs_alone():
-    found = tables_of({1: 1.0, 2: 1.1})
-    found["trials"][0]["marked"] = True
-    found["trials"].append(trial("other", 1, data="D0", method="dpo", marked=True))
-    (values,) = values_of(over_seeds.find(Tables.of(found)).caveats, "caveat-marked")
-    assert values == {"count": 1, "total": 4, "names": (name_of("x", 1),)}
 
 
 def tables_by_seed(trials, norms) -> SeedTables:
@@ -279,4 +283,4 @@ def test_seed_tables_have_the_seeds_that_both_recipes_of_a_pair_have():
     found = over_seeds.find(Tables.of({"trials": rows, "norms": norms}))
     (row,) = found.frames["seeds_like"]
     assert row["l2_s1o2"] == 3.5
-    assert [seed for seed, _ in found.sentences[0].values["l2"]] == [1, 2, "1o2"]
+    assert [seed for seed, _ in found.details[0].values["l2"]] == [1, 2, "1o2"]

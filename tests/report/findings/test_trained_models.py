@@ -1,4 +1,4 @@
-"""Models, their distances and labels against real vectors, and the caveats of findings."""
+"""Models, their distances and labels against real vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from raylab.report.findings.trained_models import (
     Distances,
-    caveats_of,
     labels_of,
     models_of,
     one_factor_pairs,
@@ -114,12 +113,6 @@ def test_labels_of_recipes_with_one_label_are_told_apart_by_what_differs():
         f"{BASE}.e": "KTO",
     }
 
-
-def test_caveats_of_marked_models_and_a_single_seed_are_both_said():
-    marked, lone = caveats_of(models(trial("a", 5, marked=True), trial("b", 5)))
-    assert marked.values == {"count": 1, "total": 2, "names": (name_of("a", 5),)}
-    assert (lone.key, lone.values) == ("caveat-one_seed", {"seed": 5})
-    assert caveats_of(models(trial("a", 5), trial("b", 6))) == ()
 
 
 def test_models_of_older_tables_and_of_crossed_seeds_have_their_seeds():
