@@ -17,7 +17,7 @@ from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import Drawing
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.page.answers import answer_blocks, likelihood_blocks
-from raylab.report.page.blocks import Block, Grid, Item, Items, Picture, Text
+from raylab.report.page.blocks import Block, Grid, Item, Items, Picture
 from raylab.report.page.comparisons import left_out_blocks, missing_blocks, published_blocks
 from raylab.report.page.grids import grids_of
 from raylab.report.page.trials import (
