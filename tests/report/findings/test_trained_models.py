@@ -114,7 +114,6 @@ def test_labels_of_recipes_with_one_label_are_told_apart_by_what_differs():
     }
 
 
-
 def test_models_of_older_tables_and_of_crossed_seeds_have_their_seeds():
     older = {key: value for key, value in trial("a", 4).items() if not key.startswith("seed_")}
     one, other = models(older, trial("a", Seeds(4, 7, 4), parent=name_of("p", Seeds(4, 7, 4))))
