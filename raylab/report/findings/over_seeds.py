@@ -142,7 +142,7 @@ def _summary(found: SeedTables) -> Iterator[Sentence]:
             continue
         counts = Counter(row.verdict for row in known)
         least = max(known, key=lambda row: row.ratio or 0.0)
-        values = {name: counts[name] for name in ("stable", "varies", "seed")}
+        values: dict[str, Any] = {name: counts[name] for name in ("stable", "varies", "seed")}
         values |= {"model": base, "total": len(rows), "pair": least.label, "ratio": least.ratio,
                    "learning_rate": least.learning_rate}  # fmt: skip
         yield Sentence("seeds-summary", values, GRADES[least.verdict])
