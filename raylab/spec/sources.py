@@ -129,7 +129,8 @@ class DataSet(Frozen):
         Literal[
             "text", "preference", "messages", "sharegpt", "sharegpt-preference",
             "swift-preference", "alpaca", "dolly", "kto", "helpsteer3", "helpsteer2",
-            "openai-preference", "oasst", "oasst-tree",
+            "ultrafeedback", "nectar", "shp", "saferlhf", "openai-preference", "oasst",
+            "oasst-tree",
         ]
         | None
     ) = None  # fmt: skip

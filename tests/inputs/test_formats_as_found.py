@@ -67,6 +67,21 @@ FOUND = {
     "kto_messages": ("kto", [Row((SYSTEM, SKY, BLUE))], ["1 of 2 records are left out"]),
     "helpsteer2": ("helpsteer2", [Row((SKY, BLUE), GREEN)],
         ["columns that are not used: preference_statement"]),
+    "ultrafeedback": ("ultrafeedback", [Row((SKY, BLUE), GREEN), Row((SEA, TOO), RED)],
+        ["columns that are not used: source, models, correct_answers, incorrect_answers",
+         "fields of turns that are not used: completions.model, completions.fine-grained_score",
+         "2 of 4 records are left out; not learned, because all of its completions have one "
+         "overall_score: in rows 3; not learned, because fewer than two of its completions have "
+         "the field 'overall_score': in rows 4",
+         "answers between the best and the worst are not learned in rows 1"]),
+    "nectar": ("nectar", [Row(LONG, RED)],
+        ["columns that are not used: turns, num_responses, source, good_natured",
+         "fields of turns that are not used: answers.model",
+         "answers between the best and the worst are not learned in rows 1"]),
+    "shp": ("shp", [Row((SKY, BLUE), GREEN), Row((SEA, TOO), RED)],
+        ["columns that are not used: post_id, domain, score_A, score_B, score_ratio"]),
+    "saferlhf": ("saferlhf", [Row((SKY, BLUE), GREEN), Row((SEA, TOO), RED)],
+        ["columns that are not used: is_response_0_safe, is_response_1_safe, safer_response_id"]),
     "kto_conversations": ("messages", [Row((SKY, BLUE))], ["1 of 2 records are left out"]),
     "kto_tag": ("alpaca", [Row((SKY, BLUE))], []),
     "slimorca": ("sharegpt", [Row((SYSTEM, SKY, BLUE._replace(learned=True)))], []),
@@ -193,6 +208,12 @@ def test_pairs_of_two_texts_are_questions_and_answers(asks, says, tmp_path):
          "(perhaps `prompt:` 'question', `completion:` 'response')"),
         ("inputs targets language", "(perhaps `prompt:` 'inputs', `completion:` 'targets')"),
         ("質問 回答", "(perhaps `prompt:` '質問', `completion:` '回答')"),
+        ("instruction chosen_response rejected_response",
+         "(perhaps `prompt:` 'instruction', `chosen:` 'chosen_response', `rejected:` "
+         "'rejected_response')"),
+        ("topic candidates", "docs/data.md shows a row of each): name columns, as in `prompt:` and "
+         "`completion:`; rows of other shapes need their turns in a column of messages, or a "
+         "prompt and its answer (for pairs: `chosen` and `rejected`) in columns of their own"),
         ("question candidates", "(for pairs: `chosen` and `rejected`) in columns of their own"),
     ],
 )  # fmt: skip
@@ -498,6 +519,22 @@ def test_several_pairs_of_a_prompt_are_pairs(tmp_path):
     assert len(pairs_of_one_set(rows, "P")) == 2
     data = {"P": {"path": str(tmp_path / "a.jsonl")}}
     load_data(make_study(data=data, recipes={"dpo": {"method": "dpo", "data": "P"}}))
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"prompt": "a", "answers": [{"answer": "b", "rank": "x"}]},
+         "column 'answers', answer 1: 'rank' is no number"),
+        ({"prompt": "a", "answers": [{"answer": " ", "rank": 1}]}, "'answer' holds no text"),
+        ({"prompt": "a", "answers": ["b"]}, "a list, expected a list of objects with 'answer'"),
+        ({"prompt": "a", "answers": [{"answer": "b", "rank": 1}]}, "no row is left to learn"),
+        ({"history": "a", "human_ref_A": "b", "human_ref_B": "c", "labels": "A"},
+         "column 'labels' holds the text 'A', expected 1 (the first response is better) or 0"),
+    ],
+)  # fmt: skip
+def test_answers_that_cannot_be_ranked_are_refused(record, said, tmp_path):
+    assert said in read(tmp_path, record).problems[0]
 
 
 # Trees

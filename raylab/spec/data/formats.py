@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from raylab.spec.data.advice import Spelling, fits_none
 from raylab.spec.data.cells import Cells, every
 from raylab.spec.data.conversations import answer, asked, conversation, turns_of
 from raylab.spec.data.layout import Format, make
@@ -21,14 +22,11 @@ from raylab.spec.data.preferences import (
     openai_preference,
     preference,
     rejected_beside,
-    two_responses,
 )
+from raylab.spec.data.ranked import best_and_worst, by_sign, first_where
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.data.trees import row_of_tree, rows_of_messages
 from raylab.spec.sources import COLUMNS, DataSet
-
-Spelling = Callable[[str], str]
-"""How a user writes a field of a data set."""
 
 MEANINGFUL = {
     "system", "system_prompt", "history", "input", "context", "documents", "tools", "functions",
@@ -39,17 +37,6 @@ MEANINGFUL = {
 }  # fmt: skip
 """Columns that change what a row means, in small letters: not to use one that says something is an
 error."""
-
-
-USUAL = {
-    "messages": {"messages", "conversation", "conversations", "dialog", "dialogue", "chat", "data",
-                 "turns"},
-    "prompt": {"question", "query", "prompt", "instruction", "input", "inputs", "problem", "source",
-               "text", "質問", "指示"},
-    "completion": {"answer", "response", "completion", "output", "outputs", "target", "targets",
-                   "solution", "回答", "応答", "出力"},
-}  # fmt: skip
-"""Usual names of the columns of a part, in small letters: they are advice, and decide nothing."""
 
 
 def study_field(name: str) -> str:
@@ -126,32 +113,12 @@ def _less(name: str, other: str) -> bool:
 def _undecided(
     best: list[str], possible: list[str], columns: Collection[str], called: Spelling
 ) -> str:
-    there = f"its columns are {', '.join(columns)}"
     if best:
+        there = f"its columns are {', '.join(columns)}"
         return f"{there}, which fit {' and '.join(best)}: say which with {called('format')}"
-    near = [n for n in possible if {*FORMATS[n].columns.values()} & {*columns}] or possible
-    needs = [f"{n} {', '.join(map(repr, FORMATS[n].columns.values()))}" for n in near]
-    named = f"name columns, as in {called('prompt')} and {called('completion')}"
-    advice = _advice(columns, called)
-    return f"{there}, which fit no format ({'; '.join(needs)}): {named}{advice}"
-
-
-def _advice(columns: Collection[str], called: Spelling) -> str:
-    """What the usual names of columns say about them. The user decides: one name has many uses."""
-    found = {
-        part: next((c for c in columns if c.lower() in names), None)
-        for part, names in USUAL.items()
-    }
-    if found["messages"]:
-        parts = ["messages"]
-    elif found["prompt"] and found["completion"]:
-        parts = ["prompt", "completion"]
-    else:
-        return (
-            "; rows of other shapes need their turns in a column of messages, or a prompt and its "
-            "answer (for pairs: `chosen` and `rejected`) in columns of their own"
-        )
-    return f" (perhaps {', '.join(f'{called(part)} {found[part]!r}' for part in parts)})"
+    needed = {name: [*FORMATS[name].columns.values()] for name in possible}
+    near = {name: names for name, names in needed.items() if {*names} & {*columns}}
+    return fits_none(near, possible, columns, called)
 
 
 def left_over(
@@ -248,13 +215,33 @@ FORMATS: dict[str, Format] = {
     ),
     "helpsteer3": make(
         "context response1 response2 preference=overall_preference",
-        two_responses,
+        by_sign,
         '{"context": [...], "response1": "...", "response2": "...", "overall_preference": -2}',
     ),
     "helpsteer2": make(
         "context=prompt response1=response_1 response2=response_2 preference=preference_strength",
-        two_responses,
+        by_sign,
         '{"prompt": "...", "response_1": "...", "response_2": "...", "preference_strength": 2}',
+    ),
+    "ultrafeedback": make(
+        "prompt=instruction answers=completions",
+        best_and_worst("response", "overall_score"),
+        '{"instruction": "...", "completions": [{"response": "...", "overall_score": 8}, ...]}',
+    ),
+    "nectar": make(
+        "prompt answers",
+        best_and_worst("answer", "rank"),
+        '{"prompt": "...", "answers": [{"answer": "...", "rank": 1}, ...]}',
+    ),
+    "shp": make(
+        "prompt=history response1=human_ref_A response2=human_ref_B preference=labels",
+        first_where(1, 0),
+        '{"history": "...", "human_ref_A": "...", "human_ref_B": "...", "labels": 1}',
+    ),
+    "saferlhf": make(
+        "prompt response1=response_0 response2=response_1 preference=better_response_id",
+        first_where(0, 1),
+        '{"prompt": "...", "response_0": "...", "response_1": "...", "better_response_id": 0}',
     ),
     "openai-preference": make(
         "messages=input chosen=preferred_output rejected=non_preferred_output",

@@ -2,19 +2,18 @@
 
 Model: the conversation up to the answers stands beside them (a prompt, a list of messages), or
 both sides are whole conversations that share their beginning. HH-RLHF writes such conversations
-as one text; others give two responses and say which is preferred. A prompt that stands beside
-whole conversations says the same again: where it does not, a warning names the row.
+as one text. A prompt that stands beside whole conversations says the same again: where it does
+not, a warning names the row. Answers that are scored or voted on are read by `ranked`.
 Invariant: both answers follow the same turns; conversations that part before their last answer
 are refused with the turn where they part.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from raylab.spec.data.calls import tools_of
-from raylab.spec.data.cells import Cells, LeftOut, RowError, every, is_said, parsed
+from raylab.spec.data.cells import Cells, RowError, every, is_said, parsed
 from raylab.spec.data.conversations import (
     MESSAGES,
     answer,
@@ -34,13 +33,13 @@ def preference(cells: Cells) -> Row:
     if _begins(cells, "chosen"):
         chosen, rejected = every(lambda: _whole(cells, "chosen"), lambda: _whole(cells, "rejected"))
         _compare_beside(cells, chosen)
-        return _pair(chosen, rejected)
+        return pair(chosen, rejected)
     before, chosen, rejected = every(
         lambda: _before(cells),
         lambda: answer(cells, "chosen"),
         lambda: answer(cells, "rejected"),
     )
-    return _pair([*before, *chosen], [*before, *rejected])
+    return pair([*before, *chosen], [*before, *rejected])
 
 
 def _begins(cells: Cells, part: str) -> bool:
@@ -121,7 +120,7 @@ def _says_else(cells: Cells, part: str) -> str:
     return f"column {cells.columns[part]!r} is not used; it says something else than the others"
 
 
-def _pair(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> Row:
+def pair(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> Row:
     """The row of two conversations that part in their last answer. Raises RowError."""
     if chosen[-1].learned is False or rejected[-1].learned is False:
         raise RowError("an answer of the pair has the weight 0; both answers of a pair are learned")
@@ -157,7 +156,7 @@ def answers_to_messages(cells: Cells) -> Row:
     )
     if chosen[0].role != "assistant" or before[-1].role == "assistant":
         return preference(cells)
-    return _pair([*before, *chosen], [*before, *rejected])
+    return pair([*before, *chosen], [*before, *rejected])
 
 
 def rejected_beside(cells: Cells) -> Row:
@@ -165,7 +164,7 @@ def rejected_beside(cells: Cells) -> Row:
     chosen, rejected = every(lambda: turns_of(cells, "messages"), lambda: answer(cells, "rejected"))
     if chosen[-1].role != "assistant":
         raise cells.wrong("messages", "messages that end in the chosen answer")
-    return _pair(chosen, [*chosen[:-1], *rejected])
+    return pair(chosen, [*chosen[:-1], *rejected])
 
 
 def openai_preference(cells: Cells) -> Row:
@@ -181,25 +180,5 @@ def openai_preference(cells: Cells) -> Row:
         lambda: answer(cells, "chosen"),
         lambda: answer(cells, "rejected"),
     )
-    row = _pair([*before, *chosen], [*before, *rejected])
+    row = pair([*before, *chosen], [*before, *rejected])
     return row._replace(tools=tools_of(asks.get("tools"), "tools"))
-
-
-def two_responses(cells: Cells) -> Row:
-    """HelpSteer3: the sign of the preference says which response is better; 0: neither."""
-    before = turns_of(cells, "context") if is_messages(cells.get("context")) else None
-    texts = every(
-        lambda: before or [Turn("user", cells.text("context", f"text or {MESSAGES}"))],
-        lambda: answer(cells, "response1"),
-        lambda: answer(cells, "response2"),
-    )
-    prefers = cells.get("preference")
-    if isinstance(prefers, str) and re.fullmatch(r"\s*[+-]?\d+\s*", prefers):
-        prefers = int(prefers)
-    if isinstance(prefers, bool) or not isinstance(prefers, (int, float)):
-        raise cells.wrong("preference", "a number: below 0 the first response is better, above 0 "
-                          "the second")  # fmt: skip
-    if prefers == 0:
-        raise LeftOut(f"{cells.columns['preference']} is 0, so neither response is preferred")
-    chosen, rejected = texts[1:] if prefers < 0 else texts[:0:-1]
-    return _pair([*texts[0], *chosen], [*texts[0], *rejected])

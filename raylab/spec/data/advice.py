@@ -1,0 +1,63 @@
+"""Advice on columns that fit no format: which of them may be the prompt, the answer, the turns.
+
+Model: columns have usual names, from which the advice says how the user may name them.
+Invariant: advice decides nothing. One name has many uses, and the user says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+Spelling = Callable[[str], str]
+"""How a user writes a field of a data set."""
+
+USUAL = {
+    "messages": {"messages", "conversation", "conversations", "dialog", "dialogue", "chat", "data",
+                 "turns", "transcript"},
+    "prompt": {"question", "query", "prompt", "instruction", "input", "inputs", "problem", "source",
+               "text", "質問", "指示"},
+    "completion": {"answer", "response", "completion", "output", "outputs", "target", "targets",
+                   "solution", "回答", "応答", "出力"},
+    "chosen": {"chosen", "chosen_response", "response_chosen", "preferred", "accepted",
+               "better_response", "response_j", "winner"},
+    "rejected": {"rejected", "rejected_response", "response_rejected", "dispreferred", "refused",
+                 "worse_response", "response_k", "loser"},
+}  # fmt: skip
+"""Usual names of the columns of a part, in small letters."""
+
+_CHOICES = (("prompt", "chosen", "rejected"), ("messages",), ("prompt", "completion"))
+"""Parts that make a row together, the first choice first."""
+
+
+def fits_none(
+    near: Mapping[str, Collection[str]],
+    every: Collection[str],
+    columns: Collection[str],
+    called: Spelling,
+) -> str:
+    """The problem of columns that fit no format, and what may help.
+
+    near: the columns that each format needs which has one of `columns`; every: all formats.
+    """
+    needs = [f"{name} {', '.join(map(repr, needed))}" for name, needed in near.items()]
+    some = "; ".join(needs) or f"{', '.join(every)}; docs/data.md shows a row of each"
+    named = f"name columns, as in {called('prompt')} and {called('completion')}"
+    return (
+        f"its columns are {', '.join(columns)}, which fit no format ({some}): {named}"
+        f"{_perhaps(columns, called)}"
+    )
+
+
+def _perhaps(columns: Collection[str], called: Spelling) -> str:
+    """What the usual names of columns say about them."""
+    found = {
+        part: next((c for c in columns if c.lower() in names), None)
+        for part, names in USUAL.items()
+    }
+    for parts in _CHOICES:
+        if all(found[part] for part in parts):
+            return f" (perhaps {', '.join(f'{called(part)} {found[part]!r}' for part in parts)})"
+    return (
+        "; rows of other shapes need their turns in a column of messages, or a prompt and its "
+        "answer (for pairs: `chosen` and `rejected`) in columns of their own"
+    )
