@@ -39,6 +39,7 @@ CONVERTERS: dict[str, Callable[[str], str]] = {"ojousama": ojousama}
 # The part of each format that holds the answers: texts, or messages whose last one is an answer.
 ANSWERS = {
     "text": "completion",
+    "kto": "completion",
     "alpaca": "output",
     "dolly": "response",
     "messages": "messages",
@@ -135,8 +136,10 @@ def _answers(data: DataSet, records: Sequence[Record]) -> str:
     if found.problems:
         raise DataError(f"{source} has unusable rows", found="; ".join(found.problems))
     column = FORMATS[form].names(data)[ANSWERS[form]]
-    for row, record in zip(found.rows, records, strict=True):
-        if _get(record, column) != row.completion:
+    rows = dict(zip(found.places, found.rows, strict=True))
+    for record in records:
+        row = rows.get(record.place)  # None: the record says that it is not learned.
+        if row and _get(record, column) != row.completion:
             raise DataError(
                 f"the last turn of a row of {source} is not the answer that is learned",
                 found=f"row {record.place}",

@@ -111,8 +111,9 @@ class DataSet(Frozen):
     """Rows of prompts and answers: files, a hub id, or other data sets in a row."""
 
     path: str | None = None
-    """A .jsonl, .json, .csv, .parquet or .arrow file (compressed as .gz, .bz2 or .zst, or not), a
-    directory of one kind of them, or one that `save_to_disk` wrote, relative to the study file."""
+    """A .jsonl (.ndjson, .jsonlines), .json, .csv, .parquet or .arrow file, or a text of these
+    that is compressed as .gz, .bz2 or .zst; a directory of one kind of them, or one that
+    `save_to_disk` wrote; relative to the study file."""
     hub: str | None = None
     """A Hugging Face data set id."""
     revision: str | None = None

@@ -173,3 +173,16 @@ def test_convert_that_fails_in_writing_leaves_what_was_there(tmp_path, monkeypat
         convert_file(source, out, "ojousama", force=True)
     assert out.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
+@pytest.mark.parametrize("names", [("instruction", "output"), ("prompt", "completion")])
+def test_convert_of_rows_that_are_left_out_keeps_them(names, tmp_path):
+    question, answer = names
+    rows = [
+        {question: "行く？", answer: "行きません。", "label": True},
+        {question: "名前は。", answer: "太郎です。", "label": False},
+    ]
+    source, out = written(tmp_path / "a.jsonl", rows), tmp_path / "b.jsonl"
+    assert convert_file(source, out, "ojousama").rows == 2
+    assert [row["label"] for row in read(out)] == [True, False]
+    assert read(out)[0][answer] == "行きませんわ。"

@@ -62,7 +62,34 @@ def test_compressed_text_that_is_cut_or_is_none_says_so(ending, tmp_path):
 def test_file_of_an_unknown_kind_names_the_known_ones(name, tmp_path):
     (tmp_path / name).write_bytes(b"x")
     (problem,) = found(tmp_path / name).problems
-    assert "expected .jsonl, .json, .csv, .parquet, .arrow (texts also with .gz" in problem
+    assert (
+        "expected .jsonl, .ndjson, .jsonlines, .json, .csv, .parquet, .arrow (texts also" in problem
+    )
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.jsonlines", "a.ndjson.gz"])
+def test_json_lines_of_other_endings_are_read(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes((gzip.compress if name.endswith("gz") else bytes)(LINES.encode()))
+    assert found(path).rows == ROWS
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_csv_of_another_separator_says_which(mark, tmp_path):
+    (tmp_path / "a.csv").write_text(TEXTS["csv"].replace(",", mark))
+    (problem,) = found(tmp_path / "a.csv").problems
+    assert problem == f"the header has {mark!r} between its columns; expected commas"
+
+
+def test_directory_leaves_out_what_hubs_and_file_systems_keep_beside_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text(LINES)
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    (tmp_path / "._a.jsonl").write_bytes(b"\x00\x05\x16\x07")
+    read = found(tmp_path)
+    assert (read.rows, read.problems) == (ROWS, [])
+    assert read.notes == ["files of the directory that are not read: ._a.jsonl"]
+    (tmp_path / "._a.jsonl").rename(tmp_path / "_b.jsonl")
+    assert found(tmp_path).problems
 
 
 # JSON
@@ -85,6 +112,11 @@ def test_json_of_one_row_is_read(tmp_path):
         (json.dumps({"data": RECORDS}), "one object whose field 'data' holds the rows"),
         (json.dumps({"version": 1, "data": RECORDS}), "one object whose field 'data' holds"),
         (json.dumps({"train": RECORDS, "test": RECORDS}), "whose field 'train' and 'test' holds"),
+        (
+            json.dumps({"prompt": ["a", "b"], "completion": ["c", "d"]}),
+            "one object of columns (prompt, completion); expected a list of rows (pandas writes",
+        ),
+        (json.dumps({"prompt": {"0": "a"}, "completion": {"0": "b"}}), "one object of columns"),
         (json.dumps([RECORDS]), "a list; expected the columns by name, as in {"),
         (json.dumps(RECORDS)[:-5], "the file is no JSON"),
         (LINES + "nonsense", "no JSON (Expecting value) in rows 4"),

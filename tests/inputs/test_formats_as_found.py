@@ -261,7 +261,7 @@ def test_rejected_messages_are_refused_until_they_are_named(tmp_path):
 
 def test_column_of_meaning_in_capitals_is_an_error(tmp_path):
     (problem,) = read(tmp_path, {"prompt": "a", "completion": "b", "System": "c"}).problems
-    assert "name it (`system:` and so on)" in problem
+    assert "name it (`system:`)" in problem
     assert read(tmp_path, {"prompt": "a", "completion": "b", "System": "c"}, system="System").rows
 
 
@@ -300,6 +300,27 @@ def test_parts_of_the_responses_api_are_texts(tmp_path):
         {"role": "assistant", "content": [{"type": "output_text", "text": "b"}]},
     ]
     assert read(tmp_path, {"messages": messages}).rows == [Row.of("a", "b")]
+
+
+@pytest.mark.parametrize("field", ["masked", "ignore_loss"])
+def test_turn_that_is_masked_is_not_learned_and_false_says_nothing(field, tmp_path):
+    turns = Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c"), Turn("assistant", "d")
+    messages = [{**turn.message, field: turn.text == "d"} for turn in turns]
+    assert read(tmp_path, {"messages": messages}).rows == [Row.of("a", "b")]
+    messages[-1][field] = "yes"
+    (problem,) = read(tmp_path, {"messages": messages}).problems
+    assert f"has the {field} 'yes'" in problem
+
+
+def test_messages_that_are_a_transcript_are_its_turns(tmp_path):
+    text = "\n\nHuman: What is the sky?\n\nAssistant: It is blue.\n\nHuman: And the sea?"
+    record = {"transcript": f"{text}\n\nAssistant: Blue too."}
+    read_rows = read(tmp_path, record, messages="transcript")
+    assert (read_rows.rows, read_rows.problems) == ([Row(LONG)], [])
+    (problem,) = read(tmp_path, record).problems
+    assert problem.endswith("(perhaps `messages:` 'transcript')")
+    (problem,) = read(tmp_path, {"transcript": text}, messages="transcript").problems
+    assert problem.startswith("the turns are user, assistant, user; expected")
 
 
 @pytest.mark.parametrize("field", ["loss_weight", "loss_scale"])
@@ -384,11 +405,15 @@ def test_context_of_another_name_is_named(tmp_path):
     assert read_rows.rows == [Row.of("Which colour?\n\nThe sky is blue.", "Blue.")]
 
 
-@pytest.mark.parametrize("column", ["history", "context", "weight", "reasoning", "images"])
+@pytest.mark.parametrize(
+    "column",
+    ["history", "context", "weight", "reasoning", "images", "tool_calls", "Chat History"],
+)
 def test_column_of_meaning_without_use_is_an_error(column, tmp_path):
     record = {**SYSTEM_BESIDE["messages"], column: "something"}
     (problem,) = read(tmp_path, record).problems
     assert problem.startswith(f"column {column!r} carries meaning, and the format messages")
+    assert "name it" not in problem
     assert read(tmp_path, record, ignore=[column]).problems == []
     assert read(tmp_path, {**record, column: None}).problems == []
 
@@ -450,6 +475,7 @@ def test_turn_that_cannot_be_learned_is_refused_by_row(turns, said, tmp_path):
         ("tools", [{"name": "f"}]),
         ("images", ["x.png"]),
         ("train_detail", [{"begin_offset": 0}]),
+        ("train_on", False),
         ("function_calls", "f(1)"),
         ("thought", "Hm."),
         ("reasoning_details", [{"text": "Hm."}]),

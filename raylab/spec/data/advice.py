@@ -28,6 +28,22 @@ USUAL = {
 _CHOICES = (("prompt", "chosen", "rejected"), ("messages",), ("prompt", "completion"))
 """Parts that make a row together, the first choice first."""
 
+_PARTS = {"system": "system", "history": "history", "tools": "tools", "functions": "tools",
+          "input": "context", "context": "context", "document": "context"}  # fmt: skip
+"""Words in the names of columns that carry meaning, and the part that each may be."""
+
+
+def carries_meaning(column: str, form: str, parts: Collection[str], called: Spelling) -> str:
+    """The problem of a column that the format `form`, which reads `parts`, has no use for."""
+    found = (part for word, part in _PARTS.items() if word in column.lower() and part in parts)
+    part = next(found, None)
+    named = f"name it ({called(part)}), " if part else ""
+    return (
+        f"column {column!r} carries meaning, and the format {form} has no use for it: put it into "
+        f"the texts, {named}choose another {called('format')}, or leave it out with "
+        f"{called('ignore')}"
+    )
+
 
 def fits_none(
     near: Mapping[str, Collection[str]],

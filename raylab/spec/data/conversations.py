@@ -11,14 +11,14 @@ is learned. A field that no template reads is named in a warning.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raylab.spec.data.calls import calls_of, stable, written
 from raylab.spec.data.cells import Cells, RowError, held, is_said, parsed
+from raylab.spec.data.message_lists import ROLE_FIELDS, TEXT_FIELDS, messages_in
 from raylab.spec.data.rows import Row, Turn
-from raylab.spec.data.transcripts import asked_in_transcript
+from raylab.spec.data.transcripts import asked_in_transcript, transcript
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -32,7 +32,10 @@ READ_BY_TEMPLATES = (
     "name", "reasoning", "reasoning_content", "thinking", "tool_call_id", "tool_calls",
 )  # fmt: skip
 UNREADABLE = {
-    **dict.fromkeys(("train_detail", "mask", "loss_mask"), "says what is learned in another form"),
+    **dict.fromkeys(
+        ("train_detail", "train_on", "mask", "loss_mask"),
+        "says what is learned in another form; put it as 0 or 1 into 'weight'",
+    ),
     **dict.fromkeys(("tools", "functions"), "stands in a turn; put the tools into a column"),
     "function_calls": "holds calls in another form; put them into 'tool_calls'",
     **dict.fromkeys(
@@ -45,59 +48,20 @@ UNREADABLE = {
 WEIGHTS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss",
            "loss_weight", "loss_scale")  # fmt: skip
 """Fields by which a turn says whether it is learned."""
-_ROLE, _TEXT = ("role", "from"), ("content", "value", "text")
-_PAIRS = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
-"""The fields of a question and its answer that are one item of a list."""
+MASKS = ("masked", "ignore_loss")
+"""Fields by which a turn says that it is not learned; false says nothing."""
 MESSAGES = "a list of messages"
 
 
 def turns_of(cells: Cells, part: str) -> list[Turn]:
     """The turns of a part that holds messages, or one of them. Raises RowError."""
-    value = _rows(parsed(cells.get(part), "[{"))
-    messages = [value] if isinstance(value, Mapping) else value
-    if not isinstance(messages, list) or not messages:
+    value = parsed(cells.get(part), "[{")
+    if isinstance(value, str) and (turns := transcript(value)):
+        return turns
+    messages = messages_in(value)
+    if not messages:
         raise cells.wrong(part, MESSAGES)
-    return messages_to_turns(_messages(messages), cells, cells.columns.get(part, part))
-
-
-def _messages(values: list[Any]) -> list[Any]:
-    """Messages for texts that take turns, as LIMA has them, and for pairs, as Capybara has them.
-
-    Other lists come back unchanged.
-    """
-    if all(isinstance(value, str) for value in values):
-        roles = itertools.cycle(("user", "assistant"))
-        return [{"role": role, "content": text} for role, text in zip(roles, values, strict=False)]
-    pair = next((pair for pair in _PAIRS if _are_pairs(values, pair)), None)
-    if pair is None:
-        return values
-    return [
-        message
-        for value in values
-        for message in (
-            {"role": "user", "content": value[pair[0]]},
-            {**{k: v for k, v in value.items() if k not in pair},
-             "role": "assistant", "content": value[pair[1]]},
-        )
-    ]  # fmt: skip
-
-
-def _rows(value: Any) -> Any:
-    """A list of objects for an object of lists, as `datasets` keeps a sequence of objects."""
-    lists = list(value.values()) if isinstance(value, Mapping) else []
-    if not lists or not all(isinstance(items, list) for items in lists):
-        return value
-    if len({len(items) for items in lists}) != 1:
-        return value
-    return [dict(zip(value, items, strict=True)) for items in zip(*lists, strict=True)]
-
-
-def _are_pairs(values: Sequence[Any], pair: tuple[str, str]) -> bool:
-    names = {*_ROLE, *_TEXT}
-    return all(
-        isinstance(value, Mapping) and value.keys() >= {*pair} and not names & value.keys()
-        for value in values
-    )
+    return messages_to_turns(messages, cells, cells.columns.get(part, part))
 
 
 def messages_to_turns(messages: Sequence[Any], cells: Cells, column: str) -> list[Turn]:
@@ -123,10 +87,10 @@ def _turn(message: Any, where: str, cells: Cells) -> Turn:
     if not isinstance(message, Mapping):
         raise RowError(f"{where} holds {held(message)}, expected an object with "
                        "'role' and 'content'")  # fmt: skip
-    role_key = next((key for key in _ROLE if is_said(message.get(key))), None)
-    text_key = next((key for key in _TEXT if message.get(key) is not None), None)
+    role_key = next((key for key in ROLE_FIELDS if is_said(message.get(key))), None)
+    text_key = next((key for key in TEXT_FIELDS if message.get(key) is not None), None)
     called = is_said(message.get("tool_calls")) or is_said(message.get("function_call"))
-    has_text = any(key in message for key in _TEXT)
+    has_text = any(key in message for key in TEXT_FIELDS)
     if role_key is None or not (has_text or called):
         names = ", ".join(map(repr, message)) or "no field"
         raise RowError(f"{where} has {names}, expected 'role' and 'content'")
@@ -178,6 +142,8 @@ def _beside(
             continue
         if key in WEIGHTS:
             learned = _learned(key, value, where)
+        elif key in MASKS:
+            learned = False if _learned(key, value, where) else learned
         elif key in ("tool_calls", "function_call"):
             more["tool_calls"] = calls_of(value, where)
         elif key in READ_BY_TEMPLATES:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raylab.errors import DataError
+from raylab.spec.data.advice import carries_meaning
 from raylab.spec.data.cells import Cells, LeftOut, RowError, Unread, is_said
 from raylab.spec.data.formats import FORMATS, Spelling, format_of, left_over, study_field
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
@@ -113,9 +114,7 @@ def read_data_set(name: str, data: DataSet, called: Spelling = study_field) -> R
         return Rows([], [], [*([lacking] if lacking else []), *problems])
     meant, unused = left_over(form, data, columns)
     problems += [
-        f"column {column!r} carries meaning, and the format {form} has no use for it: put it into "
-        f"the texts, name it ({called('system' if 'system' in column.lower() else 'context')} and "
-        f"so on), choose another {called('format')}, or leave it out with {called('ignore')}"
+        carries_meaning(column, form, FORMATS[form].parts, called)
         for column in meant
         if any(is_said(record.values.get(column)) for record in records)
     ]

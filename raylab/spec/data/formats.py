@@ -33,10 +33,12 @@ MEANINGFUL = {
     "label", "weight", "reasoning", "reasoning_content", "thinking", "image", "images", "audio",
     "audios", "video", "videos", "chat_template_kwargs", "system_message", "rejected_response",
     "rejected_messages", "weights", "loss_weight", "loss_scale", "sample_weight", "train_on",
-    "thought", "thoughts", "cot", "chain_of_thought",
+    "thought", "thoughts", "cot", "chain_of_thought", "tool_calls", "function_call",
+    "system_instruction", "system_prompts", "chat_history", "conversation_history", "loss_mask",
+    "train_mask", "reasoning_trace", "rationale",
 }  # fmt: skip
-"""Columns that change what a row means, in small letters: not to use one that says something is an
-error."""
+"""Columns that change what a row means, in small letters with underscores: not to use one that says
+something is an error."""
 
 
 def study_field(name: str) -> str:
@@ -132,7 +134,11 @@ def left_over(
     free = [column for column in columns if column not in taken]
     others = _fitting(DataSet(path="."), FORMATS, columns) if data.format else []
     elsewhere = {column for other in others for column in FORMATS[other].known}
-    meant = [column for column in free if column.lower() in MEANINGFUL and column not in elsewhere]
+    meant = [
+        column
+        for column in free
+        if column.lower().replace(" ", "_") in MEANINGFUL and column not in elsewhere
+    ]
     return meant, [column for column in free if column not in meant]
 
 

@@ -21,6 +21,8 @@ from raylab.spec.sources import DataSet
 _SPLITS = ("train", "test", "valid", "dev", "eval")
 _NO_DATA = (".", "_", "README", "LICENSE", "readme", "license")
 """How the names of files begin that hold no rows."""
+_ABOUT = ("dataset_info.json", "dataset_infos.json")
+"""What `datasets` writes about the rows beside it."""
 SPLIT = "train"
 """The split of a data set that names none."""
 
@@ -53,7 +55,7 @@ def _read_path(path: Path, split: str) -> Found:
 
 
 def _read_directory(path: Path) -> Found:
-    files = sorted(file for file in path.iterdir() if kind_of(file) in READERS)
+    files = [file for file in sorted(path.iterdir()) if _holds_rows(file)]
     kinds = sorted({kind_of(file) for file in files})
     if len(kinds) != 1:
         folders = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
@@ -66,6 +68,11 @@ def _read_directory(path: Path) -> Found:
             yield item._replace(place=f"{file.name}:{item.place}" if item.place else file.name)
 
 
+def _holds_rows(file: Path) -> bool:
+    """Whether a file of a directory is read; a hidden one is what a file system keeps of one."""
+    return kind_of(file) in READERS and file.name not in _ABOUT and not file.name.startswith(".")
+
+
 def beside(data: DataSet) -> list[str]:
     """What a directory holds beside the rows of one split: for warnings."""
     path = Path(str(data.path))
@@ -73,9 +80,14 @@ def beside(data: DataSet) -> list[str]:
     if data.path is None or not path.is_dir() or is_saved:
         return []
     files = sorted(file for file in path.iterdir() if file.is_file())
-    read = [file.name for file in files if kind_of(file) in READERS]
+    read = [file.name for file in files if _holds_rows(file)]
     splits = {name for file in read for name in _SPLITS if file.lower().startswith(name)}
-    others = [f.name for f in files if f.name not in read and not f.name.startswith(_NO_DATA)]
+    others = [
+        file.name
+        for file in files
+        if file.name not in (*read, *_ABOUT)
+        and (kind_of(file) in READERS or not file.name.startswith(_NO_DATA))
+    ]
     found = {
         "the directory holds files of several splits, and all of them are read": read
         if len(splits) > 1 else [],

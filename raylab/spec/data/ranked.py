@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from raylab.spec.data.cells import Cells, LeftOut, RowError, every, is_said
@@ -28,17 +29,12 @@ def best_and_worst(text: str, measure: str) -> Callable[[Cells], Row]:
     """The reader of a prompt and its `answers`: objects with the fields `text` and `measure`."""
 
     def read(cells: Cells) -> Row:
-        before, answers = every(
-            lambda: asked(cells, "prompt"), lambda: _answers(cells, text, measure)
-        )
+        before, answers = asked(cells, "prompt"), _answers(cells, text, measure)
         if len(answers) < 2:
             raise LeftOut(
                 f"fewer than two of its {cells.columns['answers']} have the field {measure!r}"
             )
-        best, worst = (
-            pick(answers, key=lambda item: -item[0] if measure == _RANK else item[0])
-            for pick in (max, min)
-        )
+        best, worst = max(answers, key=itemgetter(0)), min(answers, key=itemgetter(0))
         if best[0] == worst[0]:
             raise LeftOut(f"all of its {cells.columns['answers']} have one {measure}")
         if len(answers) > 2:
@@ -49,7 +45,10 @@ def best_and_worst(text: str, measure: str) -> Callable[[Cells], Row]:
 
 
 def _answers(cells: Cells, text: str, measure: str) -> list[tuple[float, str]]:
-    """(measure, text) of each answer that has a measure, in their order. Raises RowError."""
+    """(measure, text) of each answer that has a measure, in their order. Raises RowError.
+
+    The better answer has the greater number, so that a rank is negative.
+    """
     found, column = cells.get("answers"), cells.columns["answers"]
     if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
         raise cells.wrong("answers", f"a list of objects with {text!r} and {measure!r}")
@@ -64,7 +63,7 @@ def _answers(cells: Cells, text: str, measure: str) -> list[tuple[float, str]]:
             raise RowError(f"column {column!r}, answer {number}: {measure!r} is no number")
         if not isinstance(said, str) or not said.strip():
             raise RowError(f"column {column!r}, answer {number}: {text!r} holds no text")
-        answers.append((value, said))
+        answers.append((-value if measure == _RANK else value, said))
     return answers
 
 

@@ -145,6 +145,12 @@ def _read_json(path: Path) -> Found:
                 "list of rows itself, or one row a line"
             )
             return
+        if _are_columns(values):
+            yield Problem(
+                f"the file is one object of columns ({', '.join(values)}); expected a list of rows "
+                "(pandas writes it with `orient='records'`)"
+            )
+            return
         values = [values]
     if not isinstance(values, list):
         yield Problem(f"the file is no list of rows: {values!r:.60}")
@@ -159,6 +165,14 @@ def _is_rows(value: Any) -> bool:
     return is_list and bool(value) and not any("role" in v or "from" in v for v in value)
 
 
+def _are_columns(row: dict[str, Any]) -> bool:
+    """Whether an object holds columns: lists of texts, or objects whose fields are row numbers."""
+    columns = list(row.values())
+    lists = all(isinstance(c, list) and all(isinstance(v, str) for v in c) for c in columns)
+    numbered = all(isinstance(c, dict) and c and all(map(str.isdigit, c)) for c in columns)
+    return len(columns) > 1 and (lists or numbered)
+
+
 def _read_csv(path: Path) -> Found:
     csv.field_size_limit(sys.maxsize)
     with _open(path, newline="") as lines:
@@ -166,6 +180,9 @@ def _read_csv(path: Path) -> Found:
         names = next(reader, [])
         if twice := sorted({name for name in names if names.count(name) > 1}):
             yield Problem(f"the header has {', '.join(map(repr, twice))} twice")
+            return
+        if len(names) == 1 and (other := next((c for c in "\t;|" if c in names[0]), None)):
+            yield Problem(f"the header has {other!r} between its columns; expected commas")
             return
         rows = (row for row in reader if row)
         for number, row in enumerate(rows, 1):
@@ -199,6 +216,8 @@ def _read_arrow(path: Path) -> Found:
 BINARY = (_read_parquet, _read_arrow)
 READERS: dict[str, Callable[[Path], Found]] = {
     ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".jsonlines": _read_json_lines,
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
