@@ -1,9 +1,10 @@
 """Answers of models on the page: sample answers side by side, likelihoods of held-out answers.
 
-Model: a table of answers has a column for each recipe that starts from the base model and for
-each merge, and a row for each of the first prompts. The table of likelihoods has a row for each
-model and a column for each data set.
-Invariant: functions of rows alone; no two columns of a table have one title.
+Model: each prompt stands with the data's own answer and with those of every recipe and merge of a
+base model, at one seed. The table of likelihoods has a row for each model and a column for each
+data set.
+Invariant: functions of rows alone; no two answers to a prompt have one title. A page holds at most
+MOST_CHARACTERS of answers, and says how many of how many prompts it has.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from raylab.number_format import number
-from raylab.report.page.blocks import Block, Column, Grid, Text
-from raylab.report.study_tables import Row, Rows, is_merge, recipe_of
+from raylab.report.page.blocks import Answer, Answers, Block, Column, Fold, Grid, Text
+from raylab.report.study_tables import Row, Rows, recipe_of
 from raylab.report.words import Translator
 from raylab.spec.seeds import seeds_of
 from raylab.spec.swept_names import rate_text
 
-_MAX_PROMPTS = 4
+MOST_CHARACTERS = 400_000
+"""Of all answers on a page."""
 
 
 @dataclass(frozen=True)
-class Answers:
+class Samples:
     """The answers of the recipes and merges of one base model and seed; a row is a prompt.
 
     A cell is a row of the samples table, or None where the trial has no answer to this prompt.
@@ -30,21 +32,19 @@ class Answers:
 
     model: str
     seed: int | str | None
-    merges: int
     columns: tuple[str, ...]
     statuses: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Row | None, ...]], ...]
-    total_prompts: int
 
 
-def answers_side_by_side(samples: Rows, trials: Rows, model: str) -> Answers | None:
-    """Answers of all merges and of all recipes without a parent, at the first seed that has any.
+def answers_side_by_side(samples: Rows, trials: Rows, model: str) -> Samples | None:
+    """Answers of all merges and recipes, at the first seed that has any.
 
     A merge without a seed belongs to every seed. None where there are no answers.
     """
-    roots = [t for t in trials if t["model"] == model and not t["parent"]]
-    for seed in dict.fromkeys(map(seeds_of, roots)):
-        chosen = [trial for trial in roots if seeds_of(trial) in (seed, None)]
+    of_model = [trial for trial in trials if trial["model"] == model]
+    for seed in dict.fromkeys(map(seeds_of, of_model)):
+        chosen = [trial for trial in of_model if seeds_of(trial) in (seed, None)]
         names = {trial["name"] for trial in chosen}
         greedy = [s for s in samples if s["name"] in names and not s.get("draw")]
         found = {(s["prompt"], s["name"]): s for s in greedy}
@@ -52,12 +52,11 @@ def answers_side_by_side(samples: Rows, trials: Rows, model: str) -> Answers | N
             prompts = list(dict.fromkeys(prompt for prompt, _ in found))
             rows = tuple(
                 (prompt, tuple(found.get((prompt, trial["name"])) for trial in chosen))
-                for prompt in prompts[:_MAX_PROMPTS]
+                for prompt in prompts
             )
             statuses = tuple(trial["status"] for trial in chosen)
-            merges = sum(map(is_merge, chosen))
             level = seed.level if seed else None
-            return Answers(model, level, merges, titles(chosen), statuses, rows, len(prompts))
+            return Samples(model, level, titles(chosen), statuses, rows)
     return None
 
 
@@ -80,40 +79,43 @@ def titles(trials: Rows) -> tuple[str, ...]:
 
 
 def answer_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:
-    """One table of sample answers for each base model."""
-    for model in dict.fromkeys(row["model"] for row in tables["trials"]):
-        answers = answers_side_by_side(tables["samples"], tables["trials"], model)
-        if answers:
-            yield _answer_grid(translate, answers)
+    """The answers to each prompt side by side, for each base model."""
+    models = list(dict.fromkeys(row["model"] for row in tables["trials"]))
+    for model in models:
+        samples = answers_side_by_side(tables["samples"], tables["trials"], model)
+        if samples:
+            yield _answers(translate, samples, MOST_CHARACTERS // len(models))
         else:
             yield Text(translate("answers-none", model=model))
 
 
-def _answer_grid(translate: Translator, answers: Answers) -> Grid:
-    columns = [Column(title, "answer") for title in answers.columns]
-    rows = tuple(
-        (prompt, *(_answer(translate, *cell) for cell in zip(cells, answers.statuses, strict=True)))
-        for prompt, cells in answers.rows
-    )
-    merges = translate("answers-merges", count=answers.merges) if answers.merges else ""
-    note = translate(
-        "answers-note",
-        shown=len(rows),
-        prompts=answers.total_prompts,
-        recipes=len(columns) - answers.merges,
-        merges=merges,
-    )
-    title = answers.model
-    if answers.seed is not None:
-        title = translate("answers-title", model=answers.model, seed=answers.seed)
-    return Grid(title, (Column(translate.column("prompt"), "answer"), *columns), rows, note=note)
+def _answers(translate: Translator, samples: Samples, room: int) -> Answers:
+    """As many prompts with their answers as there is room for, and at least one."""
+    prompts: list[tuple[str, tuple[Answer, ...]]] = []
+    for prompt, cells in samples.rows:
+        expected = next((cell["expected"] for cell in cells if cell and cell["expected"]), None)
+        found = [Answer(translate("answers-expected"), expected)] if expected else []
+        told = zip(samples.columns, cells, samples.statuses, strict=True)
+        found += [_answer(translate, *one) for one in told]
+        room -= sum(len(answer.text) for answer in found)
+        if room < 0 and prompts:
+            break
+        prompts.append((prompt, tuple(found)))
+    note = translate("answers-note", shown=len(prompts), prompts=len(samples.rows),
+                     recipes=len(samples.columns))  # fmt: skip
+    title = samples.model
+    if samples.seed is not None:
+        title = translate("answers-title", model=samples.model, seed=samples.seed)
+    return Answers(title, tuple(prompts), note)
 
 
-def _answer(translate: Translator, sample: Row | None, status: str) -> str:
+def _answer(translate: Translator, title: str, sample: Row | None, status: str) -> Answer:
     if sample is None:
-        return translate("answers-missing", status=status)
+        return Answer(title, translate("answers-missing", status=status), "unknown")
     text = sample["answer"] or translate("answers-empty")
-    return text if sample["stopped"] is not False else translate("answers-endless", text=text)
+    if sample["stopped"] is not False:
+        return Answer(title, text, "" if sample["answer"] else "fair")
+    return Answer(title, translate("answers-endless", text=text), "fair")
 
 
 def likelihood_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:
@@ -124,10 +126,13 @@ def likelihood_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iter
     columns = list(dict.fromkeys(row["data"] for row in rows))
     cells = {(row["name"], row["data"]): number(row["log_probability"]) for row in rows}
     names = dict.fromkeys(row["name"] for row in rows)
-    yield Grid(
-        translate("grid-likelihoods"),
+    title = translate("grid-likelihoods")
+    grid = Grid(
+        title,
         (Column(translate.column("trial"), "text"), *map(Column, columns)),
         tuple((name, *(cells.get((name, data), "") for data in columns)) for name in names),
         note=translate("note-likelihoods", count=len(names)),
         name="likelihoods",
+        file="tables/likelihoods.csv",
     )
+    yield Fold(title, (grid,))

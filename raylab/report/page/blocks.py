@@ -1,6 +1,6 @@
 """The blocks of a report: text, lists, tables and figures, before any markup.
 
-Model: a block is one of four values; a template writes each of them.
+Model: a block is one of six values; a template writes each of them.
 Invariant: all text is plain, and the renderer escapes it. A cell of a grid is text, never a number.
 """
 
@@ -24,11 +24,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a list: its subject, its text and its grade."""
+    """A line of a list: its subject, its text, its grade, and the id that links lead to."""
 
     head: str
     text: str
     grade: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Column:
 class Grid:
     """A table of texts; `grades` are by row, and `note` gives the number of rows left out.
 
-    `name` is the name of its file, where it has one.
+    `name` is its name, `file` the address of the same rows as CSV, beside the page; both are empty
+    where there is none.
     """
 
     title: str
@@ -60,6 +62,7 @@ class Grid:
     grades: tuple[str, ...] = ()
     note: str = ""
     name: str = ""
+    file: str = ""
     kind: Literal["grid"] = "grid"
 
 
@@ -73,4 +76,32 @@ class Picture:
     kind: Literal["picture"] = "picture"
 
 
-Block = Text | Items | Grid | Picture
+@dataclass(frozen=True)
+class Answer:
+    """What one model said to a prompt; `grade` is fair where it did not stop or said nothing."""
+
+    model: str
+    text: str
+    grade: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Prompts, each with the answers of all models side by side."""
+
+    title: str
+    prompts: tuple[tuple[str, tuple[Answer, ...]], ...]
+    note: str = ""
+    kind: Literal["answers"] = "answers"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a title, which a reader opens. `blocks` hold no other fold."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    kind: Literal["fold"] = "fold"
+
+
+Block = Text | Items | Grid | Picture | Answers | Fold

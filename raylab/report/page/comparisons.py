@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 
 from raylab.number_format import number
 from raylab.plan.comparisons import Model, plan_comparisons
-from raylab.report.page.blocks import Block, Column, Grid, Item, Items, Text
+from raylab.report.findings.finding import Sentence
+from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import VIEW, Row, Rows, recipe_of
 from raylab.report.words import Translator
 from raylab.spec.published_norms import Printed
@@ -22,27 +23,24 @@ from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value
 
-_MAX_NAMES = 6
 _NORMS = tuple(
     f"{norm}_{what}" for norm in ("l1", "l2") for what in ("printed", "measured", "ratio")
 )
 _COLUMNS = ("pair", "seed", *_NORMS, "source")
 
 
-def missing_blocks(
-    translate: Translator, study: Study, trials: Rows, norms: Rows
-) -> Iterator[Block]:
-    """A sentence on the planned comparisons that the norms table lacks."""
+def missing_sentences(study: Study, trials: Rows, norms: Rows) -> tuple[Sentence, ...]:
+    """A sentence on the planned comparisons that the norms table lacks; none where it has all."""
     models = {row["name"]: _model(row) for row in trials}
     for name, item in study.models.items():
         models[name] = Model(name, item.base_model, name, name, item.method, item.data, item.seed)
     planned = [comparison.name for comparison in plan_comparisons(study, models)]
     measured = {row["comparison"] for row in norms}
     missing = [name for name in planned if name not in measured]
-    if missing:
-        shown = ", ".join(missing[:_MAX_NAMES]) + (", ..." if len(missing) > _MAX_NAMES else "")
-        values = {"missing": len(missing), "planned": len(planned), "names": shown}
-        yield Text(translate("missing-comparisons", **values), "fair")
+    if not missing:
+        return ()
+    values = {"missing": len(missing), "planned": len(planned), "names": missing}
+    return (Sentence("missing-comparisons", values, "fair"),)
 
 
 def _model(row: Row) -> Model:

@@ -19,7 +19,7 @@ from raylab.report.page.blocks import Column, Grid
 from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
 
-MOST = 60
+MOST = 500
 NORMS = "norms"
 """Stands for the columns of norms by seed: l1_s42, l2_s42, ..."""
 
@@ -260,6 +260,7 @@ def _grid(translate: Translator, key: str, shape: GridRow, rows: Rows) -> Grid:
         tuple(_grade(row) for row in shown),
         translate(message, shown=len(shown), total=len(rows), file=file),
         shape.frame,
+        file,
     )
 
 

@@ -1,8 +1,11 @@
 """The report as one value: its texts, tables and figures, before any markup.
 
-Model: a Page is a title, the short answers, a paragraph on the study, and sections of blocks.
-HTML, Markdown and LaTeX are made of one Page, so that their contents are the same.
-Invariant: sections come in one order, whatever the tables hold; a section is never left out.
+Model: a Page is a title, a line on what was studied, the first screen, and sections of blocks.
+A section of a finding is its question, its answer, its figures, and folds: how to read them, all
+sentences, its tables. HTML, Markdown and LaTeX are made of one Page, so that their contents are
+the same.
+Invariant: sections come in one order, whatever the tables hold; a section is never left out. No
+sentence stands twice.
 """
 
 from __future__ import annotations
@@ -10,28 +13,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
-from raylab.number_format import setting
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import Drawing
+from raylab.report.findings.effect_words import ANSWERED, is_of_seed, space_sentence
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.page.answers import answer_blocks, likelihood_blocks
-from raylab.report.page.blocks import Block, Grid, Item, Items, Picture
-from raylab.report.page.comparisons import left_out_blocks, missing_blocks, published_blocks
+from raylab.report.page.blocks import Block, Fold, Grid, Item, Items, Picture, Text
+from raylab.report.page.comparisons import left_out_blocks, missing_sentences, published_blocks
+from raylab.report.page.first_screen import FirstScreen, first_screen, place_of
 from raylab.report.page.grids import grids_of
-from raylab.report.page.trials import (
-    flag_blocks,
-    merge_blocks,
-    status_counts,
-    trial_blocks,
-    trial_count,
-)
-from raylab.report.study_tables import Rows, Tables, is_merge
-from raylab.report.verdicts import answers, cautions, verdict_rows
+from raylab.report.page.studied import settings_text, studied_line
+from raylab.report.page.trials import flag_blocks, merge_blocks, trial_blocks
+from raylab.report.study_tables import Rows, Tables
+from raylab.report.verdicts import MOST_CAUTIONS, cautions
 from raylab.report.words import Translator
 from raylab.spec.study import Study
-from raylab.spec.swept_names import rate_text
 
 DEFINED = (
     "norms", "trial", "pair", "factor", "effect", "cka", "tokens", "floor", "norms_differ",
@@ -39,7 +36,9 @@ DEFINED = (
     "half", "rank", "intruder", "principal", "chain", "barrier", "answers", "marked", "merge",
     "missing",
 )  # fmt: skip
-"""The numbers that the page defines, by the name of their messages."""
+"""The words that the page explains, by the name of their messages."""
+ON_FIRST_SCREEN = ("effects",)
+"""The findings whose figures and sentences the first screen has in a form of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,20 @@ class Page:
     """The whole report, in one language."""
 
     title: str
-    lead: str
-    totals: tuple[Item, ...]
-    answers: tuple[Items, ...]
+    studied: str
+    first: FirstScreen
     sections: tuple[Section, ...]
     translate: Translator
 
     @property
     def blocks(self) -> list[Block]:
-        """All blocks of all sections, in their order."""
-        return [block for section in self.sections for block in section.blocks]
+        """All blocks of all sections, in their order, with those of folds."""
+        found = [block for section in self.sections for block in section.blocks]
+        return [
+            inner
+            for block in found
+            for inner in ((block, *block.blocks) if isinstance(block, Fold) else (block,))
+        ]
 
     @property
     def pictures(self) -> list[Picture]:
@@ -87,13 +90,17 @@ def make_page(
 ) -> Page:
     """The report of `findings` and `tables`; `places` are the addresses of the tables."""
     trials = tables["trials"]
+    missing = missing_sentences(study, trials, tables["norms"])
+    # Those that the first screen has no room for.
+    limits = cautions(findings, missing)[MOST_CAUTIONS:]
     extra: dict[str, tuple[Block, ...]] = {
-        "seeds": (
-            *missing_blocks(translate, study, trials, tables["norms"]),
-            *published_blocks(translate, study, tables.norms()),
+        "effects": tuple(_effect_folds(translate, findings["effects"].frames["effects"])),
+        "seeds": tuple(published_blocks(translate, study, tables.norms())),
+        "trust": (
+            *_sentence_list(translate, limits),
+            *flag_blocks(translate, tables),
             *left_out_blocks(tables),
         ),
-        "trust": tuple(flag_blocks(translate, tables)),
     }
     definitions = tuple(
         Item(translate(f"define-{name}-head"), translate(f"define-{name}-text")) for name in DEFINED
@@ -104,24 +111,40 @@ def make_page(
     }
     parts |= {
         "answers": (*answer_blocks(translate, tables), *likelihood_blocks(translate, tables)),
-        "trials": (*trial_blocks(translate, trials), *merge_blocks(translate, study)),
-        "numbers": (Items(definitions),),
+        "trials": (
+            *trial_blocks(translate, trials),
+            Text(settings_text(translate, study, trials)),
+            *merge_blocks(translate, study),
+        ),
+        "numbers": (Fold(translate("page-glossary"), (Items(definitions),)),),
         "tables": (Items(tuple(places)),),
     }
     return Page(
         study.name,
-        _lead(translate, study, trials),
-        tuple(_totals(translate, trials)),
-        tuple(_sentence_list(translate, _in_short(findings))),
+        studied_line(translate, study, tables),
+        first_screen(translate, findings, missing),
         tuple(Section(key, translate(f"section-{key}"), blocks) for key, blocks in parts.items()),
         translate,
     )
 
 
 def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
-    """The sentences of a finding, its caveats, its figures and its tables."""
-    yield from _sentence_list(translate, finding.answer)
-    yield from _sentence_list(translate, finding.details)
+    """The answer of a finding, its figures, and folds: how to read them, sentences, tables."""
+    for sentence in finding.answer:
+        yield Text(translate.sentence(sentence), sentence.grade)
+    is_first = finding.key in ON_FIRST_SCREEN
+    pictures = () if is_first else tuple(pictures_of(translate, finding))
+    yield from pictures
+    if pictures or is_first:
+        yield Fold(translate("page-reading"), (Text(translate(f"read-{finding.key}")),))
+    if finding.details and not is_first:
+        yield Fold(translate("page-details"), tuple(_sentence_list(translate, finding.details)))
+    for grid in grids_of(translate, finding):
+        yield Fold(grid.title, (grid,))
+
+
+def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
+    """The figures of a finding, for each base model that its frames have."""
     models = dict.fromkeys(
         str(row["model"])
         for rows in finding.frames.values()
@@ -133,7 +156,21 @@ def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
         figure = figure_type.draw(translate, finding.frames, model)
         if figure:
             yield Picture(f"{name}-{model}", Drawing.of(figure.chart), figure.caption)
-    yield from grids_of(translate, finding)
+
+
+def _effect_folds(translate: Translator, effects: Rows) -> Iterator[Fold]:
+    """The sentences that the cells of the first screen lead to, each with its own id."""
+    items = tuple(
+        Item(
+            translate.factor(row["factor"]),
+            translate.sentence(space_sentence(row)),
+            place=place_of(row["model"], row["factor"], row["space"]),
+        )
+        for row in sorted(effects, key=lambda row: is_of_seed(row["factor"]))
+        if row["space"] in ANSWERED
+    )
+    if items:
+        yield Fold(translate("page-details"), (Items(items),))
 
 
 def _sentence_list(translate: Translator, sentences: Iterable[Sentence]) -> Iterator[Items]:
@@ -148,64 +185,3 @@ def _sentence_list(translate: Translator, sentences: Iterable[Sentence]) -> Iter
     )
     if items:
         yield Items(items)
-
-
-def _in_short(findings: Mapping[str, Finding]) -> Iterator[Sentence]:
-    """The answers of the study, then what to be careful about."""
-    yield from answers(verdict_rows(findings["effects"].frames["effects"]))
-    yield from cautions(findings)
-
-
-def _totals(translate: Translator, trials: Rows) -> Iterator[Item]:
-    merges = sum(map(is_merge, trials))
-    for count, kind in ((len(trials) - merges, "trial"), (merges, "merge")):
-        if count or kind == "trial":
-            yield Item(str(count), translate(f"unit-{kind}-alone", count=count))
-    yield from status_counts(translate, trials)
-
-
-def _lead(translate: Translator, study: Study, trials: Rows) -> str:
-    bases = [
-        f"{name} ({place.hub or PurePath(place.path or '').name})"
-        for name, place in study.base_models.items()
-    ]
-    labels = dict.fromkeys(str(row["label"] or row["recipe"]) for row in trials)
-    asked = (row for row in trials if not is_merge(row))
-    rates = {row["learning_rate"]: rate_text(row["name"], row["learning_rate"]) for row in asked}
-    written = [*rates.values()]
-    own = (recipe.seeds for recipe in study.recipes.values() if recipe.seeds)
-    seeds = list(dict.fromkeys(itertools.chain(study.seeds, *own)))
-    states = [
-        translate("lead-state", count=item.head, status=item.text)
-        for item in status_counts(translate, trials)
-    ]
-    return translate(
-        "lead",
-        amount=trial_count(translate, trials),
-        states=translate("lead-states", states=translate("list-comma").join(states))
-        if states
-        else "",
-        recipes=translate.listing(labels) or translate("lead-no_recipe"),
-        bases=translate.listing(bases),
-        seeds=translate("lead-seeds", count=len(seeds), seeds=seeds),
-        rates=translate("lead-rates", count=len(written), rates=written) if written else "",
-        adapter=_adapter(translate, study),
-        densities=translate.listing(map(setting, study.densities)),
-    )
-
-
-def _adapter(translate: Translator, study: Study) -> str:
-    held, lora = study.quantization, study.lora
-    bits = "16" if held.bits != 4 else "4_double" if held.double else "4"
-    modules = lora.target_modules
-    return translate(
-        "lead-adapter",
-        base=translate(f"lead-bits_{bits}", dtype=held.compute_dtype, type=held.type),
-        r=lora.r,
-        alpha=lora.alpha,
-        dropout=lora.dropout,
-        where=translate("lead-all_linear")
-        if isinstance(modules, str)
-        else translate.listing(modules),
-        stabilised=translate("lead-stabilised") if lora.rslora else "",
-    )

@@ -11,6 +11,7 @@ language changes no page of another.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,12 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from raylab.report.figures.drawing import number_ids, vega_script
+from raylab.report.figures.drawing import vega_script
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
 from raylab.report.page.markup import latex_document, markdown_text
-from raylab.report.page.page import Page, make_page
+from raylab.report.page.page import Page, make_page, pictures_of
 from raylab.report.study_tables import Rows, Tables, settings_of
 from raylab.report.words import LANGUAGES, Translator, translator
 from raylab.spec.study import Study
@@ -32,6 +33,16 @@ from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import read_tables, to_csv, to_parquet
 
 FINDINGS = f"{REPORT}/findings"
+_SEVERAL_EMPTY_LINES = re.compile(r"\n{3,}")
+FIRST_ROWS, FIRST_PROMPTS = 10, 3
+"""What a page shows of a table and of the answers before a reader asks for all."""
+_LANES = {"far": 11, "where": 21, "function": 31}
+"""By space: the height of its dots in a row of figure 1, in pixels."""
+# A script puts a value in the place of each mark.
+_SCRIPT_WORDS: dict[str, dict[str, Any]] = {
+    "filter": {}, "copy": {}, "copied": {}, "click": {}, "search": {}, "kind": {},
+    "layer": {"layer": "%"}, "all_rows": {"count": "%"}, "more_prompts": {"count": "%"},
+}  # fmt: skip
 
 
 def languages_of(store: Store) -> list[str]:
@@ -41,37 +52,44 @@ def languages_of(store: Store) -> list[str]:
 
 
 def build_report(
-    study: Study, store: Store, language: str = "en", left_out: Sequence[str] = ()
+    study: Study,
+    store: Store,
+    language: str = "en",
+    left_out: Sequence[str] = (),
+    *,
+    figures: bool = False,
 ) -> str:
     """Write OUT/report out of OUT/tables; the address of report.html. Raises StoreError.
 
     left_out: names of finished results in OUT that are no rows of these tables.
+    figures: write every figure as SVG and as PNG too, which takes longer than all else.
     """
     tables = read_tables(store)
     source = Tables(tables, settings_of(study))
     findings = find_all(source)
     translate = translator(language)
     frames = {name: frame_table(rows) for name, rows in _frames(findings)}
-    items = [*_places(translate, store, tables)]
+    items = [*_places(translate, store, tables, figures=figures)]
     if left_out:
         items.append(Item(translate("places-left-out"), ", ".join(left_out)))
     page = make_page(study, source, findings, translate, items)
     mark = _mark(translate)
-    figures = f"{REPORT}/figures{mark}"
+    folder = f"{REPORT}/figures{mark}"
     # What a former report showed and this one does not would stand beside it.
-    for folder in (figures, f"{REPORT}/tables", FINDINGS):
-        store.delete(folder)
+    for old in (folder, f"{REPORT}/tables", FINDINGS):
+        store.delete(old)
     for name, table in tables.items():
         if table.num_rows:
             store.write(f"{REPORT}/tables/{name}.csv", to_csv(table))
     for name, table in frames.items():
         store.write(f"{FINDINGS}/{name}.csv", to_csv(table))
         store.write(f"{FINDINGS}/{name}.parquet", to_parquet(table))
-    for picture in page.pictures:
-        store.write(f"{figures}/{picture.name}.svg", picture.drawing.svg)
-        store.write(f"{figures}/{picture.name}.png", picture.drawing.png)
+    drawn = (found for one in findings.values() for found in pictures_of(translate, one))
+    for picture in drawn if figures else ():
+        store.write(f"{folder}/{picture.name}.svg", picture.drawing.svg)
+        store.write(f"{folder}/{picture.name}.png", picture.drawing.png)
     store.write(f"{REPORT}/tables{mark}.tex", latex_document(page).encode())
-    store.write(f"{REPORT}/report{mark}.md", render_markdown(page).encode())
+    store.write(f"{REPORT}/report{mark}.md", render_markdown(page, figures=figures).encode())
     store.write(f"{REPORT}/report{mark}.html", render_html(page).encode())
     return store.address(f"{REPORT}/report{mark}.html")
 
@@ -100,16 +118,33 @@ def render_html(page: Page) -> str:
     """The page as one HTML file."""
     environment = _environment(autoescape=True)
     scripts = Markup(vega_script()) if page.pictures else ""
+    translate = page.translate
     return environment.get_template("report.html").render(
-        page=page, translate=page.translate, vega=scripts, language=page.translate.language
+        page=page,
+        translate=translate,
+        vega=scripts,
+        language=translate.language,
+        words={name: translate(f"page-{name}", **values) for name, values in _SCRIPT_WORDS.items()},
+        lanes=_LANES,
+        first_rows=FIRST_ROWS,
+        first_prompts=FIRST_PROMPTS,
     )
 
 
-def render_markdown(page: Page) -> str:
-    """The page as Markdown, its figures beside it."""
-    template = _environment(autoescape=False).get_template("report.md")
-    figures = f"figures{_mark(page.translate)}"
-    return template.render(page=page, translate=page.translate, figures=figures)
+def render_markdown(page: Page, *, figures: bool = False) -> str:
+    """The page as Markdown; with `figures`, those that stand beside it as files."""
+    text = (
+        _environment(autoescape=False)
+        .get_template("report.md")
+        .render(
+            page=page,
+            translate=page.translate,
+            figures=f"figures{_mark(page.translate)}" if figures else "",
+            first_rows=FIRST_ROWS,
+            first_prompts=FIRST_PROMPTS,
+        )
+    )
+    return _SEVERAL_EMPTY_LINES.sub("\n\n", text)
 
 
 def _environment(*, autoescape: bool) -> Environment:
@@ -121,15 +156,8 @@ def _environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"svg": _svg, "spec": _spec, "md": markdown_text}
+    environment.filters |= {"spec": _spec, "md": markdown_text}
     return environment
-
-
-def _svg(picture: Picture) -> Markup:
-    """The figure as an element of a page; its labels were escaped when it was drawn."""
-    text = number_ids(picture.drawing.svg.decode(), f"{picture.name}-")
-    label = Markup.escape(picture.caption)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
 def _spec(picture: Picture) -> Markup:
@@ -142,14 +170,17 @@ def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
         yield from ((name, rows) for name, rows in finding.frames.items() if rows)
 
 
-def _places(translate: Translator, store: Store, tables: Mapping[str, pa.Table]) -> Iterator[Item]:
+def _places(
+    translate: Translator, store: Store, tables: Mapping[str, pa.Table], *, figures: bool
+) -> Iterator[Item]:
     report, mark = store.address(REPORT), _mark(translate)
     filled = [name for name in SCHEMAS if tables[name].num_rows]
     empty = [name for name in SCHEMAS if not tables[name].num_rows]
     yield Item(translate("places-parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")
     yield Item(translate("places-csv"), f"{report}/tables: {', '.join(filled)}")
     yield Item(translate("places-latex"), f"{report}/tables{mark}.tex")
-    figures = translate("places-as", address=f"{report}/figures{mark}")
-    yield Item(translate("places-figures"), figures)
+    if figures:
+        address = translate("places-as", address=f"{report}/figures{mark}")
+        yield Item(translate("places-figures"), address)
     if empty:
         yield Item(translate("places-empty"), ", ".join(empty))

@@ -66,6 +66,7 @@ def trial_blocks(translate: Translator, trials: Rows) -> Iterator[Block]:
         tuple(grades),
         translate("note-trials", amount=trial_count(translate, rows)),
         "trials",
+        "tables/trials.csv",
     )
 
 

@@ -13,8 +13,6 @@
 
 ## The page: headings, captions, notes
 
-page-answers = In short
-page-sections = Sections
 page-figure = figure
 page-no_rows = No rows.
 page-filter = filter
@@ -22,6 +20,7 @@ page-copy = copy
 page-copied = copied
 page-click = Click a cell to see its layer.
 page-layer = layer { $layer }
+page-kind = { axis-kind }
 section-effects = Does it matter, against the seed?
 section-floor = The seed baseline
 section-seeds = Over seeds
@@ -68,20 +67,28 @@ status-failed = failed
 status-blocked = blocked
 status-running = running
 status-pending = pending
-lead = { $amount }{ $states }: { $recipes } on { $bases }, with { $seeds }{ $rates }. { $adapter } Densities: { $densities }.
+lead = { $adapter }{ $rates } Densities: { $densities }.
 lead-state = { $count } { $status }
-lead-states = { " " }({ $states })
 lead-no_recipe = no recipe
 lead-seeds =
     { COUNT($count) ->
         [one] seed
        *[other] seeds
     } { LIST($seeds) }
+studied-recipes =
+    { COUNT($count) } { COUNT($count) ->
+        [one] recipe
+       *[other] recipes
+    } ({ LIST($methods) })
+studied-data = data { LIST($data) }
+studied-trials = { $amount } ({ LIST($states) })
+studied-separator = { " " }·{ " " }
 lead-rates =
-    , at { COUNT($count) ->
-        [one] learning rate
-       *[other] learning rates
-    } { LIST($rates) }
+    { " " }{ COUNT($count) ->
+        [one] Learning rate
+       *[other] Learning rates
+    }: { LIST($rates) }.
+page-glossary = Words and numbers
 lead-adapter = The base models are held in { $base }; LoRA with r = { $r }, alpha = { SETTING($alpha) }, dropout { SETTING($dropout) } on { $where }{ $stabilised }, unless a recipe says otherwise.
 lead-bits_16 = 16 bits ({ $dtype })
 lead-bits_4 = 4 bits ({ $type }, { $dtype })
@@ -139,22 +146,20 @@ missing-comparisons =
     { COUNT($missing) } of { COUNT($planned) } { COUNT($planned) ->
         [one] planned comparison
        *[other] planned comparisons
-    } not measured: { $names }.
+    } not measured: { FIRST_SIX($names) }.
 answers-none = { $model }: no recipe that starts from the base model has sample answers.
-answers-title = { $model }, seed { $seed }
+answers-title = Base model { $model }, seed { $seed }
+answers-expected = the data
 answers-note =
     { COUNT($shown) } of { COUNT($prompts) } { COUNT($prompts) ->
         [one] prompt
        *[other] prompts
-    }; all { COUNT($recipes) } { COUNT($recipes) ->
-        [one] recipe
-       *[other] recipes
-    } that start from the base model{ $merges }; the rest: samples table.
-answers-merges =
-    { " " }and { COUNT($count) } { COUNT($count) ->
-        [one] merge
-       *[other] merges
-    }
+    }, { COUNT($recipes) } { COUNT($recipes) ->
+        [one] model
+       *[other] models
+    }; all answers: samples table.
+page-search = search prompts and answers
+page-more_prompts = show all { $count } prompts
 answers-missing = (no answer: { $status })
 answers-empty = (empty)
 answers-endless = { $text } [did not stop]
@@ -216,6 +221,42 @@ answer-part = the { FACTOR($factor) } matters most for the { LIST($spaces) }
 answer-space = { WORD($space) } ({ TIMES($times) })
 answer-base = { $base }: 
 list-and = ,{ " " }and{ " " }
+effects-number = { TIMES($times) }
+chart-effects-title = { COUNT($above) } of { COUNT($total) } comparisons of two recipes differ by more than two seeds do
+chart-effects-summary = Dots on a logarithmic axis, one row for each factor ({ LIST($factors) }): how many times as much as another seed two recipes differ that differ in one factor. { COUNT($above) } of { COUNT($total) } dots lie right of the band of seed noise.
+chart-effects-dot = { $pair }, { WORD($space) }: { TIMES($times) } what another seed does
+chart-effects-axis = times what another seed does (logarithmic)
+chart-effects-band = seed noise
+page-cautions = Be careful
+page-more_cautions =
+    { COUNT($count) } more { COUNT($count) ->
+        [one] limit
+       *[other] limits
+    } of these results
+page-verdicts = What each factor does, compared with another seed
+page-contents = Contents
+page-factor = factor
+page-randomness = randomness
+page-reading = How to read this
+page-details = In sentences
+page-all_rows = show all { $count } rows
+page-csv = CSV
+page-scroll = more columns →
+page-no_script = This figure is drawn by a script, which is off here. Its values are in the table below.
+read-effects = ...
+read-floor = ...
+read-seeds = ...
+read-attribution = ...
+read-similarity = ...
+read-where = ...
+read-functions = ...
+read-concentration = ...
+read-entries = ...
+read-intruders = ...
+read-chains = ...
+read-paths = ...
+read-connectivity = ...
+read-trust = ...
 verdict-clear = clear
 verdict-weak = weak
 verdict-noise = within seed noise

@@ -1,0 +1,220 @@
+"""The first screen of a page: the answer, the verdicts, figure 1, and what to be careful about.
+
+Model: the verdicts of `raylab.report.verdicts` in words, each with a bar on one logarithmic axis:
+what another seed does is at 1, so that bars to its right are more than the seed's. Figure 1 has a
+dot for each two recipes that differ in one factor alone and for each space, on an axis of the same
+kind. Places on an axis are percentages of its width, so that a page draws both at any size,
+without a script.
+Invariant: every verdict row is a line. An effect without bound stands at the end of its axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from raylab.report.findings.effect_words import ANSWERED
+from raylab.report.findings.finding import Finding, Sentence
+from raylab.report.findings.seed_baseline import WITHIN
+from raylab.report.page.blocks import Item
+from raylab.report.study_tables import Row, Rows, grouped
+from raylab.report.verdicts import (
+    MOST_CAUTIONS,
+    Verdict,
+    VerdictRow,
+    answers,
+    cautions,
+    verdict_rows,
+)
+from raylab.report.words import Translator
+
+SIGNS: Mapping[str, str] = {"clear": "▲", "weak": "△", "noise": "○", "missing": "–"}
+"""By word of a verdict; a part of the seed has none of them."""
+SEED_SIGN = "◆"
+MOST_DOTS = 900
+"""Of figure 1; of more, those at one place are drawn once."""
+_BAND = (1 / WITHIN, WITHIN)
+_TICKS = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A logarithmic axis from `low` to `high`."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Axis:
+        """The axis that holds the finite ones of `values`, and the band around 1."""
+        known = [value for value in values if 0 < value < math.inf]
+        return cls(min([*known, _BAND[0]]) / 1.15, max([*known, 2.0]) * 1.15)
+
+    def place(self, value: float) -> float:
+        """Where a value stands, in percent; beyond an end of the axis, that end."""
+        if value <= self.low:
+            return 0.0
+        if value >= self.high:
+            return 100.0
+        return round(100 * math.log(value / self.low) / math.log(self.high / self.low), 2)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round values on the axis, in steps that keep them apart."""
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        steps = _TICKS if self.high / self.low < 50 else (1,)
+        found = [step * 10.0**decade for decade in decades for step in steps]
+        return [tick for tick in found if self.low <= tick <= self.high]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A verdict on the page: `number` and `word` with their `sign`; a bar from `start` over
+    `width`, in percent; `place` is the id of its sentence."""
+
+    kind: str
+    sign: str
+    number: str
+    word: str
+    start: float
+    width: float
+    sentence: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A factor, or a part of the randomness, with a cell for each space."""
+
+    base_model: str
+    name: str
+    is_seed: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Two recipes in one space: its place on the axis, and what it is."""
+
+    space: str
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Figure 1: (factor, its dots) for each factor; (place, text) for each tick; the band."""
+
+    title: str
+    summary: str
+    rows: tuple[tuple[str, tuple[Dot, ...]], ...]
+    ticks: tuple[tuple[float, str], ...]
+    band: tuple[float, float]
+    spaces: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """What a reader sees first, in one language. `baseline` is the place of 1 on the bars' axis."""
+
+    answers: tuple[str, ...]
+    spaces: tuple[str, ...]
+    lines: tuple[Line, ...]
+    baseline: float
+    chart: Chart | None
+    cautions: tuple[Item, ...]
+    more_cautions: int
+
+    @property
+    def by_base(self) -> list[tuple[str, list[Line]]]:
+        """(base model, its lines); the name is empty where there is one base model alone."""
+        found = list(grouped(self.lines, lambda line: line.base_model).items())
+        return found if len(found) > 1 else [("", lines) for _, lines in found]
+
+
+def first_screen(
+    translate: Translator, findings: Mapping[str, Finding], more: Sequence[Sentence] = ()
+) -> FirstScreen:
+    """The first screen of a study; `more` are cautions that no finding has."""
+    frames = findings["effects"].frames
+    rows = verdict_rows(frames["effects"])
+    said = [translate.sentence(one) for one in answers(rows)]
+    if not said:
+        said = [translate.sentence(one) for one in findings["effects"].answer]
+    limits = cautions(findings, more)
+    times = [verdict.times for row in rows for verdict in row.verdicts if verdict.times]
+    axis = Axis.of(times)
+    return FirstScreen(
+        tuple(said),
+        tuple(translate.word(space) for space in ANSWERED),
+        tuple(_line(translate, axis, row) for row in rows),
+        axis.place(1),
+        _chart(translate, frames["effect_pairs"]),
+        tuple(Item(one.key, translate.sentence(one), one.grade) for one in limits[:MOST_CAUTIONS]),
+        max(len(limits) - MOST_CAUTIONS, 0),
+    )
+
+
+def _line(translate: Translator, axis: Axis, row: VerdictRow) -> Line:
+    name = translate.factor(row.factor)
+    cells = tuple(_cell(translate, axis, row, verdict) for verdict in row.verdicts)
+    return Line(row.base_model, name, row.is_seed, cells)
+
+
+def _cell(translate: Translator, axis: Axis, row: VerdictRow, verdict: Verdict) -> Cell:
+    word = verdict.word
+    one = axis.place(1)
+    end = one if verdict.times is None else axis.place(verdict.times)
+    return Cell(
+        kind=word if word in SIGNS else "seed",
+        sign=SIGNS.get(word, SEED_SIGN),
+        number="" if verdict.times is None else translate("effects-number", times=verdict.times),
+        word=translate(f"verdict-{word}"),
+        start=min(one, end),
+        width=round(abs(end - one), 2),
+        sentence=translate.sentence(verdict.sentence),
+        place=place_of(row.base_model, row.factor, verdict.space),
+    )
+
+
+def place_of(base_model: str, factor: str, space: str) -> str:
+    """The id of the sentence on a factor in one space."""
+    return f"effect-{base_model}-{factor}-{space}".replace(" ", "_")
+
+
+def _chart(translate: Translator, pairs: Rows) -> Chart | None:
+    """Figure 1; None where no two recipes that differ in one factor were compared."""
+    known = [row for row in pairs if row["times"] and row["space"] in ANSWERED]
+    if not known:
+        return None
+    axis = Axis.of([row["times"] for row in known])
+    several = len({row["model"] for row in known}) > 1
+    rows: dict[str, list[Row]] = {}
+    for row in known:
+        factor = translate.factor(row["factor"])
+        rows.setdefault(f"{row['model']}: {factor}" if several else factor, []).append(row)
+    above = sum(row["times"] > WITHIN for row in known)
+    values = {"above": above, "total": len(known)}
+    return Chart(
+        translate("chart-effects-title", **values),
+        translate("chart-effects-summary", **values, factors=list(rows)),
+        tuple((name, tuple(_dots(translate, axis, found))) for name, found in rows.items()),
+        tuple((axis.place(tick), translate("effects-number", times=tick)) for tick in axis.ticks),
+        (axis.place(_BAND[0]), axis.place(_BAND[1])),
+        tuple((space, translate.word(space)) for space in ANSWERED
+              if any(row["space"] == space for row in known)),
+    )  # fmt: skip
+
+
+def _dots(translate: Translator, axis: Axis, rows: Rows) -> Iterator[Dot]:
+    taken: set[tuple[str, float]] = set()
+    for row in rows:
+        place = axis.place(row["times"])
+        if len(rows) > MOST_DOTS and (row["space"], place) in taken:
+            continue
+        taken.add((row["space"], place))
+        text = translate(
+            "chart-effects-dot", pair=row["label"], space=row["space"], times=row["times"]
+        )
+        yield Dot(row["space"], place, text)
