@@ -94,7 +94,7 @@ def diff(
         for side in places_of(model.name, model.location.adapters, model.location.checkpoint)
     ]
     for warning in describe_clashes(sides):
-        say(warning)
+        say(f"warning: {warning}")
     known_base = find_base(base) if base else None
     if dequantize:
         left, right, known_base = _in_full_precision(left, right, known_base)

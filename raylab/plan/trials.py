@@ -24,6 +24,7 @@ from raylab.spec.models import ResolvedModel, check_base, resolve, tokenizer_dir
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.seeds import Seeds
 from raylab.spec.study import Study
+from raylab.spec.vocabularies import Side, describe_clashes, places_of
 from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.phase import CHECKING, MODELS, Tell, silent
 
@@ -104,7 +105,8 @@ def read_inputs(study: Study, *, online: bool = False, tell: Tell = silent) -> I
             refuse_empty(found.directory, shapes_of(found.directory))
     aside = _set_aside(study, base_models)
     tokenizers = {n: tokenizer_directory(found, online) for n, found in base_models.items()}
-    notes = (*check_framing(study, loaded, tokenizers), *aside.values())
+    clashing = _clashes(study, base_models, models)
+    notes = (*check_framing(study, loaded, tokenizers), *aside.values(), *clashing)
     return Inputs(base_models, models, loaded.rows, (*loaded.warnings, *notes), frozenset(aside))
 
 
@@ -117,6 +119,24 @@ def _set_aside(study: Study, base_models: Mapping[str, ResolvedModel]) -> dict[s
         own = set_aside_of(model.directory) if model.directory else {}
         if message := set_aside_message(f"the base model {name}", own):
             found[name] = message
+    return found
+
+
+def _clashes(
+    study: Study,
+    base_models: Mapping[str, ResolvedModel],
+    models: Mapping[str, ResolvedModel],
+) -> list[str]:
+    """A warning for each two models that may be compared and whose tokenizers do not agree."""
+    found = []
+    for base, base_model in base_models.items():
+        sides = (
+            [Side(f"the base model {base}", base_model.directory)] if base_model.directory else []
+        )
+        for name, model in models.items():
+            if study.models[name].base_model == base and model.directory:
+                sides += places_of(name, (model.directory,), None)
+        found += describe_clashes(sides) if len(sides) > 1 else []
     return found
 
 

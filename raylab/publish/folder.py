@@ -19,7 +19,7 @@ from raylab.number_format import listing
 from raylab.publish.loading import loading_of
 from raylab.publish.provenance import Facts, facts_of
 from raylab.publish.verify import unverifiable, verify
-from raylab.spec.data.rendering import dated_templates
+from raylab.spec.data.rendering import prepared_templates
 from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.references import FinishedTrial
 from raylab.weights.checkpoint_writer import (
@@ -102,10 +102,10 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
 
 
 def _write_templates(trial: FinishedTrial, part: Path) -> None:
-    """Write the chat templates that the study names, or whose date it sets."""
+    """Write the chat templates that the study names, or that training rendered in its own way."""
     own, directory = trial.study.base_models[trial.base_model].template, trial.location.base
     texts = {"default": own} if own is not None else {}
-    texts |= dated_templates(directory or part, own, trial.study.template_date)
+    texts |= prepared_templates(directory or part, own, trial.study.template_date)
     for name, text in texts.items():
         file = part / "additional_chat_templates" / f"{name}.jinja"
         if name == "default":

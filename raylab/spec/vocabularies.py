@@ -219,7 +219,7 @@ def describe_clashes(sides: Sequence[Side]) -> list[str]:
     for one, other in combinations(sides, 2):
         if found := clashes(one.directory, other.directory):
             told.append(
-                f"warning: {len(found)} tokens have different ids in {one.name} and {other.name} "
+                f"{len(found)} tokens have different ids in {one.name} and {other.name} "
                 f"({', '.join(found[:_NAMED])}): rows of the embedding and the head are compared "
                 "by id"
             )

@@ -30,6 +30,8 @@ _SECRET = re.compile(
     r"[?&;#](?!credential_kind=)[^=&]*(key|secret|token|password|passwd|credential|sig)[^=&]*=",
     re.I,
 )
+_OF_BUCKETS = ("s3", "gs", "gcs", "hf")
+"""Schemes whose addresses begin with a bucket, or with a kind of repository."""
 _PORT = re.compile(r"^(\[[^\]]*\]|[^:]*)(:\d*)?$")
 """A host, by name or as an IPv6 address in brackets, and perhaps a port."""
 
@@ -63,7 +65,10 @@ def reject_credentials(address: str) -> None:
     if not found:
         return
     query = unquote(address.partition("?")[2])
-    in_host = _has_secret(found["scheme"].lower(), unquote(found["host"]))
+    scheme = found["scheme"].lower()
+    in_host = _has_secret(scheme, unquote(found["host"]))
+    # A secret may hold a slash: then its beginning looks like a port.
+    in_host |= scheme in _OF_BUCKETS and ":" in found["host"] and "@" in address
     if in_host or "@" in query or _SECRET.search(f"?{query}"):
         raise OutError(
             "an address holds credentials",
@@ -79,15 +84,29 @@ def _has_secret(scheme: str, authority: str) -> bool:
     A secret may hold a slash; the authority then ends within it, before its `@`.
     """
     name, _, host = authority.rpartition("@")
-    if scheme == "s3":
-        # A bucket has neither a port nor a user: what stands before it is an access key.
-        return bool(name) or ":" in host
-    return ":" in name or not _PORT.match(host)
+    # A bucket has no user, nor has a hub: what stands before it is an access key or a token.
+    has_user = bool(name) and scheme in ("s3", "hf")
+    return has_user or ":" in name or not _PORT.match(host)
+
+
+def _reject_port(out: str) -> None:
+    """Raise OutError if `out` gives a port to a bucket: pyarrow would leave it out in silence."""
+    found = _URI.match(out)
+    host = found["host"].rpartition("@")[2] if found else ""
+    if found and found["scheme"].lower() in _OF_BUCKETS and ":" in host:
+        raise OutError(
+            "a bucket has no port",
+            found=f"{found['scheme']}://{host}",
+            expected=f"{found['scheme']}://BUCKET/FOLDER",
+            todo=f"name a server of your own as in s3://BUCKET/FOLDER?endpoint_override={host}"
+            "&scheme=http",
+        )
 
 
 def open_address(out: str, policy: RetryPolicy) -> Address:
     """The file system and root of `out`; nothing is read or written. Raises OutError."""
     reject_credentials(out)
+    _reject_port(out)
     if not _URI.match(out):
         local, root = fs.LocalFileSystem(), str(Path(out).expanduser().resolve())
         return Address(local, local, root, root)

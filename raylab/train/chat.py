@@ -26,7 +26,7 @@ from raylab.spec.data.framing import (
     framer_of_tokenizer,
     tokenise_with,
 )
-from raylab.spec.data.rendering import DEFAULT_DATE, frozen
+from raylab.spec.data.rendering import DEFAULT_DATE, frozen, prepared
 from raylab.spec.models import missing_template_error
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def fit_tokenizer(
 ) -> Any:
     """The same tokenizer with `template`, if one is given, and with a pad token, at the left.
 
-    A template that prints today's date prints `day`, whenever it is rendered. Generation would go
-    on from the padding of a prompt that is padded at its end. trl's collators pad on their own.
+    Its template is the one that raylab renders (`prepared`), which prints `day`. Generation would
+    go on from the padding of a prompt that is padded at its end. trl's collators pad on their own.
     Raises ModelError where there is no template, or one that cannot be learned.
     """
     tokenizer.padding_side = "left"
@@ -83,8 +83,10 @@ def fit_tokenizer(
     if tokenizer.chat_template is None:
         raise missing_template_error(directory)
     own = tokenizer.chat_template
-    tokenizer.chat_template = _frozen(own, day)
-    tokenizer.template_is_dated = tokenizer.chat_template != own
+    texts = own if isinstance(own, dict) else {"default": own}
+    tokenizer.template_is_dated = any(frozen(text, day) != text for text in texts.values())
+    made = {name: prepared(text, day) for name, text in texts.items()}
+    tokenizer.chat_template = made if isinstance(own, dict) else made["default"]
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -109,13 +111,6 @@ def check_date(trial: Trial, tokenizer: Any) -> None:
             expected="a tokenizer that is on the machine of `raylab run` when it starts",
             todo="run it again: the tokenizer is there now",
         )
-
-
-def _frozen(template: Any, day: datetime.date) -> Any:
-    """A template, or several by name, printing `day`."""
-    if isinstance(template, dict):
-        return {name: frozen(text, day) for name, text in template.items()}
-    return frozen(template, day)
 
 
 def end_of_answer(tokenizer: Any) -> int:

@@ -62,3 +62,27 @@ FORGETS_REASONING = (
     "{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# The text of a message is a list of parts, and nothing else is shown (LLaVA, SmolVLM, Idefics 3).
+_PARTS = (
+    "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
+)
+_OF_TYPE = (
+    "{% for part in m.content | selectattr('type', 'equalto', 'text') %}{{ part['text'] }}"
+    "{% endfor %}"
+)
+PARTS_ALONE = {
+    name: (
+        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        f"{{% if m.role == 'assistant' %}}{{% generation %}}{said}<|im_end|>{{% endgeneration %}}"
+        f"{{% else %}}{said}<|im_end|>{{% endif %}}\n{{% endfor %}}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    for name, said in {
+        "each part": _PARTS,
+        "parts of a type": _OF_TYPE,
+        "first part": "{{ m.content[0].text }}",
+        "no text": (
+            "{% if m.content is string %}{{ raise_exception('parts!') }}{% endif %}" + _PARTS
+        ),
+    }.items()
+}

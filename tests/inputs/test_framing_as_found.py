@@ -10,14 +10,24 @@ from raylab.errors import DataError
 from raylab.plan.framing import check_framing, learned_lines
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.data.dataset import LoadedData
+from raylab.spec.data.framing import framer_of_tokenizer
+from raylab.spec.data.rendering import (
+    DEFAULT_DATE,
+    dated_templates,
+    prepared,
+    prepared_templates,
+)
 from raylab.spec.data.rows import Row, Turn
+from raylab.spec.data.templates import NAMED
 from raylab.spec.study_file import parse_study
+from raylab.train.chat import fit_tokenizer
 from tests.chats import tiny_tokenizer
 from tests.commands import exit_status
 from tests.inputs.templates import (
     DATED_WITH_TOOLS,
     FORGETS_REASONING,
     NO_SYSTEM,
+    PARTS_ALONE,
     SYSTEM_IN_LAST_USER,
 )
 from tests.studies import make_study, write_checkpoint
@@ -348,3 +358,41 @@ def test_text_of_a_prompt_that_a_template_changes_is_said(tmp_path):
     assert "row 2, for what it says: the template changes the text of user turn 1" in note
     stripped = Row.of("  Is it\n\nbold? ", " Yes.\n")
     assert check(tmp_path, "qwen2", chatml("{{ m.content | trim }}"), [stripped]) == ()
+
+
+@pytest.mark.parametrize("kind", PARTS_ALONE)
+def test_template_that_takes_parts_alone_is_given_them(kind, tmp_path):
+    text, rows = PARTS_ALONE[kind], [WITH_SYSTEM, TALK]
+    assert check(tmp_path, "qwen2", text, rows, learn="all") == ()
+    given = fit_tokenizer(tiny_tokenizer("qwen2"), text, tmp_path)
+    framer = framer_of_tokenizer(given)
+    shown = tiny_tokenizer("qwen2")
+    shown.chat_template = text
+    for row in rows:
+        framed = framer.frame(row, "all")
+        parts = [
+            {"role": turn.role, "content": [{"type": "text", "text": turn.text}]}
+            for turn in row.turns
+        ]
+        assert framed.text == shown.apply_chat_template(parts, tokenize=False)
+        learned = [framed.text[start:stop] for start, stop in framed.learned]
+        answers = [turn.text for turn in row.turns if turn.role == "assistant"]
+        assert learned == [f"{answer}<|im_end|>" for answer in answers]
+
+
+def test_parts_are_no_part_of_the_ids_and_stand_in_a_published_template(tmp_path):
+    place = base(tmp_path, "qwen2", PARTS_ALONE["each part"])
+    assert dated_templates(place, None, DEFAULT_DATE) == {}
+    made = prepared_templates(place, None, DEFAULT_DATE)
+    published = tiny_tokenizer("qwen2")
+    published.chat_template = made["default"]
+    chat = [turn.message for turn in TALK.turns]
+    assert "What now?<|im_end|>" in published.apply_chat_template(chat, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*NAMED.values(), "{{ messages }}", "{% for m in messages %}{{ m.content[:4] }}{% endfor %}"],
+)
+def test_template_that_shows_texts_or_nothing_stays_as_it_is(text):
+    assert prepared(text, DEFAULT_DATE) == text

@@ -10,6 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, trainers
 
 from raylab.errors import ModelError
+from raylab.plan.trials import read_inputs
+from raylab.spec.study_file import load_study
 from raylab.spec.vocabularies import Side, check_vocabularies, clashes, vocabulary_of
 from tests.architectures import save_adapter, save_tiny
 from tests.commands import exit_status
@@ -116,6 +118,22 @@ def test_merge_in_a_study_is_refused_by_plan(tmp_path, capsys, model):
         (directory / "tokenizer_config.json").write_text(template)
     assert exit_status("plan", study) == 2
     assert "'w17' is 17 and 18" in capsys.readouterr().err
+
+
+def test_comparison_in_a_study_warns_that_rows_are_compared_by_id(tmp_path, capsys, model):
+    finished = {name: {"path": name, "base_model": "tiny"} for name in ("near", "far")}
+    study = write_study_folder(tmp_path, models=finished)
+    shutil.rmtree(tmp_path / "base")
+    template = '{"chat_template": "{{ messages }}"}'
+    for name, words in (("base", WORDS), ("near", WORDS), ("far", swapped(WORDS))):
+        directory = with_tokenizer(model, tmp_path / name, words)
+        (directory / "tokenizer_config.json").write_text(template)
+    warnings = read_inputs(load_study(study)).warnings
+    about = [warning for warning in warnings if "tokens have different ids" in warning]
+    assert [warning.split(" (")[0] for warning in about] == [
+        "2 tokens have different ids in the base model tiny and far",
+        "2 tokens have different ids in near and far",
+    ]
 
 
 def bytes_of(number):

@@ -267,7 +267,9 @@ def test_scratch_of_two_stores_is_apart(s3_out, scratch):
 SECRETS = [
     "s3://AKIA:hidden@bucket/x",
     "s3://AKIA:hid/den@bucket/x?region=us-east-1",
+    "s3://AKIA:1/hidden@bucket/x",
     "s3://hidden@bucket/x",
+    "hf://hidden@datasets/user/name/x",
     "s3://bucket/x?access_key=AKIA&secret_key=hidden",
     "s3://bucket/x?session_token=hidden",
     "s3://bucket/x?endpoint_override=AKIA:hidden@localhost:1&region=us-east-1",
@@ -315,6 +317,13 @@ def test_address_with_credentials_is_refused_and_not_repeated(out):
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_address_with_a_port_or_a_name_holds_no_credentials(address):
     reject_credentials(address)
+
+
+@pytest.mark.parametrize("out", ["s3://localhost:9000/bucket/x", "gs://bucket:1/x"])
+def test_port_of_a_bucket_is_refused_as_a_port(out):
+    with pytest.raises(OutError, match="a bucket has no port") as caught:
+        Store(out)
+    assert "endpoint_override=" in str(caught.value)
 
 
 def test_address_of_a_scheme_without_a_store_is_refused_with_those_that_have_one():

@@ -12,18 +12,18 @@ Spelling = Callable[[str], str]
 """How a user writes a field of a data set."""
 
 USUAL = {
-    "messages": {"messages", "conversation", "conversations", "dialog", "dialogue", "chat", "data",
-                 "turns", "transcript"},
-    "prompt": {"question", "query", "prompt", "instruction", "input", "inputs", "problem", "source",
-               "text", "質問", "指示"},
-    "completion": {"answer", "response", "completion", "output", "outputs", "target", "targets",
-                   "solution", "回答", "応答", "出力"},
-    "chosen": {"chosen", "chosen_response", "response_chosen", "preferred", "accepted",
-               "better_response", "response_j", "winner"},
-    "rejected": {"rejected", "rejected_response", "response_rejected", "dispreferred", "refused",
-                 "worse_response", "response_k", "loser"},
+    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "data",
+                 "turns", "transcript"),
+    "prompt": ("prompt", "instruction", "question", "query", "problem", "input", "inputs", "text",
+               "source", "質問", "指示"),
+    "completion": ("completion", "response", "answer", "output", "outputs", "target", "targets",
+                   "solution", "回答", "応答", "出力"),
+    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "accepted",
+               "better_response", "response_j", "winner"),
+    "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "refused",
+                 "worse_response", "response_k", "loser"),
 }  # fmt: skip
-"""Usual names of the columns of a part, in small letters."""
+"""Usual names of the columns of a part, in small letters, the likeliest first."""
 
 _CHOICES = (("prompt", "chosen", "rejected"), ("messages",), ("prompt", "completion"))
 """Parts that make a row together, the first choice first."""
@@ -66,8 +66,9 @@ def fits_none(
 
 def _perhaps(columns: Collection[str], called: Spelling) -> str:
     """What the usual names of columns say about them."""
+    lower = {column.lower(): column for column in reversed([*columns])}
     found = {
-        part: next((c for c in columns if c.lower() in names), None)
+        part: next((lower[name] for name in names if name in lower), None)
         for part, names in USUAL.items()
     }
     for parts in _CHOICES:

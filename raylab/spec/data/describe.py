@@ -24,7 +24,7 @@ from raylab.spec.data.example import example_of
 from raylab.spec.data.formats import FORMATS, option
 from raylab.spec.data.framing import Framer, Learn, framer_of_tokenizer
 from raylab.spec.data.pairs import problems_of_two_sets
-from raylab.spec.data.rendering import DEFAULT_DATE, frozen
+from raylab.spec.data.rendering import DEFAULT_DATE, prepared
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.data.shapes import Findings, examine, shapes_of
 from raylab.spec.data.warnings import find_warnings
@@ -188,9 +188,9 @@ def load_tokenizer(directory: str, day: datetime.date = DEFAULT_DATE) -> ModelRe
         ) from error
     own = tokenizer.chat_template
     if isinstance(own, dict):
-        tokenizer.chat_template = {name: frozen(text, day) for name, text in own.items()}
+        tokenizer.chat_template = {name: prepared(text, day) for name, text in own.items()}
     elif own is not None:
-        tokenizer.chat_template = frozen(own, day)
+        tokenizer.chat_template = prepared(own, day)
     return ModelReader(
         lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"]),
         framer_of_tokenizer(tokenizer) if own is not None else None,

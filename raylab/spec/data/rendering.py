@@ -4,7 +4,8 @@ Model: a template is Jinja in a sandbox. It is given `messages`, `tools`, `add_g
 and the special tokens by name, as transformers 5.23 gives them. A template may ask for today's
 date (`strftime_now`), or for a `date_string` that its caller may set. `frozen` writes the study's
 date into the template's text. So training, evaluation and everyone who loads a published model
-render the same date, and nothing global changes.
+render the same date, and nothing global changes. Some templates take a text only as a list of
+parts; `prepared` makes parts of texts within them, in the same way.
 Invariant: the same text as transformers renders, a test holds it. No large library is imported.
 """
 
@@ -38,6 +39,18 @@ _TOKENS = (
     "cls_token",
     "mask_token",
 )
+_PARTS = """\
+{% set raylab = namespace(messages=[]) %}\
+{% for message in messages %}\
+{% if message.content is string %}\
+{% set parts = [{'type': 'text', 'text': message.content}] %}\
+{% set raylab.messages = raylab.messages + [dict(message, content=parts)] %}\
+{% else %}{% set raylab.messages = raylab.messages + [message] %}{% endif %}\
+{% endfor %}\
+{% set messages = raylab.messages %}
+"""
+"""Before a template: the text of every message becomes a list of one part."""
+_PROBE = "Quo vadis"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """The names of a message's reasoning; the first that is there gives the value of the others."""
 
@@ -108,6 +121,30 @@ def frozen(template: str, day: datetime.date) -> str:
     return template
 
 
+def prepared(template: str, day: datetime.date) -> str:
+    """The template as raylab renders it: it prints `day`, and takes the texts of messages."""
+    text = frozen(template, day)
+    return _PARTS + text if _takes_parts_alone(template) else text
+
+
+@lru_cache(maxsize=32)
+def _takes_parts_alone(template: str) -> bool:
+    """Whether a template shows a message whose content is parts, and none that is a text."""
+    return not _shows_a_text(template) and _shows_a_text(_PARTS + template)
+
+
+def _shows_a_text(template: str) -> bool:
+    tokens = dict.fromkeys(_TOKENS, "")
+    chat = [{"role": role, "content": _PROBE} for role in ("user", "assistant")]
+    try:
+        said = ChatTemplate({"default": frozen(template, DEFAULT_DATE)}, tokens, frozenset())
+        text = said.render(chat, False)
+    except Exception:  # Whatever it does, it does not show the text.
+        return False
+    # A template that prints its messages' content, whatever it is, prints the list of parts.
+    return _PROBE in text and "'type': 'text'" not in text
+
+
 def _read_variables(template: str) -> set[str]:
     """The variables that a template reads from outside; none where it is no Jinja."""
     from jinja2 import TemplateError, meta
@@ -132,8 +169,9 @@ def template_of(directory: Path, own: str | None, day: datetime.date) -> ChatTem
     specials = _special_texts(directory, config)
     if "default" not in texts or tokens is None or specials is None:
         return None
-    printed = {name: frozen(text, day) for name, text in texts.items()}
-    return ChatTemplate(printed, tokens, specials | {*tokens.values()}, dated=printed != texts)
+    dated = any(frozen(text, day) != text for text in texts.values())
+    texts = {name: prepared(text, day) for name, text in texts.items()}
+    return ChatTemplate(texts, tokens, specials | {*tokens.values()}, dated)
 
 
 def dated_templates(directory: Path | None, own: str | None, day: datetime.date) -> dict[str, str]:
@@ -141,14 +179,26 @@ def dated_templates(directory: Path | None, own: str | None, day: datetime.date)
 
     None of them where no template reads a date, or where there is no directory.
     """
-    if own is not None:
-        texts = {"default": own}
-    elif directory is None:
-        return {}
-    else:
-        texts = _texts(directory, _object(directory / "tokenizer_config.json") or {})
+    texts = _templates(directory, own)
     printed = {name: frozen(text, day) for name, text in texts.items()}
     return printed if printed != texts else {}
+
+
+def prepared_templates(
+    directory: Path | None, own: str | None, day: datetime.date
+) -> dict[str, str]:
+    """The same as raylab renders them (`prepared`); none where that changes none of them."""
+    texts = _templates(directory, own)
+    made = {name: prepared(text, day) for name, text in texts.items()}
+    return made if made != texts else {}
+
+
+def _templates(directory: Path | None, own: str | None) -> dict[str, str]:
+    if own is not None:
+        return {"default": own}
+    if directory is None:
+        return {}
+    return _texts(directory, _object(directory / "tokenizer_config.json") or {})
 
 
 def _texts(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
