@@ -60,6 +60,11 @@ class Axis:
         return round(100 * math.log(value / self.low) / math.log(self.high / self.low), 2)
 
     @property
+    def band(self) -> tuple[float, float]:
+        """The places between which an effect is within seed noise."""
+        return self.place(_BAND[0]), self.place(_BAND[1])
+
+    @property
     def ticks(self) -> list[float]:
         """Round values on the axis, in steps that keep them apart."""
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -85,9 +90,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A factor, or a part of the randomness, with a cell for each space."""
+    """A factor, or a part of the randomness, with a cell for each space.
 
-    base_model: str
+    `group` is a title that lines share: their base model where there are several; else empty.
+    """
+
+    group: str
     name: str
     is_seed: bool
     cells: tuple[Cell, ...]
@@ -104,7 +112,10 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """Figure 1: (factor, its dots) for each factor; (place, text) for each tick; the band."""
+    """Figure 1: (row, its dots) for each row; (place, text) for each tick; the band.
+
+    `axis` is the title of the axis, `spaces` the names of the dots' spaces.
+    """
 
     title: str
     summary: str
@@ -112,25 +123,28 @@ class Chart:
     ticks: tuple[tuple[float, str], ...]
     band: tuple[float, float]
     spaces: tuple[tuple[str, str], ...]
+    axis: str
 
 
 @dataclass(frozen=True)
 class FirstScreen:
-    """What a reader sees first, in one language. `baseline` is the place of 1 on the bars' axis."""
+    """What a reader sees first, in one language. `baseline` is the place of 1 on the bars' axis.
+
+    A page without verdicts has no lines.
+    """
 
     answers: tuple[str, ...]
-    spaces: tuple[str, ...]
-    lines: tuple[Line, ...]
-    baseline: float
-    chart: Chart | None
-    cautions: tuple[Item, ...]
-    more_cautions: int
+    spaces: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    baseline: float = 0.0
+    chart: Chart | None = None
+    cautions: tuple[Item, ...] = ()
+    more_cautions: int = 0
 
     @property
-    def by_base(self) -> list[tuple[str, list[Line]]]:
-        """(base model, its lines); the name is empty where there is one base model alone."""
-        found = list(grouped(self.lines, lambda line: line.base_model).items())
-        return found if len(found) > 1 else [("", lines) for _, lines in found]
+    def by_group(self) -> list[tuple[str, list[Line]]]:
+        """(group, its lines)."""
+        return list(grouped(self.lines, lambda line: line.group).items())
 
 
 def first_screen(
@@ -145,10 +159,11 @@ def first_screen(
     limits = cautions(findings, more)
     times = [verdict.times for row in rows for verdict in row.verdicts if verdict.times]
     axis = Axis.of(times)
+    several = len({row.base_model for row in rows}) > 1
     return FirstScreen(
         tuple(said),
         tuple(translate.word(space) for space in ANSWERED),
-        tuple(_line(translate, axis, row) for row in rows),
+        tuple(_line(translate, axis, row, row.base_model if several else "") for row in rows),
         axis.place(1),
         _chart(translate, frames["effect_pairs"]),
         tuple(Item(one.key, translate.sentence(one), one.grade) for one in limits[:MOST_CAUTIONS]),
@@ -156,13 +171,16 @@ def first_screen(
     )
 
 
-def _line(translate: Translator, axis: Axis, row: VerdictRow) -> Line:
-    name = translate.factor(row.factor)
-    cells = tuple(_cell(translate, axis, row, verdict) for verdict in row.verdicts)
-    return Line(row.base_model, name, row.is_seed, cells)
+def _line(translate: Translator, axis: Axis, row: VerdictRow, group: str) -> Line:
+    cells = tuple(
+        cell_of(translate, axis, verdict, place_of(row.base_model, row.factor, verdict.space))
+        for verdict in row.verdicts
+    )
+    return Line(group, translate.factor(row.factor), row.is_seed, cells)
 
 
-def _cell(translate: Translator, axis: Axis, row: VerdictRow, verdict: Verdict) -> Cell:
+def cell_of(translate: Translator, axis: Axis, verdict: Verdict, place: str) -> Cell:
+    """A verdict as a cell that leads to the sentence with the id `place`."""
     word = verdict.word
     one = axis.place(1)
     end = one if verdict.times is None else axis.place(verdict.times)
@@ -174,7 +192,7 @@ def _cell(translate: Translator, axis: Axis, row: VerdictRow, verdict: Verdict) 
         start=min(one, end),
         width=round(abs(end - one), 2),
         sentence=translate.sentence(verdict.sentence),
-        place=place_of(row.base_model, row.factor, verdict.space),
+        place=place,
     )
 
 
@@ -200,11 +218,17 @@ def _chart(translate: Translator, pairs: Rows) -> Chart | None:
         translate("chart-effects-title", **values),
         translate("chart-effects-summary", **values, factors=list(rows)),
         tuple((name, tuple(_dots(translate, axis, found))) for name, found in rows.items()),
-        tuple((axis.place(tick), translate("effects-number", times=tick)) for tick in axis.ticks),
-        (axis.place(_BAND[0]), axis.place(_BAND[1])),
+        ticks_of(translate, axis),
+        axis.band,
         tuple((space, translate.word(space)) for space in ANSWERED
               if any(row["space"] == space for row in known)),
+        translate("chart-effects-axis"),
     )  # fmt: skip
+
+
+def ticks_of(translate: Translator, axis: Axis) -> tuple[tuple[float, str], ...]:
+    """(place, text) of every tick."""
+    return tuple((axis.place(tick), translate("effects-number", times=tick)) for tick in axis.ticks)
 
 
 def _dots(translate: Translator, axis: Axis, rows: Rows) -> Iterator[Dot]:

@@ -52,10 +52,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report, in one language."""
+    """A whole page, in one language; `studied` are lines on what it is about."""
 
     title: str
-    studied: str
+    studied: tuple[str, ...]
     first: FirstScreen
     sections: tuple[Section, ...]
     translate: Translator
@@ -121,7 +121,7 @@ def make_page(
     }
     return Page(
         study.name,
-        studied_line(translate, study, tables),
+        (studied_line(translate, study, tables),),
         first_screen(translate, findings, missing),
         tuple(Section(key, translate(f"section-{key}"), blocks) for key, blocks in parts.items()),
         translate,
