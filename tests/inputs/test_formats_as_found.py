@@ -250,12 +250,14 @@ def test_rejected_answer_beside_messages_that_end_in_a_question_is_refused(tmp_p
     assert "expected messages that end in the chosen answer" in problem
 
 
-def test_rejected_messages_are_refused_until_they_are_named(tmp_path):
+@pytest.mark.parametrize("column", ["rejected_messages", "rejected"])
+def test_rejected_messages_are_refused_until_they_are_named(column, tmp_path):
     sides = [[{"role": "user", "content": "a"}, {"role": "assistant", "content": x}] for x in "bc"]
-    record = {"messages": sides[0], "rejected_messages": sides[1]}
+    record = {"messages": sides[0], column: sides[1]}
     (problem,) = read(tmp_path, record).problems
-    assert problem.startswith("column 'rejected_messages' carries meaning")
-    named = read(tmp_path, record, chosen="messages", rejected="rejected_messages")
+    assert problem.startswith(f"column {column!r} carries meaning")
+    assert "name both answers (`chosen:` and `rejected:`)" in problem
+    named = read(tmp_path, record, chosen="messages", rejected=column)
     assert (named.rows, named.problems) == ([Row.of("a", "b", rejected="c")], [])
 
 

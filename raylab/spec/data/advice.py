@@ -38,6 +38,8 @@ def carries_meaning(column: str, form: str, parts: Collection[str], called: Spel
     found = (part for word, part in _PARTS.items() if word in column.lower() and part in parts)
     part = next(found, None)
     named = f"name it ({called(part)}), " if part else ""
+    if column.lower().startswith(("chosen", "rejected")):
+        named = f"name both answers ({called('chosen')} and {called('rejected')}), "
     return (
         f"column {column!r} carries meaning, and the format {form} has no use for it: put it into "
         f"the texts, {named}choose another {called('format')}, or leave it out with "

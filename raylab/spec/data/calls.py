@@ -75,8 +75,8 @@ def tools_of(value: Any, column: str) -> str:
     if not is_said(tools):
         return ""
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise RowError(f"column {column!r} holds {held(value)}, expected a list of tools, or it as "
-                       "JSON text")  # fmt: skip
+        raise RowError(f"column {column!r} holds {held(value)}, expected a list of objects, or it "
+                       "as JSON text")  # fmt: skip
     tools = stable(tools, f"column {column!r}")
     return written([
         tool if "function" in tool else _function(tool) for tool in tools

@@ -35,10 +35,14 @@ MEANINGFUL = {
     "rejected_messages", "weights", "loss_weight", "loss_scale", "sample_weight", "train_on",
     "thought", "thoughts", "cot", "chain_of_thought", "tool_calls", "function_call",
     "system_instruction", "system_prompts", "chat_history", "conversation_history", "loss_mask",
-    "train_mask", "reasoning_trace", "rationale",
+    "train_mask", "reasoning_trace", "rationale", "chosen", "rejected",
 }  # fmt: skip
 """Columns that change what a row means, in small letters with underscores: not to use one that says
 something is an error."""
+
+
+_SIDES = ("chosen", "rejected")
+"""How the columns of the two answers of a pair begin; a study may take one of them alone."""
 
 
 def study_field(name: str) -> str:
@@ -134,6 +138,8 @@ def left_over(
     free = [column for column in columns if column not in taken]
     others = _fitting(DataSet(path="."), FORMATS, columns) if data.format else []
     elsewhere = {column for other in others for column in FORMATS[other].known}
+    if (data.completion or "").startswith(_SIDES):
+        elsewhere |= {column for column in free if column.startswith(_SIDES)}
     meant = [
         column
         for column in free
