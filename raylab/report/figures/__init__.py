@@ -11,18 +11,19 @@ from raylab.report.figures.bars import (
 )
 from raylab.report.figures.effects import effects_figure, layer_likeness_figure
 from raylab.report.figures.figure import FigureType
-from raylab.report.figures.heatmaps import layers_figure, similarity_figure
+from raylab.report.figures.heatmaps import layers_figure
 from raylab.report.figures.lines import concentration_figure, trajectories_figure
 from raylab.report.figures.losses import connectivity_figure
+from raylab.report.figures.model_map import map_figure
+from raylab.report.figures.similarity import similarity_figure
 
 FIGURES: dict[str, FigureType] = {
     "effects": FigureType("effects", effects_figure),
     "floor": FigureType("floor", differences_figure),
     "seeds": FigureType("seeds", over_seeds_figure),
     "attribution": FigureType("attribution", attribution_figure),
-    "similarity": FigureType("similarity", similarity_figure("similarity")),
-    "signs": FigureType("similarity", similarity_figure("signs")),
-    "overlap": FigureType("similarity", similarity_figure("overlap")),
+    "similarity": FigureType("similarity", similarity_figure),
+    "map": FigureType("map", map_figure),
     "heatmap": FigureType("where", layers_figure),
     "cka": FigureType("functions", layer_likeness_figure),
     "curve": FigureType("concentration", concentration_figure),

@@ -36,6 +36,10 @@ CONFIG: dict[str, Any] = {
         "labelColor": _INK, "titleColor": _INK, "orient": "top", "columns": 3, "labelLimit": 220,
         "titleFontWeight": "normal", "titleFontSize": 12, "labelFontSize": 11, "titleLimit": 500,
     },
+    "title": {
+        "color": _INK, "anchor": "start", "fontSize": 12, "fontWeight": "normal", "lineHeight": 16,
+        "offset": 8,
+    },
     "text": {"color": _INK, "fontSize": 11},
     "rule": {"color": _INK},
     "range": {"category": list(PALETTE), "heatmap": {"scheme": "viridis"}},
@@ -53,6 +57,8 @@ class Drawing:
         """The chart in raylab's theme. Raises what Altair raises for a chart that is not valid."""
         spec = themed(chart).to_dict()
         spec.pop("$schema", None)
+        # One legend below the other, for narrow windows; Vega takes this, Altair does not.
+        spec["config"]["legend"]["layout"] = {"top": {"direction": "vertical", "anchor": "start"}}
         return cls(json.dumps(spec, sort_keys=True, ensure_ascii=False, allow_nan=False))
 
     @functools.cached_property

@@ -9,8 +9,9 @@ them its caption says how many of how many.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +87,43 @@ def _recipes_of(name: str) -> str:
     return "~".join(without_point(part) or part for part in name.split("~"))
 
 
-def choice_menu(translate: Translator, options: Sequence[str], first: str) -> alt.Parameter:
-    """The menu that sets the parameter `chosen`."""
-    menu = alt.binding_select(options=list(options), name=f"{translate('choose')} ")
-    return alt.param(name="chosen", value=first, bind=menu)
+def choice_menu(
+    translate: Translator,
+    options: Sequence[str],
+    first: str,
+    name: str = "chosen",
+    title: str = "choose",
+) -> alt.Parameter:
+    """The menu that sets the parameter `name`; `title` is the message that stands before it."""
+    menu = alt.binding_select(options=list(options), name=f"{translate(title)} ")
+    return alt.param(name=name, value=first, bind=menu)
+
+
+def by_choice(values: Mapping[str, Any], name: str = "chosen") -> alt.ExprRef:
+    """The Vega expression of the value, among plain `values`, of what a reader has chosen."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    return alt.ExprRef(expr=f"({text})[{name}]")
+
+
+def option_asked(wanted: str | None, options: Mapping[str, str]) -> str:
+    """The label of the option `wanted`, out of key -> label; of the first where it is None.
+
+    Raises InputError where it was not measured.
+    """
+    key = next(iter(options)) if wanted is None else wanted
+    if key not in options:
+        raise InputError("this was not measured", found=wanted, expected=listed(key, options))
+    return options[key]
+
+
+def legend_columns(names: Iterable[str]) -> alt.ExprRef:
+    """As many columns of a legend as have place beside its title, in a page or a file."""
+    widest = 30 + 7 * max(map(len, names))
+    # The place that the labels of the axis leave in a container. It follows the container and not
+    # the chart, whose width is found with the legends drawn; `width` says when the window changes.
+    inside = "containerSize()[0] * 2 / 3 + 0 * width"
+    place = f"(isFinite(containerSize()[0]) ? {inside} : width) - 80"
+    return alt.ExprRef(expr=f"max(1, floor(({place}) / {widest}))")
 
 
 def rows_of_model(frames: Frames, name: str, model: str) -> list[Row]:

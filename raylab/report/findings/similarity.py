@@ -8,6 +8,7 @@ Whether models of one level of a factor lie together is measured by the mean sil
     s(i) = (b - a) / max(a, b)
 
 with a the mean distance of i to its own level, b the least mean distance to another level.
+The other likenesses of the same pairs (signs, masks, output sides, predictions) stand beside it.
 Seeds stay together where a model's most similar one is its own recipe at another seed.
 Invariant: a matrix is symmetric with ones on its diagonal; models of which a pair was not
 measured are left out, and counted.
@@ -16,7 +17,7 @@ measured are left out, and counted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from raylab.report.findings.finding import Finding, Sentence
+from raylab.report.findings.spaces import SPACES, Pair
 from raylab.report.findings.statistics import finite, mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
@@ -52,15 +54,16 @@ def find(tables: Tables) -> Finding:
     densities = sorted({row["density"] for row in rows if row["density"] is not None})
     # Every pair has one row at the smallest density.
     rows = [r for r in rows if not densities or r["density"] in (densities[0], None)]
+    rows = [row for row in rows if finite(row["cosine"]) is not None]
     for base, of_base in by_base_model(models).items():
-        complete = _complete(of_base, rows)
+        complete = complete_models(of_base, {frozenset((r["a"], r["b"])) for r in rows})
         if len(complete) < MIN_MODELS:
             continue
         cosines = cosine_matrix(complete, rows)
         order = leaf_order(cosines)
         neighbours = list(_neighbour_rows(base, complete, cosines, order))
         silhouettes = list(_silhouette_rows(base, complete, cosines))
-        frames["similarity"] += _pair_rows(base, [complete[i].name for i in order], rows)
+        frames["similarity"] += _pair_rows(tables, [complete[i] for i in order], rows)
         frames["neighbours"] += neighbours
         frames["silhouette"] += silhouettes
         answer += _seeds_together(tables, neighbours, complete, cosines)
@@ -77,9 +80,8 @@ def find(tables: Tables) -> Finding:
     return Finding.of("similarity", [*answer, *sentences], frames)
 
 
-def _complete(models: Sequence[Model], rows: Rows) -> list[Model]:
-    """The models of which every pair has a cosine; those with the fewest are left out first."""
-    known = {frozenset((r["a"], r["b"])) for r in rows if finite(r["cosine"]) is not None}
+def complete_models(models: Sequence[Model], known: Collection[Pair]) -> list[Model]:
+    """The models of which every pair is known; those with the fewest are left out first."""
     kept = list(models)
 
     def missing(model: Model) -> int:
@@ -126,12 +128,13 @@ def silhouette(distances: np.ndarray, labels: Sequence[Any]) -> float | None:
     return mean(values)
 
 
-def _pair_rows(base: str, order: Sequence[str], rows: Rows) -> list[dict[str, Any]]:
-    """The pairs of the models that the matrices are of, with their places in the order."""
-    places = {name: place for place, name in enumerate(order)}
+def _pair_rows(tables: Tables, order: Sequence[Model], rows: Rows) -> list[dict[str, Any]]:
+    """The pairs of the models that the matrix is of, with their places in the order."""
+    places = {model.name: place for place, model in enumerate(order)}
+    where, function = (SPACES[key](tables, order) for key in ("where", "function"))
     return [
         {
-            "model": base,
+            "model": order[0].base_model,
             "a": row["a"],
             "b": row["b"],
             "place_a": places[row["a"]],
@@ -142,8 +145,12 @@ def _pair_rows(base: str, order: Sequence[str], rows: Rows) -> list[dict[str, An
             "overlap": row["overlap"],
             "overlap_by_chance": row["overlap_by_chance"],
             "over_chance": ratio_of(row["overlap"], row["overlap_by_chance"]),
+            "output_overlap": where.values.get(pair),
+            "output_by_chance": where.chance.get(pair),
+            "divergence": function.values.get(pair),
         }
         for row in rows
+        for pair in [frozenset((row["a"], row["b"]))]
         if row["a"] in places and row["b"] in places
     ]
 

@@ -8,7 +8,7 @@
 ###   LIST       a, b and c                  FIRST_SIX  the same, at most six of them
 ### Others take a value apart and use messages of their own: WORD (word-*), SHARES (share-with),
 ### BY_SEED (seed-*), LARGEST (answer-*), EFFECTS (effects-*), EFFECT_PAIRS (effects-pairs), TIMES (effects-finite), RATIO
-### (ratio-*), ALSO (floor-also), SENTENCES (sentences of a finding), UNASSIGNED (attribution-unassigned and -overlap).
+### (ratio-*), ALSO (floor-also), SENTENCES and PARTS (sentences of a finding, one by one or as a list), UNASSIGNED (attribution-unassigned and -overlap).
 ### COUNT also chooses between singular and plural.
 
 ## The page: headings, captions, notes
@@ -26,6 +26,7 @@ section-floor = The seed baseline
 section-seeds = Over seeds
 section-attribution = Is it the method, the data, the seed or the learning rate?
 section-similarity = Which models moved alike
+section-map = Which models are close to each other?
 section-where = Where they moved
 section-functions = What they predict
 section-concentration = How concentrated it is
@@ -104,6 +105,8 @@ grid-seeds_unlike = Unlike learning rates
 grid-attribution = Shares of variance
 grid-silhouette = Do models lie together?
 grid-neighbours = The most similar model of each
+grid-map_distances = Distances of models
+grid-map_factors = What lies together
 grid-where = By layer and module kind
 grid-cka_by_layer = Likeness by layer
 grid-tokens = The tokens at which predictions differ most
@@ -395,6 +398,25 @@ similarity-left_out =
        *[other] models
     } are not in the matrices, for not all of their pairs were measured.
 similarity-nothing = No three models have all of their pairs measured, so there is nothing to cluster.
+
+## Findings: which models are close to each other
+
+map-groups = { $model }: models lie apart by { PARTS($parts) }.
+map-by = { FACTOR($factor) } in the { WORD($space) } (silhouette { COSINE($silhouette) })
+map-by_none = no factor in the { WORD($space) } (silhouette at most { COSINE($silhouette) }, { FACTOR($factor) })
+map-seeds = { $model }: the distance of two seeds of one recipe, over the mean distance of two models, is { PARTS($parts) }.
+map-seed = { PERCENT($seed_share) } in the { WORD($space) }
+map-stress = { $model }: two dimensions show distances with a stress of { PARTS($parts) } (0 is exact; from 0.2 on the map is rough, and the matrix has the pairs).
+map-stress_of = { SHORT($stress) } in the { WORD($space) }
+map-left_out =
+    { $model }: { COUNT($count) } of { COUNT($total) } models { COUNT($count) ->
+        [one] is
+       *[other] are
+    } not in the map by { WORD($space) }, as some of their pairs were not measured.
+map-nothing = No three models have all of their distances measured, so there is no map.
+map-title-apart = models lie apart by { FACTOR($factor) } (silhouette { COSINE($silhouette) })
+map-title-mixed = no factor sets models apart (at most { FACTOR($factor) }, { COSINE($silhouette) })
+map-title-stress = { WORD($space) }; stress of the map { $stress }
 
 ## Findings: where they moved
 
@@ -733,9 +755,8 @@ caption-cka = { $model }: CKA of hidden states at answer tokens by layer (0: emb
 caption-floor = { $model }: how far two recipes that differ in one factor are apart at like seeds, as a multiple of how far two seeds of either are. Left of the line another seed makes more of a difference than the factor.
 caption-seeds = { $model }: L2 norm of the difference of each data pair, by seed.
 caption-attribution = { $model }: share of the variance of { WORD($response) } that goes with each factor, as a whole and by place. Factors that the study cannot tell apart share a colour.
-caption-similarity = { $model }: cosine of the task vectors of every two models, in the order of their clustering; on the left what each of them is.{ $left }
-caption-signs = { $model }: share of the entries, both non-zero, whose signs agree; one half is chance.{ $left }
-caption-overlap = { $model }: how many times more than by chance the largest entries of two models are the same ones, at the study's smallest density.{ $left }
+caption-similarity = { $model }: how alike every two models are, in the order of their clustering by cosine; the strips on the left say what each of them is. Choose a measure.{ $left } Shown: { $label }.
+caption-map = { $model }: { COUNT($count) } models; those that lie close are alike. The colour is a factor, the shape the seed; a unit is as long in both directions. Choose a distance and a factor. Shown: { $label }.
 caption-similarity-recipes = { " " }Means over seeds, for there are { COUNT($models) } models.
 caption-heatmap = { $model }: { $measure } by layer and module kind, the mean over seeds; choose a recipe or a difference of two. This one is { $label }.
 caption-curve = { $model }: share of a norm in the largest entries, { COUNT($shown) } of { COUNT($total) } curves (one seed); points are the study's densities, dots what independent normal entries would give. This one is { $norm }.
@@ -752,10 +773,20 @@ axis-l2_part = L2 norm
 axis-share = share of variance
 axis-layer = layer
 axis-kind = module kind
-axis-cosine = cosine
-axis-sign_agreement = share of signs that agree
-axis-over_chance = overlap over chance
-axis-mark = is
+axis-of = model
+axis-with = with
+axis-first_dimension = first dimension
+axis-second_dimension = second dimension
+likeness-cosine = cosine
+likeness-where = output side
+likeness-function = predictions
+likeness-signs = signs
+likeness-overlap = largest entries
+reading-cosine = 1: same direction, 0: unrelated, -1: opposite
+reading-where = share of directions in common; by chance { $middle }
+reading-function = KL divergence, nats a token; 0: the same, median { $middle }
+reading-signs = share of signs that agree; by chance { $middle }
+reading-overlap = times as many in common as by chance
 axis-kept = largest entries kept
 axis-norm_share = share of the norm
 axis-times_chance = times what chance gives
@@ -771,12 +802,15 @@ line-of_seeds = seeds of { $label }
 legend-cka = differ in the factor
 legend-seeds_cka = two seeds
 legend-seed = seed
+legend-colour = colour
 legend-factor = factor
 legend-part = part
 legend-comparison = difference
 legend-side = singular vectors
 legend-layer = layer
 choose = show
+choose-colour = colour by
+level-none = none
 side-left = left (written to)
 side-right = right (read from)
 part-l2_parent = parent
@@ -817,6 +851,8 @@ define-cosine-head = cosine
 define-cosine-text = the signed cosine of two task vectors: 1 alike, 0 unrelated, -1 opposite.
 define-silhouette-head = silhouette
 define-silhouette-text = how much nearer a model is to its own level of a factor than to the next one, by 1 - cosine, from -1 to 1; from 0.5 on levels cluster apart.
+define-stress-head = map, stress
+define-stress-text = places in two dimensions whose distances come closest to those of the models (classical scaling, Torgerson 1952); stress is the root of the sum of (distance - distance in the map)^2 over the sum of distance^2 (Kruskal 1964): 0 where the map is exact, poor from 0.2 on.
 define-relative-head = relative L2
 define-relative-text = the L2 over that of the base model's weights in the same tensors.
 define-density-head = density, kept

@@ -252,6 +252,7 @@ FUNCTIONS: dict[str, Callable[[Translator, Any], Any]] = {
     "SENTENCES": lambda translate, value: translate("list-sentences").join(
         map(translate.sentence, value)
     ),
+    "PARTS": lambda translate, value: translate.listing(map(translate.sentence, value)),
     "ALSO": lambda translate, value: translate("floor-also", names=value) if value else "",
     "UNASSIGNED": _unassigned,
 }
