@@ -32,7 +32,7 @@ from raylab.spec.study import Study
 
 DEFINED = (
     "norms", "trial", "pair", "factor", "effect", "cka", "tokens", "floor", "norms_differ",
-    "distance", "interval", "share", "cosine", "silhouette", "relative", "density", "threshold",
+    "distance", "interval", "share", "cosine", "silhouette", "stress", "relative", "density", "threshold",
     "half", "rank", "intruder", "principal", "chain", "barrier", "answers", "marked", "merge",
     "missing",
 )  # fmt: skip
