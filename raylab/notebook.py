@@ -83,7 +83,8 @@ class Results:
         """A figure of the report for one base model [the first]; it draws itself in a notebook.
 
         `choice` holds the figure's own options: `recipe` for "heatmap", `response` for
-        "attribution", `measure` for "similarity", `distance` and `factor` for "map". Raises InputError where there is no such figure or nothing to show.
+        "attribution", `measure` for "similarity", `distance` and `factor` for "map". Raises
+        InputError where there is no such figure or nothing to show.
         """
         if name not in FIGURES:
             raise InputError("no figure has this name", found=name, expected=", ".join(FIGURES))

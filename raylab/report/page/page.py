@@ -32,9 +32,9 @@ from raylab.spec.study import Study
 
 DEFINED = (
     "norms", "trial", "pair", "factor", "effect", "cka", "tokens", "floor", "norms_differ",
-    "distance", "interval", "share", "cosine", "silhouette", "stress", "relative", "density", "threshold",
-    "half", "rank", "intruder", "principal", "chain", "barrier", "answers", "marked", "merge",
-    "missing",
+    "distance", "interval", "share", "cosine", "silhouette", "stress", "relative", "density",
+    "threshold", "half", "rank", "intruder", "principal", "chain", "barrier", "answers", "marked",
+    "merge", "missing",
 )  # fmt: skip
 """The words that the page explains, by the name of their messages."""
 ON_FIRST_SCREEN = ("effects",)

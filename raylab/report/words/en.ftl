@@ -251,6 +251,7 @@ read-floor = ...
 read-seeds = ...
 read-attribution = ...
 read-similarity = ...
+read-map = ...
 read-where = ...
 read-functions = ...
 read-concentration = ...
@@ -403,9 +404,9 @@ similarity-nothing = No three models have all of their pairs measured, so there 
 
 map-groups = { $model }: models lie apart by { PARTS($parts) }.
 map-by = { FACTOR($factor) } in the { WORD($space) } (silhouette { COSINE($silhouette) })
-map-by_none = no factor in the { WORD($space) } (silhouette at most { COSINE($silhouette) }, { FACTOR($factor) })
-map-seeds = { $model }: the distance of two seeds of one recipe, over the mean distance of two models, is { PARTS($parts) }.
-map-seed = { PERCENT($seed_share) } in the { WORD($space) }
+map-by_none = no factor in the { WORD($space) } (silhouette at most { COSINE($silhouette) })
+map-seeds = { $model }: the distance of two seeds of one recipe is { PARTS($parts) } of the mean distance of two models.
+map-seed = { PERCENT($seed_share) } ({ WORD($space) })
 map-stress = { $model }: two dimensions show distances with a stress of { PARTS($parts) } (0 is exact; from 0.2 on the map is rough, and the matrix has the pairs).
 map-stress_of = { SHORT($stress) } in the { WORD($space) }
 map-left_out =
@@ -415,7 +416,7 @@ map-left_out =
     } not in the map by { WORD($space) }, as some of their pairs were not measured.
 map-nothing = No three models have all of their distances measured, so there is no map.
 map-title-apart = models lie apart by { FACTOR($factor) } (silhouette { COSINE($silhouette) })
-map-title-mixed = no factor sets models apart (at most { FACTOR($factor) }, { COSINE($silhouette) })
+map-title-mixed = no factor sets models apart (silhouette at most { COSINE($silhouette) })
 map-title-stress = { WORD($space) }; stress of the map { $stress }
 
 ## Findings: where they moved

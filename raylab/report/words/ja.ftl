@@ -180,6 +180,7 @@ read-floor = ...
 read-seeds = ...
 read-attribution = ...
 read-similarity = ...
+read-map = ...
 read-where = ...
 read-functions = ...
 read-concentration = ...
@@ -284,15 +285,15 @@ similarity-nothing = すべての組が測定されたモデルが三つ未満�
 
 map-groups = { $model }：モデルが分かれる要因は、{ PARTS($parts) }です。
 map-by = { WORD($space) }では{ FACTOR($factor) }（シルエット{ COSINE($silhouette) }）
-map-by_none = { WORD($space) }ではなし（シルエットは最大でも{ FACTOR($factor) }の{ COSINE($silhouette) }）
-map-seeds = { $model }：同じレシピの二つのシードの距離は、モデル間の平均距離の、{ PARTS($parts) }です。
+map-by_none = { WORD($space) }ではなし（シルエットは最大でも{ COSINE($silhouette) }）
+map-seeds = { $model }：同じレシピの二つのシードの距離は、モデル間の平均距離に対し、{ PARTS($parts) }です。
 map-seed = { WORD($space) }では{ PERCENT($seed_share) }
 map-stress = { $model }：二次元の地図のストレスは、{ PARTS($parts) }です（0なら正確、0.2以上は大まかなので行列で確かめてください）。
 map-stress_of = { WORD($space) }では{ SHORT($stress) }
 map-left_out = { $model }：{ COUNT($total) }モデル中{ COUNT($count) }モデルは、一部の組が未測定のため{ WORD($space) }の地図に含まれていません。
 map-nothing = すべての組の距離が測定されたモデルが三つ未満のため、地図を描けません。
 map-title-apart = モデルは{ FACTOR($factor) }で分かれます（シルエット{ COSINE($silhouette) }）
-map-title-mixed = モデルを分ける要因はありません（最大は{ FACTOR($factor) }の{ COSINE($silhouette) }）
+map-title-mixed = モデルを分ける要因はありません（シルエットは最大でも{ COSINE($silhouette) }）
 map-title-stress = { WORD($space) }の地図、ストレス{ $stress }
 
 ## Findings: where they moved
@@ -664,7 +665,7 @@ define-cosine-text = 二つのタスクベクトルの符号付きコサイン�
 define-silhouette-head = シルエット
 define-silhouette-text = あるモデルが自身の水準に、次に近い水準よりどれだけ近いかを示します（1－コサイン、-1〜1）。0.5以上で水準ごとに分かれます。
 define-stress-head = 地図、ストレス
-define-stress-text = モデル間の距離をできるだけ保つ二次元の配置（古典的多次元尺度構成法、Torgerson 1952）。ストレスは、（距離－地図上の距離）の二乗和を距離の二乗和で割った値の平方根（Kruskal 1964）。0なら地図は正確で、0.2以上は大まか。
+define-stress-text = モデル間の距離をできるだけ保つ二次元の配置（古典的多次元尺度構成法、Torgerson 1952）。ストレスは、（距離－地図上の距離）の二乗和を距離の二乗和で割った値の平方根（Kruskal 1964）。0なら地図は正確で、0.2以上は大まかな図です。
 define-relative-head = 相対L2
 define-relative-text = 同じテンソルにおけるベースモデルの重みのL2に対する比。
 define-density-head = 密度、保持数
