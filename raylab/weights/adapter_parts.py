@@ -15,8 +15,10 @@ Model: a part turns rows of the weight that the adapter starts from, W, into row
 LoRA: Hu et al. 2021, arXiv:2106.09685, equation 3. DoRA: Liu et al. 2024, arXiv:2402.09353,
 equation 5, with |.| the L2 norm of each row of the stored weight (an output's weights), which
 the paper stores as a column.
+Of a convolution, (outputs, inputs, kernel), A and the weight are read with a row for each output.
 Invariant: `merged` has the bits of PEFT 0.21's `merge_and_unload` on a CPU for any full-width row
-tile; `delta` depends on the tensor and the tile's bounds alone, given one BLAS thread.
+tile, but for convolutions, whose product PEFT adds up in another order; `delta` depends on the
+tensor and the tile's bounds alone, given one BLAS thread.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class LowRank:
-    """LoRA on a linear layer or an embedding, and DoRA on a linear layer.
+    """LoRA on a linear layer, an embedding or a convolution, and DoRA on a linear layer.
 
     `factors` reads them when asked, since those of all tensors together would add up.
     `transposed`: the layer keeps its weight as (columns, rows), as Conv1D and embeddings do.

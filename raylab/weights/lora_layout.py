@@ -203,7 +203,7 @@ class _Reader:
                 found=self._folder.shapes[magnitude],
                 expected=f"({up[0]},), one for each row of the weight",
             )
-        shape = (down[1], up[0]) if transposed else (up[0], down[1])
+        shape = (down[1], up[0]) if transposed else (up[0], *down[1:])
         trained = partial(self._factors, a, b, self._config.scale_of(module))
         if self._config.use_qalora:
             self._refuse_pooled(module, shape)
@@ -263,16 +263,19 @@ class _Reader:
     def _check_factors(self, module: str, a: str, b: str) -> None:
         down, up = self._folder.shapes[a], self._folder.shapes[b]
         rank = self._config.rank_of(module)
-        if len(down) != 2 or len(up) != 2 or not rank == down[0] == up[1]:
+        # Of a convolution A has its kernel, and B one of a single entry.
+        is_plain = len(down) == 2 or not (self._config.fan_in_fan_out or self._config.decomposition)
+        fits = is_plain and len(down) == len(up) > 1 and set(up[2:]) <= {1}
+        if not fits or not rank == down[0] == up[1]:
             raise ModelError(
                 f"the factors of {module} do not fit",
                 found=f"A {down}, B {up}",
-                expected=f"A ({rank}, columns) and B (rows, {rank}) of a linear layer or an "
-                "embedding, with the rank that adapter_config.json gives",
+                expected=f"A ({rank}, columns) and B (rows, {rank}) of a linear layer, an "
+                "embedding or a convolution of one group, with the rank of adapter_config.json",
             )
 
     def _read_factors(self, a: str, b: str, scale: float) -> Factors:
-        return Factors(self._float32(a), self._float32(b), scale)
+        return Factors(self._float32(a).flatten(1), self._float32(b).flatten(1), scale)
 
     def _float32(self, key: str) -> torch.Tensor:
         """The whole tensor, a copy with an address of its own."""

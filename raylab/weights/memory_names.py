@@ -96,6 +96,27 @@ def loading_class(directory: Path) -> Any:
     return getattr(transformers, auto_class_of(directory))
 
 
+def names_of_first_class(names: Callable[[str], MemoryNames]) -> MemoryNames:
+    """What the first of AUTO_CLASSES that knows the model calls its tensors: the one that loads it.
+
+    names: `names_in_memory` of one model. Raises ModelError where no class knows it.
+    """
+    return known_names(names)[0]
+
+
+def known_names(names: Callable[[str], MemoryNames]) -> list[MemoryNames]:
+    """What each of AUTO_CLASSES that knows the model calls its tensors. Raises ModelError."""
+    found, problem = [], None
+    for auto_class in AUTO_CLASSES:
+        try:
+            found.append(names(auto_class))
+        except ModelError as error:
+            problem = problem or error
+    if not found and problem:
+        raise problem
+    return found
+
+
 def names_in_memory(
     directory: Path, names: Collection[str], auto_class: str = AUTO_CLASSES[0]
 ) -> MemoryNames:

@@ -26,9 +26,9 @@ from raylab.errors import ModelError
 from raylab.weights.adapter_config import AdapterConfig
 from raylab.weights.adapter_parts import Factors, LowRank, Part
 from raylab.weights.checkpoint import Weights
-from raylab.weights.memory_names import AUTO_CLASSES, Computed, MemoryNames
+from raylab.weights.memory_names import Computed, MemoryNames, known_names
 from raylab.weights.safetensors_reader import Shape
-from raylab.weights.stacked_experts import stack_of
+from raylab.weights.stacked_experts import stack_of, turned_shape
 
 _WRAPPER = ".base_layer"
 
@@ -87,7 +87,12 @@ class WrappedParameters:
     def __init__(self, config: AdapterConfig, base: Weights, modules: Collection[str]) -> None:
         """`modules`: those of the adapter's file, with their wrappers. Raises ModelError."""
         self._config, self._base, self._modules = config, base, frozenset(modules)
-        self._names: MemoryNames = base.names_in_memory(AUTO_CLASSES[0])
+        owners = {*map(_owner, self._modules)}
+        # A mixture with images is trained as a whole, or the part of it that takes text.
+        self._names: MemoryNames = max(
+            known_names(base.names_in_memory),
+            key=lambda names: sum(_in_memory(own, names) is not None for own in owners),
+        )
 
     def of(self, module: str) -> Wrapped | None:
         """The parameter that the factors of `module` belong to; None for a layer of its own.
@@ -95,7 +100,7 @@ class WrappedParameters:
         Raises ModelError.
         """
         owner = _owner(module)
-        in_memory = self._in_memory(owner)
+        in_memory = _in_memory(owner, self._names) or owner
         targeted = [name for name in self._parameters(in_memory) if self._is_targeted(name)]
         if not targeted:
             return None
@@ -143,7 +148,13 @@ class WrappedParameters:
     def _cut(
         self, parameter: Wrapped, computed: Computed, expert: Callable[[int], Factors]
     ) -> Iterator[tuple[str, Part]]:
-        """The parts of a parameter that loading stacks out of the files' tensors."""
+        """The parts of a parameter that loading stacks out of the files' tensors, or turns."""
+        if shape := turned_shape(computed, self._base.shapes):
+            (name,) = (name for group in computed.sources.values() for name in group)
+            always = not getattr(computed.operations[0], "check_dims", False)
+            is_turned = always or shape != parameter.shape
+            yield name, StackedLowRank(shape, expert, parameter.transposed != is_turned)
+            return
         stack = stack_of(computed, parameter.shape, self._base.shapes)
         if stack is None or parameter.transposed:
             steps = ", ".join(type(item).__name__ for item in computed.operations)
@@ -157,14 +168,6 @@ class WrappedParameters:
             shape = (last - first, parameter.shape[2])
             factors = partial(_rows_of, expert, at, first, last)
             yield name, LowRank(shape, factors, rounds_twice=True)
-
-    def _in_memory(self, module: str) -> str:
-        """The module in memory; an adapter of the trunk alone leaves the leading parts out."""
-        owners = {name.rpartition(".")[0] for name in self._names.shapes}
-        if module in owners:
-            return module
-        found = [name for name in owners if name.endswith(f".{module}")]
-        return found[0] if len(found) == 1 else module
 
     def _parameters(self, module: str) -> list[str]:
         """The parameters of a module itself, in the module's order."""
@@ -218,6 +221,15 @@ class NamedMatrices:
             )
         read = partial(factors, self._config.scale_of(parameter.name))
         yield parameter.name, LowRank((b[0], a[1]), read, rounds_twice=True)
+
+
+def _in_memory(module: str, names: MemoryNames) -> str | None:
+    """The module in memory; an adapter of the trunk alone leaves the leading parts out."""
+    owners = {name.rpartition(".")[0] for name in names.shapes}
+    if module in owners:
+        return module
+    found = [name for name in owners if name.endswith(f".{module}")]
+    return found[0] if len(found) == 1 else None
 
 
 def _owner(module: str) -> str:

@@ -30,7 +30,7 @@ import torch
 from raylab.spec.study import Quantization
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Weights
-from raylab.weights.memory_names import AUTO_CLASSES
+from raylab.weights.memory_names import names_of_first_class
 from raylab.weights.row_tiles import TILE_ENTRIES
 from raylab.weights.safetensors_reader import Shape
 
@@ -138,7 +138,7 @@ class HeldWeights:
         """
         if not any(_EXPERTS.search(name) for name in self.shapes):
             return None
-        names = self._start.names_in_memory(AUTO_CLASSES[0])
+        names = names_of_first_class(self._start.names_in_memory)
         linear = {names.in_files[name] for name in names.linear if name in names.in_files}
         embeddings = {
             n for n in self.shapes if n.split(".")[-2:-1] and n.split(".")[-2] in _NOT_LINEAR

@@ -2,15 +2,16 @@
 
 Model: transformers' table says which files' tensors loading stacks: a matrix of each expert, or
 parts of its rows (gate, then up). `Stack` holds that as pieces: rows of one expert of the stacked
-tensor (experts, rows, columns). `RestackedFolder` shows the tensors of one folder as another
-folder has them: stacked ones out of pieces, or pieces out of stacked ones.
+tensor (experts, rows, columns). Some architectures have files with (experts, columns, rows), which
+loading turns. `RestackedFolder` shows the tensors of one folder as another folder has them: stacked
+ones out of pieces, pieces out of stacked ones, or turned.
 Invariant: every entry is shown once, in its own dtype; tensors of several dtypes, or stacked in
 another way than expert by expert, are left as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,18 +65,46 @@ def stack_of(computed: Computed, shape: Shape, shapes: Mapping[str, Shape]) -> S
     return Stack(shape, tuple(pieces)) if first == shape[1] else None
 
 
+def turned_shape(computed: Computed, shapes: Mapping[str, Shape]) -> Shape | None:
+    """The shape in the files of stacked experts that loading turns where they are not as in memory;
+    None for tensors that are made in another way.
+
+    shapes: of the tensors of the files.
+    """
+    steps = [(type(item).__name__, vars(item)) for item in computed.operations]
+    names = [name for group in computed.sources.values() for name in group]
+    if len(steps) != 1 or len(names) != 1 or steps[0][0] != "Transpose":
+        return None
+    axes = {steps[0][1].get("dim0"), steps[0][1].get("dim1")}
+    shape = shapes.get(names[0], ())
+    return shape if axes == {1, 2} and len(shape) == 3 else None
+
+
+def _turned(shape: Shape) -> Shape:
+    return (shape[0], shape[2], shape[1])
+
+
 class RestackedFolder:
     """The tensors of a folder, some of them under the names and in the shapes of another."""
 
-    def __init__(self, folder: SafetensorsFolder, stacked: Mapping[str, Stack], cut: _Cut) -> None:
-        """stacked: new tensors out of pieces; cut: pieces out of tensors, by their names."""
+    def __init__(
+        self,
+        folder: SafetensorsFolder,
+        stacked: Mapping[str, Stack],
+        cut: _Cut,
+        turned: Collection[str] = (),
+    ) -> None:
+        """stacked: new tensors out of pieces; cut: pieces out of tensors; turned: tensors with the
+        rows of every expert as columns; all by their names."""
         self._folder, self._stacked, self._cut = folder, stacked, cut
+        self._turned = frozenset(turned)
         self.own_names = folder.own_names
         pieces = {piece.name for stack in stacked.values() for piece in stack.pieces}
         used = pieces | {source for source, _, _ in cut.values()}
         kept = {name for name in folder.shapes if name not in used}
         self.shapes: Mapping[str, Shape] = (
             {name: folder.shapes[name] for name in kept}
+            | {name: _turned(folder.shapes[name]) for name in self._turned}
             | {name: stack.shape for name, stack in stacked.items()}
             | {name: shape for name, (_, _, shape) in cut.items()}
         )
@@ -89,6 +118,10 @@ class RestackedFolder:
         """Rows [start, stop) as `SafetensorsFolder.rows`; a row of a stack is an expert."""
         if stack := self._stacked.get(name):
             return torch.stack([self._expert(stack, at) for at in range(start, stop)])
+        if name in self._turned:
+            rows = self._folder.rows(name, start, stop)
+            experts = rows.view(stop - start, *self._folder.shapes[name][1:])
+            return experts.transpose(1, 2).reshape(rows.shape)
         if name not in self._cut:
             return self._folder.rows(name, start, stop)
         source, piece, _ = self._cut[name]
@@ -115,26 +148,57 @@ def restacked(
     theirs: Callable[[str], MemoryNames],
 ) -> SafetensorsFolder | RestackedFolder:
     """`folder` with the tensors `wanted`, which another folder stacks where this one does not, or
-    the other way round; itself where there are none.
+    the other way round, or has turned; itself where there are none.
 
     mine, theirs: what a class of transformers calls the tensors of the two folders.
     """
-    lacking = {name: shape for name, shape in wanted.items() if name not in folder.shapes}
-    if not lacking or all(name in wanted for name in folder.shapes):
+    mirrored = {
+        name
+        for name, shape in wanted.items()
+        if len(shape) == 3 and folder.shapes.get(name) == _turned(shape) != shape
+    }
+    is_same = {*wanted} <= {*folder.shapes} or {*folder.shapes} <= {*wanted}
+    if is_same and not mirrored:
         return folder
-    try:
-        own, other = mine(AUTO_CLASSES[0]), theirs(AUTO_CLASSES[0])
-    except ModelError:  # What stays apart is said where the two are aligned.
-        return folder
-    stacked = {
+    for auto_class in AUTO_CLASSES:
+        try:
+            own, other = mine(auto_class), theirs(auto_class)
+        except ModelError:  # What stays apart is said where the two are aligned.
+            continue
+        stacked, cut = _stacked(folder, wanted, own, other), _cut(folder, wanted, own, other)
+        turned = {
+            name
+            for computed in own.computed.values()
+            if turned_shape(computed, folder.shapes)
+            for group in computed.sources.values()
+            for name in group
+            if name in mirrored
+        }
+        if stacked or cut or turned:
+            return RestackedFolder(folder, stacked, cut, turned)
+    return folder
+
+
+def _stacked(
+    folder: SafetensorsFolder, wanted: Mapping[str, Shape], own: MemoryNames, other: MemoryNames
+) -> dict[str, Stack]:
+    """The tensors of `wanted` that the pieces of `folder` make."""
+    return {
         name: stack
         for memory, computed in own.computed.items()
-        if (name := other.in_files.get(memory)) in lacking
+        if (name := other.in_files.get(memory, "")) in wanted
+        and name not in folder.shapes
         and (stack := stack_of(computed, own.shapes[memory], folder.shapes))
         and stack.shape == wanted[name]
         and len({folder.dtypes[piece.name] for piece in stack.pieces}) == 1
     }
-    cut = {
+
+
+def _cut(
+    folder: SafetensorsFolder, wanted: Mapping[str, Shape], own: MemoryNames, other: MemoryNames
+) -> dict[str, tuple[str, Piece, Shape]]:
+    """The pieces in `wanted` of the stacked tensors of `folder`."""
+    return {
         piece.name: (source, piece, wanted[piece.name])
         for memory, computed in other.computed.items()
         if (source := own.in_files.get(memory, "")) in folder.shapes
@@ -142,4 +206,3 @@ def restacked(
         and folder.shapes[source] == stack.shape
         for piece in stack.pieces
     }
-    return RestackedFolder(folder, stacked, cut) if stacked or cut else folder

@@ -252,11 +252,40 @@ def test_adapter_of_another_kind_is_refused(base, tmp_path):
         Adapter.open(tmp_path)
 
 
-def test_adapter_convolution_is_refused_by_name(tmp_path):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3))
-    lora = LoraConfig(target_modules=["0"], r=2)
-    save_random(get_peft_model(model, lora), tmp_path, 0)
-    with pytest.raises(ModelError, match=r"factors of 0 do not fit(.*\n)*.*linear layer"):
+class Convolutions(nn.Module):
+    def __init__(self, groups=1):
+        super().__init__()
+        self.one = nn.Conv1d(4, 6, 3, groups=groups)
+        self.two = nn.Conv2d(4, 6, 2, groups=groups)
+        self.pointwise = nn.Conv2d(4, 6, 1, groups=groups)
+        self.three = nn.Conv3d(4, 6, 2, groups=groups)
+
+
+CONVOLUTIONS = LoraConfig(target_modules=["one", "two", "pointwise", "three"], r=2, lora_alpha=3)
+
+
+def test_rows_of_a_convolution_equal_peft_delta_weight(tmp_path):
+    model = get_peft_model(Convolutions(), CONVOLUTIONS)
+    save_random(model, tmp_path / "adapter", 0)
+    weights = {name: w.detach().clone() for name, w in Convolutions().state_dict().items()}
+    (tmp_path / "base").mkdir()
+    save_file(weights, tmp_path / "base" / "model.safetensors")
+    base = Checkpoint(tmp_path / "base")
+    for adapter in (Adapter.open(tmp_path / "adapter"), Adapter.open(tmp_path / "adapter", base)):
+        assert len(adapter.names) == 4
+        for name in adapter.names:
+            layer = model.base_model.model.get_submodule(name.removesuffix(".weight"))
+            expected = layer.get_delta_weight("default").detach()
+            assert adapter.shapes[name] == tuple(expected.shape)
+            found = adapter.rows(name, 0, 6)
+            assert torch.allclose(found, expected.flatten(1), atol=1e-6), name
+            assert found.abs().max() > 1e-4
+
+
+def test_adapter_convolution_of_several_groups_is_refused_by_name(tmp_path):
+    lora = LoraConfig(target_modules=["two"], r=2)
+    save_random(get_peft_model(Convolutions(groups=2), lora), tmp_path, 0)
+    with pytest.raises(ModelError, match=r"factors of two do not fit(.*\n)*.*one group"):
         Adapter.open(tmp_path)
 
 
