@@ -14,6 +14,7 @@ import typer
 from raylab import __version__
 from raylab.cli import data, models, study, tables
 from raylab.cli.options import say
+from raylab.cli.status import status
 from raylab.errors import RaylabError
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ def _options(
 
 # The order of the help.
 for _verb in (
-    *(study.plan, study.run, study.train, study.reduce, study.report, study.status),
+    *(study.plan, study.run, study.train, study.reduce, study.report, status),
     *(models.diff, models.merge, models.publish),
     *(tables.table, tables.compare),
     *(study.doctor, study.schema),

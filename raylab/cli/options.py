@@ -34,6 +34,9 @@ class Language(StrEnum):
 
 Lang = Annotated[Language, typer.Option(help="The report's language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Also print the norms of every comparison.")
+]
 
 
 def out_of(study: Study, out: str | None) -> str:

@@ -1,15 +1,13 @@
-"""The verbs of a study: plan, run, train, reduce, report, status, doctor and schema.
+"""The verbs of a study: plan, run, train, reduce, report, doctor and schema.
 
 Model: a verb reads the study, calls one stage and prints its result. Results go to standard
 output, messages along the way to standard error.
-Invariant: `plan`, `status` and `schema` load neither torch nor Ray.
+Invariant: `plan` and `schema` load neither torch nor Ray.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +15,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from raylab.cli.options import Address, Json, Lang, Language, Out, StudyFile, console, out_of, say
+from raylab.cli.options import (
+    Address,
+    Json,
+    Lang,
+    Language,
+    Out,
+    StudyFile,
+    Verbose,
+    console,
+    out_of,
+    say,
+)
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.plan.cache import plan_states, questions_of
@@ -26,7 +35,7 @@ from raylab.plan.connectivity import line_costs
 from raylab.plan.directions import check_directions, directions_costs
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
-from raylab.plan.merges import Planned, check_tokenizers, plan_merges
+from raylab.plan.merges import check_tokenizers, plan_merges
 from raylab.plan.model_shapes import config_of, is_mixture
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
@@ -35,16 +44,15 @@ from raylab.plan.stored import distinct, find_results
 from raylab.plan.this_machine import dtype_warning, has_gpu, time_here
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.report.terminal.phase_lines import said_phases
-from raylab.results.table_rows import is_driven, live_rows, read_results
 from raylab.spec.recipes import result_names
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
-from raylab.store.phase import LOADING, REPORT, phase_line, read_study_phase
+from raylab.store.phase import LOADING, REPORT
 from raylab.store.references import location_of
 from raylab.store.studies import store_of_study, study_at
 from raylab.store.study_plan import NamedResult, StudyPlan
-from raylab.store.tables import read_table, rows_of
+from raylab.store.tables import read_table, read_tables, rows_of
 from raylab.train.known_losses import check_losses
 
 
@@ -149,13 +157,21 @@ def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:
     return check_targets(study, inputs, trials)
 
 
-def run(study: StudyFile, out: Out = None, address: Address = None) -> None:
+def run(
+    study: StudyFile, out: Out = None, address: Address = None, verbose: Verbose = False
+) -> None:
     """Train, reduce and report; run again: what is done stays as it is."""
+    from raylab.report.study_tables import Tables, settings_of
+    from raylab.report.terminal.verdict_table import print_found
+
     stages, context = _prepared(study, out)
     _warn([*context.inputs.warnings, *comparisons_without_pairs(context.study, context.planned)])
     complete = stages.run(context, address, say)
     _print_trials(context.store)
-    _print_norms(context.store)
+    _print_comparisons(context.store, verbose=verbose)
+    tables = Tables(read_tables(context.store), settings_of(context.study))
+    console().line()
+    print_found(tables, console())
     print(f"report: {context.store.address('report/report.html')}")
     if not complete:
         raise typer.Exit(1)
@@ -171,11 +187,13 @@ def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
         raise typer.Exit(1)
 
 
-def reduce(study: StudyFile, out: Out = None, address: Address = None) -> None:
+def reduce(
+    study: StudyFile, out: Out = None, address: Address = None, verbose: Verbose = False
+) -> None:
     """Reduce every comparison whose two sides are in the store."""
     stages, context = _prepared(study, out)
     complete = stages.reduce(context, address, say)
-    _print_norms(context.store)
+    _print_comparisons(context.store, verbose=verbose)
     if not complete:
         raise typer.Exit(1)
 
@@ -209,41 +227,6 @@ def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
     for line in lines_of(store, loaded.name, others):
         say(line)
     print(f"report: {address}")
-
-
-def status(
-    study: StudyFile,
-    out: Out = None,
-    as_json: Json = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
-    ] = False,
-) -> None:
-    """Show what became of every trial and merge, also while a study runs."""
-    from raylab.report.terminal import live_display
-    from raylab.report.terminal.printing import print_status
-
-    if watch and as_json:
-        raise InputError("--watch and --json exclude each other", todo="give one of them")
-    loaded = load_study(study)
-    inputs = read_inputs(loaded)
-    trials = plan_trials(loaded, inputs)
-    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
-    store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
-    if watch:
-        live_display.watch(
-            lambda: live_rows(read_results(planned, store), limits),
-            live_display.open_display(sys.stdout, timed=False),
-            lambda: is_driven(store),
-            lambda: read_study_phase(store),
-        )
-    rows = live_rows(read_results(planned, store), limits)
-    phase = read_study_phase(store) if is_driven(store) else None
-    if as_json:
-        at = phase.document if phase else {"phase": None}
-        print(json.dumps({**at, "trials": rows}, ensure_ascii=False, indent=1))
-    else:
-        print_status(rows, console(), phase_line(phase, time.time()) if phase else "")
 
 
 def doctor(
@@ -292,8 +275,13 @@ def _print_trials(store: Store) -> None:
     print_trials(rows_of(read_table(store, "trials")), console())
 
 
-def _print_norms(store: Store) -> None:
-    from raylab.report.terminal.printing import print_left_out, print_norms
+def _print_comparisons(store: Store, *, verbose: bool) -> None:
+    """The norms of all comparisons where `verbose`, else their number."""
+    from raylab.report.terminal.printing import print_comparison_counts, print_left_out, print_norms
 
-    print_norms(rows_of(read_table(store, "norms")), console())
-    print_left_out(rows_of(read_table(store, "comparisons")), console())
+    comparisons = rows_of(read_table(store, "comparisons"))
+    if verbose:
+        print_norms(rows_of(read_table(store, "norms")), console())
+        print_left_out(comparisons, console())
+    else:
+        print_comparison_counts(comparisons, store.address("").rstrip("/"), console())

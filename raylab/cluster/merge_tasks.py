@@ -82,14 +82,11 @@ def _look(store: Store, merges: Iterable[PlannedMerge], progress: StudyProgress)
         phase = phase_of(told)
         if told is None or phase is None:
             continue
-        before = progress.rows[merge.name].get("phase")
         begins = progress.rows[merge.name]["status"] != "running"
         numbers = {key: told.get(key) for key in NUMBERS}
         row = progress.change(merge.name, status="running", phase=phase.text, **numbers)
         if begins:
             progress.begin(row)
-        elif row["phase"] != before:
-            progress.say_phase(row)
 
 
 def _outcome(

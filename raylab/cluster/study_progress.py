@@ -1,7 +1,8 @@
 """What a driver shows of its study: a row for every trial and merge, and its own phase.
 
 Model: `StudyProgress` keeps the rows and writes the lines; `raylab.report.terminal.live_display`
-decides how they are shown. Trials report to it through Tune, merges through the store.
+decides how they are shown. Trials report to it through Tune, merges through the store. An attempt
+has a line at its start, at each quarter of its training, and at its end.
 `StudyPhase` tells which phase the driver is in: by lines, and in the store for `raylab status`.
 Invariant: a line begins with how many trials and merges of the study are done, of all that are
 planned, so that it counts what `raylab status` counts. A phase is in the store only while the
@@ -10,12 +11,10 @@ driver holds its lease.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from raylab.number_format import clock
 from raylab.plan.merges import Planned, dependencies_of
 from raylab.reduce.job import Call
 from raylab.report.terminal import live_display
@@ -33,11 +32,6 @@ from raylab.store.phase import (
     write_study_phase,
 )
 
-_LINE_SECONDS = 5.0
-"""The least time between two lines of one phase of a trial."""
-_SILENT_SECONDS = 20.0
-"""After so long without a line, a row that runs has one with the time so far."""
-
 Row = dict[str, Any]
 
 
@@ -48,9 +42,7 @@ class StudyProgress:
         """`rows`: one with a `status` for each of `planned`, by name. Nothing is shown yet."""
         self._planned = list(planned)
         self.rows = {item.name: {**item.row, **rows[item.name]} for item in planned}
-        self._phases: dict[str, str] = {}
-        self._since: dict[str, float] = {}
-        self._said: dict[str, float] = {}
+        self._quarters: dict[str, int] = {}
         self._display: live_display.Display | None = None
 
     def open(self, display: live_display.Display) -> None:
@@ -65,30 +57,20 @@ class StudyProgress:
         return self.rows[name]
 
     def begin(self, row: Row) -> None:
-        """A trial or a merge has a worker, which is in its first phase."""
+        """A trial or a merge has a worker."""
         first = (row.get("attempt") or 1) == 1
         self.say(row, live_display.start_text(row), transient=first)
-        self._is_new_phase(row)
+        self._quarters[row["name"]] = 0
 
-    def say_phase(self, row: Row) -> None:
-        """A line on a running row: when its phase is new, and every few seconds."""
-        is_new, now = self._is_new_phase(row), time.monotonic()
-        if is_new or now - self._said[row["name"]] >= _LINE_SECONDS:
-            self._said[row["name"]] = now
+    def say_quarter(self, row: Row) -> None:
+        """A line on a trial that has reached another quarter of its training."""
+        reached = live_display.quarter(row)
+        if reached > self._quarters.get(row["name"], 0):
             self.say(row, live_display.progress_text(row), transient=True)
-
-    def _is_new_phase(self, row: Row) -> bool:
-        name, now = row["name"], time.monotonic()
-        phase = str(row["phase"]).rstrip("0123456789/ ")
-        is_new = phase != self._phases.get(name)
-        if is_new:
-            self._phases[name], self._since[name] = phase, now
-            self._said.setdefault(name, now)
-        return is_new
+        self._quarters[row["name"]] = reached
 
     def end(self, row: Row) -> None:
         """A trial or a merge has ended; what depends on one that failed is blocked."""
-        self._phases.pop(row["name"], None)
         if row["status"] == "failed":
             lost = {name for name, r in self.rows.items() if r["status"] in ("failed", "blocked")}
             for item in self._planned:
@@ -106,15 +88,8 @@ class StudyProgress:
         self._display.write_line(line, transient=transient)
 
     def update(self) -> None:
-        """Draw the rows, and say of those that say nothing for long what they are at."""
+        """Draw the rows."""
         assert self._display, "it is open"
-        now = time.monotonic()
-        for name, row in self.rows.items():
-            is_known = row["status"] == "running" and name in self._phases
-            if is_known and now - self._said[name] >= _SILENT_SECONDS:
-                self._said[name] = now
-                words = f"{row['phase']}  {clock(now - self._since[name])} so far"
-                self.say(row, words, transient=True)
         self._display.update(list(self.rows.values()))
 
     def close(self) -> None:

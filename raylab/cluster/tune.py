@@ -23,11 +23,11 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 
 from raylab.cluster.callbacks.failures import MAX_DEATHS, FailureCallback
-from raylab.cluster.callbacks.progress import ProgressCallback
+from raylab.cluster.callbacks.progress import ProgressCallback, stderr_display
 from raylab.cluster.callbacks.tracking import tracking_callbacks
 from raylab.cluster.dag import Dag, DagSearch, DagSearcher
 from raylab.cluster.parent_cleanup import delete_parents
-from raylab.cluster.session import StopRequest, slots
+from raylab.cluster.session import StopRequest, has_gpus, slots
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.errors import ClusterError, StoreError
@@ -35,7 +35,9 @@ from raylab.imports import loading
 from raylab.plan.durations import estimate_durations
 from raylab.plan.merges import Planned
 from raylab.plan.resuming import checkpoint_text
+from raylab.plan.time_left import assumed_rate, time_left
 from raylab.plan.trials import Trial
+from raylab.report.terminal.live_display import Left
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 from raylab.store.attempt_state import clear_running, stop_checker, write_progress
@@ -102,6 +104,7 @@ def train_trials(
                     [*to_run, *merges],
                     store,
                     _ParentCleanup(dag, trials, store),
+                    functools.partial(stderr_display, _time_left(context, to_run)),
                 ),
                 *tracking_callbacks(study, store),
                 _NoProgress(),
@@ -115,6 +118,25 @@ def train_trials(
         # Tune returns as if all were well when its loop was ended from outside.
         raise KeyboardInterrupt
     return grid
+
+
+def _time_left(context: StudyContext, to_run: Sequence[Trial]) -> Left:
+    """The time until the last of `to_run` ends, on the slots that the cluster has by then."""
+    study = context.study
+    rate = assumed_rate(study, on_gpus=has_gpus())
+    size = study.resources.gpus, study.resources.cpus
+    return time_left(
+        study,
+        context.inputs,
+        to_run,
+        context.records(),
+        functools.partial(_count_slots, *size),
+        rate,
+    ).seconds
+
+
+def _count_slots(gpus: float, cpus: float) -> int:
+    return slots(gpus, cpus)[0]
 
 
 def result_grid(store: Store) -> tune.ResultGrid:

@@ -14,7 +14,7 @@ enough CPUs. Merges follow the last trial, and are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from heapq import heappop, heappush
@@ -135,25 +135,32 @@ def highest_priority(ready: Iterable[str], paths: Mapping[str, float]) -> str:
 
 
 def simulate(
-    parents: Mapping[str, str | None], durations: Mapping[str, float], slots: int
+    parents: Mapping[str, str | None],
+    durations: Mapping[str, float],
+    slots: int,
+    running: Collection[str] = (),
 ) -> Schedule:
-    """The schedule of the trials in `parents` (see `critical_paths`)."""
+    """The schedule of the trials in `parents` (see `critical_paths`).
+
+    `running` are at work already, and have their slots from the start.
+    """
     paths = critical_paths(parents, durations)
     waiting, unfinished, free = list(parents), set(parents), list(range(slots))
-    running: list[tuple[float, int, str]] = []
+    at_work: list[tuple[float, int, str]] = []
     scheduled: list[ScheduledTrial] = []
     now = 0.0
     while waiting:
         ready = [name for name in waiting if parents[name] not in unfinished]
         # All trials that end now free their slots before the next one starts.
-        all_ended = not running or running[0][0] > now
+        all_ended = not at_work or at_work[0][0] > now
         if ready and free and all_ended:
-            name, slot = highest_priority(ready, paths), heappop(free)
+            started = [name for name in ready if name in running]
+            name, slot = highest_priority(started or ready, paths), heappop(free)
             waiting.remove(name)
             scheduled.append(ScheduledTrial(name, slot, now, now + durations[name]))
-            heappush(running, (scheduled[-1].end, slot, name))
+            heappush(at_work, (scheduled[-1].end, slot, name))
         else:
-            now, slot, name = heappop(running)
+            now, slot, name = heappop(at_work)
             unfinished.remove(name)
             heappush(free, slot)
     return Schedule(slots, tuple(scheduled), max(paths.values(), default=0.0))

@@ -98,7 +98,7 @@ def time_here(
         )
     operations = trial_operations(study, inputs, missing)
     flops = matmul_rate()
-    per_trial = flops * CPU_EFFICIENCY * min(1.0, study.resources.cpus / cores)
+    per_trial = trial_rate(study, flops)
     seconds = {name: count / per_trial for name, count in operations.items() if count is not None}
     makespan = None
     if len(seconds) == len(missing):
@@ -106,6 +106,12 @@ def time_here(
     return TimeHere(
         len(missing), cores, at_once, makespan, "matmul", flops=flops, efficiency=CPU_EFFICIENCY
     )
+
+
+def trial_rate(study: Study, flops: float) -> float:
+    """The flop/s that a trial reaches on its part of these cores, whose products reach `flops`."""
+    cores = len(os.sched_getaffinity(0))
+    return flops * CPU_EFFICIENCY * min(1.0, study.resources.cpus / cores)
 
 
 def matmul_rate() -> float:

@@ -45,7 +45,9 @@ from raylab.store.tables import read_rows
 
 RECENT_SECONDS = 60
 """A trial without a driver counts as running for this long after its last sign of progress."""
-_LIVE_COLUMNS = ("phase", "step", "loss", "seconds_left", "memory_bytes", "heard_seconds")
+_LIVE_COLUMNS = (
+    "phase", "step", "loss", "seconds_left", "memory_bytes", "heard_seconds", "begun",
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -145,7 +147,8 @@ def _status(result: TrialResult, rows_before: Mapping[str, Row]) -> Row:
 def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     """The rows of the trials table, with the last progress of the trials that run.
 
-    `heard_seconds` is the time since that progress. `attempt` is the number of the attempt that
+    `heard_seconds` is the time since that progress, `begun` when the attempt that runs began, in
+    seconds since 1970. `attempt` is the number of the attempt that
     runs, or of the last one; `cause` tells why the attempt before it ended. While a driver is
     there, a trial that has begun and not ended is `running`, even if it reports no progress.
     """
@@ -170,6 +173,7 @@ def _live_columns(result: TrialResult, row: Row, driven: bool) -> Row:
     phase = phase_of(progress)
     columns["phase"] = phase.text if phase else None
     columns["heard_seconds"] = max(0.0, time.time() - result.last_update)
+    columns["begun"] = running.started if running else None
     columns["attempt"] = running.attempt if running else row["attempts"] + 1
     columns["status"] = "running" if running and driven else row["status"]
     if result.attempts:

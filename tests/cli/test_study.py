@@ -68,14 +68,40 @@ def edited(tmp_path, *changes, source=QUICK):
     return file
 
 
-def test_run_quick_study_prints_tables_and_report(quick):
+def test_run_quick_study_prints_trials_what_was_found_and_last_the_report(quick):
     out, done = quick
-    assert "demo.sft-d1.s42" in done.stdout
-    assert "~ demo.dpo-d0-after-sft-d1.s42" in done.stdout
-    assert f"report: {out}/report/report.html" in done.stdout.replace("\n", "")
+    lines = done.stdout.splitlines()
+    assert any("demo.sft-d1.s42" in line and "done" in line for line in lines)
+    assert "relative_l2" not in done.stdout
+    counted = lines.index(
+        f"3 comparisons measured: --verbose or `raylab table norms {out}` lists their norms"
+    )
+    limited = next(at for at, line in enumerate(lines) if line.startswith("! There is one seed"))
+    assert counted < limited
+    assert lines[-1] == f"report: {out}/report/report.html"
     assert (out / "report" / "report.html").is_file()
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
+
+
+def test_run_verbose_lists_the_norms_of_every_comparison(quick):
+    out, _ = quick
+    done = raylab("run", QUICK, "--out", out, "--verbose")
+    assert done.returncode == 0
+    assert "relative_l2" in done.stdout
+    assert "~ demo.dpo-d0-after-sft-d1.s42" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"report: {out}/report/report.html"
+
+
+def test_run_in_a_log_has_a_line_for_start_quarters_and_end_of_each_trial(quick):
+    _, done = quick
+    said = [line.partition("] ")[2] for line in done.stderr.splitlines() if line.startswith("[")]
+    for name in ("demo.sft-d1.s42", "demo.dpo-d0-after-sft-d1.s42"):
+        own = [line.split("  ")[1] for line in said if line.startswith(f"{name}  ")]
+        assert own[0] == "starts"
+        assert own[-1].startswith("done in")
+        assert 0 < len(own[1:-1]) <= 3
+        assert all(line.startswith(("training", "held-out loss")) for line in own[1:-1])
 
 
 @pytest.mark.parametrize("verb", ["plan", "run", "reduce"])

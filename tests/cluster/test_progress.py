@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -86,22 +87,35 @@ def test_progress_of_a_trial_that_goes_well_says_its_lines(progress):
     send(progress, "start", "alone")
     row = send(progress, "result", "alone", result=PROGRESS)
     assert {key: row[key] for key in PROGRESS} == PROGRESS
+    half = PROGRESS | {"phase": "training 45/90", "step": 45}
+    send(progress, "result", "alone", result=half)
     progress.trials["alone"].last_result = {"seconds": 14.52, "l2": 8.5091, "step": 90}
     row = send(progress, "complete", "alone")
     assert row["status"] == "done"
     assert progress.display.transient == [
         "[1/5] tiny.alone.s1  starts",
-        "[1/5] tiny.alone.s1  training 12/90  loss 1.235  5231 tokens/s  80 s left",
+        "[1/5] tiny.alone.s1  training 45/90  loss 1.235  5231 tokens/s  80 s left",
     ]
     assert progress.display.lines == ["[2/5] tiny.alone.s1  done in 14.5 s  L2 8.509"]
     assert progress.ends == [1]
 
 
-def test_progress_says_progress_seldom_and_shows_it_always(progress):
-    send(progress, "result", "alone", result=PROGRESS)
-    row = send(progress, "result", "alone", result=PROGRESS | {"step": 13})
-    assert row["step"] == 13
-    assert len(progress.display.transient) == 1
+def test_progress_says_each_quarter_of_an_attempt_once_and_shows_every_step(progress):
+    for attempt in (1, 2):
+        send(progress, "start", "alone")
+        for step in range(1, 91):
+            result = PROGRESS | {"phase": f"training {step}/90", "step": step}
+            row = send(progress, "result", "alone", result=result)
+            assert row["step"] == step
+        said = [line.split()[2:4] for line in progress.display.transient if "training" in line]
+        quarters = [["training", "23/90"], ["training", "45/90"], ["training", "68/90"]]
+        assert said == quarters * attempt
+
+
+def test_progress_keeps_when_an_attempt_began(progress):
+    before = time.time()
+    row = send(progress, "start", "alone")
+    assert before <= row["begun"] <= time.time()
 
 
 def test_progress_of_a_failure_blocks_descendants_and_takes_the_cause_from_the_store(progress):
@@ -167,17 +181,12 @@ def test_progress_of_a_trial_that_was_stopped_counts_it_neither_as_done_nor_as_f
     assert "blocked" not in {row["status"] for row in progress.display.rows}
 
 
-def test_progress_says_every_new_phase_at_once(progress):
+def test_progress_of_phases_around_the_training_has_no_line(progress):
     send(progress, "start", "alone")
     for phase in ("loading the model", "training 1/90", "training 2/90", "answering 0/4"):
         row = send(progress, "result", "alone", result=dict.fromkeys(PROGRESS) | {"phase": phase})
     assert row["phase"] == "answering 0/4"
-    assert [line.partition("  ")[2] for line in progress.display.transient] == [
-        "starts",
-        "loading the model",
-        "training 1/90",
-        "answering 0/4",
-    ]
+    assert [line.partition("  ")[2] for line in progress.display.transient] == ["starts"]
 
 
 def test_progress_of_a_trial_that_tune_ended_before_it_began_is_still_pending(progress):

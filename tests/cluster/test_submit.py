@@ -112,7 +112,7 @@ def test_submitted_study_shows_progress_and_tables_and_succeeds(submitted, share
     assert re.search(r"\[0/2\] demo\.sft-d1\.s42  starts", log)
     assert re.search(r"\[2/2\] demo\.dpo-d0-after-sft-d1\.s42  done in", log)
     assert "2 trials: 2 done" in log
-    assert "3 comparisons;" in log
+    assert "3 comparisons measured" in log
     assert f"report: {shared}/quick/report/report.html" in log
     assert (shared / "quick" / "report" / "report.html").exists()
 

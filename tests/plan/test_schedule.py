@@ -53,6 +53,17 @@ def test_highest_priority_of_equals_is_the_first_of_the_plan():
     assert highest_priority(["b", "a", "c"], {"a": 2, "b": 2, "c": 1}) == "b"
 
 
+def test_simulate_running_trials_start_first_whatever_is_longer():
+    parents = {"long": None, "child": "long", "short": None}
+    durations = {"long": 9, "child": 9, "short": 1}
+    found = simulate(parents, durations, 1, ["short"])
+    assert [(item.name, item.start) for item in found.trials] == [
+        ("short", 0),
+        ("long", 1),
+        ("child", 10),
+    ]
+
+
 def test_simulate_long_chain_starts_before_many_short_trials():
     parents = {**dict.fromkeys("abcd"), "root": None, "child": "root"}
     durations = {**dict.fromkeys("abcd", 3), "root": 4, "child": 4}

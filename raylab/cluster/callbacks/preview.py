@@ -18,7 +18,6 @@ from ray.exceptions import RayError
 
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.worker_gpu import use_own_gpu
-from raylab.number_format import number
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.passes import reduce_pairs
@@ -84,8 +83,6 @@ class PreviewCallback(tune.Callback):
         except RayError as error:
             self._say(f"{name} was not measured early: {str(error).strip().splitlines()[-1]}")
             return
-        total = next(r for r in reversed(self._rows.norms) if r["level"] == "all")
-        self._say(f"{name}  L1 {number(total['l1'])}  L2 {number(total['l2'])}")
         for table in _TABLES:
             write_table(self._context.store, table, getattr(self._rows, table))
 

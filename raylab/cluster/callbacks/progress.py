@@ -10,6 +10,7 @@ Tune ended it as a success. One that Tune ended before it began is still pending
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,9 +29,9 @@ _STATUSES = {"stopped": "pending"}
 """The statuses of causes that are no failures."""
 
 
-def stderr_display() -> live_display.Display:
-    """Where a driver shows its progress."""
-    return live_display.open_display(sys.stderr, timed=True)
+def stderr_display(left: live_display.Left = live_display.unknown_left) -> live_display.Display:
+    """Where a driver shows its progress, and the time `left`."""
+    return live_display.open_display(sys.stderr, timed=True, left=left)
 
 
 class ProgressCallback(Callback):
@@ -60,13 +61,14 @@ class ProgressCallback(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has a worker."""
-        row = self._change(trial, status="running", phase=LOADING, **self._attempt(trial))
+        values = {**self._attempt(trial), "phase": LOADING, "begun": time.time()}
+        row = self._change(trial, status="running", **values)
         self._progress.begin(row)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial has made progress; print a line where its phase is new, else seldom."""
+        """A trial has made progress; print a line at each quarter of its training."""
         if "phase" not in result:
             return
         step, before = result.get("step"), self._progress.rows[trial.config["name"]].get("step")
@@ -74,7 +76,7 @@ class ProgressCallback(Callback):
         if step is None or before is None or step < before:
             # A worker starts another attempt by itself with a smaller micro-batch.
             row = self._change(trial, **self._attempt(trial))
-        self._progress.say_phase(row)
+        self._progress.say_quarter(row)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died, and Tune restarts its trial."""

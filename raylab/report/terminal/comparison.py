@@ -1,7 +1,7 @@
 """Two studies side by side in a terminal.
 
-Model: one table of what was asked differently, one of the numbers that moved by more than the
-seed does. All other numbers are counted by what became of them; those that one study alone has
+Model: one table of what was asked differently, one of the numbers that changed by more than seed
+noise. All other numbers are counted by what became of them; those that one study alone has
 are named by their trials.
 Invariant: every number is in the table or in a count; `--json` has them all.
 """
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _MOST_NAMES = 6
 _VERDICTS = {
-    "beyond": "beyond the seed",
-    "near": "little more than the seed",
-    "within": "not to be told from the seed",
-    "unknown": "the seed's part is not known",
+    "beyond": "clear",
+    "near": "weak",
+    "within": "within seed noise",
+    "unknown": "of unknown seed noise",
     "only_one": "in the first only",
     "only_other": "in the second only",
 }
@@ -52,7 +52,7 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
             view.add_row(*map(escape, _changed_cells(row)))
         console.print(view)
     else:
-        print_line(console, "no number moved by more than the seed moves it")
+        print_line(console, "no number changed by more than seed noise")
     _print_counts(found.numbers, console)
 
 

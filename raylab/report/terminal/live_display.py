@@ -1,9 +1,10 @@
 """Progress of a study: a table redrawn in place on a terminal, lines elsewhere.
 
 Model: a Display has three methods. `write_line` writes a line, `update` takes the current rows of
-all trials, `close` removes the table. A line that is transient, such as a training's step, is
-left out where a table shows the same. A row is as in `raylab.report.terminal.live_table`; a line
-begins with the number of trials that are done and the trial's name.
+all trials, `close` removes the table. A line that is transient, such as that of a trial's start or
+of a quarter of its training, is left out where a table shows the same. A row is as in
+`raylab.report.terminal.live_table`; a line begins with the number of trials that are done and the
+trial's name.
 Invariant: the table is drawn in the caller's thread, in `update` alone. Other output appears above
 it. A stream that is no terminal gets whole lines and nothing else. Numbers are those that the
 trial reported.
@@ -29,8 +30,17 @@ from raylab.store.phase import TRAINING, Phase, phase_line
 _REDRAW_SECONDS = 0.5
 _WATCH_SECONDS = 2.0
 
+_QUARTERS = 4
+
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
+Left = Callable[[Rows, float], float | None]
+"""The seconds until the last trial ends, out of the rows and the time since 1970."""
+
+
+def unknown_left(rows: Rows, now: float) -> float | None:
+    """A Left that knows nothing."""
+    return None
 
 
 class Display(Protocol):
@@ -46,13 +56,13 @@ class Display(Protocol):
         """End the display."""
 
 
-def open_display(stream: TextIO, *, timed: bool) -> Display:
+def open_display(stream: TextIO, *, timed: bool, left: Left = unknown_left) -> Display:
     """A table where `stream` is a terminal that can move its cursor, else lines.
 
-    A table that is `timed` shows the time since it was opened.
+    A table that is `timed` shows the time since it was opened; it shows the time `left`.
     """
     if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        return TableDisplay(stream, timed=timed)
+        return TableDisplay(stream, timed=timed, left=left)
     return LineDisplay(stream)
 
 
@@ -80,8 +90,9 @@ class LineDisplay:
 class TableDisplay:
     """A table below the lines."""
 
-    def __init__(self, stream: TextIO, *, timed: bool) -> None:
+    def __init__(self, stream: TextIO, *, timed: bool, left: Left = unknown_left) -> None:
         """Draw on `stream`; the clock starts now."""
+        self._left = left
         self._console = Console(file=stream, force_terminal=True)
         self._live = Live(
             console=self._console,
@@ -116,7 +127,8 @@ class TableDisplay:
             self._console.clear()
         elapsed = None if self._started is None else now - self._started
         words = phase_line(phase, time.time()) if phase else ""
-        table = live_table(rows, *self._size, elapsed=elapsed, phase=words)
+        left = self._left(rows, time.time())
+        table = live_table(rows, *self._size, elapsed=elapsed, phase=words, left=left)
         self._live.update(table, refresh=True)
 
     def close(self) -> None:
@@ -168,14 +180,24 @@ def changes(before: Rows, after: Rows) -> Iterator[tuple[str, bool]]:
         has_changed = last is not None and last["status"] != row["status"]
         if has_changed and row["status"] in ("done", "failed", "blocked"):
             yield numbered_line(row, end_text(row), done, len(after)), False
-        phase = None if last is None or last["status"] != "running" else last.get("phase")
-        if row["status"] == "running" and row.get("phase") not in (None, phase):
+        if row["status"] != "running":
+            continue
+        if last is not None and last["status"] != "running":
+            yield numbered_line(row, start_text(row), done, len(after)), True
+        reached = quarter(row)
+        if row.get("phase") and (last is None or reached > quarter(last)):
             yield numbered_line(row, progress_text(row), done, len(after)), True
 
 
 def numbered_line(row: Row, text: str, done: int, total: int) -> str:
     """One line: [ 3/22] name  text."""
     return f"[{done:>{len(str(total))}}/{total}] {row['name']}  {text}"
+
+
+def quarter(row: Row) -> int:
+    """How many quarters of its training a trial has done: 0 to 3; its end has another line."""
+    step, steps = row.get("step"), row.get("steps")
+    return min(_QUARTERS - 1, _QUARTERS * step // steps) if step and steps else 0
 
 
 def start_text(row: Row) -> str:

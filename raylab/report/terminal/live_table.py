@@ -1,8 +1,9 @@
 """The table of a study in progress, for a window of any size.
 
 Model: a row is a mapping with a trial's `name` and `status`, and further values where known.
-Each running trial has a line. Below are the failures, the number of waiting trials and the
-totals. A narrow window shows fewer columns, the most important first; a low one fewer rows.
+Each running trial has a line. Below are the failures, a bar of the trials that have ended, with
+the time so far and left, and the totals. A running trial counts in the bar by the steps that it has
+trained. A narrow window shows fewer columns, the most important first; a low one fewer rows.
 Invariant: a pure function of the rows and the window, never wider or taller than the window. No
 number is cut or derived from another. Every row is shown or counted.
 """
@@ -18,10 +19,11 @@ from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Group
 from rich.markup import escape
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raylab.number_format import MISSING, clock, number, plural, size
+from raylab.number_format import MISSING, clock, long_time, number, plural, size
 from raylab.report.study_tables import is_merge
 from raylab.report.terminal.columns import Column, Row, fit_beside_names, longest_name
 
@@ -30,6 +32,10 @@ _ORDER = ("done", "running", "failed", "blocked", "pending")
 _HEAD = 2
 _GAP = 1
 _NAME = "trial"
+_ENDED = ("done", "failed", "blocked")
+_MIN_BAR, _MAX_BAR = 10, 40
+_TRAINED = 0.9
+"""The part of a trial that is behind it when it has trained all its steps: it is then evaluated."""
 
 
 def _status(row: Row) -> str:
@@ -81,11 +87,12 @@ def live_table(
     height: int | None = None,
     elapsed: float | None = None,
     phase: str = "",
+    left: float | None = None,
 ) -> Group:
     """The table for a window of `width` and `height`; without a height no row is left out.
 
-    `elapsed` is the time since the start in seconds, where known; `phase` what the study's driver
-    is at.
+    `elapsed` is the time since the start in seconds, `left` that until the last trial ends, where
+    they are known; `phase` is what the study's driver is at.
     """
     waiting = [row for row in rows if row["status"] in ("pending", "blocked")]
     listed = [row for row in rows if row["status"] == "running"]
@@ -94,11 +101,14 @@ def live_table(
     absent = set() if heard else {"heard"}
     absent |= set() if any(map(_is_retried, listed)) else {"attempt"}
     known = [column for column in _COLUMNS if column.title not in absent]
-    columns, left = fit_beside_names(known, listed, width, longest_name(rows), _GAP)
-    name_width = min(left, max(len(_NAME), longest_name(rows)))
+    columns, room_for_names = fit_beside_names(known, listed, width, longest_name(rows), _GAP)
+    name_width = min(room_for_names, max(len(_NAME), longest_name(rows)))
     failures = _failures(rows)
-    told = wrap(phase, width)
-    ending = [_line(words) for words in (*told, *_ending(rows, elapsed, width))]
+    ending = [
+        *map(_line, wrap(phase, width)),
+        *_overall(rows, elapsed, left, width),
+        *map(_line, wrap(totals(rows), width)),
+    ]
     heights = [-(-cell_len(row["name"]) // name_width) for row in listed]
     room = _room(height, len(ending), sum(heights), len(failures))
     shown, shown_failures = _how_many(heights, room[0]), _how_many([1] * len(failures), room[1])
@@ -117,30 +127,67 @@ def totals(rows: Sequence[Row]) -> str:
     """The number of trials, and of trials of each status."""
     counts = Counter(str(row["status"]) for row in rows)
     found = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
+    return f"{_amount(rows)}: {found}" if found else _amount(rows)
+
+
+def _amount(rows: Sequence[Row]) -> str:
+    """24 trials, or 24 trials and 2 merges."""
     merges = sum(map(is_merge, rows))
     amount = plural(len(rows) - merges, "trial")
-    amount += f" and {plural(merges, 'merge')}" if merges else ""
-    return f"{amount}: {found}" if found else amount
+    return f"{amount} and {plural(merges, 'merge')}" if merges else amount
 
 
-def _ending(rows: Sequence[Row], elapsed: float | None, width: int) -> list[str]:
-    """The number of waiting trials, the time so far and left where known, and the totals."""
-    pending = sum(row["status"] == "pending" for row in rows)
-    parts = [f"{pending} not training yet"] if pending else []
+def _overall(
+    rows: Sequence[Row], elapsed: float | None, left: float | None, width: int
+) -> list[Any]:
+    """The bar of the whole study and its words, as lines; one line where the window is wide."""
+    if not rows:
+        return []
+    done = sum(row["status"] == "done" for row in rows)
+    parts = [f"{done} of {_amount(rows)}"]
     if elapsed is not None:
         parts.append(f"{clock(elapsed)} so far")
-    parts += _time_left(rows)
-    return [*wrap("; ".join(parts), width), *wrap(totals(rows), width)]
+    if left is not None:
+        parts.append(f"about {long_time(left)} of training left")
+    else:
+        parts += _reported_left(rows)
+    words = ", ".join(parts)
+    room = width - cell_len(words) - 2
+    bar_width = min(_MAX_BAR, room if room >= _MIN_BAR else width)
+    bar = ProgressBar(
+        len(rows),
+        sum(map(_share, rows)),
+        width=bar_width,
+        complete_style="cyan",
+        finished_style="green",
+    )
+    line = Table.grid(padding=(0, 2, 0, 0))
+    if room < _MIN_BAR:
+        # In a grid, since a bar by itself does not end its line.
+        line.add_row(bar)
+        return [line, *map(_line, wrap(words, width))]
+    line.add_row(bar, _line(words))
+    return [line]
 
 
-def _time_left(rows: Sequence[Row]) -> list[str]:
-    """The longest time left of a running trial; a lower bound where others wait."""
+def _share(row: Row) -> float:
+    """The part of a trial that is behind it: 1 once it has ended, whatever became of it."""
+    if row["status"] in _ENDED:
+        return 1.0
+    step, steps = row.get("step"), row.get("steps")
+    if row["status"] != "running" or not step or not steps:
+        return 0.0
+    return _TRAINED * min(1.0, step / steps)
+
+
+def _reported_left(rows: Sequence[Row]) -> list[str]:
+    """The longest time left that a running trial reports; a lower bound where others wait."""
     running = [row for row in rows if row["status"] == "running"]
     known = [row["seconds_left"] for row in running if row.get("seconds_left") is not None]
     if max(known, default=0) < 1:
         return []
     if any(row["status"] == "pending" for row in rows):
-        return [f"at least {clock(max(known))} to go"]
+        return [f"at least {clock(max(known))} left"]
     return [f"{clock(max(known))} of training left"] if len(known) == len(running) else []
 
 

@@ -22,6 +22,7 @@ from raylab.spec.swept_names import rate_text
 
 WIDTH = 112
 _EDGES, _GAP, _NAME = 4, 2, 24
+_MOST_NAMES = 3
 _TRIALS = (
     Column("status", lambda row: str(row["status"])),
     Column("rate", lambda row: rate_text(row["name"], row["learning_rate"]), importance=3),
@@ -56,10 +57,12 @@ def print_trials(rows: Sequence[Row], console: Console) -> None:
         _print_trouble(row, console)
 
 
-def print_status(rows: Sequence[Row], console: Console, phase: str = "") -> None:
+def print_status(
+    rows: Sequence[Row], console: Console, phase: str = "", left: float | None = None
+) -> None:
     """Finished trials with their results, then the live table; the trials alone if none runs.
 
-    Last the `phase` of the study's driver, if there is one.
+    Last the `phase` of the study's driver, if there is one, and the seconds `left` to train.
     """
     if not any(row["status"] == "running" for row in rows):
         print_trials(rows, console)
@@ -69,7 +72,7 @@ def print_status(rows: Sequence[Row], console: Console, phase: str = "") -> None
     if done := [row for row in rows if row["status"] == "done"]:
         print_trials(done, console)
         console.line()
-    console.print(live_table(rows, console.width, phase=phase))
+    console.print(live_table(rows, console.width, phase=phase, left=left))
 
 
 def _print_trouble(row: Mapping[str, Any], console: Console) -> None:
@@ -100,9 +103,32 @@ def print_norms(norms: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def print_left_out(comparisons: Sequence[Mapping[str, Any]], console: Console) -> None:
     """The comparisons that were not measured, each with the reason."""
-    for row in comparisons:
-        if row["status"] in ("blocked", "failed"):
-            print_line(console, f"{row['comparison']} not measured: {row['message']}")
+    for row in _left_out(comparisons):
+        print_line(console, f"{row['comparison']} not measured: {row['message']}")
+
+
+def print_comparison_counts(
+    comparisons: Sequence[Mapping[str, Any]], out: str, console: Console
+) -> None:
+    """How many comparisons were measured, and where their norms are; the names of the others."""
+    left_out = [str(row["comparison"]) for row in _left_out(comparisons)]
+    measured = plural(len(comparisons) - len(left_out), "comparison")
+    print_line(
+        console, f"{measured} measured: --verbose or `raylab table norms {out}` lists their norms"
+    )
+    if left_out:
+        shown = left_out[:_MOST_NAMES]
+        if len(left_out) > _MOST_NAMES:
+            shown.append(f"{len(left_out) - _MOST_NAMES} more")
+        amount = plural(len(left_out), "comparison")
+        print_line(
+            console,
+            f"{amount} not measured: {listing(shown)}: `raylab table comparisons {out}` says why",
+        )
+
+
+def _left_out(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in comparisons if row["status"] in ("blocked", "failed")]
 
 
 def print_diff(document: Mapping[str, Any], console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import pytest
 
@@ -70,6 +71,16 @@ def test_table_display_that_is_not_timed_shows_no_time(terminal):
     assert "so far" not in terminal.getvalue()
 
 
+def test_table_display_shows_the_time_left_that_it_is_given(terminal):
+    def left(rows, now):
+        return 130.0 if rows == [RUNNING] else None
+
+    display = open_display(terminal, timed=True, left=left)
+    display.update([RUNNING])
+    display.close()
+    assert "about 2.2 min of training left" in terminal.getvalue()
+
+
 def test_table_display_draws_seldom_however_often_it_is_asked(terminal):
     display = open_display(terminal, timed=True)
     for _ in range(100):
@@ -116,10 +127,23 @@ def test_watch_goes_on_while_the_driver_is_at_something_though_no_trial_runs():
     assert stream.getvalue().splitlines() == ["1 trial: 1 done", "starting Ray"]
 
 
-def test_changes_of_a_phase_says_it():
-    after = row("running", **PROGRESS | {"phase": "answering 8/32", "tokens_per_second": None})
-    (line,) = texts(row("running", **PROGRESS), after)
-    assert line == ("[1/2] demo.a.s1  answering 8/32  81 s left", True)
+def test_changes_says_each_quarter_of_a_training_once():
+    steps = [row("running", **at(step)) for step in range(1, 41)]
+    said = [line for before, after in itertools.pairwise(steps) for line in texts(before, after)]
+    assert [text.split()[2:4] for text, transient in said if transient] == [
+        ["training", "10/40"],
+        ["training", "20/40"],
+        ["training", "30/40"],
+    ]
+
+
+def test_changes_of_a_start_says_it():
+    assert texts(row("pending"), row("running", **at(0))) == [("[1/2] demo.a.s1  starts", True)]
+
+
+def at(step):
+    """The progress at a step of 40."""
+    return PROGRESS | {"phase": f"training {step}/40", "step": step, "steps": 40}
 
 
 def row(status, **more):
@@ -152,9 +176,9 @@ def test_changes_of_an_unchanged_trial_is_none():
 
 
 def test_changes_of_a_step_without_a_rate_leaves_the_rate_out():
-    after = row("running", **PROGRESS | {"tokens_per_second": None, "phase": "training 4/9"})
-    (line,) = texts(row("running", **PROGRESS), after)
-    assert line == ("[1/2] demo.a.s1  training 4/9  loss 0.1234  81 s left", True)
+    after = row("running", **at(10) | {"tokens_per_second": None})
+    (line,) = texts(row("running", **at(9)), after)
+    assert line == ("[1/2] demo.a.s1  training 10/40  loss 0.1234  81 s left", True)
 
 
 def test_changes_of_an_end_says_what_became_of_it():

@@ -24,10 +24,10 @@ def running(name, **more):
     return row(name, "running", **{**sight, "seconds_left": 750.0, "memory_bytes": None, **more})
 
 
-def drawn(rows, width=80, height=None, elapsed=None):
+def drawn(rows, width=80, height=None, elapsed=None, left=None):
     stream = io.StringIO()
     console = Console(file=stream, width=width, height=height or 100, color_system=None)
-    console.print(live_table(rows, width, height, elapsed))
+    console.print(live_table(rows, width, height, elapsed, left=left))
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
@@ -53,9 +53,9 @@ rows_of_any_study = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows_of_any_study, st.integers(50, 150), st.integers(6, 50))
-def test_live_table_of_any_study_fits_any_window(rows, width, height):
-    lines = drawn(rows, width, height, elapsed=3.0)
+@given(rows_of_any_study, st.integers(50, 150), st.integers(6, 50), optional)
+def test_live_table_of_any_study_fits_any_window(rows, width, height, left):
+    lines = drawn(rows, width, height, elapsed=3.0, left=left)
     assert len(lines) < height
     assert all(len(line) <= width for line in lines)
     counted = " ".join(lines)
@@ -79,10 +79,29 @@ def test_live_table_at_80_columns_shows_a_whole_line_for_each_running_trial():
     assert lines[0].split() == ["trial", "status", "loss", "tokens/s", "left", "memory"]
     cells = "demo.dpo-d0-after-sft-d1.s42 training 12/90 1.234 5231 12:30 –"
     assert lines[2].split() == cells.split()
-    assert lines[3:] == [
-        "1 not training yet; 1:05 so far; at least 12:30 to go",
-        "2 trials: 1 running, 1 pending",
-    ]
+    assert lines[3].strip() == "0 of 2 trials, 1:05 so far, at least 12:30 left"
+    assert lines[4:] == ["2 trials: 1 running, 1 pending"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_live_table_says_how_long_the_whole_study_takes_however_long_a_trial(width):
+    rows = [running("a" * 20), row("b", "done"), row("c", "pending")]
+    text = " ".join(" ".join(drawn(rows, width, 24, 65.0, 754.0)).split())
+    assert "1 of 3 trials, 1:05 so far, about 13 min of training left" in text
+
+
+def test_live_table_bar_is_the_part_of_the_trials_that_is_behind():
+    rows = [row("a", "done"), row("b", "failed"), row("c", "pending"), row("d", "running")]
+    rows[3] |= {"step": 50, "steps": 100, "phase": "training 50/100"}
+
+    def filled(rows):
+        (line,) = (line for line in drawn(rows, 140, 24) if "of 4 trials" in line)
+        return line.count("━") + line.count("╸") / 2
+
+    assert filled([row(name, "pending") for name in "abcd"]) == 0
+    assert filled(rows[:2] + [row(name, "pending") for name in "cd"]) == 20
+    assert 20 < filled(rows) < 30
+    assert filled([row(name, "done") for name in "abcd"]) == 40
 
 
 def test_live_table_of_a_low_window_counts_what_it_leaves_out():
@@ -119,7 +138,7 @@ def test_live_table_of_a_trial_shows_its_phase_and_the_drivers():
     ("left", "waiting", "said"),
     [
         ([750.0, 80.0], False, "12:30 of training left"),
-        ([750.0, 80.0], True, "at least 12:30 to go"),
+        ([750.0, 80.0], True, "at least 12:30 left"),
         ([750.0, None], False, None),
         ([None, None], True, None),
         ([0.2, 0.0], True, None),
@@ -129,7 +148,8 @@ def test_live_table_says_no_time_left_that_is_not_known(left, waiting, said):
     rows = [running(f"r{i}", seconds_left=seconds) for i, seconds in enumerate(left)]
     rows += [row("w", "pending")] * waiting
     text = "\n".join(drawn(rows, 80, 24))
-    assert said in text if said else "training left" not in text and "to go" not in text
+    words = text.partition("trials, ")[2]
+    assert said in words if said else "left" not in words
 
 
 def test_live_table_of_a_silent_trial_says_for_how_long():

@@ -4,7 +4,12 @@ import io
 
 from rich.console import Console
 
-from raylab.report.terminal.printing import print_left_out, print_norms, print_trials
+from raylab.report.terminal.printing import (
+    print_comparison_counts,
+    print_left_out,
+    print_norms,
+    print_trials,
+)
 from raylab.store.tables import rows_of, to_table
 from tests.report.conftest import fail, make_norms, make_trials, name_of
 
@@ -60,3 +65,23 @@ def test_print_left_out_names_comparisons_that_were_not_measured():
     left = {"comparison": "a~b", "status": "blocked", "message": "left out: a is marked (why)"}
     print_left_out([done, left], Console(file=text, width=120))
     assert text.getvalue() == "a~b not measured: left out: a is marked (why)\n"
+
+
+def test_print_comparison_counts_names_what_was_not_measured_and_where_the_rest_is():
+    done = [{"comparison": f"x~{i}", "status": "done", "message": None} for i in range(3)]
+    left = [{"comparison": f"a~{i}", "status": "blocked", "message": "why"} for i in range(5)]
+    text = io.StringIO()
+    print_comparison_counts([*done, *left], "runs/x", Console(file=text, width=80))
+    assert text.getvalue().splitlines() == [
+        "3 comparisons measured: --verbose or `raylab table norms runs/x` lists their norms",
+        "5 comparisons not measured: a~0, a~1, a~2 and 2 more: "
+        "`raylab table comparisons runs/x` says why",
+    ]
+
+
+def test_print_comparison_counts_of_a_complete_study_is_one_line():
+    text = io.StringIO()
+    done = [{"comparison": "x~y", "status": "done", "message": None}]
+    print_comparison_counts(done, "runs/x", Console(file=text, width=80))
+    assert text.getvalue().startswith("1 comparison measured")
+    assert text.getvalue().count("\n") == 1
