@@ -159,7 +159,7 @@ def test_translator_writes_numbers_lists_and_plurals():
 def test_translator_writes_values_of_any_length_and_none_as_a_dash():
     answer = "あ" * 9999
     assert translator("en")("answers-endless", text=answer) == f"{answer} [did not stop]"
-    assert translator("ja")("answers-title", model="m", seed=None) == "m、シード–"
+    assert translator("ja")("answers-title", model="m", seed=None) == "ベースモデルm、シード–"
 
 
 def test_translator_of_a_missing_message_or_value_raises():

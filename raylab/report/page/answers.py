@@ -9,7 +9,8 @@ MOST_CHARACTERS of answers, and says how many of how many prompts it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from raylab.number_format import number
@@ -61,7 +62,8 @@ def answers_side_by_side(samples: Rows, trials: Rows, model: str) -> Samples | N
 
 
 def titles(trials: Rows) -> tuple[str, ...]:
-    """A short title for each trial: its label, with the learning rate or recipe if repeated."""
+    """A short title for each trial: its label; those that share it have their learning rate too,
+    or else their recipe."""
 
     def label(trial: Row) -> str:
         return str(trial["label"] or trial["recipe"])
@@ -70,12 +72,14 @@ def titles(trials: Rows) -> tuple[str, ...]:
         rate = trial["learning_rate"]
         return label(trial) + ("" if rate is None else f" at {rate_text(trial['name'], rate)}")
 
-    forms: tuple[Callable[[Row], str], ...] = (label, label_with_rate, recipe_of)
-    for form in forms:
-        found = tuple(map(form, trials))
-        if len(set(found)) == len(found):
-            break
-    return found
+    found = list(map(label, trials))
+    for longer in (label_with_rate, recipe_of):
+        counts = Counter(found)
+        found = [
+            longer(trial) if counts[title] > 1 else title
+            for trial, title in zip(trials, found, strict=True)
+        ]
+    return tuple(found)
 
 
 def answer_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:

@@ -28,11 +28,13 @@ def studied_line(translate: Translator, study: Study, tables: Tables) -> str:
         translate("lead-state", count=item.head, status=item.text)
         for item in status_counts(translate, trials)
     ]
+    recipes = {row["label"] or row["recipe"] for row in asked}
+    data = list(dict.fromkeys(row["data"] for row in asked if row["data"]))
     parts = [
         translate.listing(_bases(study)),
-        translate("studied-recipes", count=len({row["label"] or row["recipe"] for row in asked}),
-                  methods=list(dict.fromkeys(str(row["method"]).upper() for row in asked))),
-        translate("studied-data", data=list(dict.fromkeys(row["data"] for row in asked))),
+        translate("studied-recipes", count=len(recipes), methods=_methods(translate, asked))
+        if asked else "",
+        translate("studied-data", data=data) if data else "",
         _seeds(translate, study),
         translate("studied-trials", amount=trial_count(translate, trials), states=states),
         _date(tables["attempts"]),
@@ -51,6 +53,18 @@ def settings_text(translate: Translator, study: Study, trials: Rows) -> str:
         rates=translate("lead-rates", count=len(written), rates=written) if written else "",
         densities=translate.listing(map(setting, study.densities)),
     )
+
+
+def _methods(translate: Translator, trials: Rows) -> list[str]:
+    """The methods of training, with that of the parent where there is one."""
+    methods = {row["name"]: str(row["method"]).upper() for row in trials}
+    found = [
+        translate("studied-after", method=methods[row["name"]], parent=methods[row["parent"]])
+        if row["parent"] in methods
+        else methods[row["name"]]
+        for row in trials
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _bases(study: Study) -> list[str]:

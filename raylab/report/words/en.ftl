@@ -45,16 +45,6 @@ unit-trial =
         [one] trial
        *[other] trials
     }
-unit-trial-alone =
-    { COUNT($count) ->
-        [one] trial
-       *[other] trials
-    }
-unit-merge-alone =
-    { COUNT($count) ->
-        [one] merge
-       *[other] merges
-    }
 unit-trials_and_merges =
     { COUNT($trials) } { COUNT($trials) ->
         [one] trial
@@ -70,7 +60,6 @@ status-running = running
 status-pending = pending
 lead = { $adapter }{ $rates } Densities: { $densities }.
 lead-state = { $count } { $status }
-lead-no_recipe = no recipe
 lead-seeds =
     { COUNT($count) ->
         [one] seed
@@ -81,6 +70,7 @@ studied-recipes =
         [one] recipe
        *[other] recipes
     } ({ LIST($methods) })
+studied-after = { $method } after { $parent }
 studied-data = data { LIST($data) }
 studied-trials = { $amount } ({ LIST($states) })
 studied-separator = { " " }·{ " " }
@@ -212,7 +202,11 @@ seed-missing = not measured (seed { $seed })
 with-subject = { $subject }: { $text }
 list-comma = ,{ " " }
 some-more = { $shown } and { $more } more
-answer-all = { $subject }Compared with another seed, { LARGEST($largest) }; all { COUNT($total) } factors do more than the seed.
+answer-all =
+    { $subject }Compared with another seed, { LARGEST($largest) }; { COUNT($total) ->
+        [one] it does
+       *[other] all { COUNT($total) } factors do
+    } more than the seed.
 answer-some = { $subject }Compared with another seed, { LARGEST($largest) }; { FACTORS($kept) } { COUNT($kept_count) ->
         [one] does
        *[other] do
@@ -222,7 +216,7 @@ answer-unknown = { $subject }Nothing could be compared with another seed, so the
 answer-no_factor = { $subject }No two recipes differ in one factor alone, so the study cannot say which factor moves the model.
 answer-part = the { FACTOR($factor) } matters most for the { LIST($spaces) }
 answer-space = { WORD($space) } ({ TIMES($times) })
-answer-base = { $base }: 
+answer-base = { $base }:{ " " }
 list-and = ,{ " " }and{ " " }
 effects-number = { TIMES($times) }
 chart-effects-title = { COUNT($above) } of { COUNT($total) } comparisons of two recipes differ by more than two seeds do
@@ -244,7 +238,7 @@ page-reading = How to read this
 page-details = In sentences
 page-all_rows = show all { $count } rows
 page-csv = CSV
-page-scroll = more columns →
+page-scroll = more columns
 page-no_script = This figure is drawn by a script, which is off here. Its values are in the table below.
 read-effects = ...
 read-floor = ...
@@ -265,7 +259,7 @@ verdict-clear = clear
 verdict-weak = weak
 verdict-noise = within seed noise
 verdict-missing = not measured
-verdict-baseline = seed baseline
+verdict-baseline = baseline
 verdict-most = nearly all of the seed
 verdict-part = part of the seed
 verdict-little = little of the seed

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections import Counter
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -122,21 +124,36 @@ def test_build_report_failed_and_blocked_trials_come_first_with_cause_and_messag
 def test_build_report_html_refers_to_nothing_outside(report):
     page = report.page
     assert page.addresses
-    assert all(address.startswith(("#", "data:,")) for address in page.addresses)
+    beside = {f"{place}/{name}" for place in ("tables", "findings")
+              for name in report.store.names(f"report/{place}")}  # fmt: skip
+    assert all(
+        address.startswith(("#", "data:,")) or address in beside for address in page.addresses
+    )
     assert not {"iframe", "img"} & set(page.tags)
     html = report.store.read("report/report.html").decode()
     assert "url(http" not in html
     assert "@import" not in html
 
 
-def test_build_report_writes_figures_csv_and_markdown(report):
+def test_build_report_writes_figures_where_they_are_asked_for(store):
+    write_study(store)
+    build_report(make_study(), store)
+    assert not store.names("report/figures")
+    assert "](figures/" not in store.read("report/report.md").decode()
+    build_report(make_study(), store, figures=True)
     figures = {f"{kind}-elyza.{end}" for kind in FIGURES for end in ("png", "svg")}
-    assert set(report.store.names("report/figures")) == figures
+    assert set(store.names("report/figures")) == figures
+    markdown = store.read("report/report.md").decode()
+    assert all(f"](figures/{kind}-elyza.png)" in markdown for kind in FIGURES[1:])
+    build_report(make_study(), store)
+    assert not store.names("report/figures")
+
+
+def test_build_report_writes_csv_and_markdown(report):
     rows = list(csv.DictReader(io.StringIO(report.store.read("report/tables/norms.csv").decode())))
     assert len(rows) == len(report.tables["norms"])
     assert "16.658565739582745" in report.store.read("report/findings/seeds_unlike.csv").decode()
     markdown = report.store.read("report/report.md").decode()
-    assert all(f"](figures/{kind}-elyza.png)" in markdown for kind in FIGURES)
     assert (
         "| SFT(D0) vs SFT(D1) | 1e-5 | 277400 | 2.200 | 278800 | 2.218 | 1.008 | stable |"
         in markdown
@@ -185,8 +202,8 @@ def test_build_report_answer_with_markup_is_escaped(store):
 
 def test_build_report_answers_say_how_many_of_how_many(report):
     page = report.page
-    assert "4 of 5 prompts; all 7 recipes that start from the base model" in page.text
-    assert page.row("日本で一番高い山はどこですか？")[1].endswith("[did not stop]")
+    assert "5 of 5 prompts, 11 models; all answers: samples table." in page.text
+    assert "[did not stop]" in page.text
 
 
 def test_build_report_lost_comparison_is_named(store):
@@ -261,20 +278,34 @@ def test_build_report_densities_equal_the_densities_table(report):
     ]
 
 
-def test_build_report_first_screen_says_what_its_answers_rest_on(report):
+def test_build_report_first_screen_says_what_to_be_careful_about(report):
     markdown = report.store.read("report/report.md").decode()
     (marked,) = (row["name"] for row in report.tables["trials"] if row["marked"])
-    short = markdown[: markdown.index("## Does it matter, against the seed?")]
-    assert short.count("This rests on 1 of 19 models that are marked") == 1
+    short = markdown[: markdown.index("## ", markdown.index("## Be careful") + 1)]
+    assert "3 of 22 trials are not done (1 failed, 2 blocked)" in short
     assert marked in short.replace("\\", "")
+
+
+def test_build_report_says_no_sentence_twice(report):
+    markdown = report.store.read("report/report.md").decode()
+    # Two models may answer alike.
+    markdown = markdown[: markdown.index("## What the models answer")]
+    lines = [line.lstrip("- ") for line in markdown.splitlines() if not line.startswith("|")]
+    sentences = [
+        sentence
+        for line in lines
+        for sentence in re.split(r"(?<=[.?!]) ", line)
+        if len(sentence) > 40 and not sentence.startswith(("All ", "**"))
+    ]
+    assert [one for one, times in Counter(sentences).items() if times > 1] == []
 
 
 def test_languages_stand_side_by_side_and_change_nothing_of_each_other(store):
     write_study(store)
-    build_report(make_study(), store)
+    build_report(make_study(), store, figures=True)
     english = {key: store.read(f"report/{key}") for key in store.files("report")}
     assert languages_of(store) == ["en"]
-    address = build_report(make_study(), store, "ja")
+    address = build_report(make_study(), store, "ja", figures=True)
     assert address == store.path("report/report.ja.html")
     assert languages_of(store) == ["en", "ja"]
     both = {key: store.read(f"report/{key}") for key in store.files("report")}
@@ -286,7 +317,7 @@ def test_languages_stand_side_by_side_and_change_nothing_of_each_other(store):
     markdown = both["report.ja.md"].decode()
     assert "](figures.ja/" in markdown and "](figures/" not in markdown
     assert '<html lang="ja"' in both["report.ja.html"].decode()
-    build_report(make_study(), store)
+    build_report(make_study(), store, figures=True)
     assert {key: store.read(f"report/{key}") for key in store.files("report")} == both
 
 

@@ -1,0 +1,78 @@
+"""The first screen: places on its axes, its lines, dots and cautions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raylab.report.findings import find_all
+from raylab.report.page.first_screen import Axis, first_screen
+from raylab.report.study_tables import Tables
+from raylab.report.verdicts import cautions, verdict_rows
+from raylab.report.words import LANGUAGES, translator
+
+
+@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=20))
+def test_axis_keeps_the_order_of_values_within_its_ends(values):
+    axis = Axis.of(values)
+    places = [axis.place(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert all(0 <= place <= 100 for place in [*places, axis.place(1)])
+
+
+def test_axis_places_are_proportional_to_logarithms():
+    axis = Axis(0.1, 1000.0)
+    assert [axis.place(value) for value in (0.1, 1, 10, 100, 1000)] == [0, 25, 50, 75, 100]
+    assert axis.place(math.inf) == 100
+    assert axis.place(0.0) == 0
+
+
+@given(st.floats(1e-3, 0.9), st.floats(1.1, 1e7))
+def test_axis_ticks_are_round_and_on_the_axis(low, high):
+    ticks = Axis(low, high).ticks
+    assert all(low <= tick <= high for tick in ticks)
+    assert {f"{tick:.0e}"[0] for tick in ticks} <= {"1", "2", "5"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_first_screen_has_every_factor_and_every_pair_of_the_frames(whole_tables, language):
+    findings = find_all(Tables.of(whole_tables))
+    translate = translator(language)
+    screen = first_screen(translate, findings)
+    rows = verdict_rows(findings["effects"].frames["effects"])
+    assert [line.name for line in screen.lines] == [translate.factor(row.factor) for row in rows]
+    for line, row in zip(screen.lines, rows, strict=True):
+        for cell, verdict in zip(line.cells, row.verdicts, strict=True):
+            above = verdict.times is not None and verdict.times > 1
+            assert (cell.width > 0) == (verdict.times not in (None, 1.0))
+            assert (cell.start >= screen.baseline) == (above or cell.width == 0)
+    pairs = [
+        row
+        for row in findings["effects"].frames["effect_pairs"]
+        if row["times"] and row["space"] != "delta"
+    ]
+    dots = [dot for _, found in screen.chart.rows for dot in found]
+    assert len(dots) == len(pairs)
+    low, high = screen.chart.band
+    above = sum(dot.place > high for dot in dots)
+    assert above == sum(row["times"] > 1.25 for row in pairs)
+    assert f"{above}" in screen.chart.title and f"{len(pairs)}" in screen.chart.title
+    assert low < high
+
+
+def test_first_screen_has_three_cautions_and_the_number_of_the_others(whole_tables):
+    findings = find_all(Tables.of(whole_tables))
+    found = cautions(findings)
+    screen = first_screen(translator(), findings)
+    assert len(screen.cautions) == 3
+    assert screen.more_cautions == len(found) - 3 > 0
+    assert screen.cautions[0].text == translator().sentence(found[0])
+
+
+def test_first_screen_of_nothing_says_that_nothing_was_measured():
+    screen = first_screen(translator(), find_all(Tables.of({"trials": []})))
+    assert screen.answers == ("No model was trained and measured yet.",)
+    assert (screen.lines, screen.chart, screen.cautions) == ((), None, ())
