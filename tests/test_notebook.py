@@ -56,9 +56,9 @@ def test_open_unknown_table_is_an_attribute_error_that_lists_them(results):
 
 def test_findings_have_sentences_and_frames(results):
     found = results[0].findings()
-    assert "factor of 2.718" in str(found["seeds"])
+    assert "factor of 2.72" in str(found["seeds"])
     assert found["seeds"].frames["seeds_like"]["l2_s42"].iloc[0] == 2.20031771804024
-    assert results[0].findings("ja")["seeds"].title == "シード間のノルム"
+    assert results[0].findings("ja")["seeds"].title == "シードを変えてもノルムは安定しているか"
 
 
 def test_findings_printed_say_which_factor_each_sentence_is_about():
@@ -70,7 +70,7 @@ def test_findings_printed_say_which_factor_each_sentence_is_about():
     ]  # fmt: skip
     found = find_all(Tables.of({"trials": trials}))["effects"]
     assert "factor-data" in {sentence.head for sentence in found.sentences}
-    for language, subject in (("en", "  Data: "), ("ja", "  データ：")):
+    for language, subject in (("en", "  Data: "), ("ja", "  データセット：")):
         lines = str(in_words(translator(language), found)).splitlines()
         assert len([line for line in lines if line.startswith(subject)]) == 1
         assert sum(translator(language)("section-effects") in line for line in lines) == 1

@@ -92,7 +92,7 @@ def _stop_and_resume(report: Report, trials: Trials, recipe: str, step: int) -> 
 
 
 def _compare(report: Report, what: str, first: Trials, other: Trials, recipe: str) -> bool:
-    """Claim that two trainings left the same adapter; say where and how far they part."""
+    """Claim that two trainings left the same adapter; say where and by how much they differ."""
     one, two = first.adapter(recipe), other.adapter(recipe)
     if one.read_bytes() == two.read_bytes():
         return report.claim(what, True)

@@ -1,4 +1,4 @@
-"""Rows of the table phi: how far the leading directions of two models lie in each other's span.
+"""Rows of the table phi: how much of two models' leading directions lies in each other's span.
 
 Invariant: phi(i, j) of a level is the mean over its tensors, for the i and j that all of them have.
 """

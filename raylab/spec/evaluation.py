@@ -35,7 +35,7 @@ class Ending(Frozen):
 
 
 class Limits(Frozen):
-    """How far rates may fall before a model is marked; null: as far as they please.
+    """The limits of rates beyond which a model is marked; null: no limit.
 
     A limit that the data's own answers to the same prompts break says nothing of the model, and
     is not applied: an English study needs no other limits, and a limit on style holds for the

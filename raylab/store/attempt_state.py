@@ -83,7 +83,7 @@ def clear_running(store: Store, folder: str) -> None:
 
 
 def write_progress(store: Store, folder: str, progress: Mapping[str, Any]) -> None:
-    """Keep how far a trial or a merge is, for `raylab status`; it may be lost."""
+    """Keep the progress of a trial or a merge, for `raylab status`; it may be lost."""
     values = {key: finite_or_none(value) for key, value in progress.items()}
     write_news(store, trial_key(folder, PROGRESS), "progress", values)
 

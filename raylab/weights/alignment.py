@@ -122,7 +122,7 @@ def _refuse_disjoint(a: ViewedModel, b: ViewedModel) -> None:
         "the two adapters change no tensor in common",
         found="; ".join(f"{key}: {names}" for key, names in zip("ab", named, strict=True)),
         expected="adapters of one base model that change the same tensors",
-        todo="name the base model (--base), by which their names are told apart; if they are meant "
+        todo="name the base model (--base), which says what their names mean; if they are meant "
         "to change different tensors, `--missing skip` takes what one lacks as unchanged by it",
     )
 

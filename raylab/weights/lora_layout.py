@@ -5,7 +5,7 @@ its kind: `base_model.model.<module>.lora_A.weight`. A name without an ending of
 parameter of the base model, saved whole: of modules_to_save, a trained bias, or an embedding
 beside its factors (`<module>.base_layer.weight`).
 Invariant: every tensor of the file goes into exactly one part, or the adapter is refused with
-the names that are left over. Parts of one tensor stand in the order in which they apply.
+the names that belong to none. Parts of one tensor stand in the order in which they apply.
 """
 
 from __future__ import annotations

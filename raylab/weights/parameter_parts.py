@@ -181,8 +181,8 @@ class WrappedParameters:
 class NamedMatrices:
     """The matrices that an adapter targets as parameters, where no base model says what they are.
 
-    Only names with a module (`router.weight`) and factors of one matrix are told apart from layers
-    and from stacked experts; anything else needs the base model.
+    Only names with a module (`router.weight`) and factors of one matrix can be distinguished from
+    layers and from stacked experts; anything else needs the base model.
     """
 
     def __init__(self, config: AdapterConfig, modules: Collection[str]) -> None:

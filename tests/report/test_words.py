@@ -17,6 +17,7 @@ import raylab.report
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Sentence
 from raylab.report.page.grids import GRIDS
+from raylab.report.page.page import DEFINED
 from raylab.report.study_tables import Tables
 from raylab.report.words import LANGUAGES, Translator, translator
 from tests.report.conftest import make_norms, make_trials
@@ -54,7 +55,7 @@ def messages(language):
 
 MESSAGES = {language: messages(language) for language in LANGUAGES}
 # A language without plurals has no use for the number that chooses one.
-ONLY_COUNTS = {"unit-trial-alone", "unit-merge-alone", "lead-seeds", "lead-rates"}
+ONLY_COUNTS = {"lead-seeds", "lead-rates", "studied-recipes", "page-more_cautions"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -149,7 +150,7 @@ def test_translator_writes_numbers_lists_and_plurals():
     assert translate.listing(["a", "b", "c"]) == "a, b and c"
     assert translator("ja").listing(["a", "b"]) == "a、b"
     assert translate.factor("method+learning_rate") == "method + learning rate"
-    assert translate("share-with", share=0.0001, factor="seed") == "under 0.1 % with seed"
+    assert translate("share-with", share=0.0001, factor="seed") == "seed under 0.1 %"
     nine = translate("marks-compared", names=list(range(9)))
     assert nine == " Compared in 0, 1, 2, 3, 4, 5 and 3 more."
     assert translate.column("l2_s42") == "L2 (seed 42)"
@@ -160,6 +161,58 @@ def test_translator_writes_values_of_any_length_and_none_as_a_dash():
     answer = "あ" * 9999
     assert translator("en")("answers-endless", text=answer) == f"{answer} [did not stop]"
     assert translator("ja")("answers-title", model="m", seed=None) == "ベースモデルm、シード–"
+
+
+def test_translator_writes_percentages_with_three_digits_and_a_range_of_one_value_once():
+    more = "p = { PERCENT($x) }\nr = { PERCENTS($low, $high) }\ns = { SHORTS($low, $high) }"
+    translate, japanese = Translator("en", more), Translator("ja", more)
+    shares = {4.399: "440 %", 1.0: "100 %", 0.9751: "97.5 %", 0.0312: "3.1 %", 3e-4: "0.03 %"}
+    assert {x: translate("p", x=x) for x in shares} == shares
+    assert translate("p", x=None) == "–" and translate("p", x=0) == "0 %"
+    assert translate("r", low=0.1472, high=0.1641) == "14.7 % to 16.4 %"
+    assert translate("r", low=0.15201, high=0.15204) == "15.2 %"
+    assert japanese("s", low=0.967, high=1.07) == "0.967〜1.07"
+
+
+def test_messages_name_a_base_model_as_a_prefix_that_can_be_left_out():
+    translate = translator("en")
+    values = {"low": 0.5, "high": 0.6, "recipes": 2}
+    said = "The seed-to-seed distance is 50 % to 60 % of the norm of a recipe's own task vector"
+    assert translate("floor-apart", model="m", **values) == f"m: {said} (2 recipes)."
+    assert translate("floor-apart", model=None, **values) == f"{said} (2 recipes)."
+
+
+@pytest.mark.parametrize("names", [("m",), ("m", "n")])
+def test_findings_name_the_base_model_where_there_are_two(names):
+    trials = [{**row, "model": name, "name": row["name"].replace(row["model"], name, 1)}
+              for name in names for row in make_trials()]  # fmt: skip
+    for finding in find_all(Tables.of({"trials": trials})).values():
+        for sentence in finding.sentences:
+            assert sentence.values.get("model", "m") in (names if len(names) > 1 else (None, "m"))
+            text = translator("en").sentence(sentence)
+            if "model" in sentence.values:
+                assert text.startswith(("m: ", "n: ")) == (len(names) > 1), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_definitions_are_one_sentence_of_one_line(language):
+    translate = translator(language)
+    for name in DEFINED:
+        text = translate(f"define-{name}-text")
+        assert len(text) <= 160, name
+        assert text.endswith("." if language == "en" else "。"), name
+        assert len(re.findall("[.。](?= |$|[^0-9 ])", text)) == 1, name
+
+
+FORBIDDEN = re.compile(
+    "like seeds|unlike|how far|told apart|told from|to be told|left over|floor", re.IGNORECASE
+)
+
+
+def test_messages_have_plain_words():
+    lines = (ROOT / "words" / "en.ftl").read_text(encoding="utf-8").splitlines()
+    texts = [re.sub(r"^[\w-]+ =|\{[^}]*\}", "", line) for line in lines if line[:1] != "#"]
+    assert [text for text in texts if FORBIDDEN.search(text)] == []
 
 
 def test_translator_of_a_missing_message_or_value_raises():

@@ -47,5 +47,8 @@ Keys are names of tables and of words, and stay."""
 
 
 def find_all(tables: Tables) -> dict[str, Finding]:
-    """Every finding of a study, by key."""
-    return {key: find(tables) for key, find in FINDINGS.items()}
+    """Every finding of a study, by key; its sentences name the base model where there are two."""
+    found = {key: find(tables) for key, find in FINDINGS.items()}
+    if len({row["model"] for row in tables["trials"]}) > 1:
+        return found
+    return {key: finding.without_base_model() for key, finding in found.items()}

@@ -85,7 +85,8 @@ def find(tables: Tables) -> Finding:
     """The cells of all recipes and data pairs, and where the most of the norm is."""
     models = models_of(tables)
     rows: list[dict[str, Any]] = []
-    sentences: list[Sentence] = []
+    answer: list[Sentence] = []
+    details: list[Sentence] = []
     for base, of_base in by_base_model(models).items():
         subjects = _subjects(tables, of_base)
         every = (cell for _, cells in subjects.values() for cell in cells.values())
@@ -95,11 +96,13 @@ def find(tables: Tables) -> Finding:
         for (what, name), (label, cells) in subjects.items():
             head = {"model": base, "what": what, "name": name, "label": label}
             own += [head | row for row in _rows(cells, measure)]
-        sentences += _sentences(base, own)
+        kinds, depth = _sentences(base, own)
+        answer += [*kinds[:1], *depth]
+        details += kinds[1:]
         rows += own
     if not rows:
-        sentences.append(Sentence("where-nothing", {}, "unknown"))
-    return Finding.of("where", sentences, {"where": rows})
+        answer.append(Sentence("where-nothing", {}, "unknown"))
+    return Finding("where", tuple(answer), tuple(details), frames={"where": rows})
 
 
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[tuple[str, str], tuple[str, Cells]]:
@@ -158,8 +161,9 @@ def _rows(cells: Cells, measure: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _sentences(base: str, rows: Sequence[Row]) -> Iterator[Sentence]:
-    """Which kind and which layers have the most of each recipe, else of each difference."""
+def _sentences(base: str, rows: Sequence[Row]) -> tuple[list[Sentence], list[Sentence]]:
+    """The kinds that have the most of a recipe, else of a difference, the most frequent first;
+    and what the late layers have."""
     recipes = [row for row in rows if row["what"] == "recipe"]
     subjects = grouped(recipes or rows, lambda row: str(row["name"]))
     largest: dict[str, list[float]] = {}
@@ -177,11 +181,13 @@ def _sentences(base: str, rows: Sequence[Row]) -> Iterator[Sentence]:
         if whole and late:
             late_l2 = math.fsum(row["l2"] ** 2 for row in inside if row["layer"] in late)
             late_shares.append(late_l2 / whole)
+    found: list[Sentence] = []
     for kind, tops in sorted(largest.items(), key=lambda item: -len(item[1])):
         values = {"model": base, "kind": kind, "count": len(tops), "total": len(subjects),
                   "low": min(tops), "high": max(tops)}  # fmt: skip
-        yield Sentence("where-kind" if recipes else "where-kind_difference", values)
-    if late_shares:
-        values = {"model": base, "low": min(late_shares), "high": max(late_shares),
-                  "layers": len(layers), "late": len(layers) // 2}  # fmt: skip
-        yield Sentence("where-depth", values)
+        found.append(Sentence("where-kind" if recipes else "where-kind_difference", values))
+    if not late_shares:
+        return found, []
+    values = {"model": base, "low": min(late_shares), "high": max(late_shares),
+              "layers": len(layers), "late": len(layers) // 2}  # fmt: skip
+    return found, [Sentence("where-depth", values)]

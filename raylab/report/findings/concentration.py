@@ -58,9 +58,10 @@ def find(tables: Tables) -> Finding:
         for row in tables.rows("densities", view=VIEW)
         if row["comparison"] in subjects
     ]
-    sentences = [*_sentences(rows)] or [Sentence("concentration-nothing", {}, "unknown")]
+    halves, ranks_said = [*_half_sentences(rows)], [*_rank_sentences(rows)]
+    answer = [*halves[:1], *ranks_said] or [Sentence("concentration-nothing", {}, "unknown")]
     frames = {"concentration": rows, "curves": points, "densities_of": densities}
-    return Finding.of("concentration", sentences, frames)
+    return Finding("concentration", tuple(answer), tuple(halves[1:]), frames=frames)
 
 
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[str, dict[str, Any]]:
@@ -131,13 +132,17 @@ def _points_of(curve: Rows, column: str) -> tuple[np.ndarray, np.ndarray | None]
     return log_densities, None if None in shares else np.asarray(shares, np.float64)
 
 
-def _sentences(rows: Sequence[Row]) -> Iterator[Sentence]:
+def _half_sentences(rows: Sequence[Row]) -> Iterator[Sentence]:
+    """The densities that hold half of L2: of task vectors, then of differences."""
     for what in ("task vector", "difference"):
         half = [r["half_l2"] for r in rows if r["what"] == what and r["half_l2"] is not None]
         if half:
             values = {"what": what, "count": len(half), "low": min(half), "high": max(half),
                       "normal": NORMAL_HALF_L2}  # fmt: skip
             yield Sentence("concentration-half", values)
+
+
+def _rank_sentences(rows: Sequence[Row]) -> Iterator[Sentence]:
     ranked = [row for row in rows if row["effective_rank"] is not None]
     if ranked:
         ranks = [row["effective_rank"] for row in ranked]

@@ -2,11 +2,11 @@
 
 Model: the connectivity table has the held-out loss at points of the line between two models. The
 barrier of a line is the most that the loss lies above the straight line between its ends
-(Entezari et al. 2022, arXiv:2110.06296). Lines between two seeds of one recipe are the floor:
-the barrier of two recipes stands beside that of the seeds of either, or else of all recipes whose
-seeds were joined.
+(Entezari et al. 2022, arXiv:2110.06296). Lines between two seeds of one recipe are
+the baseline: the barrier of two recipes stands beside that of the seeds of either, or else of all
+recipes whose seeds were joined.
 Invariant: every line on every data set has a row. Where a point has no loss there is no barrier,
-and the reason is told.
+and the reason is said.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ CONNECTED = 0.01
 1 % above that of the straight line."""
 
 DIFFERENCE, SEEDS = "difference", "seeds"
+_ENDINGS = {DIFFERENCE: "", SEEDS: "_seeds"}
+"""Of messages, by what a line is of."""
 
 
 def find(tables: Tables) -> Finding:
@@ -33,14 +35,15 @@ def find(tables: Tables) -> Finding:
     heads = [(_head(rows[0], models, labels), rows) for rows in lines.values()]
     barriers = [{**head, **_barrier(rows)} for head, rows in heads]
     for row in barriers:
-        row["seed_barrier"], row["seeds_of"] = _floor(row, barriers)
+        row["seed_barrier"], row["seeds_of"] = _baseline(row, barriers)
     points = [
         {**head, "t": row["t"], "loss": row["loss"], "straight": row["straight"],
          "excess": row["excess"]}
         for head, rows in heads for row in rows
     ]  # fmt: skip
-    sentences = [*_sentences(barriers)] or [Sentence("connectivity-nothing")]
-    return Finding.of("connectivity", sentences, {"barriers": barriers, "lines": points})
+    answer, details = _sentences(barriers)
+    frames = {"barriers": barriers, "lines": points}
+    return Finding("connectivity", tuple(answer), tuple(details), frames=frames)
 
 
 def _head(row: Row, models: Mapping[str, Model], labels: Mapping[str, str]) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def _barrier(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _floor(row: Row, barriers: Rows) -> tuple[float | None, str | None]:
+def _baseline(row: Row, barriers: Rows) -> tuple[float | None, str | None]:
     """The largest barrier between two seeds of either recipe of a line of two recipes, or else of
     any recipe, on the same data; and of which recipes."""
     if row["what"] == SEEDS:
@@ -100,12 +103,30 @@ def _floor(row: Row, barriers: Rows) -> tuple[float | None, str | None]:
     return max(other["barrier"] for other in found), ", ".join(labels)
 
 
-def _sentences(barriers: Rows) -> Iterator[Sentence]:
-    groups = grouped(barriers, lambda row: (row["model"], row["what"], row["label"]))
-    for (_, what, _), rows in sorted(groups.items(), key=lambda item: item[0][1] == SEEDS):
-        known = [row for row in rows if row["barrier"] is not None]
-        if known:
-            yield _sentence(what, known)
+def _sentences(barriers: Rows) -> tuple[list[Sentence], list[Sentence]]:
+    """The answer for each base model and the details: one sentence for all pairs of recipes (else
+    of seeds), and one for each pair; a single pair answers itself."""
+    answer: list[Sentence] = []
+    details: list[Sentence] = []
+    known = [row for row in barriers if row["barrier"] is not None]
+    for of_base in grouped(known, lambda row: row["model"]).values():
+        by_kind = grouped(of_base, lambda row: row["what"])
+        kinds = [what for what in (DIFFERENCE, SEEDS) if what in by_kind]
+        pairs = {
+            what: list(grouped(by_kind[what], lambda row: row["label"]).values()) for what in kinds
+        }
+        each = [_sentence(what, rows) for what in kinds for rows in pairs[what]]
+        is_single = len(pairs[kinds[0]]) == 1
+        answer.append(each.pop(0) if is_single else _summary(kinds[0], pairs[kinds[0]]))
+        details += each
+    missing = list(_missing_sentences(barriers))
+    if answer:
+        return answer, details + missing
+    return missing or [Sentence("connectivity-nothing")], []
+
+
+def _missing_sentences(barriers: Rows) -> Iterator[Sentence]:
+    """How many lines have no barrier, and why."""
     missing = [row for row in barriers if row["barrier"] is None]
     if missing:
         names = tuple(dict.fromkeys(f"{row['a']}~{row['b']}" for row in missing))
@@ -114,10 +135,27 @@ def _sentences(barriers: Rows) -> Iterator[Sentence]:
         yield Sentence("connectivity-missing", values, "fair")
 
 
+def _summary(what: str, pairs: Sequence[Rows]) -> Sentence:
+    """How many of several pairs are connected, and where the highest barrier lies."""
+    every = [row for rows in pairs for row in rows]
+    connected = [rows for rows in pairs if max(row["barrier"] for row in rows) <= CONNECTED]
+    values = {**_values(what, every), "pairs": len(pairs), "connected": len(connected)}
+    verdict = "summary" if values["barrier"] else "all_below"
+    return Sentence(f"connectivity-{verdict}{_ENDINGS[what]}", values)
+
+
 def _sentence(what: str, rows: Sequence[Row]) -> Sentence:
     """On the largest barrier of two recipes, or of the seeds of one, over seeds and data."""
+    values = _values(what, rows)
+    verdict = "connected" if values["barrier"] <= CONNECTED else "barrier"
+    if not values["barrier"]:
+        verdict = "below"
+    return Sentence(f"connectivity-{verdict}{_ENDINGS[what]}", values)
+
+
+def _values(what: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """The highest barrier of `rows`, and of two recipes that of their seeds."""
     worst = max(rows, key=lambda row: row["barrier"])
-    floors = [row for row in rows if row["seed_barrier"] is not None]
     values: dict[str, Any] = {
         "model": worst["model"] or worst["a"],
         "a": worst["label_a"],
@@ -127,13 +165,10 @@ def _sentence(what: str, rows: Sequence[Row]) -> Sentence:
         "at": worst["at"],
     }
     if what == DIFFERENCE:
-        beside = max(floors, key=lambda row: row["seed_barrier"], default=None)
-        values["floor"] = (
-            Sentence("connectivity-floor", {"barrier": beside["seed_barrier"],
-                                            "of": beside["seeds_of"]})
-            if beside else Sentence("connectivity-no_floor")
-        )  # fmt: skip
-    verdict = "connected" if worst["barrier"] <= CONNECTED else "barrier"
-    if not worst["barrier"]:
-        verdict = "below"
-    return Sentence(f"connectivity-{verdict}{'' if what == DIFFERENCE else '_seeds'}", values)
+        of_seeds = [row["seed_barrier"] for row in rows if row["seed_barrier"] is not None]
+        values["seeds"] = (
+            Sentence("connectivity-baseline", {"barrier": max(of_seeds)})
+            if of_seeds
+            else Sentence("connectivity-no_baseline")
+        )
+    return values

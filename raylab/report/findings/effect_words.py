@@ -1,9 +1,9 @@
 """The sentences that answer whether a factor matters, out of rows of effects.
 
 Model: an answer for each base model, which lists the factors of each space by verdict, the largest
-effect first; a sentence for each factor, with a part for each space; what is not told from the
-seed, and what would settle it; how much of the seed is the start of the adapter; what the verdicts
-rest on.
+effect first; a sentence for each factor, with a part for each space; what is within seed noise,
+and what would settle it; how much of the seed is the start of the adapter; what the verdicts rest
+on.
 Invariant: a factor is called inconclusive only where all that was measured of it is within its
 baseline.
 """

@@ -2,9 +2,9 @@
 
 Model: in each space (`raylab.report.findings.spaces`), a factor's effect is the mean value of two
 models whose recipes differ in the factor alone, and its baseline that of two models of one of
-these recipes. In both, only models whose seeds are unlike are taken, so that the two are of one
-kind: were the factor without effect, they would be the same. Seeds are unlike where they differ in
-every part (init, order, dropout) that varies in the study. The space `delta` is compared between
+these recipes. In both, only models at different seeds are taken, so that the two are of one
+kind: were the factor without effect, they would be the same. Seeds are different where they differ
+in every part (init, order, dropout) that varies in the study. The space `delta` is compared between
 models that share init, which alone makes two deltas unrelated.
 
     times = effect / baseline                              of distances

@@ -32,16 +32,20 @@ def find(tables: Tables) -> Finding:
     models = models_of(tables)
     moved: list[dict[str, Any]] = []
     shared: list[dict[str, Any]] = []
-    sentences: list[Sentence] = []
+    answer: list[Sentence] = []
+    details: list[Sentence] = []
     for base, of_base in by_base_model(models).items():
         rows = list(_moved_rows(tables, of_base))
         groups = list(_shared_rows(tables, base, labels_of(of_base)))
         moved, shared = moved + rows, shared + groups
-        sentences += [*_moved_sentences(base, rows), *_shared_sentences(base, groups)]
-    if not sentences:
-        sentences.append(Sentence("entries-nothing", {}, "unknown"))
+        of_views, of_groups = [*_moved_sentences(base, rows)], [*_shared_sentences(base, groups)]
+        # What recipes have in common answers; what seeds have stands beside it.
+        answer += [*of_views[:1], *of_groups[-1:]]
+        details += [*of_views[1:], *of_groups[:-1]]
+    if not answer:
+        answer.append(Sentence("entries-nothing", {}, "unknown"))
     frames = {"moved": moved, "shared": shared}
-    return Finding.of("entries", sentences, frames)
+    return Finding("entries", tuple(answer), tuple(details), frames=frames)
 
 
 def _moved_rows(tables: Tables, models: Sequence[Model]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from raylab.report.study_tables import Rows
@@ -72,3 +72,19 @@ class Finding:
             (answer if is_first else details).append(one)
             counted[base] += 1
         return cls(key, tuple(answer), tuple(details), tuple(cautions), frames)
+
+    def without_base_model(self) -> Finding:
+        """The same, for a study of one base model: no sentence names it."""
+
+        def unnamed(sentences: Sequence[Sentence]) -> tuple[Sentence, ...]:
+            return tuple(
+                replace(one, values={**one.values, "model": None}) if "model" in one.values else one
+                for one in sentences
+            )
+
+        return replace(
+            self,
+            answer=unnamed(self.answer),
+            details=unnamed(self.details),
+            cautions=unnamed(self.cautions),
+        )

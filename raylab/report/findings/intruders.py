@@ -3,8 +3,8 @@
 Model: the table `intruders` has, for each trained model as a whole, the share of the top left
 singular vectors of W + delta that have no counterpart among W's (`intruder_share`), and how much of
 the delta's energy lies in W's top left and right singular vectors, beside what chance gives. A
-recipe has the mean over its seeds; its floor is the spread over them, the largest value less the
-smallest. `left_times` and `right_times` are a mean share over its mean chance.
+recipe has the mean over its seeds; its seed baseline is the spread over them, the largest value
+less the smallest. `left_times` and `right_times` are a mean share over its mean chance.
 Invariant: every recipe of the table has a row. The spread of one seed is null, as are the shares of
 deltas of zeros.
 """
@@ -36,8 +36,8 @@ def find(tables: Tables) -> Finding:
         _row(seeds, labels[recipe], [measured[model.name] for model in seeds])
         for recipe, seeds in by_recipe(models).items()
     ]
-    sentences = [*_sentences(rows)] or [Sentence("intruders-nothing")]
-    return Finding.of("intruders", sentences, {"intruders": rows})
+    answer = [*_answer_sentences(rows)] or [Sentence("intruders-nothing")]
+    return Finding("intruders", tuple(answer), tuple(_sentences(rows)), frames={"intruders": rows})
 
 
 def _row(seeds: Sequence[Model], label: str, found: Rows) -> dict[str, Any]:
@@ -76,6 +76,22 @@ def _spread(values: Sequence[float]) -> float | None:
     return max(values) - min(values) if len(values) > 1 else None
 
 
+def _answer_sentences(rows: Sequence[Row]) -> Iterator[Sentence]:
+    """For each base model the most intruders of a recipe, and how much of deltas lies in the base
+    model's top directions over both sides."""
+    for model, own in grouped(rows, lambda row: str(row["model"])).items():
+        common = {"model": model, "top": own[0]["top"]}
+        known = [row for row in own if row["intruder_share"] is not None]
+        if known:
+            most = max(known, key=lambda row: float(row["intruder_share"]))
+            values = {"high": most["intruder_share"], "last": most["label"]}
+            yield Sentence("intruders-most", {**common, **values})
+        times = [value for side in _SIDES for value in _known(own, f"{side}_times")]
+        if times:
+            values = {"low": min(times), "high": max(times)}
+            yield Sentence("intruders-principal", {**common, **values})
+
+
 def _sentences(rows: Sequence[Row]) -> Iterator[Sentence]:
     for model, own in grouped(rows, lambda row: str(row["model"])).items():
         common = {"model": model, "top": own[0]["top"], "epsilon": own[0]["epsilon"]}
@@ -101,5 +117,5 @@ def _compared(
     ends = {"low": first[column], "first": first["label"]}
     ends |= {"high": last[column], "last": last["label"]}
     spreads = _known(known, spread)
-    floor = Sentence("intruders-floor", {"spread": max(spreads)}) if spreads else ""
-    yield Sentence(key, {**values, **ends, "floor": floor})
+    seeds = Sentence("intruders-spread", {"spread": max(spreads)}) if spreads else ""
+    yield Sentence(key, {**values, **ends, "seeds": seeds})

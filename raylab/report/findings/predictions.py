@@ -2,7 +2,7 @@
 
 Model: the likeness of two models at a layer is the CKA of their hidden states (table cka), the
 mean over data sets by their tokens. For each factor it is the mean over pairs of models whose
-recipes differ in the factor alone, at unlike seeds; beside it stands that of two seeds of one
+recipes differ in the factor alone, at different seeds; beside it stands that of two seeds of one
 recipe (`raylab.report.findings.effects` has the same pairs). Of each comparison of two trained
 models, tokens are the rows of differing_tokens.
 Invariant: a layer has a row for each factor of which a pair was measured there.
@@ -39,15 +39,19 @@ def find(tables: Tables) -> Finding:
     models = models_of(tables)
     layers: list[dict[str, Any]] = []
     tokens: list[dict[str, Any]] = []
-    sentences: list[Sentence] = []
+    answer: list[Sentence] = []
+    details: list[Sentence] = []
     for base, of_base in by_base_model(models).items():
         found = list(_layer_rows(base, of_base, _likeness(tables, of_base)))
-        layers += found
-        sentences += _sentences(base, found)
-        tokens += _token_rows(base, of_base, tables["differing_tokens"])
-    if not layers:
-        sentences.append(Sentence("functions-nothing", {}, "unknown"))
-    return Finding.of("functions", sentences, {"cka_by_layer": layers, "tokens": tokens})
+        of_tokens = list(_token_rows(base, of_base, tables["differing_tokens"]))
+        layers, tokens = layers + found, tokens + of_tokens
+        sentences = list(_layer_sentences(base, found))
+        answer += [*sentences[:1], *_token_sentences(of_tokens)]
+        details += sentences[1:]
+    if not answer:
+        answer.append(Sentence("functions-nothing", {}, "unknown"))
+    frames = {"cka_by_layer": layers, "tokens": tokens}
+    return Finding("functions", tuple(answer), tuple(details), frames=frames)
 
 
 def _likeness(tables: Tables, models: Sequence[Model]) -> dict[int, dict[Pair, float]]:
@@ -96,7 +100,7 @@ def _layer_rows(
                 }
 
 
-def _sentences(base: str, rows: Rows) -> Iterator[Sentence]:
+def _layer_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
     """For each factor the layer at which models are least alike, the least alike first."""
     of_factors = grouped(rows, lambda row: str(row["factor"])).values()
     found = [min(of_factor, key=lambda row: row["cka"]) for of_factor in of_factors]
@@ -104,6 +108,14 @@ def _sentences(base: str, rows: Rows) -> Iterator[Sentence]:
         values = {key: least[key] for key in ("factor", "layer", "cka", "seeds_cka")}
         last = max(row["layer"] for row in rows)
         yield Sentence("functions-layer", {"model": base, "last": last, **values})
+
+
+def _token_sentences(rows: Rows) -> Iterator[Sentence]:
+    """The token at which two models' predictions differ most."""
+    known = [row for row in rows if finite(row["kl"]) is not None]
+    if known:
+        most = max(known, key=lambda row: float(row["kl"]))
+        yield Sentence("functions-token", {key: most[key] for key in ("model", "label", "kl")})
 
 
 def _token_rows(base: str, models: Sequence[Model], rows: Rows) -> Iterator[dict[str, Any]]:

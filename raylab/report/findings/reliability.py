@@ -53,7 +53,8 @@ def find(tables: Tables) -> Finding:
     )
     cautions = [sentence for sentence in found if sentence.key in CAUTIONS]
     rest = [sentence for sentence in found if sentence.key not in CAUTIONS]
-    return Finding.of("trust", rest, {"audit": audit, "counted": counted}, cautions)
+    frames = {"audit": audit, "counted": counted}
+    return Finding("trust", tuple(rest[:2]), tuple(rest[2:]), tuple(cautions), frames)
 
 
 def _trial_sentences(trials: Rows) -> Iterator[Sentence]:

@@ -62,7 +62,8 @@ def find(tables: Tables) -> Finding:
             differences.append(_difference_row(pair, labels, distances))
     differences.sort(key=lambda row: (*FACTORS, row["factor"]).index(row["factor"]))
     frames = {"differences": differences, "floor": baselines}
-    return Finding.of("floor", list(_baseline_sentences(baselines)), frames)
+    sentences = [*_baseline_sentences(baselines)] or [Sentence("floor-unknown", {}, "unknown")]
+    return Finding.of("floor", sentences, frames)
 
 
 def verdict_of(ratio: float | None) -> str:

@@ -17,7 +17,7 @@ measured are left out, and counted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def find(tables: Tables) -> Finding:
     models = models_of(tables)
     frames: dict[str, list[dict[str, Any]]] = {"similarity": [], "neighbours": [], "silhouette": []}
     answer: list[Sentence] = []
-    sentences: list[Sentence] = []
+    details: list[Sentence] = []
     rows = tables.rows("pairs", view=VIEW, level="all")
     densities = sorted({row["density"] for row in rows if row["density"] is not None})
     # Every pair has one row at the smallest density.
@@ -66,18 +66,16 @@ def find(tables: Tables) -> Finding:
         frames["similarity"] += _pair_rows(tables, [complete[i] for i in order], rows)
         frames["neighbours"] += neighbours
         frames["silhouette"] += silhouettes
-        answer += _seeds_together(tables, neighbours, complete, cosines)
-        for row in silhouettes:
-            apart = row["silhouette"] >= APART
-            key = "similarity-apart" if apart else "similarity-mixed"
-            sentences.append(Sentence(key, dict(row), "good" if apart else ""))
+        groups = list(_group_sentences(silhouettes))
+        answer += [*_seeds_together(neighbours, complete, cosines), *groups[:1]]
+        details += [*_side_sentences(tables, complete), *groups[1:]]
         if len(complete) < len(of_base):
             left_out = len(of_base) - len(complete)
             values = {"model": base, "count": left_out, "total": len(of_base)}
-            sentences.append(Sentence("similarity-left_out", values, "fair"))
+            details.append(Sentence("similarity-left_out", values, "fair"))
     if not frames["similarity"]:
-        sentences.append(Sentence("similarity-nothing", {}, "unknown"))
-    return Finding.of("similarity", [*answer, *sentences], frames)
+        answer.append(Sentence("similarity-nothing", {}, "unknown"))
+    return Finding("similarity", tuple(answer), tuple(details), frames=frames)
 
 
 def complete_models(models: Sequence[Model], known: Collection[Pair]) -> list[Model]:
@@ -196,14 +194,21 @@ def _silhouette_rows(
         }
 
 
+def _group_sentences(silhouettes: Rows) -> Iterator[Sentence]:
+    """By which factors models lie in groups, the clearest first."""
+    for place, row in enumerate(sorted(silhouettes, key=lambda row: -row["silhouette"])):
+        if row["silhouette"] >= APART:
+            yield Sentence("similarity-apart", dict(row), "good")
+        else:
+            # The first says that there is no better one.
+            yield Sentence("similarity-mixed" if place else "similarity-no_groups", dict(row))
+
+
 def _seeds_together(
-    tables: Tables, neighbours: Rows, models: Sequence[Model], cosines: np.ndarray
+    neighbours: Rows, models: Sequence[Model], cosines: np.ndarray
 ) -> Iterator[Sentence]:
     """Whether the seeds of a recipe stay together, where there are two recipes and two seeds."""
-    recipes = np.asarray([model.recipe for model in models], object)
-    seeds = np.asarray([model.seed.level for model in models], object)
-    same_recipe, same_seed = np.equal.outer(recipes, recipes), np.equal.outer(seeds, seeds)
-    between_seeds, between_recipes = _between_seeds(models), same_seed & ~same_recipe
+    between_seeds, between_recipes = _between_seeds(models), _between_recipes(models)
     if not between_seeds.any() or not between_recipes.any():
         return
     together = sum(row["same_recipe"] for row in neighbours)
@@ -214,7 +219,6 @@ def _seeds_together(
         "total": int(between_seeds.any(axis=1).sum()),
         "recipe": float(cosines[between_seeds].mean()),
         "seed": float(cosines[between_recipes].mean()),
-        "sides": _sides(tables, models, {"seeds": between_seeds, "recipes": between_recipes}),
     }
     is_together = together > values["total"] / 2
     key = "similarity-seeds_together" if is_together else "similarity-seeds_apart"
@@ -232,11 +236,17 @@ def _between_seeds(models: Sequence[Model]) -> np.ndarray:
     return found
 
 
-def _sides(
-    tables: Tables, models: Sequence[Model], groups: Mapping[str, np.ndarray]
-) -> Sentence | str:
-    """How much the input and output sides overlap within each group of pairs, bool (N, N); nothing
-    where they were not measured."""
+def _between_recipes(models: Sequence[Model]) -> np.ndarray:
+    """Which models are two recipes at one seed, bool (N, N)."""
+    recipes = np.asarray([model.recipe for model in models], object)
+    seeds = np.asarray([model.seed.level for model in models], object)
+    return np.equal.outer(seeds, seeds) & ~np.equal.outer(recipes, recipes)
+
+
+def _side_sentences(tables: Tables, models: Sequence[Model]) -> Iterator[Sentence]:
+    """How much the input and output sides of seeds and of recipes overlap; nothing where that was
+    not measured."""
+    groups = {"seeds": _between_seeds(models), "recipes": _between_recipes(models)}
     index = {model.name: place for place, model in enumerate(models)}
     means: dict[str, float | None] = {}
     for side in ("input", "output"):
@@ -247,4 +257,5 @@ def _sides(
         for name, group in groups.items():
             found = [r["overlap"] for r in known if group[index[r["a"]], index[r["b"]]]]
             means[f"{side}_{name}"] = mean(found)
-    return "" if None in means.values() else Sentence("similarity-sides", means)
+    if None not in means.values():
+        yield Sentence("similarity-sides", {"model": models[0].base_model, **means})

@@ -1,4 +1,4 @@
-"""The spaces in which models are compared: how far they move, where to, and what that does.
+"""The spaces in which models are compared: size and direction of the change, and predictions.
 
 Model: a space has one value for two models over one base model, whichever is named first.
     far       |log(|a| / |b|)|, of the L2 norms of both task vectors

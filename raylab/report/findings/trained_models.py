@@ -127,7 +127,7 @@ def differ_in(varied: Sequence[str]) -> Callable[[Model, Model], bool]:
 
 
 def at_other_seeds(pairs: Sequence[tuple[Model, Model]]) -> list[tuple[Model, Model]]:
-    """The pairs whose seeds have no number in common; where there is none, those of unlike seeds.
+    """The pairs whose seeds have no number in common; if there is none, those of other seeds.
 
     Models that start from one A, or see their rows in one order, are not two seeds apart.
     """

@@ -52,7 +52,8 @@ def find(tables: Tables) -> Finding:
         steps.setdefault(row["step"], {})[row["layer"]] = row
     models = [model for model in models_of(tables) if model.name in trajectories]
     frames: dict[str, list[dict[str, Any]]] = {"paths": [], "parting": [], "path_points": []}
-    sentences: list[Sentence] = []
+    answer: list[Sentence] = []
+    details: list[Sentence] = []
     for base, of_base in by_base_model(models).items():
         labels = labels_of(of_base)
         rows = [_row(model, labels[model.recipe], trajectories[model.name]) for model in of_base]
@@ -65,10 +66,12 @@ def find(tables: Tables) -> Finding:
             frames["path_points"] += _points(seeds[0], labels[recipe], trajectories[seeds[0].name])
         frames["paths"] += rows
         frames["parting"] += divergences
-        sentences += _sentences(base, rows, divergences)
+        seeds_said = [*_divergence_sentences(base, divergences)]
+        answer += [*_length_sentences(base, rows), *seeds_said[:1]]
+        details += [*_first_sentences(base, rows), *seeds_said[1:]]
     if not frames["paths"]:
-        sentences.append(Sentence("paths-nothing"))
-    return Finding.of("paths", sentences, frames)
+        answer.append(Sentence("paths-nothing"))
+    return Finding("paths", tuple(answer), tuple(details), frames=frames)
 
 
 def _row(model: Model, label: str, trajectory: Trajectory) -> dict[str, Any]:
@@ -167,16 +170,22 @@ def _points(model: Model, label: str, trajectory: Trajectory) -> Iterator[dict[s
             }
 
 
-def _sentences(base: str, rows: Rows, divergences: Rows) -> Iterator[Sentence]:
+def _length_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
     ratios = [row["length_ratio"] for row in rows if row["length_ratio"] is not None]
     if ratios:
         values = {"model": base, "count": len(ratios), "low": min(ratios), "high": max(ratios)}
         yield Sentence("paths-straight", values)
+
+
+def _first_sentences(base: str, rows: Rows) -> Iterator[Sentence]:
     firsts = [row["first"] for row in rows if row["first"] is not None]
     if firsts:
         layer = max(dict.fromkeys(firsts), key=firsts.count)
         values = {"model": base, "layer": layer, "count": firsts.count(layer), "total": len(firsts)}
         yield Sentence("paths-first", values)
+
+
+def _divergence_sentences(base: str, divergences: Rows) -> Iterator[Sentence]:
     parted = [row["parted"] for row in divergences if row["parted"] is not None]
     if parted:
         values = {"model": base, "count": len(parted), "low": min(parted), "high": max(parted)}

@@ -31,10 +31,10 @@ from raylab.report.words import Translator
 from raylab.spec.study import Study
 
 DEFINED = (
-    "norms", "trial", "pair", "factor", "effect", "cka", "tokens", "floor", "norms_differ",
-    "distance", "interval", "share", "cosine", "silhouette", "stress", "relative", "density",
-    "threshold", "half", "rank", "intruder", "principal", "chain", "barrier", "answers", "marked",
-    "merge", "missing",
+    "task_vector", "norms", "density", "threshold", "cosine", "kl", "rank", "pair", "effect",
+    "floor", "norms_differ", "factor", "distance", "interval", "share", "silhouette", "stress",
+    "relative", "half", "cka", "tokens", "intruder", "principal", "chain", "barrier", "answers",
+    "marked", "merge", "missing",
 )  # fmt: skip
 """The words that the page explains, by the name of their messages."""
 ON_FIRST_SCREEN = ("effects",)

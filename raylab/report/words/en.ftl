@@ -4,6 +4,8 @@
 ###   SHORT      three significant digits    COSINE     two decimals                COUNT      a whole number, 2,200
 ###   PERCENT    62.5 %                      SHARE      the same; "under 0.1 %" for little
 ###   SETTING    as somebody wrote it, 1e-5  DEGREES    100°
+###   PERCENTS   14.7 % to 16.4 %            SHORTS     0.967 to 1.07; one number where both are the same
+###   BASE       a base model as a prefix; nothing where the study has one only
 ###   FACTOR     a factor by its name        FACTORS    several of them
 ###   LIST       a, b and c                  FIRST_SIX  the same, at most six of them
 ### Others take a value apart and use messages of their own: WORD (word-*), SHARES (share-with),
@@ -21,25 +23,25 @@ page-copied = copied
 page-click = Click a cell to see its layer.
 page-layer = layer { $layer }
 page-kind = { axis-kind }
-section-effects = Does it matter, against the seed?
-section-floor = The seed baseline
-section-seeds = Over seeds
-section-attribution = Is it the method, the data, the seed or the learning rate?
-section-similarity = Which models moved alike
+section-effects = Which factors matter more than the seed?
+section-floor = How much does the seed alone change?
+section-seeds = Are norms stable over seeds?
+section-attribution = Which factors explain the differences between models?
+section-similarity = Which models changed in the same direction?
 section-map = Which models are close to each other?
-section-where = Where they moved
-section-functions = What they predict
-section-concentration = How concentrated it is
-section-entries = Which entries move
-section-intruders = Whether they keep to the base model's directions
-section-chains = Chained trials
-section-paths = Along the way
-section-connectivity = Lines between models
-section-trust = How far to trust it
-section-answers = What the models answer
-section-trials = Trials
-section-numbers = What the numbers mean
-section-tables = Where the tables lie
+section-where = Which layers and modules changed most?
+section-functions = In which layers and at which tokens do models differ most?
+section-concentration = Is the change concentrated in few entries?
+section-entries = How many entries move, and do models move the same ones?
+section-intruders = Does the change keep to the base model's main directions?
+section-chains = What does a chained training add to its parent?
+section-paths = How does the change develop during training?
+section-connectivity = Are models connected without a loss barrier?
+section-trust = How reliable are these numbers?
+section-answers = What do the models answer?
+section-trials = Which trials ran, and how did they end?
+section-numbers = What do the numbers mean?
+section-tables = Where are the tables?
 unit-trial =
     { COUNT($count) } { COUNT($count) ->
         [one] trial
@@ -86,34 +88,34 @@ lead-bits_4 = 4 bits ({ $type }, { $dtype })
 lead-bits_4_double = 4 bits ({ $type }, double, { $dtype })
 lead-all_linear = all linear layers
 lead-stabilised = , rank-stabilised
-grid-effects = Every factor against the seed
-grid-effect_pairs = Every two recipes against the seed
-grid-differences = Every difference against the seed
-grid-floor = What the seed does to each recipe
-grid-seeds_like = Like learning rates
-grid-seeds_unlike = Unlike learning rates
+grid-effects = Each factor compared with the seed
+grid-effect_pairs = Each two recipes compared with the seed
+grid-differences = Distances of recipes compared with the seed
+grid-floor = What the seed changes in each recipe
+grid-seeds_like = Data pairs at learning rates that methods share
+grid-seeds_unlike = Data pairs at other learning rates
 grid-attribution = Shares of variance
-grid-silhouette = Do models lie together?
+grid-silhouette = Do models form groups?
 grid-neighbours = The most similar model of each
 grid-map_distances = Distances of models
-grid-map_factors = What lies together
-grid-where = By layer and module kind
-grid-cka_by_layer = Likeness by layer
+grid-map_factors = Which models lie together
+grid-where = Norms by layer and module kind
+grid-cka_by_layer = CKA by layer
 grid-tokens = The tokens at which predictions differ most
-grid-concentration = Concentration
-grid-densities = Only the largest values
+grid-concentration = Share of the norm in the largest entries
+grid-densities = Norms of the largest entries by density
 grid-moved = Entries that moved
 grid-shared = Entries that several models keep
-grid-intruders = Intruders, and shares in the base model's top directions
+grid-intruders = Intruders and shares in the base model's top directions
 grid-chains = Parent, child and whole
 grid-paths = Lengths of paths
-grid-parting = Where seeds part
-grid-barriers = Barriers of the loss
-grid-audit = Precision
-grid-counted = Entries counted
+grid-parting = When seeds diverge
+grid-barriers = Loss barriers
+grid-audit = Errors in the base model's dtype and in 4 bits
+grid-counted = Entries compared
 grid-trials = All trials
-grid-printed = Beside what was printed
-grid-likelihoods = How likely held-out answers are
+grid-printed = Measured and published norms
+grid-likelihoods = Log-probability of held-out answers
 grid-cut =
     { COUNT($shown) } of { COUNT($total) } { COUNT($total) ->
         [one] row
@@ -124,12 +126,12 @@ grid-whole =
         [one] row
        *[other] rows
     }; also: { $file }.
-note-printed = Printed values are their sources'; the ratio is measured over printed.
+note-printed = Published values are those of their sources; a ratio is measured over published.
 note-likelihoods =
     All { COUNT($count) } { COUNT($count) ->
         [one] model
        *[other] models
-    }. The mean log-probability of a token of the answers that each data set has for held-out prompts, in nats.
+    }. The mean log-probability of a token of each data set's answers to held-out prompts, in nats.
 note-trials = All { $amount }.
 marks-marked = marked: { $marks }.{ $compared }
 marks-compared = { " " }Compared in { FIRST_SIX($names) }.
@@ -196,7 +198,7 @@ word-descriptive = descriptive
 word-permutation = permutation
 word-task_vector = task vectors
 word-difference = differences
-share-with = { SHARE($share) } with { FACTOR($factor) }
+share-with = { FACTOR($factor) } { SHARE($share) }
 seed-value = { SHORT($value) } (seed { $seed })
 seed-missing = not measured (seed { $seed })
 with-subject = { $subject }: { $text }
@@ -240,21 +242,21 @@ page-all_rows = show all { $count } rows
 page-csv = CSV
 page-scroll = more columns
 page-no_script = This figure is drawn by a script, which is off here. Its values are in the table below.
-read-effects = ...
-read-floor = ...
-read-seeds = ...
-read-attribution = ...
-read-similarity = ...
-read-map = ...
-read-where = ...
-read-functions = ...
-read-concentration = ...
-read-entries = ...
-read-intruders = ...
-read-chains = ...
-read-paths = ...
-read-connectivity = ...
-read-trust = ...
+read-effects = Each dot is two recipes that differ only in the factor of its row; its place says how many times as different they are as two seeds of one recipe, on a logarithmic axis. Within the grey band (0.8 to 1.25 times) a factor does no more than another seed. Colour and shape stand for the size of the change, its direction, and what the models predict. From 2 times on an effect is called clear, unless a permutation test says otherwise.
+read-floor = Each dot is two recipes that differ in one factor, trained with the same seed. Its place is their distance divided by the seed-to-seed distance: 1, the line, means that the factor moves a model as much as another seed does. Colours stand for factors, and a bar through a dot is its 95 % interval. The table has the same distance between different seeds, on which the verdict rests.
+read-seeds = Each group of bars is two models that differ in data alone; each bar is one seed. Its length is the L2 norm of their difference. Bars of equal length mean that the norm does not depend on the seed; a factor above 2 means that it says more about the seed than about the data.
+read-attribution = Each bar is the whole variance of one quantity, first for the whole model, then by layer and by module kind. A coloured part is the share that goes with a factor; a long part means that models differ mostly by it. What no factor explains is the residual. Factors that always change together are not separable in this design, and share one part.
+read-similarity = Each cell compares the model of its row with that of its column; models that are alike stand next to each other. For the cosine of task vectors, 1 is the same direction, 0 unrelated and -1 opposite; the scale beside the figure says the same of other measures. The strips show the method, the data and the seed of each model. Blocks of one colour along the diagonal are groups of models that changed alike.
+read-map = Each point is a model; points that lie close together are models that differ little. The position is computed from all distances by classical multidimensional scaling; the axes have no meaning of their own. Colour stands for a factor, shape for the seed. The stress says how much of the distances is lost in two dimensions: near 0 nothing, from 0.2 on the map is rough.
+read-where = Each cell is a layer (rows, the last one on top) and a kind of module (columns). The brighter it is, the more training changed those weights, as L2 relative to the base model's weights where that was measured. An even colour means that all parts changed alike. Choose another recipe, or the difference of two.
+read-functions = Each line is a factor: how similar the hidden states of two models that differ in it are (CKA), by layer. 1 means equal, 0 unrelated. Dashed lines are two seeds of one recipe: where a solid line runs along its dashed one, the factor does no more than another seed. The table lists the tokens at which two models' predictions differ most.
+read-concentration = From left to right ever more entries are kept, the largest first; the height is the share of the norm that they hold. A line above the dotted one means that few entries hold more of the norm than they would in independent normal entries. Colours stand for comparisons, the dots on a line for the study's densities.
+read-entries = The first table says which share of its entries each recipe moves by more than the tolerance, and by how much that differs between seeds. The second one says which share of their largest entries several models have in common, beside what chance would give. A value near chance means that models move different entries; a sign conflict means that they move the same entry in opposite directions.
+read-intruders = Each point is a recipe. Its place says how much of its delta lies in the base model's strongest directions, in multiples of a random direction's share; 1, the line, means no preference. Colours stand for the side: left is what a delta writes to, right what it reads from. Intruders, in the table, are strong directions of the trained model that the base model does not have.
+read-chains = Each group of bars is a chained trial: the L2 of what its parent changed, of what it added itself, and of both together. Two unrelated changes stand at 90° and add up like the sides of a right triangle. Above 90° the child undoes some of its parent's change; below, it goes on in the same direction.
+read-paths = Each line is a layer of one recipe; darker lines are earlier layers. Its height is the layer's norm at a step as a share of its final norm, so that all lines end at 100 %. A layer whose line rises early moves early. Choose another recipe in the menu.
+read-connectivity = Each line goes from one model (t = 0) to another (t = 1) by mixing their task vectors. Its height is the held-out loss above the straight line between both ends. A line that stays at 0 or below means that the two models are connected; a hump is a barrier. Dashed lines join two seeds of one recipe.
+read-trust = The first table says by how much a task vector would be wrong if it were measured from merged weights in the base model's dtype, or from 4-bit weights, and how many of its entries would become zero. 0 % is no error. The second one counts the entries that comparisons are over: norms can be compared where this number is the same.
 verdict-clear = clear
 verdict-weak = weak
 verdict-noise = within seed noise
@@ -266,7 +268,7 @@ verdict-little = little of the seed
 
 ## Findings: does a factor matter?
 
-effects-answer = { $model }, in multiples of what another seed changes. Size of the change: { EFFECTS($far) }. Direction of the change: { EFFECTS($where) }. Predictions: { EFFECTS($function) }.
+effects-answer = { BASE($model) }In multiples of what another seed changes. Size of the change: { EFFECTS($far) }. Direction of the change: { EFFECTS($where) }. Predictions: { EFFECTS($function) }.
 effects-beyond = clear for { LIST($factors) }
 effects-near = weak for { LIST($factors) }
 effects-within = within seed noise for { LIST($factors) }
@@ -319,9 +321,9 @@ effects-pairs =
     } of models, { COUNT($seed_pairs) } of seeds
 effects-settle-all = { " " }Inconclusive: all of it is within seed noise. More seeds or more held-out prompts would settle it.
 effects-settle-functions = { " " }Inconclusive: all that was measured is within seed noise. More seeds, or what the models predict (evaluation: functions), would settle it.
-effects-seed_part = { $model }: two models of one recipe that differ in { FACTOR($part) } alone are as far apart as two seeds that differ in everything, times { SHORT($delta) } by the whole delta, { SHORT($where) } by the output side and { SHORT($function) } by what they predict.
+effects-seed_part = { BASE($model) }Two models of one recipe that differ in { FACTOR($part) } alone are as far apart as two seeds that differ in everything, times { SHORT($delta) } by the whole delta, { SHORT($where) } by the output side and { SHORT($function) } by what they predict.
 effects-tied = One number seeds the start of the adapter, the order of rows and dropout, so their effects are not separable; `seeds` with `init` and `order` separates them.
-effects-tested = { $model }: { COUNT($tested) } of { COUNT($total) } verdicts rest on a permutation of labels, with Holm's correction over the factors; the others are descriptive.
+effects-tested = { BASE($model) }{ COUNT($tested) } of { COUNT($total) } verdicts rest on a permutation of labels, with Holm's correction over the factors; the others are descriptive.
 effects-too_few = The verdicts are descriptive: with so few seeds no permutation test can reach p below { SHORT($least) }.
 effects-descriptive = The verdicts are descriptive: a test needs { COUNT($seeds) } seeds.
 
@@ -331,26 +333,28 @@ share-little = under 0.1 %
 floor-also = { " " }These recipes also differ in { LIST($names) }.
 list-semicolon = ;{ " " }
 list-sentences = { " " }
-floor-no_difference = { $model }: no two recipes differ in one factor alone, so no factor can be compared with the seed.
+range = { $low } to { $high }
+floor-no_difference = { BASE($model) }No two recipes differ in one factor alone, so no factor can be compared with the seed.
 floor-nothing = No model was trained and measured yet.
 floor-spread =
-    { $model }: the L2 norm of a recipe differs between its seeds by { RATIO($low) } to { RATIO($high) } ({ COUNT($recipes) } { COUNT($recipes) ->
+    { BASE($model) }The L2 norm of a recipe differs between its seeds by { RATIO($low) } to { RATIO($high) } ({ COUNT($recipes) } { COUNT($recipes) ->
         [one] recipe
        *[other] recipes
     }).
 floor-apart =
-    { $model }: the seed-to-seed distance is { PERCENT($low) } to { PERCENT($high) } of the recipe's own norm ({ COUNT($recipes) } { COUNT($recipes) ->
+    { BASE($model) }The seed-to-seed distance is { PERCENTS($low, $high) } of the norm of a recipe's own task vector ({ COUNT($recipes) } { COUNT($recipes) ->
         [one] recipe
        *[other] recipes
     }).
+floor-unknown = No recipe was measured at two seeds, so the effect of the seed alone is not known.
 floor-one_seed = There is one seed ({ $seed }), so no difference can be compared with seed noise. A second seed gives the baseline.
 seeds-summary =
-    { $model }: over seeds, the L2 norm is stable in { COUNT($stable) } of { COUNT($total) } data { COUNT($total) ->
+    { BASE($model) }The L2 norm of the difference is stable over seeds (largest / smallest at most 1.25) in { COUNT($stable) } of { COUNT($total) } data { COUNT($total) ->
         [one] pair
        *[other] pairs
-    } (largest over smallest at most 1.25), varies in { COUNT($varies) } and changes with the seed in { COUNT($seed) }. The largest factor is { SHORT($ratio) } ({ $pair } at { SETTING($learning_rate) }).
+    }. It changes most, by a factor of { SHORT($ratio) }, for { $pair } at { SETTING($learning_rate) }.
 seeds-unknown =
-    { $model }: no norm of { COUNT($total) } data { COUNT($total) ->
+    { BASE($model) }No norm of { COUNT($total) } data { COUNT($total) ->
         [one] pair
        *[other] pairs
     } was measured at two seeds.
@@ -359,55 +363,56 @@ seeds-unknown =
 
 seeds-stable = { $pair } at { SETTING($learning_rate) }: stable over seeds, factor { SHORT($ratio) }. L2 { BY_SEED($l2) }.
 seeds-varies = { $pair } at { SETTING($learning_rate) }: varies over seeds, factor { SHORT($ratio) }. L2 { BY_SEED($l2) }.
-seeds-seed = { $pair } at { SETTING($learning_rate) }: the seed changes this norm by a factor of { SHORT($ratio) }: do not compare methods at this learning rate. L2 { BY_SEED($l2) }.
-seeds-zero = { $pair } at { SETTING($learning_rate) }: the norm is zero for a seed, so there is no factor. L2 { BY_SEED($l2) }.
-seeds-one_seed = { $pair } at { SETTING($learning_rate) }: one seed only: its stability is not known. L2 { BY_SEED($l2) }.
-seeds-some_seeds = { $pair } at { SETTING($learning_rate) }: measured for { COUNT($measured) } of { COUNT($seeds) } seeds: its stability is not known. L2 { BY_SEED($l2) }.
-seeds-nothing = No two models measured in the view delta share base model, method, seed, learning rate and parent and differ in data, so there is nothing to say over seeds.
+seeds-seed = { $pair } at { SETTING($learning_rate) }: the seed changes this norm by a factor of { SHORT($ratio) }; do not compare methods at this learning rate. L2 { BY_SEED($l2) }.
+seeds-zero = { $pair } at { SETTING($learning_rate) }: the norm is zero at a seed, so there is no factor. L2 { BY_SEED($l2) }.
+seeds-one_seed = { $pair } at { SETTING($learning_rate) }: one seed only, so its stability is not known. L2 { BY_SEED($l2) }.
+seeds-some_seeds = { $pair } at { SETTING($learning_rate) }: measured at { COUNT($measured) } of { COUNT($seeds) } seeds, so its stability is not known. L2 { BY_SEED($l2) }.
+seeds-nothing = No two measured models differ in data alone (same base model, method, seed, learning rate and parent), so no norm can be compared over seeds.
 seeds-others =
     { COUNT($count) } { COUNT($count) ->
-        [one] comparison
-       *[other] comparisons
-    } in the norms table are no data pairs and are not in the two tables.
+        [one] comparison in the norms table is no data pair and is
+       *[other] comparisons in the norms table are no data pairs and are
+    } not in these tables.
 
 ## Findings: what goes with what
 
-attribution-shares = { $model }: the variance of { WORD($response) } over { COUNT($observations) } observations goes { SHARES($parts) }; { SHARE($residual) } is left over{ UNASSIGNED($unassigned) }.
-attribution-overlap = ; shares overlap by { PERCENT($share) }, for the design is not balanced
-attribution-unassigned = ; { PERCENT($share) } goes with several together, for the design is not balanced
-attribution-saturated = { $model }: the variance of { WORD($response) } over { COUNT($observations) } observations goes { SHARES($parts) }; no freedom is left ({ PERCENT($residual) } left over), so that this is a description, with no interval.
-attribution-inseparable = { $model }: { FACTORS($factors) } are not separable in this design: one varies only within one level of another.
-attribution-constant = { $model }: not varied in this study, so that nothing can be said of it: { FACTORS($factors) }.
-attribution-nothing = Fewer than two models, or no factor that varies: there is no variance to attribute.
+attribution-shares = { BASE($model) }Factors explain the variance of { WORD($response) } over { COUNT($observations) } observations as follows: { SHARES($parts) }; the residual is { SHARE($residual) }{ UNASSIGNED($unassigned) }.
+attribution-overlap = ; shares overlap by { PERCENT($share) }, because the design is not balanced
+attribution-unassigned = ; { PERCENT($share) } belongs to several factors together, because the design is not balanced
+attribution-saturated = { BASE($model) }Factors explain the variance of { WORD($response) } over { COUNT($observations) } observations as follows: { SHARES($parts) }. No degree of freedom remains for a residual ({ PERCENT($residual) }), so this is a description without intervals.
+attribution-inseparable = { BASE($model) }{ FACTORS($factors) } are not separable in this design: one varies only within one level of another.
+attribution-constant = { BASE($model) }Factors that this study does not vary, so that nothing can be said of them: { FACTORS($factors) }.
+attribution-nothing = There are fewer than two models, or no factor varies, so there is no variance to explain.
 
 ## Findings: which models moved alike
 
-similarity-seeds_together = { $model }: by the cosine of whole deltas, seeds of a recipe are together: { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed (mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes at a seed).{ $sides }
-similarity-seeds_apart = { $model }: by the cosine of whole deltas, { COUNT($together) } of { COUNT($total) } models are most like their own recipe at another seed (mean cosine { COSINE($recipe) } between seeds of a recipe, { COSINE($seed) } between recipes at a seed).{ $sides }
-similarity-sides = { " " }Of this, the input side is the start of the adapter: it overlaps by { COSINE($input_seeds) } between seeds of a recipe, by { COSINE($input_recipes) } between recipes at a seed, by { COSINE($input_chance) } by chance. The output side is what was learned: { COSINE($output_seeds) }, { COSINE($output_recipes) } and { COSINE($output_chance) }.
-similarity-apart = { $model }: models cluster apart by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }; mean cosine { COSINE($within) } within, { COSINE($between) } between.
-similarity-mixed = { $model }: models do not cluster apart by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }; mean cosine { COSINE($within) } within, { COSINE($between) } between.
+similarity-seeds_together = { BASE($model) }Seeds of one recipe lie together: { COUNT($together) } of { COUNT($total) } models are most similar to their own recipe at another seed. The mean cosine is { COSINE($recipe) } between seeds of one recipe and { COSINE($seed) } between recipes at one seed.
+similarity-seeds_apart = { BASE($model) }Seeds of one recipe do not lie together: { COUNT($together) } of { COUNT($total) } models are most similar to their own recipe at another seed. The mean cosine is { COSINE($recipe) } between seeds of one recipe and { COSINE($seed) } between recipes at one seed.
+similarity-sides = { BASE($model) }The input side of a delta is the start of the adapter: it overlaps by { COSINE($input_seeds) } between seeds of one recipe, by { COSINE($input_recipes) } between recipes at one seed and by { COSINE($input_chance) } by chance. The output side is what was learned: it overlaps by { COSINE($output_seeds) }, { COSINE($output_recipes) } and { COSINE($output_chance) }.
+similarity-apart = { BASE($model) }Models form groups by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a group and { COSINE($between) } between groups.
+similarity-mixed = { BASE($model) }By { FACTOR($factor) } ({ COUNT($levels) } levels) models form no clear groups: silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a level and { COSINE($between) } between levels.
+similarity-no_groups = { BASE($model) }No factor parts the models into clear groups (silhouette 0.5 or more). The clearest is { FACTOR($factor) } with { COUNT($levels) } levels: silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a level and { COSINE($between) } between levels.
 similarity-left_out =
-    { $model }: { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+    { BASE($model) }{ COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] model
        *[other] models
-    } are not in the matrices, for not all of their pairs were measured.
-similarity-nothing = No three models have all of their pairs measured, so there is nothing to cluster.
+    } are not in the matrices, because not all of their pairs were measured.
+similarity-nothing = No three models have all of their pairs measured, so there is nothing to compare.
 
 ## Findings: which models are close to each other
 
-map-groups = { $model }: models lie apart by { PARTS($parts) }.
+map-groups = { BASE($model) }Models lie apart by { PARTS($parts) }.
 map-by = { FACTOR($factor) } in the { WORD($space) } (silhouette { COSINE($silhouette) })
 map-by_none = no factor in the { WORD($space) } (silhouette at most { COSINE($silhouette) })
-map-seeds = { $model }: the distance of two seeds of one recipe is { PARTS($parts) } of the mean distance of two models.
+map-seeds = { BASE($model) }The seed-to-seed distance is { PARTS($parts) } of the mean distance of two models.
 map-seed = { PERCENT($seed_share) } ({ WORD($space) })
-map-stress = { $model }: two dimensions show distances with a stress of { PARTS($parts) } (0 is exact; from 0.2 on the map is rough, and the matrix has the pairs).
+map-stress = { BASE($model) }Two dimensions show the distances with a stress of { PARTS($parts) } (0 is exact; from 0.2 on the map is rough, and the matrix has the pairs).
 map-stress_of = { SHORT($stress) } in the { WORD($space) }
 map-left_out =
-    { $model }: { COUNT($count) } of { COUNT($total) } models { COUNT($count) ->
+    { BASE($model) }{ COUNT($count) } of { COUNT($total) } models { COUNT($count) ->
         [one] is
        *[other] are
-    } not in the map by { WORD($space) }, as some of their pairs were not measured.
+    } not in the map by { WORD($space) }, because some of their pairs were not measured.
 map-nothing = No three models have all of their distances measured, so there is no map.
 map-title-apart = models lie apart by { FACTOR($factor) } (silhouette { COSINE($silhouette) })
 map-title-mixed = no factor sets models apart (silhouette at most { COSINE($silhouette) })
@@ -416,99 +421,107 @@ map-title-stress = { WORD($space) }; stress of the map { $stress }
 ## Findings: where they moved
 
 where-kind =
-    { $model }: in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+    { BASE($model) }In { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] recipe
        *[other] recipes
-    } the most of the squared L2 is in { $kind } ({ PERCENT($low) } to { PERCENT($high) }).
+    } the module kind { $kind } has the largest share of the squared L2: { PERCENTS($low, $high) }.
 where-kind_difference =
-    { $model }: in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+    { BASE($model) }In { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] difference
        *[other] differences
-    } the most of the squared L2 is in { $kind } ({ PERCENT($low) } to { PERCENT($high) }).
+    } the module kind { $kind } has the largest share of the squared L2: { PERCENTS($low, $high) }.
 where-depth =
-    { $model }: the last { COUNT($late) } of { COUNT($layers) } { COUNT($layers) ->
+    { BASE($model) }The last { COUNT($late) } of { COUNT($layers) } { COUNT($layers) ->
         [one] layer
        *[other] layers
-    } hold { PERCENT($low) } to { PERCENT($high) } of the squared L2.
-where-nothing = No norms by tensor were measured in the view delta, so there is nothing to say of places.
+    } have { PERCENTS($low, $high) } of the squared L2.
+where-nothing = No norms by tensor were measured in the view delta, so nothing can be said of layers and modules.
 
 ## Findings: what they predict
 
-functions-layer = { $model }: models that differ in { FACTOR($factor) } are least alike at layer { COUNT($layer) } of { COUNT($last) }: CKA { COSINE($cka) }, two seeds { COSINE($seeds_cka) }.
-functions-nothing = What models predict was not compared (evaluation: functions).
+functions-layer = { BASE($model) }Models that differ in { FACTOR($factor) } are least similar at layer { COUNT($layer) } of { COUNT($last) }: CKA { COSINE($cka) }, between two seeds { COSINE($seeds_cka) } (1 means equal).
+functions-token = { BASE($model) }The largest difference at one token is a KL divergence of { SHORT($kl) } nats ({ $label }).
+functions-nothing = The study did not compare what models predict (evaluation: functions).
 
 ## Findings: how concentrated
 
-concentration-half = { COUNT($count) } { WORD($what) }: half of L2 is in the largest { PERCENT($low) } to { PERCENT($high) } of entries; for independent normal entries it would be { PERCENT($normal) }.
-concentration-rank = The mean effective rank of a tensor's delta is { SHORT($low) } to { SHORT($high) }, of at most { COUNT($rank) }.
-concentration-nothing = No curve was measured in the view delta, so there is nothing to say of concentration.
+concentration-half = Half of the L2 norm lies in the largest { PERCENTS($low, $high) } of entries ({ COUNT($count) } { WORD($what) }); for independent normal entries it would be { PERCENT($normal) }.
+concentration-rank = The mean effective rank of a tensor's delta is { SHORTS($low, $high) }, of at most { COUNT($rank) }.
+concentration-nothing = No curve was measured in the view delta, so nothing can be said of concentration.
 
 ## Findings: the base model's directions
 
-entries-moved = { $model }: in the view { $view }, training moves { PERCENT($low) } to { PERCENT($high) } of the entries by more than { SETTING($tolerance) } ({ COUNT($recipes) } { COUNT($recipes) ->
+entries-moved =
+    { BASE($model) }Training moves { PERCENTS($low, $high) } of the entries by more than { SETTING($tolerance) } in the view { $view } ({ COUNT($recipes) } { COUNT($recipes) ->
         [one] recipe
        *[other] recipes
     }).{ $seeds }
 entries-spread = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
-entries-shared_recipe = { $model }: seeds of one recipe (up to { COUNT($models) }) all keep { PERCENT($low) } to { PERCENT($high) } of the largest { PERCENT($density) } of their entries in common (by chance { SHARE($chance_low) } to { SHARE($chance_high) }); where two or more keep an entry, signs conflict in at most { PERCENT($conflict) }.
-entries-shared_seed = { $model }: recipes at one seed (up to { COUNT($models) }) all keep { PERCENT($low) } to { PERCENT($high) } of the largest { PERCENT($density) } of their entries in common (by chance { SHARE($chance_low) } to { SHARE($chance_high) }); signs conflict in at most { PERCENT($conflict) }.
-entries-nothing = No entries were counted.
-intruders-count = { $model }: of the top { COUNT($top) } singular vectors of W + delta in each tensor, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) are intruders, without a counterpart among the base model's (cosine below { SETTING($epsilon) }).{ $floor }
-intruders-left = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas write lies in the base model's top { COUNT($top) } left singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
-intruders-right = { $model }: { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) of what deltas read lies in its top { COUNT($top) } right singular vectors, { SHORT($times_low) } to { SHORT($times_high) } times what chance gives.{ $floor }
-intruders-floor = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
-intruders-nothing = The study did not ask how deltas lie to the base model's directions (`spectra: base`), or no delta has factors.
+entries-shared_recipe = { BASE($model) }Of the largest { PERCENT($density) } of a model's entries, { PERCENTS($low, $high) } are also among the largest of all other seeds of its recipe (up to { COUNT($models) } models; by chance { SHARE($chance_low) } to { SHARE($chance_high) }). Where two or more keep an entry, at most { PERCENT($conflict) } of the signs conflict.
+entries-shared_seed = { BASE($model) }Of the largest { PERCENT($density) } of a model's entries, { PERCENTS($low, $high) } are also among the largest of all other recipes at its seed (up to { COUNT($models) } models; by chance { SHARE($chance_low) } to { SHARE($chance_high) }). Where two or more keep an entry, at most { PERCENT($conflict) } of the signs conflict.
+entries-nothing = The study did not count entries.
+intruders-count = { BASE($model) }Of the top { COUNT($top) } singular vectors of W + delta in each tensor, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) are intruders: their cosine with every singular vector of W is below { SETTING($epsilon) }.{ $seeds }
+intruders-left = { BASE($model) }Of what deltas write, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) lies in the base model's top { COUNT($top) } left singular vectors: { SHORTS($times_low, $times_high) } times as much as by chance.{ $seeds }
+intruders-right = { BASE($model) }Of what deltas read, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) lies in the base model's top { COUNT($top) } right singular vectors: { SHORTS($times_low, $times_high) } times as much as by chance.{ $seeds }
+intruders-spread = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
+intruders-most = { BASE($model) }At most { PERCENT($high) } of the top { COUNT($top) } singular vectors of a trained tensor have no counterpart in the base model ({ $last }).
+intruders-principal = { BASE($model) }Deltas lie in the base model's top { COUNT($top) } directions { SHORTS($low, $high) } times as much as a random direction would.
+intruders-nothing = The study did not compare deltas with the base model's directions (`spectra: base`), or no delta has factors.
 
 ## Findings: chained trials
 
 chains-added =
-    In { COUNT($count) } { COUNT($count) ->
-        [one] chained trial
-       *[other] chained trials
-    } the child's part is { PERCENT($low) } to { PERCENT($high) } of its parent's in L2.
-chains-angle = The child goes at { DEGREES($low) } to { DEGREES($high) } to its parent; { COUNT($back) } of { COUNT($count) } turn back (over 100°), and at most { PERCENT($lost) } of the two lengths cancels.
+    The child's own change is { PERCENTS($low, $high) } as large as its parent's (L2, { COUNT($count) } chained { COUNT($count) ->
+        [one] trial
+       *[other] trials
+    }).
+chains-angle = The angle between the two changes is { DEGREES($low) } to { DEGREES($high) } (90°: unrelated). { COUNT($back) } of { COUNT($count) } turn back (over 100°), and at most { PERCENT($lost) } of the two lengths cancels.
 chains-nothing = The study has no chained trial that was measured.
 
 ## Findings: along the way
 
 paths-straight =
-    { $model }: in { COUNT($count) } { COUNT($count) ->
+    { BASE($model) }The path of a training is { SHORTS($low, $high) } times as long as the straight line from its start to its end ({ COUNT($count) } { COUNT($count) ->
         [one] trial
        *[other] trials
-    } the way is { SHORT($low) } to { SHORT($high) } times as long as what is left of it at the end.
+    }).
 paths-first =
-    { $model }: { $layer } is the first to reach half of its final norm in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+    { BASE($model) }{ $layer } is the first layer to reach half of its final norm in { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] trial
        *[other] trials
     }.
 paths-part =
-    { $model }: seeds of a recipe have parted (cosine below one half) from { PERCENT($low) } to { PERCENT($high) } of the steps on ({ COUNT($count) } { COUNT($count) ->
+    { BASE($model) }Two seeds of one recipe have diverged (cosine below 0.5) after { PERCENTS($low, $high) } of the steps ({ COUNT($count) } { COUNT($count) ->
         [one] recipe
        *[other] recipes
     }).
 paths-together =
-    { $model }: in { COUNT($count) } { COUNT($count) ->
+    { BASE($model) }In { COUNT($count) } { COUNT($count) ->
         [one] recipe
        *[other] recipes
-    } some seeds have not parted by the end (their cosine is above one half).
-paths-nothing = No training's path was recorded.
+    } some seeds have not diverged by the end (cosine 0.5 or more).
+paths-nothing = The study did not record the path of any training.
 
 ## Findings: lines between models
 
-connectivity-connected = { $model }: { $a } and { $b } are connected without a barrier: at most { SHORT($barrier) } nats above the straight line{ $floor }.
-connectivity-below = { $model }: { $a } and { $b } are connected without a barrier: the loss lies nowhere above the straight line{ $floor }.
-connectivity-barrier = { $model }: between { $a } and { $b } lies a barrier: the loss of { $data } at t = { SHORT($at) } is { SHORT($barrier) } nats above the straight line{ $floor }.
-connectivity-floor = ; between two seeds of a recipe at most { SHORT($barrier) } ({ $of })
-connectivity-no_floor = ; no line between two seeds of a recipe was measured
-connectivity-connected_seeds = { $model }: the seeds of { $a } are connected without a barrier: at most { SHORT($barrier) } nats above the straight line.
-connectivity-below_seeds = { $model }: the seeds of { $a } are connected without a barrier: the loss lies nowhere above the straight line.
-connectivity-barrier_seeds = { $model }: between two seeds of { $a } lies a barrier: the loss of { $data } at t = { SHORT($at) } is { SHORT($barrier) } nats above the straight line.
+connectivity-connected = { BASE($model) }{ $a } and { $b } are connected without a barrier: the loss is at most { SHORT($barrier) } nats above the straight line{ $seeds }.
+connectivity-below = { BASE($model) }{ $a } and { $b } are connected without a barrier: the loss lies nowhere above the straight line{ $seeds }.
+connectivity-barrier = { BASE($model) }Between { $a } and { $b } lies a barrier: the loss of { $data } at t = { SHORT($at) } is { SHORT($barrier) } nats above the straight line{ $seeds }.
+connectivity-summary = { BASE($model) }Of { COUNT($pairs) } pairs of recipes { COUNT($connected) } are connected (barrier of at most 0.01 nats a token). The highest barrier lies between { $a } and { $b }: { SHORT($barrier) } nats at t = { SHORT($at) } on { $data }{ $seeds }.
+connectivity-all_below = { BASE($model) }All { COUNT($pairs) } pairs of recipes are connected without a barrier: the loss between them lies nowhere above the straight line{ $seeds }.
+connectivity-baseline = ; between two seeds of one recipe at most { SHORT($barrier) } nats
+connectivity-no_baseline = ; no line between two seeds of one recipe was measured
+connectivity-summary_seeds = { BASE($model) }The seeds of { COUNT($connected) } of { COUNT($pairs) } recipes are connected (barrier of at most 0.01 nats a token). The highest barrier lies between two seeds of { $a }: { SHORT($barrier) } nats at t = { SHORT($at) } on { $data }.
+connectivity-all_below_seeds = { BASE($model) }The seeds of all { COUNT($pairs) } recipes are connected without a barrier: the loss between them lies nowhere above the straight line.
+connectivity-connected_seeds = { BASE($model) }The seeds of { $a } are connected without a barrier: the loss is at most { SHORT($barrier) } nats above the straight line.
+connectivity-below_seeds = { BASE($model) }The seeds of { $a } are connected without a barrier: the loss lies nowhere above the straight line.
+connectivity-barrier_seeds = { BASE($model) }Between two seeds of { $a } lies a barrier: the loss of { $data } at t = { SHORT($at) } is { SHORT($barrier) } nats above the straight line.
 connectivity-missing =
     { COUNT($count) } { COUNT($count) ->
         [one] line has
        *[other] lines have
     } no barrier ({ FIRST_SIX($names) }): { FIRST_SIX($reasons) }.
-connectivity-nothing = The study asks for no line between models (`connectivity`).
+connectivity-nothing = The study did not measure a line between models (`connectivity`).
 
 ## Findings: trust
 
@@ -528,41 +541,41 @@ trust-marked =
        *[other] models
     } break the limits of the study: { FIRST_SIX($names) }.
 trust-merged =
-    Merging into the base model's dtype would change { COUNT($count) } { COUNT($count) ->
+    Merged weights in the base model's dtype would change { COUNT($count) } { COUNT($count) ->
         [one] task vector
        *[other] task vectors
-    } by { PERCENT($low) } to { PERCENT($high) } of their norm, and turn up to { PERCENT($zeros) } of their entries into zeros.
+    } by { PERCENTS($low, $high) } of their norm, and set up to { PERCENT($zeros) } of their entries to zero.
 trust-dequantized =
-    Read off 4-bit weights, { COUNT($count) } { COUNT($count) ->
+    Measured from 4-bit weights, { COUNT($count) } { COUNT($count) ->
         [one] task vector
        *[other] task vectors
-    } would be wrong by { PERCENT($low) } to { PERCENT($high) } of their norm, with up to { PERCENT($zeros) } of their entries zero.
+    } would be wrong by { PERCENTS($low, $high) } of their norm, with up to { PERCENT($zeros) } of their entries zero.
 trust-counted =
-    { $model }: all { COUNT($comparisons) } { COUNT($comparisons) ->
+    { BASE($model) }All { COUNT($comparisons) } { COUNT($comparisons) ->
         [one] comparison
        *[other] comparisons
     } are over the same { COUNT($numel) } entries ({ $universe }).
 trust-unequal =
-    { $model }: { COUNT($comparisons) } { COUNT($comparisons) ->
-        [one] comparison
-       *[other] comparisons
-    } are over { COUNT($low) } to { COUNT($high) } entries; L1 and L2 of unlike numbers of entries are not alike.
+    { BASE($model) }{ COUNT($comparisons) } { COUNT($comparisons) ->
+        [one] comparison is
+       *[other] comparisons are
+    } over { COUNT($low) } to { COUNT($high) } entries; L1 and L2 over different numbers of entries cannot be compared.
 
 
 ## Titles of columns
 
 column-model = base model
-column-space = space
-column-effect = effect
-column-baseline = between seeds
+column-space = measure
+column-effect = two models
+column-baseline = two seeds
 column-chance = by chance
-column-times = times
-column-effect_like = at like seeds
+column-times = times the seed
+column-effect_like = same seed
 column-pairs = pairs
 column-seed_pairs = pairs of seeds
 column-p = p
-column-p_adjusted = p corrected
-column-basis = rests on
+column-p_adjusted = corrected p
+column-basis = basis
 column-effect_verdict = verdict
 column-factor = factor
 column-label = recipe
@@ -571,48 +584,48 @@ column-pair = data pair
 column-learning_rate = learning rate
 column-seed = seed
 column-seeds = seeds
-column-norm_factor = norms differ by
-column-norm_spread = seeds by
-column-norm_verdict = how far
-column-distance = distance
-column-deviation = standard deviation
+column-norm_factor = ratio of norms
+column-norm_spread = ratio between seeds
+column-norm_verdict = verdict on size
+column-distance = distance (L2)
+column-deviation = std. deviation
 column-also = also differ in
-column-ratio_unlike = at unlike seeds
-column-ratio_most = at most
+column-ratio_unlike = different seeds (times)
+column-ratio_most = at most (times)
 column-boot_low = bootstrap from
 column-boot_high = bootstrap to
 column-low = 95 % from
 column-high = 95 % to
 column-mean = mean L2
-column-seed_distance = between seeds
-column-ratio = at like seeds
+column-seed_distance = seed-to-seed distance
+column-ratio = same seed (times)
 column-times_seed = times the seed
-column-verdict = where to
+column-verdict = verdict on distance
 column-seeds_verdict = verdict
 column-source = source
 column-l2_mean = mean L2
-column-l2_deviation = standard deviation
+column-l2_deviation = std. deviation
 column-l2_low = bootstrap from
 column-l2_high = bootstrap to
-column-l2_factor = L2 factor
-column-relative_distance = of its norm
+column-l2_factor = largest / smallest
+column-relative_distance = share of its norm
 column-norm_of_seed = { $norm } (seed { $seed })
 column-response = response
-column-level = level
-column-key = place
-column-df = freedom
+column-level = part
+column-key = name
+column-df = degrees of freedom
 column-sum_squares = sum of squares
 column-share = share
 column-partial_share = partial share
 column-observations = observations
-column-residual_df = left freedom
+column-residual_df = residual freedom
 column-levels = levels
 column-silhouette = silhouette
 column-stress = stress
 column-mean_distance = mean distance
 column-seed_share = between seeds / mean
-column-within = cosine within
-column-between = cosine between
+column-within = cosine within levels
+column-between = cosine between levels
 column-name = trial
 column-trial = trial
 column-nearest = most similar
@@ -623,56 +636,56 @@ column-value = norm
 column-l1 = L1
 column-l2 = L2
 column-relative_l2 = relative L2
-column-what = of
-column-half_l1 = half of L1 in
-column-half_l2 = half of L2 in
-column-l2_in_1 = L2 of largest 1 %
-column-l2_in_10 = L2 of largest 10 %
+column-what = kind
+column-half_l1 = half of L1 in largest
+column-half_l2 = half of L2 in largest
+column-l2_in_1 = L2 in largest 1 %
+column-l2_in_10 = L2 in largest 10 %
 column-effective_rank = effective rank
 column-density = density
-column-num_keep = kept
+column-num_keep = entries kept
 column-threshold = threshold
-column-at_or_above = at or above
-column-l1_share = of L1
-column-l2_share = of L2
+column-at_or_above = entries at or above
+column-l1_share = share of L1
+column-l2_share = share of L2
 column-l2_parent = L2 of parent
 column-l2_child = L2 of child
 column-angle = angle
-column-top = top
+column-top = top vectors
 column-epsilon = epsilon
 column-intruder_share = intruders
-column-intruder_spread = intruders, spread
+column-intruder_spread = intruders, between seeds
 column-share_left = in left
-column-left_spread = left, spread
-column-left_times = left over chance
+column-left_spread = left, between seeds
+column-left_times = left, times chance
 column-share_right = in right
-column-right_spread = right, spread
-column-right_times = right over chance
+column-right_spread = right, between seeds
+column-right_times = right, times chance
 column-cancellation = cancelled
-column-child_share = child of parent
+column-child_share = child / parent
 column-numel = entries
 column-merged_error = error merged
 column-merged_false_zeros = zeros merged
-column-dequantized_error = error in 4 bits
-column-dequantized_false_zeros = zeros in 4 bits
-column-universe = universe
+column-dequantized_error = error from 4 bits
+column-dequantized_false_zeros = zeros from 4 bits
+column-universe = entries of
 column-comparisons = comparisons
 column-length = path length
 column-displacement = displacement
 column-length_ratio = length / displacement
-column-first = first to move
-column-first_at = at
+column-first = first layer
+column-first_at = at share of steps
 column-steps = steps
 column-records = records
-column-parted = parted from
-column-last_cosine = last cosine
+column-parted = diverged after
+column-last_cosine = final cosine
 column-data = data
-column-barrier = barrier
+column-barrier = barrier (nats)
 column-at = at t
-column-seed_barrier = between seeds
+column-seed_barrier = between seeds (nats)
 column-seeds_of = seeds of
-column-loss_a = loss of the first
-column-loss_b = loss of the second
+column-loss_a = loss of first
+column-loss_b = loss of second
 column-points = points
 column-message = reason
 column-status = status
@@ -694,7 +707,7 @@ column-group = group
 column-models = models
 column-all_share = kept by all
 column-chance_share = all by chance
-column-over_chance = over chance
+column-over_chance = times chance
 column-in_common = in common
 column-common_by_chance = in common by chance
 column-some_share = by some
@@ -702,43 +715,41 @@ column-one_share = by one
 column-none_share = by none
 column-sign_conflict = signs conflict
 column-cka = CKA
-column-seeds_cka = CKA of seeds
+column-seeds_cka = CKA of two seeds
 column-answers = answers
 column-position = place
 column-token = token
-column-kl = KL
+column-kl = KL (nats)
 column-p_a = p of first
 column-p_b = p of second
-column-top_a = likeliest of first
-column-top_b = likeliest of second
+column-top_a = first predicts
+column-top_b = second predicts
 column-prompt = prompt
-column-l1_printed = L1 printed
+column-l1_printed = L1 published
 column-l1_measured = L1 measured
 column-l1_ratio = L1 ratio
-column-l2_printed = L2 printed
+column-l2_printed = L2 published
 column-l2_measured = L2 measured
 column-l2_ratio = L2 ratio
 
 ## Verdicts, in sentences and in cells
 
-verdict-open = not to be told
-verdict-unknown = not known
 verdict-stable = stable
 verdict-varies = varies
-verdict-seed = the seed's doing
-verdict-zero = zero for a seed
+verdict-seed = depends on the seed
+verdict-zero = zero at a seed
 verdict-one_seed = one seed only
 verdict-some_seeds = not all seeds
 
-short-baseline = the seed itself
-short-most = nearly all of the seed's
-short-part = a part of the seed's
-short-little = little of the seed's
-short-beyond = beyond
-short-near = little more
-short-within = no more
-short-open = { verdict-open }
-short-unknown = { verdict-unknown }
+short-baseline = { verdict-baseline }
+short-most = { verdict-most }
+short-part = { verdict-part }
+short-little = { verdict-little }
+short-beyond = { verdict-clear }
+short-near = { verdict-weak }
+short-within = { verdict-noise }
+short-open = inconclusive
+short-unknown = { verdict-missing }
 short-stable = { verdict-stable }
 short-varies = { verdict-varies }
 short-seed = { verdict-seed }
@@ -748,24 +759,24 @@ short-some_seeds = { verdict-some_seeds }
 
 ## Figures: captions, axes, legends
 
-caption-effects = { $model }: every two recipes that differ in one factor, as a multiple of two seeds of one recipe ({ COUNT($count) } points). The band is what cannot be told from the seed.
-caption-cka = { $model }: CKA of hidden states at answer tokens by layer (0: embeddings), of two models that differ in a factor, and (dashed) of two seeds of one recipe.
-caption-floor = { $model }: how far two recipes that differ in one factor are apart at like seeds, as a multiple of how far two seeds of either are. Left of the line another seed makes more of a difference than the factor.
-caption-seeds = { $model }: L2 norm of the difference of each data pair, by seed.
-caption-attribution = { $model }: share of the variance of { WORD($response) } that goes with each factor, as a whole and by place. Factors that the study cannot tell apart share a colour.
-caption-similarity = { $model }: how alike every two models are, in the order of their clustering by cosine; the strips on the left say what each of them is. Choose a measure.{ $left } Shown: { $label }.
-caption-map = { $model }: { COUNT($count) } models; those that lie close are alike. The colour is a factor, the shape the seed; a unit is as long in both directions. Choose a distance and a factor. Shown: { $label }.
-caption-similarity-recipes = { " " }Means over seeds, for there are { COUNT($models) } models.
-caption-heatmap = { $model }: { $measure } by layer and module kind, the mean over seeds; choose a recipe or a difference of two. This one is { $label }.
-caption-curve = { $model }: share of a norm in the largest entries, { COUNT($shown) } of { COUNT($total) } curves (one seed); points are the study's densities, dots what independent normal entries would give. This one is { $norm }.
-caption-intruders = { $model }: how much of a recipe's deltas lies in the base model's top { COUNT($top) } singular vectors, as a multiple of what a random direction has there (the line), the mean over seeds.
-caption-chains = { $model }: L2 of what the parent did, of what the child added and of the whole.
-caption-paths = { $model }: norm of each layer along the training, as a share of its last; choose a recipe. This one is { $label }.
-caption-connectivity = { $model }: held-out loss along the line from one model (t = 0) to another (t = 1), above the straight line between its ends; seeds of one recipe are dashed. This one is { $label }.
+caption-effects = { BASE($model) }Each dot is two recipes that differ in one factor; right of the band they differ by more than two seeds do ({ COUNT($count) } dots).
+caption-cka = { BASE($model) }The lower a line, the more the hidden states of two models that differ in that factor differ at that layer (0: embeddings). Dashed: two seeds of one recipe.
+caption-floor = { BASE($model) }Each dot is two recipes that differ in one factor, at the same seed; left of the line another seed moves a model further than the factor does.
+caption-seeds = { BASE($model) }Where the bars of a pair are equally long, the norm does not depend on the seed (L2 of the difference of two models that differ in data).
+caption-attribution = { BASE($model) }The longer a part, the more of the variance of { WORD($response) } goes with that factor. Factors that are not separable in this design share a colour.
+caption-similarity = { BASE($model) }Each cell is two models; blocks of one colour along the diagonal are models that changed alike. The strips on the left say what each model is.{ $left } Shown: { $label }.
+caption-map = { BASE($model) }Points that lie close together are models that differ little ({ COUNT($count) } models; colour: a factor, shape: the seed). Shown: { $label }.
+caption-similarity-recipes = { " " }Means over seeds, because there are { COUNT($models) } models.
+caption-heatmap = { BASE($model) }The brighter a cell, the more that layer and module kind changed ({ $measure }, mean over seeds). Shown: { $label }.
+caption-curve = { BASE($model) }The higher a line, the more of { $norm } lies in few entries (dots: the study's densities; dotted line: independent normal entries). Shown: { COUNT($shown) } of { COUNT($total) } curves, one seed each.
+caption-intruders = { BASE($model) }Right of the line, deltas lie in the base model's top { COUNT($top) } singular vectors more than a random direction would (mean over seeds).
+caption-chains = { BASE($model) }What the parent changed, what the child added, and both together (L2). A whole that is shorter than the parent's part means that the child undid some of it.
+caption-paths = { BASE($model) }The earlier a line rises, the earlier that layer moved: its norm during training as a share of its final norm. Shown: { $label }.
+caption-connectivity = { BASE($model) }A line that rises above 0 crosses a barrier: held-out loss on the way from one model (t = 0) to another (t = 1), above the straight line; dashed: two seeds of one recipe. Shown: { $label }.
 chart-cut = { COUNT($shown) } of { COUNT($total) } are shown.
 axis-times = times what another seed does
 axis-cka = CKA
-axis-ratio = times as far as another seed
+axis-ratio = times the seed-to-seed distance
 axis-l2 = L2 norm of the difference
 axis-l2_part = L2 norm
 axis-share = share of variance
@@ -784,20 +795,20 @@ reading-cosine = 1: same direction, 0: unrelated, -1: opposite
 reading-where = share of directions in common; by chance { $middle }
 reading-function = KL divergence, nats a token; 0: the same, median { $middle }
 reading-signs = share of signs that agree; by chance { $middle }
-reading-overlap = times as many in common as by chance
-axis-kept = largest entries kept
+reading-overlap = how many times as many in common as by chance
+axis-kept = share of entries kept, largest first
 axis-norm_share = share of the norm
-axis-times_chance = times what chance gives
+axis-times_chance = times the share of a random direction
 axis-step = step
-axis-path = norm / last norm
+axis-path = share of the final norm
 axis-t = t
-axis-excess = nats above the straight line
-axis-loss = loss
+axis-excess = loss above the straight line (nats a token)
+axis-loss = loss (nats a token)
 legend-line = line
 line-difference = two recipes
 line-seeds = two seeds
 line-of_seeds = seeds of { $label }
-legend-cka = differ in the factor
+legend-cka = two recipes
 legend-seeds_cka = two seeds
 legend-seed = seed
 legend-colour = colour
@@ -815,65 +826,67 @@ part-l2_parent = parent
 part-l2_child = child
 part-l2 = whole
 place-all = all
-normal = normal entries
-measure-relative_l2 = L2 relative to the base's weights
+normal = independent normal entries
+measure-relative_l2 = L2 relative to the base model's weights
 measure-l2 = L2 norm
 
 ## What the numbers mean; all formulas are in docs/method.md
 
+define-task_vector-head = task vector
+define-task_vector-text = the weights of a trained model minus those of its base model: all that training changed; also called delta.
 define-norms-head = L1, L2
-define-norms-text = the sum of magnitudes, and the root of the sum of squares, of float32(a) - float32(b) over all tensors that either side trained, accumulated in float64.
-define-trial-head = L2 of a trial
-define-trial-text = the L2 of its task vector: what its training changed.
+define-norms-text = the size of a change: the sum of the magnitudes of its entries (L1), and the root of the sum of their squares (L2).
 define-pair-head = data pair
-define-pair-text = two trials that share base model, method, seed, learning rate and parent, and differ in data.
-define-factor-head = L2 factor
-define-factor-text = the largest L2 over the smallest between seeds: at most 1.25 is stable, above 1.25 up to 2 varies, above 2 is the seed's doing rather than the method's.
-define-effect-head = effect, between seeds, times
-define-effect-text = the mean of two models that differ in the factor alone, and of two models of one recipe; in both their seeds are unlike. How far: |log| of the ratio of norms. Where: overlap of the output sides. Whole delta: distance, where the start of the adapter is shared. What it does: KL divergence on held-out answers, both directions, nats a token. Times is the first over the second; of overlaps it is (between seeds - by chance) / (effect - by chance).
+define-pair-text = two trials with the same base model, method, seed, learning rate and parent, and with different data.
+define-factor-head = largest / smallest
+define-factor-text = the largest L2 over the smallest of all seeds: up to 1.25 it is stable, up to 2 it varies, above 2 it depends on the seed.
+define-effect-head = two models, two seeds, times the seed
+define-effect-text = the mean over two models that differ in the factor, the mean over two seeds of one recipe, and the first divided by the second.
 define-cka-head = CKA
-define-cka-text = linear centred kernel alignment of the hidden states of two models at the tokens of held-out answers, unbiased: 1 where they are equal up to rotation and scale, near 0 where they are unrelated.
-define-tokens-head = p, KL of a token
-define-tokens-text = the probability that each model gives the token after the prompt and the answer so far, and the divergence KL(a || b) there, in nats.
-define-floor-head = at unlike seeds, at like seeds
-define-floor-text = the mean distance of two recipes that differ in one factor over the mean distance of two seeds of either. At unlike seeds it is 1 where the two are one recipe: up to 1.25 not to be told from the seed, from 2 on beyond it. Where no distance could be twice the seeds' (at most), it cannot be told.
-define-norms_differ-head = norms differ by, seeds by
-define-norms_differ-text = the larger mean L2 of two recipes over the smaller, and the larger factor between seeds of either; the logarithm of the first over that of the second: up to 1.25 not to be told from the seed, from 2 on beyond it.
-define-distance-head = distance
-define-distance-text = the L2 of the difference of two task vectors: measured (norms), or out of their norms and cosine by the law of cosines (pairs).
+define-cka-text = how similar the hidden states of two models are at the tokens of held-out answers: 1 means equal up to rotation and scale, 0 unrelated.
+define-tokens-head = p of a token
+define-tokens-text = the probability that a model gives the next token after the prompt and the answer so far.
+define-floor-head = same seed, different seeds (times)
+define-floor-text = the distance of two recipes over the seed-to-seed distance; at different seeds up to 1.25 is within seed noise, and from 2 on clear.
+define-norms_differ-head = ratio of norms, ratio between seeds
+define-norms_differ-text = the larger mean L2 over the smaller, and the largest L2 over the smallest of one recipe; of their logarithms, a ratio from 2 on is clear.
+define-distance-head = distance, seed-to-seed distance
+define-distance-text = the L2 of the difference of two task vectors, measured or computed from their norms and cosine; of two seeds of one recipe.
 define-interval-head = bootstrap, 95 %
-define-interval-text = a percentile bootstrap of the mean over three or more seeds (9,999 resamples, 2.5 to 97.5 %); of three seeds it is their range, and narrower than 95 % deserves for few seeds. For partial shares 95 % by inversion of the noncentral F distribution.
+define-interval-text = a 95 % interval: of means over three seeds or more by bootstrap, of partial shares by the noncentral F distribution.
 define-share-head = share of variance
-define-share-text = type II sum of squares of a factor over the total, in an additive model without interactions; the partial share is over itself plus the residual. What factors explain only together is not told apart.
+define-share-text = the part of the variance that goes with a factor; the partial share is that over the factor and the residual alone.
 define-cosine-head = cosine
-define-cosine-text = the signed cosine of two task vectors: 1 alike, 0 unrelated, -1 opposite.
+define-cosine-text = whether two task vectors point the same way: 1 is the same direction, 0 unrelated, -1 opposite.
+define-kl-head = KL
+define-kl-text = how much the next-token predictions of two models differ, in nats a token; 0 means equal (Kullback-Leibler divergence, mean of both directions).
 define-silhouette-head = silhouette
-define-silhouette-text = how much nearer a model is to its own level of a factor than to the next one, by 1 - cosine, from -1 to 1; from 0.5 on levels cluster apart.
+define-silhouette-text = how much nearer a model is to its own group than to the next one, from -1 to 1; from 0.5 on groups are clear.
 define-stress-head = map, stress
-define-stress-text = places in two dimensions that keep the distances of models as far as they can (classical scaling, Torgerson 1952); stress is the root of the sum of (distance - distance in the map)^2 over the sum of distance^2 (Kruskal 1964): 0 where the map is exact, rough from 0.2 on.
+define-stress-text = places in two dimensions that keep the distances of models as well as possible, and the share that is lost: 0 is exact, from 0.2 on it is rough.
 define-relative-head = relative L2
-define-relative-text = the L2 over that of the base model's weights in the same tensors.
-define-density-head = density, kept
-define-density-text = the share of all values kept, the largest magnitudes first, and their number: max(1, floor(density x values)).
-define-threshold-head = threshold, at or above
-define-threshold-text = the smallest magnitude kept, and how many values reach it: more than were kept where magnitudes tie.
-define-half-head = half of L2 in
-define-half-text = the density whose largest entries hold half of the norm, between two points of the curve by the logarithm of density.
+define-relative-text = the L2 of a change over the L2 of the base model's weights in the same tensors.
+define-density-head = density, entries kept
+define-density-text = the share of all entries that is kept, the largest magnitudes first, and their number.
+define-threshold-head = threshold, entries at or above
+define-threshold-text = the smallest magnitude that is kept, and the number of entries that reach it; equal magnitudes make it more than were kept.
+define-half-head = half of L1, L2 in largest
+define-half-text = the share of entries, the largest first, that holds half of the norm.
 define-rank-head = effective rank
-define-rank-text = exp of the entropy of a delta's singular values, each over their sum (Roy and Vetterli 2007), the mean over tensors.
+define-rank-text = how many directions a delta uses: exp of the entropy of its singular values over their sum, the mean over tensors.
 define-barrier-head = barrier
-define-barrier-text = the most that the held-out loss of base + (1 - t) a + t b, with a and b the task vectors of two models, lies above the straight line between t = 0 and t = 1, in nats per token (Entezari et al. 2022); up to 0.01 the two count as connected.
+define-barrier-text = the most that the held-out loss between two models lies above the straight line, in nats a token; up to 0.01 they count as connected.
 define-intruder-head = intruders
-define-intruder-text = the share of the top left singular vectors of W + delta, over all tensors, whose cosine to every singular vector of the base model's tensor W is below epsilon (Shuttleworth et al. 2024). The spread is the largest of the seeds less the smallest.
+define-intruder-text = the share of the top left singular vectors of W + delta whose cosine with every singular vector of the base model's W is below epsilon.
 define-principal-head = in left, in right
-define-principal-text = the share of a delta's energy (its squared L2) that lies in the top left singular vectors of the base model's tensors, which it writes to, or in the right ones, which it reads; and how many times what a random direction has there.
+define-principal-text = the share of a delta's squared L2 in the base model's top left singular vectors, which it writes to, or right ones, which it reads from.
 define-chain-head = angle, cancelled
-define-chain-text = of the child's part to its parent's, in degrees; and 1 - |p + c| / (|p| + |c|).
+define-chain-text = the angle between the child's change and its parent's, and the share of both lengths that cancels: 1 - |p + c| / (|p| + |c|).
 define-answers-head = style, Japanese, stopped, repetition
-define-answers-text = the share of sample answers that end in the study's style, that are Japanese by script and are no noise, that ended before the output limit, and in which over 30 % of the 4-grams repeat or of the text is a loop.
+define-answers-text = the shares of sample answers that end in the study's style, are Japanese, end before the output limit, and repeat themselves.
 define-marked-head = marked
-define-marked-text = a model whose rates are beyond the study's limits, where the data's own answers are within them.
+define-marked-text = a model whose rates break the study's limits, where the data's own answers keep them.
 define-merge-head = merge
-define-merge-text = trials or finished models combined into one checkpoint, in the base model's dtype; its L2 is that of the checkpoint minus the base model.
+define-merge-text = several models combined into one checkpoint, in the base model's dtype; its L2 is that of its difference from the base model.
 define-missing-head = –
-define-missing-text = not measured. Numbers have four significant digits here, all in the tables.
+define-missing-text = not measured; numbers are rounded here and have all their digits in the CSV files.

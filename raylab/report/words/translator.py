@@ -40,7 +40,7 @@ class Translator:
         Raises ValueError where the syntax is wrong.
         """
         self.language = language
-        functions: dict[str, Callable[[Any], Any]] = {
+        functions: dict[str, Callable[..., Any]] = {
             name: partial(_call, self, write) for name, write in FUNCTIONS.items()
         }
         # Fluent would put marks around each value that keep its direction of writing apart.
@@ -141,12 +141,32 @@ class _Count(int, FluentType):
         return count(self)
 
 
-def _call(translate: Translator, write: Callable[[Translator, Any], Any], value: Any) -> Any:
-    return write(translate, value.value if isinstance(value, _Value) else value)
+def _call(translate: Translator, write: Callable[..., Any], *values: Any) -> Any:
+    plain = (value.value if isinstance(value, _Value) else value for value in values)
+    return write(translate, *plain)
 
 
 def _written(form: str) -> Callable[[Translator, float | None], str]:
     return lambda translate, value: MISSING if value is None else form.format(value)
+
+
+def _percent(translate: Translator, value: float | None) -> str:
+    """A share as a percentage of at most three significant digits."""
+    if value is None or 5e-4 <= abs(value) < 0.9995:
+        return rate(value)
+    return f"{short(100 * value)} %"
+
+
+def _from_to(
+    write: Callable[[Translator, float], str],
+) -> Callable[[Translator, float, float], str]:
+    """Two values in one form as the ends of a range; one where both are written alike."""
+
+    def written(translate: Translator, low: float, high: float) -> str:
+        ends = write(translate, low), write(translate, high)
+        return ends[0] if ends[0] == ends[1] else translate("range", low=ends[0], high=ends[1])
+
+    return written
 
 
 def _share(translate: Translator, value: float) -> str:
@@ -229,12 +249,15 @@ def _unassigned(translate: Translator, value: float) -> str:
     return translate(message, share=abs(value))
 
 
-FUNCTIONS: dict[str, Callable[[Translator, Any], Any]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "SHORT": lambda translate, value: short(value),
+    "SHORTS": _from_to(lambda translate, value: short(value)),
     "COSINE": _written("{:.2f}"),
     "DEGREES": _written("{:.0f}°"),
     "COUNT": lambda translate, value: MISSING if value is None else _Count(value),
-    "PERCENT": lambda translate, value: rate(value),
+    "PERCENT": _percent,
+    "PERCENTS": _from_to(_percent),
+    "BASE": lambda translate, value: translate("answer-base", base=value) if value else "",
     "SHARE": _share,
     "SETTING": lambda translate, value: setting(value),
     "FACTOR": lambda translate, value: translate.factor(value),

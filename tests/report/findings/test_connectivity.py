@@ -61,25 +61,62 @@ def test_barrier_of_a_line_stands_beside_that_of_the_seeds_of_its_recipes():
     assert (seeds["seed_barrier"], seeds["seeds_of"]) == (None, None)
     assert len(found.frames["lines"]) == 4 * len(T)
     assert texts(found) == [
-        f"{BASE}: between X and Y lies a barrier: the loss of D0 at t = 0.5 is 0.6 nats above the "
-        "straight line; between two seeds of a recipe at most 0.2 (Y).",
-        f"{BASE}: between two seeds of Y lies a barrier: the loss of D0 at t = 0.25 is 0.2 nats "
+        f"{BASE}: Between X and Y lies a barrier: the loss of D0 at t = 0.5 is 0.6 nats above the "
+        "straight line; between two seeds of one recipe at most 0.2 nats.",
+        f"{BASE}: Between two seeds of Y lies a barrier: the loss of D0 at t = 0.25 is 0.2 nats "
         "above the straight line.",
-        f"{BASE}: between two seeds of Z lies a barrier: the loss of D0 at t = 0.25 is 0.9 nats "
+        f"{BASE}: Between two seeds of Z lies a barrier: the loss of D0 at t = 0.25 is 0.9 nats "
         "above the straight line.",
     ]
+    assert len(found.answer) == 1
 
 
-def test_recipes_whose_seeds_were_not_joined_have_the_floor_of_the_others():
+def test_answer_of_several_pairs_counts_the_connected_and_names_the_highest_barrier():
+    found = found_of(
+        between("x", "y", (1.0, 1.5, 2.6, 2.5, 3.0)),
+        between("x", "z", FLAT),
+        between("y", "y", (1.0, 1.2, 1.0, 1.0, 1.0), (1, 2)),
+    )
+    (answer,) = found.answer
+    assert translator("en").sentence(answer) == (
+        f"{BASE}: Of 2 pairs of recipes 1 are connected (barrier of at most 0.01 nats a token). "
+        "The highest barrier lies between X and Y: 0.6 nats at t = 0.5 on D0; between two seeds "
+        "of one recipe at most 0.2 nats."
+    )
+    assert len(found.details) == 3
+
+
+@pytest.mark.parametrize(
+    ("losses", "key"),
+    [
+        (FLAT, "connectivity-all_below_seeds"),
+        ((1.0, 1.9, 1.0, 1.0, 1.0), "connectivity-summary_seeds"),
+    ],
+)
+def test_answer_of_lines_of_seeds_alone_is_about_seeds(losses, key):
+    found = found_of(between("x", "x", losses, (1, 2)), between("y", "y", FLAT, (1, 2)))
+    assert [sentence.key for sentence in found.answer] == [key]
+    assert all(translator(language).sentence(found.answer[0]) for language in ("en", "ja"))
+
+
+def test_lines_of_two_base_models_have_an_answer_each():
+    rows = [*line("one", "two", FLAT), *line("three", "four", FLAT)]
+    rows = [{**row, "model": "m" if row["a"] == "one" else "n"} for row in rows]
+    found = connectivity.find(Tables.of({"connectivity": rows}))
+    assert [sentence.values["model"] for sentence in found.answer] == ["m", "n"]
+    assert found.details == ()
+
+
+def test_recipes_whose_seeds_were_not_joined_have_the_baseline_of_the_others():
     found = found_of(between("x", "y", FLAT), between("z", "z", (1.0, 1.9, 1.0, 1.0, 1.0), (1, 2)))
     assert found.frames["barriers"][0]["seed_barrier"] == pytest.approx(0.9)
     assert texts(found)[0] == (
         f"{BASE}: X and Y are connected without a barrier: the loss lies nowhere above the "
-        "straight line; between two seeds of a recipe at most 0.9 (Z)."
+        "straight line; between two seeds of one recipe at most 0.9 nats."
     )
 
 
-def test_floor_is_that_of_the_same_data():
+def test_seed_baseline_of_a_barrier_is_that_of_the_same_data():
     found = found_of(
         between("x", "y", FLAT, data="D0"),
         between("x", "x", (1.0, 1.9, 1.0, 1.0, 1.0), (1, 2), data="D1"),

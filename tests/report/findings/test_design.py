@@ -1,4 +1,4 @@
-"""Which factors can be told apart: hand-made designs, and exact ranks over the rationals."""
+"""Which factors are separable: hand-made designs, and exact ranks over the rationals."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_design_of_no_observations_has_no_groups():
 
 
 def test_design_two_blocks_that_never_meet_are_one_group():
-    # Neither factor is nested in the other, yet their blocks cannot be told apart.
+    # Neither factor is nested in the other, yet their blocks are not separable.
     blocks = [*itertools.product((0, 1), (0, 1)), *itertools.product((2, 3), (2, 3))]
     levels = levels_of(("data", "seed"), blocks)
     assert additive_rank(levels, (("data",), ("seed",))) == (6, 7)

@@ -60,13 +60,19 @@ def test_intruders_of_recipes_are_means_over_seeds_with_their_spreads():
     assert b["left_times"] == pytest.approx(4)
 
 
-def test_intruders_sentences_name_both_ends_and_the_floor():
-    sentences = found_of(*SEEDS).sentences
+def test_intruders_sentences_name_both_ends_and_the_spread_of_seeds():
+    found = found_of(*SEEDS)
+    sentences = found.details
     assert [s.key for s in sentences] == ["intruders-count", "intruders-left", "intruders-right"]
+    most, principal = found.answer
+    assert (most.key, most.values["last"]) == ("intruders-most", "B")
+    assert most.values["high"] == pytest.approx(0.55)
+    assert principal.key == "intruders-principal"
+    assert (principal.values["low"], principal.values["high"]) == pytest.approx((1, 4))
     (count,) = values_of(sentences, "intruders-count")
     assert (count["first"], count["last"]) == ("A", "B")
     assert (count["low"], count["high"]) == pytest.approx((0.275, 0.55))
-    assert count["floor"].values["spread"] == pytest.approx(0.1)
+    assert count["seeds"].values["spread"] == pytest.approx(0.1)
     (right,) = values_of(sentences, "intruders-right")
     assert (right["first"], right["last"]) == ("B", "A")
     assert (right["times_low"], right["times_high"]) == pytest.approx((1, 1.5))
@@ -74,16 +80,16 @@ def test_intruders_sentences_name_both_ends_and_the_floor():
     assert "27.5 % (A) to 55 % (B) are intruders" in english[0]
     assert english[0].endswith("Seeds of one recipe differ by at most 10 % of the whole.")
     for language in LANGUAGES:
-        assert all(translator(language).sentence(sentence) for sentence in sentences)
+        assert all(translator(language).sentence(sentence) for sentence in found.sentences)
 
 
-def test_intruders_of_one_seed_have_no_floor():
+def test_intruders_of_one_seed_have_no_spread():
     found = found_of(row("a", 1, 0, 0.1, 0.1))
     (only,) = found.frames["intruders"]
     assert only["intruder_spread"] is only["left_spread"] is None
-    assert all(sentence.values["floor"] == "" for sentence in found.sentences)
+    assert all(sentence.values["seeds"] == "" for sentence in found.details)
     for language in LANGUAGES:
-        text = translator(language).sentence(found.sentences[0])
+        text = translator(language).sentence(found.details[0])
         assert "0 % (A)" in text or "0 %（A）" in text
 
 
@@ -92,7 +98,7 @@ def test_intruders_of_deltas_of_zeros_have_no_shares_and_no_sentence_on_them():
     found = found_of(row("a", 1, 0, None, None, **nothing))
     (only,) = found.frames["intruders"]
     assert only["share_left"] is only["left_times"] is only["chance_right"] is None
-    assert [sentence.key for sentence in found.sentences] == ["intruders-count"]
+    assert [sentence.key for sentence in found.sentences] == ["intruders-most", "intruders-count"]
 
 
 def test_intruders_of_layers_merges_and_unknown_models_are_left_out():

@@ -92,4 +92,4 @@ def test_figure_of_likeness_has_a_line_for_the_factor_and_one_for_seeds():
     figure = FIGURES["cka"].draw(translator(), found.frames, BASE)
     values = figure.chart.to_dict()["data"]["values"]
     assert len(values) == 6
-    assert {value["of"] for value in values} == {"differ in the factor", "two seeds"}
+    assert {value["of"] for value in values} == {"two recipes", "two seeds"}

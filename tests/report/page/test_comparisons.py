@@ -47,7 +47,7 @@ def test_page_without_reference_has_no_table_of_it():
         page = make_page(study, tables, find_all(tables), translator())
         (blocks,) = (section.blocks for section in page.sections if section.key == "seeds")
         titles = [getattr(block, "title", "") for block in blocks]
-        assert ("Beside what was printed" in titles) is there
+        assert ("Measured and published norms" in titles) is there
 
 
 def test_left_out_comparisons_give_their_reason_and_others_do_not():

@@ -95,7 +95,7 @@ def test_build_report_seed_tables_equal_the_norms_table(report):
         "2.859e6",
         "45.29",
         "2.718",
-        "the seed's doing",
+        "depends on the seed",
     ]
     assert "do not compare methods at this learning rate" in page.text
 
@@ -245,7 +245,7 @@ def test_build_report_one_seed_says_that_stability_is_not_known(store):
 
     page = _page(store, make_study(seeds=[42]))
 
-    assert "one seed only: its stability is not known" in page.text
+    assert "one seed only, so its stability is not known" in page.text
     assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[-1] == "one seed only"
 
 
