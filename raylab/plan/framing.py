@@ -170,16 +170,22 @@ def _learns(study: Study, variant: Variant, rows: Mapping[str, Sequence[Row]]) -
         some = sum(map(len, learned))
         number = "all" if some == answers else f"{some} of"
         what = f"learns {number} {plural(answers, 'answer')} of {count}"
-    return what + _particulars(training)
+    return what + _particulars(training, rejected="with a rejected answer, which SFT does not read")
 
 
-def _particulars(rows: Sequence[Row], marked: str = "with answers marked by the data") -> str:
-    """(2 with a system prompt, 3 with tools), or nothing."""
+def _particulars(
+    rows: Sequence[Row], marked: str = "with answers marked by the data", rejected: str = ""
+) -> str:
+    """(2 with a system prompt, 3 with tools), or nothing.
+
+    rejected: what is said of rejected answers; empty: nothing, because they are read.
+    """
     counts = {
         "of several turns": sum(sum(t.role == "user" for t in row.turns) > 1 for row in rows),
         "with a system prompt": sum(any(t.role == "system" for t in row.turns) for row in rows),
         "with tools": sum(bool(row.tools) for row in rows),
         marked: sum(any(t.learned is not None for t in row.turns) for row in rows),
+        rejected: sum(row.rejected is not None for row in rows) if rejected else 0,
     }
     found = [f"{count} {what}" for what, count in counts.items() if count]
     return f" ({', '.join(found)})" if found else ""

@@ -130,7 +130,7 @@ def _make(
             raise
     if not len(made):
         raise DataError(
-            "no example is short enough to train on",
+            "no example of the training rows, or of the held-out rows, is short enough",
             found=f"{len(dataset)}, each with a prompt as long as max_length",
             expected="prompts that leave room for an answer",
             todo="raise `max_length`",

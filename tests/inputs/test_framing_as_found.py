@@ -243,7 +243,8 @@ def test_plan_refuses_with_status_2_and_writes_nothing(tmp_path, capsys):
 
 def test_plan_says_in_a_line_what_each_recipe_learns(tmp_path, capsys):
     _, out, _ = planned(study(tmp_path), tmp_path, capsys)
-    assert "sft learns the last answer of 1 conversation\n" in out
+    unread = "(1 with a rejected answer, which SFT does not read)"
+    assert f"sft learns the last answer of 1 conversation {unread}\n" in out
     assert "dpo prefers one of two last answers to 1 conversation\n" in out
 
 

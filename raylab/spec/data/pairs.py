@@ -71,7 +71,14 @@ def problems_of_two_sets(
         {_key(row): (row, place) for row, place in zip(rows, where, strict=True)}
         for rows, where in zip((chosen, rejected), places, strict=True)
     ]
-    problems: list[str] = []
+    problems: list[str] = [
+        f"{line} (`data:` takes pairs of one data set; `completion:` names one side of it)"
+        for rows, name, where in zip((chosen, rejected), names, places, strict=True)
+        for line in listed(
+            f"an answer of {name} has a rejected one beside it in rows",
+            [place for row, place in zip(rows, where, strict=True) if row.rejected],
+        )
+    ]
     for rows, there, name, where in zip(
         (chosen, rejected), sides[::-1], names, places, strict=True
     ):

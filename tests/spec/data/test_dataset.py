@@ -216,6 +216,15 @@ def test_pairs_of_two_sets_that_ask_twice_are_ambiguous():
         align([Row.of("a", "b"), Row.of("a", "c")], [Row.of("a", "d")], ("D1", "D0"))
 
 
+def test_pairs_of_two_sets_whose_rows_are_pairs_already_are_refused():
+    pair, plain = Row.of("a", "b", rejected="c"), Row.of("a", "d")
+    for sides in ((pair, plain), (plain, pair)):
+        with pytest.raises(DataError) as caught:
+            align([sides[0]], [sides[1]], ("D1", "D0"))
+        name = "D1" if sides[0] is pair else "D0"
+        assert f"an answer of {name} has a rejected one beside it in rows 1" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
