@@ -11,6 +11,7 @@ Merges, the reduction and the report are not counted: nothing estimates them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,12 +76,14 @@ class TimeLeft:
 
 
 def _projected(row: Row, now: float) -> float | None:
-    """The seconds that a trial takes up to the end of its training, by the steps that it reports;
-    None where it does not train."""
-    left = row.get("seconds_left") if str(row.get("phase")).startswith(TRAINING) else None
-    if row["status"] != "running" or not left or not row.get("begun"):
+    """The seconds that a running trial takes up to the end of its training, by the steps that it
+    reports; so far, where that is behind it; None where it has reported none."""
+    if row["status"] != "running" or not row.get("begun"):
         return None
-    return _behind(row, now) + float(left)
+    step, steps, left = row.get("step"), row.get("steps"), row.get("seconds_left")
+    if str(row.get("phase")).startswith(TRAINING) and left:
+        return _behind(row, now) + float(left)
+    return now - float(row["begun"]) if step and step == steps else None
 
 
 def _rest(row: Row, whole: float, now: float) -> float:
@@ -124,8 +127,10 @@ def time_left(
     return TimeLeft(durations.by_name, parents, False, slots)
 
 
-def assumed_rate(study: Study, *, on_gpus: bool) -> float:
-    """The flop/s of a trial: of a card as `raylab plan` assumes it, or of the cores here."""
+def assumed_rate(study: Study, *, on_gpus: bool) -> float | None:
+    """The flop/s of a trial: of a card as `raylab plan` assumes it, or of the cores here; None
+    where other work keeps them busy, since a measurement would say little then."""
     if on_gpus:
         return PEAK_FLOPS * EFFICIENCY * study.resources.gpus
-    return trial_rate(study, matmul_rate())
+    is_busy = os.getloadavg()[0] > len(os.sched_getaffinity(0))
+    return None if is_busy else trial_rate(study, matmul_rate())

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from raylab.plan.time_left import TimeLeft, time_left
-from raylab.plan.trials import plan_trials
-from tests.studies import make_inputs, make_study
+from raylab.plan.resources import trial_operations
+from raylab.plan.time_left import TimeLeft, assumed_rate, time_left
+from raylab.plan.trials import plan_trials, read_inputs
+from raylab.spec.study_file import load_study
+
+QUICK = Path(__file__).parents[2] / "jobs" / "demo" / "study-quick.yaml"
 
 NOW = 1000.0
 
@@ -94,12 +100,39 @@ def test_an_ended_study_has_no_time_left(status):
     assert estimates(10.0, 20.0).seconds(rows, NOW) is None
 
 
-def test_estimates_of_a_study_are_seconds_where_a_rate_is_known(tmp_path):
-    study = make_study(seeds=[1])
-    inputs = make_inputs(study)
-    trials = plan_trials(study, inputs)
-    in_steps = time_left(study, inputs, trials, {})
-    assert not in_steps.in_seconds
-    assert set(in_steps.estimates) == {trial.name for trial in trials}
-    assert in_steps.parents == {trial.name: trial.parent for trial in trials}
-    assert in_steps.seconds([row(trial.name, "pending") for trial in trials], NOW) is None
+def test_a_trial_that_has_trained_keeps_correcting_until_it_is_done():
+    rows = [
+        row("a", "running", phase="answering 1/9", step=9, steps=9, begun=NOW - 40.0),
+        row("b", "pending"),
+    ]
+    assert estimates(1000.0, 1000.0).seconds(rows, NOW) == pytest.approx(40.0)
+
+
+def quick():
+    study = load_study(QUICK)
+    inputs = read_inputs(study)
+    return study, inputs, plan_trials(study, inputs)
+
+
+def test_estimates_of_a_study_without_a_rate_are_no_seconds():
+    study, inputs, trials = quick()
+    found = time_left(study, inputs, trials, {})
+    assert not found.in_seconds
+    assert found.parents == {trial.name: trial.parent for trial in trials}
+    assert found.seconds([row(trial.name, "pending") for trial in trials], NOW) is None
+
+
+def test_estimates_of_a_study_are_its_operations_at_the_rate():
+    study, inputs, trials = quick()
+    found = time_left(study, inputs, trials, {}, rate=1e9)
+    assert found.in_seconds
+    operations = trial_operations(study, inputs, trials)
+    assert found.estimates == {name: count / 1e9 for name, count in operations.items()}
+
+
+@pytest.mark.parametrize(("load", "is_known"), [(0.0, True), (1e6, False)])
+def test_a_busy_machine_has_no_rate(monkeypatch, load, is_known):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    study = load_study(QUICK)
+    assert (assumed_rate(study, on_gpus=False) is not None) == is_known
+    assert assumed_rate(study, on_gpus=True) == 312e12 * 0.3 * study.resources.gpus
