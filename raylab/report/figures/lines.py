@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from raylab.report.figures.figure import (
     CHOSEN,
@@ -93,9 +93,10 @@ def normal_curve(lowest: float, points: int = 40) -> list[dict[str, Any]]:
     exp(-z^2 / 2).
     """
     densities = np.geomspace(lowest, 1, points)
-    z = stats.norm.isf(densities / 2)
+    z = -special.ndtri(densities / 2)
+    phi = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     shares = {
-        "L2": np.sqrt(densities + 2 * z * stats.norm.pdf(z)),
+        "L2": np.sqrt(densities + 2 * z * phi),
         "L1": np.exp(-(z**2) / 2),
     }
     return [

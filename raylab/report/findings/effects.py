@@ -27,8 +27,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from statsmodels.stats.multitest import multipletests
-
 from raylab.report.findings.effect_words import (
     answer_sentences,
     caution_sentences,
@@ -40,7 +38,7 @@ from raylab.report.findings.factor_test import Choose, p_values
 from raylab.report.findings.finding import Finding
 from raylab.report.findings.seed_baseline import BEYOND, verdict_of
 from raylab.report.findings.spaces import Space, spaces_of
-from raylab.report.findings.statistics import mean
+from raylab.report.findings.statistics import holm, mean
 from raylab.report.findings.trained_models import (
     SEPARATOR,
     Model,
@@ -197,8 +195,7 @@ def _judged(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The rows of one space with p corrected over factors, and verdicts that rest on it."""
     tested = [row for row in rows if row["p"] is not None and row["p_least"] <= LEVEL]
     found = [row["p"] for row in tested]
-    corrected = multipletests(found, LEVEL, "holm")[1] if found else []
-    adjusted = {id(row): float(p) for row, p in zip(tested, corrected, strict=True)}
+    adjusted = {id(row): p for row, p in zip(tested, holm(found), strict=True)}
     for row in rows:
         p = adjusted.get(id(row))
         row = row | {"p_adjusted": p}

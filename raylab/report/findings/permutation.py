@@ -21,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 MOST = 20_000
 RESAMPLES = 9_999
@@ -69,6 +68,9 @@ def permutation_test(labels: np.ndarray, blocks: Blocks, pairings: Pairings) -> 
         alike = sum(np.array_equal(kinds, observed) for kinds in found)
         as_large = sum(pairings.statistic(kinds) >= least for kinds in found)
         return as_large / len(found), alike / len(found)
+    # Loaded where it is used alone: it takes long, and much memory.
+    from scipy import stats
+
     rng = np.random.default_rng(_RANDOM_STATE)
     drawn = np.array([_shuffled(labels, blocks, rng) for _ in range(RESAMPLES)])
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
@@ -57,6 +57,9 @@ def bootstrap_interval(values: Sequence[float]) -> Interval:
     """The percentile interval of the mean; (None, None) below three values."""
     if len(values) < MIN_VALUES:
         return None, None
+    # Loaded where it is used alone: it takes long, and much memory.
+    from scipy import stats
+
     interval = stats.bootstrap(
         (np.asarray(values, np.float64),),
         np.mean,
@@ -68,6 +71,18 @@ def bootstrap_interval(values: Sequence[float]) -> Interval:
     # Between means that are equal but for rounding, interpolation can put the lower end above.
     low, high = sorted((float(interval.low), float(interval.high)))
     return low, high
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p-values corrected for their number (Holm 1979, Scand. J. Statist. 6), in their order.
+
+    The k-th smallest of n is multiplied by n + 1 - k; none is above 1 or below a smaller one's.
+    """
+    values = np.asarray(p, np.float64)
+    order = np.argsort(values)
+    corrected = np.empty_like(values)
+    corrected[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return [float(value) for value in np.minimum(corrected, 1.0)]
 
 
 def share_interval(f: float, df: float, residual_df: float, observations: int) -> Interval:
@@ -83,10 +98,10 @@ def _noncentrality(f: float, df: float, residual_df: float, tail: float) -> floa
     """The lambda at which P(F' <= f) is `tail`; 0 where there is none."""
 
     def excess(noncentrality: float) -> float:
-        # scipy 1.17's ncf is not defined at lambda = 0, where it is the central F.
+        # scipy 1.17's ncfdtr is not defined at lambda = 0, where it is the central F.
         if noncentrality:
-            return float(stats.ncf.cdf(f, df, residual_df, noncentrality)) - tail
-        return float(stats.f.cdf(f, df, residual_df)) - tail
+            return float(special.ncfdtr(df, residual_df, noncentrality, f)) - tail
+        return float(special.fdtr(df, residual_df, f)) - tail
 
     if excess(0.0) <= 0:
         return 0.0

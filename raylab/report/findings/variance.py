@@ -1,7 +1,7 @@
 """How much of a response's variance goes with each group of factors.
 
 Model: y = mean + one effect for each level of each group + residual, without interactions, fitted
-by least squares (statsmodels). Sums of squares are of type II: the sum that a group explains
+by least squares. Sums of squares are of type II: the sum that a group explains
 beyond all the others, SS(group) = SSR(model without it) - SSR(model).
 
     share         = SS(group) / SS(total)                  (eta squared)
@@ -22,12 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from statsmodels.regression.linear_model import WLS
 
 from raylab.report.findings.design import Levels, codes_of, design_of, indicators
 from raylab.report.findings.statistics import share_interval
 
 _NO_VARIANCE = 1e-20
+_ROUNDING = 1e-15
+"""Singular values of a design below this share of the largest one are rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -113,5 +114,8 @@ class _AdditiveModel:
         """The residual sum of squares of the model of some groups, and its rank."""
         columns = [np.ones((len(self.means), 1)), *(indicators(self.codes[i]) for i in groups)]
         design = np.hstack(columns)
-        fitted = WLS(self.means, design, weights=self.counts).fit()
-        return float(fitted.ssr) + self.within, int(np.linalg.matrix_rank(design))
+        # Least squares of weighted rows: both sides times the root of the number of observations.
+        weights = np.sqrt(self.counts)
+        rows, y = design * weights[:, None], self.means * weights
+        residual = y - rows @ (np.linalg.pinv(rows, rcond=_ROUNDING) @ y)
+        return float(residual @ residual) + self.within, int(np.linalg.matrix_rank(design))

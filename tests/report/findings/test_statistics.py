@@ -1,4 +1,5 @@
-"""Intervals against a Poisson mixture of beta distributions, R's MBESS and every resample."""
+"""Intervals against a Poisson mixture of beta distributions, R's MBESS and every resample; Holm's
+correction against statsmodels."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
+from statsmodels.stats.multitest import multipletests
 
 from raylab.report.findings.statistics import (
     bootstrap_interval,
     finite,
+    holm,
     mean,
     share_interval,
     standard_deviation,
@@ -152,3 +155,14 @@ def test_mean_and_deviation_of_any_values_agree_with_their_definitions(values):
 def test_mean_of_nothing_and_deviation_of_two_are_none():
     assert mean([]) is standard_deviation([1.0, 2.0]) is None
     assert finite(None) is finite(math.nan) is finite(-math.inf) is None
+
+
+@given(
+    st.lists(st.sampled_from([1e-4, 0.01, 0.02, 0.05, 0.3, 1.0]) | st.floats(1e-9, 1), min_size=1)
+)
+def test_holm_of_any_values_agrees_with_statsmodels(p):
+    assert holm(p) == multipletests(p, method="holm")[1].tolist()
+
+
+def test_holm_of_no_values_is_empty():
+    assert holm([]) == []
