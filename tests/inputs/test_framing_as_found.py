@@ -144,6 +144,25 @@ def test_template_that_leaves_a_part_out_is_refused_by_its_name(row, words, tmp_
         assert word in found
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("f", {"word": "rain"}), ("of", {}), ("look_up", {}), ("f", {"n": 1})]
+)
+def test_call_of_a_short_name_or_without_texts_that_is_left_out_is_noticed(
+    name, arguments, tmp_path
+):
+    given = {"tool_calls": [{"type": "function", "function": {"name": name}}]}
+    given["tool_calls"][0]["function"]["arguments"] = arguments
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}]
+    turns = (Turn("user", "a"), Turn("assistant", "", json.dumps(given)), Turn("tool", "b"))
+    row = Row((*turns, Turn("assistant", "c")), tools=json.dumps(tools))
+    text = FORGETS_REASONING.replace("<tool_call>{{ call.function | tojson }}</tool_call>", "")
+    found = refused(tmp_path, "qwen2", text, [row])
+    assert "the template leaves out the tool calls of assistant turn 2" in found
+    found = refused(tmp_path, "qwen2", NAMED["chatml"], [row])
+    assert "the template leaves out the tools" in found
+    assert check(tmp_path, "qwen2", FORGETS_REASONING, [row]) == ()
+
+
 def test_reasoning_of_earlier_turns_that_a_template_drops_is_said(tmp_path):
     rows = [PLAIN, thoughtful(1, 3), tool_row("look_up"), thoughtful(3)]
     (note,) = check(tmp_path, "qwen2", FORGETS_REASONING, rows)
