@@ -50,6 +50,5 @@ def test_page_of_a_sweep_over_a_setting_calls_it_by_its_name():
     shares = findings["attribution"].frames["attribution"]
     assert "lora.r" in {row["factor"] for row in shares}
     page = make_page(study, tables, findings, translator())
-    lists = [block for block in (*page.answers, *page.blocks) if isinstance(block, Items)]
-    heads = {item.head for block in lists for item in block.items}
-    assert {"lora.r", "Does it matter, against the seed?"} <= heads
+    lists = [block for block in page.blocks if isinstance(block, Items)]
+    assert "lora.r" in {item.head for block in lists for item in block.items}

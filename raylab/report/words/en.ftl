@@ -321,7 +321,7 @@ effects-pairs =
     } of models, { COUNT($seed_pairs) } of seeds
 effects-settle-all = { " " }Inconclusive: all of it is within seed noise. More seeds or more held-out prompts would settle it.
 effects-settle-functions = { " " }Inconclusive: all that was measured is within seed noise. More seeds, or what the models predict (evaluation: functions), would settle it.
-effects-seed_part = { BASE($model) }Two models of one recipe that differ in { FACTOR($part) } alone are as far apart as two seeds that differ in everything, times { SHORT($delta) } by the whole delta, { SHORT($where) } by the output side and { SHORT($function) } by what they predict.
+effects-seed_part = { BASE($model) }Two models of one recipe that differ in { FACTOR($part) } alone, compared with two seeds that differ in everything: { SHORT($delta) } times the distance of the whole delta, { SHORT($where) } times that of the output side, { SHORT($function) } times that of the predictions.
 effects-tied = One number seeds the start of the adapter, the order of rows and dropout, so their effects are not separable; `seeds` with `init` and `order` separates them.
 effects-tested = { BASE($model) }{ COUNT($tested) } of { COUNT($total) } verdicts rest on a permutation of labels, with Holm's correction over the factors; the others are descriptive.
 effects-too_few = The verdicts are descriptive: with so few seeds no permutation test can reach p below { SHORT($least) }.
@@ -384,14 +384,14 @@ attribution-inseparable = { BASE($model) }{ FACTORS($factors) } are not separabl
 attribution-constant = { BASE($model) }Factors that this study does not vary, so that nothing can be said of them: { FACTORS($factors) }.
 attribution-nothing = There are fewer than two models, or no factor varies, so there is no variance to explain.
 
-## Findings: which models moved alike
+## Findings: which models changed in the same direction
 
 similarity-seeds_together = { BASE($model) }Seeds of one recipe lie together: { COUNT($together) } of { COUNT($total) } models are most similar to their own recipe at another seed. The mean cosine is { COSINE($recipe) } between seeds of one recipe and { COSINE($seed) } between recipes at one seed.
 similarity-seeds_apart = { BASE($model) }Seeds of one recipe do not lie together: { COUNT($together) } of { COUNT($total) } models are most similar to their own recipe at another seed. The mean cosine is { COSINE($recipe) } between seeds of one recipe and { COSINE($seed) } between recipes at one seed.
 similarity-sides = { BASE($model) }The input side of a delta is the start of the adapter: it overlaps by { COSINE($input_seeds) } between seeds of one recipe, by { COSINE($input_recipes) } between recipes at one seed and by { COSINE($input_chance) } by chance. The output side is what was learned: it overlaps by { COSINE($output_seeds) }, { COSINE($output_recipes) } and { COSINE($output_chance) }.
 similarity-apart = { BASE($model) }Models form groups by { FACTOR($factor) } ({ COUNT($levels) } levels): silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a group and { COSINE($between) } between groups.
 similarity-mixed = { BASE($model) }By { FACTOR($factor) } ({ COUNT($levels) } levels) models form no clear groups: silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a level and { COSINE($between) } between levels.
-similarity-no_groups = { BASE($model) }No factor parts the models into clear groups (silhouette 0.5 or more). The clearest is { FACTOR($factor) } with { COUNT($levels) } levels: silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a level and { COSINE($between) } between levels.
+similarity-no_groups = { BASE($model) }No factor separates the models into clear groups (silhouette 0.5 or more). The clearest is { FACTOR($factor) } with { COUNT($levels) } levels: silhouette { COSINE($silhouette) }, mean cosine { COSINE($within) } within a level and { COSINE($between) } between levels.
 similarity-left_out =
     { BASE($model) }{ COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] model
@@ -418,7 +418,7 @@ map-title-apart = models lie apart by { FACTOR($factor) } (silhouette { COSINE($
 map-title-mixed = no factor sets models apart (silhouette at most { COSINE($silhouette) })
 map-title-stress = { WORD($space) }; stress of the map { $stress }
 
-## Findings: where they moved
+## Findings: which layers and modules changed most
 
 where-kind =
     { BASE($model) }In { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
@@ -674,7 +674,7 @@ column-length = path length
 column-displacement = displacement
 column-length_ratio = length / displacement
 column-first = first layer
-column-first_at = at share of steps
+column-first_at = at share of the steps
 column-steps = steps
 column-records = records
 column-parted = diverged after

@@ -263,10 +263,10 @@ seeds-others = norms表の比較のうち{ COUNT($count) }件は、データセ�
 
 ## Findings: what goes with what
 
-attribution-shares = { BASE($model) }{ COUNT($observations) }件の観測における{ WORD($response) }の分散のうち、説明される割合は{ SHARES($parts) }、残差が{ SHARE($residual) }です{ UNASSIGNED($unassigned) }。
+attribution-shares = { BASE($model) }{ COUNT($observations) }件の観測における{ WORD($response) }の分散の内訳は、{ SHARES($parts) }、残差が{ SHARE($residual) }です{ UNASSIGNED($unassigned) }。
 attribution-overlap = （実験計画が釣り合っていないため、割合は{ PERCENT($share) }重複しています）
 attribution-unassigned = （実験計画が釣り合っていないため、{ PERCENT($share) }は複数の要因に共通です）
-attribution-saturated = { BASE($model) }{ COUNT($observations) }件の観測における{ WORD($response) }の分散のうち、説明される割合は{ SHARES($parts) }です。残差の自由度がない（残差{ PERCENT($residual) }）ため、区間のない記述にとどまります。
+attribution-saturated = { BASE($model) }{ COUNT($observations) }件の観測における{ WORD($response) }の分散の内訳は、{ SHARES($parts) }です。残差の自由度がない（残差{ PERCENT($residual) }）ため、区間のない記述にとどまります。
 attribution-inseparable = { BASE($model) }{ FACTORS($factors) }は、この実験計画では分離できません。一方が、他方の一つの水準の中でしか変わらないためです。
 attribution-constant = { BASE($model) }この研究では変えていないため何も言えない要因：{ FACTORS($factors) }。
 attribution-nothing = モデルが二つ未満か、変えた要因がないため、説明すべき分散がありません。

@@ -289,7 +289,7 @@ def test_build_report_first_screen_says_what_to_be_careful_about(report):
 def test_build_report_says_no_sentence_twice(report):
     markdown = report.store.read("report/report.md").decode()
     # Two models may answer alike.
-    markdown = markdown[: markdown.index("## What the models answer")]
+    markdown = markdown[: markdown.index("## What do the models answer?")]
     lines = [line.lstrip("- ") for line in markdown.splitlines() if not line.startswith("|")]
     sentences = [
         sentence
