@@ -51,7 +51,7 @@ def contrasts(tab: Tab, selector: str) -> list[float]:
 
 def figures(tab: Tab) -> list[str]:
     """The ids of all figures."""
-    return for_each(tab, "figure", "e.id")
+    return for_each(tab, "main figure", "e.id")
 
 
 def activate_figures(tab: Tab) -> None:

@@ -42,8 +42,8 @@ _STRIP = 15
 _STRIP_COLOURS = {
     "method": PALETTE,
     # Tol's muted colours, which colour-blind readers can tell apart as well.
-    "data": ("#332288", "#88ccee", "#44aa99", "#999933", "#ddcc77", "#cc6677", "#882255",
-             "#aa4499"),
+    "data": ("#88ccee", "#cc6677", "#44aa99", "#aa4499", "#ddcc77", "#882255", "#999933",
+             "#332288"),
     "seed": ("#5f5f5f", "#b9b9b9", "#8b8b8b", "#d6d6d6", "#747474", "#a2a2a2"),
 }  # fmt: skip
 

@@ -229,7 +229,7 @@ _NUMBERS: dict[str, Form] = {
          "all_share", "chance_share", "some_share", "one_share", "none_share", "sign_conflict",
          "p_a", "p_b", "share", "partial_share", "relative_distance", "half_l1", "half_l2",
          "l2_in_1", "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation",
-         "first_at", "parted", "seed_share", "intruder_share", "intruder_spread", "share_left",
+         "first_at", "parted", "intruder_share", "intruder_spread", "share_left",
          "left_spread", "share_right", "right_spread", *_AUDIT),
         lambda translate, value: rate(value),
     ),
