@@ -132,7 +132,7 @@ def similarity_figure(
     chart = (
         alt.layer(
             _strips(translate, models, places, y, factors),
-            _matrix(translate, _cells(pairs, places, measured), y, _STRIP * (len(factors) + 0.6))
+            _matrix(translate, _cells(pairs, places, measured), y, _STRIP * len(factors) + 9)
             .encode(color=_color(colours, {said[name]: measured[name].scheme for name in said})),
         )
         .add_params(
@@ -199,15 +199,16 @@ def _level_order(level: str) -> tuple[bool, int, str]:
 
 
 def _matrix(
-    translate: Translator, cells: Sequence[Mapping[str, Any]], y: alt.Y, start: float
+    translate: Translator, cells: Sequence[Mapping[str, Any]], y: alt.Y, start: int
 ) -> alt.Chart:
     """The cells, from `start` pixels on; the parameter `column` is the measure that they show."""
     places = list(dict.fromkeys(cell["b"] for cell in cells))
+    # Evaluated anew with the width of the window. Whole pixels leave no seams between cells.
+    end = f"{start} + {len(places)} * max(1, floor((width - {start}) / {len(places)}))"
     x = alt.X(
         "a:N",
         title=None,
-        # Evaluated anew with the width of the window.
-        scale=alt.Scale(domain=places, range=[start, alt.ExprRef(expr="width")]),
+        scale=alt.Scale(domain=places, range=[start, alt.ExprRef(expr=end)]),
         axis=_axis(orient="bottom", labelAngle=-90, labelOverlap="greedy"),
     )
     measured = [name for name in MEASURES if name in cells[0]]
