@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raylab.publish.provenance import Facts
-from raylab.spec.data.rendering import DEFAULT_DATE
+from raylab.spec.data.prepared import DEFAULT_DATE
 from raylab.spec.models import check_remote_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization

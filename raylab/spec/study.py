@@ -18,7 +18,7 @@ from pydantic import Field, create_model, model_validator
 
 from raylab.errors import StudyError
 from raylab.spec.connectivity import Connectivity as Connectivity
-from raylab.spec.data.rendering import DEFAULT_DATE
+from raylab.spec.data.prepared import DEFAULT_DATE
 from raylab.spec.evaluation import Evaluation as Evaluation
 from raylab.spec.hyperparameters import Lora as Lora
 from raylab.spec.hyperparameters import LoraOverrides as LoraOverrides

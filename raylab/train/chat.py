@@ -26,7 +26,7 @@ from raylab.spec.data.framing import (
     framer_of_tokenizer,
     tokenise_with,
 )
-from raylab.spec.data.rendering import DEFAULT_DATE, frozen, prepared
+from raylab.spec.data.prepared import DEFAULT_DATE, frozen, prepared
 from raylab.spec.models import missing_template_error
 
 if TYPE_CHECKING:

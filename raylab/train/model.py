@@ -25,7 +25,7 @@ from torch import nn
 from transformers import AutoTokenizer, BitsAndBytesConfig
 
 from raylab.errors import ModelError
-from raylab.spec.data.rendering import DEFAULT_DATE
+from raylab.spec.data.prepared import DEFAULT_DATE
 from raylab.spec.models import ResolvedModel, check_full_precision, check_remote_code
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization

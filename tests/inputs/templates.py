@@ -86,3 +86,21 @@ PARTS_ALONE = {
         ),
     }.items()
 }
+# Calls whose arguments are texts, in messages that have no content, not even an empty one
+# (DeepSeek V3 and R1).
+CALLS_OF_TEXT = {
+    name: (
+        "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        f"{{% if m.role == 'assistant' and {asks} %}}"
+        "{% for call in m.tool_calls %}"
+        f"{{{{ 'call ' + call.function.name + ' with ' + {arguments} }}}}{{% endfor %}}"
+        "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    for name, asks, arguments in (
+        ("text", "m.tool_calls", "call.function.arguments"),
+        ("no content", "m.content is none", "call.function.arguments | tojson"),
+        ("both", "m.content is none", "call.function.arguments"),
+    )
+}

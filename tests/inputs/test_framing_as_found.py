@@ -11,12 +11,8 @@ from raylab.plan.framing import check_framing, learned_lines
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.data.dataset import LoadedData
 from raylab.spec.data.framing import framer_of_tokenizer
-from raylab.spec.data.rendering import (
-    DEFAULT_DATE,
-    dated_templates,
-    prepared,
-    prepared_templates,
-)
+from raylab.spec.data.prepared import DEFAULT_DATE, prepared
+from raylab.spec.data.rendering import dated_templates, prepared_templates
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.data.templates import NAMED
 from raylab.spec.study_file import parse_study
@@ -24,6 +20,7 @@ from raylab.train.chat import fit_tokenizer
 from tests.chats import tiny_tokenizer
 from tests.commands import exit_status
 from tests.inputs.templates import (
+    CALLS_OF_TEXT,
     DATED_WITH_TOOLS,
     FORGETS_REASONING,
     NO_SYSTEM,
@@ -416,3 +413,12 @@ def test_parts_are_no_part_of_the_ids_and_stand_in_a_published_template(tmp_path
 )
 def test_template_that_shows_texts_or_nothing_stays_as_it_is(text):
     assert prepared(text, DEFAULT_DATE) == text
+
+
+@pytest.mark.parametrize("kind", CALLS_OF_TEXT)
+def test_template_that_takes_calls_in_another_form_is_given_them(kind, tmp_path):
+    text, row = CALLS_OF_TEXT[kind], tool_row("look_up")
+    assert check(tmp_path, "qwen2", text, [row, WITH_SYSTEM]) == ()
+    given = fit_tokenizer(tiny_tokenizer("qwen2"), text, tmp_path)
+    framed = framer_of_tokenizer(given).frame(row).text
+    assert '<|im_start|>assistant\ncall look_up with {"word": "rain"}<|im_end|>' in framed

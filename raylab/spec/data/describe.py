@@ -24,7 +24,7 @@ from raylab.spec.data.example import example_of
 from raylab.spec.data.formats import FORMATS, option
 from raylab.spec.data.framing import Framer, Learn, framer_of_tokenizer
 from raylab.spec.data.pairs import problems_of_two_sets
-from raylab.spec.data.rendering import DEFAULT_DATE, prepared
+from raylab.spec.data.prepared import DEFAULT_DATE, prepared
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.data.shapes import Findings, examine, shapes_of
 from raylab.spec.data.warnings import find_warnings

@@ -1,11 +1,8 @@
 """Chat templates rendered without transformers, on a day that the study chooses.
 
 Model: a template is Jinja in a sandbox. It is given `messages`, `tools`, `add_generation_prompt`
-and the special tokens by name, as transformers 5.23 gives them. A template may ask for today's
-date (`strftime_now`), or for a `date_string` that its caller may set. `frozen` writes the study's
-date into the template's text. So training, evaluation and everyone who loads a published model
-render the same date, and nothing global changes. Some templates take a text only as a list of
-parts; `prepared` makes parts of texts within them, in the same way.
+and the special tokens by name, as transformers 5.23 gives them. What raylab changes of a template
+is written into its text (`raylab.spec.data.prepared`).
 Invariant: the same text as transformers renders, a test holds it. No large library is imported.
 """
 
@@ -19,17 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from raylab.spec.data.prepared import frozen, prepared
 from raylab.spec.data.template_sandbox import Spans, marked_spans, sandbox
 
-DEFAULT_DATE = datetime.date(2024, 7, 26)
-"""The day that templates print unless a study says otherwise: the one that the template of Llama
-3.1 falls back to."""
-
-_CLOCK, _DATE_STRING = "strftime_now", "date_string"
-_CODES = (
-    *(f"%-{letter}" for letter in "dmIHMSjy"),
-    *(f"%{letter}" for letter in "aAbBcCdDeFfgGhHIjklmMnprRsStTuUVwWxXyYzZ"),
-)
 _TOKENS = (
     "bos_token",
     "eos_token",
@@ -39,18 +28,6 @@ _TOKENS = (
     "cls_token",
     "mask_token",
 )
-_PARTS = """\
-{% set raylab = namespace(messages=[]) %}\
-{% for message in messages %}\
-{% if message.content is string %}\
-{% set parts = [{'type': 'text', 'text': message.content}] %}\
-{% set raylab.messages = raylab.messages + [dict(message, content=parts)] %}\
-{% else %}{% set raylab.messages = raylab.messages + [message] %}{% endif %}\
-{% endfor %}\
-{% set messages = raylab.messages %}
-"""
-"""Before a template: the text of every message becomes a list of one part."""
-_PROBE = "Quo vadis"
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """The names of a message's reasoning; the first that is there gives the value of the others."""
 
@@ -98,62 +75,6 @@ class ChatTemplate:
             "add_generation_prompt": generation_prompt,
             **self.tokens,
         }
-
-
-def frozen(template: str, day: datetime.date) -> str:
-    """The same template, which prints `day` where it would print today's date.
-
-    A `date_string` that has a default in the template is set only where `day` is not DEFAULT_DATE.
-    A template that reads no date comes back unchanged.
-    """
-    if _CLOCK not in template and _DATE_STRING not in template:
-        return template
-    read = _read_variables(template)
-    if _CLOCK in read:
-        at = datetime.datetime.combine(day, datetime.time())
-        text = "format"
-        for code in _CODES:
-            if code in template:
-                text += f' | replace("{code}", "{at.strftime(code)}")'
-        return f"{{% macro {_CLOCK}(format) %}}{{{{ {text} }}}}{{% endmacro %}}\n{template}"
-    if _DATE_STRING in read and day != DEFAULT_DATE:
-        return f'{{% set {_DATE_STRING} = "{day:%d %b %Y}" %}}\n{template}'
-    return template
-
-
-def prepared(template: str, day: datetime.date) -> str:
-    """The template as raylab renders it: it prints `day`, and takes the texts of messages."""
-    text = frozen(template, day)
-    return _PARTS + text if _takes_parts_alone(template) else text
-
-
-@lru_cache(maxsize=32)
-def _takes_parts_alone(template: str) -> bool:
-    """Whether a template shows a message whose content is parts, and none that is a text."""
-    return not _shows_a_text(template) and _shows_a_text(_PARTS + template)
-
-
-def _shows_a_text(template: str) -> bool:
-    tokens = dict.fromkeys(_TOKENS, "")
-    chat = [{"role": role, "content": _PROBE} for role in ("user", "assistant")]
-    try:
-        said = ChatTemplate({"default": frozen(template, DEFAULT_DATE)}, tokens, frozenset())
-        text = said.render(chat, False)
-    except Exception:  # Whatever it does, it does not show the text.
-        return False
-    # A template that prints its messages' content, whatever it is, prints the list of parts.
-    return _PROBE in text and "'type': 'text'" not in text
-
-
-def _read_variables(template: str) -> set[str]:
-    """The variables that a template reads from outside; none where it is no Jinja."""
-    from jinja2 import TemplateError, meta
-
-    environment = sandbox()
-    try:
-        return meta.find_undeclared_variables(environment.parse(template))
-    except TemplateError:
-        return set()
 
 
 def template_of(directory: Path, own: str | None, day: datetime.date) -> ChatTemplate | None:

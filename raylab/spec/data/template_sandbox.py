@@ -2,7 +2,7 @@
 
 Model: what transformers 5.23 offers a template: loops with `break`, the markers of answers,
 `raise_exception`, `tojson`, `dict`, `namespace`. `strftime_now` is missing, because a study sets
-the date (`raylab.spec.data.rendering.frozen`).
+the date (`raylab.spec.data.prepared.frozen`).
 Invariant: a template reaches no attribute of Python's own, changes nothing that it is given, and
 calls nothing else. Jinja is imported when the first template is rendered.
 """

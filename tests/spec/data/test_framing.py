@@ -15,7 +15,8 @@ from raylab.spec.data.framing import (
     learned_turns,
     tokenise_with,
 )
-from raylab.spec.data.rendering import DEFAULT_DATE, template_of
+from raylab.spec.data.prepared import DEFAULT_DATE
+from raylab.spec.data.rendering import template_of
 from raylab.spec.data.rows import Row, Turn
 from raylab.spec.data.templates import NAMED
 from raylab.train.chat import fit_tokenizer

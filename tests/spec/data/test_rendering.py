@@ -8,7 +8,8 @@ import pytest
 from jinja2 import TemplateError
 from transformers.utils import chat_template_utils
 
-from raylab.spec.data.rendering import DEFAULT_DATE, frozen, template_of
+from raylab.spec.data.prepared import DEFAULT_DATE, frozen
+from raylab.spec.data.rendering import template_of
 from raylab.spec.data.templates import NAMED
 from tests.chats import FAMILIES, tiny_tokenizer
 
