@@ -268,7 +268,7 @@ verdict-little = little of the seed
 
 ## Findings: does a factor matter?
 
-effects-answer = { BASE($model) }In multiples of what another seed changes. Size of the change: { EFFECTS($far) }. Direction of the change: { EFFECTS($where) }. Predictions: { EFFECTS($function) }.
+effects-answer = { BASE($model) }Each number is a multiple of what another seed changes. Size of the change: { EFFECTS($far) }. Direction of the change: { EFFECTS($where) }. Predictions: { EFFECTS($function) }.
 effects-beyond = clear for { LIST($factors) }
 effects-near = weak for { LIST($factors) }
 effects-within = within seed noise for { LIST($factors) }

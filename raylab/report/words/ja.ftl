@@ -199,7 +199,7 @@ verdict-little = シードの差のごく一部
 
 ## Findings: does a factor matter?
 
-effects-answer = { BASE($model) }シードを変えたときの差の何倍かで示します。変化の大きさ：{ EFFECTS($far) }。変化の向き：{ EFFECTS($where) }。予測：{ EFFECTS($function) }。
+effects-answer = { BASE($model) }数値は、シードを変えたときの差の何倍かを示します。変化の大きさ：{ EFFECTS($far) }。変化の向き：{ EFFECTS($where) }。予測：{ EFFECTS($function) }。
 effects-beyond = { LIST($factors) }は明確
 effects-near = { LIST($factors) }は弱い
 effects-within = { LIST($factors) }はシードのばらつきの範囲内

@@ -91,6 +91,7 @@ def test_entries_have_sentences_in_both_languages():
     found = entries.find(tables())
     keys = {sentence.key for sentence in found.sentences}
     assert keys == {"entries-moved", "entries-shared_recipe", "entries-shared_seed"}
+    assert [sentence.key for sentence in found.answer] == ["entries-moved", "entries-shared_seed"]
     views = [values["view"] for values in values_of(found.sentences, "entries-moved")]
     assert views == ["delta", "merged"]
     for sentence in found.sentences:

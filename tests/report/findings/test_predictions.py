@@ -81,7 +81,10 @@ def test_tokens_of_a_comparison_keep_their_order_and_numbers():
     ]  # fmt: skip
     of_the_base = tokens[0] | {"b": BASE}
     tables = Tables.of({"trials": TRIALS, "differing_tokens": [of_the_base, *tokens]})
-    found = predictions.find(tables).frames["tokens"]
+    result = predictions.find(tables)
+    (values,) = values_of(result.answer, "functions-token")
+    assert values == {"model": BASE, "label": "A, 1 vs B, 1", "kl": 5.0}
+    found = result.frames["tokens"]
     assert [row["position"] for row in found] == [0, 1, 2]
     assert found[1]["label"] == "A, 1 vs B, 1"
     assert (found[2]["kl"], found[2]["top_a"]) == (3.0, "が")

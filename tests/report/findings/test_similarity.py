@@ -154,8 +154,17 @@ def test_similarity_two_clusters_lie_apart_and_their_seeds_together():
     assert shapes["data"]["within"] == pytest.approx(np.mean(siblings), rel=1e-12)
     assert shapes["data"]["between"] == pytest.approx(np.mean(across), rel=1e-12)
     assert {"data", "seed"} == set(shapes)
-    assert len(values_of(found.sentences, "similarity-apart")) == 1
-    assert len(values_of(found.sentences, "similarity-mixed")) == 1
+    answer = [sentence.key for sentence in found.answer]
+    assert answer == ["similarity-seeds_together", "similarity-apart"]
+    assert len(values_of(found.details, "similarity-mixed")) == 1
+
+
+def test_similarity_without_groups_names_the_clearest_factor_once():
+    rows = [{"factor": name, "silhouette": value, "levels": 2, "within": 0.5, "between": 0.4}
+            for name, value in (("seed", 0.1), ("data", 0.4))]  # fmt: skip
+    first, second = similarity._group_sentences(rows)
+    assert (first.key, first.values["factor"]) == ("similarity-no_groups", "data")
+    assert (second.key, second.values["factor"]) == ("similarity-mixed", "seed")
 
 
 def test_similarity_seeds_that_lead_away_from_the_recipe_are_counted_apart():
