@@ -13,6 +13,7 @@ from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.study_tables import Tables
 from raylab.report.terminal.verdict_table import print_found, print_verdicts
 from raylab.report.verdicts import WORDS, Verdict, VerdictRow
+from raylab.report.words import translator
 from tests.report.conftest import make_trials
 
 
@@ -63,10 +64,9 @@ def test_a_wide_window_says_the_word_of_each_verdict_in_its_cell():
 def test_a_narrow_window_explains_every_sign_below_the_table():
     lines = printed(ROWS, width=56)
     legend = " ".join(lines[-3:])
-    for sign, word in (("▲", "clear"), ("△", "weak"), ("○", "within seed noise")):
-        assert f"{sign} {word}" in legend
-    assert "– not measured" in legend
-    assert "= seed baseline" in legend
+    signs = {"clear": "▲", "weak": "△", "noise": "○", "missing": "–", "baseline": "="}
+    for word, sign in signs.items():
+        assert f"{sign} {translator()(f'verdict-{word}')}" in legend
     assert "◕" not in legend
 
 
