@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -21,11 +21,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from raylab.errors import StudyError
-from raylab.number_format import either
+from raylab.number_format import MISSING, either
 from raylab.spec.proposals import close_names
 from raylab.spec.recipes import with_names_as_swept
 from raylab.spec.study import Study
-from raylab.spec.swept_names import WrittenFloat, with_spelling
+from raylab.spec.swept_names import WrittenFloat, with_spelling, written
 from raylab.spec.validation import check_references
 
 Location = tuple[str | int, ...]
@@ -72,6 +72,24 @@ def study_values(study: Study) -> dict[str, Any]:
         sweep = {key: list(found) for key, found in recipe.sweep.items()}
         values["recipes"][name]["sweep"] = sweep
     return values
+
+
+def field_text(value: Any) -> str:
+    """A field of a study as a study writes it: 3e-4; 42, 100; method: sft, data: D0."""
+    if value is None:
+        return MISSING
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_inner_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_inner_text, value))
+    return written(value)
+
+
+def _inner_text(value: Any) -> str:
+    text = field_text(value)
+    if isinstance(value, Mapping):
+        return f"{{{text}}}"
+    return f"[{text}]" if isinstance(value, list | tuple) else text
 
 
 def study_text(study: Study) -> str:

@@ -180,7 +180,7 @@ def _line(translate: Translator, axis: Axis, row: VerdictRow, group: str) -> Lin
 
 
 def cell_of(translate: Translator, axis: Axis, verdict: Verdict, place: str) -> Cell:
-    """A verdict as a cell that leads to the sentence with the id `place`."""
+    """A verdict as a cell that leads to the sentence with the id `place`, or nowhere without."""
     word = verdict.word
     one = axis.place(1)
     end = one if verdict.times is None else axis.place(verdict.times)

@@ -114,6 +114,15 @@ def frame_table(rows: Rows) -> pa.Table:
     return pa.table(columns)
 
 
+def write_page(page: Page, store: Store, name: str, *, markdown: bool = False) -> str:
+    """Write a page as NAME.html, or NAME.ja.html, and as Markdown beside it; its address."""
+    file = f"{name}{_mark(page.translate)}"
+    if markdown:
+        store.write(f"{file}.md", render_markdown(page).encode())
+    store.write(f"{file}.html", render_html(page).encode())
+    return store.address(f"{file}.html")
+
+
 def render_html(page: Page) -> str:
     """The page as one HTML file."""
     environment = _environment(autoescape=True)

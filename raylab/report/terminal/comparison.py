@@ -8,8 +8,8 @@ Invariant: every number is in the table or in a count; `--json` has them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from raylab.number_format import MISSING, listing, number, plural
 from raylab.report.terminal.printing import print_line
-from raylab.spec.swept_names import written
+from raylab.spec.study_file import field_text
 
 if TYPE_CHECKING:
     from raylab.report.compare import Comparison, NumberChange
@@ -41,7 +41,7 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
     if found.asked:
         view = _comparison_table("asked", "first", "second")
         for field in found.asked:
-            view.add_row(*(escape(_value(text)) for text in (field.field, field.one, field.other)))
+            view.add_row(*(escape(field_text(text)) for text in (field.field, field.one, field.other)))
         console.print(view)
     else:
         print_line(console, "the same was asked")
@@ -88,24 +88,6 @@ def _changed_cells(row: NumberChange) -> tuple[str, ...]:
 
 def _rank(row: NumberChange) -> tuple[int, float]:
     return list(_VERDICTS).index(row.verdict), -(row.times or 0.0)
-
-
-def _value(value: Any) -> str:
-    """A field of a study as a study writes it: 3e-4; 42, 100; method: sft, data: D0."""
-    if value is None:
-        return MISSING
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_inner(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_inner, value))
-    return written(value)
-
-
-def _inner(value: Any) -> str:
-    text = _value(value)
-    if isinstance(value, Mapping):
-        return f"{{{text}}}"
-    return f"[{text}]" if isinstance(value, list | tuple) else text
 
 
 def _comparison_table(*titles: str) -> Table:

@@ -890,3 +890,81 @@ define-merge-head = merge
 define-merge-text = several models combined into one checkpoint, in the base model's dtype; its L2 is that of its difference from the base model.
 define-missing-head = –
 define-missing-text = not measured; numbers are rounded here and have all their digits in the CSV files.
+
+## Two studies side by side
+
+compare-title = { $one } and { $other }
+compare-number = { $metric } of { $name }
+compare-count = { $metric } ({ COUNT($count) })
+compare-answer-moved = { COUNT($moved) } of { COUNT($total) } numbers moved by more than the seed; the largest change is that of { $number }, from { SHORT($one) } to { SHORT($other) }, { $times } the seed-to-seed spread.
+compare-answer-none = No number moved by more than the seed: { COUNT($changed) } of { COUNT($total) } changed, most of all { $number }, from { SHORT($one) } to { SHORT($other) }, { $times } the seed-to-seed spread.
+compare-answer-same = All { COUNT($total) } numbers are the same in both studies.
+compare-answer-unknown = { COUNT($changed) } of { COUNT($total) } numbers changed, and no seed-to-seed spread is known that says whether the seed did it.
+compare-answer-nothing = The two studies share no number.
+compare-agree = beyond
+compare-verdict = { $factor } on the { WORD($space) } ({ $one }, { $other })
+compare-verdicts-differ =
+    { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
+        [one] verdict
+       *[other] verdicts
+    } on factors { COUNT($count) ->
+        [one] differs
+       *[other] differ
+    } (in { $one }, in { $other }): { FIRST_SIX($verdicts) }.
+compare-verdicts-same =
+    { COUNT($total) ->
+        [one] The verdict on the factor is
+       *[other] All { COUNT($total) } verdicts on factors are
+    } the same in { $one } and in { $other }.
+compare-chart-title = More than seed noise: { LIST($counts) }
+compare-chart-none = None of { COUNT($count) } changed numbers moved twice as much as the seed moves it
+compare-chart-summary = Dots on a logarithmic axis, one row for each metric ({ LIST($metrics) }): how many times the seed-to-seed spread each of { COUNT($count) } numbers changed from one study to the other.
+compare-chart-axis = change over the seed-to-seed spread (logarithmic)
+compare-of-trial = numbers of a trial
+compare-of-comparison = numbers of a difference
+compare-dot = { $number }: { SHORT($one) } to { SHORT($other) }, { $times }
+compare-asked-several = The studies differ in { COUNT($count) } settings at once, so no single one of them explains a change.
+compare-only =
+    { COUNT($count) } { COUNT($count) ->
+        [one] number is
+       *[other] numbers are
+    } in one study only: { COUNT($in_one) } in { $one }, { COUNT($in_other) } in { $other }.
+compare-no_spread =
+    { COUNT($count) } of { COUNT($changed) } changed { COUNT($changed) ->
+        [one] number has
+       *[other] numbers have
+    } one seed only, so that the seed's part in the change is not known.
+compare-section-asked = What was asked differently?
+compare-section-moved = Which numbers changed by more than the seed?
+compare-section-same = What stayed the same?
+compare-section-only = What is in one study only?
+compare-section-sentences = What do the verdicts rest on?
+compare-asked-same = Both studies ask the same.
+compare-asked-count =
+    { COUNT($count) } { COUNT($count) ->
+        [one] field of the study files differs
+       *[other] fields of the study files differ
+    }; a dash stands for a field that is not set.
+compare-field = field
+compare-moved = { COUNT($beyond) } changed by twice the seed-to-seed spread or more, { COUNT($near) } by little more than the spread.
+compare-moved-none = No change is larger than 1.25 times the seed-to-seed spread.
+compare-reading = The spread of a number is the largest minus the smallest value over the seeds of one recipe, or of one difference of two recipes; that of the study where it is larger counts. A change of up to 1.25 times the spread is within seed noise, one of twice the spread or more is more than the seed. Where all seeds agree exactly, every change is more than the seed (∞).
+compare-same = { COUNT($same) } numbers are the same to the last bit, { COUNT($within) } changed within seed noise, { COUNT($unknown) } changed without a known spread.
+compare-only-of =
+    { COUNT($count) } { COUNT($count) ->
+        [one] number is
+       *[other] numbers are
+    } known in { $study } alone: those of { FIRST_SIX($names) }.
+compare-grid-moved = Numbers that changed by more than the seed
+compare-grid-within = Numbers that changed within seed noise
+compare-grid-unknown = Numbers that changed without a known spread
+compare-grid-only_one = Numbers in { $study } only
+compare-grid-only_other = { compare-grid-only_one }
+compare-model = trial or difference
+compare-metric = metric
+compare-spread = spread
+compare-verdict-head = verdict
+compare-beyond = more than the seed
+compare-near = little more than the seed
+compare-within = { verdict-noise }
+compare-unknown = spread not known
