@@ -96,3 +96,23 @@ def test_compare_json_has_every_number_once(out, capsys):
     keys = [(row["what"], row["name"], row["metric"]) for row in found["numbers"]]
     assert len(keys) == len(set(keys)) > 50
     assert {row["verdict"] for row in found["numbers"]} == {"same"}
+
+
+def test_compare_out_writes_the_page_beside_what_it_prints(out, capsys, tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    plain = run(capsys, "compare", out, out)
+    for language, end in (("en", ""), ("ja", ".ja")):
+        status, text, error = run(capsys, "compare", out, out, "--out", str(place),
+                                  "--lang", language)  # fmt: skip
+        assert (status, text) == (0, plain[1])
+        assert error == f"page: {place}/compare{end}.html\n"
+    assert {path.name for path in place.iterdir()} == {
+        "compare.html", "compare.md", "compare.ja.html", "compare.ja.md",
+    }  # fmt: skip
+
+
+def test_compare_out_that_cannot_be_written_is_one_message(out, capsys, tmp_path_factory):
+    file = tmp_path_factory.mktemp("place") / "file"
+    file.write_text("")
+    status, text, error = run(capsys, "compare", out, out, "--out", str(file))
+    assert (status, text) == (2, "") and "cannot be written" in error

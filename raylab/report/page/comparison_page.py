@@ -9,7 +9,7 @@ Invariant: every number is in a table or in a count. Two studies never have one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from raylab.number_format import number
@@ -35,6 +35,18 @@ _ALL = "raylab compare --json"
 """What prints the numbers that a table has no room for."""
 _SECTIONS = ("asked", "moved", "same", "only", "sentences")
 
+_TEXTS = ("model", "metric", "spread", "times", "verdict")
+"""Columns whose titles are words, as compare-NAME in a language; others are those of studies."""
+_NUMBERS = ("one", "other", "spread", "times")
+_MORE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "moved": ("one", "other", "spread", "times", "verdict"),
+    "within": ("one", "other", "spread", "times"),
+    "unknown": ("one", "other"),
+    "only_one": ("one",),
+    "only_other": ("other",),
+}
+"""By grid: its columns behind those that name a number."""
+
 Numbers = Sequence[NumberChange]
 
 
@@ -50,7 +62,7 @@ def side_names(studies: tuple[str, str], addresses: tuple[str, str]) -> tuple[st
 def comparison_page(translate: Translator, sides: Sides, found: Comparison) -> Page:
     """The page of two studies."""
     names = sides[0].name, sides[1].name
-    verdicts = Verdicts(sides)
+    verdicts = Verdicts(translate, sides)
     makers: tuple[Callable[[], Iterator[Block]], ...] = (
         lambda: _asked_blocks(translate, names, found),
         lambda: _moved_blocks(translate, names, found.numbers),
@@ -100,6 +112,8 @@ def _moved_blocks(
     translate: Translator, names: tuple[str, str], numbers: Numbers
 ) -> Iterator[Block]:
     more = _of(numbers, MORE)
+    if not _of(numbers, CHANGED):
+        return
     if more:
         counts = {verdict: len(_of(numbers, (verdict,))) for verdict in MORE}
         yield Text(translate("compare-moved", **counts))
@@ -114,9 +128,7 @@ def _same_blocks(
 ) -> Iterator[Block]:
     same, within = _of(numbers, ("same",)), _of(numbers, ("within",))
     unknown = _of(numbers, ("unknown",))
-    yield Text(
-        translate("compare-same", same=len(same), within=len(within), unknown=len(unknown))
-    )
+    yield Text(translate("compare-same", same=len(same), within=len(within), unknown=len(unknown)))
     for key, rows in (("within", within), ("unknown", unknown)):
         if rows:
             grid = _number_grid(translate, key, names, rows)
@@ -136,7 +148,7 @@ def _only_blocks(
 
 
 def _sentence_blocks(translate: Translator, verdicts: Verdicts) -> Iterator[Block]:
-    items = tuple(verdicts.items(translate))
+    items = tuple(verdicts.items())
     if items:
         yield Fold(translate("page-details"), (Items(items),))
 
@@ -160,30 +172,29 @@ def _number_grid(
     rows: Numbers,
     study: str = "",
 ) -> Grid:
-    """Numbers of both studies; with their multiples of the spread where they have changed."""
-    changed = rows[0].verdict in CHANGED
-    heads = [Column(translate("compare-model"), "text"), Column(translate("compare-metric"), "text")]
-    heads += map(Column, names)
-    if changed:
-        heads += [
-            Column(translate("compare-spread")),
-            Column(translate("column-times_seed")),
-            Column(translate("compare-verdict-head"), "text"),
-        ]
+    """Numbers in both studies, with what each grid has to say of them (_MORE_COLUMNS)."""
+    heads = {"one": names[0], "other": names[1]}
+    heads |= {name: translate(f"compare-{name}") for name in _TEXTS}
+    columns = ("model", "metric", *_MORE_COLUMNS[key])
     shown = rows[:MOST]
     total = {"shown": len(shown), "total": len(rows), "file": _ALL}
     return Grid(
         translate(f"compare-grid-{key}", study=study),
-        tuple(heads),
-        tuple(_cells(translate, row, changed=changed) for row in shown),
+        tuple(Column(heads[name], "number" if name in _NUMBERS else "text") for name in columns),
+        tuple(_cells(translate, row, columns) for row in shown),
         note=translate("grid-cut", **total) if len(shown) < len(rows) else "",
         name=key,
     )
 
 
-def _cells(translate: Translator, row: NumberChange, *, changed: bool) -> tuple[str, ...]:
-    cells = [model_name(row), translate.column(row.metric), number(row.one), number(row.other)]
-    if changed:
-        cells += [number(row.spread), times_text(translate, row),
-                  translate(f"compare-{row.verdict}")]  # fmt: skip
-    return tuple(cells)
+def _cells(translate: Translator, row: NumberChange, columns: Sequence[str]) -> tuple[str, ...]:
+    texts = {
+        "model": model_name(row),
+        "metric": translate.column(row.metric),
+        "one": number(row.one),
+        "other": number(row.other),
+        "spread": number(row.spread),
+        "times": times_text(translate, row),
+        "verdict": translate(f"compare-{row.verdict}") if row.verdict in CHANGED else "",
+    }
+    return tuple(texts[name] for name in columns)

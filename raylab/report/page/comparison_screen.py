@@ -59,9 +59,9 @@ Factor = tuple[str, str]
 class Verdicts:
     """The verdicts on the factors of both studies, by base model and factor."""
 
-    def __init__(self, sides: Sides) -> None:
+    def __init__(self, translate: Translator, sides: Sides) -> None:
         """Find the effects in both studies' tables."""
-        self.sides = sides
+        self.sides, self._translate = sides, translate
         self._rows = [_factor_rows(side.tables) for side in sides]
         self.factors: list[Factor] = list(dict.fromkeys([*self._rows[0], *self._rows[1]]))
 
@@ -76,11 +76,11 @@ class Verdicts:
             for space, sentence in zip(ANSWERED, unknown, strict=True)
         )
 
-    def name_of(self, translate: Translator, factor: Factor) -> str:
+    def name_of(self, factor: Factor) -> str:
         """The factor's name, behind its base model where there are several."""
-        base, name = factor[0], translate.factor(factor[1])
+        base, name = factor[0], self._translate.factor(factor[1])
         several = len({base for base, _ in self.factors}) > 1
-        return translate("with-subject", subject=base, text=name) if several else name
+        return self._translate("with-subject", subject=base, text=name) if several else name
 
     def place_of(self, side: int, factor: Factor, space: int) -> str:
         """The id of the sentence on a verdict; empty where nothing was measured. What both
@@ -88,10 +88,11 @@ class Verdicts:
         both = [self.of(one, factor)[space] for one in (0, 1)]
         if both[side].times is None:
             return ""
-        shown = 0 if both[0].sentence == both[1].sentence else side
+        said = [self._translate.sentence(verdict.sentence) for verdict in both]
+        shown = 0 if said[0] == said[1] else side
         return f"verdict-{shown}-{factor[0]}-{factor[1]}-{ANSWERED[space]}".replace(" ", "_")
 
-    def items(self, translate: Translator) -> Iterator[Item]:
+    def items(self) -> Iterator[Item]:
         """Every sentence, with its id."""
         said: set[str] = set()
         for factor in self.factors:
@@ -102,8 +103,8 @@ class Verdicts:
                 said.add(place)
                 is_shared = place == self.place_of(1 - side, factor, space)
                 names = [one.name for one in self.sides] if is_shared else [self.sides[side].name]
-                head = translate.listing([self.name_of(translate, factor), *names])
-                text = translate.sentence(self.of(side, factor)[space].sentence)
+                head = self._translate("list-comma").join([self.name_of(factor), *names])
+                text = self._translate.sentence(self.of(side, factor)[space].sentence)
                 yield Item(head, text, place=place)
 
 
@@ -134,11 +135,9 @@ def comparison_screen(
     )
 
 
-def _lines(
-    translate: Translator, axis: Axis, sides: Sides, verdicts: Verdicts
-) -> Iterator[Line]:
+def _lines(translate: Translator, axis: Axis, sides: Sides, verdicts: Verdicts) -> Iterator[Line]:
     for factor in verdicts.factors:
-        group = verdicts.name_of(translate, factor)
+        group = verdicts.name_of(factor)
         for number, side in enumerate(sides):
             cells = tuple(
                 cell_of(translate, axis, verdict, verdicts.place_of(number, factor, space))
@@ -157,15 +156,17 @@ def _answers(
         for two in zip(verdicts.of(0, factor), verdicts.of(1, factor), strict=True)
     ]
     measured = [pair for pair in pairs if any(one.times is not None for one in pair[1:])]
-    if not measured:
+    if not all(any(pair[1 + side].times is not None for pair in measured) for side in (0, 1)):
         return
     differing = [
         translate(
-            "compare-verdict",
-            factor=verdicts.name_of(translate, factor),
+            "compare-verdict_differs",
+            factor=verdicts.name_of(factor),
             space=one.space,
-            one=translate(f"verdict-{one.word}"),
-            other=translate(f"verdict-{other.word}"),
+            verdict_one=translate(f"verdict-{one.word}"),
+            verdict_other=translate(f"verdict-{other.word}"),
+            one=sides[0].name,
+            other=sides[1].name,
         )
         for factor, one, other in measured
         if one.word != other.word

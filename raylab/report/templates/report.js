@@ -2,6 +2,7 @@
 // Makes tables sort, filter, copy and show all rows, answers searchable, and figures live.
 // Without it the page holds the same sentences, and the first rows of every table.
 const words = JSON.parse(document.getElementById("words").textContent);
+const FEW_ROWS = 5; // that need no filter
 const finePointer = matchMedia("(hover: hover)");
 
 function made(name, properties, ...children) {
@@ -75,7 +76,7 @@ function enhance(table) {
   const button = made("button", { type: "button", textContent: words.copy });
   const total = table.tBodies[0].rows.length + hidden;
   const all = made("button", { type: "button", textContent: words.all_rows.replace("%", total) });
-  const tools = made("div", { className: "tools" }, filter, button);
+  const tools = made("div", { className: "tools" }, ...(total > FEW_ROWS ? [filter] : []), button);
   if (hidden) tools.append(all);
   // Whatever is asked of a table is asked of all its rows.
   const showAll = () => {

@@ -41,7 +41,9 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
     if found.asked:
         view = _comparison_table("asked", "first", "second")
         for field in found.asked:
-            view.add_row(*(escape(field_text(text)) for text in (field.field, field.one, field.other)))
+            view.add_row(
+                *(escape(field_text(text)) for text in (field.field, field.one, field.other))
+            )
         console.print(view)
     else:
         print_line(console, "the same was asked")

@@ -902,7 +902,7 @@ compare-answer-same = All { COUNT($total) } numbers are the same in both studies
 compare-answer-unknown = { COUNT($changed) } of { COUNT($total) } numbers changed, and no seed-to-seed spread is known that says whether the seed did it.
 compare-answer-nothing = The two studies share no number.
 compare-agree = beyond
-compare-verdict = { $factor } on the { WORD($space) } ({ $one }, { $other })
+compare-verdict_differs = { $factor } on the { WORD($space) } ({ $verdict_one } in { $one }, { $verdict_other } in { $other })
 compare-verdicts-differ =
     { COUNT($count) } of { COUNT($total) } { COUNT($total) ->
         [one] verdict
@@ -910,7 +910,7 @@ compare-verdicts-differ =
     } on factors { COUNT($count) ->
         [one] differs
        *[other] differ
-    } (in { $one }, in { $other }): { FIRST_SIX($verdicts) }.
+    }: { FIRST_SIX($verdicts) }.
 compare-verdicts-same =
     { COUNT($total) ->
         [one] The verdict on the factor is
@@ -963,7 +963,8 @@ compare-grid-only_other = { compare-grid-only_one }
 compare-model = trial or difference
 compare-metric = metric
 compare-spread = spread
-compare-verdict-head = verdict
+compare-times = times the spread
+compare-verdict = verdict
 compare-beyond = more than the seed
 compare-near = little more than the seed
 compare-within = { verdict-noise }
