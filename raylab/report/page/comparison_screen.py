@@ -151,12 +151,13 @@ def _answers(
 ) -> Iterator[str]:
     yield _answer_on_numbers(translate, found.numbers)
     pairs = [
-        (factor, *two)
+        (factor, one, other)
         for factor in verdicts.factors
-        for two in zip(verdicts.of(0, factor), verdicts.of(1, factor), strict=True)
+        for one, other in zip(verdicts.of(0, factor), verdicts.of(1, factor), strict=True)
+        if one.times is not None or other.times is not None
     ]
-    measured = [pair for pair in pairs if any(one.times is not None for one in pair[1:])]
-    if not all(any(pair[1 + side].times is not None for pair in measured) for side in (0, 1)):
+    known = [(one.times is not None, other.times is not None) for _, one, other in pairs]
+    if not all(map(any, zip(*known, strict=True))) or not known:
         return
     differing = [
         translate(
@@ -168,12 +169,12 @@ def _answers(
             one=sides[0].name,
             other=sides[1].name,
         )
-        for factor, one, other in measured
+        for factor, one, other in pairs
         if one.word != other.word
     ]
     yield translate(
         "compare-verdicts-differ" if differing else "compare-verdicts-same",
-        count=len(differing), total=len(measured), verdicts=differing,
+        count=len(differing), total=len(pairs), verdicts=differing,
         one=sides[0].name, other=sides[1].name,
     )  # fmt: skip
 
