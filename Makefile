@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster test-alone test-long test-real faults golden golden-check check docs
+.PHONY: demo test test-cluster test-alone test-long test-real faults golden golden-check check docs vega
 .PHONY: format clean
 
 demo: $(READY)
@@ -53,6 +53,10 @@ check: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m raylab.cli.docs
+
+# The script that draws a report's figures in a browser, after a change of vl-convert's version.
+vega: $(READY)
+	$(BIN)/python -m raylab.report.figures.vega_script
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

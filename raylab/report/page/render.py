@@ -19,7 +19,7 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from raylab.report.figures.drawing import vega_script
+from raylab.report.figures.vega_script import vega_script
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
