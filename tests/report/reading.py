@@ -68,14 +68,14 @@ def table(name: str) -> str:
 
 def tools(name: str) -> str:
     """The selector of a table's tool bar."""
-    return f".tools:has(+ .scroll {table(name)})"
+    return f".tools:has(+ .wide {table(name)})"
 
 
 def columns(tab: Tab, name: str) -> list[tuple[str, str]]:
     """The title of each column of a table, and its form."""
     return [
         tuple(cell)
-        for cell in for_each(tab, f"{table(name)} th[scope=col]", "[e.textContent, e.className]")
+        for cell in for_each(tab, f"{table(name)} th[scope=col]", "[e.textContent, e.className === 'n' ? 'number' : 'text']")
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -186,7 +187,8 @@ def attribution_figure(
     """Stacked bars of shares of variance: as a whole, by layer and by module kind.
 
     `response` is that of which the variance is shown; None is the first of log L2, log relative
-    L2 and cosine that there is.
+    L2 and cosine that there is. Where the shares of factors overlap, the unassigned share is below
+    zero; it is in the table, and the bars are longer than the whole by as much.
     """
     rows = rows_of_model(frames, "attribution", model)
     responses = [name for name in _RESPONSES if any(row["response"] == name for row in rows)]
@@ -200,8 +202,12 @@ def attribution_figure(
             "share": row["share"],
         }
         for row in rows
-        if row["response"] == wanted
+        if row["response"] == wanted and (row["share"] or 0.0) > 0
     ]
+    lengths = Counter[str]()
+    for bar in bars:
+        lengths[bar["place"]] += bar["share"]
+    whole = max([1.0, *lengths.values()])
     factors = list(dict.fromkeys(bar["factor"] for bar in bars))
     places = list(dict.fromkeys(bar["place"] for bar in bars))
     chart = (
@@ -209,7 +215,11 @@ def attribution_figure(
         .mark_bar()
         .encode(
             x=alt.X(
-                "share:Q", title=translate("axis-share"), axis=alt.Axis(format="%"), stack="zero"
+                "share:Q",
+                title=translate("axis-share"),
+                axis=alt.Axis(format="%"),
+                scale=alt.Scale(domain=[0, whole], nice=False),
+                stack="zero",
             ),
             y=alt.Y("place:N", title=None, sort=places),
             color=alt.Color("factor:N", title=translate("legend-factor"), sort=factors),
