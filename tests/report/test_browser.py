@@ -21,18 +21,24 @@ from tests.report.browser import Browser
 from tests.report.conftest import make_study
 from tests.report.needs import chromium, japanese_fonts
 from tests.report.reading import (
+    BLOCKS,
     CELLS,
+    FIRST_SCREEN,
     HEATMAP,
     activate_figures,
     columns,
     contrasts,
+    cut_texts,
     figures,
     for_each,
     heat,
     heat_rows,
+    overlaps,
     paper,
     rows,
+    show_all_rows,
     table,
+    text_contrasts,
     tools,
     value_of,
     widths,
@@ -42,7 +48,12 @@ from tests.report.whole import LAYERS, MODULES
 pytestmark = pytest.mark.slow  # The first test makes two reports.
 SCHEMES = ("light", "dark")
 LANGUAGES = ("en", "ja")
-ALL = [f"figure-{name}-elyza" for name, of in FIGURES.items() if of.finding not in ON_FIRST_SCREEN]
+WIDTHS = (400, 800, 1280, 1920)
+ALL = [
+    f"figure-{name}-elyza"
+    for name, found in FIGURES.items()
+    if found.finding not in ON_FIRST_SCREEN
+]
 
 
 @pytest.fixture(scope="module")
@@ -91,24 +102,85 @@ def test_browser_of_a_page_that_fails_has_all_its_messages(browser, tmp_path):
         assert sorted(tab.requests) == ["http://127.0.0.1:9/asked", "http://127.0.0.1:9/image"]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_page_in_any_window_fits_and_nothing_is_cut_or_lies_over_another(
+    browser, reports, language, scheme, width
+):
+    with browser.tab(width, scheme) as tab:
+        tab.open(reports[language])
+        assert overlaps(tab, FIRST_SCREEN) == []
+        for folds in ("closed", "open"):
+            whole, window = widths(tab)
+            assert whole <= window == width, folds
+            assert cut_texts(tab) == [], folds
+            assert overlaps(tab, BLOCKS) == [], folds
+            too_pale = [found for found in text_contrasts(tab, "body") if found[0] < 4.5]
+            assert too_pale == [], folds
+            tab.run("() => document.querySelectorAll('details').forEach((e) => { e.open = true; })")
+        assert (tab.console, tab.exceptions, tab.requests) == ([], [], [])
+
+
 @pytest.mark.parametrize(
-    ("language", "width", "scheme"),
-    [("en", 1280, "light"), ("en", 390, "dark"), ("ja", 1280, "dark"), ("ja", 390, "light")],
+    ("language", "width", "scheme"), [("en", 1280, "light"), ("ja", 400, "dark")]
 )
-def test_page_in_any_window_is_interactive_without_messages_and_fits(
+def test_figures_in_any_window_are_drawn_without_messages(
     browser, reports, language, width, scheme
 ):
     with browser.tab(width, scheme) as tab:
         tab.open(reports[language])
-        before = widths(tab)
         assert figures(tab) == ALL
         activate_figures(tab)
         drawn = for_each(tab, "figure .chart svg", "e.getBoundingClientRect().width")
         assert len(drawn) == len(ALL)
         assert min(drawn) > 0
         assert (tab.console, tab.exceptions, tab.requests) == ([], [], [])
-        for whole, window in (before, widths(tab)):
-            assert whole <= window == width
+        whole, window = widths(tab)
+        assert whole <= window == width
+        assert overlaps(tab, BLOCKS) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_first_screen_is_seen_at_once(browser, reports, language):
+    parts = ("h1", ".studied", "header .answer", ".verdicts", ".plot", ".cautions")
+    with browser.tab(1280) as tab:
+        tab.open(reports[language])
+        ends = [for_each(tab, part, "e.getBoundingClientRect().bottom")[0] for part in parts]
+        assert max(ends) <= 900
+    with browser.tab(400) as tab:
+        tab.open(reports[language])
+        tops = [for_each(tab, part, "e.getBoundingClientRect().top")[0] for part in parts]
+        assert tops == sorted(tops)
+
+
+def test_verdict_pointed_at_says_its_sentence_and_clicked_leads_to_it(tab):
+    link = "document.querySelector('.verdicts tbody td a')"
+    place = tab.run(f"() => decodeURIComponent({link}.hash.slice(1))")
+    tab.run(f"() => {link}.focus()")
+    said = tab.run("() => document.querySelector('.said').textContent")
+    assert said.startswith("Size of the change: ")
+    fold = f"document.getElementById({place!r}).closest('details')"
+    assert not tab.run(f"() => {fold}.open")
+    tab.click(link)
+    tab.when("#effects", "root.querySelector('details[open] li:target')")
+    assert tab.run(f"() => document.getElementById({place!r}).innerText").endswith(said)
+
+
+def test_table_shows_ten_rows_and_all_where_they_are_asked_for(tab):
+    assert len(rows(tab, "trials")) == 10
+    tab.click(f"document.querySelector('{tools('trials')} .all')")
+    assert len(rows(tab, "trials")) == 22
+
+
+def test_answers_searched_show_the_prompts_that_have_it_alone(tab):
+    field = "document.querySelector('.answers input')"
+    before = len(for_each(tab, ".answers article", "e.id"))
+    tab.click(field)
+    tab.type("LoRA")
+    shown = for_each(tab, ".answers article:not([hidden]) h4", "e.textContent")
+    assert shown and all("LoRA" in prompt for prompt in shown)
+    assert len(for_each(tab, ".answers article", "e.id")) > before == 3
 
 
 def test_figure_drawn_ends_above_what_follows_it(tab):
@@ -120,16 +192,16 @@ def test_figure_drawn_ends_above_what_follows_it(tab):
 def test_chart_text_in_either_scheme_stands_out_from_the_paper(browser, reports, scheme):
     with browser.tab(scheme=scheme) as tab:
         tab.open(reports["en"])
-        for drawn in ("static", "alive"):
-            found = contrasts(tab, "figure .chart svg text")
-            assert len(found) > 100, drawn
-            assert min(found) > 7, drawn
-            activate_figures(tab)
+        activate_figures(tab)
+        found = contrasts(tab, "figure .chart svg text")
+        assert len(found) > 100
+        assert min(found) > 7
         red = int(re.findall(r"\d+", paper(tab))[0])
         assert (red > 127) == (scheme == "light")
 
 
 def test_header_button_clicked_sorts_numbers_up_then_down_with_dashes_last(tab):
+    show_all_rows(tab)
     with_dashes = {"trials": True, "differences": True, "counted": False, "densities_of": False}
     for name, dashes in with_dashes.items():
         numbers = [place for place, (_, form) in enumerate(columns(tab, name)) if form == "number"]
@@ -147,6 +219,7 @@ def test_header_button_clicked_sorts_numbers_up_then_down_with_dashes_last(tab):
 
 
 def test_filter_typed_hides_the_rows_without_it_and_emptied_shows_all(tab):
+    show_all_rows(tab)
     before = rows(tab, "trials")
     field = f"document.querySelector('{tools('trials')} input')"
     tab.click(field)
@@ -210,7 +283,7 @@ def test_page_printed_from_a_dark_screen_has_pages_on_white_without_tools(browse
     with browser.tab(scheme="dark") as tab:
         tab.open(reports["en"])
         activate_figures(tab)
-        bars = (".tools, nav, .vega-bindings", "getComputedStyle(e).display")
+        bars = (".tools, nav, .choices", "getComputedStyle(e).display")
         assert set(for_each(tab, *bars)) == {"flex", "block"}
         assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf())) > 1
         tab.emulate("dark", "print")
@@ -229,13 +302,16 @@ def test_page_printed_on_a4_has_every_column_on_the_paper(browser, reports, lang
         assert max(for_each(tab, "th, td, figure svg", "e.getBoundingClientRect().right")) <= 718
 
 
-def test_page_without_scripts_shows_figures_and_tables(browser, reports):
+def test_page_without_scripts_shows_sentences_the_first_figure_and_tables(browser, reports):
     with browser.tab(scripts=False) as tab:
         tab.open(reports["en"])
-        drawn = for_each(tab, "figure .chart > svg[role=img]", "e.getBoundingClientRect().width")
-        assert len(drawn) == len(ALL)
-        assert min(drawn) > 500
-        assert len(rows(tab, "trials")) == 22
+        assert len(for_each(tab, ".plot use", "e.getBoundingClientRect().x")) == 48
+        notes = for_each(tab, "main figure noscript", "e.textContent")
+        assert len(notes) == len(ALL)
+        assert all("table below" in note for note in notes)
+        assert len(rows(tab, "trials")) == 10
+        links = for_each(tab, "main a[href$='.csv']", "e.getAttribute('href')")
+        assert "tables/trials.csv" in links
         assert for_each(tab, ".tools, button, .ready", "e.outerHTML") == []
         assert tab.exceptions == []
 
@@ -249,10 +325,11 @@ def test_page_in_japanese_is_drawn_with_japanese_fonts(browser, reports):
             "[...document.querySelectorAll('.chart svg text')].find((e) => e.textContent === '層')"
         )
         tab.run(f"() => {{ {axis}.id = 'axis'; }}")
-        for selector, glyphs in (("#trials h2", 5), ("#trials h3", 6), ("#axis", 1)):
+        for selector in ("#trials h2", "nav h2", "#axis"):
+            (text,) = for_each(tab, selector, "e.textContent")[:1]
             found = tab.fonts(selector)
             assert set(found) <= families, selector
-            assert sum(found.values()) == glyphs
+            assert sum(found.values()) == len(text)
 
 
 def test_figure_as_png_in_japanese_has_glyphs_and_no_boxes():

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylab.number_format import MISSING, count, duration, number, rate, setting
-from raylab.report.findings.finding import Finding
 from raylab.report.findings.over_seeds import GRADES
 from raylab.report.page.blocks import Column, Grid
 from raylab.report.study_tables import Row, Rows
@@ -67,6 +66,8 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
     "functions": (
         GridRow("cka_by_layer", ("factor", "model", "layer", "cka", "seeds_cka", "pairs",
                                  "seed_pairs")),
+    ),
+    "answers": (
         GridRow("tokens", ("label", "model", "answers", "prompt", "position", "token", "kl",
                            "top_a", "p_a", "top_b", "p_b"), {"label": "difference"}),
     ),
@@ -159,7 +160,7 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
         GridRow("counted", ("model", "universe", "numel", "comparisons")),
     ),
 }  # fmt: skip
-"""By finding: the tables of its section."""
+"""By section: its tables."""
 
 _TITLES = {"densities_of": "densities"}
 _ALONE = ("trust",)
@@ -238,12 +239,12 @@ _NUMBERS: dict[str, Form] = {
 _SHARES = {"attribution": ("low", "high")}
 
 
-def grids_of(translate: Translator, finding: Finding) -> Iterator[Grid]:
-    """The tables of a finding that have rows."""
-    for shape in GRIDS.get(finding.key, ()):
-        rows = finding.frames.get(shape.frame, ())
+def grids_of(translate: Translator, section: str, frames: Mapping[str, Rows]) -> Iterator[Grid]:
+    """The tables of a section whose frames have rows."""
+    for shape in GRIDS.get(section, ()):
+        rows = frames.get(shape.frame, ())
         if rows:
-            yield _grid(translate, finding.key, shape, rows)
+            yield _grid(translate, section, shape, rows)
 
 
 def _grid(translate: Translator, key: str, shape: GridRow, rows: Rows) -> Grid:

@@ -110,7 +110,11 @@ def make_page(
         for key, finding in findings.items()
     }
     parts |= {
-        "answers": (*answer_blocks(translate, tables), *likelihood_blocks(translate, tables)),
+        "answers": (
+            *answer_blocks(translate, tables),
+            *_table_folds(translate, "answers", findings["functions"].frames),
+            *likelihood_blocks(translate, tables),
+        ),
         "trials": (
             *trial_blocks(translate, trials),
             Text(settings_text(translate, study, trials)),
@@ -139,8 +143,7 @@ def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
         yield Fold(translate("page-reading"), (Text(translate(f"read-{finding.key}")),))
     if finding.details and not is_first:
         yield Fold(translate("page-details"), tuple(_sentence_list(translate, finding.details)))
-    for grid in grids_of(translate, finding):
-        yield Fold(grid.title, (grid,))
+    yield from _table_folds(translate, finding.key, finding.frames)
 
 
 def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
@@ -158,6 +161,13 @@ def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
             drawing = Drawing.of(figure.chart) if figure else None
         if figure and drawing:
             yield Picture(f"{name}-{model}", drawing, figure.caption)
+
+
+def _table_folds(
+    translate: Translator, section: str, frames: Mapping[str, Rows]
+) -> Iterator[Fold]:
+    for grid in grids_of(translate, section, frames):
+        yield Fold(grid.title, (grid,))
 
 
 def _effect_folds(translate: Translator, effects: Rows) -> Iterator[Fold]:

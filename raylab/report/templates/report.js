@@ -3,7 +3,6 @@
 // Without it the page holds the same sentences, and the first rows of every table.
 const words = JSON.parse(document.getElementById("words").textContent);
 const FEW_ROWS = 5; // that need no filter
-const finePointer = matchMedia("(hover: hover)");
 
 function made(name, properties, ...children) {
   const element = Object.assign(document.createElement(name), properties);
@@ -64,8 +63,9 @@ async function copy(table, button) {
 }
 
 function noteWidth(scroll) {
-  const more = scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft > 2;
-  scroll.parentElement.classList.toggle("more", more);
+  const hidden = scroll.scrollWidth - scroll.clientWidth;
+  scroll.parentElement.classList.toggle("overflows", hidden > 2);
+  scroll.parentElement.classList.toggle("more", hidden - scroll.scrollLeft > 2);
 }
 
 function enhance(table) {
@@ -75,7 +75,9 @@ function enhance(table) {
   const filter = made("input", { type: "search", placeholder: words.filter, ariaLabel: words.filter });
   const button = made("button", { type: "button", textContent: words.copy });
   const total = table.tBodies[0].rows.length + hidden;
-  const all = made("button", { type: "button", textContent: words.all_rows.replace("%", total) });
+  const all = made("button", {
+    type: "button", className: "all", textContent: words.all_rows.replace("%", total),
+  });
   const tools = made("div", { className: "tools" }, ...(total > FEW_ROWS ? [filter] : []), button);
   if (hidden) tools.append(all);
   // Whatever is asked of a table is asked of all its rows.
@@ -143,7 +145,7 @@ function tellVerdicts(table) {
     link.addEventListener("pointerenter", tell);
     link.addEventListener("click", (event) => {
       // A tap says the sentence, the next one leads to it.
-      if (!finePointer.matches && link !== table.told) {
+      if (event.pointerType === "touch" && link !== table.told) {
         event.preventDefault();
         tell();
       }
@@ -203,7 +205,10 @@ async function liven(figure) {
   const live = made("div", { className: "live" });
   place.append(live);
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const options = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { theme: dark ? "dark" : "light" } };
+  const options = {
+    mode: "vega-lite", renderer: "svg", actions: false, bind: figure.querySelector(".choices"),
+    tooltip: { theme: dark ? "dark" : "light" },
+  };
   const { view } = await window.vegaEmbed(live, spec, options);
   figure.classList.add("ready");
   const caption = figure.querySelector("figcaption");

@@ -159,7 +159,7 @@ def test_grid_has_a_row_for_every_line():
     missing = between("x", "y", (1.0, None, None, None, None), message="y is a merge")
     found = found_of(missing, between("x", "z", (1.0, 1.5, 2.6, 2.5, 3.0)))
     for language in ("en", "ja"):
-        (grid,) = grids_of(translator(language), found)
+        (grid,) = grids_of(translator(language), found.key, found.frames)
         first, second = grid.rows
         assert {"X vs Y", "D0", "y is a merge", "–"} <= set(first)
         assert {"X vs Z", "0.6000", "0.5000"} <= set(second)
