@@ -13,6 +13,7 @@ from raylab.errors import StoreError
 from raylab.number_format import number
 from raylab.report.page.markup import markdown_text
 from raylab.report.page.render import build_report, frame_table, languages_of
+from raylab.report.words import translator
 from raylab.store.filesystem import Store
 from raylab.store.tables import write_table
 from tests.report.conftest import (
@@ -289,7 +290,7 @@ def test_build_report_first_screen_says_what_to_be_careful_about(report):
 def test_build_report_says_no_sentence_twice(report):
     markdown = report.store.read("report/report.md").decode()
     # Two models may answer alike.
-    markdown = markdown[: markdown.index("## What do the models answer?")]
+    markdown = markdown[: markdown.index(f"## {translator()('section-answers')}")]
     lines = [line.lstrip("- ") for line in markdown.splitlines() if not line.startswith("|")]
     sentences = [
         sentence

@@ -120,8 +120,9 @@ def test_page_of_merges_alone_has_no_learning_rate():
     study = make_study(recipes={}, merges=MERGES, comparisons=[])
     tables = Tables.of({"trials": [make_merge()]})
     page = make_page(study, tables, find_all(tables), translator())
-    assert "0 trials and 1 merge (1 done)" in page.studied
-    assert "recipe" not in page.studied and "data" not in page.studied
+    (studied,) = page.studied
+    assert "0 trials and 1 merge (1 done)" in studied
+    assert "recipe" not in studied and "data" not in studied
     assert "Learning rate" not in render_markdown(page)
 
 
