@@ -13,6 +13,7 @@ from raylab.number_format import setting
 from raylab.report.figures.figure import (
     Figure,
     Frames,
+    base_in_caption,
     data_of,
     rows_of_model,
     shown_note,
@@ -65,7 +66,7 @@ def differences_figure(translate: Translator, frames: Frames, model: str) -> Fig
     has_intervals = any(row["from"] for row in points)
     layers = [another_seed, *([intervals] if has_intervals else []), marks]
     chart = alt.layer(*layers).properties(width="container", height=_LINE_HEIGHT * len(points))
-    caption = translate("caption-floor", model=model)
+    caption = translate("caption-floor", model=base_in_caption(frames, model))
     return Figure(chart, caption + shown_note(translate, len(points), len(measured)))
 
 
@@ -84,7 +85,7 @@ def over_seeds_figure(translate: Translator, frames: Frames, model: str) -> Figu
     ]
     if not bars:
         return None
-    caption = translate("caption-seeds", model=model)
+    caption = translate("caption-seeds", model=base_in_caption(frames, model))
     caption += shown_note(translate, min(len(pairs), MAX_LINES), len(pairs))
     return Figure(_grouped_bars(translate, bars, "pair", "seed", "axis-l2", "legend-seed"), caption)
 
@@ -103,7 +104,7 @@ def chains_figure(translate: Translator, frames: Frames, model: str) -> Figure |
     ]
     if not bars:
         return None
-    caption = translate("caption-chains", model=model)
+    caption = translate("caption-chains", model=base_in_caption(frames, model))
     caption += shown_note(translate, min(len(trials), MAX_LINES), len(trials))
     chart = _grouped_bars(translate, bars, "trial", "part", "axis-l2_part", "legend-part")
     return Figure(chart, caption)
@@ -143,7 +144,9 @@ def intruders_figure(translate: Translator, frames: Frames, model: str) -> Figur
     chance = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
     chart = alt.layer(chance, marks)
     chart = chart.properties(width="container", height=_LINE_HEIGHT * len(lines))
-    caption = translate("caption-intruders", model=model, top=measured[0]["top"])
+    caption = translate(
+        "caption-intruders", model=base_in_caption(frames, model), top=measured[0]["top"]
+    )
     caption += shown_note(translate, min(len(measured), MAX_LINES), len(measured))
     return Figure(chart, caption)
 
@@ -233,4 +236,7 @@ def attribution_figure(
         .transform_calculate(rank=f"indexof({factors!r}, datum.factor)")
         .properties(width="container", height=16 * len(places))
     )
-    return Figure(chart, translate("caption-attribution", model=model, response=wanted))
+    return Figure(
+        chart,
+        translate("caption-attribution", model=base_in_caption(frames, model), response=wanted),
+    )

@@ -6,7 +6,14 @@ import math
 
 import altair as alt
 
-from raylab.report.figures.figure import Figure, Frames, data_of, rows_of_model, tooltips
+from raylab.report.figures.figure import (
+    Figure,
+    Frames,
+    base_in_caption,
+    data_of,
+    rows_of_model,
+    tooltips,
+)
 from raylab.report.findings.seed_baseline import WITHIN
 from raylab.report.words import Translator
 
@@ -59,7 +66,9 @@ def effects_figure(translate: Translator, frames: Frames, model: str) -> Figure 
         band.encode(x=alt.X("from:Q"), x2="to:Q"),
         marks.encode(x=x, y=y, yOffset=offset, color=color, shape=shape, tooltip=hover),
     ).properties(width="container", height=_ROW_HEIGHT * len(factors))
-    return Figure(chart, translate("caption-effects", model=model, count=len(rows)))
+    return Figure(
+        chart, translate("caption-effects", model=base_in_caption(frames, model), count=len(rows))
+    )
 
 
 def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> Figure | None:
@@ -95,4 +104,4 @@ def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> 
         )
         .properties(width="container", height=260)
     )
-    return Figure(chart, translate("caption-cka", model=model))
+    return Figure(chart, translate("caption-cka", model=base_in_caption(frames, model)))

@@ -131,6 +131,12 @@ def rows_of_model(frames: Frames, name: str, model: str) -> list[Row]:
     return [row for row in frames.get(name, ()) if row["model"] == model]
 
 
+def base_in_caption(frames: Frames, model: str) -> str | None:
+    """The base model as a caption names it; None where the frames are of no other."""
+    bases = {row.get("model") for rows in frames.values() for row in rows} - {None}
+    return model if len(bases) > 1 else None
+
+
 def data_of(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
     """Rows as a chart's data; a value that is not finite becomes null, as JSON has no other."""
 

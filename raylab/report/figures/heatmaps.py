@@ -9,6 +9,7 @@ from raylab.report.figures.figure import (
     Choice,
     Figure,
     Frames,
+    base_in_caption,
     choice_menu,
     data_of,
     rows_of_model,
@@ -69,5 +70,7 @@ def layers_figure(
         # All layers within about 600 pixels.
         .properties(width="container", height=layers * max(10, min(26, 600 // layers)))
     )  # fmt: skip
-    caption = translate("caption-heatmap", model=model, measure=measure, label=choice.first)
+    caption = translate(
+        "caption-heatmap", model=base_in_caption(frames, model), measure=measure, label=choice.first
+    )
     return Figure(chart, caption + shown_note(translate, len(choice.labels), choice.total))

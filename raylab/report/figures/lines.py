@@ -14,6 +14,7 @@ from raylab.report.figures.figure import (
     Choice,
     Figure,
     Frames,
+    base_in_caption,
     choice_menu,
     data_of,
     rows_of_model,
@@ -141,5 +142,5 @@ def trajectories_figure(
         .transform_filter(CHOSEN)
         .properties(width="container", height=280)
     )  # fmt: skip
-    caption = translate("caption-paths", model=model, label=choice.first)
+    caption = translate("caption-paths", model=base_in_caption(frames, model), label=choice.first)
     return Figure(chart, caption + shown_note(translate, len(choice.labels), choice.total))

@@ -8,6 +8,7 @@ from raylab.report.figures.figure import (
     CHOSEN,
     Figure,
     Frames,
+    base_in_caption,
     choice_menu,
     data_of,
     rows_of_model,
@@ -68,7 +69,7 @@ def connectivity_figure(
         .transform_filter(CHOSEN)
         .properties(width="container", height=300)
     )
-    caption = translate("caption-connectivity", model=model, label=first)
+    caption = translate("caption-connectivity", model=base_in_caption(frames, model), label=first)
     return Figure(chart, caption + shown_note(translate, len(shown), len(labels)))
 
 

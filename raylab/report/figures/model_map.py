@@ -17,6 +17,7 @@ from raylab.report.figures.figure import (
     CHOSEN,
     Figure,
     Frames,
+    base_in_caption,
     by_choice,
     choice_menu,
     data_of,
@@ -103,7 +104,10 @@ def map_figure(
                     title=alt.TitleParams(text=by_choice(titles)))
     )  # fmt: skip
     count = len({row["name"] for row in rows})
-    return Figure(chart, translate("caption-map", model=model, count=count, label=chosen))
+    return Figure(
+        chart,
+        translate("caption-map", model=base_in_caption(frames, model), count=count, label=chosen),
+    )
 
 
 def _varied(rows: Rows) -> list[str]:

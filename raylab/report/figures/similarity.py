@@ -23,6 +23,7 @@ from raylab.report.figures.drawing import PALETTE
 from raylab.report.figures.figure import (
     Figure,
     Frames,
+    base_in_caption,
     by_choice,
     choice_menu,
     data_of,
@@ -145,7 +146,9 @@ def similarity_figure(
                     title=alt.TitleParams(text=by_choice(readings)))
     )  # fmt: skip
     left = translate("caption-similarity-recipes", models=len(models)) if are_recipes else ""
-    caption = translate("caption-similarity", model=model, left=left, label=first)
+    caption = translate(
+        "caption-similarity", model=base_in_caption(frames, model), left=left, label=first
+    )
     return Figure(chart, caption)
 
 

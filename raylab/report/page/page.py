@@ -139,11 +139,12 @@ def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
     is_first = finding.key in ON_FIRST_SCREEN
     pictures = () if is_first else tuple(pictures_of(translate, finding))
     yield from pictures
-    if pictures or is_first:
+    tables = tuple(_table_folds(translate, finding.key, finding.frames))
+    if pictures or tables:
         yield Fold(translate("page-reading"), (Text(translate(f"read-{finding.key}")),))
     if finding.details and not is_first:
         yield Fold(translate("page-details"), tuple(_sentence_list(translate, finding.details)))
-    yield from _table_folds(translate, finding.key, finding.frames)
+    yield from tables
 
 
 def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
@@ -163,9 +164,7 @@ def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
             yield Picture(f"{name}-{model}", drawing, figure.caption)
 
 
-def _table_folds(
-    translate: Translator, section: str, frames: Mapping[str, Rows]
-) -> Iterator[Fold]:
+def _table_folds(translate: Translator, section: str, frames: Mapping[str, Rows]) -> Iterator[Fold]:
     for grid in grids_of(translate, section, frames):
         yield Fold(grid.title, (grid,))
 
