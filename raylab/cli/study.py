@@ -36,7 +36,6 @@ from raylab.plan.directions import check_directions, directions_costs
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
 from raylab.plan.merges import check_tokenizers, plan_merges
-from raylab.plan.model_shapes import config_of, is_mixture
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
@@ -54,6 +53,7 @@ from raylab.store.studies import store_of_study, study_at
 from raylab.store.study_plan import NamedResult, StudyPlan
 from raylab.store.tables import read_table, read_tables, rows_of
 from raylab.train.known_losses import check_losses
+from raylab.train.known_targets import trials_to_ask
 
 
 def plan(
@@ -145,12 +145,11 @@ def _warn_of_models(study: Study, inputs: Inputs) -> None:
 
 
 def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:
-    """What adapters reach in mixtures of experts; torch is loaded for these alone.
+    """What adapters reach where that is not known; torch is loaded for these alone.
 
     Raises ModelError.
     """
-    configs = [config_of(found) or {} for found in inputs.base_models.values()]
-    if not any(map(is_mixture, configs)):
+    if not trials_to_ask(study, inputs, trials):
         return []
     from raylab.train.targets import check_targets
 

@@ -1,18 +1,18 @@
-"""What an adapter of a study reaches in a mixture of experts, asked of PEFT before any training.
+"""What an adapter of a study reaches in its base model, asked of PEFT before any training.
 
 Model: transformers keeps experts and routers as parameters, not as layers. PEFT rewrites
 `target_modules` for some of these architectures to `target_parameters`, and reaches attention
 alone in others. `reach` puts the adapter on the architecture without storage, and says what PEFT
-did, or refuses what PEFT cannot do: dropout on parameters, one half of a fused pair, names that
-the model lacks, a frozen parent's adapter of parameters.
-Invariant: nothing is asked about an architecture without experts, whose layers need no answer; no
-weight is read, and no code that came with a model runs.
+did, or refuses what cannot be trained or reduced: dropout on parameters, one half of a fused pair,
+names that the model lacks, layers that PEFT does not take or that give more than one tensor, a
+frozen parent's adapter of parameters, weights that the files hold in a way that is not read.
+Invariant: nothing is asked where the answer is known (`raylab.train.known_targets`); no weight is
+read, and no code that came with a model runs.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,10 +29,9 @@ from raylab.plan.trials import Inputs, Trial
 from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Lora, Quantization, Study
 from raylab.spec.weight_files import read_json
+from raylab.train.known_targets import needs_answer, trials_to_ask
+from raylab.train.target_checks import check_reached, endings, kinds
 from raylab.weights.memory_names import auto_class_of, without_storage
-from raylab.weights.names import layer_of
-
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 
 def lora_config(lora: Lora) -> Any:
@@ -71,49 +70,49 @@ class Reach:
 def targets_of(model: Any) -> str:
     """What the adapter of a PEFT model reaches, as `Reach.text`."""
     modules, parameters = model.targeted_module_names, model.targeted_parameter_names
-    return ", ".join((*_kinds(modules), *_kinds(parameters)))
+    return ", ".join((*kinds(modules), *kinds(parameters)))
 
 
 def check_targets(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[str]:
-    """A line for each mixture of experts and adapter of `study`: what the adapter reaches.
+    """A line for each base model and adapter of `study` that PEFT is asked about: what it reaches.
 
-    Raises ModelError for what PEFT cannot do. A base model that is not on this machine is checked
-    when a trial has fetched it; one with code of its own, which must not run here, is not.
+    Raises ModelError for what cannot be trained or reduced.
     """
-    directories = {
-        name: found.directory
-        for name, found in inputs.base_models.items()
-        if found.directory
-        and is_mixture(config_of(found) or {})
-        and not study.base_models[name].trust_remote_code
-    }
     by_name = {trial.name: trial for trial in trials}
     lines: dict[str, None] = {}
-    for trial in trials:
-        directory, lora = directories.get(trial.base_model), trial.variant.lora
-        if directory is None:
+    for trial in trials_to_ask(study, inputs, trials):
+        base, lora = inputs.base_models[trial.base_model], trial.variant.lora
+        assert base.directory is not None
+        found = check_trial(base.directory, trial, by_name)
+        if found is None:
             continue
-        found = check_trial(directory, trial, by_name)
         asked = lora.target_modules
         named = asked if isinstance(asked, str) else "[" + ", ".join(asked) + "]"
         lines[f"{trial.base_model}: target_modules {named} reaches {found.text}"] = None
-        lines[f"{trial.base_model}: {_held(found, study.quantization)}"] = None
+        if is_mixture(config_of(base) or {}):
+            lines[f"{trial.base_model}: {_held(found, study.quantization)}"] = None
     return list(lines)
 
 
-def check_mixture(
+def check_fetched(
     directory: Path, trial: Trial, trials: Mapping[str, Trial], source: BaseModelRef
 ) -> None:
-    """`check_trial` where the model at `directory` is a mixture of experts of transformers' own."""
+    """`check_trial` where the model at `directory` is transformers' own and needs an answer."""
     config = read_json(directory / "config.json", "a model's config")
-    if is_mixture(config) and not source.trust_remote_code:
+    if needs_answer(config, trial.variant.lora) and not source.trust_remote_code:
         check_trial(directory, trial, trials)
 
 
-def check_trial(directory: Path, trial: Trial, trials: Mapping[str, Trial]) -> Reach:
-    """What the adapter of `trial` reaches in its base model, a mixture. Raises ModelError."""
+def check_trial(directory: Path, trial: Trial, trials: Mapping[str, Trial]) -> Reach | None:
+    """What the adapter of `trial` reaches in its base model; None for an architecture that
+    transformers cannot make without weights, and that has no experts. Raises ModelError."""
     variant = trial.variant
-    found = reach(directory, variant.lora)
+    try:
+        found = reach(directory, variant.lora)
+    except _UnknownModelError:
+        if is_mixture(read_json(directory / "config.json", "a model's config")):
+            raise
+        return None
     if found.parameters and variant.lora.dropout:
         raise ModelError(
             "dropout on experts cannot be trained",
@@ -122,7 +121,7 @@ def check_trial(directory: Path, trial: Trial, trials: Mapping[str, Trial]) -> R
             expected="dropout 0: PEFT applies dropout to the inputs of layers, and experts are "
             "parameters",
             todo="set `lora: {dropout: 0}`, or name the layers of attention alone: "
-            f"`target_modules: [{', '.join(_endings(found.modules))}]`",
+            f"`target_modules: [{', '.join(endings(found.modules))}]`",
         )
     for name in trial.lineage if variant.chain == "stack" else ():
         below = reach(directory, trials[name].variant.lora)
@@ -151,6 +150,10 @@ def _reach(directory: Path, r: int, target_modules: str | tuple[str, ...]) -> Re
         return _ask_peft(directory, r, target_modules)
 
 
+class _UnknownModelError(ModelError):
+    """transformers cannot make the model from its config alone."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the advice of libraries, which concerns a training and not the question here."""
@@ -171,7 +174,13 @@ def _ask_peft(directory: Path, r: int, target_modules: str | tuple[str, ...]) ->
     import torch
     from peft import get_peft_model
 
-    model = without_storage(directory, auto_class_of(directory))
+    auto_class = auto_class_of(directory)
+    try:
+        model = without_storage(directory, auto_class)
+    except ModelError as error:
+        raise _UnknownModelError(
+            error.what, found=error.found, expected=error.expected, todo=error.todo
+        ) from error
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
     entries = sum(parameter.numel() for parameter in model.parameters())
     head = model.get_output_embeddings()
@@ -181,26 +190,17 @@ def _ask_peft(directory: Path, r: int, target_modules: str | tuple[str, ...]) ->
     try:
         with torch.device("meta"):
             adapted = get_peft_model(model, settings)
-    except ValueError as error:
+    except (NotImplementedError, ValueError) as error:
         raise ModelError(
             "the adapter's targets cannot be reached in the base model",
             found=f"{directory}: {' '.join(str(error).split())}",
-            expected="target_modules that PEFT finds in it",
-            todo="name both halves of fused experts, or other modules",
+            expected="target_modules that PEFT finds in it, and takes",
+            todo="name other modules as `lora: {target_modules: [...]}`, of fused experts both "
+            "halves",
         ) from error
-    modules = _kinds(adapted.targeted_module_names)
-    return Reach(modules, _kinds(adapted.targeted_parameter_names), linear, entries - linear)
-
-
-def _kinds(names: Sequence[str]) -> tuple[str, ...]:
-    """The names behind the number of the layer, each once; further numbers are stars."""
-    found = {_NUMBER.sub("*", name.removeprefix(f"{layer_of(name)}.")) for name in names}
-    return tuple(sorted(found))
-
-
-def _endings(modules: Sequence[str]) -> list[str]:
-    attention = [name for name in modules if "attn" in name or "attention" in name]
-    return sorted({name.rpartition(".")[2] for name in attention or modules})
+    check_reached(directory, adapted, target_modules, auto_class)
+    modules = kinds(adapted.targeted_module_names)
+    return Reach(modules, kinds(adapted.targeted_parameter_names), linear, entries - linear)
 
 
 def _held(found: Reach, quantization: Quantization) -> str:

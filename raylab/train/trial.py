@@ -54,7 +54,7 @@ from raylab.train.model import free_memory, load_base, load_tokenizer, share_gpu
 from raylab.train.progress import AttemptProgress, Listener, Progress, Watchdog
 from raylab.train.resume import Checkpoints, CheckpointSaver
 from raylab.train.save_artifacts import history_table, parquet_bytes, save_adapter
-from raylab.train.targets import check_mixture, targets_of
+from raylab.train.targets import check_fetched, targets_of
 from raylab.train.trajectory import PathRecorder
 from raylab.weights.adapter_config import needs_base
 
@@ -225,7 +225,7 @@ def _load_start(task: TrialTask, tell: Tell) -> tuple[Any, Any]:
     """(the model that the trial starts from, its tokenizer), with the trial's seed set."""
     tell(MODEL)
     study, trial = task.study, task.trial
-    check_mixture(task.base, trial, task.trials, study.base_models[trial.base_model])
+    check_fetched(task.base, trial, task.trials, study.base_models[trial.base_model])
     start = start_of(trial, task.adapters)
     source = study.base_models[trial.base_model]
     tokenizer = load_tokenizer(task.base, source, study.template_date)
