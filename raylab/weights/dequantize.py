@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -41,6 +42,10 @@ from raylab.weights.memory_names import AUTO_CLASSES
 
 RECORD = "dequantized.json"
 _LIBRARIES = ("torch", "transformers", "bitsandbytes")
+_OF_ACTIVATIONS = re.compile(
+    r"\.((input|output|activation|[kqv])_(scale|zero_point|global_scale)|activation_scale_inv)$"
+)
+"""Scales by which a layer's inputs or outputs are quantised while it runs; no weight needs them."""
 
 
 def in_full_precision(location: ModelLocation) -> ModelLocation:
@@ -140,7 +145,11 @@ def _refuse_incomplete(directory: Path, loading: Mapping[str, Any]) -> None:
     lacking = {
         "not in the files": loading.get("missing_keys"),
         "of another shape": loading.get("mismatched_keys"),
-        "with no place in the model": loading.get("unexpected_keys"),
+        "with no place in the model": [
+            name
+            for name in loading.get("unexpected_keys") or ()
+            if not _OF_ACTIVATIONS.search(name)
+        ],
     }
     told = [
         f"{len(names)} {why}: {', '.join(sorted(map(str, names))[:3])}"

@@ -268,6 +268,93 @@ def test_quantised_checkpoint_is_compared_and_merged_as_its_codes_times_scales(
         assert torch.equal(merged[name], mean.to(BF16)), name
 
 
+def test_scales_of_activations_beside_quantised_weights_change_no_weight(
+    tmp_path, capsys, monkeypatch, full_models
+):
+    """As `activation_scheme: static` and static compressed-tensors have them."""
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    path, out = tmp_path / "quantised", tmp_path / "out"
+    expected = in_fp8(path, full_models["fp8"])
+    files = load_file(path / "model.safetensors")
+    layers = [name.removesuffix(".weight") for name in files if name.endswith("proj.weight")]
+    ends = ("input_scale", "activation_scale", "k_scale", "input_zero_point")
+    files |= {f"{layer}.{end}": torch.ones(1) for layer in layers for end in ends}
+    save_file(files, path / "model.safetensors", {"format": "pt"})
+    assert exit_status("merge", "linear", "--model", path, "--dequantize", "--out", out) == 0
+    made = load_file(out / "model.safetensors")
+    assert {*made} == {*expected}
+    assert all(torch.equal(made[name], expected[name]) for name in expected)
+
+
+COMPRESSED = {"group": "pack-quantized", "channel": "int-quantized", "tensor": "float-quantized"}
+
+
+def in_compressed_tensors(directory, full, strategy):
+    """`full` as llm-compressor stores it: 4-bit codes in groups, int8 by channel, fp8 by tensor."""
+    expected = load_file(full / "model.safetensors")
+    files = dict(expected)
+    for name in [name for name in expected if name.endswith("proj.weight")]:
+        stem, weight = name.removesuffix(".weight"), expected[name].float()
+        rows, columns = weight.shape
+        if strategy == "group":
+            scales = (weight.view(rows, -1, 16).abs().amax(-1) / 7).to(BF16)
+            each = scales.float().repeat_interleave(16, 1)
+            codes = (weight / each).round().clamp(-8, 7)
+            nibbles = (codes + 8).numpy().astype(np.int64).reshape(rows, columns // 8, 8)
+            packed = (nibbles << (4 * np.arange(8))).sum(-1).astype(np.uint32).view(np.int32)
+            del files[name]
+            files[f"{stem}.weight_packed"] = torch.from_numpy(packed)
+            files[f"{stem}.weight_shape"] = torch.tensor([rows, columns])
+        elif strategy == "channel":
+            scales = (weight.abs().amax(-1, keepdim=True) / 127).to(BF16)
+            each = scales.float()
+            codes = (weight / each).round().clamp(-128, 127)
+            files[name] = codes.to(torch.int8)
+        else:
+            scales = (weight.abs().max().view(1) / 448).to(BF16)
+            each = scales.float()
+            codes = (weight / each).to(torch.float8_e4m3fn)
+            files[name] = codes
+            files[f"{stem}.input_scale"] = torch.ones(1, dtype=BF16)
+        files[f"{stem}.weight_scale"] = scales
+        expected[name] = (codes.to(BF16) * each.to(BF16)).to(BF16)
+    weights = {
+        "num_bits": 4 if strategy == "group" else 8,
+        "type": "float" if strategy == "tensor" else "int",
+        "strategy": strategy,
+        "group_size": 16 if strategy == "group" else None,
+        "symmetric": True,
+        "dynamic": False,
+    }
+    static = weights if strategy == "tensor" else None
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": static}
+    settings = {
+        "quant_method": "compressed-tensors",
+        "format": COMPRESSED[strategy],
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {"group_0": group | {"format": COMPRESSED[strategy]}},
+    }
+    quantised(directory, full, files, settings)
+    return expected
+
+
+@pytest.mark.parametrize("strategy", COMPRESSED)
+def test_compressed_tensors_are_merged_as_their_codes_times_scales(
+    tmp_path, monkeypatch, full_models, strategy
+):
+    pytest.importorskip("compressed_tensors")
+    monkeypatch.setenv("RAYLAB_SCRATCH", str(tmp_path / "scratch"))
+    path, out = tmp_path / "quantised", tmp_path / "out"
+    expected = in_compressed_tensors(path, full_models["fp8"], strategy)
+    assert exit_status("merge", "linear", "--model", path, "--dequantize", "--out", out) == 0
+    made = load_file(out / "model.safetensors")
+    assert {*made} == {*expected}
+    for name, weight in expected.items():
+        assert torch.equal(made[name], weight), name
+    assert "quantization_config" not in json.loads((out / "config.json").read_text())
+
+
 NOT_HERE = {
     "gptq": {"quant_method": "gptq", "bits": 4},
     "awq": {"quant_method": "awq", "bits": 4},

@@ -26,9 +26,7 @@ MODELS = {
     "phimoe": lambda: random_model(
         PhimoeConfig(**_SIZES, **_ATTENTION, num_local_experts=4), 0, torch.float32
     ),
-    "hrm_text": lambda: random_model(
-        HrmTextConfig(**_SIZES, **_ATTENTION), 0, torch.float32
-    ),
+    "hrm_text": lambda: random_model(HrmTextConfig(**_SIZES, **_ATTENTION), 0, torch.float32),
 }
 
 
