@@ -209,12 +209,22 @@ def _refuse_resized(directory: Path, parts: Parts, base: Weights) -> None:
 
 
 def _kept_tied(parts: Parts, base: Weights) -> Parts:
-    """The parts of an adapter that changes two tied weights by one change: PEFT saves it under
-    both names."""
-    aliases = {name: base.stored_name(name) or name for name in parts if base.is_alias(name)}
-    whole = {aliases[name]: parts[name] for name in aliases}
-    whole |= {name: found for name, found in parts.items() if name not in aliases}
-    return {name: tuple(map(_moving_tied, found)) for name, found in whole.items()}
+    """The parts of an adapter with `ensure_weight_tying`.
+
+    Where PEFT trains one change for two tied weights, it saves it under both names. It does so for
+    layers called embed_tokens or lm_head; of any other embedding it warns, and trains that alone.
+    """
+    tied = {
+        alias: partner
+        for alias in parts
+        if base.is_alias(alias) and (partner := base.stored_name(alias)) in parts
+    }
+    moving = {*tied.values()}
+    return {
+        name: tuple(map(_moving_tied, found)) if name in moving else found
+        for name, found in parts.items()
+        if name not in tied
+    }
 
 
 def _moving_tied(part: Part) -> Part:

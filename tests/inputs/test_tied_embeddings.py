@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -33,7 +33,7 @@ from raylab.weights import Adapter, Checkpoint
 from raylab.weights.alignment import Tolerance
 from raylab.weights.export import write_merged
 from raylab.weights.views import View
-from tests.architectures import merged_by_peft, save_adapter, tiny_model
+from tests.architectures import merged_by_peft, save_adapter, save_random, tiny_model
 
 _COMMON = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 _IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -257,6 +257,41 @@ def test_merge_that_unties_an_architecture_with_other_names_is_exact(tmp_path, a
     expected = logits(PeftModel.from_pretrained(loaded(tmp_path / "base"), path).eval())
     merged(tmp_path / "out", tmp_path / "base", path)
     assert torch.allclose(logits(loaded(tmp_path / "out")), expected, atol=2e-5)
+
+
+KEPT_TIED = {
+    "gpt2": ("wte", "c_attn"),
+    "bloom": ("word_embeddings", "query_key_value"),
+    "gpt_neox": ("embed_in", "query_key_value"),
+    "opt": ("embed_tokens", "q_proj"),
+    "cohere": ("embed_tokens", "q_proj"),
+}
+"""Of the first three PEFT does not find the embedding, warns, and trains it alone. Where lm_head is
+named it trains both, saves both, and takes the embedding alone when it loads them again."""
+
+
+@pytest.mark.filterwarnings("ignore:You have requested")
+@pytest.mark.parametrize("kind", ["factors", "factors of the head", "both factors", "saved"])
+@pytest.mark.parametrize("architecture", KEPT_TIED)
+def test_embedding_that_peft_is_asked_to_keep_tied_is_tied_where_peft_does_so(
+    tmp_path, architecture, kind
+):
+    base, out = tmp_path / "base", tmp_path / "out"
+    drawn(architecture, 1).save_pretrained(base)
+    embedding, other = KEPT_TIED[architecture]
+    lora = {
+        "factors": {"target_modules": [embedding]},
+        "factors of the head": {"target_modules": ["lm_head"]},
+        "both factors": {"target_modules": [embedding, "lm_head"]},
+        "saved": {"target_modules": [other], "modules_to_save": [embedding]},
+    }[kind]
+    config = LoraConfig(r=4, lora_alpha=16, ensure_weight_tying=True, **lora)
+    trained = get_peft_model(loaded(base), config)
+    path = save_random(trained, tmp_path / "adapter", 1)
+    expected = logits(trained.eval())
+    assert not torch.allclose(expected, logits(loaded(base)), atol=1e-2)
+    merged(out, base, path)
+    assert torch.allclose(logits(loaded(out)), expected, atol=5e-5)
 
 
 def test_checkpoint_that_peft_untied_is_a_delta_to_its_tied_base(tmp_path, tied):
