@@ -32,6 +32,23 @@ class Language(StrEnum):
     ja = "ja"
 
 
+class Format(StrEnum):
+    """What a report is written as."""
+
+    html = "html"
+    figures = "figures"
+    pdf = "pdf"
+
+
+Formats = Annotated[
+    list[Format] | None,
+    typer.Option(
+        "--format",
+        help="html: page, Markdown, LaTeX and CSV, which are always written; figures: each figure"
+        " as SVG and PNG too; pdf: the page as PDF too, by Chromium. May be repeated.",
+        show_default="html",
+    ),
+]
 Lang = Annotated[Language, typer.Option(help="The report's language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Verbose = Annotated[

@@ -17,6 +17,8 @@ from rich.table import Table
 
 from raylab.cli.options import (
     Address,
+    Format,
+    Formats,
     Json,
     Lang,
     Language,
@@ -197,10 +199,16 @@ def reduce(
         raise typer.Exit(1)
 
 
-def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
+def report(
+    study: StudyFile, out: Out = None, lang: Lang = Language.en, formats: Formats = None
+) -> None:
     """Write the report out of the tables in the store."""
     say(REPORT)
-    from raylab.report.page.render import build_report
+    from raylab.report.page.pdf import find_chromium, write_pdf
+
+    asked_formats = formats or [Format.html]
+    chromium = find_chromium() if Format.pdf in asked_formats else None
+    from raylab.report.page.render import build_report, page_key
     from raylab.results.left_out import left_out, lines_of, missing_rows
 
     loaded = load_study(study)
@@ -222,10 +230,13 @@ def report(study: StudyFile, out: Out = None, lang: Lang = Language.en) -> None:
     )
     shown = StudyPlan(study=loaded.name, results=results)
     others = left_out(store, shown)
-    address = build_report(loaded, place, lang.value, others)
+    figures = Format.figures in asked_formats
+    address = build_report(loaded, place, lang.value, others, figures=figures)
     for line in lines_of(store, loaded.name, others):
         say(line)
     print(f"report: {address}")
+    if chromium:
+        print(f"pdf: {write_pdf(place, page_key(lang.value), chromium)}")
 
 
 def doctor(

@@ -73,10 +73,10 @@ def build_report(
     if left_out:
         items.append(Item(translate("places-left-out"), ", ".join(left_out)))
     page = make_page(study, source, findings, translate, items)
-    mark = _mark(translate)
+    mark = mark_of(translate.language)
     folder = f"{REPORT}/figures{mark}"
     # What a former report showed and this one does not would stand beside it.
-    for old in (folder, f"{REPORT}/tables", FINDINGS):
+    for old in (folder, f"{REPORT}/tables", FINDINGS, f"{REPORT}/report{mark}.pdf"):
         store.delete(old)
     for name, table in tables.items():
         if table.num_rows:
@@ -94,9 +94,14 @@ def build_report(
     return store.address(f"{REPORT}/report{mark}.html")
 
 
-def _mark(translate: Translator) -> str:
+def page_key(language: str) -> str:
+    """The key of the page in a language."""
+    return f"{REPORT}/report{mark_of(language)}.html"
+
+
+def mark_of(language: str) -> str:
     """What the names of files in a language other than the first have before their ending."""
-    return "" if translate.language == LANGUAGES[0] else f".{translate.language}"
+    return "" if language == LANGUAGES[0] else f".{language}"
 
 
 def frame_table(rows: Rows) -> pa.Table:
@@ -116,7 +121,7 @@ def frame_table(rows: Rows) -> pa.Table:
 
 def write_page(page: Page, store: Store, name: str, *, markdown: bool = False) -> str:
     """Write a page as NAME.html, or NAME.ja.html, and as Markdown beside it; its address."""
-    file = f"{name}{_mark(page.translate)}"
+    file = f"{name}{mark_of(page.translate.language)}"
     if markdown:
         store.write(f"{file}.md", render_markdown(page).encode())
     store.write(f"{file}.html", render_html(page).encode())
@@ -148,7 +153,7 @@ def render_markdown(page: Page, *, figures: bool = False) -> str:
         .render(
             page=page,
             translate=page.translate,
-            figures=f"figures{_mark(page.translate)}" if figures else "",
+            figures=f"figures{mark_of(page.translate.language)}" if figures else "",
             first_rows=FIRST_ROWS,
             first_prompts=FIRST_PROMPTS,
         )
@@ -182,7 +187,7 @@ def _frames(findings: Mapping[str, Finding]) -> Iterator[tuple[str, Rows]]:
 def _places(
     translate: Translator, store: Store, tables: Mapping[str, pa.Table], *, figures: bool
 ) -> Iterator[Item]:
-    report, mark = store.address(REPORT), _mark(translate)
+    report, mark = store.address(REPORT), mark_of(translate.language)
     filled = [name for name in SCHEMAS if tables[name].num_rows]
     empty = [name for name in SCHEMAS if not tables[name].num_rows]
     yield Item(translate("places-parquet"), f"{store.address(TABLES)}, {store.address(FINDINGS)}")

@@ -245,9 +245,14 @@ document.querySelectorAll(".verdicts").forEach(tellVerdicts);
 followSections([...document.querySelectorAll("nav a")]);
 openTarget();
 window.addEventListener("hashchange", openTarget);
-window.addEventListener("beforeprint", () => {
-  window.drawAll?.();
+function showEverything() {
   document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
-});
+  return window.drawAll?.();
+}
+window.addEventListener("beforeprint", showEverything);
 // The script that draws stands behind this one.
-window.addEventListener("DOMContentLoaded", () => { if (window.vegaEmbed) drawFigures(); });
+window.addEventListener("DOMContentLoaded", () => {
+  if (window.vegaEmbed) drawFigures();
+  // A program that prints the page asks for everything at once.
+  if (location.hash === "#print") showEverything();
+});
