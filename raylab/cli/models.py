@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from raylab.cli.options import Json, console, say
+from raylab.cli.options import Json, Lang, Language, console, say
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merges import check_method
@@ -23,6 +24,8 @@ from raylab.spec.vocabularies import describe_clashes, places_of
 from raylab.store.filesystem import Store
 
 if TYPE_CHECKING:
+    from raylab.reduce.diff import Diff
+    from raylab.spec.merges import MergeRequest
     from raylab.store.references import FoundModel
 
 _MODEL = "A checkpoint or adapter directory, a downloaded Hugging Face id, or OUT#trial."
@@ -76,8 +79,10 @@ def diff(
     threads: _Threads = None,
     dequantize: _Dequantize = False,
     out: Annotated[
-        str | None, typer.Option(help="A directory or URI for the tables and diff.json.")
+        str | None,
+        typer.Option(help="A directory or URI for the tables, diff.json and a page, diff.html."),
     ] = None,
+    lang: Lang = Language.en,
     as_json: Json = False,
 ) -> None:
     """Subtract two models: exact norms, thresholds and layers. Needs no Ray."""
@@ -116,10 +121,20 @@ def diff(
         say("warning: the two adapters change no tensor in common; what one lacks counts as 0")
     if out:
         write_diff(found, Store(out))
+        say(f"page: {_write_difference_page(found, Store(out), lang.value)}")
     if as_json:
         print(json.dumps(found.document, ensure_ascii=False, indent=1))
     else:
         print_diff(found.document, console())
+
+
+def _write_difference_page(found: Diff, store: Store, language: str) -> str:
+    from raylab.report.page.difference_page import difference_page
+    from raylab.report.page.render import write_page
+    from raylab.report.words import translator
+
+    page = difference_page(translator(language), found.document, found.rows)
+    return write_page(page, store, "diff")
 
 
 def _in_full_precision(
@@ -171,6 +186,7 @@ def merge(
     threads: _Threads = None,
     device: _Device = "auto",
     dequantize: _Dequantize = False,
+    lang: Lang = Language.en,
 ) -> None:
     """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
     from raylab.spec.mergekit import requested
@@ -202,6 +218,18 @@ def merge(
     )
     print("\n".join(summary_lines(record)))
     print(f"{time.monotonic() - started:.1f} s: {out}")
+    say(f"page: {_write_merge_page(request, record, out, lang.value)}")
+
+
+def _write_merge_page(
+    request: MergeRequest, record: Mapping[str, Any], out: Path, language: str
+) -> str:
+    from raylab.report.page.merge_page import merge_page
+    from raylab.report.page.render import write_page
+    from raylab.report.words import translator
+
+    page = merge_page(translator(language), out.resolve().name, request, record)
+    return write_page(page, Store(str(out)), "merge")
 
 
 def publish(

@@ -163,6 +163,34 @@ def test_out_holds_the_document_and_its_tables(diff, tmp_path):
     assert rows["densities"] == 4 and rows["curve"] == 512 and rows["norms"] > len(SHAPES)
 
 
+def test_out_has_a_page_in_the_language_that_is_asked_for(diff, document, tmp_path):
+    out = tmp_path / "out"
+    for words, name in (((), "diff.html"), (("--lang", "ja"), "diff.ja.html")):
+        status, _, err = diff("one", "two", "--base", "base", "--out", out, "--json", *words)
+        assert (status, err) == (0, f"page: {out}/{name}\n")
+    l2 = document("one", "two")["norms"]["l2"]
+    text = (out / "diff.html").read_text(encoding="utf-8")
+    assert f"The two models are {l2:.3g} apart" in text
+
+
+LOADED = """
+import sys
+from raylab.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    slow = {"altair", "vl_convert", "jinja2", "fluent", "raylab.report.page"}
+    print(sorted(slow & set(sys.modules)))
+"""
+
+
+def test_without_out_no_library_of_the_report_is_loaded(models):
+    command = [sys.executable, "-c", LOADED, "diff", str(models / "one"), str(models / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 BAD = {
     "unknown reference": (("one", "nowhere"), ("nowhere", "OUT#name")),
     "unknown hub id": (("one", "some/model"), ("some/model", "hf download")),

@@ -49,8 +49,19 @@ def test_merge_ties_writes_a_checkpoint_and_says_what_it_did(models, tmp_path, c
     assert record["models"][0]["kept"] >= 60
     assert load_file(out / "model.safetensors")["a.weight"].dtype == torch.bfloat16
     assert {path.name for path in out.iterdir()} == {
-        "README.md", "config.json", "merge.json", "model.safetensors"
+        "README.md", "config.json", "merge.html", "merge.json", "model.safetensors"
     }  # fmt: skip
+
+
+def test_merge_page_stands_beside_a_model_that_loads(models, tmp_path, capsys):
+    words = ["--base", models / "base", "--model", models / "first", "--lang", "ja"]
+    out = tmp_path / "out"
+    status, _, error = raylab(capsys, "merge", "ties", *words, "--out", out)
+    assert (status, error) == (0, f"page: {out}/merge.ja.html\n")
+    assert "TIES-Merging" in (out / "merge.ja.html").read_text(encoding="utf-8")
+    assert "merge.ja.html" not in json.loads((out / "merge.json").read_text())["files"]
+    status, output, _ = raylab(capsys, "diff", out, models / "base", "--json")
+    assert (status, json.loads(output)["numel"]) == (0, 200)
 
 
 def test_merge_config_and_options_give_the_same_weights(models, tmp_path, capsys):

@@ -65,11 +65,12 @@ def layers_figure(
                 value=(measure, ".4g"),
             ),
         )
-        .add_params(choice_menu(translate, choice.labels, choice.first))
-        .transform_filter(CHOSEN)
         # All layers within about 600 pixels.
         .properties(width="container", height=layers * max(10, min(26, 600 // layers)))
     )  # fmt: skip
+    if len(choice.labels) > 1:
+        menu = choice_menu(translate, choice.labels, choice.first)
+        chart = chart.add_params(menu).transform_filter(CHOSEN)
     caption = translate(
         "caption-heatmap", model=base_in_caption(frames, model), measure=measure, label=choice.first
     )

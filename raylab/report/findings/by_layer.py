@@ -105,6 +105,14 @@ def find(tables: Tables) -> Finding:
     return Finding("where", tuple(answer), tuple(details), frames={"where": rows})
 
 
+def cells_of(tensors: Rows) -> list[dict[str, Any]]:
+    """The cells of one difference of two models, out of its rows of tensors in the norms table."""
+    places = grouped(tensors, lambda row: location_of(row["key"]))
+    cells = {place: [_norms_together(of_place)] for place, of_place in places.items()}
+    is_relative = all(relative is not None for ((_, relative),) in cells.values())
+    return list(_rows(cells, "relative_l2" if is_relative else "l2"))
+
+
 def _subjects(tables: Tables, models: Sequence[Model]) -> dict[tuple[str, str], tuple[str, Cells]]:
     """(recipe or difference, name) -> (label, cells)."""
     by_name = {model.name: model for model in models}

@@ -114,11 +114,12 @@ def merge_blocks(translate: Translator, study: Study) -> Iterator[Block]:
     """One item for each merge of the study; nothing where there is none."""
     requests = {name: merge.request(merge.models, "") for name, merge in study.merges.items()}
     if requests:
-        items = (Item(name, _described(translate, found)) for name, found in requests.items())
+        items = (Item(name, merge_text(translate, found)) for name, found in requests.items())
         yield Items(tuple(items))
 
 
-def _described(translate: Translator, request: MergeRequest) -> str:
+def merge_text(translate: Translator, request: MergeRequest) -> str:
+    """How a merge is made: its method, its inputs and every setting that decides it."""
     method, more = request.row, ""
     if method.of == "deltas":
         more += translate("merge-scaling", scaling=request.scaling)

@@ -891,6 +891,57 @@ define-merge-text = several models combined into one checkpoint, in the base mod
 define-missing-head = –
 define-missing-text = not measured; numbers are rounded here and have all their digits in the CSV files.
 
+## Two models, and a merge
+
+difference-settings = view { $view }, universe { $universe }
+difference-answer = The two models are { SHORT($l2) } apart (L2){ $relative }; { SHARE($moved) } of { COUNT($numel) } entries differ by more than { SETTING($tolerance) }.
+difference-relative = , which is { SHARE($share) } of the L2 of the base model's weights
+difference-same = The two models are the same in all { COUNT($numel) } entries compared.
+difference-base = Their changes from the base model have a cosine of { COSINE($cosine) } (1: one direction, 0: unrelated), and an L2 of { SHORT($l2_a) } for a and { SHORT($l2_b) } for b{ $signs }.
+difference-signs = ; { SHARE($share) } of the entries that both change have one sign
+difference-base_itself = At least one of the two is the base model itself (L2 of the change: { SHORT($l2_a) } for a, { SHORT($l2_b) } for b), so that the changes have no angle.
+difference-nothing_in_common = The two adapters change no tensor in common; what one lacks counts as 0.
+difference-left_out = { COUNT($count) } of { COUNT($total) } entries were not compared; the last section counts them by reason.
+difference-section-where = Where do they differ?
+difference-section-largest = Is the difference concentrated in few entries?
+difference-section-entries = Which entries were compared?
+difference-kind = By module kind, most of the difference is in “{ $kind }”: { SHARE($share) } of the squared L2.
+difference-layer = By layer, most of it is in layer { $layer }: { SHARE($share) }.
+difference-caption = The brighter a cell, the more that layer and module kind differs ({ $measure }).
+difference-grid-layers = Norms by layer and module
+difference-grid-densities = Only the largest differences
+difference-grid-curve = Share of the norms in the largest differences
+difference-share = The largest { PERCENT($density) } of the entries hold { SHARE($share) } of the L2.
+difference-fate = what became of them
+difference-compared = compared
+difference-tied = tied to another tensor, counted there
+difference-only_in_a = in a only
+difference-only_in_b = in b only
+difference-cropped = beyond the other's shape
+difference-skipped = left out
+difference-non_finite = NaN or infinite
+merge-base = base model { $base }
+merge-no_base = without a base model
+merge-counts =
+    The checkpoint has { COUNT($numel) } entries; { COUNT($tensors_merged) } { COUNT($tensors_merged) ->
+        [one] tensor was
+       *[other] tensors were
+    } merged, { COUNT($tensors_copied) } copied.
+merge-untied = { LIST($names) }: a weight of its own now, which the base model ties to another.
+merge-section-models = What was kept of each model?
+merge-section-files = Which files does the folder have?
+merge-grid-models = What was kept of each model{ $model }
+merge-grid-tensors = By tensor: { $model }
+merge-grid-files = Files, sizes and checksums{ $model }
+merge-column-model = model
+merge-column-weight = weight
+merge-column-kept = merged and not zero
+merge-column-kept_share = share
+merge-column-tensor = tensor
+merge-column-file = file
+merge-column-size = size
+merge-column-sha256 = SHA-256
+
 ## Two studies side by side
 
 compare-title = { $one } and { $other }

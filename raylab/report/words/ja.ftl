@@ -701,6 +701,53 @@ define-merge-text = 複数のモデルをベースモデルの型の一つのチ
 define-missing-head = –
 define-missing-text = 未測定を表し、ここの数値は丸めてあります（すべての桁はCSVファイル）。
 
+## Two models, and a merge
+
+difference-settings = ビュー{ $view }、範囲{ $universe }
+difference-answer = 二つのモデルの差のL2は{ SHORT($l2) }です{ $relative }。{ COUNT($numel) }個の要素のうち{ SHARE($moved) }が{ SETTING($tolerance) }を超えて異なります。
+difference-relative = （ベースモデルの重みのL2の{ SHARE($share) }）
+difference-same = 比較した{ COUNT($numel) }個の要素は、二つのモデルですべて同じです。
+difference-base = ベースモデルからの変化どうしのコサインは{ COSINE($cosine) }（1は同方向、0は無関係）、変化のL2はaが{ SHORT($l2_a) }、bが{ SHORT($l2_b) }です{ $signs }。
+difference-signs = （両方が変えた要素の{ SHARE($share) }で符号が一致）
+difference-base_itself = 少なくとも一方はベースモデルそのものなので（変化のL2はaが{ SHORT($l2_a) }、bが{ SHORT($l2_b) }）、変化の間の角度はありません。
+difference-nothing_in_common = 二つのアダプターが共に変えるテンソルはありません。片方にないものは0として数えます。
+difference-left_out = { COUNT($total) }個の要素のうち{ COUNT($count) }個は比較していません。理由ごとの数は最後の節にあります。
+difference-section-where = どこが異なるか
+difference-section-largest = 差は少数の要素に集中しているか
+difference-section-entries = どの要素を比較したか
+difference-kind = モジュールの中では「{ $kind }」の差が最も大きく、L2の2乗の{ SHARE($share) }を占めます。
+difference-layer = 層の中では第{ $layer }層の差が最も大きく、{ SHARE($share) }を占めます。
+difference-caption = 明るいセルほど、その層・モジュールの差が大きいことを示します（{ $measure }）。
+difference-grid-layers = 層とモジュールごとのノルム
+difference-grid-densities = 大きい差だけを残した場合
+difference-grid-curve = 大きい差が占めるノルムの割合
+difference-share = 差の大きい方から{ PERCENT($density) }の要素が、L2の{ SHARE($share) }を占めます。
+difference-fate = 扱い
+difference-compared = 比較
+difference-tied = 他のテンソルと共有（そちらで計数）
+difference-only_in_a = aのみ
+difference-only_in_b = bのみ
+difference-cropped = 相手の形の外
+difference-skipped = 除外
+difference-non_finite = NaNまたは無限大
+merge-base = ベースモデル{ $base }
+merge-no_base = ベースモデルなし
+merge-counts = チェックポイントの要素は{ COUNT($numel) }個です。{ COUNT($tensors_merged) }個のテンソルをマージし、{ COUNT($tensors_copied) }個をそのまま写しました。
+merge-untied = { LIST($names) }は、ベースモデルでは他の重みと共有されていますが、ここでは独立した重みです。
+merge-section-models = 各モデルから何を残したか
+merge-section-files = フォルダーにはどのファイルがあるか
+merge-grid-models = 各モデルから残したもの{ $model }
+merge-grid-tensors = テンソルごと：{ $model }
+merge-grid-files = ファイル、サイズ、チェックサム{ $model }
+merge-column-model = モデル
+merge-column-weight = 重み
+merge-column-kept = マージした非ゼロ要素
+merge-column-kept_share = 割合
+merge-column-tensor = テンソル
+merge-column-file = ファイル
+merge-column-size = サイズ
+merge-column-sha256 = SHA-256
+
 ## Two studies side by side
 
 compare-title = { $one }と{ $other }

@@ -1,0 +1,115 @@
+"""A finished merge as a short page: how it was made, and what it kept of each model.
+
+Model: the page of a request and of its record, merge.json.
+Invariant: every model, every trimmed tensor and every file of the record has a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from raylab.number_format import MISSING, count, number, rate, setting, size
+from raylab.report.findings.statistics import ratio_of
+from raylab.report.page.blocks import Block, Column, Fold, Grid, Item
+from raylab.report.page.difference_page import glossary
+from raylab.report.page.first_screen import FirstScreen
+from raylab.report.page.page import Page, Section
+from raylab.report.page.trials import merge_text
+from raylab.report.words import Translator
+from raylab.spec.merges import MergeRequest
+
+DEFINED = ("density", "threshold", "merge")
+"""The words that the page explains, by the name of their messages."""
+_TEXTS = ("model", "tensor", "file", "sha256")
+
+Record = Mapping[str, Any]
+
+
+def merge_page(translate: Translator, name: str, request: MergeRequest, record: Record) -> Page:
+    """The page of the merge in the folder `name`."""
+    base = record["base"]
+    counts = {key: record[key] for key in ("numel", "tensors_merged", "tensors_copied")}
+    untied = record.get("untied", ())
+    cautions = [Item("untied", translate("merge-untied", names=untied), "fair")] if untied else []
+    parts = {
+        "models": tuple(_model_blocks(translate, record)),
+        "files": tuple(_file_blocks(translate, record)),
+    }
+    return Page(
+        name,
+        (translate("merge-base", base=base) if base else translate("merge-no_base"),),
+        FirstScreen(
+            (merge_text(translate, request), translate("merge-counts", **counts)),
+            cautions=tuple(cautions),
+        ),
+        tuple(
+            Section(key, translate(f"merge-section-{key}"), blocks) for key, blocks in parts.items()
+        ),
+        translate,
+    )
+
+
+def _model_blocks(translate: Translator, record: Record) -> Iterator[Block]:
+    names = ["model", "weight", "density", "num_keep", "threshold", "kept", "numel", "kept_share"]
+    models = record["models"]
+    known = [name for name in names if name == "kept_share" or any(name in row for row in models)]
+    yield _grid(translate, "models", known, [_model_cells(row) for row in models])
+    for row in models:
+        tensors = row.get("tensors")
+        if tensors:
+            cells = [_tensor_cells(name, found) for name, found in tensors.items()]
+            columns = ("tensor", "num_keep", "threshold", "at_or_above", "kept")
+            grid = _grid(translate, "tensors", columns, cells, row["model"])
+            yield Fold(grid.title, (grid,))
+    yield glossary(translate, DEFINED)
+
+
+def _model_cells(row: Record) -> dict[str, str]:
+    return {
+        "model": row["model"],
+        "weight": setting(row["weight"]),
+        "density": setting(row["density"]),
+        "num_keep": count(row.get("num_keep")),
+        "threshold": number(row.get("threshold")),
+        "kept": count(row["kept"]),
+        "numel": count(row["numel"]),
+        "kept_share": rate(ratio_of(row["kept"], row["numel"])),
+    }
+
+
+def _tensor_cells(name: str, row: Record) -> dict[str, str]:
+    counts = {key: count(row[key]) for key in ("num_keep", "at_or_above", "kept")}
+    return {"tensor": name, "threshold": number(row["threshold"]), **counts}
+
+
+def _file_blocks(translate: Translator, record: Record) -> Iterator[Block]:
+    cells = [
+        {"file": name, "size": size(found["size"]), "sha256": found["sha256"] or MISSING}
+        for name, found in record["files"].items()
+    ]
+    grid = _grid(translate, "files", ("file", "size", "sha256"), cells)
+    yield Fold(grid.title, (grid,))
+
+
+def _grid(
+    translate: Translator,
+    key: str,
+    columns: Sequence[str],
+    cells: Sequence[Mapping[str, str]],
+    model: str = "",
+) -> Grid:
+    return Grid(
+        translate(f"merge-grid-{key}", model=model),
+        tuple(
+            Column(_title(translate, name), "text" if name in _TEXTS else "number")
+            for name in columns
+        ),
+        tuple(tuple(row[name] for name in columns) for row in cells),
+        name=key,
+    )
+
+
+def _title(translate: Translator, name: str) -> str:
+    message = f"merge-column-{name}"
+    return translate(message) if translate.has_message(message) else translate.column(name)

@@ -1,0 +1,76 @@
+"""The page of a merge, against a record that is written by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from raylab.report.page.merge_page import merge_page
+from raylab.report.page.render import render_html
+from raylab.report.words import LANGUAGES, translator
+from raylab.spec.merges import request_merge
+
+FILES = {"model.safetensors": {"size": 4_330_000, "sha256": "ab" * 32}}
+
+
+def record(scope="global", **changes):
+    models = [
+        {"model": f"runs/x#{name}", "weight": weight, "density": 0.2, "numel": 1000, "kept": kept}
+        for name, weight, kept in (("one", 1.0, 201), ("two", 0.5, 150))
+    ]
+    if scope == "global":
+        models[0] |= {"num_keep": 200, "threshold": 0.25, "at_or_above": 201}
+    if scope == "tensor":
+        tensors = {"a.weight": {"num_keep": 20, "threshold": 0.5, "at_or_above": 21, "kept": 19}}
+        models[0] |= {"num_keep": 20, "tensors": tensors}
+    return {"base": "base", "numel": 5000, "tensors_merged": 1, "tensors_copied": 10,
+            "models": models, "files": FILES} | changes  # fmt: skip
+
+
+def page(language="en", **changes):
+    request = request_merge(
+        "ties", ["runs/x#one", "runs/x#two"], base="base", weights=[1.0, 0.5], density=0.2
+    )
+    return merge_page(translator(language), "merged", request, record(**changes))
+
+
+def grid(found, name):
+    return next(grid for grid in found.grids if grid.name == name)
+
+
+def test_first_screen_says_how_it_was_made_with_its_paper():
+    found = page()
+    assert (found.title, found.studied) == ("merged", ("base model base",))
+    made, counts = found.first.answers
+    assert made.startswith("TIES-Merging (Yadav et al. 2023, arXiv:2306.01708) of runs/x#one (")
+    assert "weight 0.5" in made
+    assert counts == "The checkpoint has 5,000 entries; 1 tensor was merged, 10 copied."
+
+
+def test_models_have_rows_with_all_that_the_record_has():
+    rows = grid(page(), "models").rows
+    assert rows == (
+        ("runs/x#one", "1", "0.2", "200", "0.2500", "201", "1,000", "20.1 %"),
+        ("runs/x#two", "0.5", "0.2", "–", "–", "150", "1,000", "15 %"),
+    )
+
+
+def test_columns_that_no_model_has_are_left_out():
+    found = page(scope=None)
+    assert len(grid(found, "models").columns) == 6
+
+
+def test_tensors_and_files_have_rows():
+    found = page(scope="tensor")
+    assert grid(found, "tensors").rows == (("a.weight", "20", "0.5000", "21", "19"),)
+    assert grid(found, "files").rows == (("model.safetensors", "4.33 MB", "ab" * 32),)
+
+
+def test_weights_that_are_tied_no_more_are_a_caution():
+    (caution,) = page(untied=["lm_head.weight"]).first.cautions
+    assert caution.text.startswith("lm_head.weight:")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_page_is_written_in_every_language_without_a_drawing_library(language):
+    html = render_html(page(language, scope="tensor", base=None))
+    assert "arXiv:2306.01708" in html and "vegaEmbed = " not in html and "{ $" not in html
