@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from raylab.number_format import MISSING
 from raylab.report.findings.effect_words import ANSWERED, is_of_seed, space_sentence
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.study_tables import Rows, grouped
@@ -27,6 +28,17 @@ WORDS: Mapping[str, str] = {
     "little": "little",
 }
 """By verdict of the frame: the word that a reader sees, as verdict-WORD in a language."""
+SIGNS: Mapping[str, str] = {
+    "clear": "▲",
+    "weak": "△",
+    "noise": "○",
+    "missing": MISSING,
+    "baseline": "=",
+    "most": "◕",
+    "part": "◑",
+    "little": "◔",
+}
+"""By word: a sign that says the same without a colour."""
 CAUTIONS = (
     "trust-undone",
     "floor-one_seed",

@@ -45,15 +45,17 @@ def map_figure(
 ) -> Figure | None:
     """The models in two dimensions by one distance and coloured by one factor, both chosen.
 
-    `distance` and `factor` are those shown first. Raises InputError where one was not measured,
-    or does not vary.
+    `distance` and `factor` are those shown first: None is the distance that two dimensions show
+    best, with the least stress, and the factor by which models lie together most. Raises
+    InputError where one was not measured, or does not vary.
     """
     rows = rows_of_model(frames, "map", model)
     if not rows:
         return None
     spaces = {key: translate.word(key) for key in dict.fromkeys(row["space"] for row in rows)}
     colours = {key: translate.factor(key) for key in _varied(rows)}
-    chosen = option_asked(distance, spaces)
+    best = min(rows, key=lambda row: row["stress"])["space"]
+    chosen = option_asked(distance or best, spaces)
     coloured = option_asked(factor or _most(frames, model, chosen, spaces, colours), colours)
     recipes = {row["recipe"]: row["label"].rpartition(", ")[0] for row in rows}
     points = [

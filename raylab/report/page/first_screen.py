@@ -21,6 +21,7 @@ from raylab.report.page.blocks import Item
 from raylab.report.study_tables import Row, Rows, grouped
 from raylab.report.verdicts import (
     MOST_CAUTIONS,
+    SIGNS,
     Verdict,
     VerdictRow,
     answers,
@@ -29,9 +30,8 @@ from raylab.report.verdicts import (
 )
 from raylab.report.words import Translator
 
-SIGNS: Mapping[str, str] = {"clear": "▲", "weak": "△", "noise": "○", "missing": "–"}
-"""By word of a verdict; a part of the seed has none of them."""
-SEED_SIGN = "◆"
+OF_FACTORS = ("clear", "weak", "noise", "missing")
+"""The words of factors, each of which has a look of its own; those of the seed share one."""
 MOST_DOTS = 900
 """Of figure 1; of more, those at one place are drawn once."""
 _BAND = (1 / WITHIN, WITHIN)
@@ -185,8 +185,8 @@ def cell_of(translate: Translator, axis: Axis, verdict: Verdict, place: str) -> 
     one = axis.place(1)
     end = one if verdict.times is None else axis.place(verdict.times)
     return Cell(
-        kind=word if word in SIGNS else "seed",
-        sign=SIGNS.get(word, SEED_SIGN),
+        kind=word if word in OF_FACTORS else "seed",
+        sign=SIGNS[word],
         number="" if verdict.times is None else translate("effects-number", times=verdict.times),
         word=translate(f"verdict-{word}"),
         start=min(one, end),

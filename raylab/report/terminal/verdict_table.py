@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raylab.number_format import MISSING, plural
+from raylab.number_format import plural
 from raylab.report.findings import FINDINGS
 from raylab.report.findings.effect_words import ANSWERED
 from raylab.report.findings.finding import Finding, Sentence
@@ -26,6 +26,7 @@ from raylab.report.study_tables import Tables
 from raylab.report.terminal.printing import WIDTH
 from raylab.report.verdicts import (
     MOST_CAUTIONS,
+    SIGNS,
     Verdict,
     VerdictRow,
     answers,
@@ -37,17 +38,8 @@ from raylab.report.words.translator import FUNCTIONS
 
 _READ = ("effects", "attribution", "trust")
 """The findings that hold verdicts and cautions."""
-_SIGNS: Mapping[str, tuple[str, str]] = {
-    "clear": ("▲", "bold green"),
-    "weak": ("△", "yellow"),
-    "noise": ("○", "cyan"),
-    "missing": (MISSING, "dim"),
-    "baseline": ("=", ""),
-    "most": ("◕", ""),
-    "part": ("◑", ""),
-    "little": ("◔", ""),
-}
-"""By word of a verdict: its sign and style."""
+_STYLES = {"clear": "bold green", "weak": "yellow", "noise": "cyan", "missing": "dim"}
+"""By word of a verdict; the others have none."""
 _CAUTION = "yellow"
 _GAP, _MIN_HEAD, _MAX_NAME = 2, 13, 33
 _OF_FACTORS = ("clear", "weak", "noise", "missing", "baseline")
@@ -88,7 +80,7 @@ def verdict_table(rows: Sequence[VerdictRow], width: int, say: Translator) -> Ta
     """The table of `rows` for a window of `width`: with as many words as fit."""
     names = _names(rows, say)
     columns = [[row.verdicts[at] for row in rows] for at in range(len(ANSWERED))]
-    for written in (tuple(_SIGNS), _OF_FACTORS, ()):
+    for written in (tuple(SIGNS), _OF_FACTORS, ()):
         cells = [_cells(column, say, written) for column in columns]
         if _width(names, cells) <= width:
             break
@@ -123,13 +115,12 @@ def _cells(verdicts: Sequence[Verdict], say: Translator, written: Sequence[str])
     room = max(map(cell_len, numbers))
     found = []
     for verdict, number in zip(verdicts, numbers, strict=True):
-        sign, style = _SIGNS[verdict.word]
-        parts = [sign]
+        parts = [SIGNS[verdict.word]]
         if number:
             parts.append(" " * (room - cell_len(number)) + number)
         if verdict.word in written:
             parts.append(say(f"verdict-{verdict.word}"))
-        found.append(Text(" ".join(parts), style=style))
+        found.append(Text(" ".join(parts), style=_STYLES.get(verdict.word, "")))
     return found
 
 
@@ -142,9 +133,7 @@ def _width(names: Sequence[str], cells: Sequence[Sequence[Text]]) -> int:
 def _legend(rows: Sequence[VerdictRow], say: Translator, written: Sequence[str]) -> str:
     """The words of the signs in the table that are not `written` there."""
     words = {verdict.word for row in rows for verdict in row.verdicts} - set(written)
-    return ", ".join(
-        f"{sign} {say(f'verdict-{w}')}" for w, (sign, _) in _SIGNS.items() if w in words
-    )
+    return ", ".join(f"{SIGNS[w]} {say(f'verdict-{w}')}" for w in SIGNS if w in words)
 
 
 def _print_wrapped(text: str, console: Console, style: str = "") -> None:
