@@ -51,7 +51,8 @@ def differences_figure(translate: Translator, frames: Frames, model: str) -> Fig
     scale = alt.Scale(type="log", domain=ends, nice=False)
     x = alt.X("ratio:Q", title=translate("axis-ratio"), scale=scale)
     y = alt.Y("line:N", title=None, sort=[row["line"] for row in points])
-    color = alt.Color("said:N", title=translate("legend-factor"))
+    factors = list(dict.fromkeys(translate.factor(row["factor"]) for row in rows))
+    color = alt.Color("said:N", title=translate("legend-factor"), sort=factors)
     tooltip = tooltips(
         line=(translate.column("difference"), None),
         ratio=(translate.column("ratio"), ".3g"),

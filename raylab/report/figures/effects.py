@@ -76,6 +76,8 @@ def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> 
     rows = rows_of_model(frames, "cka_by_layer", model)
     if not rows:
         return None
+    factors = list(dict.fromkeys(translate.factor(row["factor"]) for row in rows))
+    kinds = [translate("legend-cka"), translate("legend-seeds_cka")]
     points = [
         {
             "layer": row["layer"],
@@ -93,8 +95,11 @@ def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> 
         .encode(
             x=alt.X("layer:Q", title=translate("axis-layer"), axis=alt.Axis(tickMinStep=1)),
             y=alt.Y("cka:Q", title=translate("axis-cka"), scale=alt.Scale(zero=False)),
-            color=alt.Color("said:N", title=translate("legend-factor")),
-            strokeDash=alt.StrokeDash("of:N", legend=None),
+            color=alt.Color("said:N", title=translate("legend-factor"), sort=factors),
+            # Without a domain the order of the words in a language would say which line is dashed.
+            strokeDash=alt.StrokeDash(
+                "of:N", legend=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 2]])
+            ),
             tooltip=tooltips(
                 said=(translate("legend-factor"), None),
                 of=(translate("legend-part"), None),

@@ -73,7 +73,8 @@ def concentration_figure(
         .add_params(choice_menu(translate, _NORMS, norm))
         .properties(width="container", height=300)
     )
-    values = {"model": model, "shown": len(labels), "total": len(comparisons), "norm": norm}
+    base = base_in_caption(frames, model)
+    values = {"model": base, "shown": len(labels), "total": len(comparisons), "norm": norm}
     return Figure(chart, translate("caption-curve", **values))
 
 

@@ -415,7 +415,7 @@ map-left_out =
     } not in the map by { WORD($space) }, because some of their pairs were not measured.
 map-nothing = No three models have all of their distances measured, so there is no map.
 map-title-apart = models lie apart by { FACTOR($factor) } (silhouette { COSINE($silhouette) })
-map-title-mixed = no factor sets models apart (silhouette at most { COSINE($silhouette) })
+map-title-mixed = no factor separates all models; { FACTOR($factor) } comes closest (silhouette { COSINE($silhouette) })
 map-title-stress = { WORD($space) }; stress of the map { $stress }
 
 ## Findings: which layers and modules changed most
@@ -457,8 +457,8 @@ entries-moved =
        *[other] recipes
     }).{ $seeds }
 entries-spread = { " " }Seeds of one recipe differ by at most { PERCENT($spread) } of the whole.
-entries-shared_recipe = { BASE($model) }Of the largest { PERCENT($density) } of a model's entries, { PERCENTS($low, $high) } are also among the largest of all other seeds of its recipe (up to { COUNT($models) } models; by chance { SHARE($chance_low) } to { SHARE($chance_high) }). Where two or more keep an entry, at most { PERCENT($conflict) } of the signs conflict.
-entries-shared_seed = { BASE($model) }Of the largest { PERCENT($density) } of a model's entries, { PERCENTS($low, $high) } are also among the largest of all other recipes at its seed (up to { COUNT($models) } models; by chance { SHARE($chance_low) } to { SHARE($chance_high) }). Where two or more keep an entry, at most { PERCENT($conflict) } of the signs conflict.
+entries-shared_recipe = { BASE($model) }Of the largest { PERCENT($density) } of a model's entries, { PERCENTS($low, $high) } are also among the largest of all other seeds of its recipe (up to { COUNT($models) } models; by chance { SHARE_RANGE($chance_low, $chance_high) }). Where two or more keep an entry, at most { PERCENT($conflict) } of the signs conflict.
+entries-shared_seed = { BASE($model) }Of the largest { PERCENT($density) } of a model's entries, { PERCENTS($low, $high) } are also among the largest of all other recipes at its seed (up to { COUNT($models) } models; by chance { SHARE_RANGE($chance_low, $chance_high) }). Where two or more keep an entry, at most { PERCENT($conflict) } of the signs conflict.
 entries-nothing = The study did not count entries.
 intruders-count = { BASE($model) }Of the top { COUNT($top) } singular vectors of W + delta in each tensor, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) are intruders: their cosine with every singular vector of W is below { SETTING($epsilon) }.{ $seeds }
 intruders-left = { BASE($model) }Of what deltas write, { PERCENT($low) } ({ $first }) to { PERCENT($high) } ({ $last }) lies in the base model's top { COUNT($top) } left singular vectors: { SHORTS($times_low, $times_high) } times as much as by chance.{ $seeds }

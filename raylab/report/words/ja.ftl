@@ -294,7 +294,7 @@ map-stress_of = { WORD($space) }では{ SHORT($stress) }
 map-left_out = { BASE($model) }{ COUNT($total) }モデルのうち{ COUNT($count) }モデルは、一部の組が未測定のため{ WORD($space) }の地図に含まれていません。
 map-nothing = すべての組の距離が測定されたモデルが三つ未満のため、地図を描けません。
 map-title-apart = モデルは{ FACTOR($factor) }で分かれます（シルエット{ COSINE($silhouette) }）
-map-title-mixed = モデルを分ける要因はありません（シルエットは最大でも{ COSINE($silhouette) }）
+map-title-mixed = すべてのモデルを分ける要因はなく、最も近いのは{ FACTOR($factor) }です（シルエット{ COSINE($silhouette) }）
 map-title-stress = { WORD($space) }の地図、ストレス{ $stress }
 
 ## Findings: where they moved
@@ -320,8 +320,8 @@ concentration-nothing = deltaの曲線が測定されていないため、集中
 
 entries-moved = { BASE($model) }ビュー{ $view }では、全体の{ PERCENTS($low, $high) }の値が、学習によって{ SETTING($tolerance) }より大きく動きます（{ COUNT($recipes) }レシピ）。{ $seeds }
 entries-spread = 同じレシピでのシードによる差は、最大で全体の{ PERCENT($spread) }です。
-entries-shared_recipe = { BASE($model) }各モデルの上位{ PERCENT($density) }の値のうち{ PERCENTS($low, $high) }は、同じレシピのほかのシードすべて（最大{ COUNT($models) }モデル）でも上位に入ります（偶然なら{ SHARE($chance_low) }〜{ SHARE($chance_high) }）。二つ以上のモデルで上位に入る値のうち、符号が食い違うのは最大{ PERCENT($conflict) }です。
-entries-shared_seed = { BASE($model) }各モデルの上位{ PERCENT($density) }の値のうち{ PERCENTS($low, $high) }は、同じシードのほかのレシピすべて（最大{ COUNT($models) }モデル）でも上位に入ります（偶然なら{ SHARE($chance_low) }〜{ SHARE($chance_high) }）。二つ以上のモデルで上位に入る値のうち、符号が食い違うのは最大{ PERCENT($conflict) }です。
+entries-shared_recipe = { BASE($model) }各モデルの上位{ PERCENT($density) }の値のうち{ PERCENTS($low, $high) }は、同じレシピのほかのシードすべて（最大{ COUNT($models) }モデル）でも上位に入ります（偶然なら{ SHARE_RANGE($chance_low, $chance_high) }）。二つ以上のモデルで上位に入る値のうち、符号が食い違うのは最大{ PERCENT($conflict) }です。
+entries-shared_seed = { BASE($model) }各モデルの上位{ PERCENT($density) }の値のうち{ PERCENTS($low, $high) }は、同じシードのほかのレシピすべて（最大{ COUNT($models) }モデル）でも上位に入ります（偶然なら{ SHARE_RANGE($chance_low, $chance_high) }）。二つ以上のモデルで上位に入る値のうち、符号が食い違うのは最大{ PERCENT($conflict) }です。
 entries-nothing = この研究では、動いた値を数えていません。
 intruders-count = { BASE($model) }各テンソルのW＋deltaの上位{ COUNT($top) }個の特異ベクトルのうち、{ PERCENT($low) }（{ $first }）〜{ PERCENT($high) }（{ $last }）は侵入次元で、Wのどの特異ベクトルともコサインが{ SETTING($epsilon) }未満です。{ $seeds }
 intruders-left = { BASE($model) }deltaの書き込み先のうち、{ PERCENT($low) }（{ $first }）〜{ PERCENT($high) }（{ $last }）がベースモデルの上位{ COUNT($top) }個の左特異ベクトルに含まれ、偶然の{ SHORTS($times_low, $times_high) }倍です。{ $seeds }

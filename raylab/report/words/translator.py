@@ -259,6 +259,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "PERCENTS": _from_to(_percent),
     "BASE": lambda translate, value: translate("answer-base", base=value) if value else "",
     "SHARE": _share,
+    "SHARE_RANGE": _from_to(_share),
     "SETTING": lambda translate, value: setting(value),
     "FACTOR": lambda translate, value: translate.factor(value),
     "FACTORS": lambda translate, value: translate.listing(map(translate.factor, value)),
