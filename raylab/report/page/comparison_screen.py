@@ -38,6 +38,8 @@ from raylab.spec.study import Study
 CHANGED = ("beyond", "near", "within", "unknown")
 ONLY = ("only_one", "only_other")
 MORE = ("beyond", "near")
+LEAST_TIMES = 0.01
+"""The least multiple of the spread with a place of its own; rounding is at the axis's start."""
 _MARKS = {"trial": "far", "comparison": "where"}
 """By what a number is of: the mark of its dot."""
 
@@ -228,7 +230,7 @@ def _chart(translate: Translator, numbers: Sequence[NumberChange]) -> Chart | No
     known = [row for row in numbers if row.verdict in CHANGED and row.verdict != "unknown"]
     if not known:
         return None
-    axis = Axis.of([row.times for row in known if row.times])
+    axis = Axis.of([max(row.times, LEAST_TIMES) for row in known if row.times])
     by_metric = grouped(sorted(known, key=lambda row: METRICS.index(row.metric)),
                         lambda row: row.metric)  # fmt: skip
     beyond = Counter(row.metric for row in known if row.verdict == "beyond")

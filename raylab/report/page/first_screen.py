@@ -36,6 +36,8 @@ MOST_DOTS = 900
 """Of figure 1; of more, those at one place are drawn once."""
 _BAND = (1 / WITHIN, WITHIN)
 _TICKS = (1, 2, 5)
+_MOST_DECADES = 6
+"""With a tick at each of them; of more, every second or third has one."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Axis:
         """Round values on the axis, in steps that keep them apart."""
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         steps = _TICKS if self.high / self.low < 50 else (1,)
-        found = [step * 10.0**decade for decade in decades for step in steps]
+        # 1 is always one of them.
+        every = math.ceil(len(decades) / _MOST_DECADES)
+        found = [step * 10.0**decade for decade in decades if not decade % every for step in steps]
         return [tick for tick in found if self.low <= tick <= self.high]
 
 

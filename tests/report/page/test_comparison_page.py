@@ -90,6 +90,12 @@ def test_change_where_all_seeds_agree_stands_at_the_end_of_the_axis():
     assert {row[5] for row in grid(found, "moved").rows} == {"∞×"}
 
 
+def test_change_by_rounding_alone_stands_at_the_start_of_the_axis():
+    found = page(**{DPO: {"l2": 10.0 + 1e-9}, name_of("sft-d0", 42): {}})
+    ((_, (dot,)),) = found.first.chart.rows
+    assert dot.place == 0 and len(found.first.chart.ticks) <= 4
+
+
 def test_single_seeds_leave_the_part_of_the_seed_open():
     found = page(tables((42,), **{DPO: {"l2": 13.0}}), mine=tables((42,)))
     assert "no seed-to-seed spread is known" in found.first.answers[0]

@@ -37,6 +37,12 @@ def test_axis_ticks_are_round_and_on_the_axis(low, high):
     assert {f"{tick:.0e}"[0] for tick in ticks} <= {"1", "2", "5"}
 
 
+@given(st.floats(1e-12, 0.5), st.floats(2.1, 1e12))
+def test_axis_ticks_are_few_and_have_the_baseline(low, high):
+    ticks = Axis(low, high).ticks
+    assert 1.0 in ticks and len(ticks) <= 8
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_first_screen_has_every_factor_and_every_pair_of_the_frames(whole_tables, language):
     findings = find_all(Tables.of(whole_tables))
