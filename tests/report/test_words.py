@@ -89,7 +89,7 @@ def used():
                     yield "".join(parts)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield re.escape(node.value)
-    for path in (ROOT / "templates").iterdir():
+    for path in (file for name in ("html", "md") for file in ROOT.glob(f"templates/*.{name}")):
         yield from re.findall(r'translate\("([\w-]+)"', path.read_text(encoding="utf-8"))
     for language in LANGUAGES:
         for reader in MESSAGES[language].values():

@@ -70,13 +70,15 @@ def test_figure_map_title_says_what_is_seen_and_the_stress_of_what_is_shown(whol
     (most,) = (r for r in whole["map_factors"] if r["space"] == space and r["is_most"])
     assert f"{row['stress']:.3f}" in stress and translate.word(space) in stress
     assert f"{most['silhouette']:.2f}" in seen
-    assert (translate.factor(most["factor"]) in seen) == most["is_apart"]
+    assert translate.factor(most["factor"]) in seen
     assert translate.word(space) in figure.caption[-40:]
 
 
-def test_figure_map_first_coloured_by_the_factor_that_sets_models_most_apart(whole):
+def test_figure_map_shows_the_distance_of_least_stress_and_the_factor_that_parts_most_first(whole):
     params = {p["name"]: p for p in DRAW(translator("en"), whole, MODEL).chart.to_dict()["params"]}
-    rows = [row for row in whole["map_factors"] if row["space"] == "delta"]
+    best = min(whole["map_distances"], key=lambda row: row["stress"])["space"]
+    assert params["chosen"]["value"] == translator("en").word(best)
+    rows = [row for row in whole["map_factors"] if row["space"] == best]
     most = max(rows, key=lambda row: row["silhouette"])
     assert params["coloured"]["value"] == translator("en").factor(most["factor"])
 
