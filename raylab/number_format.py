@@ -18,33 +18,30 @@ _TIME_UNITS = ((3 * 86400, "d", 86400), (100 * 60, "h", 3600), (100, "min", 60),
 
 def number(value: float | None) -> str:
     """A measured value with four significant digits: 2.200, 277400, 1.235e7."""
-    if value is None:
-        return MISSING
-    if not math.isfinite(value):
-        return str(value)
-    if value == 0:
-        return "0"
-    mantissa, exponent = f"{value:.{_DIGITS - 1}e}".split("e")
-    if not -4 <= int(exponent) < 6:
-        return f"{mantissa}e{int(exponent)}"
-    decimals = _DIGITS - 1 - int(exponent)
-    return f"{round(value, decimals):.{max(decimals, 0)}f}"
+    return _rounded(value, _DIGITS, "")
 
 
 def short(value: float | None) -> str:
     """A measured value for reading, with at most three significant digits: 2.2, 1,240, 1.24e7."""
+    mantissa, mark, exponent = _rounded(value, _SHORT_DIGITS, ",").partition("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return mantissa + mark + exponent
+
+
+def _rounded(value: float | None, digits: int, group: str) -> str:
+    """A value with so many significant digits; `group` stands between groups of three."""
     if value is None:
         return MISSING
     if not math.isfinite(value):
         return str(value)
     if value == 0:
         return "0"
-    mantissa, exponent = f"{value:.{_SHORT_DIGITS - 1}e}".split("e")
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     if not -4 <= int(exponent) < 6:
         return f"{mantissa}e{int(exponent)}"
-    decimals = _SHORT_DIGITS - 1 - int(exponent)
-    text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    decimals = digits - 1 - int(exponent)
+    return f"{round(value, decimals):{group}.{max(decimals, 0)}f}"
 
 
 def count(value: int | None) -> str:

@@ -11,6 +11,7 @@ from raylab.number_format import (
     number,
     rate,
     setting,
+    short,
     size,
 )
 
@@ -33,6 +34,27 @@ from raylab.number_format import (
 )
 def test_number_any_value_has_four_significant_digits(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.2003, "2.2"),
+        (45.286, "45.3"),
+        (1240.4, "1,240"),
+        (123456.0, "123,000"),
+        (12_400_000.0, "1.24e7"),
+        (1e-7, "1e-7"),
+        (-0.0512, "-0.0512"),
+        (120.0, "120"),
+        (0.0, "0"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+        (None, "–"),
+    ],
+)
+def test_short_any_value_has_at_most_three_significant_digits(value, text):
+    assert short(value) == text
 
 
 @pytest.mark.parametrize(
