@@ -97,7 +97,7 @@ class Results:
                 found=base,
                 expected="a base model of the study that was measured",
             )
-        return themed(figure.chart)
+        return alt.Chart.from_dict(themed(figure.chart))
 
     def result_grid(self) -> Any:
         """Ray Tune's ResultGrid of the last training."""

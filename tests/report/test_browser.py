@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 
-import altair as alt
 import pytest
 
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import Drawing
+from raylab.report.figures.vega_lite import Chart
 from raylab.report.findings import find_all
 from raylab.report.page.blocks import Item
 from raylab.report.page.page import ON_FIRST_SCREEN, make_page
@@ -336,7 +336,7 @@ def test_figure_as_png_in_japanese_has_glyphs_and_no_boxes():
     # Boxes, or nothing, in the place of missing glyphs would make the two alike.
     japanese_fonts()
     charts = [
-        alt.Chart(alt.Data(values=[{"a": 1}])).mark_text(text=text).properties(width=90)
+        Chart({"values": [{"a": 1}]}).mark("text", text=text).properties(width=90)
         for text in ("学習", "層毎")
     ]
     assert Drawing.of(charts[0]).png != Drawing.of(charts[1]).png

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
-
 from raylab.number_format import setting
 from raylab.report.figures.figure import (
     Figure,
@@ -19,6 +17,7 @@ from raylab.report.figures.figure import (
     shown_note,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, field, layered, part
 from raylab.report.findings.statistics import finite
 from raylab.report.words import Translator
 
@@ -48,11 +47,11 @@ def differences_figure(translate: Translator, frames: Frames, model: str) -> Fig
     ]  # fmt: skip
     ratios = [row["ratio"] for row in points]
     ends = [min(*ratios, 1.0) / 1.2, max(*ratios, 1.0) * 1.2]
-    scale = alt.Scale(type="log", domain=ends, nice=False)
-    x = alt.X("ratio:Q", title=translate("axis-ratio"), scale=scale)
-    y = alt.Y("line:N", title=None, sort=[row["line"] for row in points])
+    scale = part(type="log", domain=ends, nice=False)
+    x = field("ratio:Q", title=translate("axis-ratio"), scale=scale)
+    y = field("line:N", title=None, sort=[row["line"] for row in points])
     factors = list(dict.fromkeys(translate.factor(row["factor"]) for row in rows))
-    color = alt.Color("said:N", title=translate("legend-factor"), sort=factors)
+    color = field("said:N", title=translate("legend-factor"), sort=factors)
     tooltip = tooltips(
         line=(translate.column("difference"), None),
         ratio=(translate.column("ratio"), ".3g"),
@@ -60,13 +59,13 @@ def differences_figure(translate: Translator, frames: Frames, model: str) -> Fig
         seed_distance=(translate.column("seed_distance"), ".4g"),
         seeds=(translate.column("seeds"), "d"),
     )
-    base = alt.Chart(data_of(points))
-    marks = base.mark_point(filled=True, size=90).encode(x=x, y=y, color=color, tooltip=tooltip)
-    intervals = base.mark_rule().encode(x="from:Q", x2="to:Q", y=y, color=color)
-    another_seed = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
+    base = Chart(data_of(points))
+    marks = base.mark("point", filled=True, size=90).encode(x=x, y=y, color=color, tooltip=tooltip)
+    intervals = base.mark("rule").encode(x="from:Q", x2="to", y=y, color=color)
+    another_seed = Chart(data_of([{"at": 1.0}])).mark("rule").encode(x="at:Q")
     has_intervals = any(row["from"] for row in points)
     layers = [another_seed, *([intervals] if has_intervals else []), marks]
-    chart = alt.layer(*layers).properties(width="container", height=_LINE_HEIGHT * len(points))
+    chart = layered(*layers).properties(width="container", height=_LINE_HEIGHT * len(points))
     caption = translate("caption-floor", model=base_in_caption(frames, model))
     return Figure(chart, caption + shown_note(translate, len(points), len(measured)))
 
@@ -125,15 +124,15 @@ def intruders_figure(translate: Translator, frames: Frames, model: str) -> Figur
     all_times = [point["times"] for point in points]
     ends = [min(*all_times, 1.0) / 1.2, max(*all_times, 1.0) * 1.2]
     lines = list(dict.fromkeys(point["label"] for point in points))
-    base = alt.Chart(data_of(points)).mark_point(filled=True, size=90)
+    base = Chart(data_of(points)).mark("point", filled=True, size=90)
     marks = base.encode(
-        x=alt.X(
+        x=field(
             "times:Q",
             title=translate("axis-times_chance"),
-            scale=alt.Scale(type="log", domain=ends, nice=False),
+            scale=part(type="log", domain=ends, nice=False),
         ),
-        y=alt.Y("label:N", title=None, sort=lines),
-        color=alt.Color("side:N", title=translate("legend-side")),
+        y=field("label:N", title=None, sort=lines),
+        color=field("side:N", title=translate("legend-side")),
         tooltip=tooltips(
             label=(translate.column("label"), None),
             side=(translate("legend-side"), None),
@@ -142,8 +141,8 @@ def intruders_figure(translate: Translator, frames: Frames, model: str) -> Figur
             intruder_share=(translate.column("intruder_share"), ".2%"),
         ),
     )
-    chance = alt.Chart(data_of([{"at": 1.0}])).mark_rule().encode(x="at:Q")
-    chart = alt.layer(chance, marks)
+    chance = Chart(data_of([{"at": 1.0}])).mark("rule").encode(x="at:Q")
+    chart = layered(chance, marks)
     chart = chart.properties(width="container", height=_LINE_HEIGHT * len(lines))
     caption = translate(
         "caption-intruders", model=base_in_caption(frames, model), top=measured[0]["top"]
@@ -159,30 +158,30 @@ def _grouped_bars(
     group: str,
     axis: str,
     legend: str,
-) -> alt.LayerChart:
+) -> Chart:
     """Horizontal bars of `l2`: lines by the column `line`, bars by `group`, values beside them."""
     lines, groups = (list(dict.fromkeys(bar[name] for bar in bars)) for name in (line, group))
     positive = [bar["l2"] for bar in bars if bar["l2"] and math.isfinite(bar["l2"])]
     if positive and max(positive) / min(positive) > 30:
-        scale = alt.Scale(type="log", domain=[min(positive) / 2, max(positive) * 2])
+        scale = part(type="log", domain=[min(positive) / 2, max(positive) * 2])
     else:
-        scale = alt.Scale(type="linear", zero=True)
-    base = alt.Chart(data_of(bars)).encode(
-        y=alt.Y(f"{line}:N", title=None, sort=lines),
-        yOffset=alt.YOffset(f"{group}:N", sort=groups),
-        x=alt.X("l2:Q", title=translate(axis), scale=scale),
+        scale = part(type="linear", zero=True)
+    base = Chart(data_of(bars)).encode(
+        y=field(f"{line}:N", title=None, sort=lines),
+        yOffset=field(f"{group}:N", sort=groups),
+        x=field("l2:Q", title=translate(axis), scale=scale),
     )
-    marks = base.mark_bar().encode(
-        color=alt.Color(f"{group}:N", title=translate(legend), sort=groups),
+    marks = base.mark("bar").encode(
+        color=field(f"{group}:N", title=translate(legend), sort=groups),
         tooltip=tooltips(**{
             line: (translate.column(line), None),
             group: (translate(legend), None),
             "l2": (translate.column("l2"), ".4g"),
         }),
     )  # fmt: skip
-    texts = base.mark_text(align="left", dx=3).encode(text=alt.Text("l2:Q", format=".4~g"))
+    texts = base.mark("text", align="left", dx=3).encode(text=field("l2:Q", format=".4~g"))
     height = len(lines) * (_LINE_HEIGHT if len(groups) < 2 else 16 * len(groups) + 6)
-    return alt.layer(marks, texts).properties(width="container", height=height)
+    return layered(marks, texts).properties(width="container", height=height)
 
 
 def attribution_figure(
@@ -215,26 +214,26 @@ def attribution_figure(
     factors = list(dict.fromkeys(bar["factor"] for bar in bars))
     places = list(dict.fromkeys(bar["place"] for bar in bars))
     chart = (
-        alt.Chart(data_of(bars))
-        .mark_bar()
+        Chart(data_of(bars))
+        .mark("bar")
         .encode(
-            x=alt.X(
+            x=field(
                 "share:Q",
                 title=translate("axis-share"),
-                axis=alt.Axis(format="%"),
-                scale=alt.Scale(domain=[0, whole], nice=False),
+                axis=part(format="%"),
+                scale=part(domain=[0, whole], nice=False),
                 stack="zero",
             ),
-            y=alt.Y("place:N", title=None, sort=places),
-            color=alt.Color("factor:N", title=translate("legend-factor"), sort=factors),
-            order=alt.Order("rank:Q"),
+            y=field("place:N", title=None, sort=places),
+            color=field("factor:N", title=translate("legend-factor"), sort=factors),
+            order=field("rank:Q"),
             tooltip=tooltips(
                 place=(translate.column("key"), None),
                 factor=(translate("legend-factor"), None),
                 share=(translate.column("share"), ".2%"),
             ),
         )
-        .transform_calculate(rank=f"indexof({factors!r}, datum.factor)")
+        .calculate(rank=f"indexof({factors!r}, datum.factor)")
         .properties(width="container", height=16 * len(places))
     )
     return Figure(

@@ -1,6 +1,6 @@
 """Charts as Vega-Lite specifications, drawn as SVG and PNG without a browser.
 
-Model: a chart is made with Altair and themed here; a page replaces its ink (currentColor) by its
+Model: a chart is themed here; a page replaces its ink (currentColor) by its
 own. The interactive figure of a page and the files beside it come from one specification.
 Invariant: the same specification gives the same bytes: ids are numbered within a drawing. Text
 stays text in SVG, so that a reader's fonts show it; PNG needs fonts where it is drawn.
@@ -8,15 +8,14 @@ stays text in SVG, so that a reader's fonts show it; PNG needs fonts where it is
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-from altair.utils.schemapi import debug_mode
+from raylab.report.figures.vega_lite import Chart, Part
 
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a8a", "#b8a000")
 """Okabe and Ito's colours, which colour-blind readers can tell apart, on light and dark paper."""
@@ -54,11 +53,10 @@ class Drawing:
     spec: str
 
     @classmethod
-    def of(cls, chart: alt.TopLevelMixin) -> Drawing:
-        """The chart in raylab's theme."""
-        spec = themed(chart).to_dict(validate=False)
-        spec.pop("$schema", None)
-        # One legend below the other, for narrow windows; Vega takes this, Altair does not.
+    def of(cls, chart: Chart) -> Drawing:
+        """The chart in raylab's theme. Raises ValueError for a value that JSON does not have."""
+        spec = themed(chart)
+        # One legend below the other, for narrow windows; Vega takes this, its schema does not.
         spec["config"]["legend"]["layout"] = {"top": {"direction": "vertical", "anchor": "start"}}
         text = json.dumps(
             spec, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
@@ -86,9 +84,9 @@ class Drawing:
         return self.spec.replace('"width":"container"', f'"width":{WIDTH}')
 
 
-def themed(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
-    """The chart in raylab's theme."""
-    return chart.configure(**CONFIG)
+def themed(chart: Chart) -> Part:
+    """The specification of a chart in raylab's theme; its config is the caller's own."""
+    return chart.spec | {"config": {name: copy.copy(of) for name, of in CONFIG.items()}}
 
 
 def number_ids(svg: str, prefix: str = "") -> str:
@@ -97,11 +95,3 @@ def number_ids(svg: str, prefix: str = "") -> str:
         use = rf'(\bid="|href="#|url\(#){re.escape(name)}(?=["\)])'
         svg = re.sub(use, rf"\g<1>{prefix}i{number}", svg)
     return svg
-
-
-def unvalidated() -> AbstractContextManager[None]:
-    """Within it Altair takes charts as they are: validation takes four times as long as the rest.
-
-    Tests validate every figure.
-    """
-    return debug_mode(False)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import altair as alt
-
 from raylab.report.figures.figure import (
     Figure,
     Frames,
@@ -14,6 +12,7 @@ from raylab.report.figures.figure import (
     rows_of_model,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, field, layered, part
 from raylab.report.findings.seed_baseline import WITHIN
 from raylab.report.words import Translator
 
@@ -40,17 +39,17 @@ def effects_figure(translate: Translator, frames: Frames, model: str) -> Figure 
     )
     times = [row["times"] for row in rows]
     domain = [min(*times, _BAND[0]) / 1.2, max(*times, _BAND[1]) * 1.2]
-    x = alt.X(
+    x = field(
         "times:Q",
         title=translate("axis-times"),
-        scale=alt.Scale(type="log", domain=domain, nice=False),
+        scale=part(type="log", domain=domain, nice=False),
     )
-    y = alt.Y("said:N", title=None, sort=factors)
-    offset = alt.YOffset("in:N", sort=spaces)
+    y = field("said:N", title=None, sort=factors)
+    offset = field("in:N", sort=spaces)
     # One domain and no order of their own: then Vega-Lite makes one legend of both.
-    scale, title = alt.Scale(domain=spaces), translate("column-space")
-    color = alt.Color("in:N", title=title, scale=scale)
-    shape = alt.Shape("in:N", title=title, scale=scale)
+    scale, title = part(domain=spaces), translate("column-space")
+    color = field("in:N", title=title, scale=scale)
+    shape = field("in:N", title=title, scale=scale)
     hover = tooltips(
         label=(translate.column("difference"), None),
         said=(translate.column("factor"), None),
@@ -58,12 +57,12 @@ def effects_figure(translate: Translator, frames: Frames, model: str) -> Figure 
         effect=(translate.column("effect"), ".4g"),
         baseline=(translate.column("baseline"), ".4g"),
     )
-    marks = alt.Chart(data_of(points)).mark_point(filled=True, size=70, opacity=0.8)
-    band = alt.Chart(data_of([{"from": _BAND[0], "to": _BAND[1]}])).mark_rect(
-        color="#8a8a8a", opacity=0.25
+    marks = Chart(data_of(points)).mark("point", filled=True, size=70, opacity=0.8)
+    band = Chart(data_of([{"from": _BAND[0], "to": _BAND[1]}])).mark(
+        "rect", color="#8a8a8a", opacity=0.25
     )
-    chart = alt.layer(
-        band.encode(x=alt.X("from:Q"), x2="to:Q"),
+    chart = layered(
+        band.encode(x=field("from:Q"), x2="to"),
         marks.encode(x=x, y=y, yOffset=offset, color=color, shape=shape, tooltip=hover),
     ).properties(width="container", height=_ROW_HEIGHT * len(factors))
     return Figure(
@@ -90,16 +89,14 @@ def layer_likeness_figure(translate: Translator, frames: Frames, model: str) -> 
         if row[column] is not None
     ]
     chart = (
-        alt.Chart(data_of(points))
-        .mark_line(point=True)
+        Chart(data_of(points))
+        .mark("line", point=True)
         .encode(
-            x=alt.X("layer:Q", title=translate("axis-layer"), axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("cka:Q", title=translate("axis-cka"), scale=alt.Scale(zero=False)),
-            color=alt.Color("said:N", title=translate("legend-factor"), sort=factors),
+            x=field("layer:Q", title=translate("axis-layer"), axis=part(tickMinStep=1)),
+            y=field("cka:Q", title=translate("axis-cka"), scale=part(zero=False)),
+            color=field("said:N", title=translate("legend-factor"), sort=factors),
             # Without a domain the order of the words in a language would say which line is dashed.
-            strokeDash=alt.StrokeDash(
-                "of:N", legend=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 2]])
-            ),
+            strokeDash=field("of:N", legend=None, scale=part(domain=kinds, range=[[1, 0], [4, 2]])),
             tooltip=tooltips(
                 said=(translate("legend-factor"), None),
                 of=(translate("legend-part"), None),

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
 from raylab.errors import InputError
+from raylab.report.figures.vega_lite import Chart, Part, expression, field, part
 from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
 from raylab.spec.proposals import listed
@@ -32,7 +31,7 @@ CHOSEN = "datum.of == chosen"
 class Figure:
     """A chart and its caption."""
 
-    chart: alt.TopLevelMixin
+    chart: Chart
     caption: str
 
 
@@ -93,16 +92,16 @@ def choice_menu(
     first: str,
     name: str = "chosen",
     title: str = "choose",
-) -> alt.Parameter:
+) -> Part:
     """The menu that sets the parameter `name`; `title` is the message that stands before it."""
-    menu = alt.binding_select(options=list(options), name=f"{translate(title)} ")
-    return alt.param(name=name, value=first, bind=menu)
+    menu = part(input="select", options=list(options), name=f"{translate(title)} ")
+    return part(name=name, value=first, bind=menu)
 
 
-def by_choice(values: Mapping[str, Any], name: str = "chosen") -> alt.ExprRef:
+def by_choice(values: Mapping[str, Any], name: str = "chosen") -> Part:
     """The Vega expression of the value, among plain `values`, of what a reader has chosen."""
     text = json.dumps(values, ensure_ascii=False, allow_nan=False)
-    return alt.ExprRef(expr=f"({text})[{name}]")
+    return expression(f"({text})[{name}]")
 
 
 def option_asked(wanted: str | None, options: Mapping[str, str]) -> str:
@@ -116,14 +115,14 @@ def option_asked(wanted: str | None, options: Mapping[str, str]) -> str:
     return options[key]
 
 
-def legend_columns(names: Iterable[str]) -> alt.ExprRef:
+def legend_columns(names: Iterable[str]) -> Part:
     """As many columns of a legend as have place beside its title, in a page or a file."""
     widest = 30 + 7 * max(map(len, names))
     # The place that the labels of the axis leave in a container. It follows the container and not
     # the chart, whose width is found with the legends drawn; `width` says when the window changes.
     inside = "containerSize()[0] * 2 / 3 + 0 * width"
     place = f"(isFinite(containerSize()[0]) ? {inside} : width) - 80"
-    return alt.ExprRef(expr=f"max(1, floor(({place}) / {widest}))")
+    return expression(f"max(1, floor(({place}) / {widest}))")
 
 
 def rows_of_model(frames: Frames, name: str, model: str) -> list[Row]:
@@ -137,22 +136,21 @@ def base_in_caption(frames: Frames, model: str) -> str | None:
     return model if len(bases) > 1 else None
 
 
-def data_of(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+def data_of(rows: Sequence[Mapping[str, Any]]) -> Part:
     """Rows as a chart's data; a value that is not finite becomes null, as JSON has no other."""
 
     def finite_or_null(value: Any) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return alt.Data(values=[{k: finite_or_null(v) for k, v in row.items()} for row in rows])
+    return part(values=[{k: finite_or_null(v) for k, v in row.items()} for row in rows])
 
 
-def tooltips(**fields: tuple[str, str | None]) -> list[alt.Tooltip]:
+def tooltips(**fields: tuple[str, str | None]) -> list[Part]:
     """Field -> (title, format) as the tooltip of a mark."""
     return [
-        alt.Tooltip(field=name, type="quantitative" if form else "nominal", title=title,
-                    **({"format": form} if form else {}))
+        field(f"{name}:Q", title=title, format=form) if form else field(f"{name}:N", title=title)
         for name, (title, form) in fields.items()
-    ]  # fmt: skip
+    ]
 
 
 def shown_note(translate: Translator, shown: int, total: int) -> str:

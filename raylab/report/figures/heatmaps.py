@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import altair as alt
-
 from raylab.report.figures.figure import (
     CHOSEN,
     Choice,
@@ -16,6 +14,7 @@ from raylab.report.figures.figure import (
     shown_note,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, field, part
 from raylab.report.findings.by_layer import kind_order
 from raylab.report.findings.statistics import finite
 from raylab.report.words import Translator
@@ -51,14 +50,14 @@ def layers_figure(
     layers = len({cell["layer"] for cell in cells})
     measure = translate(f"measure-{rows[0]['measure']}")
     chart = (
-        alt.Chart(data_of(cells))
-        .mark_rect()
+        Chart(data_of(cells))
+        .mark("rect")
         .encode(
-            x=alt.X("kind:N", title=None, axis=alt.Axis(labelAngle=-30),
+            x=field("kind:N", title=None, axis=part(labelAngle=-30),
                     sort=sorted({cell["kind"] for cell in cells}, key=kind_order)),
-            y=alt.Y("layer:O", title=translate("axis-layer"), sort="descending"),
-            color=alt.Color("value:Q", title=measure, scale=alt.Scale(scheme="viridis", **ends),
-                            legend=alt.Legend(format=".2g", gradientLength=200)),
+            y=field("layer:O", title=translate("axis-layer"), sort="descending"),
+            color=field("value:Q", title=measure, scale=part(scheme="viridis", **ends),
+                            legend=part(format=".2g", gradientLength=200)),
             tooltip=tooltips(
                 layer=(translate("axis-layer"), None),
                 kind=(translate("axis-kind"), None),
@@ -70,7 +69,7 @@ def layers_figure(
     )  # fmt: skip
     if len(choice.labels) > 1:
         menu = choice_menu(translate, choice.labels, choice.first)
-        chart = chart.add_params(menu).transform_filter(CHOSEN)
+        chart = chart.params(menu).filter(CHOSEN)
     caption = translate(
         "caption-heatmap", model=base_in_caption(frames, model), measure=measure, label=choice.first
     )

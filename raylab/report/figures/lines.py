@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
 from scipy import special
 
@@ -21,6 +20,7 @@ from raylab.report.figures.figure import (
     shown_note,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, field, layered, part
 from raylab.report.findings.statistics import finite
 from raylab.report.study_tables import Row
 from raylab.report.words import Translator
@@ -48,29 +48,29 @@ def concentration_figure(
     labels = list(dict.fromkeys(point["label"] for point in points))
     lowest = min(point["density"] for point in points)
     normal = [{**point, "label": translate("normal")} for point in normal_curve(lowest)]
-    x = alt.X("density:Q", title=translate("axis-kept"), scale=alt.Scale(type="log"),
-              axis=alt.Axis(format="~%"))  # fmt: skip
+    x = field("density:Q", title=translate("axis-kept"), scale=part(type="log"),
+              axis=part(format="~%"))  # fmt: skip
     # A share that is rounded to just above one would add a tick.
-    y = alt.Y("share:Q", title=translate("axis-norm_share"), axis=alt.Axis(format="%"),
-              scale=alt.Scale(domain=[0, 1]))  # fmt: skip
-    color = alt.Color("label:N", title=translate("legend-comparison"), sort=labels,
-                      legend=alt.Legend(columns=2))  # fmt: skip
+    y = field("share:Q", title=translate("axis-norm_share"), axis=part(format="%"),
+              scale=part(domain=[0, 1]))  # fmt: skip
+    color = field("label:N", title=translate("legend-comparison"), sort=labels,
+                      legend=part(columns=2))  # fmt: skip
     hover = tooltips(
         label=(translate("legend-comparison"), None),
         density=(translate("axis-kept"), ".3%"),
         share=(translate("axis-norm_share"), ".1%"),
     )
-    dotted = alt.Chart(data_of(normal)).mark_line(strokeDash=[2, 3], color="#8a8a8a")
-    lines = alt.Chart(data_of(points)).mark_line()
-    dots = alt.Chart(data_of(at_densities)).mark_point(filled=True, size=45)
+    dotted = Chart(data_of(normal)).mark("line", strokeDash=[2, 3], color="#8a8a8a")
+    lines = Chart(data_of(points)).mark("line")
+    dots = Chart(data_of(at_densities)).mark("point", filled=True, size=45)
     layers = (
         dotted.encode(x=x, y=y, tooltip=hover),
         lines.encode(x=x, y=y, color=color, tooltip=hover),
         dots.encode(x=x, y=y, color=color, tooltip=hover),
     )
     chart = (
-        alt.layer(*(layer.transform_filter(CHOSEN) for layer in layers))
-        .add_params(choice_menu(translate, _NORMS, norm))
+        layered(*(layer.filter(CHOSEN) for layer in layers))
+        .params(choice_menu(translate, _NORMS, norm))
         .properties(width="container", height=300)
     )
     base = base_in_caption(frames, model)
@@ -125,13 +125,13 @@ def trajectories_figure(
     layers = dict.fromkeys(point["layer"] for point in points)
     ranks = {layer: rank for rank, layer in enumerate(layers)}
     chart = (
-        alt.Chart(data_of([{**point, "rank": ranks[point["layer"]]} for point in points]))
-        .mark_line()
+        Chart(data_of([{**point, "rank": ranks[point["layer"]]} for point in points]))
+        .mark("line")
         .encode(
-            x=alt.X("step:Q", title=translate("axis-step")),
-            y=alt.Y("share:Q", title=translate("axis-path"), axis=alt.Axis(format="%")),
-            color=alt.Color("rank:O", title=translate("legend-layer"), legend=None,
-                            scale=alt.Scale(scheme="viridis")),
+            x=field("step:Q", title=translate("axis-step")),
+            y=field("share:Q", title=translate("axis-path"), axis=part(format="%")),
+            color=field("rank:O", title=translate("legend-layer"), legend=None,
+                            scale=part(scheme="viridis")),
             detail="layer:N",
             tooltip=tooltips(
                 layer=(translate("legend-layer"), None),
@@ -139,8 +139,8 @@ def trajectories_figure(
                 share=(translate("axis-path"), ".1%"),
             ),
         )
-        .add_params(choice_menu(translate, choice.labels, choice.first))
-        .transform_filter(CHOSEN)
+        .params(choice_menu(translate, choice.labels, choice.first))
+        .filter(CHOSEN)
         .properties(width="container", height=280)
     )  # fmt: skip
     caption = translate("caption-paths", model=base_in_caption(frames, model), label=choice.first)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import altair as alt
-
 from raylab.report.figures.figure import (
     CHOSEN,
     Figure,
@@ -15,6 +13,7 @@ from raylab.report.figures.figure import (
     shown_note,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, field, part
 from raylab.report.findings.connectivity import DIFFERENCE, SEEDS
 from raylab.report.study_tables import Row
 from raylab.report.words import Translator
@@ -45,16 +44,16 @@ def connectivity_figure(
         for row in ordered if (label := _label(translate, row)) in shown
     ]  # fmt: skip
     kinds = [translate(f"line-{what}") for what in (DIFFERENCE, SEEDS)]
-    color = alt.Color("label:N", title=translate("legend-line"), sort=shown,
-                      legend=alt.Legend(columns=2, labelLimit=300))  # fmt: skip
-    dash = alt.StrokeDash("what:N", title=None, sort=kinds, legend=None,
-                          scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 4]]))  # fmt: skip
+    color = field("label:N", title=translate("legend-line"), sort=shown,
+                      legend=part(columns=2, labelLimit=300))  # fmt: skip
+    dash = field("what:N", title=None, sort=kinds, legend=None,
+                          scale=part(domain=kinds, range=[[1, 0], [5, 4]]))  # fmt: skip
     chart = (
-        alt.Chart(data_of(points))
-        .mark_line(point=True)
+        Chart(data_of(points))
+        .mark("line", point=True)
         .encode(
-            x=alt.X("t:Q", title=translate("axis-t"), scale=alt.Scale(domain=[0, 1])),
-            y=alt.Y("excess:Q", title=translate("axis-excess")),
+            x=field("t:Q", title=translate("axis-t"), scale=part(domain=[0, 1])),
+            y=field("excess:Q", title=translate("axis-excess")),
             color=color,
             strokeDash=dash,
             detail="line:N",
@@ -65,8 +64,8 @@ def connectivity_figure(
                 excess=(translate("axis-excess"), ".4f"),
             ),
         )
-        .add_params(choice_menu(translate, sets, first))
-        .transform_filter(CHOSEN)
+        .params(choice_menu(translate, sets, first))
+        .filter(CHOSEN)
         .properties(width="container", height=300)
     )
     caption = translate("caption-connectivity", model=base_in_caption(frames, model), label=first)

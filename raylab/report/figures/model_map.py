@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
-
 from raylab.number_format import short
 from raylab.report.figures.figure import (
     CHOSEN,
@@ -26,6 +24,7 @@ from raylab.report.figures.figure import (
     rows_of_model,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, Part, expression, field, part
 from raylab.report.findings.trained_models import FACTORS
 from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
@@ -81,29 +80,29 @@ def map_figure(
     hover |= {"seed": (translate.factor("seed"), None)}
     levels = [point[key] for point in points for key in colours]
     chart = (
-        alt.Chart(data_of(points))
-        .mark_point(filled=True, size=100, opacity=0.85)
-        .transform_filter(CHOSEN)
-        .transform_calculate(level=f"datum[({by_choice(columns, 'coloured').expr})]")
+        Chart(data_of(points))
+        .mark("point", filled=True, size=100, opacity=0.85)
+        .filter(CHOSEN)
+        .calculate(level=f"datum[({by_choice(columns, 'coloured')['expr']})]")
         .encode(
             x=_axis("x", translate("axis-first_dimension"), "width"),
             y=_axis("y", translate("axis-second_dimension"), "height"),
-            color=alt.Color("level:N", title=translate("legend-colour"),
-                            legend=alt.Legend(symbolType="circle", titleOrient="left",
+            color=field("level:N", title=translate("legend-colour"),
+                            legend=part(symbolType="circle", titleOrient="left",
                                               columns=legend_columns(levels))),
-            shape=alt.Shape("seed:N", title=translate("legend-seed"), sort=None,
-                            scale=alt.Scale(domain=seeds),
-                            legend=alt.Legend(titleOrient="left", symbolFillColor="currentColor",
+            shape=field("seed:N", title=translate("legend-seed"), sort=None,
+                            scale=part(domain=seeds),
+                            legend=part(titleOrient="left", symbolFillColor="currentColor",
                                               columns=legend_columns(seeds))),
             tooltip=tooltips(**hover),
         )
-        .add_params(
+        .params(
             choice_menu(translate, list(spaces.values()), chosen),
             choice_menu(translate, list(colours.values()), coloured, "coloured", "choose-colour"),
-            alt.param(name="spans", expr=by_choice(_spans(points)).expr),
+            part(name="spans", expr=by_choice(_spans(points))["expr"]),
         )
         .properties(width="container", height=_HEIGHT,
-                    title=alt.TitleParams(text=by_choice(titles)))
+                    title=part(text=by_choice(titles)))
     )  # fmt: skip
     count = len({row["name"] for row in rows})
     return Figure(
@@ -164,15 +163,14 @@ def _spans(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _axis(name: str, title: str, size: str) -> alt.X | alt.Y:
+def _axis(name: str, title: str, size: str) -> Part:
     """An axis of which a pixel is as long as one of the other axis."""
     unit = "max(spans.width / width, spans.height / height)"
     half = f"{unit} * {size} / 2"
-    domain = alt.ExprRef(expr=f"[spans.{name} - {half}, spans.{name} + {half}]")
-    kind = alt.X if name == "x" else alt.Y
-    return kind(
+    domain = expression(f"[spans.{name} - {half}, spans.{name} + {half}]")
+    return field(
         f"{name}:Q",
         title=title,
-        scale=alt.Scale(domain=domain, nice=False, zero=False),
-        axis=alt.Axis(format=".3~g", tickCount=5),
+        scale=part(domain=domain, nice=False, zero=False),
+        axis=part(format=".3~g", tickCount=5),
     )

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import altair as alt
-
 from raylab.number_format import short
 from raylab.report.figures.drawing import PALETTE
 from raylab.report.figures.figure import (
@@ -32,6 +30,7 @@ from raylab.report.figures.figure import (
     rows_of_model,
     tooltips,
 )
+from raylab.report.figures.vega_lite import Chart, Part, expression, field, layered, part
 from raylab.report.findings.statistics import finite, mean
 from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
@@ -49,8 +48,8 @@ _STRIP_COLOURS = {
 }  # fmt: skip
 
 # A third of a narrow window; a file has no container.
-_LABEL_LIMIT = alt.ExprRef(
-    expr="isFinite(containerSize()[0]) ? clamp(containerSize()[0] / 3, 90, 220) : 220"
+_LABEL_LIMIT = expression(
+    "isFinite(containerSize()[0]) ? clamp(containerSize()[0] / 3, 90, 220) : 220"
 )
 
 Ends = tuple[float, float, float]
@@ -128,22 +127,22 @@ def similarity_figure(
         label: [label, translate(f"reading-{name}", middle=short(colours[label][1]))]
         for name, label in said.items()
     }
-    y = alt.Y("b:N", title=None, scale=alt.Scale(domain=list(range(len(order)))), axis=_axis())
+    y = field("b:N", title=None, scale=part(domain=list(range(len(order)))), axis=_axis())
     row_height = max(_MIN_ROW, min(_MAX_ROW, _MATRIX_HEIGHT // len(order)))
     chart = (
-        alt.layer(
+        layered(
             _strips(translate, models, places, y, factors),
             _matrix(translate, _cells(pairs, places, measured), y, _STRIP * len(factors) + 9)
             .encode(color=_color(colours, {said[name]: measured[name].scheme for name in said})),
         )
-        .add_params(
+        .params(
             choice_menu(translate, list(said.values()), first),
-            alt.param(name="column", expr=by_choice({said[name]: name for name in said}).expr),
-            alt.param(name="labels", value=order),
+            part(name="column", expr=by_choice({said[name]: name for name in said})["expr"]),
+            part(name="labels", value=order),
         )
         .resolve_scale(x="independent", color="independent")
         .properties(width="container", height=row_height * len(order),
-                    title=alt.TitleParams(text=by_choice(readings)))
+                    title=part(text=by_choice(readings)))
     )  # fmt: skip
     left = translate("caption-similarity-recipes", models=len(models)) if are_recipes else ""
     caption = translate(
@@ -152,25 +151,25 @@ def similarity_figure(
     return Figure(chart, caption)
 
 
-def _axis(**options: Any) -> alt.Axis:
+def _axis(**options: Any) -> Part:
     """An axis of models, which are known by their places in the order."""
-    return alt.Axis(labelExpr="labels[datum.value]", labelLimit=_LABEL_LIMIT, **options)
+    return part(labelExpr="labels[datum.value]", labelLimit=_LABEL_LIMIT, **options)
 
 
 def _strips(
     translate: Translator,
     models: Rows,
     places: Mapping[str, int],
-    y: alt.Y,
+    y: Part,
     factors: Sequence[str],
-) -> alt.LayerChart:
+) -> Chart:
     """A column for each factor, with colours and a legend of its own."""
     titles = [translate.factor(factor) for factor in factors]
-    x = alt.X(
+    x = field(
         "strip:N",
         title=None,
-        scale=alt.Scale(domain=titles, range=[0, _STRIP * len(titles)], paddingInner=0.15),
-        axis=alt.Axis(orient="top", labelAngle=-90, domain=False, ticks=False),
+        scale=part(domain=titles, range=[0, _STRIP * len(titles)], paddingInner=0.15),
+        axis=part(orient="top", labelAngle=-90, domain=False, ticks=False),
     )
     charts = []
     for factor, title in zip(factors, titles, strict=True):
@@ -178,22 +177,20 @@ def _strips(
         marks = [{"b": place, "strip": title, "level": level} for place, level in levels.items()]
         names = sorted(set(levels.values()), key=_level_order)
         colours = [colour for colour, _ in zip(itertools.cycle(_STRIP_COLOURS[factor]), names)]
-        color = alt.Color(
+        color = field(
             "level:N",
             title=title,
-            scale=alt.Scale(domain=names, range=colours),
-            legend=alt.Legend(
-                symbolType="square", titleOrient="left", columns=legend_columns(names)
-            ),
+            scale=part(domain=names, range=colours),
+            legend=part(symbolType="square", titleOrient="left", columns=legend_columns(names)),
         )
         charts.append(
-            alt.Chart(data_of(marks))
-            .mark_rect()
-            .transform_calculate(label="labels[datum.b]")
+            Chart(data_of(marks))
+            .mark("rect")
+            .calculate(label="labels[datum.b]")
             .encode(x=x, y=y, color=color,
                     tooltip=tooltips(label=(translate.column("label"), None), level=(title, None)))
         )  # fmt: skip
-    return alt.layer(*charts).resolve_scale(color="independent")
+    return layered(*charts).resolve_scale(color="independent")
 
 
 def _level_order(level: str) -> tuple[bool, int, str]:
@@ -202,16 +199,16 @@ def _level_order(level: str) -> tuple[bool, int, str]:
 
 
 def _matrix(
-    translate: Translator, cells: Sequence[Mapping[str, Any]], y: alt.Y, start: int
-) -> alt.Chart:
+    translate: Translator, cells: Sequence[Mapping[str, Any]], y: Part, start: int
+) -> Chart:
     """The cells, from `start` pixels on; the parameter `column` is the measure that they show."""
     places = list(dict.fromkeys(cell["b"] for cell in cells))
     # Evaluated anew with the width of the window. Whole pixels leave no seams between cells.
     end = f"{start} + {len(places)} * max(1, floor((width - {start}) / {len(places)}))"
-    x = alt.X(
+    x = field(
         "a:N",
         title=None,
-        scale=alt.Scale(domain=places, range=[start, alt.ExprRef(expr=end)]),
+        scale=part(domain=places, range=[start, expression(end)]),
         axis=_axis(orient="bottom", labelAngle=-90, labelOverlap="greedy"),
     )
     measured = [name for name in MEASURES if name in cells[0]]
@@ -221,23 +218,23 @@ def _matrix(
         **{name: (translate(f"likeness-{name}"), ".3g") for name in measured},
     )
     return (
-        alt.Chart(data_of(cells))
-        .mark_rect()
-        .transform_calculate(
+        Chart(data_of(cells))
+        .mark("rect")
+        .calculate(
             value="datum[column]", of="labels[datum.b]", other="labels[datum.a]"
         )
-        .transform_filter("isValid(datum.value)")
+        .filter("isValid(datum.value)")
         .encode(x=x, y=y, tooltip=hover)
     )  # fmt: skip
 
 
-def _color(colours: Mapping[str, Ends], schemes: Mapping[str, str]) -> alt.Color:
+def _color(colours: Mapping[str, Ends], schemes: Mapping[str, str]) -> Part:
     """The colours of what is chosen, by its label."""
-    return alt.Color(
+    return field(
         "value:Q",
         title=None,
-        scale=alt.Scale(domain=by_choice(colours), scheme=by_choice(schemes), clamp=True),
-        legend=alt.Legend(gradientLength=200, format=".2~g"),
+        scale=part(domain=by_choice(colours), scheme=by_choice(schemes), clamp=True),
+        legend=part(gradientLength=200, format=".2~g"),
     )
 
 

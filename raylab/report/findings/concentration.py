@@ -24,10 +24,12 @@ from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.statistics import finite, mean
 from raylab.report.findings.trained_models import Model, labels_of, models_of
 from raylab.report.study_tables import VIEW, Row, Rows, Tables, grouped
+from raylab.store.tables import rows_of
 
 NORMAL_HALF_L2 = 0.042672
 """The density that holds half of the L2 norm of normal entries."""
 POINTS = 64
+_OF_CURVE = ["comparison", "density", "l1_share", "l2_share"]
 _AT_DENSITY = (
     "density", "num_keep", "threshold", "at_or_above", "l1", "l2", "l1_share", "l2_share",
 )  # fmt: skip
@@ -38,7 +40,9 @@ def find(tables: Tables) -> Finding:
     """Curves of task vectors and data pairs, and the numbers that they give."""
     models = models_of(tables)
     subjects, ranks = _subjects(tables, models), _ranks(tables)
-    measured = (r for r in tables.rows("curve", view=VIEW) if finite(r["l2_share"]) is not None)
+    # A curve has hundreds of points: only the columns that are read become Python objects.
+    points_of = tables.arrow("curve", view=VIEW).select(_OF_CURVE)
+    measured = (row for row in rows_of(points_of) if finite(row["l2_share"]) is not None)
     curves = grouped(measured, lambda row: row["comparison"])
     rows, points = [], []
     for comparison, head in subjects.items():
@@ -50,8 +54,7 @@ def find(tables: Tables) -> Finding:
         rows.append({**head, **_shares_on(curve), **(rank or _NO_RANK)})
         places = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))
         points += [
-            {**head, **{key: curve[place][key] for key in ("density", "l1_share", "l2_share")}}
-            for place in places
+            {**head, **{key: curve[place][key] for key in _OF_CURVE[1:]}} for place in places
         ]
     densities = [
         {**subjects[row["comparison"]], **{key: row[key] for key in _AT_DENSITY}}

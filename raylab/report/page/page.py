@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raylab.report.figures import FIGURES
-from raylab.report.figures.drawing import Drawing, unvalidated
+from raylab.report.figures.drawing import Drawing
 from raylab.report.findings.effect_words import ANSWERED, is_of_seed, space_sentence
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.page.answers import answer_blocks, likelihood_blocks
@@ -157,11 +157,9 @@ def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
     )
     types = {name: found for name, found in FIGURES.items() if found.finding == finding.key}
     for (name, figure_type), model in itertools.product(types.items(), models):
-        with unvalidated():
-            figure = figure_type.draw(translate, finding.frames, model)
-            drawing = Drawing.of(figure.chart) if figure else None
-        if figure and drawing:
-            yield Picture(f"{name}-{model}", drawing, figure.caption)
+        figure = figure_type.draw(translate, finding.frames, model)
+        if figure:
+            yield Picture(f"{name}-{model}", Drawing.of(figure.chart), figure.caption)
 
 
 def _table_folds(translate: Translator, section: str, frames: Mapping[str, Rows]) -> Iterator[Fold]:

@@ -75,7 +75,7 @@ def test_figure_map_title_says_what_is_seen_and_the_stress_of_what_is_shown(whol
 
 
 def test_figure_map_shows_the_distance_of_least_stress_and_the_factor_that_parts_most_first(whole):
-    params = {p["name"]: p for p in DRAW(translator("en"), whole, MODEL).chart.to_dict()["params"]}
+    params = {p["name"]: p for p in DRAW(translator("en"), whole, MODEL).chart.spec["params"]}
     best = min(whole["map_distances"], key=lambda row: row["stress"])["space"]
     assert params["chosen"]["value"] == translator("en").word(best)
     rows = [row for row in whole["map_factors"] if row["space"] == best]
@@ -86,7 +86,7 @@ def test_figure_map_shows_the_distance_of_least_stress_and_the_factor_that_parts
 def test_figure_map_of_what_does_not_vary_or_was_not_measured_says_which_are(whole):
     translate = translator("en")
     frames = model_map.find(study_of(two_clusters(), RECIPES)).frames
-    params = DRAW(translate, frames, BASE).chart.to_dict()["params"]
+    params = DRAW(translate, frames, BASE).chart.spec["params"]
     assert json.dumps(params).count('"options": ["data"]') == 1
     for asked in ({"distance": "function"}, {"factor": "method"}):
         with pytest.raises(InputError, match=next(iter(asked.values()))):

@@ -43,7 +43,7 @@ def whiteness(fill):
 
 def options(figure):
     """What the menu offers."""
-    (menu,) = (p for p in figure.chart.to_dict()["params"] if p["name"] == "chosen")
+    (menu,) = (p for p in figure.chart.spec["params"] if p["name"] == "chosen")
     return menu["bind"]["options"]
 
 
@@ -131,9 +131,9 @@ def test_figure_similarity_of_many_models_has_means_of_recipes():
     tables = study_of(vectors, {recipe: {"label": recipe} for recipe in recipes})
     figure = DRAW(translator("en"), similarity.find(tables).frames, BASE)
     assert f"there are {len(vectors)} models" in figure.caption
-    layers = figure.chart.to_dict()["layer"]
+    layers = figure.chart.spec["layer"]
     assert len(layers[0]["layer"]) == 2
-    (order,) = (p["value"] for p in figure.chart.to_dict()["params"] if p["name"] == "labels")
+    (order,) = (p["value"] for p in figure.chart.spec["params"] if p["name"] == "labels")
     assert sorted(order) == recipes
     values = {(cell["a"], cell["b"]): cell["cosine"] for cell in layers[1]["data"]["values"]}
     assert len(values) == 64

@@ -173,7 +173,7 @@ def test_figure_shows_the_excess_of_every_point_of_the_lines():
     )
     for language, seeds in (("en", "seeds of X"), ("ja", "Xのシード間")):
         figure = FIGURES["connectivity"].draw(translator(language), found.frames, BASE)
-        points = figure.chart.to_dict()["data"]["values"]
+        points = figure.chart.spec["data"]["values"]
         assert len(points) == 3 * len(T)
         assert {point["label"] for point in points} == {"X vs Y", seeds}
         peak = max(points, key=lambda point: point["excess"])

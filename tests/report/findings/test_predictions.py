@@ -93,6 +93,6 @@ def test_tokens_of_a_comparison_keep_their_order_and_numbers():
 def test_figure_of_likeness_has_a_line_for_the_factor_and_one_for_seeds():
     found = predictions.find(Tables.of({"trials": TRIALS, "cka": cka_rows()}))
     figure = FIGURES["cka"].draw(translator(), found.frames, BASE)
-    values = figure.chart.to_dict()["data"]["values"]
+    values = figure.chart.spec["data"]["values"]
     assert len(values) == 6
     assert {value["of"] for value in values} == {"two recipes", "two seeds"}

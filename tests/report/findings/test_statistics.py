@@ -166,3 +166,13 @@ def test_holm_of_any_values_agrees_with_statsmodels(p):
 
 def test_holm_of_no_values_is_empty():
     assert holm([]) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=12))
+def test_bootstrap_interval_is_that_of_scipy_bit_for_bit(values):
+    drawn = stats.bootstrap(
+        (np.array(values),), np.mean, n_resamples=9999, confidence_level=0.95,
+        method="percentile", rng=np.random.default_rng(20_040_611),
+    )  # fmt: skip
+    assert bootstrap_interval(values) == tuple(sorted(drawn.confidence_interval))
