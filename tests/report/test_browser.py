@@ -188,6 +188,17 @@ def test_figure_drawn_ends_above_what_follows_it(tab):
     assert min(for_each(tab, "figure .chart svg", below)) > -1
 
 
+def test_figure_has_its_caption_and_main_numbers_for_who_does_not_see_it(tab):
+    labels = for_each(tab, "main figure .chart", "e.ariaLabel")
+    captions = for_each(tab, "main figure figcaption", "e.firstChild.data.trim()")
+    answers = for_each(tab, "main section:has(figure) > p", "e.textContent")
+    for label, caption in zip(labels, captions, strict=True):
+        # A caption that follows a reader's choice may have changed at its end.
+        assert label.startswith(caption[:40])
+        assert re.search(r"\d", label.removeprefix(caption))
+    assert all(any(answer in label for label in labels) for answer in answers)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_chart_text_in_either_scheme_stands_out_from_the_paper(browser, reports, scheme):
     with browser.tab(scheme=scheme) as tab:

@@ -68,11 +68,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, and its caption."""
+    """A figure, the name of its files, its caption, and the numbers that it shows in words, for
+    who does not see it."""
 
     name: str
     drawing: Drawing
     caption: str
+    alt: str = ""
     kind: Literal["picture"] = "picture"
 
 

@@ -159,7 +159,13 @@ def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:
     for (name, figure_type), model in itertools.product(types.items(), models):
         figure = figure_type.draw(translate, finding.frames, model)
         if figure:
-            yield Picture(f"{name}-{model}", Drawing.of(figure.chart), figure.caption)
+            drawing = Drawing.of(figure.chart)
+            yield Picture(f"{name}-{model}", drawing, figure.caption, _alt(translate, finding))
+
+
+def _alt(translate: Translator, finding: Finding) -> str:
+    """The answer of a finding, which has the main numbers of its figure."""
+    return translate("list-sentences").join(map(translate.sentence, finding.answer))
 
 
 def _table_folds(translate: Translator, section: str, frames: Mapping[str, Rows]) -> Iterator[Fold]:
