@@ -86,6 +86,11 @@ class Tables(Mapping[str, Rows]):
         return self.rows("norms", view=VIEW, level=level)
 
 
+def base_models_of(tables: Mapping[str, Rows]) -> list[str]:
+    """The base models of all trials and merges, each once."""
+    return list(dict.fromkeys(str(row["model"]) for row in tables["trials"]))
+
+
 def is_merge(trial: Row) -> bool:
     """Whether a row of the trials table is a merge."""
     return trial["method"] in METHODS

@@ -39,6 +39,8 @@ SIGNS: Mapping[str, str] = {
     "little": "◔",
 }
 """By word: a sign that says the same without a colour."""
+MORE = ("clear", "weak")
+"""The words of what does more than another seed."""
 CAUTIONS = (
     "trust-undone",
     "floor-one_seed",
@@ -106,16 +108,26 @@ def _verdicts(rows: Rows) -> Iterator[Verdict]:
             yield Verdict(space, times, WORDS[row["verdict"]], space_sentence(row))
 
 
-def answers(rows: Sequence[VerdictRow]) -> Iterator[Sentence]:
-    """A sentence for each base model: which factor matters most, and whether more than a seed."""
-    bases = grouped(rows, lambda row: row.base_model)
-    for base, of_base in bases.items():
+def answers(rows: Sequence[VerdictRow], bases: Sequence[str] = ()) -> Iterator[Sentence]:
+    """A sentence for each base model: which factor matters most, and whether more than a seed.
+
+    bases: the base models of the study; one without a row says that nothing was compared.
+    """
+    of_bases = grouped(rows, lambda row: row.base_model)
+    names = list(dict.fromkeys((*bases, *of_bases))) or [""]
+    for base in names:
+        of_base = of_bases.get(base, [])
         factors = [row for row in of_base if not row.is_seed]
-        best = [found for space in range(len(ANSWERED)) if (found := _largest(factors, space))]
+        # A factor within seed noise matters most only where all are.
+        moving = [row for row in factors if _is_more_than_seed(row)]
+        words = MORE if moving else tuple(SIGNS)
+        best = [
+            found for space in range(len(ANSWERED)) if (found := _largest(factors, space, words))
+        ]
         by_factor = grouped(best, lambda item: item[0])
-        kept = [row.factor for row in factors if _is_more_than_seed(row)]
+        kept = [row.factor for row in moving]
         values = {
-            "subject": Sentence("answer-base", {"base": base}) if len(bases) > 1 else "",
+            "subject": Sentence("answer-base", {"base": base}) if len(names) > 1 else "",
             "largest": tuple(
                 (factor, tuple((found.space, found.times) for _, found in of_factor))
                 for factor, of_factor in by_factor.items()
@@ -125,30 +137,35 @@ def answers(rows: Sequence[VerdictRow]) -> Iterator[Sentence]:
             "rest": tuple(row.factor for row in factors if row.factor not in kept),
             "total": len(factors),
         }
-        yield Sentence(_answer_key(factors, bool(best), kept), values)
+        yield Sentence(_answer_key(of_base, bool(best), kept), values)
 
 
-def _answer_key(factors: Sequence[VerdictRow], is_measured: bool, kept: Sequence[str]) -> str:
-    if not factors:
-        return "answer-no_factor"
+def _answer_key(rows: Sequence[VerdictRow], is_measured: bool, kept: Sequence[str]) -> str:
+    count = sum(not row.is_seed for row in rows)
+    if not count:
+        return "answer-no_factor" if rows else "answer-nothing"
     if not is_measured:
         return "answer-unknown"
     if not kept:
         return "answer-noise"
-    return "answer-all" if len(kept) == len(factors) else "answer-some"
+    return "answer-all" if len(kept) == count else "answer-some"
 
 
-def _largest(rows: Sequence[VerdictRow], space: int) -> tuple[str, Verdict] | None:
-    """The factor whose effect is the largest in a space, where one was measured."""
+def _largest(
+    rows: Sequence[VerdictRow], space: int, words: Sequence[str]
+) -> tuple[str, Verdict] | None:
+    """The factor whose effect is the largest in a space, of those with one of these words."""
     known = [
-        (row.factor, row.verdicts[space]) for row in rows if row.verdicts[space].times is not None
+        (row.factor, found)
+        for row in rows
+        if (found := row.verdicts[space]).times is not None and found.word in words
     ]
     return max(known, key=lambda item: item[1].times or 0.0, default=None)
 
 
 def _is_more_than_seed(row: VerdictRow) -> bool:
     """Whether a factor does more than another seed in one space or more."""
-    return any(verdict.word in ("clear", "weak") for verdict in row.verdicts)
+    return any(verdict.word in MORE for verdict in row.verdicts)
 
 
 def cautions(findings: Mapping[str, Finding], more: Sequence[Sentence] = ()) -> list[Sentence]:

@@ -141,6 +141,22 @@ def test_figures_in_any_window_are_drawn_without_messages(
         assert overlaps(tab, BLOCKS) == []
 
 
+def test_every_id_is_of_one_element_and_every_link_inside_the_page_leads_to_one(tab):
+    ids = for_each(tab, "[id]", "e.id")
+    assert len(ids) == len(set(ids))
+    links = for_each(tab, "a[href^='#']", "decodeURIComponent(e.hash.slice(1))")
+    assert set(links) <= set(ids)
+
+
+def test_choice_with_a_long_name_does_not_widen_the_page(browser, reports):
+    with browser.tab(400) as tab:
+        tab.open(reports["en"])
+        activate_figures(tab)
+        long = "(name) => document.querySelectorAll('select option').forEach((e) => e.text = name)"
+        tab.run(long, "x" * 300)
+        assert widths(tab) == (400, 400)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_first_screen_is_seen_at_once(browser, reports, language):
     parts = ("h1", ".studied", "header .answer", ".verdicts", ".plot", ".cautions")

@@ -77,6 +77,15 @@ def test_answer_names_the_factors_within_seed_noise():
     assert "method does more than the seed, parent no more, or not measured" in text
 
 
+def test_answer_names_no_factor_that_is_within_seed_noise_as_what_matters_most():
+    rows = effects({"epochs": (1.2, 0.9, None), "data": (0.3, 2.5, 3.5)})
+    rows[4]["verdict"] = "within"
+    (text,) = said(rows)
+    assert "the data matters most for the predictions (3.5×)" in text
+    assert "size of the change" not in text and "epochs matter" not in text
+    assert "direction of the change" not in text
+
+
 def test_answer_where_nothing_is_more_than_the_seed_says_so():
     (text,) = said(effects({"method": (1.0, 0.9, 1.2)}))
     assert text.startswith("No factor does more than another seed")
@@ -96,6 +105,14 @@ def test_answer_of_several_base_models_is_one_sentence_each():
     rows = [*effects({"data": (3.0, 3.0, 3.0)}, "one"), *effects({"data": (1.0, 1.0, 1.0)}, "two")]
     one, two = said(rows)
     assert one.startswith("one: ") and two.startswith("two: No factor")
+
+
+def test_answer_of_a_base_model_without_a_verdict_says_that_nothing_was_compared():
+    rows = verdict_rows(effects({"data": (3.0, 3.0, 3.0)}, "one"))
+    one, two = (translator().sentence(found) for found in answers(rows, ["one", "two"]))
+    assert one.startswith("one: Compared") and two.startswith("two: No two models were compared")
+    (nothing,) = said([])
+    assert nothing.startswith("No two models were compared")
 
 
 @pytest.mark.parametrize("times", [(3.0, None, 1.1), (1.0, 1.0, 1.0), (None,) * 3, (math.inf,) * 3])

@@ -7,6 +7,7 @@ the width and the height of the window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ def map_figure(
         return None
     spaces = {key: translate.word(key) for key in dict.fromkeys(row["space"] for row in rows)}
     colours = {key: translate.factor(key) for key in _varied(rows)}
-    best = min(rows, key=lambda row: row["stress"])["space"]
+    # A map of models in one place has no stress, and nothing to see.
+    best = min(rows, key=lambda row: math.inf if row["stress"] is None else row["stress"])["space"]
     chosen = option_asked(distance or best, spaces)
     coloured = option_asked(factor or _most(frames, model, chosen, spaces, colours), colours)
     recipes = {row["recipe"]: row["label"].rpartition(", ")[0] for row in rows}

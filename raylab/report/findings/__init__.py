@@ -22,7 +22,7 @@ from raylab.report.findings import (
     trajectories,
 )
 from raylab.report.findings.finding import Finding
-from raylab.report.study_tables import Tables
+from raylab.report.study_tables import Tables, base_models_of
 
 FINDINGS: dict[str, Callable[[Tables], Finding]] = {
     "effects": effects.find,
@@ -49,6 +49,6 @@ Keys are names of tables and of words, and stay."""
 def find_all(tables: Tables) -> dict[str, Finding]:
     """Every finding of a study, by key; its sentences name the base model where there are two."""
     found = {key: find(tables) for key, find in FINDINGS.items()}
-    if len({row["model"] for row in tables["trials"]}) > 1:
+    if len(base_models_of(tables)) > 1:
         return found
     return {key: finding.without_base_model() for key, finding in found.items()}

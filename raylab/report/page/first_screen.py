@@ -152,24 +152,25 @@ class FirstScreen:
 
 
 def first_screen(
-    translate: Translator, findings: Mapping[str, Finding], more: Sequence[Sentence] = ()
+    translate: Translator,
+    findings: Mapping[str, Finding],
+    more: Sequence[Sentence] = (),
+    bases: Sequence[str] = (),
 ) -> FirstScreen:
-    """The first screen of a study; `more` are cautions that no finding has."""
+    """The first screen of a study of these base models; `more` are cautions that no finding has."""
     frames = findings["effects"].frames
     rows = verdict_rows(frames["effects"])
-    said = [translate.sentence(one) for one in answers(rows)]
-    if not said:
-        said = [translate.sentence(one) for one in findings["effects"].answer]
+    said = [translate.sentence(one) for one in answers(rows, bases)]
     limits = cautions(findings, more)
     times = [verdict.times for row in rows for verdict in row.verdicts if verdict.times]
     axis = Axis.of(times)
-    several = len({row.base_model for row in rows}) > 1
+    several = len({*bases, *(row.base_model for row in rows)}) > 1
     return FirstScreen(
         tuple(said),
         tuple(translate.word(space) for space in ANSWERED),
         tuple(_line(translate, axis, row, row.base_model if several else "") for row in rows),
         axis.place(1),
-        _chart(translate, frames["effect_pairs"]),
+        _chart(translate, frames["effect_pairs"], several=several),
         tuple(Item(one.key, translate.sentence(one), one.grade) for one in limits[:MOST_CAUTIONS]),
         max(len(limits) - MOST_CAUTIONS, 0),
     )
@@ -205,13 +206,12 @@ def place_of(base_model: str, factor: str, space: str) -> str:
     return f"effect-{base_model}-{factor}-{space}".replace(" ", "_")
 
 
-def _chart(translate: Translator, pairs: Rows) -> Chart | None:
+def _chart(translate: Translator, pairs: Rows, *, several: bool) -> Chart | None:
     """Figure 1; None where no two recipes that differ in one factor were compared."""
     known = [row for row in pairs if row["times"] and row["space"] in ANSWERED]
     if not known:
         return None
     axis = Axis.of([row["times"] for row in known])
-    several = len({row["model"] for row in known}) > 1
     rows: dict[str, list[Row]] = {}
     for row in known:
         factor = translate.factor(row["factor"])

@@ -25,7 +25,7 @@ from raylab.report.page.first_screen import FirstScreen, first_screen, place_of
 from raylab.report.page.grids import grids_of
 from raylab.report.page.studied import settings_text, studied_line
 from raylab.report.page.trials import flag_blocks, merge_blocks, trial_blocks
-from raylab.report.study_tables import Rows, Tables
+from raylab.report.study_tables import Rows, Tables, base_models_of
 from raylab.report.verdicts import MOST_CAUTIONS, cautions
 from raylab.report.words import Translator
 from raylab.spec.study import Study
@@ -126,7 +126,7 @@ def make_page(
     return Page(
         study.name,
         (studied_line(translate, study, tables),),
-        first_screen(translate, findings, missing),
+        first_screen(translate, findings, missing, base_models_of(tables)),
         tuple(Section(key, translate(f"section-{key}"), blocks) for key, blocks in parts.items()),
         translate,
     )

@@ -28,7 +28,8 @@ def studied_line(translate: Translator, study: Study, tables: Tables) -> str:
         translate("lead-state", count=item.head, status=item.text)
         for item in status_counts(translate, trials)
     ]
-    recipes = {row["label"] or row["recipe"] for row in asked}
+    amount = trial_count(translate, trials)
+    recipes = {row["recipe"] for row in asked}
     data = list(dict.fromkeys(row["data"] for row in asked if row["data"]))
     parts = [
         translate.listing(_bases(study)),
@@ -36,7 +37,7 @@ def studied_line(translate: Translator, study: Study, tables: Tables) -> str:
         if asked else "",
         translate("studied-data", data=data) if data else "",
         _seeds(translate, study),
-        translate("studied-trials", amount=trial_count(translate, trials), states=states),
+        translate("studied-trials", amount=amount, states=states) if states else amount,
         _date(tables["attempts"]),
     ]  # fmt: skip
     return translate("studied-separator").join(part for part in parts if part)

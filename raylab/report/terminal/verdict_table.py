@@ -21,8 +21,8 @@ from rich.text import Text
 from raylab.number_format import plural
 from raylab.report.findings import FINDINGS
 from raylab.report.findings.effect_words import ANSWERED
-from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.study_tables import Tables
+from raylab.report.findings.finding import Finding
+from raylab.report.study_tables import Tables, base_models_of
 from raylab.report.terminal.printing import WIDTH
 from raylab.report.verdicts import (
     MOST_CAUTIONS,
@@ -49,36 +49,35 @@ _OF_FACTORS = ("clear", "weak", "noise", "missing", "baseline")
 def print_found(tables: Tables, console: Console) -> None:
     """The answer, the verdict table and the cautions of a study's tables."""
     findings = {key: FINDINGS[key](tables) for key in _READ}
-    print_verdicts(verdict_rows(findings["effects"].frames["effects"]), findings, console)
+    rows = verdict_rows(findings["effects"].frames["effects"])
+    print_verdicts(rows, findings, console, base_models_of(tables))
 
 
 def print_verdicts(
-    rows: Sequence[VerdictRow], findings: Mapping[str, Finding], console: Console
+    rows: Sequence[VerdictRow],
+    findings: Mapping[str, Finding],
+    console: Console,
+    bases: Sequence[str] = (),
 ) -> None:
-    """The answer and the table of `rows`, and the cautions of `findings`."""
+    """The answer and the table of `rows`, and the cautions of `findings`; `bases` are the base
+    models of the study."""
     say = translator()
     limits = cautions(findings)
-    answered = list(answers(rows)) or _answers_otherwise(findings, limits)
-    for sentence in answered:
+    for sentence in answers(rows, bases):
         _print_wrapped(say.whole_sentence(sentence), console)
     if rows:
-        console.print(verdict_table(rows, min(WIDTH, console.width), say))
+        console.print(verdict_table(rows, min(WIDTH, console.width), say, bases))
     for sentence in limits[:MOST_CAUTIONS]:
         _print_wrapped(f"! {say.whole_sentence(sentence)}", console, _CAUTION)
     if (more := len(limits) - MOST_CAUTIONS) > 0:
         _print_wrapped(f"! {plural(more, 'more caution')} in the report", console, _CAUTION)
 
 
-def _answers_otherwise(
-    findings: Mapping[str, Finding], limits: Sequence[Sentence]
-) -> list[Sentence]:
-    """Why there are no verdicts, unless a caution says it."""
-    return [one for one in findings["effects"].answer if one not in limits]
-
-
-def verdict_table(rows: Sequence[VerdictRow], width: int, say: Translator) -> Table:
+def verdict_table(
+    rows: Sequence[VerdictRow], width: int, say: Translator, bases: Sequence[str] = ()
+) -> Table:
     """The table of `rows` for a window of `width`: with as many words as fit."""
-    names = _names(rows, say)
+    names = _names(rows, say, bases)
     columns = [[row.verdicts[at] for row in rows] for at in range(len(ANSWERED))]
     for written in (tuple(SIGNS), _OF_FACTORS, ()):
         cells = [_cells(column, say, written) for column in columns]
@@ -97,9 +96,9 @@ def verdict_table(rows: Sequence[VerdictRow], width: int, say: Translator) -> Ta
     return table
 
 
-def _names(rows: Sequence[VerdictRow], say: Translator) -> list[str]:
+def _names(rows: Sequence[VerdictRow], say: Translator, bases: Sequence[str]) -> list[str]:
     """The name of each row; with its base model where there are several."""
-    several = len({row.base_model for row in rows}) > 1
+    several = len({*bases, *(row.base_model for row in rows)}) > 1
     return [
         f"{row.base_model}: {say.factor(row.factor)}" if several else say.factor(row.factor)
         for row in rows

@@ -215,6 +215,7 @@ answer-some = { $subject }Compared with another seed, { LARGEST($largest) }; { F
     } more than the seed, { FACTORS($rest) } no more, or not measured.
 answer-noise = { $subject }No factor does more than another seed: { LARGEST($largest) }.
 answer-unknown = { $subject }Nothing could be compared with another seed, so the study cannot say yet what moves the model.
+answer-nothing = { $subject }No two models were compared yet, so the study cannot say what moves the model.
 answer-no_factor = { $subject }No two recipes differ in one factor alone, so the study cannot say which factor moves the model.
 answer-part = the { FACTOR($factor) } matters most for the { LIST($spaces) }
 answer-space = { WORD($space) } ({ TIMES($times) })

@@ -83,6 +83,14 @@ def test_figure_map_shows_the_distance_of_least_stress_and_the_factor_that_parts
     assert params["coloured"]["value"] == translator("en").factor(most["factor"])
 
 
+def test_figure_map_shows_models_in_one_place_last(whole):
+    rows = [row | {"stress": None} if row["space"] == "delta" else row for row in whole["map"]]
+    figure = DRAW(translator("en"), {**whole, "map": rows}, MODEL)
+    assert figure is not None
+    none = [row | {"stress": None} for row in whole["map"]]
+    assert DRAW(translator("en"), {**whole, "map": none}, MODEL) is not None
+
+
 def test_figure_map_of_what_does_not_vary_or_was_not_measured_says_which_are(whole):
     translate = translator("en")
     frames = model_map.find(study_of(two_clusters(), RECIPES)).frames

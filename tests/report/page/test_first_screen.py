@@ -13,6 +13,7 @@ from raylab.report.page.first_screen import Axis, first_screen
 from raylab.report.study_tables import Tables
 from raylab.report.verdicts import cautions, verdict_rows
 from raylab.report.words import LANGUAGES, translator
+from tests.report.conftest import MODEL
 
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=20))
@@ -80,5 +81,14 @@ def test_first_screen_has_three_cautions_and_the_number_of_the_others(whole_tabl
 
 def test_first_screen_of_nothing_says_that_nothing_was_measured():
     screen = first_screen(translator(), find_all(Tables.of({"trials": []})))
-    assert screen.answers == ("No model was trained and measured yet.",)
+    (answer,) = screen.answers
+    assert answer.startswith("No two models were compared yet")
     assert (screen.lines, screen.chart, screen.cautions) == ((), None, ())
+
+
+def test_first_screen_of_two_base_models_names_both_where_one_has_no_result(whole_tables):
+    findings = find_all(Tables.of(whole_tables))
+    screen = first_screen(translator(), findings, bases=[MODEL, "other"])
+    assert [answer.split(":")[0] for answer in screen.answers] == [MODEL, "other"]
+    assert {line.group for line in screen.lines} == {MODEL}
+    assert all(name.startswith(f"{MODEL}: ") for name, _ in screen.chart.rows)
