@@ -129,8 +129,8 @@ def answers(rows: Sequence[VerdictRow], bases: Sequence[str] = ()) -> Iterator[S
         values = {
             "subject": Sentence("answer-base", {"base": base}) if len(names) > 1 else "",
             "largest": tuple(
-                (factor, tuple((found.space, found.times) for _, found in of_factor))
-                for factor, of_factor in by_factor.items()
+                (equal, tuple((found.space, found.times) for _, found in of_factor))
+                for equal, of_factor in by_factor.items()
             ),
             "kept": tuple(kept),
             "kept_count": len(kept),
@@ -153,14 +153,20 @@ def _answer_key(rows: Sequence[VerdictRow], is_measured: bool, kept: Sequence[st
 
 def _largest(
     rows: Sequence[VerdictRow], space: int, words: Sequence[str]
-) -> tuple[str, Verdict] | None:
-    """The factor whose effect is the largest in a space, of those with one of these words."""
+) -> tuple[tuple[str, ...], Verdict] | None:
+    """The factors whose effect is the largest in a space, of those with one of these words.
+
+    They are several where their effects are equal, as those without bound are.
+    """
     known = [
         (row.factor, found)
         for row in rows
         if (found := row.verdicts[space]).times is not None and found.word in words
     ]
-    return max(known, key=lambda item: item[1].times or 0.0, default=None)
+    if not known:
+        return None
+    largest = max((found for _, found in known), key=lambda found: found.times or 0.0)
+    return tuple(factor for factor, found in known if found.times == largest.times), largest
 
 
 def _is_more_than_seed(row: VerdictRow) -> bool:

@@ -86,6 +86,14 @@ def test_answer_names_no_factor_that_is_within_seed_noise_as_what_matters_most()
     assert "direction of the change" not in text
 
 
+def test_answer_names_all_factors_with_the_same_largest_effect():
+    (text,) = said(effects({"data": (math.inf, 3.0, 2.5), "method": (math.inf, 2.0, 2.5)}))
+    assert "data and method matter most, all alike, for the size of the change (∞×)" in text
+    assert "the data matters most for the direction of the change (3×)" in text
+    (text,) = said(effects({"data": (1.0, 1.0, 1.0), "method": (1.0, 1.0, 1.0)}))
+    assert text.startswith("No factor does more than another seed: data and method matter most")
+
+
 def test_answer_where_nothing_is_more_than_the_seed_says_so():
     (text,) = said(effects({"method": (1.0, 0.9, 1.2)}))
     assert text.startswith("No factor does more than another seed")

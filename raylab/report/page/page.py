@@ -89,12 +89,15 @@ def make_page(
     places: Sequence[Item] = (),
 ) -> Page:
     """The report of `findings` and `tables`; `places` are the addresses of the tables."""
-    trials = tables["trials"]
+    trials, bases = tables["trials"], base_models_of(tables)
+    several = len(bases) > 1
     missing = missing_sentences(study, trials, tables["norms"])
     # Those that the first screen has no room for.
     limits = cautions(findings, missing)[MOST_CAUTIONS:]
     extra: dict[str, tuple[Block, ...]] = {
-        "effects": tuple(_effect_folds(translate, findings["effects"].frames["effects"])),
+        "effects": tuple(
+            _effect_folds(translate, findings["effects"].frames["effects"], several=several)
+        ),
         "seeds": tuple(published_blocks(translate, study, tables.norms())),
         "trust": (
             *_sentence_list(translate, limits),
@@ -126,7 +129,7 @@ def make_page(
     return Page(
         study.name,
         (studied_line(translate, study, tables),),
-        first_screen(translate, findings, missing, base_models_of(tables)),
+        first_screen(translate, findings, missing, bases),
         tuple(Section(key, translate(f"section-{key}"), blocks) for key, blocks in parts.items()),
         translate,
     )
@@ -173,11 +176,16 @@ def _table_folds(translate: Translator, section: str, frames: Mapping[str, Rows]
         yield Fold(grid.title, (grid,))
 
 
-def _effect_folds(translate: Translator, effects: Rows) -> Iterator[Fold]:
-    """The sentences that the cells of the first screen lead to, each with its own id."""
+def _effect_folds(translate: Translator, effects: Rows, *, several: bool) -> Iterator[Fold]:
+    """The sentences that the cells of the first screen lead to, each with its own id.
+
+    They name the base model where there are several.
+    """
     items = tuple(
         Item(
-            translate.factor(row["factor"]),
+            f"{row['model']}: {translate.factor(row['factor'])}"
+            if several
+            else translate.factor(row["factor"]),
             translate.sentence(space_sentence(row)),
             place=place_of(row["model"], row["factor"], row["space"]),
         )

@@ -217,7 +217,11 @@ answer-noise = { $subject }No factor does more than another seed: { LARGEST($lar
 answer-unknown = { $subject }Nothing could be compared with another seed, so the study cannot say yet what moves the model.
 answer-nothing = { $subject }No two models were compared yet, so the study cannot say what moves the model.
 answer-no_factor = { $subject }No two recipes differ in one factor alone, so the study cannot say which factor moves the model.
-answer-part = the { FACTOR($factor) } matters most for the { LIST($spaces) }
+answer-part =
+    { COUNT($count) ->
+        [one] the { FACTORS($factors) } matters most
+       *[other] { FACTORS($factors) } matter most, all alike,
+    } for the { LIST($spaces) }
 answer-space = { WORD($space) } ({ TIMES($times) })
 answer-base = { $base }:{ " " }
 list-and = ,{ " " }and{ " " }
@@ -381,7 +385,7 @@ attribution-shares = { BASE($model) }Factors explain the variance of { WORD($res
 attribution-overlap = ; shares overlap by { PERCENT($share) }, because the design is not balanced
 attribution-unassigned = ; { PERCENT($share) } belongs to several factors together, because the design is not balanced
 attribution-saturated = { BASE($model) }Factors explain the variance of { WORD($response) } over { COUNT($observations) } observations as follows: { SHARES($parts) }. No degree of freedom remains for a residual ({ PERCENT($residual) }), so this is a description without intervals.
-attribution-inseparable = { BASE($model) }In shares of variance { FACTORS($factors) } are not separable in this design: one varies only within one level of another.
+attribution-inseparable = { BASE($model) }In shares of variance, { FACTORS($factors) } are not separable in this design: one varies only within one level of another.
 attribution-constant = { BASE($model) }Factors that this study does not vary, so that nothing can be said of them: { FACTORS($factors) }.
 attribution-nothing = There are fewer than two models, or no factor varies, so there is no variance to explain.
 

@@ -152,7 +152,11 @@ answer-noise = { $subject }シードによる差を上回る要因はありま�
 answer-unknown = { $subject }シードを変えたときの差と比べられる測定がなく、何がモデルを動かすかはまだ分かりません。
 answer-nothing = { $subject }比べられたモデルの組がまだなく、何がモデルを動かすかは分かりません。
 answer-no_factor = { $subject }一つの要因だけが異なるレシピの組がなく、どの要因がモデルを動かすかは分かりません。
-answer-part = { LIST($spaces) }を最も左右するのは{ FACTOR($factor) }
+answer-part =
+    { LIST($spaces) }を最も左右するのは{ FACTORS($factors) }{ COUNT($count) ->
+        [1] { "" }
+       *[other] （同程度）
+    }
 answer-space = { WORD($space) }（{ TIMES($times) }）
 answer-base = { $base }：
 list-and = 、

@@ -215,13 +215,13 @@ def _effect(translate: Translator, factor: str, times: float | None) -> str:
 
 
 def _largest(
-    translate: Translator, value: Sequence[tuple[str, Sequence[tuple[str, float]]]]
+    translate: Translator, value: Sequence[tuple[Sequence[str], Sequence[tuple[str, float]]]]
 ) -> str:
-    """Factors, each with the spaces in which its effect is the largest."""
+    """Factors, one or several that are equal, with the spaces where their effect is the largest."""
     texts = []
-    for factor, spaces in value:
+    for factors, spaces in value:
         said = [translate("answer-space", space=space, times=times) for space, times in spaces]
-        texts.append(translate("answer-part", factor=factor, spaces=said))
+        texts.append(translate("answer-part", factors=factors, count=len(factors), spaces=said))
     return translate("list-and").join(texts)
 
 

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raylab.report.findings import find_all
+from raylab.report.page.blocks import Items
 from raylab.report.page.first_screen import Axis, first_screen
+from raylab.report.page.page import make_page
 from raylab.report.study_tables import Tables
 from raylab.report.verdicts import cautions, verdict_rows
 from raylab.report.words import LANGUAGES, translator
-from tests.report.conftest import MODEL
+from tests.report.conftest import MODEL, make_study
 
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=20))
@@ -92,3 +94,13 @@ def test_first_screen_of_two_base_models_names_both_where_one_has_no_result(whol
     assert [answer.split(":")[0] for answer in screen.answers] == [MODEL, "other"]
     assert {line.group for line in screen.lines} == {MODEL}
     assert all(name.startswith(f"{MODEL}: ") for name, _ in screen.chart.rows)
+
+
+def test_sentences_of_verdicts_name_the_base_model_where_there_are_two(whole_tables):
+    other = {**whole_tables["trials"][0], "model": "other", "name": "other.x.s1"}
+    for trials, start in (([other], f"{MODEL}: "), ([], "")):
+        tables = Tables.of(whole_tables | {"trials": [*whole_tables["trials"], *trials]})
+        page = make_page(make_study(), tables, find_all(tables), translator())
+        found = [item for block in page.blocks if isinstance(block, Items)
+                 for item in block.items if item.place]  # fmt: skip
+        assert found[0].head == f"{start}learning rate"
