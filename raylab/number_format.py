@@ -57,10 +57,12 @@ def rate(value: float | None) -> str:
     return f"{percent} %"
 
 
-def setting(value: float | None) -> str:
-    """A value that a user chose, as people write it: 1e-5, 0.3, 128."""
+def setting(value: float | str | None) -> str:
+    """A value that a user chose, as people write it: 1e-5, 0.3, 128; a text as it is."""
     if value is None:
         return MISSING
+    if isinstance(value, str):
+        return value
     text = f"{value:g}"
     if 0 < abs(value) < 1e-3 and "e" not in text:
         digits = max(len(text.partition(".")[2].lstrip("0")) - 1, 0)

@@ -22,7 +22,7 @@ import torch
 from numba import types
 
 from raylab.compiled import njit
-from raylab.merge.steps import GAMMA, INFINITE_FROM, MIX_1, MIX_2
+from raylab.merge.steps import CANCELLED, GAMMA, INFINITE_FROM, MIX_1, MIX_2
 from raylab.reduce.intrinsics import as_float
 
 Array = np.ndarray
@@ -110,13 +110,20 @@ def _vote(
 
 @njit(**_OPTIONS)
 def _count_votes(
-    up: Array, down: Array, up_weight: Array, down_weight: Array, normalize: bool, merged: Array
+    up: Array,
+    down: Array,
+    up_weight: Array,
+    down_weight: Array,
+    normalize: bool,
+    least: float,
+    merged: Array,
 ) -> None:
     for i in range(merged.size):
         rises = up[i] > down[i]
         falls = down[i] > up[i]
         total = up[i] if rises else (-down[i] if falls else 0.0)
-        divisor = up_weight[i] if rises else (down_weight[i] if falls else 1.0)
+        weight = up_weight[i] if rises else down_weight[i]
+        divisor = weight if (rises | falls) & (abs(weight) > least) else 1.0
         merged[i] = total / divisor if normalize else total
 
 
@@ -127,6 +134,7 @@ def _disjoint_merge(
     up, down = np.empty(_BLOCK), np.empty(_BLOCK)
     up_weight, down_weight = np.empty(_BLOCK), np.empty(_BLOCK)
     no_votes = np.zeros(_BLOCK, np.float32)
+    least = CANCELLED * np.abs(weights).max()
     for start in range(0, merged.size, _BLOCK):
         stop = min(merged.size, start + _BLOCK)
         up[:] = 0
@@ -138,7 +146,7 @@ def _disjoint_merge(
             other = deltas[k + 1, start:stop] if k + 1 < deltas.shape[0] else no_votes[: row.size]
             of = slice(k, k + 2)
             _vote(row, other, factors[of], weights[of], up, down, up_weight, down_weight)
-        _count_votes(up, down, up_weight, down_weight, normalize, merged[start:stop])
+        _count_votes(up, down, up_weight, down_weight, normalize, least, merged[start:stop])
 
 
 @njit(**_OPTIONS)

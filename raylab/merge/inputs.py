@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from raylab.errors import InputError, ModelError
-from raylab.spec.merges import MergeRequest
+from raylab.spec.merges import MergeRequest, TensorSettings, settings_of
 from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
@@ -52,6 +52,11 @@ class MergePlan:
         """The output's tensors."""
         return {**self.template.shapes, **self.untied}
 
+    @cached_property
+    def settings(self) -> TensorSettings:
+        """The models' weights and densities by tensor. Raises InputError where they do not fit."""
+        return settings_of(self.request, self.shapes)
+
     @property
     def tensors(self) -> list[TensorSpec]:
         """The output's tensors, as files hold them."""
@@ -60,8 +65,10 @@ class MergePlan:
         ]
 
     def models_of(self, name: str) -> list[int]:
-        """The indices of the models that change the tensor; for `linear` all, if any does."""
-        changing = [i for i, model in enumerate(self.models) if model.changes(name)]
+        """The indices of the models that change the tensor and keep entries of it; for `linear`
+        all, if any does."""
+        densities = self.settings.densities
+        changing = [i for i, m in enumerate(self.models) if densities[i][name] and m.changes(name)]
         if changing and self.request.row.of == "values":
             return list(range(len(self.models)))
         return changing

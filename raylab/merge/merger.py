@@ -53,7 +53,7 @@ class Merger:
         non_finite = [rows.fill(delta, model, piece) for delta, model in each]
         kept = [self._keep(delta, model, piece) for delta, model in each]
         moves = memory.buffer("moves", base.shape, torch.float64)
-        self._combine(deltas, models, moves)
+        self._combine(name, deltas, models, moves)
         if self._plan.request.row.of == "values":
             base.zero_()
         overflows = self._steps.add_to_base(base, moves, self._plan.request.scaling, dtype)
@@ -76,18 +76,25 @@ class Merger:
             assert request.seed is not None
             key = stream_key(request.seed, model, name)
             first = start * columns_of(self._plan.shapes[name])
-            return self._steps.drop(delta, key, first, hash_limit(request.inputs[model].density))
+            limit = hash_limit(self._plan.settings.densities[model][name])
+            return self._steps.drop(delta, key, first, limit)
         return self._steps.count_nonzero(delta)
 
-    def _combine(self, deltas: torch.Tensor, models: Sequence[int], moves: torch.Tensor) -> None:
+    def _combine(
+        self, name: str, deltas: torch.Tensor, models: Sequence[int], moves: torch.Tensor
+    ) -> None:
         """Write what is added to the base, before lambda, into `moves`."""
-        request = self._plan.request
-        weights = [request.inputs[model].weight for model in models]
+        request, settings = self._plan.request, self._plan.settings
+        weights = [settings.weights[model][name] for model in models]
         factors = weights
         if request.row.keeps == "random":
-            factors = [w / request.inputs[i].density for w, i in zip(weights, models, strict=True)]
+            factors = [
+                w / settings.densities[i][name] for w, i in zip(weights, models, strict=True)
+            ]
         if request.row.elects:
             self._steps.disjoint_merge(deltas, factors, weights, request.normalize, moves)
         else:
-            divisor = sum(item.weight for item in request.inputs) if request.normalize else 1.0
+            # All zero: nothing is added, and nothing is divided by.
+            divisor = sum(of_model[name] for of_model in settings.weights) or 1.0
+            divisor = divisor if request.normalize else 1.0
             self._steps.weighted_sum(deltas, factors, divisor, moves)

@@ -4,7 +4,8 @@ Model: the record holds the request (method, models, weights, densities, scope, 
 the result (thresholds, entries kept, files with sizes and SHA-256). For each model, and for each
 set of entries that were trimmed together, it holds three counts: `num_keep` entries were to stay,
 `at_or_above` entries reach the threshold, and `kept` entries reach it, are not zero, and were
-merged. With ties `kept` exceeds `num_keep`.
+merged. With ties `kept` exceeds `num_keep`. Where a weight or a density differs by tensor, the
+record has its text in the place of the number, and lists the tensors of each value.
 Invariant: the record depends on the request and the models alone, except for `device`: where the
 arithmetic ran, cpu or cuda. The weights are the same there and here.
 """
@@ -23,6 +24,8 @@ import torch
 import raylab
 from raylab.merge.inputs import MergePlan
 from raylab.merge.trim import Trims
+from raylab.number_format import setting
+from raylab.spec.merge_settings import Varying
 from raylab.store.records import FileEntry
 
 Kept = Counter[tuple[int, str]]
@@ -64,8 +67,7 @@ def _model_row(plan: MergePlan, model: int, trims: Trims, kept: Kept) -> dict[st
     item, names = request.inputs[model], [n for n in plan.shapes if model in plan.models_of(n)]
     row: dict[str, Any] = {
         "model": item.model,
-        "weight": item.weight,
-        "density": item.density,
+        **_settings(plan, model, names),
         "numel": sum(math.prod(plan.shapes[name]) for name in names),
         "kept": sum(kept[model, name] for name in names),
     }
@@ -79,6 +81,24 @@ def _model_row(plan: MergePlan, model: int, trims: Trims, kept: Kept) -> dict[st
     return row
 
 
+def _settings(plan: MergePlan, model: int, names: Sequence[str]) -> dict[str, Any]:
+    """The model's weight and density; of one that differs by tensor also which has which value."""
+    item, found = plan.request.inputs[model], plan.settings
+    row: dict[str, Any] = {}
+    for field, asked, numbers in (
+        ("weight", item.weight, found.weights[model]),
+        ("density", item.density, found.densities[model]),
+    ):
+        row[field] = asked
+        if isinstance(asked, Varying):
+            row[field] = str(asked)
+            row[f"{field}_by_tensor"] = [
+                {"value": value, "tensors": [name for name in names if numbers[name] == value]}
+                for value in sorted({numbers[name] for name in names})
+            ]
+    return row
+
+
 def summary_lines(record: Mapping[str, Any]) -> list[str]:
     """One line for the method, and one for each model with its settings and counts."""
     settings = [f"{name} {record[name]}" for name in ("scope", "seed") if record[name] is not None]
@@ -87,7 +107,7 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
         settings.append(f"on {record['device']}")
     lines = [f"{record['method']}: {', '.join(settings)}"]
     for row in record["models"]:
-        parts = [f"weight {row['weight']:g}", f"density {row['density']:g}"]
+        parts = [f"{name} {setting(row[name])}" for name in ("weight", "density")]
         if "num_keep" in row:
             parts.append(f"num_keep {row['num_keep']:,}")
         if "threshold" in row:

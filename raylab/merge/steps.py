@@ -14,9 +14,11 @@ is float64, with the models in the order of the request, and the result is round
                     arXiv:2212.04089; model soups: Wortsman et al. 2022, arXiv:2203.05482)
     add_to_base     round(base + lambda * merged); an entry with merged = 0 keeps its bits
 
-Weights come before the election, because a weight says how much a model counts. Zeros do not vote
-and do not count in the mean. Where both signs sum to the same magnitude no sign is elected, and
-the entry stays as in the base: so merging the negated task vectors gives the negated result.
+Weights come before the election, because a weight says how much a model counts: a negative one
+turns its model's vote round. Where the weights of the elected sign cancel, their sum divides
+nothing, as in mergekit 0.1.5. Zeros do not vote and do not count in the mean. Where both signs sum
+to the same magnitude no sign is elected, and the entry stays as in the base: so merging the
+negated task vectors gives the negated result.
 Whether DARE keeps an entry depends on (seed, model, tensor, index of the entry) alone: the index
 selects an output of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 generators", figure 16), which starts at the key that `stream_key` makes of the others.
@@ -52,6 +54,8 @@ INFINITE_FROM = {
     torch.float32: (2 - 2.0**-24) * 2.0**127,
 }
 """The smallest magnitude that rounds to infinity."""
+CANCELLED = 2.0**-46
+"""Weights whose sum is at most this share of the largest weight cancel: nothing divides by it."""
 
 
 class Steps(Protocol):

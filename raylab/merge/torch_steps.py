@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from raylab.merge.steps import GAMMA, HASH_BITS, INFINITE_FROM, MIX_1, MIX_2
+from raylab.merge.steps import CANCELLED, GAMMA, HASH_BITS, INFINITE_FROM, MIX_1, MIX_2
 
 BLOCK = 1 << 22
 _MAGNITUDE = 0x7FFFFFFF
@@ -90,6 +90,7 @@ def disjoint_merge(
     merged: torch.Tensor,
 ) -> None:
     """Write the merged moves of the elected sign into `merged`."""
+    least = CANCELLED * max(map(abs, weights))
     for start, part in _blocks(merged):
         rows = deltas[:, start : start + part.numel()]
         up, down, up_weight, down_weight = (torch.zeros_like(part) for _ in range(4))
@@ -101,6 +102,7 @@ def disjoint_merge(
             down_weight.add_((x < 0).to(torch.float64).mul_(weight))
         has_risen, has_fallen = up > down, down > up
         divisor = torch.where(has_fallen, down_weight, up_weight.masked_fill_(~has_risen, 1.0))
+        divisor.masked_fill_(divisor.abs() <= least, 1.0)
         up.masked_fill_(~has_risen, 0.0)
         part.copy_(torch.where(has_fallen, down.neg_(), up))
         if normalize:

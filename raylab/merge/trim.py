@@ -139,8 +139,9 @@ def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     for name in names:
         for model in plan.models_of(name):
             numels[model] += math.prod(plan.shapes[name])
-    inputs = plan.request.inputs
-    return {i: num_keep(inputs[i].density, numel) for i, numel in numels.items() if numel}
+    # One density for all of `names`: they are one tensor, or the model has one density.
+    densities = plan.settings.densities
+    return {i: num_keep(densities[i][names[0]], numel) for i, numel in numels.items() if numel}
 
 
 def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[int, _Range]:
@@ -153,8 +154,8 @@ def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[i
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
     sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in rows.pieces(names)]
     found = _count(rows, sample, ranges, workers)
-    densities = {model: plan.request.inputs[model].density for model in found}
-    foreseen = {model: foreseen_range(counts, densities[model]) for model, counts in found.items()}
+    densities = plan.settings.densities
+    foreseen = {i: foreseen_range(counts, densities[i][names[0]]) for i, counts in found.items()}
     return {model: within for model, within in foreseen.items() if within}
 
 

@@ -1,15 +1,18 @@
 """Reads the part of mergekit's YAML that raylab can carry out, and refuses the rest by name.
 
 Model: one mapping with merge_method (a row of `raylab.spec.merges.METHODS`), models (each with
-`model` and its own weight and density), base_model, parameters (weight, density, lambda,
-normalize, int8_mask, rescale), dtype and out_dtype, and tokenizer_source: base. A model's own
-parameter comes before the common one. Defaults are mergekit's: density 1, and no division by
-the weights but for `ties` and `linear`. A model that is the base itself adds nothing to a merge
-of task vectors and is left out; `base+adapter` is the adapter. What `linear` calls its base_model
-has to be listed: mergekit averages it with the models in any case.
+`model` and its own weight and density), base_model, parameters (those of the models, lambda,
+normalize, int8_mask, rescale), dtype and out_dtype, and tokenizer_source: base. A weight or a
+density is a number, a gradient, or a list of these with filters. A model's own parameter comes
+before the common one, which counts for the tensors that no own filter matches. Defaults are
+mergekit's: density 1, and no division by the weights but for `ties` and `linear`. A model that is
+the base itself adds nothing to a merge of task vectors and is left out; `base+adapter` is the
+adapter. What `linear` calls its base_model is one of the models, the last where it is not listed:
+mergekit averages it with them in any case.
 Invariant: what comes back means what mergekit 0.1.5 documents, but for the differences that
-tests/reduce/test_merge_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE
-scales by 1/density, and ties at the threshold stay. int8_mask only saves mergekit memory.
+tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE
+scales by 1/density, and ties at the threshold stay. int8_mask only saves mergekit memory. What is
+refused is named with its line, before any model is looked for.
 """
 
 from __future__ import annotations
@@ -18,10 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from raylab.errors import InputError
+from raylab.spec.merge_settings import Part, Setting, setting_of
+from raylab.spec.mergekit_file import Section, read_file
 from raylab.spec.merges import METHODS, MergeRequest, request_merge
 
 _FIELDS = (
@@ -31,6 +33,7 @@ _COMMON = ("weight", "density", "lambda", "normalize", "int8_mask", "rescale")
 _OF_A_MODEL = ("weight", "density")
 _DTYPES = ("bfloat16", "float16", "float32")
 _NORMALIZED = ("ties", "linear")
+_SETTING = "a number, a gradient of numbers, or a list of {filter, value} with these"
 
 
 def requested(
@@ -61,131 +64,152 @@ def requested(
 
 def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = None) -> MergeRequest:
     """The request in `file`. scope None: "tensor", as mergekit trims. Raises InputError."""
-    config = _load(file)
-    _refuse_unknown(config, _FIELDS, str(file))
-    method, base = config.get("merge_method"), config.get("base_model")
+    config = read_file(file)
+    config.check_known(_FIELDS)
+    method = config.value("merge_method")
     if not isinstance(method, str) or method not in METHODS:
-        raise InputError(
-            f"{file}: this merge_method is not known", found=method, expected=", ".join(METHODS)
-        )
-    common = _mapping(config.get("parameters"), f"{file}: parameters")
-    _refuse_unknown(common, _COMMON, f"{file}: parameters")
+        raise config.refused("merge_method", ", ".join(METHODS))
+    row = METHODS[method]
+    common = config.section("parameters")
+    common.check_known(_COMMON)
     _check_rescale(method, common)
-    if config.get("tokenizer_source") not in (None, "base"):
-        raise _refused("tokenizer_source", config["tokenizer_source"], "base")
-    if not isinstance(base, str | None):
-        raise _refused("base_model", base, "a path or an id")
-    of_deltas = METHODS[method].of == "deltas"
-    models = _models(config, base if of_deltas else None)
-    if not of_deltas and base not in (None, *(name for name, _ in models)):
-        raise _refused("base_model", base, f"one of the models: {method} counts it as one more")
-    densities = [_number(own, common, "density", 1.0) for _, own in models]
-    trims = METHODS[method].keeps != "all"
-    if not trims and any("density" in own for own in (common, *(own for _, own in models))):
-        raise _refused("density", "given", f"none, since {method} keeps all entries")
-    largest = METHODS[method].keeps == "largest"
+    if config.value("tokenizer_source") not in (None, "base"):
+        raise config.refused("tokenizer_source", "base")
+    base, adapter = _reference(config, "base_model") if config.value("base_model") else (None, None)
+    if adapter:
+        raise config.refused("base_model", "a checkpoint, no adapter")
+    models = _models(config, base, leaves_base_out=row.of == "deltas")
+    if row.of == "values" and base and all(name != base for name, _ in models):
+        models.append((base, config.empty))
+    trims = row.keeps != "all"
+    for section in (common, *(own for _, own in models)):
+        if not trims and section.value("density") is not None:
+            raise section.refused("density", f"none, since {method} keeps all entries")
     return request_merge(
         method,
         [name for name, _ in models],
         base=base,
-        weights=[_number(own, common, "weight", None) for _, own in models],
-        density=densities if trims else None,
-        scope=scope or ("tensor" if largest else None),
-        scaling=_number({}, common, "lambda", None) if "lambda" in common else None,
+        weights=[_setting(own, common, "weight", None) for _, own in models],
+        density=[_setting(own, common, "density", 1.0) for _, own in models] if trims else None,
+        scope=scope or ("tensor" if row.keeps == "largest" else None),
+        scaling=_lambda(common),
         seed=seed,
         normalize=_flag(common, "normalize", method in _NORMALIZED),
         dtype=_dtype(config),
     )
 
 
-def _load(file: Path) -> Mapping[str, Any]:
-    try:
-        config = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise InputError(
-            f"the merge file {file} cannot be read", found=str(error), expected="mergekit's YAML"
-        ) from error
-    return _mapping(config, str(file))
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InputError(f"{where} is no mapping", found=value, expected="names and values")
-    return value
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown = [str(name) for name in given if name not in known]
-    if unknown:
-        raise InputError(
-            f"{where}: raylab does not read {', '.join(unknown)}",
-            found=", ".join(f"{name}: {given[name]!r}" for name in given if name not in known),
-            expected=f"of mergekit's fields here: {', '.join(known)}",
-        )
-
-
-def _refused(field: str, found: Any, expected: str) -> InputError:
-    return InputError(f"mergekit's {field} is read in part", found=found, expected=expected)
-
-
-def _models(config: Mapping[str, Any], base: str | None) -> list[tuple[str, Mapping[str, Any]]]:
-    """(model, its own parameters) in the order of the file, without the base itself."""
-    listed = config.get("models")
-    if not isinstance(listed, list) or not listed:
-        raise InputError("a merge file lists its models", found=listed, expected="models: [...]")
+def _models(
+    config: Section, base: str | None, *, leaves_base_out: bool
+) -> list[tuple[str, Section]]:
+    """(model, its own parameters) in the order of the file."""
     found = []
-    for entry in listed:
-        entry = _mapping(entry, "models")
-        _refuse_unknown(entry, ("model", "parameters"), "models")
-        name = entry.get("model")
-        if not isinstance(name, str):
-            raise _refused("model", name, "a path or an id")
-        own = _mapping(entry.get("parameters"), name)
-        _refuse_unknown(own, _OF_A_MODEL, name)
-        if base is None or name != base:
-            found.append((_adapter_of(name, config.get("base_model")), own))
+    for entry in config.sections("models"):
+        entry.check_known(("model", "parameters"))
+        name, adapter = _reference(entry, "model")
+        if adapter and name != base:
+            raise entry.refused("model", f"an adapter over the base_model: {base}+ADAPTER")
+        own = entry.section("parameters")
+        own.check_known(_OF_A_MODEL)
+        if adapter or name != base or not leaves_base_out:
+            found.append((adapter or name, own))
     return found
 
 
-def _adapter_of(name: str, base: str | None) -> str:
-    start, plus, adapter = name.partition("+")
-    if not plus:
-        return name
-    if start != base:
-        raise _refused("model+adapter", name, f"an adapter over the base_model: {base}+ADAPTER")
-    return adapter
+def _reference(section: Section, field: str) -> tuple[str, str | None]:
+    """(model, adapter over it), as raylab names them, of mergekit's MODEL+ADAPTER or a mapping."""
+    value = section.value(field)
+    if isinstance(value, str) and value.count("+") <= 1:
+        name, _, adapter = value.partition("+")
+        if name:
+            return name, adapter or None
+    if isinstance(value, Mapping):
+        whole = section.section(field)
+        whole.check_known(("model", "lora"))
+        return _path(whole, "model"), _path(whole, "lora") if whole.value("lora") else None
+    raise section.refused(field, "PATH, ID@REVISION, MODEL+ADAPTER, or {model: ..., lora: ...}")
 
 
-def _number(
-    own: Mapping[str, Any], common: Mapping[str, Any], field: str, default: float | None
-) -> float:
-    value = own.get(field, common.get(field, default))
+def _path(section: Section, field: str) -> str:
+    """PATH or ID@REVISION of a text, or of {path: ..., revision: ...}."""
+    value = section.value(field)
+    if isinstance(value, Mapping):
+        whole = section.section(field)
+        whole.check_known(("path", "revision"))
+        path, revision = whole.value("path"), whole.value("revision")
+        if isinstance(path, str) and path and isinstance(revision, str | None):
+            return f"{path}@{revision}" if revision else path
+        value = None
+    if isinstance(value, str) and value:
+        return value
+    raise section.refused(field, "PATH, ID@REVISION, or {path: ..., revision: ...}")
+
+
+def _setting(own: Section, common: Section, field: str, default: float | None) -> Setting:
+    parts = [part for section in (own, common) for part in _parts(section, field)]
+    if default is not None:
+        parts.append(Part((default,)))
+    if not parts:
+        raise InputError(
+            f"{own.where}: a model has no {field}", expected=f"{field} for every model, or for all"
+        )
+    return setting_of(parts)
+
+
+def _parts(section: Section, field: str) -> list[Part]:
+    value = section.value(field)
     if value is None:
-        raise InputError(f"a model has no {field}", expected=f"{field} for every model, or for all")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refused(field, value, "one number; no gradient, no filter")
-    return float(value)
+        return []
+    points = _points(value)
+    if points:
+        return [Part(points)]
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(item, Mapping) for item in listed):
+        raise section.refused(field, _SETTING)
+    found = []
+    for item in section.sections(field):
+        item.check_known(("filter", "value"))
+        points, text = _points(item.value("value")), item.value("filter")
+        if not points:
+            raise item.refused("value", "a number, or a gradient of numbers")
+        if not isinstance(text, str | None):
+            raise item.refused("filter", "a part of the names of tensors")
+        found.append(Part(points, None if text in ("*", "") else text))
+    return found
 
 
-def _flag(given: Mapping[str, Any], field: str, default: bool) -> bool:
-    value = given.get(field, default)
-    if value not in (True, False):
-        raise _refused(field, value, "true or false")
-    return bool(value)
+def _points(value: Any) -> tuple[float, ...]:
+    """A number, or the numbers of a gradient; empty if it is neither."""
+    listed = value if isinstance(value, list) else [value]
+    if all(isinstance(item, int | float) and not isinstance(item, bool) for item in listed):
+        return tuple(map(float, listed))
+    return ()
 
 
-def _check_rescale(method: str, common: Mapping[str, Any]) -> None:
+def _lambda(common: Section) -> float | None:
+    points = _points(common.value("lambda"))
+    if common.value("lambda") is not None and len(points) != 1:
+        raise common.refused("lambda", "one number")
+    return points[0] if points else None
+
+
+def _flag(given: Section, field: str, default: bool) -> bool:
+    value = given.value(field)
+    if value not in (None, True, False):
+        raise given.refused(field, "true or false")
+    return default if value is None else bool(value)
+
+
+def _check_rescale(method: str, common: Section) -> None:
     _flag(common, "int8_mask", False)
     drops = METHODS[method].keeps == "random"
     if _flag(common, "rescale", drops) != drops:
-        raise _refused("rescale", common["rescale"], f"{str(drops).lower()} for {method}")
+        raise common.refused("rescale", f"{str(drops).lower()} for {method}")
 
 
-def _dtype(config: Mapping[str, Any]) -> str | None:
+def _dtype(config: Section) -> str | None:
     for field in ("out_dtype", "dtype"):
-        if config.get(field) not in (None, *_DTYPES):
-            raise _refused(field, config[field], ", ".join(_DTYPES))
-    found: str | None = config.get("out_dtype") or config.get("dtype")
+        if config.value(field) not in (None, *_DTYPES):
+            raise config.refused(field, ", ".join(_DTYPES))
+    found: str | None = config.value("out_dtype") or config.value("dtype")
     return found

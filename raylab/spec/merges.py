@@ -8,7 +8,8 @@ and whether their weighted sum is divided by the weights that went into it:
     merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
 
 `linear` works on the models' values and has no base. `raylab.merge.steps` defines each
-step for one entry.
+step for one entry. A weight or a density may differ by tensor (`raylab.spec.merge_settings`); the
+sums are then those of one tensor.
 Invariant: a MergeRequest can be carried out as far as its words go. What would have no effect
 under its method (a density for `linear`) is refused, so that nothing asked is ever ignored.
 """
@@ -16,12 +17,13 @@ under its method (a density for `linear`) is refused, so that nothing asked is e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from raylab.errors import InputError
 from raylab.number_format import either
+from raylab.spec.merge_settings import Setting, Varying, numbers_of, points_of
 from raylab.spec.proposals import close_names
 
 Scope = Literal["global", "tensor"]
@@ -84,11 +86,12 @@ METHODS: dict[str, MergeMethod] = {
 
 @dataclass(frozen=True)
 class MergeInput:
-    """One model of a merge. density: the fraction of its task vector that is kept, in (0, 1]."""
+    """One model of a merge. density: the fraction of its task vector that is kept, in (0, 1]; of
+    a density that differs by tensor some may be 0, but not all."""
 
     model: str
-    weight: float = 1.0
-    density: float = 1.0
+    weight: Setting = 1.0
+    density: Setting = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ def request_merge(
     models: Sequence[str],
     *,
     base: str | None = None,
-    weights: Sequence[float] | None = None,
-    density: float | Sequence[float] | None = None,
+    weights: Sequence[Setting] | None = None,
+    density: float | Sequence[Setting] | None = None,
     scope: str | None = None,
     scaling: float | None = None,
     seed: int | None = None,
@@ -141,15 +144,19 @@ def request_merge(
     dtype: str | None = None,
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
-    lambda 1, seed 0. density: one for all models, or one for each. Raises InputError.
+    lambda 1, seed 0. density: one for all models, or one for each. A density that differs by
+    tensor has the scope tensor. Raises InputError.
     """
     method = check_method(method)
     row = METHODS[method]
+    inputs = _inputs(row, models, weights, density)
+    varies = any(isinstance(item.density, Varying) for item in inputs)
+    by_default = "tensor" if varies else "global"
     request = MergeRequest(
         method=method,
-        inputs=_inputs(row, models, weights, density),
+        inputs=inputs,
         base=base,
-        scope=cast(Scope, scope or "global") if row.keeps == "largest" else None,
+        scope=cast(Scope, scope or by_default) if row.keeps == "largest" else None,
         scaling=1.0 if scaling is None else scaling,
         seed=(SEED if seed is None else seed) if row.keeps == "random" else None,
         normalize=row.normalizes if normalize is None else normalize,
@@ -165,8 +172,8 @@ def request_merge(
 def _inputs(
     row: MergeMethod,
     models: Sequence[str],
-    weights: Sequence[float] | None,
-    density: float | Sequence[float] | None,
+    weights: Sequence[Setting] | None,
+    density: float | Sequence[Setting] | None,
 ) -> tuple[MergeInput, ...]:
     if not models:
         raise InputError("a merge needs models", found="none", expected="at least one")
@@ -180,7 +187,11 @@ def _inputs(
         density = 1.0 if row.keeps == "all" else DENSITY
     densities = [density] * len(models) if isinstance(density, int | float) else density
     given = zip(models, weights or [1.0] * len(models), densities, strict=True)
-    return tuple(MergeInput(model, float(weight), float(share)) for model, weight, share in given)
+    return tuple(MergeInput(model, _exact(weight), _exact(share)) for model, weight, share in given)
+
+
+def _exact(setting: Setting) -> Setting:
+    return setting if isinstance(setting, Varying) else float(setting)
 
 
 def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
@@ -202,19 +213,83 @@ def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
 
 
 def _check_numbers(request: MergeRequest) -> None:
+    points = [point for item in request.inputs for point in points_of(item.weight)]
+    if not all(math.isfinite(point) for point in [*points, request.scaling]):
+        raise InputError("weights and lambda are finite numbers", found=(points, request.scaling))
     weights = [item.weight for item in request.inputs]
-    if not all(math.isfinite(weight) for weight in [*weights, request.scaling]):
-        raise InputError("weights and lambda are finite numbers", found=(weights, request.scaling))
-    if (request.row.elects or request.normalize) and (min(weights) < 0 or max(weights) == 0):
-        raise InputError(
-            f"{request.method} divides by the weights, or lets them vote",
-            found=weights,
-            expected="weights of at least 0, not all of them 0",
-        )
+    if not any(isinstance(weight, Varying) for weight in weights):
+        _check_sums(request, {"": cast(list[float], weights)})
     for density in (item.density for item in request.inputs):
-        if not 0 < density <= 1:
-            raise InputError("a density is a fraction", found=density, expected="in (0, 1]")
+        shares = points_of(density)
+        if not (all(0 <= share <= 1 for share in shares) and any(shares)):
+            raise InputError(
+                "a density is a fraction",
+                found=str(density),
+                expected="in (0, 1]; 0 for some tensors, not for all, where it differs by tensor",
+            )
     if request.scope not in (None, "global", "tensor"):
         raise InputError("no such scope", found=request.scope, expected="global or tensor")
+    varies = any(isinstance(item.density, Varying) for item in request.inputs)
+    if request.scope == "global" and varies:
+        raise InputError(
+            "a density that differs by tensor has no global threshold",
+            found="scope global",
+            expected="scope tensor, or one density for each model",
+        )
     if request.seed is not None and not 0 <= request.seed < 1 << 64:
         raise InputError("the seed is out of range", found=request.seed, expected="0 to 2^64 - 1")
+
+
+def _check_sums(request: MergeRequest, weights: Mapping[str, Sequence[float]]) -> None:
+    """Raise InputError where the `weights` that the models have by tensor cannot be divided by."""
+    row = request.row
+    if not (row.elects or request.normalize):
+        return
+    if not any(weight for of_tensor in weights.values() for weight in of_tensor):
+        raise InputError(
+            f"{request.method} divides by the weights, or lets them vote",
+            found="all weights are 0",
+            expected="weights that are not all 0",
+        )
+    for name, of_tensor in weights.items():
+        idles = row.of == "deltas" and not any(of_tensor)
+        if not row.elects and not idles and sums_to_zero(of_tensor):
+            raise InputError(
+                f"{request.method} divides by the sum of the weights, which is 0",
+                found=f"{list(of_tensor)}" + (f" for {name}" if name else ""),
+                expected="weights whose sum is not 0, or normalize: false",
+            )
+
+
+def sums_to_zero(weights: Sequence[float]) -> bool:
+    """Whether the sum of the weights is zero, but for what their decimals were rounded by."""
+    return abs(math.fsum(weights)) <= 1e-12 * math.fsum(map(abs, weights))
+
+
+@dataclass(frozen=True)
+class TensorSettings:
+    """What the models of a merge have for each tensor: one mapping for each model, in order."""
+
+    weights: tuple[Mapping[str, float], ...]
+    densities: tuple[Mapping[str, float], ...]
+
+
+def settings_of(request: MergeRequest, tensors: Collection[str]) -> TensorSettings:
+    """The weights and densities of an output that has `tensors`. Raises InputError where a setting
+    does not fit them, the weights of a tensor cannot be divided by, or a model keeps nothing."""
+    weights, densities = (
+        tuple(
+            numbers_of(getattr(item, field), tensors, f"the {field} of {item.model}")
+            for item in request.inputs
+        )
+        for field in ("weight", "density")
+    )
+    _check_sums(request, {name: [of_model[name] for of_model in weights] for name in tensors})
+    for item, of_model in zip(request.inputs, densities, strict=True):
+        if not any(of_model.values()):
+            raise InputError(
+                f"{item.model} keeps no entry of any tensor",
+                found=f"density {item.density}",
+                expected="a density above 0 for at least one tensor",
+            )
+    return TensorSettings(weights, densities)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raylab.merge.inputs import MergePlan
+from raylab.spec.merges import request_merge
 from raylab.weights.row_tiles import tiles
 
 SHAPES = {"wide": (3000, 1000), "vector": (700_000,), "scalar": (), "deep": (300, 10, 20)}
@@ -16,7 +17,7 @@ def plan_of(*has_values):
         SimpleNamespace(has_values=each, changes=SHAPES.__contains__) for each in has_values
     )
     template = SimpleNamespace(shapes=SHAPES)
-    request = SimpleNamespace(row=SimpleNamespace(of="deltas"))
+    request = request_merge("task_arithmetic", ["model"] * len(models), base="base")
     return MergePlan(request, models, template, Path(), {})
 
 

@@ -21,9 +21,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from raylab.errors import InputError, ModelError, NonFiniteError, OutError
 from raylab.merge import backend
 from raylab.merge.merge import merge_models
+from raylab.merge.record import summary_lines
+from raylab.spec.merge_settings import Part, Varying
 from raylab.spec.merges import METHODS, request_merge
 from raylab.store.references import ModelLocation
 from raylab.weights import row_tiles
+from tests.merge import models
 from tests.merge.models import NAMES, drawn, made, near, place, saved
 from tests.oracles import merging as oracle
 
@@ -127,6 +130,45 @@ def test_merge_linear_without_base_is_the_mean_of_values(tmp_path):
     _, weights = merge(tmp_path / "out", "linear", paths, base=False, weights=[1.0, 3.0])
     values = [{n: v.float().numpy() for n, v in other.items()} for other in others]
     assert flat(weights) == expected("linear", base, values, weights=[1.0, 3.0])
+
+
+LAYERED = {
+    "embed.weight": (5, 4),
+    **{f"h.{i}.{name}.weight": (4, 6) for i in range(3) for name in "ab"},
+}
+
+
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic", "dare_ties", "linear"])
+def test_merge_settings_by_tensor_are_those_of_the_tensor_merged_alone(
+    tmp_path, monkeypatch, method
+):
+    monkeypatch.setattr(models, "SHAPES", LAYERED)
+    _, _, paths = made(tmp_path)
+    weights = [Varying((Part((0.5, 1.5)),)), Varying((Part((-0.5,), "h.1.a"), Part((1.0,))))]
+    density = [Varying((Part((0.25, 0.75)),)), Varying((Part((0.0,), "b"), Part((0.5,))))]
+    options = {"scope": "tensor"} if method == "ties" else {}
+    of = {"density": density} if METHODS[method].keeps != "all" else {}
+    record, whole = merge(tmp_path / "out", method, paths, weights=weights, **of, **options)
+    for number, name in enumerate(LAYERED):
+        layer = int(name[2]) if name[0] == "h" else 0
+        of_tensor = [0.5 + layer / 2, -0.5 if name.startswith("h.1.a") else 1.0]
+        shares = [0.25 + layer / 4, 0.0 if "b" in name else 0.5]
+        kept = [0, 1] if shares[1] or not of else [0]
+        alone = {"density": [shares[i] for i in kept]} if of else {}
+        _, weights_alone = merge(
+            tmp_path / f"alone-{number}",
+            method,
+            [paths[0], *(paths[1 + i] for i in kept)],
+            weights=[of_tensor[i] for i in kept],
+            **alone,
+            **options,
+        )
+        assert torch.equal(whole[name], weights_alone[name])
+    row = record["models"][1]
+    assert row["weight"] == "h.1.a: -0.5, *: 1"
+    named = [entry["tensors"] for entry in row["weight_by_tensor"] if entry["value"] == -0.5]
+    assert named == ([["h.1.a.weight"]])
+    assert any("weight h.1.a: -0.5, *: 1" in line for line in summary_lines(record))
 
 
 def test_merge_record_tells_thresholds_and_counts(tmp_path):
@@ -253,6 +295,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from raylab.merge.merge import merge_models
+from raylab.merge.record import summary_lines
+from raylab.spec.merge_settings import Part, Varying
 from raylab.spec.merges import request_merge
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.store.references import ModelLocation

@@ -21,7 +21,7 @@ from tests.oracles import merging as oracle
 from tests.reduce.arrays import LARGEST, arrays
 
 QUICK = settings(max_examples=60, deadline=None)
-WEIGHTS = st.sampled_from([0.0, 0.3, 0.5, 1.0, 3.0]) | st.floats(1e-3, 10)
+WEIGHTS = st.sampled_from([0.0, 0.3, -0.3, 0.5, 1.0, -1.0, 3.0]) | st.floats(1e-3, 10)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -171,6 +171,13 @@ def test_disjoint_merge_any_models_is_the_definition_in_both(device, rows, data,
     factors = [weight / 0.3 for weight in weights] if normalize else weights
     found = merged_by(device, "disjoint_merge", rows, factors, weights, normalize)
     assert found.tolist() == oracle.elected(rows, factors, weights, normalize)
+
+
+def test_disjoint_merge_of_weights_that_cancel_is_the_sum(device):
+    # 0.1 + 0.2 - 0.3 is not 0 in float64. Of the second entry the models of 0.1 and 0.3 agree.
+    rows, weights = np.float32([[1, 1], [1, -1], [-3, -3]]), [0.1, 0.2, -0.3]
+    found = merged_by(device, "disjoint_merge", rows, weights, weights, True)
+    assert found.tolist() == pytest.approx([0.1 + 0.2 + 0.9, (0.1 + 0.9) / (0.1 - 0.3)])
 
 
 def test_disjoint_merge_of_negated_models_gives_the_negated_result(device):

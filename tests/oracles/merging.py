@@ -61,7 +61,8 @@ def elected(columns, factors, weights, normalize=True):
         agreeing = [w for x, w in zip(moves, weights, strict=True) if x * sign > 0]
         total = up if sign > 0 else -down if sign < 0 else 0.0
         divisor = sum(map(float, agreeing)) if normalize and agreeing else 1.0
-        merged.append(total / divisor)
+        cancels = abs(divisor) <= 2.0**-46 * max(map(abs, weights))
+        merged.append(total / (1.0 if cancels else divisor))
     return merged
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raylab.errors import InputError
+from raylab.spec.merge_settings import Part, Varying, points_of
 from raylab.spec.mergekit import read_mergekit, requested
 from raylab.spec.merges import MergeInput
 
@@ -91,25 +92,35 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("int8_mask: true", "int8_mask: 3", "int8_mask"),
         ("normalize: true", "normalize: 2", "normalize"),
         ("int8_mask: true", "rescale: true", "rescale"),
-        ("density: 0.5", "density: [0, 1]", "gradient"),
-        ("density: 0.5", "density: [{filter: mlp, value: 1}]", "filter"),
+        ("density: 0.5", "density: []", "gradient"),
+        ("density: 0.5", "density: [0.5, true]", "gradient"),
+        ("density: 0.5", "density: [0.5, {value: 1}]", "gradient"),
+        ("density: 0.5", "density: [{filter: mlp}]", "value"),
+        ("density: 0.5", "density: [{filter: 3, value: 1}]", "filter"),
+        ("density: 0.5", "density: [{layer: 3, value: 1}]", "layer"),
+        ("density: 0.5", "density: [0.5, 1.5]", "fraction"),
+        ("density: 0.5", "density: [0, 0]", "fraction"),
+        ("lambda: 0.9", "lambda: [0.1, 0.9]", "lambda"),
         ("density: 0.5", "lambda: 0.5", "lambda"),
         ("weight: 0.7", "weight: true", "weight"),
         ("weight: 0.3, ", "", "weight"),
         ("base+adapter", "other+adapter", "other+adapter"),
         ("model: first", "model: {path: first}", "model"),
-        ("base_model: base", "base_model: {path: base}", "base_model is read in part"),
+        ("base_model: base", "base_model: {path: base}", "raylab does not read path"),
+        ("base_model: base", "base_model: base+adapter", "base_model is read in part"),
+        (
+            "model: first",
+            "model: {model: first, override_architecture: L}",
+            "override_architecture",
+        ),
+        ("model: first", "model: {model: {revision: v1}}", "model is read in part"),
+        ("model: first", "model: a+b+c", "MODEL+ADAPTER"),
         ("merge_method: ties", "merge_method: [ties]", "merge_method"),
         ("out_dtype: bfloat16", "out_dtype: int8", "out_dtype"),
         ("dtype: float32", "dtype: auto", "dtype"),
         ("merge_method: ties", "merge_method: task_arithmetic", "density"),
         ("merge_method: ties", "merge_method: linear", "lambda"),
         ("base_model: base", "base_model: [", "cannot be read"),
-        (
-            "merge_method: ties\nbase_model: base",
-            "merge_method: linear\nbase_model: m",
-            "base_model",
-        ),
     ],
 )
 def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):
@@ -121,6 +132,52 @@ def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):
     assert named in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("merge_method: ties", "merge_method: slerp", 2),
+        ("models:", "slices: []\nmodels:", 4),
+        ("density: 0.5", "gamma: 0.5", 7),
+        ("density: 0.5", "density: [{filter: mlp, value: x}]", 7),
+        ("base+adapter", "other+adapter", 8),
+        ("int8_mask: true", "rescale: true", 9),
+        ("out_dtype: bfloat16", "out_dtype: int8", 11),
+    ],
+)
+def test_read_what_is_refused_is_named_with_its_line(tmp_path, old, new, line):
+    with pytest.raises(InputError, match=rf"merge\.yaml, line {line}: "):
+        read(tmp_path, edited(old, new))
+
+
+def test_read_gradients_and_filters_come_before_the_common_ones(tmp_path):
+    text = edited("density: 0.5", "density: [{filter: mlp, value: [1, 0.5]}]")
+    text = text.replace("weight: 0.3", "weight: [0, 0.3]")
+    first, second = read(tmp_path, text).inputs
+    assert first.density == Varying((Part((1.0, 0.5), "mlp"), Part((1.0,))))
+    assert (first.weight, second.weight) == (0.7, Varying((Part((0.0, 0.3)),)))
+    common = edited("lambda: 0.9", "density: [{filter: norm, value: 0.2}, {filter: '*', value: 1}]")
+    common = common.replace("density: 0.5", "density: {filter: mlp, value: 0.5}")
+    assert str(read(tmp_path, common).inputs[0].density) == "mlp: 0.5, norm: 0.2, *: 1"
+
+
+def test_read_models_as_mappings_are_those_of_the_text(tmp_path):
+    text = edited("base_model: base", "base_model: {model: {path: base, revision: v1}}")
+    text = text.replace("model: base\n", "model: base@v1\n")
+    text = text.replace("model: first", "model: {model: first}")
+    text = text.replace("base+adapter", "{model: base@v1, lora: {path: adapter, revision: v2}}")
+    request = read(tmp_path, text)
+    assert request.base == "base@v1"
+    assert [item.model for item in request.inputs] == ["first", "adapter@v2"]
+
+
+def test_read_linear_counts_a_base_that_is_not_listed_as_the_last_model(tmp_path):
+    text = "merge_method: linear\nbase_model: m\nmodels: [{model: a}]\nparameters: {weight: 1}"
+    assert [item.model for item in read(tmp_path, text).inputs] == ["a", "m"]
+    with pytest.raises(InputError, match="a model has no weight"):
+        text = text.replace("{model: a}", "{model: a, parameters: {weight: 1}}")
+        read(tmp_path, text.replace("\nparameters: {weight: 1}", ""))
+
+
 @pytest.mark.parametrize("text", ["", "- ties", "merge_method: ties\nmodels: first", "a: *b"])
 def test_read_no_merge_file_is_refused(tmp_path, text):
     with pytest.raises(InputError):
@@ -128,7 +185,9 @@ def test_read_no_merge_file_is_refused(tmp_path, text):
 
 
 NAMES = st.sampled_from(["ties", "linear", "a", "b", "a+b", "bfloat16", "base"])
-VALUES = st.none() | st.booleans() | st.integers(-1, 3) | st.floats() | NAMES
+SCALARS = st.none() | st.booleans() | st.integers(-1, 3) | st.floats() | NAMES
+FILTERED = st.fixed_dictionaries({}, optional={"filter": SCALARS, "value": st.lists(SCALARS)})
+VALUES = SCALARS | st.lists(SCALARS) | st.lists(FILTERED) | FILTERED
 PARAMETERS = st.dictionaries(
     st.sampled_from(["weight", "density", "lambda", "normalize", "rescale", "x"]), VALUES
 )
@@ -144,14 +203,17 @@ FIELDS = {
 }
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.fixed_dictionaries({}, optional=FIELDS))
 def test_read_any_mapping_is_a_request_or_an_input_error(tmp_path, config):
     text = json.dumps(config).replace("NaN", ".nan").replace("Infinity", ".inf")
     with contextlib.suppress(InputError):
         request = read(tmp_path, text)
         assert request.inputs
-        assert all(0 < item.density <= 1 for item in request.inputs)
+        densities = [points_of(item.density) for item in request.inputs]
+        assert all(any(points) and 0 <= min(points) <= max(points) <= 1 for points in densities)
 
 
 def test_read_missing_file_is_refused(tmp_path):

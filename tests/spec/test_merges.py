@@ -6,7 +6,14 @@ import re
 import pytest
 
 from raylab.errors import InputError
-from raylab.spec.merges import METHODS, MergeInput, request_merge
+from raylab.spec.merge_settings import Part, Varying
+from raylab.spec.merges import METHODS, MergeInput, request_merge, settings_of
+
+TENSORS = ["embed.weight", "layers.0.mlp.weight", "layers.1.mlp.weight", "layers.1.norm.weight"]
+
+
+def gradient(*points):
+    return Varying((Part(points),))
 
 
 def test_methods_every_row_cites_its_paper():
@@ -55,10 +62,16 @@ def test_request_linear_needs_no_base():
         (None, {}, "ties"),
         ("ties", {"base": None}, "base"),
         ("ties", {"weights": [1]}, "1 weights for 2 models"),
-        ("ties", {"weights": [1, -1]}, "at least 0"),
-        ("ties", {"weights": [0, 0]}, "not all of them 0"),
-        ("linear", {"weights": [1, -1]}, "at least 0"),
-        ("dare_ties", {"weights": [1, -1], "normalize": False}, "lets them vote"),
+        ("ties", {"weights": [0, 0]}, "not all 0"),
+        ("linear", {"weights": [0, 0]}, "not all 0"),
+        ("linear", {"weights": [1, -1]}, "sum is not 0"),
+        ("linear", {"weights": [0.3, -0.1 - 0.2]}, "sum is not 0"),
+        ("task_arithmetic", {"weights": [1, -1], "normalize": True}, "sum is not 0"),
+        ("dare_ties", {"weights": [0, 0], "normalize": False}, "lets them vote"),
+        ("ties", {"density": [gradient(0.1, 0.5), 0.5], "scope": "global"}, "scope tensor"),
+        ("ties", {"density": [gradient(0, 0), 0.5]}, "(0, 1]"),
+        ("ties", {"density": [gradient(0.5, 1.5), 0.5]}, "(0, 1]"),
+        ("ties", {"weights": [gradient(0.5, math.nan), 0.5]}, "finite"),
         ("task_arithmetic", {"weights": [1, math.nan]}, "finite"),
         ("task_arithmetic", {"scaling": math.inf}, "finite"),
         ("ties", {"density": 0.0}, "(0, 1]"),
@@ -84,6 +97,52 @@ def test_request_no_models_is_refused():
         request_merge("ties", [], base="m")
 
 
-def test_request_negative_weights_are_fine_where_nothing_votes():
-    request = request_merge("task_arithmetic", ["a", "b"], base="m", weights=[1, -0.5])
+@pytest.mark.parametrize("method", METHODS)
+def test_request_negative_weights_are_taken(method):
+    request = request_merge(method, ["a", "b"], base="m", weights=[1, -0.5])
     assert [item.weight for item in request.inputs] == [1.0, -0.5]
+
+
+def test_request_density_that_differs_by_tensor_has_the_scope_tensor():
+    request = request_merge("ties", ["a", "b"], base="m", density=[gradient(0.1, 1), 0.5])
+    assert request.scope == "tensor"
+
+
+def test_settings_by_tensor_are_those_of_each_model():
+    request = request_merge(
+        "ties", ["a", "b"], base="m", weights=[1, gradient(0, 2)], density=[0.5, gradient(1, 0)]
+    )
+    found = settings_of(request, TENSORS)
+    assert found.weights == (dict.fromkeys(TENSORS, 1.0), by_tensor(0, 0, 2, 2))
+    assert found.densities == (dict.fromkeys(TENSORS, 0.5), by_tensor(1, 1, 0, 0))
+
+
+def by_tensor(*numbers):
+    return dict(zip(TENSORS, map(float, numbers), strict=True))
+
+
+ONLY_MLP = Varying((Part((1.0,), "mlp"), Part((0.0,))))
+NONE = Varying((Part((0.0,), "mlp"), Part((0.0,))))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "named"),
+    [
+        ("linear", {"weights": [ONLY_MLP, 0]}, "embed.weight"),
+        ("task_arithmetic", {"weights": [ONLY_MLP, -1], "normalize": True}, "layers.0.mlp"),
+        ("ties", {"weights": [NONE, NONE]}, "not all 0"),
+        ("ties", {"density": [Varying((Part((0.0,), "mlp"), Part((1.0,), "x"), Part((0.0,)))), 1]},
+         "matches no tensor"),
+        ("dare_ties", {"density": [Varying((Part((0.0,)), Part((1.0,)))), 1]}, "keeps no entry"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_the_tensors_are_refused(method, options, named):
+    request = request_merge(method, ["a", "b"], base="m", **options)
+    with pytest.raises(InputError) as refused:
+        settings_of(request, TENSORS)
+    assert named in refused.value.message
+
+
+def test_settings_weights_of_zero_leave_a_tensor_alone():
+    request = request_merge("task_arithmetic", ["a"], base="m", weights=[ONLY_MLP], normalize=True)
+    assert settings_of(request, TENSORS).weights[0] == by_tensor(0, 1, 1, 0)

@@ -14,6 +14,7 @@ from raylab.number_format import MISSING, duration, number, rate
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import Row, Rows, is_merge
 from raylab.report.words import Translator
+from raylab.spec.merge_settings import Setting, Varying
 from raylab.spec.merges import MergeInput, MergeRequest
 from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
@@ -127,9 +128,13 @@ def merge_text(translate: Translator, request: MergeRequest) -> str:
         more += translate("merge-seed", seed=request.seed)
     scope = translate(f"merge-scope-{request.scope}") if request.scope else ""
 
+    def written(value: Setting) -> float | str:
+        return str(value) if isinstance(value, Varying) else value
+
     def described(item: MergeInput) -> str:
-        kept = translate(f"merge-{method.keeps}", density=item.density, scope=scope)
-        return translate("merge-input", model=item.model, weight=item.weight, kept=kept)
+        weight, density = written(item.weight), written(item.density)
+        kept = translate(f"merge-{method.keeps}", density=density, scope=scope)
+        return translate("merge-input", model=item.model, weight=weight, kept=kept)
 
     inputs = tuple(map(described, request.inputs))
     return translate("merge-said", title=method.title, paper=method.paper, inputs=inputs, more=more)

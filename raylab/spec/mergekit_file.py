@@ -1,0 +1,100 @@
+"""mergekit's YAML file as sections that know their lines, so that a refusal says where.
+
+Model: a section is a mapping of the file. A field without a value is as one that is not there.
+Invariant: every error names the file, and the line of the field where it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from raylab.errors import InputError
+
+
+@dataclass(frozen=True)
+class Section:
+    """A mapping of `file`, under the field `name` of the mapping above it."""
+
+    file: Path
+    name: str
+    values: Mapping[str, Any]
+    line: int
+    """Where it starts, from 1 on."""
+
+    @property
+    def where(self) -> str:
+        """File and line of the section."""
+        return f"{self.file}, line {self.line}"
+
+    @property
+    def empty(self) -> Section:
+        """A section without fields, at the same place."""
+        return Section(self.file, self.name, {}, self.line)
+
+    def value(self, field: str) -> Any:
+        """The value of `field`, None without one."""
+        return self.values.get(field)
+
+    def section(self, field: str) -> Section:
+        """The mapping under `field`; empty where there is none. Raises InputError."""
+        value, line = self.value(field), self.line_of(field)
+        if not isinstance(value, Mapping | None):
+            raise self.refused(field, "a mapping of names and values")
+        return Section(self.file, field, value or {}, line)
+
+    def sections(self, field: str) -> Iterator[Section]:
+        """The mappings that are listed under `field`, or the one there. Raises InputError."""
+        value = self.value(field)
+        listed = [value] if isinstance(value, Mapping) else value
+        if not isinstance(listed, list) or not listed:
+            raise self.refused(field, "a list of mappings")
+        for item in listed:
+            if not isinstance(item, Mapping):
+                raise self.refused(field, "a list of mappings")
+            line = item.lc.line + 1 if isinstance(item, CommentedMap) else self.line_of(field)
+            yield Section(self.file, field, item, line)
+
+    def check_known(self, known: Collection[str]) -> None:
+        """Raise InputError where the section has other fields than `known`."""
+        unknown = [field for field in self.values if field not in known]
+        if unknown:
+            raise InputError(
+                f"{self.file}, line {self.line_of(unknown[0])}: raylab does not read "
+                f"{', '.join(map(str, unknown))}" + (f" in {self.name}" if self.name else ""),
+                found=", ".join(f"{field}: {self.values[field]!r}" for field in unknown),
+                expected=f"of mergekit's fields here: {', '.join(known)}",
+            )
+
+    def refused(self, field: str, expected: str) -> InputError:
+        """The error that the value of `field` is none that raylab reads."""
+        return InputError(
+            f"{self.file}, line {self.line_of(field)}: {field} is read in part",
+            found=self.value(field),
+            expected=expected,
+        )
+
+    def line_of(self, field: Any) -> int:
+        """The line of `field`, from 1 on; that of the section for a field that it does not have."""
+        # A field of an anchor that is merged in (`<<`) has no place of its own here.
+        lines = self.values.lc.data if isinstance(self.values, CommentedMap) else None
+        return int(lines[field][0]) + 1 if lines and field in lines else self.line
+
+
+def read_file(file: Path) -> Section:
+    """The mapping that `file` holds. Raises InputError."""
+    try:
+        values = YAML(typ="rt", pure=True).load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError) as error:
+        raise InputError(
+            f"the merge file {file} cannot be read", found=str(error), expected="mergekit's YAML"
+        ) from error
+    if not isinstance(values, Mapping | None):
+        raise InputError(f"{file} is no mapping", found=values, expected="names and values")
+    return Section(file, "", values or {}, 1)
