@@ -6,8 +6,8 @@ independently of other blocks (Fisher 1935; restricted permutations: Edgington a
 chapter 4); assignments that are equal count once. p is the share of permutations, the observed one
 among them, whose statistic is at least the observed one. The least p that a design can give is the
 share of permutations that put the same pairs of models together as the observed one: whatever is
-measured, they have the observed statistic. Up to `MOST` permutations are all made; of more, scipy
-draws `RESAMPLES` from a fixed random state, and p = (b + 1) / (n + 1) (Phipson and Smyth 2010,
+measured, they have the observed statistic. Up to `MOST` permutations are all made; of more,
+`RESAMPLES` are drawn from a fixed random state, and p = (b + 1) / (n + 1) (Phipson and Smyth 2010,
 eq. 2).
 Invariant: the same labels and values give the same p, and p is at least the least p.
 """
@@ -25,6 +25,8 @@ import numpy as np
 MOST = 20_000
 RESAMPLES = 9_999
 _RANDOM_STATE = 20_101_111
+_AT_A_TIME = 64
+"""Assignments, so that a few thousand pairs of each take some megabytes."""
 _ROUNDING = 1e-12
 """Sums in another order may differ by so much of their size."""
 
@@ -46,48 +48,44 @@ class Pairings:
     differ: np.ndarray
 
     def kinds(self, labels: np.ndarray) -> np.ndarray:
-        """int8 (pairs,): 1 between labels that differ, -1 within one label, 0 otherwise."""
-        first, second = labels[self.one], labels[self.other]
-        return self.differ[first, second].astype(np.int8) - (first == second).astype(np.int8)
+        """int8 (..., pairs) of labels int64 (..., models): 1 between labels that differ, -1 within
+        one label, 0 otherwise."""
+        of_two = self.differ.astype(np.int8) - np.eye(len(self.differ), dtype=np.int8)
+        first, second = (labels.take(places, axis=-1) for places in (self.one, self.other))
+        return of_two.ravel().take(first * len(of_two) + second)
 
-    def statistic(self, kinds: np.ndarray) -> float:
-        """The mean value between labels less that within labels; -inf where there is no pair."""
-        between, within = self.values[kinds == 1], self.values[kinds == -1]
-        if not between.size or not within.size:
-            return -math.inf
-        return float(between.mean() - within.mean())
+    def statistics(self, kinds: np.ndarray) -> np.ndarray:
+        """float64 (rows,) of kinds (rows, pairs): the mean value between labels less that within
+        labels; -inf where there is no pair."""
+        between, within = ((kinds == kind).astype(np.float64) for kind in (1, -1))
+        pairs_between, pairs_within = between.sum(axis=1), within.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            less = between @ self.values / pairs_between - within @ self.values / pairs_within
+        return np.where((pairs_between > 0) & (pairs_within > 0), less, -math.inf)
 
 
 def permutation_test(labels: np.ndarray, blocks: Blocks, pairings: Pairings) -> tuple[float, float]:
     """(p, the least p of the design). labels: int64 (models,)."""
-    observed = pairings.kinds(labels)
-    size = pairings.statistic(observed)
-    least = size - _ROUNDING * max(1.0, abs(size))
     if permutations(labels, blocks) <= MOST:
-        found = [pairings.kinds(other) for other in _every(labels, blocks)]
-        alike = sum(np.array_equal(kinds, observed) for kinds in found)
-        as_large = sum(pairings.statistic(kinds) >= least for kinds in found)
-        return as_large / len(found), alike / len(found)
-    # Loaded where it is used alone: it takes long, and much memory.
-    from scipy import stats
-
-    rng = np.random.default_rng(_RANDOM_STATE)
-    drawn = np.array([_shuffled(labels, blocks, rng) for _ in range(RESAMPLES)])
-
-    def of_rows(rows: np.ndarray, axis: int) -> np.ndarray:
-        values = np.apply_along_axis(_statistic_of, axis, rows.astype(np.int64), pairings)
-        return np.where(values >= least, np.maximum(values, size), values)
-
-    result = stats.monte_carlo_test(
-        labels, lambda size: drawn, of_rows, vectorized=True, n_resamples=RESAMPLES,
-        alternative="greater",
-    )  # fmt: skip
-    alike = sum(np.array_equal(pairings.kinds(row), observed) for row in drawn)
-    return float(result.pvalue), (alike + 1) / (RESAMPLES + 1)
+        every = np.array([*_every(labels, blocks)])
+        as_large, alike = _counts(labels, every, pairings)
+        return as_large / len(every), alike / len(every)
+    as_large, alike = _counts(labels, _drawn(labels, blocks), pairings)
+    return (as_large + 1) / (RESAMPLES + 1), (alike + 1) / (RESAMPLES + 1)
 
 
-def _statistic_of(labels: np.ndarray, pairings: Pairings) -> float:
-    return pairings.statistic(pairings.kinds(labels))
+def _counts(labels: np.ndarray, others: np.ndarray, pairings: Pairings) -> tuple[int, int]:
+    """How many of `others`, int64 (assignments, models), have at least the statistic of `labels`,
+    and how many put the same pairs together."""
+    observed = pairings.kinds(labels)
+    size = float(pairings.statistics(observed[None])[0])
+    least = size - _ROUNDING * max(1.0, abs(size))
+    as_large = alike = 0
+    for start in range(0, len(others), _AT_A_TIME):
+        kinds = pairings.kinds(others[start : start + _AT_A_TIME])
+        as_large += int((pairings.statistics(kinds) >= least).sum())
+        alike += int((kinds == observed).all(axis=1).sum())
+    return as_large, alike
 
 
 def permutations(labels: np.ndarray, blocks: Blocks) -> int:
@@ -122,8 +120,16 @@ def _arrangements(labels: Sequence[int]) -> Iterator[list[int]]:
             yield [first if place in places else next(left) for place in range(len(labels))]
 
 
-def _shuffled(labels: np.ndarray, blocks: Blocks, rng: np.random.Generator) -> np.ndarray:
-    other = labels.copy()
-    for block in blocks:
-        other[list(block)] = rng.permutation(labels[list(block)])
-    return other
+def _drawn(labels: np.ndarray, blocks: Blocks) -> np.ndarray:
+    """RESAMPLES assignments, int64 (RESAMPLES, models), from a fixed random state."""
+    rng = np.random.default_rng(_RANDOM_STATE)
+    drawn = np.tile(labels, (RESAMPLES, 1))
+    if len({len(block) for block in blocks}) == 1:
+        # The same draws as below, block by block of one assignment after the other, at once.
+        places = np.array(blocks)
+        drawn[:, places] = rng.permuted(drawn[:, places], axis=2)
+        return drawn
+    for row in drawn:
+        for block in blocks:
+            row[list(block)] = rng.permutation(labels[list(block)])
+    return drawn

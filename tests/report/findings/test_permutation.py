@@ -152,3 +152,14 @@ def test_permutation_without_an_effect_has_a_p_of_one():
     pairings = pairings_of(np.ones((6, 6)), 2, other_seeds(3))
     p, _ = permutation_test(labels_of(2, 3), blocks_of(2, 3), pairings)
     assert p == 1
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3, 3, 3, 3, 3), (2, 3, 7, 5)])
+def test_permutation_draws_block_by_block_in_their_order(sizes):
+    ends = np.cumsum((0, *sizes))
+    blocks = [list(range(a, b)) for a, b in itertools.pairwise(ends)]
+    labels = np.concatenate([np.arange(size) for size in sizes])
+    chance = np.random.default_rng(permutation._RANDOM_STATE)
+    for row in permutation._drawn(labels, blocks)[:50]:
+        for block in blocks:
+            assert row[block].tolist() == chance.permutation(labels[block]).tolist()
