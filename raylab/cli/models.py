@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from raylab.cli.options import Json, Lang, Language, console, say
+from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, console, say
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merges import check_method
@@ -150,7 +150,7 @@ def _in_full_precision(
 
 
 def merge(
-    out: Annotated[Path, typer.Option(help="A new directory for the merged checkpoint.")],
+    out: Annotated[Path, typer.Option(help="A new directory for the merged model.")],
     method: Annotated[
         str | None,
         typer.Argument(
@@ -180,6 +180,9 @@ def merge(
     config: Annotated[
         Path | None, typer.Option(help="A mergekit YAML, instead of METHOD and models.")
     ] = None,
+    form: As = None,
+    rank: Rank = None,
+    energy: Energy = None,
     max_shard_gb: Annotated[
         float, typer.Option(min=0.001, help="The most GB of tensors in one file.")
     ] = 4.0,
@@ -188,8 +191,11 @@ def merge(
     dequantize: _Dequantize = False,
     lang: Lang = Language.en,
 ) -> None:
-    """Merge models into one checkpoint: TIES, task arithmetic, DARE, or a weighted mean."""
+    """Merge models into one checkpoint, or adapters into one: TIES, task arithmetic, DARE, mean."""
+    from raylab.spec.adapter_output import adapter_output
     from raylab.spec.mergekit import requested
+
+    output = adapter_output(form, rank, energy)
 
     request = requested(
         config,
@@ -202,6 +208,7 @@ def merge(
         scaling=scaling,
         seed=seed,
     )
+    request = replace(request, output=output)
     with loading():
         from raylab.merge.merge import merge_named
         from raylab.merge.record import summary_lines

@@ -51,6 +51,18 @@ Formats = Annotated[
 ]
 Lang = Annotated[Language, typer.Option(help="The report's language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+As = Annotated[
+    str | None,
+    typer.Option("--as", help="model, or adapter: factors of adapters.", show_default="model"),
+]
+Rank = Annotated[
+    int | None,
+    typer.Option(help="Of each tensor of the adapter.", show_default="the sum of the models'"),
+]
+Energy = Annotated[
+    float | None,
+    typer.Option(help="The share of each tensor's energy that the adapter's rank keeps."),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Also print the norms of every comparison.")
 ]

@@ -1,34 +1,33 @@
-"""Merges models into one checkpoint: TIES and its relatives, streamed over the base model.
+"""Merges models into one checkpoint, or adapters into one: TIES and its relatives.
 
 Model: a merge opens and checks every model (`inputs`), finds the thresholds that the method trims
 at (`trim`), and writes the output piece by piece (`merger`), on the CPU or on a GPU (`backend`).
-Config, tokenizer and model card follow, and last a record, merge.json.
+Config, tokenizer and model card follow, and last a record, merge.json. Asked for an adapter, it
+writes factors instead (`adapter_plan`, `adapter_out`).
 Invariant: nothing is written before everything is checked, and the output appears whole or not
 at all (`raylab.weights.checkpoint_writer`). The bits depend on the request and the models alone,
-not on pieces, threads or the device. NaN, infinity and overflow raise an error. No merged tensor is
-ever held whole.
+not on pieces, threads or the device. NaN, infinity and overflow raise an error. No tensor of a
+merged model is ever held whole.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from raylab.merge.adapter_out import write_adapter
+from raylab.merge.adapter_plan import plan_adapter
 from raylab.merge.backend import Backend, backend_for
 from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
-from raylab.merge.record import card_metadata, record_of
+from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
 from raylab.merge.trim import counter, trims_of
 from raylab.spec.merges import MergeRequest
 from raylab.spec.study import Device
 from raylab.store.phase import MERGING, Tell, silent
-from raylab.store.records import FileEntry
 from raylab.store.references import ModelLocation, find_base, find_model
 from raylab.weights.checkpoint_writer import (
     MOST_BYTES,
@@ -36,14 +35,11 @@ from raylab.weights.checkpoint_writer import (
     atomic_directory,
     check_absent,
     copy_config_files,
-    flush,
     write_untied,
 )
 from raylab.weights.dequantize import dequantized, in_full_precision
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
-
-RECORD = "merge.json"
 
 
 def merge_models(
@@ -68,6 +64,8 @@ def merge_models(
     check_absent(out)
     plan = plan_merge(request, locations, base)
     backend = backend_for(device, plan.entries_of_checkpoints)
+    if request.output:
+        return write_adapter(plan_adapter(plan, locations), backend, out, threads, tell)
     return write_merge(plan, backend, out, most_bytes=most_bytes, threads=threads, tell=tell)
 
 
@@ -117,26 +115,8 @@ def write_merge(
             copy_config_files(plan.directory, part)
             if plan.untied:
                 write_untied(part)
-            files = _flushed(part)
+            files = flushed_files(part)
             record = record_of(plan, trims, merger.kept, files, backend.device)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
-            text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
-            (part / RECORD).write_text(text + "\n", encoding="utf-8")
+            write_record(part, record)
     return record
-
-
-def _flushed(part: Path) -> dict[str, FileEntry]:
-    """The files below `part`, which are on the disk from then on."""
-    with ThreadPoolExecutor() as pool:
-        flushed = pool.submit(flush, part)
-        files = sorted(path for path in part.rglob("*") if path.is_file())
-        entries = pool.map(_file_entry, files)
-    flushed.result()
-    names = [file.relative_to(part).as_posix() for file in files]
-    return dict(zip(names, entries, strict=True))
-
-
-def _file_entry(path: Path) -> FileEntry:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileEntry(size=path.stat().st_size, sha256=digest)

@@ -1,7 +1,8 @@
 """Merges pieces: some rows of one tensor, from the models' rows to bytes of the output.
 
 Model: a thread reads each model's rows, trims or drops their entries, combines them, adds them to
-the base, rounds, and writes. A tensor that no model changes is copied. What a step counts (entries
+the base, rounds, and writes. A tensor that no model changes is copied. For an adapter the combined
+rows are handed out before they are added to the base (`delta`). What a step counts (entries
 kept, entries that are not finite) comes to the host with the rows, at the end of the piece.
 Invariant: the steps are those of `raylab.merge.steps`, on whichever device, in one order.
 """
@@ -25,9 +26,13 @@ from raylab.weights.safetensors_reader import DTYPE_NAMES
 class Merger:
     """Merges one piece after another; threads share it. `kept` counts the entries that stayed."""
 
-    def __init__(self, rows: ModelRows, trims: Sequence[Trims], writer: CheckpointWriter) -> None:
+    def __init__(
+        self, rows: ModelRows, trims: Sequence[Trims], writer: CheckpointWriter | None = None
+    ) -> None:
+        """`writer`: of the whole model; None where only `delta` is called."""
         self._rows, self._trims, self._writer = rows, trims, writer
         self._plan, self._steps = rows.plan, rows.backend.steps
+        self._request = rows.plan.request
         self._lock = threading.Lock()
         self.kept: Kept = Kept()
 
@@ -36,6 +41,7 @@ class Merger:
         name, start, _ = piece
         models = self._plan.models_of(name)
         rows = self._merged(piece, models) if models else self._copied(piece)
+        assert self._writer is not None
         self._writer.write_rows(name, start, rows)
 
     def _copied(self, piece: Piece) -> torch.Tensor:
@@ -44,32 +50,58 @@ class Merger:
         refuse_non_finite(count, f"the base model's {piece[0]}")
         return self._rows.stored_base(piece)
 
+    def delta(self, piece: Piece) -> torch.Tensor:
+        """What the merge adds to the base model's rows, float64 (entries,) on the host, valid until
+        the thread's next call. Raises NonFiniteError, StoreError."""
+        models, memory, request = self._plan.models_of(piece[0]), self._rows.memory, self._request
+        base = self._rows.base(piece)
+        moves, counts = self._moves(piece, models, base)
+        if request.row.of == "values":
+            moves -= base
+        moves *= request.scaling
+        on_host = memory.to_host("moves", moves)
+        self._settle(piece, models, memory.numbers(counts))
+        return on_host
+
     def _merged(self, piece: Piece, models: Sequence[int]) -> torch.Tensor:
         """The merged rows, (entries,) in the output's dtype, on the host."""
-        rows, name, memory = self._rows, piece[0], self._rows.memory
-        dtype, base = self._plan.dtypes[name], rows.base(piece)
+        name, memory = piece[0], self._rows.memory
+        dtype, base = self._plan.dtypes[name], self._rows.base(piece)
+        moves, counts = self._moves(piece, models, base)
+        if self._request.row.of == "values":
+            base.zero_()
+        overflows = self._steps.add_to_base(base, moves, self._request.scaling, dtype)
+        merged = memory.buffer("merged", base.shape, dtype).copy_(base)
+        on_host = memory.to_host("merged", merged)
+        *found, overflow = memory.numbers([*counts, overflows])
+        self._settle(piece, models, found)
+        refuse_non_finite(overflow, f"the merged {name}, as {DTYPE_NAMES[dtype]},")
+        return on_host
+
+    def _moves(
+        self, piece: Piece, models: Sequence[int], base: torch.Tensor
+    ) -> tuple[torch.Tensor, list[Count]]:
+        """What is added to the base, before lambda, float64 (entries,) on the device; and for each
+        model, how many entries are not finite, then for each, how many it keeps."""
+        rows, memory = self._rows, self._rows.memory
         deltas = memory.buffer("rows", (len(models), *base.shape), torch.float32)
         each = list(zip(deltas, models, strict=True))
         non_finite = [rows.fill(delta, model, piece) for delta, model in each]
         kept = [self._keep(delta, model, piece) for delta, model in each]
         moves = memory.buffer("moves", base.shape, torch.float64)
-        self._combine(name, deltas, models, moves)
-        if self._plan.request.row.of == "values":
-            base.zero_()
-        overflows = self._steps.add_to_base(base, moves, self._plan.request.scaling, dtype)
-        merged = memory.buffer("merged", base.shape, dtype).copy_(base)
-        on_host = memory.to_host("merged", merged)
-        *counts, overflow = memory.numbers([*non_finite, *kept, overflows])
-        rows.check_finite(piece, models, counts[: len(models)])
-        refuse_non_finite(overflow, f"the merged {name}, as {DTYPE_NAMES[dtype]},")
+        self._combine(piece[0], deltas, models, moves)
+        return moves, [*non_finite, *kept]
+
+    def _settle(self, piece: Piece, models: Sequence[int], counts: Sequence[int]) -> None:
+        """Refuse entries that are not finite, and add up what was kept; `counts`: of `_moves`."""
+        self._rows.check_finite(piece, models, counts[: len(models)])
         with self._lock:
             for model, count in zip(models, counts[len(models) :], strict=True):
-                self.kept[model, name] += count
-        return on_host
+                self.kept[model, piece[0]] += count
 
     def _keep(self, delta: torch.Tensor, model: int, piece: Piece) -> Count:
         """Set the entries that the method does not keep to zero; how many are not zero."""
-        request, (name, start, _) = self._plan.request, piece
+        request, (name, start, _) = self._request, piece
         if request.row.keeps == "largest":
             return self._steps.trim(delta, self._trims[model][name].threshold)
         if request.row.keeps == "random":
@@ -84,7 +116,7 @@ class Merger:
         self, name: str, deltas: torch.Tensor, models: Sequence[int], moves: torch.Tensor
     ) -> None:
         """Write what is added to the base, before lambda, into `moves`."""
-        request, settings = self._plan.request, self._plan.settings
+        request, settings = self._request, self._plan.settings
         weights = [settings.weights[model][name] for model in models]
         factors = weights
         if request.row.keeps == "random":

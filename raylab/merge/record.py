@@ -6,15 +6,20 @@ set of entries that were trimmed together, it holds three counts: `num_keep` ent
 `at_or_above` entries reach the threshold, and `kept` entries reach it, are not zero, and were
 merged. With ties `kept` exceeds `num_keep`. Where a weight or a density differs by tensor, the
 record has its text in the place of the number, and lists the tensors of each value.
+Of an adapter (`adapter`) it holds each tensor's rank and relative error, |delta - B A| / |delta| in
+the Frobenius norm, and these of all tensors together.
 Invariant: the record depends on the request and the models alone, except for `device`: where the
 arithmetic ran, cpu or cuda. The weights are the same there and here.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,9 @@ from raylab.merge.trim import Trims
 from raylab.number_format import setting
 from raylab.spec.merge_settings import Varying
 from raylab.store.records import FileEntry
+from raylab.weights.checkpoint_writer import flush
+
+RECORD = "merge.json"
 
 Kept = Counter[tuple[int, str]]
 """By model and tensor, how many entries stayed and are not zero."""
@@ -35,11 +43,11 @@ Kept = Counter[tuple[int, str]]
 def record_of(
     plan: MergePlan,
     trims: Sequence[Trims],
-    kept: Kept,
+    kept: Kept | None,
     files: Mapping[str, FileEntry],
     device: torch.device,
 ) -> dict[str, Any]:
-    """The record of a merge, as JSON holds it."""
+    """The record of a merge, as JSON holds it. kept: None where no entry was looked at."""
     request = plan.request
     changed = [name for name in plan.shapes if plan.models_of(name)]
     return {
@@ -62,15 +70,17 @@ def record_of(
     }
 
 
-def _model_row(plan: MergePlan, model: int, trims: Trims, kept: Kept) -> dict[str, Any]:
+def _model_row(plan: MergePlan, model: int, trims: Trims, kept: Kept | None) -> dict[str, Any]:
     request = plan.request
     item, names = request.inputs[model], [n for n in plan.shapes if model in plan.models_of(n)]
     row: dict[str, Any] = {
         "model": item.model,
         **_settings(plan, model, names),
         "numel": sum(math.prod(plan.shapes[name]) for name in names),
-        "kept": sum(kept[model, name] for name in names),
     }
+    if kept is None:
+        return row
+    row["kept"] = sum(kept[model, name] for name in names)
     if request.scope == "global" and trims:
         row |= asdict(next(iter(trims.values())))
     if request.scope == "tensor":
@@ -112,11 +122,45 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
             parts.append(f"num_keep {row['num_keep']:,}")
         if "threshold" in row:
             parts.append(f"threshold {row['threshold']:.6g}")
-        parts.append(f"kept {row['kept']:,} of {row['numel']:,}")
+        if "kept" in row:
+            parts.append(f"kept {row['kept']:,} of {row['numel']:,}")
         lines.append(f"  {row['model']}: {', '.join(parts)}")
+    if "adapter" in record:
+        lines.append(_adapter_line(record["adapter"]))
     for name in record.get("untied", ()):
         lines.append(f"  {name} is a weight of its own now, which the base model ties to another")
     return lines
+
+
+def _adapter_line(adapter: Mapping[str, Any]) -> str:
+    lost = f"relative error {adapter['relative_error']:.3g}"
+    return (
+        f"  an adapter of {adapter['parameters']:,} parameters, rank at most {adapter['r']}, "
+        + ("exact" if adapter["exact"] else lost)
+    )
+
+
+def write_record(part: Path, record: Mapping[str, Any]) -> None:
+    """Write merge.json, which comes last."""
+    text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
+    (part / RECORD).write_text(text + "\n", encoding="utf-8")
+
+
+def flushed_files(part: Path) -> dict[str, FileEntry]:
+    """The files below `part`, which are on the disk from then on."""
+    with ThreadPoolExecutor() as pool:
+        flushed = pool.submit(flush, part)
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        entries = pool.map(_file_entry, files)
+    flushed.result()
+    names = [file.relative_to(part).as_posix() for file in files]
+    return dict(zip(names, entries, strict=True))
+
+
+def _file_entry(path: Path) -> FileEntry:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(size=path.stat().st_size, sha256=digest)
 
 
 def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +168,10 @@ def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
     models = [record["base"], *(row["model"] for row in record["models"])]
     on_hub = dict.fromkeys(model for model in models if model and _is_hub_id(model))
     metadata = {"library_name": "transformers", "tags": ["merge", "raylab"]}
+    if "adapter" in record:
+        metadata["library_name"] = "peft"
+        base = record["base"]
+        return metadata | ({"base_model": base} if base and _is_hub_id(base) else {})
     return metadata | ({"base_model": list(on_hub)} if on_hub else {})
 
 

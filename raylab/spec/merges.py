@@ -23,6 +23,7 @@ from typing import Literal, cast
 
 from raylab.errors import InputError
 from raylab.number_format import either
+from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merge_settings import Setting, Varying, numbers_of, points_of
 from raylab.spec.proposals import close_names
 
@@ -110,6 +111,8 @@ class MergeRequest:
     seed: int | None
     normalize: bool
     dtype: str | None = None
+    output: AdapterOutput | None = None
+    """What the adapter to be written is; None for a whole model."""
 
     @property
     def row(self) -> MergeMethod:
@@ -142,6 +145,7 @@ def request_merge(
     seed: int | None = None,
     normalize: bool | None = None,
     dtype: str | None = None,
+    output: AdapterOutput | None = None,
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
     lambda 1, seed 0. density: one for all models, or one for each. A density that differs by
@@ -161,6 +165,7 @@ def request_merge(
         seed=(SEED if seed is None else seed) if row.keeps == "random" else None,
         normalize=row.normalizes if normalize is None else normalize,
         dtype=dtype,
+        output=output,
     )
     _refuse_idle(method, {"density": density, "scope": scope, "seed": seed, "lambda": scaling})
     _check_numbers(request)

@@ -182,11 +182,17 @@ def _refuse_tied(directory: Path, parts: Parts) -> None:
 
 
 def _named_as_stored(parts: Parts, base: Weights) -> Parts:
-    """Keys as the base model's files name them; a tied weight keeps the name of its own."""
-    renamed = stored_names({name: found[-1].shape for name, found in parts.items()}, base)
-    own = {renamed.get(name, name): found for name, found in parts.items()}
+    names = names_as_stored({name: found[-1].shape for name, found in parts.items()}, base)
+    return {names[name]: found for name, found in parts.items()}
+
+
+def names_as_stored(shapes: Mapping[str, Shape], base: Weights) -> dict[str, str]:
+    """What the base model's files call each tensor of an adapter; a tied weight keeps the name of
+    its own. Raises ModelError where one may be two."""
+    renamed = stored_names(shapes, base)
+    own = {name: renamed.get(name, name) for name in shapes}
     return {
-        name if base.is_alias(name) else base.stored_name(name) or name: found
+        name: found if base.is_alias(found) else base.stored_name(found) or found
         for name, found in own.items()
     }
 

@@ -43,14 +43,17 @@ from raylab.weights.row_tiles import Piece, in_threads, tiles
 from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder
 from raylab.weights.views import DELTA, ViewedModel
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
-class _Source:
-    """One adapter of the chain: the modules that it changes, and their factors as saved."""
+class PlainAdapter:
+    """An adapter of factors A and B alone: the modules that it changes, and these as saved.
+
+    Modules are called as in the file, with PEFT's prefix; open one with `open_plain`.
+    """
 
     directory: Path
     config: AdapterConfig
@@ -58,6 +61,7 @@ class _Source:
 
     @property
     def modules(self) -> list[str]:
+        """Those that it changes, in the order of the file."""
         return [key.removesuffix(_A) for key in self.folder.shapes if key.endswith(_A)]
 
     def down(self, module: str) -> torch.Tensor:
@@ -66,8 +70,24 @@ class _Source:
 
     def up(self, module: str) -> torch.Tensor:
         """B with its scale, (rows, rank)."""
-        scale = self.config.scale_of(module.removeprefix(_PREFIX))
-        return self.folder.tensor(module + _B).float() * scale
+        return self.folder.tensor(module + _B).float() * self.scale(module)
+
+    def scale(self, module: str) -> float:
+        """What B A is multiplied by."""
+        return self.config.scale_of(module.removeprefix(PREFIX))
+
+    def stored(self, module: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, A) in the file's dtype: (rows, rank) and (rank, columns)."""
+        return self.folder.tensor(module + _B), self.folder.tensor(module + _A)
+
+    def shape(self, module: str) -> tuple[int, ...]:
+        """(rows, columns) of the delta; of a convolution also what the kernel has."""
+        down, up = self.folder.shapes[module + _A], self.folder.shapes[module + _B]
+        return up[0], *down[1:]
+
+    def rank(self, module: str) -> int:
+        """The rows of A."""
+        return self.folder.shapes[module + _A][0]
 
 
 def concatenate(adapters: Sequence[Path], out: Path) -> None:
@@ -76,7 +96,7 @@ def concatenate(adapters: Sequence[Path], out: Path) -> None:
     Raises ModelError where one of them is more than plain LoRA on linear layers, or where they
     do not fit each other.
     """
-    sources = [_open(directory) for directory in adapters]
+    sources = [open_plain(directory) for directory in adapters]
     modules = list(dict.fromkeys(module for source in sources for module in source.modules))
     tensors: dict[str, torch.Tensor] = {}
     for module in modules:
@@ -91,12 +111,17 @@ def concatenate(adapters: Sequence[Path], out: Path) -> None:
         tensors[module + _A] = torch.cat([source.down(module) for source in own]).contiguous()
         tensors[module + _B] = torch.cat([source.up(module) for source in own], 1).contiguous()
     ranks = {module: tensors[module + _A].shape[0] for module in modules}
-    config = _config(sources, {key.removeprefix(_PREFIX): rank for key, rank in ranks.items()})
+    config = _config(sources, {key.removeprefix(PREFIX): rank for key, rank in ranks.items()})
     save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
     (out / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
-def _open(directory: Path) -> _Source:
+def open_plain(
+    directory: Path,
+    what: str = "an adapter of the chain",
+    todo: str = "publish it with --merged, as a model",
+) -> PlainAdapter:
+    """The adapter at `directory`, which the error calls `what`. Raises ModelError."""
     config, folder = read_config(directory), SafetensorsFolder(directory, "adapter_model")
     refused = [key for key in folder.shapes if not key.endswith((_A, _B))]
     fields = ("use_dora", "fan_in_fan_out", "lora_bias", "target_parameters", "use_qalora")
@@ -105,15 +130,15 @@ def _open(directory: Path) -> _Source:
         refused.append(f"init_lora_weights: {config.init_lora_weights}")
     if refused:
         raise ModelError(
-            "an adapter of the chain is more than LoRA on linear layers",
+            f"{what} is more than LoRA on linear layers",
             found=f"{directory}: {', '.join(refused[:3])} ({len(refused)} in all)",
             expected="factors A and B alone",
-            todo="publish it with --merged, as a model",
+            todo=todo,
         )
-    return _Source(directory, config, folder)
+    return PlainAdapter(directory, config, folder)
 
 
-def _config(sources: Sequence[_Source], ranks: Mapping[str, int]) -> dict[str, Any]:
+def _config(sources: Sequence[PlainAdapter], ranks: Mapping[str, int]) -> dict[str, Any]:
     """The last adapter's config, with the ranks and scales of the one adapter."""
     configs = [read_json(source.directory / CONFIG, "an adapter's config") for source in sources]
     usual = Counter(ranks.values()).most_common(1)[0][0]
@@ -139,7 +164,7 @@ def largest_difference(adapters: Sequence[Path], one: Path) -> float:
 
     Deltas are formed in float64, layer by layer.
     """
-    sources, whole = [_open(directory) for directory in adapters], _open(one)
+    sources, whole = [open_plain(directory) for directory in adapters], open_plain(one)
     worst, largest = 0.0, 0.0
     for module in whole.modules:
         own = [source for source in sources if module + _A in source.folder.shapes]
@@ -150,10 +175,9 @@ def largest_difference(adapters: Sequence[Path], one: Path) -> float:
     return worst / largest if largest else math.inf if worst else 0.0
 
 
-def _float64_delta(source: _Source, module: str) -> torch.Tensor:
-    scale = source.config.scale_of(module.removeprefix(_PREFIX))
-    up, down = source.folder.tensor(module + _B), source.folder.tensor(module + _A)
-    return scale * (up.double() @ down.double())
+def _float64_delta(source: PlainAdapter, module: str) -> torch.Tensor:
+    up, down = source.stored(module)
+    return source.scale(module) * (up.double() @ down.double())
 
 
 def write_merged(

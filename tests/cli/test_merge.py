@@ -26,6 +26,23 @@ def models(tmp_path):
     return folder
 
 
+@pytest.fixture
+def adapters(models):
+    """base, and two adapters of rank 3 of its one layer."""
+    found = [models / "base"]
+    for seed in (5, 6):
+        random = torch.Generator().manual_seed(seed)
+        down, up = (torch.randn(shape, generator=random) for shape in ((3, 10), (20, 3)))
+        stem = "base_model.model.a"
+        factors = {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
+        (models / str(seed)).mkdir()
+        save_file(factors, models / str(seed) / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": 3, "lora_alpha": 6}
+        (models / str(seed) / "adapter_config.json").write_text(json.dumps(config))
+        found.append(models / str(seed))
+    return found
+
+
 def raylab(capsys, *words):
     """(exit status, standard output, standard error)."""
     with pytest.raises(SystemExit) as end:
@@ -167,3 +184,40 @@ def test_merge_loads_none_of_the_slow_libraries(models, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_merge_as_an_adapter_writes_factors_a_page_and_what_was_lost(adapters, tmp_path, capsys):
+    base, *models = adapters
+    words = ["--base", base, "--model", models[0], "--model", models[1], "--as", "adapter"]
+    out = tmp_path / "out"
+    status, output, _ = raylab(capsys, "merge", "ties", *words, "--rank", "2", "--out", out)
+    assert status == 0
+    assert "an adapter of 60 parameters, rank at most 2, relative error 0." in output
+    names = {"README.md", "adapter_config.json", "adapter_model.safetensors", "merge.html"}
+    assert {path.name for path in out.iterdir()} == {*names, "merge.json"}
+    assert "relative error" in (out / "README.md").read_text()
+    status, output, _ = raylab(capsys, "diff", out, models[0], "--base", base, "--json")
+    assert (status, json.loads(output)["numel"]) == (0, 200)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rank", "4"], "only an adapter has a rank"),
+        (["--as", "lora"], "another form"),
+        (["--as", "adapter", "--rank", "11"], "larger than a tensor"),
+        (["--as", "adapter", "--energy", "nan"], "an energy is a share"),
+    ],
+)
+def test_merge_as_what_cannot_be_is_one_message(adapters, tmp_path, capsys, words, message):
+    base, *models = adapters
+    given = ["--base", base, "--model", models[0], *words, "--out", tmp_path / "out"]
+    status, _, error = raylab(capsys, "merge", "ties", *given)
+    assert (status, message in error) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_merge_of_a_checkpoint_as_an_adapter_is_refused(models, tmp_path, capsys):
+    given = ["--base", models / "base", "--model", models / "first", "--as", "adapter"]
+    status, _, error = raylab(capsys, "merge", "linear", *given, "--out", tmp_path / "out")
+    assert (status, "--as model" in error, (tmp_path / "out").exists()) == (2, True, False)

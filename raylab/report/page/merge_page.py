@@ -29,18 +29,18 @@ Record = Mapping[str, Any]
 def merge_page(translate: Translator, name: str, request: MergeRequest, record: Record) -> Page:
     """The page of the merge in the folder `name`."""
     base = record["base"]
-    counts = {key: record[key] for key in ("numel", "tensors_merged", "tensors_copied")}
     untied = record.get("untied", ())
     cautions = [Item("untied", translate("merge-untied", names=untied), "fair")] if untied else []
     parts = {
         "models": tuple(_model_blocks(translate, record)),
+        **({"adapter": tuple(_rank_blocks(translate, record))} if "adapter" in record else {}),
         "files": tuple(_file_blocks(translate, record)),
     }
     return Page(
         name,
         (translate("merge-base", base=base) if base else translate("merge-no_base"),),
         FirstScreen(
-            (merge_text(translate, request), translate("merge-counts", **counts)),
+            (merge_text(translate, request), _written(translate, record)),
             cautions=tuple(cautions),
         ),
         tuple(
@@ -50,10 +50,36 @@ def merge_page(translate: Translator, name: str, request: MergeRequest, record: 
     )
 
 
+def _written(translate: Translator, record: Record) -> str:
+    """What the folder has: a whole model, or an adapter with what was lost."""
+    adapter = record.get("adapter")
+    if adapter is None:
+        counts = {key: record[key] for key in ("numel", "tensors_merged", "tensors_copied")}
+        return translate("merge-counts", **counts)
+    values = {"parameters": adapter["parameters"], "r": adapter["r"]}
+    if adapter["exact"]:
+        return translate("merge-adapter-exact", **values)
+    return translate("merge-adapter-near", **values, error=adapter["relative_error"])
+
+
+def _rank_blocks(translate: Translator, record: Record) -> Iterator[Block]:
+    cells = [
+        {
+            "tensor": name,
+            "rank": count(row["rank"]),
+            "relative_error": number(row["relative_error"]),
+        }
+        for name, row in record["adapter"]["tensors"].items()
+    ]
+    grid = _grid(translate, "ranks", ("tensor", "rank", "relative_error"), cells)
+    yield Fold(grid.title, (grid,))
+
+
 def _model_blocks(translate: Translator, record: Record) -> Iterator[Block]:
     names = ["model", "weight", "density", "num_keep", "threshold", "kept", "numel", "kept_share"]
     models = record["models"]
-    known = [name for name in names if name == "kept_share" or any(name in row for row in models)]
+    measured = {"kept_share": "kept"}
+    known = [n for n in names if any(measured.get(n, n) in row for row in models)]
     yield _grid(translate, "models", known, [_model_cells(row) for row in models])
     for row in models:
         tensors = row.get("tensors")
@@ -72,9 +98,9 @@ def _model_cells(row: Record) -> dict[str, str]:
         "density": setting(row["density"]),
         "num_keep": count(row.get("num_keep")),
         "threshold": number(row.get("threshold")),
-        "kept": count(row["kept"]),
+        "kept": count(row.get("kept")),
         "numel": count(row["numel"]),
-        "kept_share": rate(ratio_of(row["kept"], row["numel"])),
+        "kept_share": rate(ratio_of(row.get("kept"), row["numel"])),
     }
 
 

@@ -126,6 +126,12 @@ def merge_text(translate: Translator, request: MergeRequest) -> str:
         more += translate("merge-scaling", scaling=request.scaling)
     if request.seed is not None:
         more += translate("merge-seed", seed=request.seed)
+    if (output := request.output) is not None:
+        more += translate("merge-as_adapter")
+        if output.rank is not None:
+            more += translate("merge-as_adapter-rank", rank=output.rank)
+        if output.energy is not None:
+            more += translate("merge-as_adapter-energy", energy=output.energy)
     scope = translate(f"merge-scope-{request.scope}") if request.scope else ""
 
     def written(value: Setting) -> float | str:

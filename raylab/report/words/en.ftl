@@ -167,6 +167,9 @@ merge-scope-global = { " " }of the whole task vector
 merge-scope-tensor = { " " }of each tensor
 merge-scaling = ; lambda { SETTING($scaling) }
 merge-seed = ; seed { $seed }
+merge-as_adapter = ; written as an adapter
+merge-as_adapter-rank = { " " }of rank { $rank }
+merge-as_adapter-energy = { " " }that keeps { SETTING($energy) } of each tensor's energy (sum of squared singular values)
 places-parquet = Parquet
 places-csv = CSV
 places-figures = figures
@@ -932,17 +935,27 @@ merge-counts =
         [one] tensor was
        *[other] tensors were
     } merged, { COUNT($tensors_copied) } copied.
+merge-adapter-exact =
+    The adapter has { COUNT($parameters) } parameters and rank { $r } or less. It is the exact sum of the
+    adapters, up to float32 rounding.
+merge-adapter-near =
+    The adapter has { COUNT($parameters) } parameters and rank { $r } or less. Its distance from the merged task
+    vector is { SHORT($error) } of that vector's L2 norm.
 merge-untied = { LIST($names) }: a weight of its own now, which the base model ties to another.
 merge-section-models = What was kept of each model?
+merge-section-adapter = What was lost in each tensor?
 merge-section-files = Which files does the folder have?
 merge-grid-models = What was kept of each model{ $model }
 merge-grid-tensors = By tensor: { $model }
+merge-grid-ranks = Ranks, and the distance from the merged task vector{ $model }
 merge-grid-files = Files, sizes and checksums{ $model }
 merge-column-model = model
 merge-column-weight = weight
 merge-column-kept = merged and not zero
 merge-column-kept_share = share
 merge-column-tensor = tensor
+merge-column-rank = rank
+merge-column-relative_error = relative error
 merge-column-file = file
 merge-column-size = size
 merge-column-sha256 = SHA-256

@@ -6,7 +6,9 @@ import pytest
 
 from raylab.report.page.merge_page import merge_page
 from raylab.report.page.render import render_html
+from raylab.report.page.trials import merge_text
 from raylab.report.words import LANGUAGES, translator
+from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merges import request_merge
 
 FILES = {"model.safetensors": {"size": 4_330_000, "sha256": "ab" * 32}}
@@ -74,3 +76,28 @@ def test_weights_that_are_tied_no_more_are_a_caution():
 def test_page_is_written_in_every_language_without_a_drawing_library(language):
     html = render_html(page(language, scope="tensor", base=None))
     assert "arXiv:2306.01708" in html and "vegaEmbed = " not in html and "{ $" not in html
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_page_of_an_adapter_says_what_was_lost_in_each_tensor(exact):
+    tensors = {"a.weight": {"rank": 4, "relative_error": 0.25}}
+    adapter = {"exact": exact, "r": 4, "parameters": 1200, "relative_error": 0.25}
+    found = page(scope=None, adapter={**adapter, "tensors": tensors})
+    said = found.first.answers[1]
+    assert said.startswith("The adapter has 1,200 parameters and rank 4 or less.")
+    assert ("0.25" in said, "exact sum" in said) == (not exact, exact)
+    assert grid(found, "ranks").rows == (("a.weight", "4", "0.2500"),)
+
+
+def test_models_whose_entries_were_not_looked_at_have_no_share():
+    models = [{"model": "runs/x#one", "weight": 1.0, "density": 1.0, "numel": 1000}]
+    assert grid(page(models=models), "models").rows == (("runs/x#one", "1", "1", "1,000"),)
+
+
+def test_how_an_adapter_is_made_is_said_with_its_rank_or_energy():
+    said = []
+    for output in (AdapterOutput(), AdapterOutput(rank=8), AdapterOutput(energy=0.9)):
+        request = request_merge("linear", ["one"], base="base", output=output)
+        said.append(merge_text(translator("en"), request))
+    ends = ("written as an adapter.", "adapter of rank 8.", "keeps 0.9 of each tensor's energy")
+    assert all(end in text for end, text in zip(ends, said, strict=True))

@@ -1,0 +1,183 @@
+"""Writes a merge of adapters as one adapter, which PEFT and servers of LoRA load as any other.
+
+Model: `linear` and `task_arithmetic` add up the adapters' products of factors, so the factors side
+by side, with weights, scales and lambda in B, are the merged delta. Every other method changes
+entries one by one: its delta is formed whole, a tensor at a time, by the steps of the merge, and
+its best approximation is written (`low_rank`). So is a sum where a rank or an energy is asked for,
+from its small factors.
+Each tensor has alpha equal to its rank, so its scale is 1. `r` is the largest rank: a server that
+makes room by it has enough. Other ranks are in rank_pattern and alpha_pattern. Factors are float32.
+Invariant: as of `raylab.merge.merge`: all or nothing, and the same bytes with any number of
+threads. Each thread holds one tensor's delta in float64, and needs about four times its size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from raylab.merge.adapter_plan import AdapterPlan
+from raylab.merge.backend import Backend
+from raylab.merge.low_rank import (
+    Approximation,
+    approximate,
+    approximate_product,
+    exact_product,
+)
+from raylab.merge.merger import Merger
+from raylab.merge.model_rows import ModelRows, refuse_non_finite
+from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
+from raylab.merge.trim import trims_of
+from raylab.spec.weight_files import read_json
+from raylab.store.phase import MERGING, Tell, silent
+from raylab.weights.checkpoint_writer import (
+    TOKENIZER_FILES,
+    atomic_directory,
+    copy_config_files,
+)
+from raylab.weights.export import CONFIG, PREFIX, WEIGHTS
+from raylab.weights.model_card import write_model_card
+from raylab.weights.row_tiles import Workers, columns_of
+
+Found = Mapping[str, Approximation]
+"""By the base model's tensor."""
+
+
+def write_adapter(
+    plan: AdapterPlan,
+    backend: Backend,
+    out: Path,
+    threads: int | None = None,
+    tell: Tell = silent,
+) -> dict[str, Any]:
+    """Carry out `plan` on `backend`; see `raylab.merge.merge.merge_models`."""
+    count = backend.threads(threads or len(os.sched_getaffinity(0)))
+    with backend.in_use(), Workers(count) as workers:
+        rows = ModelRows(plan.merge, backend)
+        trims = trims_of(rows, workers, tell)
+        merger = Merger(rows, trims)
+        with atomic_directory(out) as part:
+            found = _approximations(plan, rows, merger, workers, tell)
+            _write_factors(plan, found, part)
+            copy_config_files(plan.merge.directory, part, TOKENIZER_FILES)
+            files = flushed_files(part)
+            kept = None if plan.is_sum else merger.kept
+            record = record_of(plan.merge, trims, kept, files, backend.device)
+            record["adapter"] = _record(plan, found)
+            write_model_card(part, card_metadata(record), title=out.name, merge=record)
+            write_record(part, record)
+    return record
+
+
+def _approximations(
+    plan: AdapterPlan, rows: ModelRows, merger: Merger, workers: Workers, tell: Tell
+) -> Found:
+    found: dict[str, Approximation] = {}
+
+    def add(name: str) -> None:
+        found[name] = _approximation(plan, name, rows, merger)
+
+    names, done = list(plan.terms), iter(range(1, len(plan.terms) + 1))
+    workers.each(names, add, lambda name: tell(MERGING, next(done), len(names)))
+    return {name: found[name] for name in names}
+
+
+def _approximation(plan: AdapterPlan, name: str, rows: ModelRows, merger: Merger) -> Approximation:
+    """The factors of one tensor. Raises NonFiniteError."""
+    if plan.is_sum:
+        up, down = plan.factors(name)
+        _check_finite(name, up, down)
+        is_whole = plan.asked.energy is None and (plan.asked.rank or math.inf) >= plan.rank(name)
+        found = exact_product(up, down) if is_whole else approximate_product(up, down, plan.asked)
+    else:
+        shape = plan.merge.shapes[name]
+        delta = torch.empty(math.prod(shape), dtype=torch.float64)
+        for piece in rows.pieces([name]):
+            start = piece[1] * columns_of(shape)
+            moves = merger.delta(piece)
+            delta[start : start + len(moves)] = moves
+        found = approximate(delta.view(*shape), plan.asked, plan.rank(name))
+    _check_finite(name, found.up, found.down)
+    return found
+
+
+def _check_finite(name: str, *factors: torch.Tensor) -> None:
+    bad = sum(int((~torch.isfinite(factor)).sum()) for factor in factors)
+    refuse_non_finite(bad, f"a factor of {name}")
+
+
+def _write_factors(plan: AdapterPlan, found: Found, part: Path) -> None:
+    tensors = {}
+    for name, factors in found.items():
+        tensors[f"{plan.module(name)}.lora_A.weight"] = factors.down
+        tensors[f"{plan.module(name)}.lora_B.weight"] = factors.up
+    save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+    text = json.dumps(_config(plan, found), indent=1, sort_keys=True)
+    (part / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _config(plan: AdapterPlan, found: Found) -> dict[str, Any]:
+    """adapter_config.json: fields that are not there have PEFT's defaults."""
+    configs = [
+        read_json(adapter.directory / CONFIG, "an adapter's config") for adapter in plan.adapters
+    ]
+    ranks = {plan.module(name).removeprefix(PREFIX): one.rank for name, one in found.items()}
+    largest = max(ranks.values())
+    others = {re.escape(module): rank for module, rank in ranks.items() if rank != largest}
+    bases = {config.get("base_model_name_or_path") for config in configs}
+    tasks = {config.get("task_type") for config in configs}
+    base = bases.pop() if len(bases) == 1 else None
+    return {
+        "peft_type": "LORA",
+        "task_type": tasks.pop() if len(tasks) == 1 else None,
+        "base_model_name_or_path": base or plan.merge.request.base or str(plan.merge.directory),
+        "r": largest,
+        "lora_alpha": largest,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "target_modules": _targets(plan, list(ranks)),
+    }
+
+
+def _targets(plan: AdapterPlan, modules: list[str]) -> list[str]:
+    """The last words of the modules' names, which every server reads, where they name no other
+    layer of the base model; else the whole names."""
+    endings = {module.rpartition(".")[2] for module in modules}
+    named = [
+        n for n in plan.merge.shapes if n.removesuffix(".weight").rpartition(".")[2] in endings
+    ]
+    is_same = {n for n in named if n.endswith(".weight")} == {*plan.terms}
+    return sorted(endings if is_same else modules)
+
+
+def _record(plan: AdapterPlan, found: Found) -> dict[str, Any]:
+    """What the record says of the adapter: the ranks, and what was lost."""
+    lost, energy = (math.fsum(getattr(f, n) for f in found.values()) for n in ("lost", "energy"))
+    return {
+        "exact": plan.is_sum and not lost,
+        "rank": plan.asked.rank,
+        "energy": plan.asked.energy,
+        "r": max(one.rank for one in found.values()),
+        "parameters": sum(one.up.numel() + one.down.numel() for one in found.values()),
+        "relative_error": _ratio(lost, energy),
+        "tensors": {
+            name: {"rank": one.rank, "relative_error": _ratio(one.lost, one.energy)}
+            for name, one in found.items()
+        },
+    }
+
+
+def _ratio(lost: float, energy: float) -> float:
+    return math.sqrt(lost / energy) if energy else 0.0
