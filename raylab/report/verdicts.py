@@ -42,6 +42,7 @@ SIGNS: Mapping[str, str] = {
 MORE = ("clear", "weak")
 """The words of what does more than another seed."""
 CAUTIONS = (
+    "trust-none_done",
     "trust-undone",
     "floor-one_seed",
     "trust-marked",

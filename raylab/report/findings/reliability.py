@@ -19,7 +19,7 @@ from raylab.report.study_tables import Rows, Tables, grouped, is_merge
 
 LARGE_ERROR = 0.1
 """The share of a task vector's norm above which an error is not graded good."""
-CAUTIONS = ("trust-undone", "trust-marked", "trust-unequal")
+CAUTIONS = ("trust-none_done", "trust-undone", "trust-marked", "trust-unequal")
 """The sentences that limit the results of the whole study."""
 _AUDIT = (
     "numel", "l2", "merged_error", "merged_false_zeros", "dequantized_error",
@@ -64,12 +64,13 @@ def _trial_sentences(trials: Rows) -> Iterator[Sentence]:
     if undone:
         values = {"total": total, "undone": undone, "failed": statuses["failed"],
                   "blocked": statuses["blocked"]}  # fmt: skip
-        yield Sentence("trust-undone", values, "bad")
+        yield Sentence("trust-undone" if statuses["done"] else "trust-none_done", values, "bad")
     elif total:
         yield Sentence("trust-done", {"total": total}, "good")
     marked = tuple(row["name"] for row in trials if row["marked"])
     if marked:
-        named = {"count": len(marked), "total": len(trials), "names": marked}
+        done = sum(row["status"] == "done" for row in trials)
+        named = {"count": len(marked), "total": done, "names": marked}
         yield Sentence("trust-marked", named, "fair")
 
 

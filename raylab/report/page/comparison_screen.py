@@ -246,7 +246,7 @@ def _chart(translate: Translator, numbers: Sequence[NumberChange]) -> Chart | No
         title,
         translate("compare-chart-summary", metrics=names, count=len(known)),
         tuple(
-            (name, tuple(_dots(translate, axis, rows)))
+            ("", name, tuple(_dots(translate, axis, rows)))
             for name, rows in zip(names, by_metric.values(), strict=True)
         ),
         ticks_of(translate, axis),

@@ -9,12 +9,12 @@ finds nothing yields no block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from raylab.number_format import number
 from raylab.plan.comparisons import Model, plan_comparisons
 from raylab.report.findings.finding import Sentence
-from raylab.report.page.blocks import Block, Column, Grid, Item, Items
+from raylab.report.page.blocks import Block, Column, Grid, Item, Items, Text
 from raylab.report.study_tables import VIEW, Row, Rows, recipe_of
 from raylab.report.words import Translator
 from raylab.spec.published_norms import Printed
@@ -41,6 +41,12 @@ def missing_sentences(study: Study, trials: Rows, norms: Rows) -> tuple[Sentence
         return ()
     values = {"missing": len(missing), "planned": len(planned), "names": missing}
     return (Sentence("missing-comparisons", values, "fair"),)
+
+
+def missing_blocks(translate: Translator, missing: Iterable[Sentence]) -> Iterator[Block]:
+    """The names of the comparisons that the sentences `missing` count."""
+    for sentence in missing:
+        yield Text(translate("missing-names", names=sentence.values["names"]), "fair")
 
 
 def _model(row: Row) -> Model:

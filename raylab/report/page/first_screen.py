@@ -18,7 +18,7 @@ from raylab.report.findings.effect_words import ANSWERED
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.seed_baseline import WITHIN
 from raylab.report.page.blocks import Item
-from raylab.report.study_tables import Row, Rows, grouped
+from raylab.report.study_tables import Rows, grouped
 from raylab.report.verdicts import (
     MOST_CAUTIONS,
     SIGNS,
@@ -116,14 +116,15 @@ class Dot:
 
 @dataclass(frozen=True)
 class Chart:
-    """Figure 1: (row, its dots) for each row; (place, text) for each tick; the band.
+    """Figure 1: (group, row, its dots) for each row; (place, text) for each tick; the band.
 
-    `axis` is the title of the axis, `spaces` the names of the dots' spaces.
+    `group` is a title that rows share, or empty. `axis` is the title of the axis, `spaces` the
+    names of the dots' spaces.
     """
 
     title: str
     summary: str
-    rows: tuple[tuple[str, tuple[Dot, ...]], ...]
+    rows: tuple[tuple[str, str, tuple[Dot, ...]], ...]
     ticks: tuple[tuple[float, str], ...]
     band: tuple[float, float]
     spaces: tuple[tuple[str, str], ...]
@@ -208,20 +209,20 @@ def place_of(base_model: str, factor: str, space: str) -> str:
 
 def _chart(translate: Translator, pairs: Rows, *, several: bool) -> Chart | None:
     """Figure 1; None where no two recipes that differ in one factor were compared."""
-    known = [row for row in pairs if row["times"] and row["space"] in ANSWERED]
+    known = [row for row in pairs if row["times"] is not None and row["space"] in ANSWERED]
     if not known:
         return None
     axis = Axis.of([row["times"] for row in known])
-    rows: dict[str, list[Row]] = {}
-    for row in known:
-        factor = translate.factor(row["factor"])
-        rows.setdefault(f"{row['model']}: {factor}" if several else factor, []).append(row)
+    rows = grouped(
+        known, lambda row: (row["model"] if several else "", translate.factor(row["factor"]))
+    )
     above = sum(row["times"] > WITHIN for row in known)
     values = {"above": above, "total": len(known)}
+    names = list(dict.fromkeys(name for _, name in rows))
     return Chart(
         translate("chart-effects-title", **values),
-        translate("chart-effects-summary", **values, factors=list(rows)),
-        tuple((name, tuple(_dots(translate, axis, found))) for name, found in rows.items()),
+        translate("chart-effects-summary", **values, factors=names),
+        tuple((*row, tuple(_dots(translate, axis, found))) for row, found in rows.items()),
         ticks_of(translate, axis),
         axis.band,
         tuple((space, translate.word(space)) for space in ANSWERED

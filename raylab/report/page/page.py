@@ -20,7 +20,12 @@ from raylab.report.findings.effect_words import ANSWERED, is_of_seed, space_sent
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.page.answers import answer_blocks, likelihood_blocks
 from raylab.report.page.blocks import Block, Fold, Grid, Item, Items, Picture, Text
-from raylab.report.page.comparisons import left_out_blocks, missing_sentences, published_blocks
+from raylab.report.page.comparisons import (
+    left_out_blocks,
+    missing_blocks,
+    missing_sentences,
+    published_blocks,
+)
 from raylab.report.page.first_screen import FirstScreen, first_screen, place_of
 from raylab.report.page.grids import grids_of
 from raylab.report.page.studied import settings_text, studied_line
@@ -101,6 +106,7 @@ def make_page(
         "seeds": tuple(published_blocks(translate, study, tables.norms())),
         "trust": (
             *_sentence_list(translate, limits),
+            *missing_blocks(translate, missing),
             *flag_blocks(translate, tables),
             *left_out_blocks(tables),
         ),

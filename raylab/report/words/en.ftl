@@ -138,10 +138,11 @@ marks-compared = { " " }Compared in { FIRST_SIX($names) }.
 trouble = { $status }: { $what }
 trouble-unknown = no cause is known
 missing-comparisons =
-    { COUNT($missing) } of { COUNT($planned) } { COUNT($planned) ->
-        [one] planned comparison
-       *[other] planned comparisons
-    } not measured: { FIRST_SIX($names) }.
+    { COUNT($missing) } of { COUNT($planned) } planned { COUNT($planned) ->
+        [one] comparison was
+       *[other] comparisons were
+    } not measured.
+missing-names = Not measured: { LIST($names) }.
 answers-none = { $model }: no recipe that starts from the base model has sample answers.
 answers-title = Base model { $model }, seed { $seed }
 answers-expected = the data
@@ -270,7 +271,12 @@ verdict-weak = weak
 verdict-noise = within seed noise
 verdict-missing = not measured
 verdict-baseline = baseline
-verdict-most = nearly all of the seed
+verdict-most = as much as the seed
+trust-none_done =
+    None of { COUNT($total) } { COUNT($total) ->
+        [one] trial
+       *[other] trials
+    } is done ({ COUNT($failed) } failed, { COUNT($blocked) } blocked), so there is no result yet.
 verdict-part = part of the seed
 verdict-little = little of the seed
 

@@ -84,7 +84,7 @@ def test_answer_without_a_change_beyond_the_seed_names_the_largest_within():
 def test_change_where_all_seeds_agree_stands_at_the_end_of_the_axis():
     both = {name_of("dpo-d0", seed): {"eval_loss": 1.5} for seed in (42, 100)}
     found = page(**both)
-    ((_, dots),) = found.first.chart.rows
+    ((_, _, dots),) = found.first.chart.rows
     assert [dot.place for dot in dots] == [100, 100]
     assert "beyond the seed-to-seed spread" in found.first.answers[0]
     assert {row[5] for row in grid(found, "moved").rows} == {"∞×"}
@@ -92,7 +92,7 @@ def test_change_where_all_seeds_agree_stands_at_the_end_of_the_axis():
 
 def test_change_by_rounding_alone_stands_at_the_start_of_the_axis():
     found = page(**{DPO: {"l2": 10.0 + 1e-9}, name_of("sft-d0", 42): {}})
-    ((_, (dot,)),) = found.first.chart.rows
+    ((_, _, (dot,)),) = found.first.chart.rows
     assert dot.place == 0 and len(found.first.chart.ticks) <= 4
 
 
@@ -123,7 +123,7 @@ def test_every_number_is_counted_once_and_every_change_is_a_dot():
     rows = {one.name: len(one.rows) for one in found.grids}
     assert rows.get("moved", 0) == counts["beyond"] + counts["near"]
     assert (rows.get("within", 0), rows["only_other"]) == (counts["within"], counts["only_other"])
-    dots = [dot for _, of in found.first.chart.rows for dot in of]
+    dots = [dot for _, _, of in found.first.chart.rows for dot in of]
     assert len(dots) == counts["beyond"] + counts["near"] + counts["within"] > 9
     (same,) = (text for text in texts(found) if "to the last bit" in text)
     assert same.startswith(f"{counts['same']} numbers")

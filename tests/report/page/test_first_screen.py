@@ -63,7 +63,7 @@ def test_first_screen_has_every_factor_and_every_pair_of_the_frames(whole_tables
         for row in findings["effects"].frames["effect_pairs"]
         if row["times"] and row["space"] != "delta"
     ]
-    dots = [dot for _, found in screen.chart.rows for dot in found]
+    dots = [dot for _, _, found in screen.chart.rows for dot in found]
     assert len(dots) == len(pairs)
     low, high = screen.chart.band
     above = sum(dot.place > high for dot in dots)
@@ -93,7 +93,7 @@ def test_first_screen_of_two_base_models_names_both_where_one_has_no_result(whol
     screen = first_screen(translator(), findings, bases=[MODEL, "other"])
     assert [answer.split(":")[0] for answer in screen.answers] == [MODEL, "other"]
     assert {line.group for line in screen.lines} == {MODEL}
-    assert all(name.startswith(f"{MODEL}: ") for name, _ in screen.chart.rows)
+    assert {group for group, _, _ in screen.chart.rows} == {MODEL}
 
 
 def test_sentences_of_verdicts_name_the_base_model_where_there_are_two(whole_tables):

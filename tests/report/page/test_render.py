@@ -214,7 +214,7 @@ def test_build_report_lost_comparison_is_named(store):
 
     page = _page(store)
 
-    assert f"1 of 6 planned comparisons not measured: {lost}." in page.text
+    assert f"Not measured: {lost}." in page.text
     assert page.row("DPO(D0) vs DPO(D1)", "1e-5")[2:] == [
         "283200",
         "2.761",
@@ -236,7 +236,7 @@ def test_build_report_all_failed_trials_alone_make_a_page(store):
     assert "0 done" not in page.text
     assert "No model was trained and measured yet." in page.text
     assert "no recipe that starts from the base model has sample answers" in page.text
-    assert "6 of 6 planned comparisons not measured" in page.text
+    assert "6 of 6 planned comparisons were not measured." in page.text
     assert len([row for row in page.rows if row[0].startswith("elyza.")]) == len(trials)
 
 
