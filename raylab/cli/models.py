@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, console, say
+from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, Set, console, say
 from raylab.errors import InputError
 from raylab.imports import loading
+from raylab.spec.merge_methods import parsed_parameters
 from raylab.spec.merges import check_method
 from raylab.spec.study import DENSITIES, TOLERANCE, Device, ViewName, check_densities
 from raylab.spec.vocabularies import describe_clashes, places_of
@@ -155,13 +156,15 @@ def merge(
         str | None,
         typer.Argument(
             metavar="METHOD",
-            help="ties, task_arithmetic, dare_ties, dare_linear or linear.",
+            help="A method of docs/merging.md: ties, linear, slerp and others.",
             # A wrong method is said before an option that is missing.
             is_eager=True,
             callback=lambda method: method and check_method(method),
         ),
     ] = None,
-    base: Annotated[str | None, typer.Option(help="The base model; `linear` needs none.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model; methods of values need none.")
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(help=_MODEL + " Repeatable.")] = None,
     weight: Annotated[
         list[float] | None, typer.Option(help="One for each model, in order.", show_default="1")
@@ -177,6 +180,7 @@ def merge(
         typer.Option("--lambda", help="Scales the merged task vector.", show_default="1"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of what DARE drops.", show_default="0")] = None,
+    parameters: Set = None,
     config: Annotated[
         Path | None, typer.Option(help="A mergekit YAML, instead of METHOD and models.")
     ] = None,
@@ -191,7 +195,7 @@ def merge(
     dequantize: _Dequantize = False,
     lang: Lang = Language.en,
 ) -> None:
-    """Merge models into one checkpoint, or adapters into one: TIES, task arithmetic, DARE, mean."""
+    """Merge models into one checkpoint, or adapters into one: TIES, DARE, SLERP and others."""
     from raylab.spec.adapter_output import adapter_output
     from raylab.spec.mergekit import requested
 
@@ -207,6 +211,7 @@ def merge(
         scope=scope,
         scaling=scaling,
         seed=seed,
+        parameters=parsed_parameters(parameters),
     )
     request = replace(request, output=output)
     with loading():

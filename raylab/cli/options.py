@@ -55,6 +55,12 @@ As = Annotated[
     str | None,
     typer.Option("--as", help="model, or adapter: factors of adapters.", show_default="model"),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A parameter of the method, as t=0.5. Repeatable."
+    ),
+]
 Rank = Annotated[
     int | None,
     typer.Option(help="Of each tensor of the adapter.", show_default="the sum of the models'"),

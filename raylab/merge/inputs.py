@@ -65,11 +65,11 @@ class MergePlan:
         ]
 
     def models_of(self, name: str) -> list[int]:
-        """The indices of the models that change the tensor and keep entries of it; for `linear`
-        all, if any does."""
+        """The indices of the models that change the tensor and keep entries of it; all,
+        if any does, where the method combines values or whole tensors."""
         densities = self.settings.densities
         changing = [i for i, m in enumerate(self.models) if densities[i][name] and m.changes(name)]
-        if changing and self.request.row.of == "values":
+        if changing and (self.request.of_values or self.request.row.combines == "tensors"):
             return list(range(len(self.models)))
         return changing
 

@@ -17,14 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from raylab.errors import InputError
 from raylab.merge.adapter_out import write_adapter
 from raylab.merge.adapter_plan import plan_adapter
-from raylab.merge.backend import Backend, backend_for
+from raylab.merge.backend import CPU, Backend, backend_for
 from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
 from raylab.merge.trim import counter, trims_of
+from raylab.merge.whole_tensors import concluded
 from raylab.spec.merges import MergeRequest
 from raylab.spec.study import Device
 from raylab.store.phase import MERGING, Tell, silent
@@ -62,8 +64,13 @@ def merge_models(
     which leave nothing behind.
     """
     check_absent(out)
+    is_of_tensors = request.row.combines == "tensors"
+    if is_of_tensors and device == "cuda":
+        raise InputError(
+            f"{request.method} runs on the CPU", found="device cuda", expected="auto or cpu"
+        )
     plan = plan_merge(request, locations, base)
-    backend = backend_for(device, plan.entries_of_checkpoints)
+    backend = CPU if is_of_tensors else backend_for(device, plan.entries_of_checkpoints)
     if request.output:
         return write_adapter(plan_adapter(plan, locations), backend, out, threads, tell)
     return write_merge(plan, backend, out, most_bytes=most_bytes, threads=threads, tell=tell)
@@ -106,10 +113,10 @@ def write_merge(
     count = backend.threads(threads or len(os.sched_getaffinity(0)))
     with backend.in_use(), Workers(count) as workers:
         rows = ModelRows(plan, backend)
-        trims = trims_of(rows, workers, tell)
+        trims, found = trims_of(rows, workers, tell), concluded(rows, workers, tell)
         with atomic_directory(out) as part:
             with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
-                merger = Merger(rows, trims, writer)
+                merger = Merger(rows, trims, found, writer)
                 counted = counter(tell, MERGING, len(plan.shapes))
                 workers.each(rows.pieces(list(plan.shapes)), merger.write, counted)
             copy_config_files(plan.directory, part)

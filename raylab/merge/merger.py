@@ -18,6 +18,7 @@ from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.record import Kept
 from raylab.merge.steps import Count, hash_limit, stream_key
 from raylab.merge.trim import Trims
+from raylab.merge.whole_tensors import Concluded, combine, rows_of
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, columns_of
 from raylab.weights.safetensors_reader import DTYPE_NAMES
@@ -27,9 +28,14 @@ class Merger:
     """Merges one piece after another; threads share it. `kept` counts the entries that stayed."""
 
     def __init__(
-        self, rows: ModelRows, trims: Sequence[Trims], writer: CheckpointWriter | None = None
+        self,
+        rows: ModelRows,
+        trims: Sequence[Trims],
+        concluded: Concluded,
+        writer: CheckpointWriter | None = None,
     ) -> None:
         """`writer`: of the whole model; None where only `delta` is called."""
+        self._concluded = concluded
         self._rows, self._trims, self._writer = rows, trims, writer
         self._plan, self._steps = rows.plan, rows.backend.steps
         self._request = rows.plan.request
@@ -56,7 +62,7 @@ class Merger:
         models, memory, request = self._plan.models_of(piece[0]), self._rows.memory, self._request
         base = self._rows.base(piece)
         moves, counts = self._moves(piece, models, base)
-        if request.row.of == "values":
+        if request.of_values:
             moves -= base
         moves *= request.scaling
         on_host = memory.to_host("moves", moves)
@@ -68,7 +74,7 @@ class Merger:
         name, memory = piece[0], self._rows.memory
         dtype, base = self._plan.dtypes[name], self._rows.base(piece)
         moves, counts = self._moves(piece, models, base)
-        if self._request.row.of == "values":
+        if self._request.of_values:
             base.zero_()
         overflows = self._steps.add_to_base(base, moves, self._request.scaling, dtype)
         merged = memory.buffer("merged", base.shape, dtype).copy_(base)
@@ -87,9 +93,13 @@ class Merger:
         deltas = memory.buffer("rows", (len(models), *base.shape), torch.float32)
         each = list(zip(deltas, models, strict=True))
         non_finite = [rows.fill(delta, model, piece) for delta, model in each]
-        kept = [self._keep(delta, model, piece) for delta, model in each]
         moves = memory.buffer("moves", base.shape, torch.float64)
-        self._combine(piece[0], deltas, models, moves)
+        if self._request.row.combines == "tensors":
+            found = combine(rows_of(rows, piece, deltas, base), self._concluded.get(piece[0]))
+            moves.numpy()[:] = found.reshape(-1)
+        kept = [self._keep(delta, model, piece) for delta, model in each]
+        if self._request.row.combines == "entries":
+            self._combine(piece[0], deltas, models, moves)
         return moves, [*non_finite, *kept]
 
     def _settle(self, piece: Piece, models: Sequence[int], counts: Sequence[int]) -> None:

@@ -64,19 +64,18 @@ class ModelRows(threading.local):
         return self._base[1]
 
     def fill(self, row: torch.Tensor, model: int, piece: Piece) -> Count:
-        """Set `row`, float32 (entries,) on the device, to the task vector or, for `linear`, to the
-        values: those of an adapter are base + task vector, rounded to float32. Returns how many
-        entries are not finite.
+        """Set `row`, float32 (entries,) on the device, to the task vector or, where the method
+        is of values, to these: those of an adapter are base + task vector, rounded to float32.
+        Returns how many entries are not finite.
         """
         plan, viewed, steps = self.plan, self.plan.models[model], self.backend.steps
-        values, of_values = viewed.values(*piece), plan.request.row.of == "values"
+        values, of_values = viewed.values(*piece), plan.request.of_values
         if values is not None and not of_values:
             return steps.subtract(self._moved(model, values), self._raw_base(piece), row)
         if values is not None:
             row.copy_(self._moved(model, values))
         else:
             delta = viewed.delta(*piece)
-            assert of_values or delta is not None, "a model that changes the tensor"
             row.zero_() if delta is None else row.copy_(self._moved(model, delta))
             if of_values:
                 row.add_(self._raw_base(piece))

@@ -60,6 +60,7 @@ def record_of(
         "lambda": request.scaling,
         "seed": request.seed,
         "normalize": request.normalize,
+        **({"parameters": dict(request.parameters)} if request.parameters else {}),
         "device": device.type,
         "numel": sum(math.prod(shape) for shape in plan.shapes.values()),
         "tensors_merged": len(changed),
@@ -113,6 +114,7 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
     """One line for the method, and one for each model with its settings and counts."""
     settings = [f"{name} {record[name]}" for name in ("scope", "seed") if record[name] is not None]
     settings.append(f"lambda {record['lambda']:g}")
+    settings += [f"{name} {setting(value)}" for name, value in record.get("parameters", {}).items()]
     if record["device"] != "cpu":
         settings.append(f"on {record['device']}")
     lines = [f"{record['method']}: {', '.join(settings)}"]

@@ -147,6 +147,7 @@ def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
         "merge.lambda": request.scaling,
         "merge.seed": request.seed,
         "merge.normalize": request.normalize,
+        **{f"merge.{name}": value for name, value in request.parameters.items()},
         **models,
     }
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylab.spec.merges import METHODS
+from raylab.spec.merge_methods import METHODS
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study

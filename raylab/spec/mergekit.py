@@ -1,7 +1,7 @@
 """Reads the part of mergekit's YAML that raylab can carry out, and refuses the rest by name.
 
-Model: one mapping with merge_method (a row of `raylab.spec.merges.METHODS`), models (each with
-`model` and its own weight and density), base_model, parameters (those of the models, lambda,
+Model: one mapping with merge_method (a row of `raylab.spec.merge_methods.METHODS`), models (each
+with `model` and its own weight and density), base_model, parameters (those of the models, lambda,
 normalize, int8_mask, rescale), dtype and out_dtype, and tokenizer_source: base. A weight or a
 density is a number, a gradient, or a list of these with filters. A model's own parameter comes
 before the common one, which counts for the tensors that no own filter matches. Defaults are
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from raylab.errors import InputError
+from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_settings import Part, Setting, setting_of
 from raylab.spec.mergekit_file import Section, read_file
-from raylab.spec.merges import METHODS, MergeRequest, request_merge
+from raylab.spec.merges import MergeRequest, request_merge
 
 _FIELDS = (
     "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source",
@@ -33,6 +34,8 @@ _COMMON = ("weight", "density", "lambda", "normalize", "int8_mask", "rescale")
 _OF_A_MODEL = ("weight", "density")
 _DTYPES = ("bfloat16", "float16", "float32")
 _NORMALIZED = ("ties", "linear")
+_WEIGHTS = {"karcher": 1.0}
+"""Where mergekit weighs all models alike, and knows no weight."""
 _SETTING = "a number, a gradient of numbers, or a list of {filter, value} with these"
 
 
@@ -71,16 +74,19 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         raise config.refused("merge_method", ", ".join(METHODS))
     row = METHODS[method]
     common = config.section("parameters")
-    common.check_known(_COMMON)
+    shared = _COMMON if row.combines == "entries" else ("weight", "int8_mask")
+    common.check_known((*shared, *row.parameters))
     _check_rescale(method, common)
     if config.value("tokenizer_source") not in (None, "base"):
         raise config.refused("tokenizer_source", "base")
     base, adapter = _reference(config, "base_model") if config.value("base_model") else (None, None)
     if adapter:
         raise config.refused("base_model", "a checkpoint, no adapter")
-    models = _models(config, base, leaves_base_out=row.of == "deltas")
+    models = _models(config, base, leaves_base_out=row.of != "values")
     if row.of == "values" and base and all(name != base for name, _ in models):
         models.append((base, config.empty))
+    if method == "slerp":
+        models = _from_base(config, models, base)
     trims = row.keeps != "all"
     for section in (common, *(own for _, own in models)):
         if not trims and section.value("density") is not None:
@@ -89,13 +95,16 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         method,
         [name for name, _ in models],
         base=base,
-        weights=[_setting(own, common, "weight", None) for _, own in models],
+        weights=_weights(method, common, models),
         density=[_setting(own, common, "density", 1.0) for _, own in models] if trims else None,
         scope=scope or ("tensor" if row.keeps == "largest" else None),
         scaling=_lambda(common),
         seed=seed,
         normalize=_flag(common, "normalize", method in _NORMALIZED),
         dtype=_dtype(config),
+        parameters={
+            name: common.value(name) for name in row.parameters if common.value(name) is not None
+        },
     )
 
 
@@ -143,6 +152,27 @@ def _path(section: Section, field: str) -> str:
     if isinstance(value, str) and value:
         return value
     raise section.refused(field, "PATH, ID@REVISION, or {path: ..., revision: ...}")
+
+
+def _from_base(
+    config: Section, models: list[tuple[str, Section]], base: str | None
+) -> list[tuple[str, Section]]:
+    """The two models of slerp, which starts at the base_model."""
+    if base is None:
+        raise config.refused("base_model", "slerp's first model")
+    return sorted(models, key=lambda model: model[0] != base)
+
+
+def _weights(
+    method: str, common: Section, models: list[tuple[str, Section]]
+) -> list[Setting] | None:
+    if METHODS[method].weighs:
+        default = _WEIGHTS.get(method)
+        return [_setting(own, common, "weight", default) for _, own in models]
+    for section in (common, *(own for _, own in models)):
+        if section.value("weight") is not None:
+            raise section.refused("weight", f"none, since {method} has no weights")
+    return None
 
 
 def _setting(own: Section, common: Section, field: str, default: float | None) -> Setting:

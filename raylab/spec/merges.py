@@ -1,14 +1,8 @@
 """The request for a merge: method, models, weights, and the entries to keep of each model.
 
-Model: METHODS is the table of methods, one row each, which cites its paper. With the task
-vectors d_i = model_i - base, a row says which entries of d_i stay (all, the largest, or a
-random share, scaled up for what was dropped), whether the models elect a sign for each entry,
-and whether their weighted sum is divided by the weights that went into it:
-
-    merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
-
-`linear` works on the models' values and has no base. `raylab.merge.steps` defines each
-step for one entry. A weight or a density may differ by tensor (`raylab.spec.merge_settings`); the
+Model: a request names a row of `raylab.spec.merge_methods.METHODS` and what this method takes:
+models in order with their weights and densities, a base model, and the method's own parameters by
+name. A weight or a density may differ by tensor (`raylab.spec.merge_settings`); the
 sums are then those of one tensor.
 Invariant: a MergeRequest can be carried out as far as its words go. What would have no effect
 under its method (a density for `linear`) is refused, so that nothing asked is ever ignored.
@@ -18,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from raylab.errors import InputError
 from raylab.number_format import either
 from raylab.spec.adapter_output import AdapterOutput
+from raylab.spec.merge_methods import METHODS, MergeMethod, Parameter, checked_parameters
 from raylab.spec.merge_settings import Setting, Varying, numbers_of, points_of
 from raylab.spec.proposals import close_names
 
@@ -31,58 +26,6 @@ Scope = Literal["global", "tensor"]
 
 DENSITY = 0.2
 SEED = 0
-
-
-@dataclass(frozen=True)
-class MergeMethod:
-    """One row of the table. `normalizes` is the default; a request may say otherwise."""
-
-    title: str
-    paper: str
-    keeps: Literal["all", "largest", "random"]
-    elects: bool
-    normalizes: bool
-    of: Literal["deltas", "values"] = "deltas"
-
-
-METHODS: dict[str, MergeMethod] = {
-    "ties": MergeMethod(
-        title="TIES-Merging",
-        paper="Yadav et al. 2023, arXiv:2306.01708",
-        keeps="largest",
-        elects=True,
-        normalizes=True,
-    ),
-    "task_arithmetic": MergeMethod(
-        title="Task arithmetic",
-        paper="Ilharco et al. 2022, arXiv:2212.04089",
-        keeps="all",
-        elects=False,
-        normalizes=False,
-    ),
-    "dare_ties": MergeMethod(
-        title="DARE (drop and rescale), then TIES' election and disjoint mean",
-        paper="Yu et al. 2023, arXiv:2311.03099; Yadav et al. 2023, arXiv:2306.01708",
-        keeps="random",
-        elects=True,
-        normalizes=True,
-    ),
-    "dare_linear": MergeMethod(
-        title="DARE (drop and rescale), then task arithmetic",
-        paper="Yu et al. 2023, arXiv:2311.03099; Ilharco et al. 2022, arXiv:2212.04089",
-        keeps="random",
-        elects=False,
-        normalizes=False,
-    ),
-    "linear": MergeMethod(
-        title="Weighted mean of weights (model soup)",
-        paper="Wortsman et al. 2022, arXiv:2203.05482",
-        keeps="all",
-        elects=False,
-        normalizes=True,
-        of="values",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -101,6 +44,7 @@ class MergeRequest:
 
     scaling: the lambda that the merged task vector is multiplied by. scope and seed: None where
     the method has no use for them. dtype: what the output has to have; None: the base's own.
+    parameters: a value for each of the method's own, in the order of its row.
     """
 
     method: str
@@ -113,6 +57,12 @@ class MergeRequest:
     dtype: str | None = None
     output: AdapterOutput | None = None
     """What the adapter to be written is; None for a whole model."""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def of_values(self) -> bool:
+        """Whether the method combines the models' values; otherwise their task vectors."""
+        return self.row.of == "values" or (self.row.of == "either" and self.base is None)
 
     @property
     def row(self) -> MergeMethod:
@@ -146,10 +96,11 @@ def request_merge(
     normalize: bool | None = None,
     dtype: str | None = None,
     output: AdapterOutput | None = None,
+    parameters: Mapping[str, Parameter] | None = None,
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
-    lambda 1, seed 0. density: one for all models, or one for each. A density that differs by
-    tensor has the scope tensor. Raises InputError.
+    lambda 1, seed 0, and those of the method's own parameters. density: one for all models, or one
+    for each. A density that differs by tensor has the scope tensor. Raises InputError.
     """
     method = check_method(method)
     row = METHODS[method]
@@ -160,14 +111,17 @@ def request_merge(
         method=method,
         inputs=inputs,
         base=base,
-        scope=cast(Scope, scope or by_default) if row.keeps == "largest" else None,
+        scope=cast(Scope, scope or by_default) if row.trims else None,
         scaling=1.0 if scaling is None else scaling,
         seed=(SEED if seed is None else seed) if row.keeps == "random" else None,
         normalize=row.normalizes if normalize is None else normalize,
         dtype=dtype,
         output=output,
+        parameters=checked_parameters(method, parameters or {}),
     )
-    _refuse_idle(method, {"density": density, "scope": scope, "seed": seed, "lambda": scaling})
+    given = {"density": density, "scope": scope, "seed": seed, "lambda": scaling}
+    _refuse_idle(method, {"weight": weights, **given})
+    _check_models(request)
     _check_numbers(request)
     if base is None and row.of == "deltas":
         raise InputError(f"{method} needs the base model", expected="a base model: --base")
@@ -202,18 +156,30 @@ def _exact(setting: Setting) -> Setting:
 def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
     row = METHODS[method]
     used = {
+        "weight": row.weighs,
         "density": row.keeps != "all",
-        "scope": row.keeps == "largest",
+        "scope": row.trims,
         "seed": row.keeps == "random",
-        "lambda": row.of == "deltas",
+        "lambda": row.of == "deltas" and row.combines == "entries",
     }
     idle = [name for name, value in given.items() if value is not None and not used[name]]
     if idle:
         raise InputError(
             f"{method} has no {' and no '.join(idle)}",
             found=", ".join(f"{name} {given[name]}" for name in idle),
-            expected=f"only what {method} uses: weight"
-            + "".join(f", {name}" for name, is_used in used.items() if is_used),
+            expected=f"only what {method} uses: "
+            + (", ".join([*(name for name in used if used[name]), *row.parameters]) or "models"),
+        )
+
+
+def _check_models(request: MergeRequest) -> None:
+    count, fewest, most = len(request.inputs), request.row.fewest, request.row.most
+    if not fewest <= count <= (most or count):
+        wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
+        raise InputError(
+            f"{request.method} combines another number of models",
+            found=f"{count}: {', '.join(item.model for item in request.inputs)}",
+            expected=f"{wanted}, beside the base model" if request.row.of == "deltas" else wanted,
         )
 
 
@@ -221,6 +187,10 @@ def _check_numbers(request: MergeRequest) -> None:
     points = [point for item in request.inputs for point in points_of(item.weight)]
     if not all(math.isfinite(point) for point in [*points, request.scaling]):
         raise InputError("weights and lambda are finite numbers", found=(points, request.scaling))
+    if request.row.combines == "tensors" and min(points) < 0:
+        raise InputError(
+            f"{request.method} weighs directions", found=points, expected="weights of at least 0"
+        )
     weights = [item.weight for item in request.inputs]
     if not any(isinstance(weight, Varying) for weight in weights):
         _check_sums(request, {"": cast(list[float], weights)})
@@ -248,7 +218,7 @@ def _check_numbers(request: MergeRequest) -> None:
 def _check_sums(request: MergeRequest, weights: Mapping[str, Sequence[float]]) -> None:
     """Raise InputError where the `weights` that the models have by tensor cannot be divided by."""
     row = request.row
-    if not (row.elects or request.normalize):
+    if not (row.elects or request.normalize or row.combines == "tensors"):
         return
     if not any(weight for of_tensor in weights.values() for weight in of_tensor):
         raise InputError(

@@ -25,7 +25,8 @@ from raylab.spec.hyperparameters import LoraOverrides as LoraOverrides
 from raylab.spec.hyperparameters import Quantization as Quantization
 from raylab.spec.hyperparameters import Training as Training
 from raylab.spec.hyperparameters import TrainingOverrides as TrainingOverrides
-from raylab.spec.merges import METHODS, MergeRequest, Scope, request_merge
+from raylab.spec.merge_methods import METHODS
+from raylab.spec.merges import MergeRequest, Scope, request_merge
 from raylab.spec.published_norms import Printed
 from raylab.spec.seeds import SeedList
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
@@ -120,6 +121,8 @@ class Merge(_with_lambda()):  # type: ignore[misc]
     """The scope of the threshold: the whole task vector, or each tensor."""
     seed: int | None = Field(default=None, ge=0)
     """Of the entries that DARE drops."""
+    parameters: dict[str, bool | int | float] = Field(default_factory=dict)
+    """The method's own parameters, by name: `t`, `gamma` and the like."""
 
     @model_validator(mode="after")
     def _one_density_each(self) -> Self:
@@ -138,6 +141,7 @@ class Merge(_with_lambda()):  # type: ignore[misc]
             scope=self.scope,
             scaling=getattr(self, "lambda"),
             seed=self.seed,
+            parameters=self.parameters,
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raylab.errors import InputError
-from raylab.spec.merges import METHODS
+from raylab.spec.merge_methods import METHODS
 from raylab.spec.proposals import unknown
 from raylab.spec.recipes import (
     expand_recipes,

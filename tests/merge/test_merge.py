@@ -22,8 +22,9 @@ from raylab.errors import InputError, ModelError, NonFiniteError, OutError
 from raylab.merge import backend
 from raylab.merge.merge import merge_models
 from raylab.merge.record import summary_lines
+from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_settings import Part, Varying
-from raylab.spec.merges import METHODS, request_merge
+from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
 from raylab.weights import row_tiles
 from tests.merge import models

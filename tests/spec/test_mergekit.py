@@ -82,7 +82,7 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("merge_method: ties", "merge_method: slerp", "slerp"),
+        ("merge_method: ties", "merge_method: swap", "swap"),
         ("merge_method: ties", "", "merge_method"),
         ("models:", "slices: []\nmodels:", "slices"),
         ("models:", "tokenizer: {source: union}\nmodels:", "tokenizer"),
@@ -135,7 +135,7 @@ def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("merge_method: ties", "merge_method: slerp", 2),
+        ("merge_method: ties", "merge_method: swap", 2),
         ("models:", "slices: []\nmodels:", 4),
         ("density: 0.5", "gamma: 0.5", 7),
         ("density: 0.5", "density: [{filter: mlp, value: x}]", 7),

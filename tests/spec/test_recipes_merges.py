@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from raylab.errors import StudyError
-from raylab.spec.merges import METHODS
+from raylab.spec.merge_methods import METHODS
 from raylab.spec.study import Study
 from raylab.spec.study_file import parse_study
 
@@ -53,7 +53,7 @@ def test_schema_lists_the_methods_and_every_parameter():
     schema = Study.model_json_schema()["$defs"]["Merge"]
     assert schema["properties"]["method"]["enum"] == list(METHODS)
     assert set(schema["properties"]) == {
-        "method", "models", "weights", "density", "scope", "lambda", "seed"
+        "method", "models", "weights", "density", "scope", "lambda", "seed", "parameters"
     }  # fmt: skip
     assert all(entry.get("description") for entry in schema["properties"].values())
 

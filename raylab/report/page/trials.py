@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from raylab.number_format import MISSING, duration, number, rate
+from raylab.number_format import MISSING, duration, number, rate, setting
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import Row, Rows, is_merge
 from raylab.report.words import Translator
@@ -122,7 +122,7 @@ def merge_blocks(translate: Translator, study: Study) -> Iterator[Block]:
 def merge_text(translate: Translator, request: MergeRequest) -> str:
     """How a merge is made: its method, its inputs and every setting that decides it."""
     method, more = request.row, ""
-    if method.of == "deltas":
+    if method.of == "deltas" and method.combines == "entries":
         more += translate("merge-scaling", scaling=request.scaling)
     if request.seed is not None:
         more += translate("merge-seed", seed=request.seed)
@@ -132,6 +132,8 @@ def merge_text(translate: Translator, request: MergeRequest) -> str:
             more += translate("merge-as_adapter-rank", rank=output.rank)
         if output.energy is not None:
             more += translate("merge-as_adapter-energy", energy=output.energy)
+    for name, value in request.parameters.items():
+        more += translate("merge-setting", name=name, value=setting(value))
     scope = translate(f"merge-scope-{request.scope}") if request.scope else ""
 
     def written(value: Setting) -> float | str:

@@ -171,6 +171,7 @@ merge-seed = ; seed { $seed }
 merge-as_adapter = ; written as an adapter
 merge-as_adapter-rank = { " " }of rank { $rank }
 merge-as_adapter-energy = { " " }that keeps { SETTING($energy) } of each tensor's energy (sum of squared singular values)
+merge-setting = ; { $name } { $value }
 places-parquet = Parquet
 places-csv = CSV
 places-figures = figures

@@ -113,6 +113,7 @@ merge-seed = ；シード{ $seed }
 merge-as_adapter = ；アダプターとして出力
 merge-as_adapter-rank = （ランク{ $rank }）
 merge-as_adapter-energy = （各テンソルのエネルギー（特異値の二乗和）の{ SETTING($energy) }を保持）
+merge-setting = ；{ $name } { $value }
 places-parquet = Parquet
 places-csv = CSV
 places-figures = 図

@@ -1,0 +1,162 @@
+"""Rules of methods that look at a whole tensor of every model before they combine its entries.
+
+Model: RULES is a table, by method. A rule measures the pieces of a tensor, concludes from all of
+them in their order what the tensor's entries need (factors, thresholds), and combines each piece.
+Where nothing has to be measured, a rule only combines. The methods of `raylab.merge.directions`
+measure inner products.
+
+    nearswap   d where |d| <= t, else t in d's direction: the share min(1, t / |d|) of the model
+               (alchemonaut 2024; no paper)
+
+Invariant: x is float32 and read where it lies; all arithmetic is float64 on the CPU, and sums have
+the order of the pieces, so the bits depend on neither threads nor device. What is measured of one
+tensor at a time is held: a few numbers, or one float64 for each entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raylab.merge import directions
+from raylab.merge.directions import Array, Factors
+from raylab.merge.model_rows import ModelRows
+from raylab.merge.trim import counter
+from raylab.spec.merges import MergeRequest
+from raylab.store.phase import THRESHOLDS, Tell, silent
+from raylab.weights.row_tiles import Piece, Workers
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of one tensor: of each model, and of the base.
+
+    models: float32 (models, rows, columns), values or task vectors; a rule sets to zero what it
+    leaves out. base: float32 (rows, columns). start: the first row's index.
+    is_vector: the tensor has one dimension, and so one row.
+    """
+
+    models: Array
+    base: Array
+    start: int
+    is_vector: bool
+    request: MergeRequest
+
+
+@dataclass(frozen=True)
+class TensorRule:
+    """measure: what a piece says; conclude: of all pieces, in order, with the models' weights;
+    combine: float64 (rows, columns), what is added to the base or, for values, the result."""
+
+    combine: Callable[[Rows, Array | None], Array]
+    measure: Callable[[Rows], Array] | None = None
+    conclude: Callable[[Sequence[Array], Array, MergeRequest], Array] | None = None
+
+
+Concluded = Mapping[str, Array]
+"""By tensor."""
+
+
+def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Concluded:
+    """What the method concludes of every tensor that a model changes. Raises NonFiniteError."""
+    plan = rows.plan
+    rule = RULES.get(plan.request.method)
+    if rule is None or rule.measure is None or rule.conclude is None:
+        return {}
+    measure, found = rule.measure, {}
+    names = [name for name in plan.shapes if plan.models_of(name)]
+    for place, name in enumerate(names):
+        pieces, parts = rows.pieces([name]), dict[Piece, Array]()
+
+        def work(piece: Piece, parts: dict[Piece, Array] = parts) -> None:
+            parts[piece] = measure(read(rows, piece))
+
+        workers.each(pieces, work, counter(tell, THRESHOLDS, len(names), place))
+        weights = np.array([of_model[name] for of_model in plan.settings.weights])
+        found[name] = rule.conclude([parts[piece] for piece in pieces], weights, plan.request)
+    return found
+
+
+def read(rows: ModelRows, piece: Piece) -> Rows:
+    """The rows of `piece`, in memory of this thread. Raises NonFiniteError."""
+    models, base = rows.plan.models_of(piece[0]), rows.base(piece)
+    into = rows.memory.buffer("rows", (len(models), *base.shape), torch.float32)
+    counts = [rows.fill(row, model, piece) for row, model in zip(into, models, strict=True)]
+    rows.check_finite(piece, models, rows.memory.numbers(counts))
+    return rows_of(rows, piece, into, base)
+
+
+def rows_of(rows: ModelRows, piece: Piece, models: torch.Tensor, base: torch.Tensor) -> Rows:
+    """The same memory, as `Rows` has it; models: (models, entries), base: (entries,)."""
+    plan, (name, start, stop) = rows.plan, piece
+    is_vector = len(plan.shapes[name]) < 2
+    shape = (stop - start, -1)
+    values = models.numpy().reshape(len(models), *shape)
+    return Rows(values, base.numpy().reshape(shape), start, is_vector, plan.request)
+
+
+def combine(rows: Rows, found: Array | None) -> Array:
+    """float64 (rows, columns) by the rule of the request's method."""
+    return RULES[rows.request.method].combine(rows, found)
+
+
+def _products(rows: Rows) -> Array:
+    """float64 (models, models, 1, rows or columns): of the piece, by row, or by column."""
+    over = "tensor" if rows.is_vector else _vectors(rows.request)
+    axes = {"tensor": (0, 1), "rows": 1, "columns": 0}[over]
+    count = len(rows.models)
+    wide = rows.models.astype(np.float64)
+    found = np.empty((count, count, *np.atleast_1d(wide[0].sum(axis=axes)).shape))
+    for i in range(count):
+        for j in range(i, count):
+            found[i, j] = found[j, i] = (wide[i] * wide[j]).sum(axis=axes)
+    return found
+
+
+def _vectors(request: MergeRequest) -> str:
+    """Whether a tensor is one vector, or each of its rows or columns is one."""
+    own = request.parameters
+    if own.get("filter_wise") or own.get("nuslerp_flatten") is False:
+        return "columns" if own.get("nuslerp_row_wise") else "rows"
+    return "tensor"
+
+
+def _by_directions(factors: Factors) -> TensorRule:
+    """The rule of a method in `raylab.merge.directions`."""
+
+    def conclude(parts: Sequence[Array], weights: Array, request: MergeRequest) -> Array:
+        over = _vectors(request)
+        if over == "rows":
+            products = np.concatenate(parts, axis=2)
+            return factors(products, weights, request.parameters)[:, :, None]
+        found = factors(np.sum(parts, axis=0), weights, request.parameters)
+        return found[:, None, :]
+
+    def combined(rows: Rows, found: Array | None) -> Array:
+        assert found is not None
+        stop = rows.start + len(rows.base)
+        mine = found[:, rows.start : stop] if _vectors(rows.request) == "rows" else found
+        total = mine[0] * rows.models[0]
+        for factor, values in zip(mine[1:], rows.models[1:], strict=True):
+            total += factor * values
+        return total
+
+    return TensorRule(combined, _products, conclude)
+
+
+def _nearswap(rows: Rows, _: Array | None) -> Array:
+    most = float(rows.request.parameters["t"])
+    return np.clip(rows.models[0].astype(np.float64), -most, most)
+
+
+RULES: dict[str, TensorRule] = {
+    "slerp": _by_directions(directions.slerp),
+    "nuslerp": _by_directions(directions.nuslerp),
+    "multislerp": _by_directions(directions.multislerp),
+    "karcher": _by_directions(directions.karcher),
+    "model_stock": _by_directions(directions.model_stock),
+    "nearswap": TensorRule(_nearswap),
+}
