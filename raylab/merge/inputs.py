@@ -118,16 +118,12 @@ def plan_merge(
     untied = _untied(models, template)
     names = [*template.shapes, *untied]
     dtypes = {name: template.raw(name, 0, 0).dtype for name in names}
+    if request.dtype:
+        asked: torch.dtype = getattr(torch, request.dtype)
+        dtypes = {n: asked if own.is_floating_point else own for n, own in dtypes.items()}
     plan = MergePlan(request, models, template, directory, dtypes, untied)
     for item, model in zip(request.inputs, models, strict=True):
         _check_shapes(item.model, model, plan.shapes)
-    found = {str(dtype).removeprefix("torch.") for dtype in dtypes.values()}
-    if request.dtype and found != {request.dtype}:
-        raise ModelError(
-            "the output has the dtype of the base model",
-            found=f"{request.dtype} asked for, {', '.join(sorted(found))} in the base model",
-            expected="the same, or no dtype",
-        )
     return plan
 
 

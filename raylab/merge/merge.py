@@ -37,6 +37,7 @@ from raylab.weights.checkpoint_writer import (
     atomic_directory,
     check_absent,
     copy_config_files,
+    write_config,
     write_untied,
 )
 from raylab.weights.dequantize import dequantized, in_full_precision
@@ -122,6 +123,8 @@ def write_merge(
             copy_config_files(plan.directory, part)
             if plan.untied:
                 write_untied(part)
+            if plan.request.dtype:
+                write_config(part, dict.fromkeys(("dtype", "torch_dtype"), plan.request.dtype))
             files = flushed_files(part)
             record = record_of(plan, trims, merger.kept, files, backend.device)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)

@@ -54,7 +54,13 @@ class Merger:
         on_device = self._steps.count_non_finite(self._rows.base(piece))
         (count,) = self._rows.memory.numbers([on_device])
         refuse_non_finite(count, f"the base model's {piece[0]}")
-        return self._rows.stored_base(piece)
+        stored, dtype = self._rows.stored_base(piece), self._plan.dtypes[piece[0]]
+        if stored.dtype == dtype:
+            return stored
+        written = stored.to(dtype)
+        overflows = written.numel() - int(torch.isfinite(written).sum())
+        refuse_non_finite(overflows, f"the base model's {piece[0]}, as {DTYPE_NAMES[dtype]},")
+        return written
 
     def delta(self, piece: Piece) -> torch.Tensor:
         """What the merge adds to the base model's rows, float64 (entries,) on the host, valid until

@@ -61,6 +61,7 @@ def record_of(
         "seed": request.seed,
         "normalize": request.normalize,
         **({"parameters": dict(request.parameters)} if request.parameters else {}),
+        **({"dtype": request.dtype} if request.dtype else {}),
         "device": device.type,
         "numel": sum(math.prod(shape) for shape in plan.shapes.values()),
         "tensors_merged": len(changed),
@@ -168,7 +169,7 @@ def _file_entry(path: Path) -> FileEntry:
 def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of the merge's model card, for huggingface_hub.ModelCardData."""
     models = [record["base"], *(row["model"] for row in record["models"])]
-    on_hub = dict.fromkeys(model for model in models if model and _is_hub_id(model))
+    on_hub = dict.fromkeys(m.partition("@")[0] for m in models if m and _is_hub_id(m))
     metadata = {"library_name": "transformers", "tags": ["merge", "raylab"]}
     if "adapter" in record:
         metadata["library_name"] = "peft"

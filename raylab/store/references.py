@@ -1,9 +1,9 @@
 """A model as the command line names it -> the location of its parameters.
 
 Model: a reference is a directory (a checkpoint or a PEFT adapter), a Hugging Face id that was
-downloaded, or `OUT#name`: a trial or merge (by name or id), a finished model or a base model of
-the study in the store at OUT. Names are those of the study that ran last (its plan.json), then
-those of other studies in OUT; a result that no plan has is called as its record is.
+downloaded (of @REVISION, else of main), or `OUT#name`: a trial or merge (by name or id), a finished
+model or a base model of the study in the store at OUT. Names are those of the study that ran last
+(its plan.json), then those of other studies in OUT; else a result is called as its record is.
 Invariant: a reference names exactly one model; otherwise it raises ModelError with the models
 that were found. The location of a chained trial lists the adapters of its whole lineage, the
 oldest first, each of which has a sound record. The location of a merge is the checkpoint in its
@@ -122,11 +122,12 @@ def find_model(reference: str) -> FoundModel:
         return FoundModel(reference, location, study.quantization)
     directory = Path(reference).expanduser()
     if directory.exists():
-        return FoundModel(
-            reference, location_of(_required(reference, Located(path=str(directory))))
-        )
+        found = _required(reference, Located(path=str(directory)))
+        return FoundModel(reference, location_of(found))
     if reference.count("/") == 1 and not reference.startswith((".", "/", "~")):
-        return FoundModel(reference, location_of(_required(reference, Located(hub=reference))))
+        hub, _, revision = reference.partition("@")
+        found = _required(reference, Located(hub=hub, revision=revision or None))
+        return FoundModel(reference, location_of(found))
     raise ModelError(
         "a model is not there",
         found=reference,

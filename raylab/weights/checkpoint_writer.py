@@ -21,12 +21,12 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -285,11 +285,14 @@ def _flush_directory(directory: Path) -> None:
 
 def write_untied(directory: Path) -> None:
     """Let config.json of a written checkpoint say that its embeddings are not tied."""
+    write_config(directory, {"tie_word_embeddings": False})
+
+
+def write_config(directory: Path, fields: Mapping[str, Any]) -> None:
+    """Set `fields` in a written config.json, and in each part of it those that the part has."""
     file = directory / "config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    config["tie_word_embeddings"] = False
-    nested = [part for part in config.values() if isinstance(part, dict)]
-    for part in nested:
-        if "tie_word_embeddings" in part:
-            part["tie_word_embeddings"] = False
-    file.write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    for part in (part for part in config.values() if isinstance(part, dict)):
+        part.update({name: value for name, value in fields.items() if name in part})
+    text = json.dumps({**config, **fields}, ensure_ascii=False, indent=2)
+    file.write_text(text + "\n", encoding="utf-8")

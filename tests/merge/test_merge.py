@@ -54,7 +54,7 @@ def merge(out, method, paths, base=True, threads=2, most_bytes=10**9, **options)
 
 
 def expected(method, base, deltas, *, weights=None, density=0.2, scope="global", scaling=1.0,
-             seed=0, normalize=None):  # fmt: skip
+             seed=0, normalize=None, dtype=None):  # fmt: skip
     """The merged values by tensor, each model given by its task vectors (or values) by tensor."""
     row = METHODS[method]
     weights = weights or [1.0] * len(deltas)
@@ -62,7 +62,7 @@ def expected(method, base, deltas, *, weights=None, density=0.2, scope="global",
     limits = [oracle.threshold(list(d.values()), density)[1] for d in deltas]
     merged = {}
     for name, start in base.items():
-        dtype = NAMES[start.dtype]
+        rounds_to = dtype or NAMES[start.dtype]
         start = start.double().numpy().ravel()
         mine = [(i, d[name]) for i, d in enumerate(deltas) if name in d]
         own = [weights[i] for i, _ in mine]
@@ -80,7 +80,7 @@ def expected(method, base, deltas, *, weights=None, density=0.2, scope="global",
         else:
             moves = oracle.summed(columns, factors, sum(weights) if normalize else 1.0)
         start = np.zeros_like(start) if method == "linear" else start
-        merged[name] = oracle.moved(start, moves or [0.0] * start.size, scaling, dtype)
+        merged[name] = oracle.moved(start, moves or [0.0] * start.size, scaling, rounds_to)
     return merged
 
 
@@ -279,9 +279,26 @@ def test_merge_other_shapes_are_refused_by_name(tmp_path, change, named):
     assert not (tmp_path / "out").exists()
 
 
-def test_merge_other_dtype_is_refused(tmp_path, trio):
-    with pytest.raises(ModelError, match="dtype"):
-        merge(tmp_path / "out", "ties", trio[2], dtype="float32")
+@pytest.mark.parametrize("dtype", NAMES)
+def test_merge_other_dtype_than_the_bases_is_rounded_once(tmp_path, dtype):
+    base, others, paths = made(tmp_path, dtype=torch.float32)
+    name, other = NAMES[dtype], {**others[0], "norm.weight": base["norm.weight"]}
+    paths = [paths[0], saved(tmp_path / "other", other)]
+    _, weights = merge(tmp_path / "out", "ties", paths, density=0.4, dtype=name)
+    as_read = {n: v.float() for n, v in base.items()}
+    delta = deltas_of(as_read, [{n: v.float() for n, v in other.items()}])
+    exact = expected("ties", as_read, delta, density=0.4, dtype=name)
+    assert flat(weights) == exact
+    assert {values.dtype for values in weights.values()} == {dtype}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["dtype"], config["torch_dtype"]) == (name, name)
+
+
+def test_merge_copied_base_that_overflows_the_dtype_is_an_error(tmp_path):
+    base = drawn(0, "huge", torch.float32)
+    paths = [saved(tmp_path / "base", base), saved(tmp_path / "same", base)]
+    with pytest.raises(NonFiniteError, match=r"weight, as F16,"):
+        merge(tmp_path / "out", "ties", paths, dtype="float16")
 
 
 def test_merge_existing_out_is_refused_and_kept(tmp_path, trio):

@@ -302,6 +302,12 @@ def test_downloaded_model_is_found_by_its_id(there, tmp_path, monkeypatch):
     shutil.copytree(there[0], cached / "snapshots" / ("c" * 40))
     place = ModelLocation(checkpoint=cached / "snapshots" / ("c" * 40))
     assert find_model("some/model") == FoundModel("some/model", place)
+    (cached / "refs" / "v1").write_text("d" * 40)
+    shutil.copytree(there[0], cached / "snapshots" / ("d" * 40))
+    place = ModelLocation(checkpoint=cached / "snapshots" / ("d" * 40))
+    assert find_model("some/model@v1") == FoundModel("some/model@v1", place)
+    with pytest.raises(ModelError, match="some/model@v2"):
+        find_model("some/model@v2")
 
 
 @pytest.fixture
