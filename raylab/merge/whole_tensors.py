@@ -7,6 +7,12 @@ measure inner products.
 
     nearswap   d where |d| <= t, else t in d's direction: the share min(1, t / |d|) of the model
                (alchemonaut 2024; no paper)
+    ram        the sum of the d_i with |d_i| > epsilon, over their number
+               (Reinforced Agent Merging 2026, arXiv:2601.13572)
+    sce        of the tensor's entries whose variance over the models is not zero, the share
+               select_topk of the largest stays, with ties; model i weighs sum(d_i^2) of these, over
+               that of all models; d_i of the sign that their plain sum has are averaged by these
+               weights (Wan et al. 2024, arXiv:2408.07990, section 3.3)
 
 Invariant: x is float32 and read where it lies; all arithmetic is float64 on the CPU, and sums have
 the order of the pieces, so the bits depend on neither threads nor device. What is measured of one
@@ -152,6 +158,52 @@ def _nearswap(rows: Rows, _: Array | None) -> Array:
     return np.clip(rows.models[0].astype(np.float64), -most, most)
 
 
+def _ram(rows: Rows, _: Array | None) -> Array:
+    moved = np.abs(rows.models) > float(rows.request.parameters["epsilon"])
+    np.multiply(rows.models, moved, out=rows.models)
+    total = rows.models.sum(axis=0, dtype=np.float64)
+    return total / np.maximum(moved.sum(axis=0), 1)
+
+
+def _variances(rows: Rows) -> Array:
+    """float64 (rows, columns): of an entry over the models."""
+    wide = rows.models.astype(np.float64)
+    return np.square(wide - wide.mean(axis=0)).mean(axis=0)
+
+
+def _selecting(rows: Rows) -> Array:
+    """The variances, and the square of each model's entry: float64 (1 + models, entries)."""
+    squares = np.square(rows.models.astype(np.float64))
+    return np.stack([_variances(rows), *squares]).reshape(1 + len(squares), -1)
+
+
+def _selected(parts: Sequence[Array], _: Array, request: MergeRequest) -> Array:
+    """The smallest variance that is selected, then the weight of each model."""
+    variances = np.concatenate([part[0] for part in parts])
+    share, least = float(request.parameters["select_topk"]), 0.0
+    if share < 1:
+        count = int(share * np.count_nonzero(variances))
+        least = np.partition(variances, -count)[-count] if count else np.inf
+    sums = np.sum([part[1:][:, part[0] >= least].sum(axis=1) for part in parts], axis=0)
+    total = sums.sum()
+    return np.array([least, *(sums / total if total else sums)])
+
+
+def _sce(rows: Rows, found: Array | None) -> Array:
+    assert found is not None
+    np.multiply(rows.models, _variances(rows) >= found[0], out=rows.models)
+    sign = np.sign(rows.models.sum(axis=0, dtype=np.float64))
+    agrees = (np.sign(rows.models) == sign) & (sign != 0)
+    weights = found[1:, None, None] * agrees
+    total = weights.sum(axis=0)
+    moves = (weights * rows.models).sum(axis=0)
+    return np.divide(moves, total, out=np.zeros_like(moves), where=total > 0)
+
+
+def _passthrough(rows: Rows, _: Array | None) -> Array:
+    return rows.models[0].astype(np.float64)
+
+
 RULES: dict[str, TensorRule] = {
     "slerp": _by_directions(directions.slerp),
     "nuslerp": _by_directions(directions.nuslerp),
@@ -159,4 +211,7 @@ RULES: dict[str, TensorRule] = {
     "karcher": _by_directions(directions.karcher),
     "model_stock": _by_directions(directions.model_stock),
     "nearswap": TensorRule(_nearswap),
+    "ram": TensorRule(_ram),
+    "sce": TensorRule(_sce, _selecting, _selected),
+    "passthrough": TensorRule(_passthrough),
 }

@@ -170,6 +170,29 @@ METHODS: dict[str, MergeMethod] = {
         weighs=False,
         parameters={"t": ParameterRow(None, low=0.0, high=1e30)},
     ),
+    "ram": MergeMethod(
+        title="Reinforced Agent Merging: the mean of the models that moved an entry",
+        paper="Reinforced Agent Merging 2026, arXiv:2601.13572",
+        combines="tensors",
+        weighs=False,
+        parameters={"epsilon": ParameterRow(1e-5, low=0.0, high=1e30)},
+    ),
+    "sce": MergeMethod(
+        title="SCE: select by variance, calculate weights by squares, erase minority signs",
+        paper="Wan et al. 2024, arXiv:2408.07990",
+        combines="tensors",
+        fewest=2,
+        weighs=False,
+        parameters={"select_topk": ParameterRow(1.0, low=0.0, high=1.0)},
+    ),
+    "passthrough": MergeMethod(
+        title="One model, as it is",
+        paper="no paper: mergekit 2023, github.com/arcee-ai/mergekit",
+        of="values",
+        combines="tensors",
+        most=1,
+        weighs=False,
+    ),
 }
 
 

@@ -79,6 +79,12 @@ CASES = [
     ("model_stock", 3, {"parameters": {"filter_wise": True}}, "deltas", 1, oracle.model_stock),
     ("nearswap", 1, {"parameters": {"t": 0.3}}, "deltas", None,
      lambda v: oracle.nearswap(v[0], 0.3)),
+    ("ram", 3, {}, "deltas", None, lambda v: oracle.ram(v, 1e-5)),
+    ("ram", 3, {"parameters": {"epsilon": 0.1}}, "deltas", None, lambda v: oracle.ram(v, 0.1)),
+    ("sce", 3, {}, "deltas", None, lambda v: oracle.sce(v, 1)),
+    ("sce", 3, {"parameters": {"select_topk": 0.4}}, "deltas", None, lambda v: oracle.sce(v, 0.4)),
+    ("sce", 2, {"parameters": {"select_topk": 0.0}}, "deltas", None, lambda v: 0.0 * v[0]),
+    ("passthrough", 1, {}, "values", None, lambda v: v[0]),
     ("nearswap", 1, {"parameters": {"t": 0.0}}, "deltas", None, lambda v: 0.0 * v[0]),
 ]  # fmt: skip
 
@@ -139,9 +145,10 @@ def test_merge_tensors_equal_models_are_the_model(tmp_path, method, with_base):
         np.testing.assert_allclose(found[name], values, rtol=0, atol=3e-7)
 
 
-def test_merge_tensors_equal_models_in_model_stock_are_the_model(tmp_path):
+@pytest.mark.parametrize("method", ["model_stock", "ram", "sce"])
+def test_merge_tensors_equal_task_vectors_are_the_model(tmp_path, method):
     base, (model,) = models(1)
-    found, _ = merged(tmp_path, "model_stock", base, [model] * 3)
+    found, _ = merged(tmp_path, method, base, [model] * 3)
     for name, values in f8(model).items():
         np.testing.assert_allclose(found[name], values, rtol=0, atol=3e-7)
 
@@ -203,6 +210,14 @@ def test_merge_model_stock_of_degenerate_task_vectors(tmp_path, second, factor):
     base, others = pair(X, second)
     found, _ = merged(tmp_path, "model_stock", base, others)
     assert found["w.weight"].ravel().tolist() == [factor * x for x in X]
+
+
+def test_merge_sce_signs_that_cancel_leave_the_base_and_ties_all_stay(tmp_path):
+    base, others = pair(X, [-x for x in X])
+    assert not merged(tmp_path / "1", "sce", base, others)[0]["w.weight"].any()
+    base, others = pair([2.0] * 4, ZERO)
+    found, _ = merged(tmp_path / "2", "sce", base, others, parameters={"select_topk": 0.5})
+    assert found["w.weight"].ravel().tolist() == [2.0] * 4
 
 
 @pytest.mark.parametrize("method", TENSORS)

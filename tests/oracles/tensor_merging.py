@@ -93,3 +93,30 @@ def nearswap(delta, t):
     delta = _f8(delta)
     size = np.abs(delta)
     return np.divide(t, size, out=np.ones_like(delta), where=size > t) * delta
+
+
+def ram(deltas, epsilon):
+    """An entry's mean over the models that move it by more than epsilon (arXiv:2601.13572)."""
+    merged = []
+    for entry in zip(*(map(float, np.ravel(d)) for d in deltas), strict=True):
+        moved = [d for d in entry if abs(d) > epsilon]
+        merged.append(sum(moved) / max(1, len(moved)))
+    return np.array(merged)
+
+
+def sce(deltas, share):
+    """Select, calculate, erase, entry by entry (FuseChat: Wan et al. 2024, arXiv:2408.07990)."""
+    columns = [list(map(float, entry)) for entry in zip(*map(np.ravel, deltas), strict=True)]
+    spread = [np.var(entry) for entry in columns]
+    ranked = sorted((v for v in spread if v > 0), reverse=True)
+    count = int(share * len(ranked))
+    least = 0.0 if share == 1 else ranked[count - 1] if count else np.inf
+    kept = [e if v >= least else [0.0] * len(e) for e, v in zip(columns, spread, strict=True)]
+    squares = [sum(e[i] ** 2 for e in kept) for i in range(len(deltas))]
+    merged = []
+    for entry in kept:
+        sign = np.sign(sum(entry))
+        agreeing = [(w, d) for w, d in zip(squares, entry, strict=True) if sign and d * sign > 0]
+        weight = sum(w for w, _ in agreeing)
+        merged.append(sum(w * d for w, d in agreeing) / weight if weight else 0.0)
+    return np.array(merged)
