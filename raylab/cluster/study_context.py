@@ -20,7 +20,13 @@ from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, 
 from raylab.plan.connectivity import Line, line_answers, plan_lines
 from raylab.plan.directions import check_directions
 from raylab.plan.functions import compared_answers
-from raylab.plan.merges import Planned, PlannedMerge, check_tokenizers, plan_merges
+from raylab.plan.merges import (
+    Planned,
+    PlannedMerge,
+    check_adapters,
+    check_tokenizers,
+    plan_merges,
+)
 from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
@@ -138,9 +144,11 @@ class StudyContext:
         parts = [planned[name] for name in model.lineage or (model.name,)]
         if any(item.id not in records for item in parts):
             return None
-        key, scratch = ADAPTER if model.lineage else MERGED, study_scratch(self.store)
+        merge, scratch = planned[model.name], study_scratch(self.store)
+        is_adapter = not isinstance(merge, PlannedMerge) or merge.is_adapter
+        key = ADAPTER if is_adapter else MERGED
         paths = tuple(self.store.local(trial_key(item.folder, key), scratch) for item in parts)
-        if model.lineage:
+        if is_adapter:
             return ModelLocation(adapters=paths)
         return ModelLocation(checkpoint=paths[0], base=self.base_directory(model.base_model))
 
@@ -233,6 +241,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_tokenizers(merges, inputs)
+    check_adapters(merges, inputs)
     check_targets(study, inputs, trials)
     plan_lines(study, plan_models(study, [*trials, *merges]))
     check_directions(study, inputs, trials)

@@ -2,7 +2,8 @@
 
 Model: an attempt merges the models over the base model into scratch space, on the GPU of its
 process where there is one and the work is large, measures the task vector, and evaluates the merged
-model as trials are evaluated, but as it is saved: in its own dtype, not quantised. A merge with a
+model as trials are evaluated, but as it is saved: in its own dtype, not quantised. One that is
+written as an adapter is evaluated on the base model as trials hold it. A merge with a
 record of another evaluation is only evaluated again. `raylab.train.attempts` keeps the log, stores
 the checkpoint, and writes the record last.
 Invariant: the weights are a function of the merge's identity and its trials' adapters. A merge
@@ -15,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
 
 from raylab.merge.merge import merge_models
 from raylab.merge.record import summary_lines
@@ -29,13 +33,13 @@ from raylab.spec.study import Study
 from raylab.store.attempt_state import write_progress
 from raylab.store.filesystem import Store
 from raylab.store.phase import MEASURING, MODEL, STORING, Tell
-from raylab.store.records import Record, trial_key
+from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.train.attempts import UNPLACED, Made, Placement, complete, recorded_attempt
 from raylab.train.base_checkpoint import StudyAdapters
 from raylab.train.chat import teach_stopping
 from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
-from raylab.train.model import device_of_this_process, load_tokenizer
+from raylab.train.model import device_of_this_process, load_base, load_tokenizer
 from raylab.train.progress import AttemptProgress
 from raylab.weights.memory_names import loading_class
 
@@ -82,7 +86,7 @@ def run_merge(task: MergeTask, placement: Placement = UNPLACED) -> Record:
             data={"data": merge.row["data"]},
             make=lambda directory: _merge(task, directory / merge.name, tell),
             evaluate_saved=lambda directory: _evaluate(
-                task, store.local(trial_key(merge.folder, MERGED), directory), tell
+                task, store.local(trial_key(merge.folder, _part(merge)), directory), tell
             ),
         )
 
@@ -101,10 +105,15 @@ def _merge(task: MergeTask, directory: Path, tell: Tell) -> Made:
     )
     print("\n".join(summary_lines(made)))
     tell(MEASURING)
-    norms = task_vector_norms(ModelLocation(checkpoint=directory, base=task.base))
+    norms = task_vector_norms(location_of(directory, task.base))
     evaluation = _evaluate(task, directory, tell)
     tell(STORING)
-    return Made({MERGED: directory}, {"l1": norms.l1, "l2": norms.l2}, evaluation)
+    return Made({_part(merge): directory}, {"l1": norms.l1, "l2": norms.l2}, evaluation)
+
+
+def _part(merge: PlannedMerge) -> str:
+    """The name of its weights in its folder."""
+    return ADAPTER if merge.is_adapter else MERGED
 
 
 def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
@@ -112,16 +121,28 @@ def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     tell(MODEL)
     study, merge = task.study, task.merge
     source = study.base_models[merge.base_model]
-    check_remote_code(directory, source.trust_remote_code)
     data = data_asked(merge, task.rows)
     questions = held_out_prompts(task.rows[data], study.held_out, study.evaluation.prompts)
-    model = loading_class(directory).from_pretrained(
+    if merge.is_adapter:
+        trusted = source.trust_remote_code
+        model = load_base(task.base, study.quantization, trust_remote_code=trusted)
+    else:
+        model = _load_whole(directory, source.trust_remote_code)
+    place = task.base if merge.is_adapter else directory
+    tokenizer = load_tokenizer(place, source, study.template_date)
+    teach_stopping(model, tokenizer)
+    if merge.is_adapter:
+        model = PeftModel.from_pretrained(model, directory)
+    seed = merge.seed.init if merge.seed else 0
+    return evaluate_model(model, tokenizer, study, task.rows, questions, seed, tell=tell)
+
+
+def _load_whole(directory: Path, trusted: bool) -> Any:
+    """The merged model at `directory`, as it is saved."""
+    check_remote_code(directory, trusted)
+    return loading_class(directory).from_pretrained(
         directory,
         dtype="auto",
         device_map={"": device_of_this_process()},
-        trust_remote_code=source.trust_remote_code,
+        trust_remote_code=trusted,
     )
-    tokenizer = load_tokenizer(directory, source, study.template_date)
-    teach_stopping(model, tokenizer)
-    seed = merge.seed.init if merge.seed else 0
-    return evaluate_model(model, tokenizer, study, task.rows, questions, seed, tell=tell)

@@ -11,9 +11,10 @@ the paths. If the id of a trial changes, so does the id of every merge of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from raylab.errors import ModelError
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
 from raylab.spec.merges import MergeRequest
@@ -50,6 +51,11 @@ class PlannedMerge:
     def folder(self) -> str:
         """The name of its folder in the store."""
         return self.stored_as or f"{self.name}-{self.id}"
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is written as an adapter, not as a whole model."""
+        return self.request.output is not None
 
     @property
     def row(self) -> dict[str, Any]:
@@ -103,6 +109,24 @@ def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
             check_vocabularies(Side(base.name, base.directory), sides)
 
 
+def check_adapters(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
+    """Refuse a merge to an adapter that has a finished checkpoint among its models.
+
+    Raises ModelError.
+    """
+    for merge in merges:
+        names = dict.fromkeys(i.model for i in merge.request.inputs if merge.is_adapter)
+        for name in names:
+            directory = inputs.models[name].directory if name in inputs.models else None
+            if directory and not (directory / "adapter_config.json").is_file():
+                raise ModelError(
+                    f"{name} is a whole model, of which no adapter is made",
+                    found=f"merges.{merge.merge}: as adapter",
+                    expected="trials and finished adapters",
+                    todo="merge them without `as`",
+                )
+
+
 def _plan_merge(
     study: Study, inputs: Inputs, trials: Mapping[str, Trial], merge: str, slot: Slot
 ) -> PlannedMerge:
@@ -140,6 +164,9 @@ def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
         models[f"model.{number}"] = id
         models[f"model.{number}.weight"] = item.weight
         models[f"model.{number}.density"] = item.density
+    output = request.output
+    # Merges to whole models keep the identities that they had before there were others.
+    form = {} if output is None else {f"merge.as_adapter.{k}": v for k, v in asdict(output).items()}
     return {
         "format": FORMAT,
         "merge.method": request.method,
@@ -148,6 +175,7 @@ def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
         "merge.seed": request.seed,
         "merge.normalize": request.normalize,
         **{f"merge.{name}": value for name, value in request.parameters.items()},
+        **form,
         **models,
     }
 

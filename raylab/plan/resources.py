@@ -208,7 +208,7 @@ def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iter
     for name in study.base_models:
         items = [item for item in planned if item.base_model == name]
         trials = [item for item in items if isinstance(item, Trial)]
-        merges = sum(isinstance(item, PlannedMerge) for item in items)
+        merges = sum(isinstance(item, PlannedMerge) and not item.is_adapter for item in items)
         sizes = _base_sizes(inputs.base_models[name])
         if sizes is None:
             yield f"{name}: {len(trials)} trials; sizes unknown until it is downloaded"

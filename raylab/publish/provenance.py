@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 import raylab
+from raylab.errors import ModelError
 from raylab.results.quality_flags import flag_columns
 from raylab.spec.data.rendering import dated_templates
 from raylab.spec.study import Quantization
@@ -164,6 +165,13 @@ def _template_date(trial: FinishedTrial) -> str | None:
 def _form(trial: FinishedTrial, *, merged: bool, one_adapter: bool) -> Form:
     if is_merged(trial.record):
         return "merge"
+    if "merge.method" in trial.record.identity:
+        raise ModelError(
+            "a merge that is written as an adapter is not published",
+            found=trial.record.name,
+            expected="a trial, or a merge that is a whole model",
+            todo="merge it without `as: adapter`",
+        )
     if merged:
         return "merged"
     if len(trial.lineage) == 1:

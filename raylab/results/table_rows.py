@@ -110,10 +110,10 @@ def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     rows: dict[str, Row] = {}
     for result in results.trials:
         trial, record = result.planned, result.record
-        is_merge = isinstance(trial, PlannedMerge)
+        has_adapter = not isinstance(trial, PlannedMerge) or trial.is_adapter
         row = dict.fromkeys(SCHEMAS["trials"].names) | {
             **trial.row,
-            "adapter": None if is_merge else trial_key(trial.folder, ADAPTER),
+            "adapter": trial_key(trial.folder, ADAPTER) if has_adapter else None,
             "log": trial_key(trial.folder, LOG),
             **_status(result, rows),
         }

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_validator
 
 from raylab.errors import StudyError
+from raylab.spec.adapter_output import adapter_output
 from raylab.spec.connectivity import Connectivity as Connectivity
 from raylab.spec.data.prepared import DEFAULT_DATE
 from raylab.spec.evaluation import Evaluation as Evaluation
@@ -96,14 +97,16 @@ class Recipe(Frozen):
         return {part: name for part, name in parts.items() if name is not None}
 
 
-def _with_lambda() -> Any:
-    """A base with a field that no class body can spell."""
-    field = Field(default=None, description="The factor of the merged task vector.")
-    fields: dict[str, Any] = {"lambda": (float | None, field)}
-    return create_model("WithLambda", __base__=Frozen, **fields)
+def _with_keywords() -> Any:
+    """A base with fields that no class body can spell."""
+    factor = Field(default=None, description="The factor of the merged task vector.")
+    form = Field(default=None, description="A whole model (the default), or one adapter.")
+    forms = Literal["model", "adapter"] | None
+    fields: dict[str, Any] = {"lambda": (float | None, factor), "as": (forms, form)}
+    return create_model("WithKeywords", __base__=Frozen, **fields)
 
 
-class Merge(_with_lambda()):  # type: ignore[misc]
+class Merge(_with_keywords()):  # type: ignore[misc]
     """Models of the study combined into one, for each base model and seed that have them all.
 
     The defaults are those of `raylab merge`: weights 1, density 0.2, scope global, lambda 1.
@@ -123,6 +126,10 @@ class Merge(_with_lambda()):  # type: ignore[misc]
     """Of the entries that DARE drops."""
     parameters: dict[str, bool | int | float] = Field(default_factory=dict)
     """The method's own parameters, by name: `t`, `gamma` and the like."""
+    rank: int | None = Field(default=None, ge=1)
+    """Of each tensor of an adapter; see `raylab.spec.adapter_output`."""
+    energy: float | None = Field(default=None, gt=0, le=1)
+    """The share of each tensor's energy that the adapter's rank keeps."""
 
     @model_validator(mode="after")
     def _one_density_each(self) -> Self:
@@ -142,6 +149,7 @@ class Merge(_with_lambda()):  # type: ignore[misc]
             scaling=getattr(self, "lambda"),
             seed=self.seed,
             parameters=self.parameters,
+            output=adapter_output(getattr(self, "as"), self.rank, self.energy),
         )
 
 

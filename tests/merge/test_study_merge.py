@@ -10,16 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from raylab.errors import NonFiniteError
+from raylab.cluster.study_context import prepare
+from raylab.errors import ModelError, NonFiniteError
 from raylab.merge import study_merge
 from raylab.merge.study_merge import MergeTask, run_merge
-from raylab.plan.merges import plan_merges
+from raylab.plan.merges import check_adapters, plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.results.table_rows import likelihood_rows, read_results, trial_rows
 from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_records
+from raylab.store.references import ModelLocation, find_model
 from raylab.train.attempts import quiet_libraries
 from raylab.train.evaluate.evaluate import ModelEvaluation
 
@@ -32,6 +34,8 @@ merges:
   added: {method: task_arithmetic, models: [a, c, whole, part], weights: [0.5, 2, 1, 3], lambda: 2}
   dropped: {method: dare_linear, models: [a, b], density: 0.3, seed: 7}
   mean: {method: linear, models: [whole, part]}
+  small: {method: task_arithmetic, models: [a, c], weights: [2, 1], as: adapter}
+  cut: {method: ties, models: [a, b], as: adapter, rank: 3}
 models:
   whole: {path: WHOLE, base_model: demo}
   part: {path: PART, base_model: demo}
@@ -156,6 +160,65 @@ def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     assert {state[name].dtype for name in saved} == {saved[name].dtype for name in saved}
     assert questions == held_out_prompts(rows["D0"], study.held_out, 4)
     assert (len(questions), study.evaluation.max_new_tokens, seed) == (4, 16, 42)
+
+
+def test_merge_as_an_adapter_is_stored_as_one_and_answers_on_the_base_model(bench):
+    record = bench.run("small")
+    files = {name for name in record.files if "/" in name}
+    assert "adapter/adapter_model.safetensors" in files and "adapter/merge.json" in files
+    assert not any(name.startswith("merged/") for name in files)
+    factors, squares = load_file(bench.folder("small") / "adapter/adapter_model.safetensors"), 0.0
+    for name in (Q, DOWN):
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        found = (
+            factors[f"{stem}.lora_B.weight"].double() @ factors[f"{stem}.lora_A.weight"].double()
+        )
+        moved = 2 * bench.deltas["a"][name] + bench.deltas["b"][name] + bench.deltas["c"][name]
+        assert torch.allclose(found, moved, rtol=1e-5, atol=1e-8), name
+        squares += float((moved**2).sum())
+    assert record.metrics["l2"] == pytest.approx(squares**0.5, rel=1e-6)
+    assert len((bench.folder("small") / "samples.jsonl").read_text().splitlines()) == 4
+
+
+def test_merge_as_an_adapter_is_found_and_compared_as_an_adapter(bench):
+    bench.run("cut")
+    context = prepare(bench.study, bench.store.uri)
+    context.write_study()
+    name, adapter = bench.merges["cut"].name, bench.folder("cut") / "adapter"
+    assert context.places(read_records(bench.store)[0])[name] == ModelLocation(adapters=(adapter,))
+    assert find_model(f"{bench.store.uri}#{name}").location.adapters == (adapter,)
+    rows = trial_rows(read_results(list(bench.merges.values()), bench.store))
+    places = {row["name"]: row["adapter"] for row in rows}
+    assert places[name].endswith("/adapter") and places[bench.merges["dropped"].name] is None
+
+
+def test_merge_as_an_adapter_is_asked_on_the_base_model_as_trials_hold_it(bench, monkeypatch):
+    asked = []
+    said = ModelEvaluation([], {})
+    monkeypatch.setattr(
+        study_merge, "evaluate_model", lambda *words, tell: asked.append(words) or said
+    )
+    bench.run("cut")
+    ((model, *_),) = asked
+    adapters = [m for m in model.modules() if "default" in getattr(m, "lora_A", {})]
+    assert {m.lora_A["default"].out_features for m in adapters} == {3}
+    quantised = bench.study.quantization.bits == 4
+    assert quantised == any("4bit" in type(m).__name__.lower() for m in model.modules())
+
+
+def test_form_of_a_merge_is_of_its_identity_only_where_it_is_an_adapter(bench):
+    merges = bench.merges
+    assert not any("adapter" in key for key in merges["added"].identity)
+    assert merges["cut"].identity["merge.as_adapter.rank"] == 3
+
+
+def test_finished_checkpoint_in_a_merge_as_an_adapter_is_refused_before_it_runs(bench):
+    check_adapters(list(bench.merges.values()), bench.inputs)
+    output = bench.merges["cut"].request.output
+    mean = bench.merges["mean"]
+    wrong = replace(mean, request=replace(mean.request, output=output))
+    with pytest.raises(ModelError, match="whole is a whole model"):
+        check_adapters([wrong], bench.inputs)
 
 
 @pytest.mark.parametrize("local", [True, False])

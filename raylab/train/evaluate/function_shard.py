@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig
 
 from raylab.store.filesystem import Store, study_scratch
-from raylab.store.records import trial_key
+from raylab.store.records import ADAPTER, trial_key
 from raylab.store.references import MERGED, location_of
 from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import Start, StudyAdapters, start_of
@@ -135,8 +135,12 @@ class FunctionShard:
             adapters = StudyAdapters(job.trials, self._base, store, self._trusted)
             return trained_side(start_of(job.trials[name], adapters), adapters.directory(name))
         if name in job.merges:
-            key = trial_key(job.merges[name].folder, MERGED)
-            return Side(Start(store.local(key, study_scratch(store))), as_saved=True)
+            merge, scratch = job.merges[name], study_scratch(store)
+            if merge.is_adapter:
+                adapter = store.local(trial_key(merge.folder, ADAPTER), scratch)
+                return trained_side(Start(self._base), adapter)
+            key = trial_key(merge.folder, MERGED)
+            return Side(Start(store.local(key, scratch)), as_saved=True)
         if name in job.finished:
             place = location_of(base_directory(job.finished[name]), self._base)
             if place.adapters:
