@@ -46,11 +46,11 @@ CAUTIONS = (
     "trust-undone",
     "floor-one_seed",
     "trust-marked",
+    "effects-too_few",
+    "effects-descriptive",
     "missing-comparisons",
     "attribution-inseparable",
     "effects-tied",
-    "effects-too_few",
-    "effects-descriptive",
     "trust-unequal",
 )
 """The keys of what a reader has to be careful about, what matters most first."""

@@ -69,12 +69,14 @@ def test_answer_names_the_factor_with_the_largest_effect_of_each_space():
     assert "the method matters most for the size of the change (3×)" in text
     assert "direction of the change (2.5×)" in text
     assert "the data matters most for the predictions (7.12×)" in text
-    assert "all 2 factors do more than the seed" in text
+    assert "each of the 2 factors does more than the seed in one way or more" in text
 
 
 def test_answer_names_the_factors_within_seed_noise():
     (text,) = said(effects({"method": (3.0, 2.5, 1.5), "parent": (1.0, 1.1, None)}))
-    assert "method does more than the seed, parent no more, or not measured" in text
+    assert (
+        "method does more than the seed in one way or more, parent no more, or not measured" in text
+    )
 
 
 def test_answer_names_no_factor_that_is_within_seed_noise_as_what_matters_most():

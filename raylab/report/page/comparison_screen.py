@@ -28,6 +28,7 @@ from raylab.report.page.first_screen import (
     FirstScreen,
     Line,
     cell_of,
+    spaces_of,
     ticks_of,
 )
 from raylab.report.study_tables import Tables, grouped
@@ -129,7 +130,7 @@ def comparison_screen(
     axis = Axis.of(every)
     return FirstScreen(
         tuple(_answers(translate, sides, found, verdicts)),
-        tuple(translate.word(space) for space in ANSWERED),
+        spaces_of(translate),
         tuple(_lines(translate, axis, sides, verdicts)),
         axis.place(1),
         _chart(translate, found.numbers),

@@ -139,7 +139,8 @@ class FirstScreen:
     """
 
     answers: tuple[str, ...]
-    spaces: tuple[str, ...] = ()
+    spaces: tuple[tuple[str, str], ...] = ()
+    """The title of each column, and what is measured in it."""
     lines: tuple[Line, ...] = ()
     baseline: float = 0.0
     chart: Chart | None = None
@@ -168,13 +169,18 @@ def first_screen(
     several = len({*bases, *(row.base_model for row in rows)}) > 1
     return FirstScreen(
         tuple(said),
-        tuple(translate.word(space) for space in ANSWERED),
+        spaces_of(translate),
         tuple(_line(translate, axis, row, row.base_model if several else "") for row in rows),
         axis.place(1),
         _chart(translate, frames["effect_pairs"], several=several),
         tuple(Item(one.key, translate.sentence(one), one.grade) for one in limits[:MOST_CAUTIONS]),
         max(len(limits) - MOST_CAUTIONS, 0),
     )
+
+
+def spaces_of(translate: Translator) -> tuple[tuple[str, str], ...]:
+    """The name of each space, and what is measured in it."""
+    return tuple((translate.word(space), translate(f"measured-{space}")) for space in ANSWERED)
 
 
 def _line(translate: Translator, axis: Axis, row: VerdictRow, group: str) -> Line:

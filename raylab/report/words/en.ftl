@@ -211,13 +211,14 @@ list-comma = ,{ " " }
 some-more = { $shown } and { $more } more
 answer-all =
     { $subject }Compared with another seed, { LARGEST($largest) }; { COUNT($total) ->
-        [one] it does
-       *[other] all { COUNT($total) } factors do
-    } more than the seed.
-answer-some = { $subject }Compared with another seed, { LARGEST($largest) }; { FACTORS($kept) } { COUNT($kept_count) ->
+        [one] it does more than the seed.
+       *[other] each of the { COUNT($total) } factors does more than the seed in one way or more.
+    }
+answer-some =
+    { $subject }Compared with another seed, { LARGEST($largest) }; { FACTORS($kept) } { COUNT($kept_count) ->
         [one] does
        *[other] do
-    } more than the seed, { FACTORS($rest) } no more, or not measured.
+    } more than the seed in one way or more, { FACTORS($rest) } no more, or not measured.
 answer-noise = { $subject }No factor does more than another seed: { LARGEST($largest) }.
 answer-unknown = { $subject }Nothing could be compared with another seed, so the study cannot say yet what moves the model.
 answer-nothing = { $subject }No two models were compared yet, so the study cannot say what moves the model.
@@ -339,8 +340,12 @@ effects-settle-functions = { " " }Inconclusive: all that was measured is within 
 effects-seed_part = { BASE($model) }Two models of one recipe that differ in { FACTOR($part) } alone, compared with two seeds that differ in everything: { SHORT($delta) } times the distance of the whole delta, { SHORT($where) } times that of the output side, { SHORT($function) } times that of the predictions.
 effects-tied = One number seeds the start of the adapter, the order of rows and dropout, so their effects are not separable; `seeds` with `init` and `order` separates them.
 effects-tested = { BASE($model) }{ COUNT($tested) } of { COUNT($total) } verdicts rest on a permutation of labels, with Holm's correction over the factors; the others are descriptive.
-effects-too_few = The verdicts are descriptive: with so few seeds no permutation test can reach p below { SHORT($least) }.
-effects-descriptive = The verdicts are descriptive: a test needs { COUNT($seeds) } seeds.
+effects-too_few = No verdict is tested, as no permutation test of so few seeds can reach p below { SHORT($least) }: the verdicts describe these models.
+page-verdict_note = Multiples of the mean difference of two models of one recipe with different seeds (bars: logarithmic). ▲ clear from 2×, △ weak from 1.25×, ○ less, unless a test says otherwise.
+measured-far = norm (L2)
+measured-where = output side
+measured-function = KL, held-out answers
+effects-descriptive = No verdict is tested, as a test needs { COUNT($seeds) } seeds: the verdicts describe these models.
 
 ## Findings: the seed baseline
 
@@ -395,7 +400,7 @@ attribution-shares = { BASE($model) }Factors explain the variance of { WORD($res
 attribution-overlap = ; shares overlap by { PERCENT($share) }, because the design is not balanced
 attribution-unassigned = ; { PERCENT($share) } belongs to several factors together, because the design is not balanced
 attribution-saturated = { BASE($model) }Factors explain the variance of { WORD($response) } over { COUNT($observations) } observations as follows: { SHARES($parts) }. No degree of freedom remains for a residual ({ PERCENT($residual) }), so this is a description without intervals.
-attribution-inseparable = { BASE($model) }In shares of variance, { FACTORS($factors) } are not separable in this design: one varies only within one level of another.
+attribution-inseparable = { BASE($model) }In shares of variance, { FACTORS($factors) } are not separable in this design, because they do not vary independently.
 attribution-constant = { BASE($model) }Factors that this study does not vary, so that nothing can be said of them: { FACTORS($factors) }.
 attribution-nothing = There are fewer than two models, or no factor varies, so there is no variance to explain.
 

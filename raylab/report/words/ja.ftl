@@ -151,8 +151,8 @@ seed-missing = 未測定（シード{ $seed }）
 with-subject = { $subject }：{ $text }
 list-comma = 、
 some-more = { $shown }ほか{ $more }件
-answer-all = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。{ COUNT($total) }要因すべてがシードによる差を上回ります。
-answer-some = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。シードによる差を上回るのは{ COUNT($kept_count) }要因（{ FACTORS($kept) }）で、{ FACTORS($rest) }は上回らないか未測定です。
+answer-all = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。{ COUNT($total) }要因のどれも、少なくとも一つの面でシードによる差を上回ります。
+answer-some = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。少なくとも一つの面でシードによる差を上回るのは{ COUNT($kept_count) }要因（{ FACTORS($kept) }）で、{ FACTORS($rest) }は上回らないか未測定です。
 answer-noise = { $subject }シードによる差を上回る要因はありません。{ LARGEST($largest) }です。
 answer-unknown = { $subject }シードを変えたときの差と比べられる測定がなく、何がモデルを動かすかはまだ分かりません。
 answer-nothing = { $subject }比べられたモデルの組がまだなく、何がモデルを動かすかは分かりません。
@@ -242,8 +242,12 @@ effects-settle-functions = 判定できません。測定したものはすべ�
 effects-seed_part = { BASE($model) }{ FACTOR($part) }だけが異なる同じレシピの二つのモデルの距離は、すべてが異なる二つのシードに対し、delta全体で{ SHORT($delta) }倍、出力側で{ SHORT($where) }倍、予測で{ SHORT($function) }倍です。
 effects-tied = 一つの数がアダプターの初期値、データの順序、ドロップアウトのシードを兼ねるため、それぞれの影響は分離できません。`seeds`に`init`と`order`を与えると分離できます。
 effects-tested = { BASE($model) }{ COUNT($total) }件の判定のうち{ COUNT($tested) }件はラベルの並べ替え検定（要因についてHolmの補正）によります。残りは記述的です。
-effects-too_few = 判定は記述的なものです。シードが少ないため、並べ替え検定のp値は{ SHORT($least) }を下回りません。
-effects-descriptive = 判定は記述的なものです。検定には{ COUNT($seeds) }個のシードが必要です。
+effects-too_few = シードが少なく、並べ替え検定のp値は{ SHORT($least) }を下回らないため、判定はこれらのモデルについての記述で、検定によるものではありません。
+page-verdict_note = 同じレシピの異なるシードの二つのモデルの差（平均）の何倍かを示します（棒は対数）。▲明確は2倍以上、△弱いは1.25倍以上、○はそれ未満です（検定がある場合は検定に従います）。
+measured-far = ノルム（L2）
+measured-where = 出力側
+measured-function = 評価用データでのKL
+effects-descriptive = 検定には{ COUNT($seeds) }個のシードが必要なため、判定はこれらのモデルについての記述で、検定によるものではありません。
 
 ## Findings: the seed baseline
 
@@ -278,7 +282,7 @@ attribution-shares = { BASE($model) }{ COUNT($observations) }件の観測にお�
 attribution-overlap = （実験計画が釣り合っていないため、割合は{ PERCENT($share) }重複しています）
 attribution-unassigned = （実験計画が釣り合っていないため、{ PERCENT($share) }は複数の要因に共通です）
 attribution-saturated = { BASE($model) }{ COUNT($observations) }件の観測における{ WORD($response) }の分散の内訳は、{ SHARES($parts) }です。残差の自由度がない（残差{ PERCENT($residual) }）ため、区間のない記述にとどまります。
-attribution-inseparable = { BASE($model) }分散の割合では、{ FACTORS($factors) }はこの実験計画では分離できません。一方が、他方の一つの水準の中でしか変わらないためです。
+attribution-inseparable = { BASE($model) }分散の割合では、{ FACTORS($factors) }はこの実験計画では分離できません。互いに独立に変えられていないためです。
 attribution-constant = { BASE($model) }この研究では変えていないため何も言えない要因：{ FACTORS($factors) }。
 attribution-nothing = モデルが二つ未満か、変えた要因がないため、説明すべき分散がありません。
 
