@@ -87,6 +87,12 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
     """The adapter that `plan` makes of the models at `locations`. Raises ModelError, InputError."""
     asked = plan.request.output
     assert asked is not None
+    if plan.request.dtype not in (None, "float32"):
+        raise InputError(
+            "the factors of an adapter are float32",
+            found=f"dtype {plan.request.dtype}",
+            expected="float32, or no dtype",
+        )
     terms: dict[str, list[Term]] = defaultdict(list)
     for number, (item, place) in enumerate(zip(plan.request.inputs, locations, strict=True)):
         if place.checkpoint:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from raylab.errors import InputError, ModelError, NonFiniteError
 from raylab.merge.merge import merge_models
 from raylab.spec.adapter_output import AdapterOutput, adapter_output
+from raylab.spec.merge_settings import Part, Varying
 from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
 from tests.merge.models import place
@@ -100,6 +101,16 @@ def test_sum_of_adapters_is_an_adapter_that_peft_loads_with_the_merged_delta(
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (6, 6)
     assert config["target_modules"] == ["q_proj", "up_proj"]
+
+
+def test_weights_that_differ_by_layer_are_in_the_factors(tmp_path, demo_base, adapters):
+    weight = Varying((Part((3.0,), "q_proj"), Part((0.5,))))
+    merged(tmp_path / "out", "task_arithmetic", demo_base, adapters, weights=[weight, 1.0])
+    found = deltas(demo_base, tmp_path / "out")
+    first, both = (summed(demo_base, adapters, [w, 1]) for w in (0.5, 3))
+    for name, delta in found.items():
+        exact = both[name] if "q_proj" in name else first[name]
+        assert (delta - exact).abs().max() <= 4 * EPSILON * exact.abs().max(), name
 
 
 def test_forward_pass_with_the_adapter_is_that_of_the_base_with_the_delta(
@@ -263,6 +274,11 @@ def test_checkpoint_among_the_models_is_refused_by_name(tmp_path, demo_base, ada
     with pytest.raises(ModelError, match="1 is a whole model") as caught:
         merged(tmp_path / "out", "linear", demo_base, [adapters[0], demo_base])
     assert "--as model" in str(caught.value)
+
+
+def test_dtype_that_factors_do_not_have_is_refused(tmp_path, demo_base, adapters):
+    with pytest.raises(InputError, match="float32"):
+        merged(tmp_path / "out", "linear", demo_base, adapters, dtype="bfloat16")
 
 
 def test_rank_that_does_not_fit_is_refused_with_the_smallest_tensor(tmp_path, demo_base, adapters):
