@@ -35,6 +35,7 @@ from raylab.merge.low_rank import (
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
+from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import trims_of
 from raylab.merge.whole_tensors import concluded
 from raylab.spec.weight_files import read_json
@@ -64,7 +65,8 @@ def write_adapter(
     with backend.in_use(), Workers(count) as workers:
         rows = ModelRows(plan.merge, backend)
         trims = trims_of(rows, workers, tell)
-        merger = Merger(rows, trims, concluded(rows, workers, tell))
+        rescaling = rescaling_of(plan.merge, trims, workers)
+        merger = Merger(rows, trims, concluded(rows, workers, tell), rescaling=rescaling)
         with atomic_directory(out) as part:
             found = _approximations(plan, rows, merger, workers, tell)
             _write_factors(plan, found, part)

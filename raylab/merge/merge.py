@@ -25,6 +25,7 @@ from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
+from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import counter, trims_of
 from raylab.merge.whole_tensors import concluded
 from raylab.spec.merges import MergeRequest
@@ -115,9 +116,10 @@ def write_merge(
     with backend.in_use(), Workers(count) as workers:
         rows = ModelRows(plan, backend)
         trims, found = trims_of(rows, workers, tell), concluded(rows, workers, tell)
+        rescaling = rescaling_of(plan, trims, workers)
         with atomic_directory(out) as part:
             with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
-                merger = Merger(rows, trims, found, writer)
+                merger = Merger(rows, trims, found, writer, rescaling)
                 counted = counter(tell, MERGING, len(plan.shapes))
                 workers.each(rows.pieces(list(plan.shapes)), merger.write, counted)
             copy_config_files(plan.directory, part)

@@ -10,7 +10,7 @@ Invariant: the steps are those of `raylab.merge.steps`, on whichever device, in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -33,8 +33,11 @@ class Merger:
         trims: Sequence[Trims],
         concluded: Concluded,
         writer: CheckpointWriter | None = None,
+        rescaling: Mapping[tuple[int, str], float] | None = None,
     ) -> None:
-        """`writer`: of the whole model; None where only `delta` is called."""
+        """`writer`: of the whole model; None where only `delta` is called. `rescaling`: by model
+        and tensor what kept entries are multiplied by, where the request restores a norm."""
+        self._rescaling = rescaling or {}
         self._concluded = concluded
         self._rows, self._trims, self._writer = rows, trims, writer
         self._plan, self._steps = rows.plan, rows.backend.steps
@@ -103,7 +106,7 @@ class Merger:
         if self._request.row.combines == "tensors":
             found = combine(rows_of(rows, piece, deltas, base), self._concluded.get(piece[0]))
             moves.numpy()[:] = found.reshape(-1)
-        kept = [self._keep(delta, model, piece) for delta, model in each]
+        kept = [self.keep(delta, model, piece) for delta, model in each]
         if self._request.row.combines == "entries":
             self._combine(piece[0], deltas, models, moves)
         return moves, [*non_finite, *kept]
@@ -115,7 +118,7 @@ class Merger:
             for model, count in zip(models, counts[len(models) :], strict=True):
                 self.kept[model, piece[0]] += count
 
-    def _keep(self, delta: torch.Tensor, model: int, piece: Piece) -> Count:
+    def keep(self, delta: torch.Tensor, model: int, piece: Piece) -> Count:
         """Set the entries that the method does not keep to zero; how many are not zero."""
         request, (name, start, _) = self._request, piece
         if request.row.keeps == "largest":
@@ -135,7 +138,9 @@ class Merger:
         request, settings = self._request, self._plan.settings
         weights = [settings.weights[model][name] for model in models]
         factors = weights
-        if request.row.keeps == "random":
+        if request.rescale == "l1":
+            factors = [w * self._rescaling[i, name] for w, i in zip(weights, models, strict=True)]
+        if request.rescale == "density":
             factors = [
                 w / settings.densities[i][name] for w, i in zip(weights, models, strict=True)
             ]

@@ -61,6 +61,7 @@ def record_of(
         "seed": request.seed,
         "normalize": request.normalize,
         **({"parameters": dict(request.parameters)} if request.parameters else {}),
+        **({"rescale": request.rescale} if request.rescale == "l1" else {}),
         **({"dtype": request.dtype} if request.dtype else {}),
         "device": device.type,
         "numel": sum(math.prod(shape) for shape in plan.shapes.values()),

@@ -7,7 +7,8 @@ is float64, with the models in the order of the request, and the result is round
                     (TIES-Merging: Yadav et al. 2023, arXiv:2306.01708, algorithm 1, step 1)
     drop            d_i stays with probability density_i, and counts 1 / density_i times
                     (DARE: Yu et al. 2023, arXiv:2311.03099, section 3.2)
-    weigh           x_i = c_i * d_i, with c_i = weight_i, for DARE weight_i / density_i
+    weigh           x_i = c_i * d_i, with c_i = weight_i, for DARE weight_i / density_i, or weight_i
+                    times the factor of `raylab.merge.rescale`
     disjoint_merge  the sign whose x_i sum to the larger magnitude is elected; the mean of the x_i
                     of this sign is their sum over the sum of their weights (TIES, steps 2 and 3)
     weighted_sum    sum of x_i, over `divisor` (task arithmetic: Ilharco et al. 2022,

@@ -10,9 +10,9 @@ the base itself adds nothing to a merge of task vectors and is left out; `base+a
 adapter. What `linear` calls its base_model is one of the models, the last where it is not listed:
 mergekit averages it with them in any case.
 Invariant: what comes back means what mergekit 0.1.5 documents, but for the differences that
-tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE
-scales by 1/density, and ties at the threshold stay. int8_mask only saves mergekit memory. What is
-refused is named with its line, before any model is looked for.
+tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE scales by
+1/density unless `rescale_norm: l1` stands there, and ties at the threshold stay. int8_mask only
+saves mergekit memory. What is refused is named with its line, before any model is looked for.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from raylab.errors import InputError
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_settings import Part, Setting, setting_of
 from raylab.spec.mergekit_file import Section, read_file
-from raylab.spec.merges import MergeRequest, request_merge
+from raylab.spec.merges import MergeRequest, Rescale, request_merge
 
 _FIELDS = (
     "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source",
 )  # fmt: skip
-_COMMON = ("weight", "density", "lambda", "normalize", "int8_mask", "rescale")
+_COMMON = ("weight", "density", "lambda", "normalize", "int8_mask", "rescale", "rescale_norm")
 _OF_A_MODEL = ("weight", "density")
 _DTYPES = ("bfloat16", "float16", "float32")
 _NORMALIZED = ("ties", "linear")
@@ -76,7 +76,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
     common = config.section("parameters")
     shared = _COMMON if row.combines == "entries" else ("weight", "int8_mask")
     common.check_known((*shared, *row.parameters))
-    _check_rescale(method, common)
+    _flag(common, "int8_mask", False)
     if config.value("tokenizer_source") not in (None, "base"):
         raise config.refused("tokenizer_source", "base")
     base, adapter = _reference(config, "base_model") if config.value("base_model") else (None, None)
@@ -101,6 +101,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         scaling=_lambda(common),
         seed=seed,
         normalize=_flag(common, "normalize", method in _NORMALIZED),
+        rescale=_rescale(method, common),
         dtype=_dtype(config),
         parameters={
             name: common.value(name) for name in row.parameters if common.value(name) is not None
@@ -230,11 +231,17 @@ def _flag(given: Section, field: str, default: bool) -> bool:
     return default if value is None else bool(value)
 
 
-def _check_rescale(method: str, common: Section) -> None:
-    _flag(common, "int8_mask", False)
-    drops = METHODS[method].keeps == "random"
-    if _flag(common, "rescale", drops) != drops:
-        raise common.refused("rescale", f"{str(drops).lower()} for {method}")
+def _rescale(method: str, common: Section) -> Rescale | None:
+    """`rescale: true` restores the L1 norm; DARE has 1 / density unless rescale_norm is l1."""
+    keeps, norm = METHODS[method].keeps, common.value("rescale_norm")
+    is_on = _flag(common, "rescale", keeps == "random")
+    if norm not in (None, "l1") or (norm and not is_on):
+        raise common.refused("rescale_norm", "l1, where rescale is true")
+    if is_on and keeps == "all":
+        raise common.refused("rescale", f"false, since {method} keeps all entries")
+    if not is_on:
+        return "none"
+    return "l1" if norm or keeps != "random" else "density"
 
 
 def _dtype(config: Section) -> str | None:

@@ -23,6 +23,8 @@ from raylab.spec.merge_settings import Setting, Varying, numbers_of, points_of
 from raylab.spec.proposals import close_names
 
 Scope = Literal["global", "tensor"]
+Rescale = Literal["none", "density", "l1"]
+"""What kept entries are multiplied by: 1, 1 / density, or what restores a tensor's L1 norm."""
 
 DENSITY = 0.2
 SEED = 0
@@ -54,6 +56,7 @@ class MergeRequest:
     scaling: float
     seed: int | None
     normalize: bool
+    rescale: Rescale = "none"
     dtype: str | None = None
     output: AdapterOutput | None = None
     """What the adapter to be written is; None for a whole model."""
@@ -94,13 +97,15 @@ def request_merge(
     scaling: float | None = None,
     seed: int | None = None,
     normalize: bool | None = None,
+    rescale: Rescale | None = None,
     dtype: str | None = None,
     output: AdapterOutput | None = None,
     parameters: Mapping[str, Parameter] | None = None,
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
-    lambda 1, seed 0, and those of the method's own parameters. density: one for all models, or one
-    for each. A density that differs by tensor has the scope tensor. Raises InputError.
+    lambda 1, seed 0, rescaling by 1 / density for DARE alone, and those of the method's own
+    parameters. density: one for all models, or one for each. A density that differs by tensor has
+    the scope tensor. Raises InputError.
     """
     method = check_method(method)
     row = METHODS[method]
@@ -115,6 +120,7 @@ def request_merge(
         scaling=1.0 if scaling is None else scaling,
         seed=(SEED if seed is None else seed) if row.keeps == "random" else None,
         normalize=row.normalizes if normalize is None else normalize,
+        rescale=rescale or ("density" if row.keeps == "random" else "none"),
         dtype=dtype,
         output=output,
         parameters=checked_parameters(method, parameters or {}),
@@ -204,6 +210,12 @@ def _check_numbers(request: MergeRequest) -> None:
             )
     if request.scope not in (None, "global", "tensor"):
         raise InputError("no such scope", found=request.scope, expected="global or tensor")
+    if request.rescale == "l1" and request.scope == "global":
+        raise InputError(
+            "the L1 norm is restored for each tensor",
+            found="rescale: true with scope global",
+            expected="scope tensor",
+        )
     varies = any(isinstance(item.density, Varying) for item in request.inputs)
     if request.scope == "global" and varies:
         raise InputError(

@@ -71,6 +71,7 @@ CASES = {
     "documented": DOCUMENTED,
     "ties": NEGATIVE.replace("METHOD", "ties").replace("weight: [1.0, 0.5]", "density: 0.5"),
     "ties_undivided": UNDIVIDED.replace("METHOD", "ties").replace("[1.0, 0.5]", "[1.03, 0.51]"),
+    "ties_rescaled": DOCUMENTED.replace("int8_mask: true", "rescale: true"),
     "task_arithmetic": NEGATIVE.replace("METHOD", "task_arithmetic"),
     "dare_linear": NEGATIVE.replace("METHOD", "dare_linear"),
     "dare_ties": UNEVEN.replace("METHOD", "dare_ties"),
@@ -133,6 +134,12 @@ NUMBERS = {
             -73.08333, 3.25, 77.75, 124.91666, 212.16666, 256.75, 328.41666, 407.58331, 470.41663],
         4: [286.875, 244.375, 198.41666, 189.625, 131.66666, 105.54166, 64.41666, 41.875,
             -15.25, -32.5, -69.375, -106.75, -128.04166, -185.33333, -205.83333, -256.125],
+    },
+    "ties_rescaled": {
+        3: [13.10184, 0, 5.39682, 14.966, -15.27882, 11.03609, -14.03175, -21.76, -6.47619,
+            17.05065, -11.87302, 20.4, -25.25714, -15.11111, 17.67999, 31.08571],
+        4: [0, 20.39999, -14.96001, 19.52, 0, -21.76, -17.68, 19.04, -17.04, 14.16, 0, 0, 15.2,
+            -12.24001, 17.67999, -19.04001],
     },
 }  # fmt: skip
 

@@ -156,6 +156,15 @@ def test_merge_dare_scales_by_density_where_mergekit_restores_the_l1_norm(tmp_pa
     assert set(found) == {0.0, 8.0}
 
 
+def test_merge_dare_with_mergekits_norm_restores_the_sum(tmp_path):
+    own = of((1.0, 0.5), (1.0, 0.5))
+    text = "BASE\nmerge_method: dare_linear\nparameters: {rescale_norm: l1}"
+    found = as_mergekit(tmp_path, text, own, (FOUR, ZERO))
+    kept = [move for move in found if move]
+    assert 0 < len(kept) < 16
+    assert kept == pytest.approx([64 / len(kept)] * len(kept))
+
+
 def rows(*models):
     return torch.tensor(models, dtype=torch.float32)
 

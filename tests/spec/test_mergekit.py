@@ -91,7 +91,9 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("int8_mask: true", "gamma: 0.1", "gamma"),
         ("int8_mask: true", "int8_mask: 3", "int8_mask"),
         ("normalize: true", "normalize: 2", "normalize"),
-        ("int8_mask: true", "rescale: true", "rescale"),
+        ("int8_mask: true", "rescale: 2", "rescale"),
+        ("int8_mask: true", "rescale_norm: l1", "rescale_norm"),
+        ("int8_mask: true", "rescale: true, rescale_norm: l2", "rescale_norm"),
         ("density: 0.5", "density: []", "gradient"),
         ("density: 0.5", "density: [0.5, true]", "gradient"),
         ("density: 0.5", "density: [0.5, {value: 1}]", "gradient"),
@@ -140,7 +142,7 @@ def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):
         ("density: 0.5", "gamma: 0.5", 7),
         ("density: 0.5", "density: [{filter: mlp, value: x}]", 7),
         ("base+adapter", "other+adapter", 8),
-        ("int8_mask: true", "rescale: true", 9),
+        ("int8_mask: true", "rescale: 2", 9),
         ("out_dtype: bfloat16", "out_dtype: int8", 11),
     ],
 )
@@ -158,6 +160,22 @@ def test_read_gradients_and_filters_come_before_the_common_ones(tmp_path):
     common = edited("lambda: 0.9", "density: [{filter: norm, value: 0.2}, {filter: '*', value: 1}]")
     common = common.replace("density: 0.5", "density: {filter: mlp, value: 0.5}")
     assert str(read(tmp_path, common).inputs[0].density) == "mlp: 0.5, norm: 0.2, *: 1"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "rescale"),
+    [
+        ("ties", "", "none"),
+        ("ties", ", rescale: true", "l1"),
+        ("dare_ties", "", "density"),
+        ("dare_ties", ", rescale: true", "density"),
+        ("dare_ties", ", rescale: false", "none"),
+        ("dare_ties", ", rescale_norm: l1", "l1"),
+    ],
+)
+def test_read_rescale_is_the_methods(tmp_path, method, given, rescale):
+    text = edited(", int8_mask: true", given).replace("ties", method)
+    assert read(tmp_path, text).rescale == rescale
 
 
 def test_read_models_as_mappings_are_those_of_the_text(tmp_path):
