@@ -121,8 +121,11 @@ class Merger:
     def keep(self, delta: torch.Tensor, model: int, piece: Piece) -> Count:
         """Set the entries that the method does not keep to zero; how many are not zero."""
         request, (name, start, _) = self._request, piece
-        if request.row.keeps == "largest":
-            return self._steps.trim(delta, self._trims[model][name].threshold)
+        if request.row.trims:
+            trim = self._trims[model][name]
+            if trim.upper is not None:
+                delta.masked_fill_(delta.abs() > trim.upper, 0.0)
+            return self._steps.trim(delta, trim.threshold)
         if request.row.keeps == "random":
             assert request.seed is not None
             key = stream_key(request.seed, model, name)

@@ -28,7 +28,7 @@ import torch
 
 import raylab
 from raylab.merge.inputs import MergePlan
-from raylab.merge.trim import Trims
+from raylab.merge.trim import Trim, Trims
 from raylab.number_format import setting
 from raylab.spec.merge_settings import Varying
 from raylab.store.records import FileEntry
@@ -85,13 +85,17 @@ def _model_row(plan: MergePlan, model: int, trims: Trims, kept: Kept | None) -> 
         return row
     row["kept"] = sum(kept[model, name] for name in names)
     if request.scope == "global" and trims:
-        row |= asdict(next(iter(trims.values())))
+        row |= _trim_row(next(iter(trims.values())))
     if request.scope == "tensor":
         row["num_keep"] = sum(trims[name].num_keep for name in names)
         row["tensors"] = {
-            name: {**asdict(trims[name]), "kept": kept[model, name]} for name in names
+            name: {**_trim_row(trims[name]), "kept": kept[model, name]} for name in names
         }
     return row
+
+
+def _trim_row(trim: Trim) -> dict[str, Any]:
+    return {name: value for name, value in asdict(trim).items() if value is not None}
 
 
 def _settings(plan: MergePlan, model: int, names: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,10 @@ largest entry, bit by bit: two passes, exact. Where a merge trims the whole mode
 rows foresees that bucket, and one pass is enough; where the sample was wrong, the two are made.
 `raylab.reduce.passes` finds the same thresholds, with norms and shares; leaving these out halves
 the time of the pass.
+Model Breadcrumbs (Davari and Belilovsky 2023, arXiv:2312.06795) also drops outliers: of numel
+entries the floor(gamma * numel) largest, or fewer where density + gamma exceeds 1. It keeps the
+next num_keep. `upper` is the largest magnitude that stays. The paper trims by layer; the scope
+global is raylab's own. Entries that tie at either threshold stay.
 Invariant: num_keep = max(1, floor(density * numel)), where numel counts the entries that are
 trimmed together: all tensors that the model changes (scope global: TIES-Merging as its paper
 defines it, Yadav et al. 2023, arXiv:2306.01708), or one tensor (scope tensor: as mergekit and PEFT
@@ -18,7 +22,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -46,6 +51,8 @@ class Trim:
     num_keep: int
     threshold: float
     at_or_above: int
+    upper: float | None = None
+    """Entries above it are dropped; None: no entry is."""
 
 
 Trims = Mapping[str, Trim]
@@ -80,14 +87,20 @@ def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[Tr
     """
     plan = rows.plan
     trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
-    if plan.request.row.keeps != "largest":
+    if not plan.request.row.trims:
         return trims
+    drops_outliers = plan.request.row.keeps == "middle"
     names = [name for name in plan.shapes if plan.models_of(name)]
     is_global = plan.request.scope == "global"
     for place, group in enumerate([names] if is_global else [[name] for name in names]):
         counted = counter(tell, THRESHOLDS, len(names), place)
-        start = _foreseen(plan, group, workers) if is_global else {}
-        for model, trim in _select(rows, group, start, workers, counted).items():
+        keeps = _keeps(plan, group)
+        start = _foreseen(plan, group, workers) if is_global and not drops_outliers else {}
+        if drops_outliers:
+            found = _without_outliers(rows, group, keeps, workers, counted)
+        else:
+            found = _select(rows, group, keeps, start, workers, counted)
+        for model, trim in found.items():
             mine = [name for name in group if model in plan.models_of(name)]
             trims[model].update(dict.fromkeys(mine, trim))
     return trims
@@ -104,16 +117,36 @@ def counter(tell: Tell, name: str, of: int, before: int = 0) -> Callable[[Piece]
     return done
 
 
+def _without_outliers(
+    rows: ModelRows,
+    names: Sequence[str],
+    keeps: Mapping[int, int],
+    workers: Workers,
+    counted: Callable[[Piece], None],
+) -> dict[int, Trim]:
+    """The trims with both thresholds; see `_select`."""
+    gamma, numels = Fraction(str(rows.plan.request.parameters["gamma"])), _numels(rows.plan, names)
+    dropped = {i: min(math.floor(gamma * numels[i]), numels[i] - keeps[i]) for i in keeps}
+    largest = {i: count + 1 for i, count in dropped.items()}
+    reach = {i: keeps[i] + count for i, count in dropped.items()}
+    upper = _select(rows, names, largest, {}, workers, counted)
+    lower = _select(rows, names, reach, {}, workers, counted)
+    return {
+        i: replace(lower[i], num_keep=keeps[i], upper=upper[i].threshold if dropped[i] else None)
+        for i in keeps
+    }
+
+
 def _select(
     rows: ModelRows,
     names: Sequence[str],
+    keeps: Mapping[int, int],
     start: Mapping[int, _Range],
     workers: Workers,
     counted: Callable[[Piece], None],
 ) -> dict[int, Trim]:
-    """The trim over the tensors `names` of every model that changes any; the search for a model's
-    threshold starts in the range `start`."""
-    keeps = _keeps(rows.plan, names)
+    """The trim over the tensors `names` of every model in `keeps`, which says how many entries it
+    keeps; the search for a model's threshold starts in the range `start`."""
     trims: dict[int, Trim] = {}
     ranges = {model: start.get(model, _EVERYTHING) for model in keeps}
     while ranges:
@@ -135,13 +168,18 @@ def _select(
 
 
 def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
+    # One density for all of `names`: they are one tensor, or the model has one density.
+    densities = plan.settings.densities
+    numels = _numels(plan, names)
+    return {i: num_keep(densities[i][names[0]], numel) for i, numel in numels.items() if numel}
+
+
+def _numels(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     numels = dict.fromkeys(range(len(plan.models)), 0)
     for name in names:
         for model in plan.models_of(name):
             numels[model] += math.prod(plan.shapes[name])
-    # One density for all of `names`: they are one tensor, or the model has one density.
-    densities = plan.settings.densities
-    return {i: num_keep(densities[i][names[0]], numel) for i, numel in numels.items() if numel}
+    return numels
 
 
 def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[int, _Range]:

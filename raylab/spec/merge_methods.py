@@ -115,6 +115,20 @@ METHODS: dict[str, MergeMethod] = {
         normalizes=True,
         of="values",
     ),
+    "breadcrumbs": MergeMethod(
+        title="Model Breadcrumbs",
+        paper="Davari and Belilovsky 2023, arXiv:2312.06795",
+        keeps="middle",
+        parameters={"gamma": ParameterRow(0.01, low=0.0, high=1.0)},
+    ),
+    "breadcrumbs_ties": MergeMethod(
+        title="Model Breadcrumbs, then TIES' election and disjoint mean",
+        paper="Davari and Belilovsky 2023, arXiv:2312.06795; Yadav et al. 2023, arXiv:2306.01708",
+        keeps="middle",
+        elects=True,
+        normalizes=True,
+        parameters={"gamma": ParameterRow(0.01, low=0.0, high=1.0)},
+    ),
     "slerp": MergeMethod(
         title="Spherical linear interpolation of two models",
         paper="Shoemake 1985, doi:10.1145/325334.325242",

@@ -97,7 +97,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         base=base,
         weights=_weights(method, common, models),
         density=[_setting(own, common, "density", 1.0) for _, own in models] if trims else None,
-        scope=scope or ("tensor" if row.keeps == "largest" else None),
+        scope=scope or ("tensor" if row.trims else None),
         scaling=_lambda(common),
         seed=seed,
         normalize=_flag(common, "normalize", method in _NORMALIZED),

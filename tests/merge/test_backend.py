@@ -38,6 +38,8 @@ OPTIONS = [
     ("ties", {"density": 1.0, "normalize": False}),
     ("ties", {"density": 0.01, "scaling": 1.7}),
     ("ties", {"scope": "tensor", "density": 0.3, "weights": [0.3, 0.0, 1.0]}),
+    ("breadcrumbs", {"density": 0.4, "parameters": {"gamma": 0.2}}),
+    ("breadcrumbs_ties", {"scope": "tensor", "density": 0.3, "parameters": {"gamma": 0.1}}),
     ("dare_ties", {"density": 0.3, "seed": 4, "weights": [1.0, 0.5, 0.5]}),
     ("dare_linear", {"density": 0.6, "seed": 2**63 + 1}),
     ("task_arithmetic", {"weights": [0.5, -0.25, 1.0], "scaling": 2.0}),

@@ -54,7 +54,7 @@ def merge(out, method, paths, base=True, threads=2, most_bytes=10**9, **options)
 
 
 def expected(method, base, deltas, *, weights=None, density=0.2, scope="global", scaling=1.0,
-             seed=0, normalize=None, dtype=None):  # fmt: skip
+             seed=0, normalize=None, dtype=None, parameters=None):  # fmt: skip
     """The merged values by tensor, each model given by its task vectors (or values) by tensor."""
     row = METHODS[method]
     weights = weights or [1.0] * len(deltas)
@@ -72,6 +72,11 @@ def expected(method, base, deltas, *, weights=None, density=0.2, scope="global",
             per_tensor = [oracle.threshold([values], density)[1] for _, values in mine]
             used = per_tensor if scope == "tensor" else [limits[i] for i, _ in mine]
             columns = [oracle.trimmed(v, t) for (_, v), t in zip(mine, used, strict=True)]
+        if method.startswith("breadcrumbs"):
+            gamma = parameters["gamma"]
+            of_model = [[v] if scope == "tensor" else list(deltas[i].values()) for i, v in mine]
+            bounds = [oracle.breadcrumbs(arrays, density, gamma) for arrays in of_model]
+            columns = [oracle.between(v, *b) for (_, v), b in zip(mine, bounds, strict=True)]
         if method.startswith("dare"):
             columns = [oracle.dropped(v, density, seed, i, name) for i, v in mine]
             factors = [weight / density for weight in own]
@@ -103,6 +108,9 @@ CASES = [
     ("ties", {"normalize": False, "weights": [2.0, 0.5], "density": 0.5}),
     ("task_arithmetic", {"weights": [0.5, -0.25], "scaling": 2.0}),
     ("task_arithmetic", {"normalize": True, "weights": [0.5, 0.25]}),
+    ("breadcrumbs", {"density": 0.4, "parameters": {"gamma": 0.2}, "weights": [1.0, -0.5]}),
+    ("breadcrumbs", {"density": 0.9, "parameters": {"gamma": 0.4}, "scope": "tensor"}),
+    ("breadcrumbs_ties", {"density": 0.5, "parameters": {"gamma": 0.1}, "scaling": 0.5}),
     ("dare_ties", {"density": 0.3, "seed": 4, "weights": [1.0, 0.5]}),
     ("dare_linear", {"density": 0.6, "seed": 2**63 + 1}),
 ]
@@ -242,7 +250,7 @@ def test_merge_small_files_come_with_an_index(tmp_path, trio):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if METHODS[m].combines == "entries"])
 def test_merge_non_finite_values_name_the_tensor_and_leave_nothing(tmp_path, value, method):
     _, others, paths = made(tmp_path)
     others[1]["b.weight"][1, 2] = value

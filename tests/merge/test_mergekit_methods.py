@@ -461,6 +461,88 @@ AGREED = [
             10.0,
         ],
     ),
+    (
+        {
+            "merge_method": "breadcrumbs",
+            "base_model": "BASE",
+            "models": [
+                {"model": "FIRST", "parameters": {"weight": 1.0}},
+                {"model": "SECOND", "parameters": {"weight": 0.5}},
+            ],
+            "parameters": {"density": 0.5, "gamma": 0.2},
+        },
+        [-3.0, 0.0, 17.0, -9.0, 6.5, 0.0, 3.0, 0.0, -11.0, 6.0, -6.0, 0.0, -16.5, 8.0, -4.5, 15.5],
+    ),
+    (
+        {
+            "merge_method": "breadcrumbs",
+            "base_model": "BASE",
+            "models": [
+                {"model": "FIRST", "parameters": {"weight": 1.0}},
+                {"model": "SECOND", "parameters": {"weight": 0.5}},
+            ],
+            "parameters": {"density": 0.9, "gamma": 0.2, "lambda": 0.5},
+        },
+        [
+            1.0,
+            -0.5,
+            8.5,
+            -4.75,
+            3.75,
+            -7.5,
+            1.5,
+            1.0,
+            -6.75,
+            3.0,
+            -2.25,
+            2.0,
+            -8.25,
+            7.5,
+            -2.25,
+            7.75,
+        ],
+    ),
+    (
+        {
+            "merge_method": "breadcrumbs_ties",
+            "base_model": "BASE",
+            "models": [
+                {"model": "FIRST", "parameters": {"weight": 1.0}},
+                {"model": "SECOND", "parameters": {"weight": 0.5}},
+            ],
+            "parameters": {"density": 0.5, "gamma": 0.2},
+        },
+        [-3.0, 0.0, 17.0, -9.0, 6.5, 0.0, 7.0, 0.0, -11.0, 6.0, -6.0, 0.0, -16.5, 8.0, -4.5, 15.5],
+    ),
+    (
+        {
+            "merge_method": "breadcrumbs_ties",
+            "base_model": "BASE",
+            "models": [
+                {"model": "FIRST", "parameters": {"weight": 1.0}},
+                {"model": "SECOND", "parameters": {"weight": 0.5}},
+            ],
+            "parameters": {"density": 0.5, "gamma": 0.2, "normalize": True},
+        },
+        [
+            -6.0,
+            0.0,
+            11.333328,
+            -9.0,
+            13.0,
+            0.0,
+            7.0,
+            0.0,
+            -11.0,
+            12.0,
+            -6.0,
+            0.0,
+            -11.0,
+            8.0,
+            -9.0,
+            10.333328,
+        ],
+    ),
 ]
 NAMES = [f"{config['merge_method']}-{i}" for i, (config, _) in enumerate(AGREED)]
 

@@ -34,6 +34,20 @@ def trimmed(values, limit):
     return [v if abs(v) >= limit else 0.0 for v in map(float, np.ravel(values))]
 
 
+def breadcrumbs(arrays, density, gamma):
+    """(smallest, largest) magnitude that stays over all `arrays`: outliers are dropped first, and
+    fewer of them where too few would be left (Davari and Belilovsky 2023, arXiv:2312.06795)."""
+    flat = sorted((abs(float(v)) for a in arrays for v in np.ravel(a)), reverse=True)
+    keep = max(1, int(Decimal(str(density)) * len(flat)))
+    outliers = min(int(Decimal(str(gamma)) * len(flat)), len(flat) - keep)
+    return flat[outliers + keep - 1], flat[outliers]
+
+
+def between(values, smallest, largest):
+    """The entries of magnitude `smallest` to `largest`, the others zero."""
+    return [v if smallest <= abs(v) <= largest else 0.0 for v in map(float, np.ravel(values))]
+
+
 def dropped(values, density, seed, model, tensor, first=0):
     """DARE: each entry kept with probability `density`, and not yet scaled up."""
     start = hashlib.sha256(f"{seed}\0{model}\0{tensor}".encode()).digest()[:8]

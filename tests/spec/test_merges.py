@@ -18,7 +18,7 @@ def gradient(*points):
 
 
 def test_methods_every_row_cites_its_paper():
-    cited = r"\w+ (et al\. )?(19|20)\d\d, (arXiv:\d{4}\.\d{5}|doi:10\.|\w+\.\w+/)"
+    cited = r"\w+ (et al\. |and \w+ )?(19|20)\d\d, (arXiv:\d{4}\.\d{5}|doi:10\.|\w+\.\w+/)"
     assert all(re.search(cited, row.paper) for row in METHODS.values())
 
 

@@ -163,6 +163,7 @@ merge-said = { $title } ({ $paper }) of { LIST($inputs) }{ $more }.
 merge-input = { $model } (weight { SETTING($weight) }{ $kept })
 merge-random = , a random share of { SETTING($density) } kept{ $scope }
 merge-largest = , the largest { SETTING($density) } kept{ $scope }
+merge-middle = , { SETTING($density) } kept below the largest, which are outliers{ $scope }
 merge-all = { $scope }
 merge-scope-global = { " " }of the whole task vector
 merge-scope-tensor = { " " }of each tensor

@@ -105,6 +105,7 @@ merge-said = { LIST($inputs) }の{ $title }（{ $paper }）{ $more }。
 merge-input = { $model }（重み{ SETTING($weight) }{ $kept }）
 merge-random = 、無作為に{ SETTING($density) }を保持{ $scope }
 merge-largest = 、大きい方から{ SETTING($density) }を保持{ $scope }
+merge-middle = 、外れ値を除いた大きい方から{ SETTING($density) }を保持{ $scope }
 merge-all = { $scope }
 merge-scope-global = （タスクベクトル全体）
 merge-scope-tensor = （テンソルごと）
