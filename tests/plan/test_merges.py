@@ -222,7 +222,7 @@ MISTAKES = {
     "idle seed": ({"seed": 1}, "m", {}, (), "ties has no seed"),
     "idle density": ({"method": "linear", "density": 0.5}, "m", {}, (), "linear has no density"),
     "weights": ({"weights": [1]}, "m", {}, (), "1 weights for 2 models"),
-    "negative": ({"weights": [1, -1]}, "m", {}, (), "at least 0"),
+    "weights of zero": ({"weights": [0, 0]}, "m", {}, (), "all weights are 0"),
     "like a recipe": ({}, "alone", {}, (), "same name"),
     "like a model": ({}, "f", {"models": FINISHED}, (), "same name"),
     "like a base model": ({}, "tiny", {}, (), "a base model is called tiny"),

@@ -53,7 +53,8 @@ def test_schema_lists_the_methods_and_every_parameter():
     schema = Study.model_json_schema()["$defs"]["Merge"]
     assert schema["properties"]["method"]["enum"] == list(METHODS)
     assert set(schema["properties"]) == {
-        "method", "models", "weights", "density", "scope", "lambda", "seed", "parameters"
+        "method", "models", "weights", "density", "scope", "lambda", "seed", "parameters", "as",
+        "rank", "energy",
     }  # fmt: skip
     assert all(entry.get("description") for entry in schema["properties"].values())
 
