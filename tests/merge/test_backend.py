@@ -214,7 +214,7 @@ def test_piece_in_flight_takes_the_memory_that_the_backend_states(tmp_path, monk
     plan = planned("dare_ties", paths, density=0.5)
     backend = torch_backend(torch.device("cpu"))
     sink = Sink()
-    merger = Merger(ModelRows(plan, backend), (), sink)
+    merger = Merger(ModelRows(plan, backend), (), {}, sink)
     _, peak = peak_of(lambda: merger.write(("a", 0, 512)))
     assert sink.written == entries
     on_device, pinned = (6 * models + 24) * entries + 90 * block, (2 * models + 4) * entries
