@@ -188,7 +188,9 @@ def test_tying_where_the_adapter_changes_a_tied_weight_needs_the_base(bases, tmp
     adapter = save_adapter(tmp_path / "e", base, target_modules=["embed_tokens"])
     opened = Adapter.open(adapter, Checkpoint(base))
     assert opened.untied_name("lm_head.weight", "model.embed_tokens.weight") == "lm_head.weight"
-    with_fields(adapter, ensure_weight_tying=True)
+    adapter = save_adapter(
+        tmp_path / "t", base, target_modules=["embed_tokens"], ensure_weight_tying=True
+    )
     with pytest.raises(ModelError, match=r"embed_tokens.*ensure_weight_tying|depends on"):
         Adapter.open(adapter)
     opened = Adapter.open(adapter, Checkpoint(base))

@@ -37,8 +37,9 @@ def test_sft_of_a_conversation_learns_its_last_answer_alone():
 
 @pytest.mark.parametrize("recipe", ["own", "two"])
 def test_dpo_of_a_conversation_prefers_one_of_its_last_answers(recipe):
+    own = TALK._replace(rejected=Turn("assistant", "青いです。"))
     rows = {
-        "P": [TALK._replace(rejected=Turn("assistant", "青いです。"))],
+        "P": [own if recipe == "own" else TALK],
         "Q": [Row.of("海は？", "青いです。", EARLIER)],
     }
     (example,) = examples(recipe, rows).training
