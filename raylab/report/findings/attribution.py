@@ -56,7 +56,6 @@ def find(tables: Tables) -> Finding:
     rows: list[dict[str, Any]] = []
     answer: list[Sentence] = []
     details: list[Sentence] = []
-    cautions: list[Sentence] = []
     for base, of_base in by_base_model(models).items():
         for response in (*_norm_responses(tables, of_base), *_cosine_responses(tables, of_base)):
             independent = response.name != "cosine"
@@ -69,16 +68,22 @@ def find(tables: Tables) -> Finding:
                 sentence = _sentence(base, response, analysis)
                 (answer if answers else details).append(sentence)
         design = design_of(factor_levels(of_base))
-        for group in design.inseparable:
-            values = {"model": base, "factors": group}
-            cautions.append(Sentence("attribution-inseparable", values, "fair"))
         if design.constant:
             values = {"model": base, "factors": design.constant}
             details.append(Sentence("attribution-constant", values))
     if not rows:
         answer.append(Sentence("attribution-nothing", {}, "unknown"))
     frames = {"attribution": rows}
-    return Finding("attribution", tuple(answer), tuple(details), tuple(cautions), frames)
+    cautions = tuple(caution_sentences(models))
+    return Finding("attribution", tuple(answer), tuple(details), cautions, frames)
+
+
+def caution_sentences(models: Sequence[Model]) -> Iterator[Sentence]:
+    """The factors of each base model that the design does not separate."""
+    for base, of_base in by_base_model(models).items():
+        for group in design_of(factor_levels(of_base)).inseparable:
+            values = {"model": base, "factors": group}
+            yield Sentence("attribution-inseparable", values, "fair")
 
 
 def factor_levels(models: Sequence[Model]) -> Levels:

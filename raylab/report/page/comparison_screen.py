@@ -21,13 +21,13 @@ from raylab.report.findings.effect_words import ANSWERED
 from raylab.report.findings.finding import Sentence
 from raylab.report.page.blocks import Item
 from raylab.report.page.first_screen import (
-    MOST_DOTS,
     Axis,
     Chart,
     Dot,
     FirstScreen,
     Line,
     cell_of,
+    distinct,
     spaces_of,
     ticks_of,
 )
@@ -247,7 +247,7 @@ def _chart(translate: Translator, numbers: Sequence[NumberChange]) -> Chart | No
         title,
         translate("compare-chart-summary", metrics=names, count=len(known)),
         tuple(
-            ("", name, tuple(_dots(translate, axis, rows)))
+            ("", name, distinct(_dots(translate, axis, rows)))
             for name, rows in zip(names, by_metric.values(), strict=True)
         ),
         ticks_of(translate, axis),
@@ -262,17 +262,13 @@ def _chart(translate: Translator, numbers: Sequence[NumberChange]) -> Chart | No
 
 
 def _dots(translate: Translator, axis: Axis, rows: Sequence[NumberChange]) -> Iterator[Dot]:
-    taken: set[tuple[str, float]] = set()
     for row in rows:
-        mark, place = _MARKS[row.what], axis.place(math.inf if row.times is None else row.times)
-        if len(rows) > MOST_DOTS and (mark, place) in taken:
-            continue
-        taken.add((mark, place))
+        place = axis.place(math.inf if row.times is None else row.times)
         text = translate(
             "compare-dot", number=number_name(translate, row), one=row.one, other=row.other,
             times=times_text(translate, row),
         )  # fmt: skip
-        yield Dot(mark, place, text)
+        yield Dot(_MARKS[row.what], place, text)
 
 
 def _cautions(translate: Translator, sides: Sides, found: Comparison) -> Iterator[Item]:

@@ -11,7 +11,7 @@ Invariant: every verdict row is a line. An effect without bound stands at the en
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raylab.report.findings.effect_words import ANSWERED
@@ -33,7 +33,7 @@ from raylab.report.words import Translator
 OF_FACTORS = ("clear", "weak", "noise", "missing")
 """The words of factors, each of which has a look of its own; those of the seed share one."""
 MOST_DOTS = 900
-"""Of figure 1; of more, those at one place are drawn once."""
+"""Of a row of a chart; of more, those at one place are drawn once."""
 _BAND = (1 / WITHIN, WITHIN)
 _TICKS = (1, 2, 5)
 _MOST_DECADES = 6
@@ -88,7 +88,6 @@ class Cell:
     word: str
     start: float
     width: float
-    sentence: str
     place: str
 
 
@@ -203,7 +202,6 @@ def cell_of(translate: Translator, axis: Axis, verdict: Verdict, place: str) -> 
         word=translate(f"verdict-{word}"),
         start=min(one, end),
         width=round(abs(end - one), 2),
-        sentence=translate.sentence(verdict.sentence),
         place=place,
     )
 
@@ -228,7 +226,7 @@ def _chart(translate: Translator, pairs: Rows, *, several: bool) -> Chart | None
     return Chart(
         translate("chart-effects-title", **values),
         translate("chart-effects-summary", **values, factors=names),
-        tuple((*row, tuple(_dots(translate, axis, found))) for row, found in rows.items()),
+        tuple((*row, distinct(_dots(translate, axis, found))) for row, found in rows.items()),
         ticks_of(translate, axis),
         axis.band,
         tuple((space, translate.word(space)) for space in ANSWERED
@@ -242,14 +240,20 @@ def ticks_of(translate: Translator, axis: Axis) -> tuple[tuple[float, str], ...]
     return tuple((axis.place(tick), translate("effects-number", times=tick)) for tick in axis.ticks)
 
 
+def distinct(dots: Iterable[Dot]) -> tuple[Dot, ...]:
+    """The dots of a row; of more than MOST_DOTS, the first at each place of each space."""
+    found = tuple(dots)
+    if len(found) <= MOST_DOTS:
+        return found
+    first: dict[tuple[str, float], Dot] = {}
+    for dot in found:
+        first.setdefault((dot.space, dot.place), dot)
+    return tuple(first.values())
+
+
 def _dots(translate: Translator, axis: Axis, rows: Rows) -> Iterator[Dot]:
-    taken: set[tuple[str, float]] = set()
     for row in rows:
-        place = axis.place(row["times"])
-        if len(rows) > MOST_DOTS and (row["space"], place) in taken:
-            continue
-        taken.add((row["space"], place))
         text = translate(
             "chart-effects-dot", pair=row["label"], space=row["space"], times=row["times"]
         )
-        yield Dot(row["space"], place, text)
+        yield Dot(row["space"], axis.place(row["times"]), text)

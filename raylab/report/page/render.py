@@ -2,8 +2,8 @@
 
 Model: tables are read from OUT/tables, findings made of them, and a Page of those; the page is
 written through one template or function for each form. The HTML file holds everything: styles,
-scripts, figures as SVG with the specification that a browser makes them live by. Pages of other
-languages stand beside the English ones, as report.ja.html, report.ja.md, tables.ja.tex, figures.ja.
+scripts, and the specifications by which a browser draws the figures. Pages of other languages stand
+beside the English ones, as report.ja.html, report.ja.md, tables.ja.tex, figures.ja.
 Invariant: the same tables give the same bytes. All text from tables is escaped; no address of
 another host is loaded; a table that is missing counts as empty, except the trials. A page of one
 language changes no page of another.
@@ -24,7 +24,7 @@ from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
 from raylab.report.page.markup import latex_document, markdown_text
-from raylab.report.page.page import Page, make_page, pictures_of
+from raylab.report.page.page import ON_FIRST_SCREEN, Page, make_page, pictures_of
 from raylab.report.study_tables import Rows, Tables, settings_of
 from raylab.report.words import LANGUAGES, Translator, translator
 from raylab.spec.study import Study
@@ -84,8 +84,9 @@ def build_report(
     for name, table in frames.items():
         store.write(f"{FINDINGS}/{name}.csv", to_csv(table))
         store.write(f"{FINDINGS}/{name}.parquet", to_parquet(table))
-    drawn = (found for one in findings.values() for found in pictures_of(translate, one))
-    for picture in drawn if figures else ():
+    # The page has those of the first screen in a form of its own.
+    others = (found for key in ON_FIRST_SCREEN for found in pictures_of(translate, findings[key]))
+    for picture in (*others, *page.pictures) if figures else ():
         store.write(f"{folder}/{picture.name}.svg", picture.drawing.svg)
         store.write(f"{folder}/{picture.name}.png", picture.drawing.png)
     store.write(f"{REPORT}/tables{mark}.tex", latex_document(page).encode())

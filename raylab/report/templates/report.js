@@ -226,7 +226,7 @@ function drawFigures() {
   // A figure is drawn when it comes near, so that a page of many opens at once.
   const watcher = new IntersectionObserver((seen) => {
     for (const { target, isIntersecting } of seen) {
-      if (isIntersecting && watcher) draw(target);
+      if (isIntersecting) draw(target);
     }
   }, { rootMargin: "600px" });
   const draw = (figure) => {

@@ -19,9 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from raylab.number_format import plural
-from raylab.report.findings import FINDINGS
+from raylab.report.findings import attribution, effects, reliability
 from raylab.report.findings.effect_words import ANSWERED
 from raylab.report.findings.finding import Finding
+from raylab.report.findings.trained_models import models_of
 from raylab.report.study_tables import Tables, base_models_of
 from raylab.report.terminal.printing import WIDTH
 from raylab.report.verdicts import (
@@ -36,8 +37,6 @@ from raylab.report.verdicts import (
 from raylab.report.words import Translator, translator
 from raylab.report.words.translator import FUNCTIONS
 
-_READ = ("effects", "attribution", "trust")
-"""The findings that hold verdicts and cautions."""
 _STYLES = {"clear": "bold green", "weak": "yellow", "noise": "cyan", "missing": "dim"}
 """By word of a verdict; the others have none."""
 _CAUTION = "yellow"
@@ -48,7 +47,13 @@ _OF_FACTORS = ("clear", "weak", "noise", "missing", "baseline")
 
 def print_found(tables: Tables, console: Console) -> None:
     """The answer, the verdict table and the cautions of a study's tables."""
-    findings = {key: FINDINGS[key](tables) for key in _READ}
+    inseparable = tuple(attribution.caution_sentences(models_of(tables)))
+    findings = {
+        "effects": effects.find(tables),
+        # The shares of variance, which take the longest, have no place here.
+        "attribution": Finding("attribution", cautions=inseparable),
+        "trust": reliability.find(tables),
+    }
     rows = verdict_rows(findings["effects"].frames["effects"])
     print_verdicts(rows, findings, console, base_models_of(tables))
 
