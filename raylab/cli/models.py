@@ -18,7 +18,7 @@ import typer
 from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, Set, console, say
 from raylab.errors import InputError
 from raylab.imports import loading
-from raylab.spec.merge_methods import parsed_parameters
+from raylab.spec.merge_parameters import parsed_parameters
 from raylab.spec.merges import check_method
 from raylab.spec.study import DENSITIES, TOLERANCE, Device, ViewName, check_densities
 from raylab.spec.vocabularies import describe_clashes, places_of

@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from raylab.spec.merge_methods import Parameter
+from raylab.spec.merge_parameters import Parameter
 
 Array = np.ndarray
 Parameters = Mapping[str, Parameter]

@@ -17,46 +17,11 @@ Invariant: every number that a method takes beside weights, densities and lambda
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from raylab.errors import InputError
-from raylab.number_format import either
-from raylab.spec.proposals import close_names
-
-Parameter = float | int | bool
-"""A value of a method's own parameter."""
-
-
-@dataclass(frozen=True)
-class ParameterRow:
-    """One parameter of a method. default None: it has to be given.
-
-    kind: number, whole (a whole number) or flag; low and high: the bounds of a number, both
-    allowed.
-    """
-
-    default: Parameter | None
-    kind: Literal["number", "whole", "flag"] = "number"
-    low: float = -math.inf
-    high: float = math.inf
-
-    @property
-    def expected(self) -> str:
-        """The values that it takes, in words."""
-        if self.kind == "flag":
-            return "true or false"
-        noun = "a number" if self.kind == "number" else "a whole number"
-        return f"{noun} of {self.low:g} to {self.high:g}"
-
-    def allows(self, value: object) -> bool:
-        """Whether it takes `value`."""
-        if isinstance(value, bool) or self.kind == "flag":
-            return isinstance(value, bool) and self.kind == "flag"
-        kinds = (int,) if self.kind == "whole" else (int, float)
-        return isinstance(value, kinds) and self.low <= value <= self.high
+from raylab.spec.merge_parameters import ParameterRow
 
 
 @dataclass(frozen=True)
@@ -208,54 +173,3 @@ METHODS: dict[str, MergeMethod] = {
         weighs=False,
     ),
 }
-
-
-def checked_parameters(method: str, given: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """A value for every setting of `method`, in the order of its row. Raises InputError where one
-    is unknown, missing or out of its bounds."""
-    rows = METHODS[method].parameters
-    for name in given:
-        if name not in rows:
-            close = close_names(name, rows)
-            raise InputError(
-                f"{method} has no parameter {name}",
-                found=f"{name}: {given[name]}",
-                expected=", ".join(rows) or f"{method} has no parameters of its own",
-                todo=f"did you mean {either(close)}?" if close else "",
-            )
-    found: dict[str, Parameter] = {}
-    for name, row in rows.items():
-        value = given.get(name, row.default)
-        if value is None:
-            raise InputError(f"{method} needs {name}", found="none", expected=row.expected)
-        if not row.allows(value):
-            raise InputError(f"{method}'s {name} is wrong", found=value, expected=row.expected)
-        found[name] = float(value) if row.kind == "number" else value
-    return found
-
-
-def parsed_parameters(texts: list[str] | None) -> dict[str, Parameter] | None:
-    """Settings as a command line has them, NAME=VALUE each. Raises InputError."""
-    found: dict[str, Parameter] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        words = {"true": True, "false": False}
-        if not equals or name in found:
-            raise InputError(
-                "a parameter is a name and a value",
-                found=text,
-                expected="NAME=VALUE, each name once",
-            )
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if value not in words and not math.isfinite(number):
-            raise InputError(
-                f"the parameter {name} is no number",
-                found=value,
-                expected="a number, true or false",
-            )
-        is_whole = value.lstrip("-").isdigit()
-        found[name] = words[value] if value in words else int(value) if is_whole else number
-    return found or None

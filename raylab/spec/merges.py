@@ -18,7 +18,8 @@ from typing import Literal, cast
 from raylab.errors import InputError
 from raylab.number_format import either
 from raylab.spec.adapter_output import AdapterOutput
-from raylab.spec.merge_methods import METHODS, MergeMethod, Parameter, checked_parameters
+from raylab.spec.merge_methods import METHODS, MergeMethod
+from raylab.spec.merge_parameters import Parameter, checked_parameters
 from raylab.spec.merge_settings import Setting, Varying, numbers_of, points_of
 from raylab.spec.proposals import close_names
 
@@ -123,7 +124,7 @@ def request_merge(
         rescale=rescale or ("density" if row.keeps == "random" else "none"),
         dtype=dtype,
         output=output,
-        parameters=checked_parameters(method, parameters or {}),
+        parameters=checked_parameters(method, row.parameters, parameters or {}),
     )
     given = {"density": density, "scope": scope, "seed": seed, "lambda": scaling}
     _refuse_idle(method, {"weight": weights, **given})

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from raylab.errors import InputError
-from raylab.spec.merge_methods import METHODS, parsed_parameters
+from raylab.spec.merge_methods import METHODS
+from raylab.spec.merge_parameters import parsed_parameters
 from raylab.spec.merge_settings import Part, Varying
 from raylab.spec.merges import MergeInput, request_merge, settings_of
 
