@@ -3,12 +3,13 @@
 Model: every measurement is a child process of its own. Its time is that of the whole command,
 imports included. Its memory is the peak of anonymous resident memory: RssAnon of
 /proc/<pid>/status, summed over the child and its descendants, looked at every 5 ms. Mapped files
-are page cache, and do not count.
+are page cache, and do not count; in `resident`, the peak of VmRSS, they do.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -71,24 +72,39 @@ print(2 * n**3 / min(seconds))
 
 @dataclass(frozen=True)
 class Run:
-    """One child process: wall seconds, peak anonymous bytes, what it printed."""
+    """One child process: wall seconds, peak anonymous bytes, what it printed, seconds of all
+    processors, and peak resident bytes."""
 
     seconds: float
     memory: int
     output: str
+    processor: float = 0.0
+    resident: int = 0
 
 
-def anonymous(pid: int, *, alone: bool = False) -> int:
-    """RssAnon in bytes of a process and, unless `alone`, its descendants; 0 for one that ended."""
+def memory_of(pid: int, *, alone: bool = False) -> tuple[int, int]:
+    """(RssAnon, VmRSS) in bytes of a process and, unless `alone`, its descendants; zeros for one
+    that ended."""
     folder = Path("/proc") / str(pid)
     try:
         lines = (folder / "status").read_text().splitlines()
         tasks = [] if alone else folder.glob("task/*/children")
         children = [child for file in tasks for child in file.read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    own = next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
-    return own + sum(anonymous(int(child)) for child in children)
+        return 0, 0
+    own = dict(line.split(":", 1) for line in lines)
+    found = [[int(own.get(key, "0").split()[0]) << 10 for key in ("RssAnon", "VmRSS")]]
+    anonymous, resident = zip(*found, *(memory_of(int(child)) for child in children), strict=True)
+    return sum(anonymous), sum(resident)
+
+
+def forget(*directories: Path) -> None:
+    """Take the files of directories out of the page cache."""
+    for file in (file for directory in directories for file in directory.iterdir()):
+        handle = os.open(file, os.O_RDONLY)
+        os.fsync(handle)  # A page that is not on the disk yet would stay.
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
 
 
 def measured(command: Sequence[str], *, alone: bool = False) -> Run:
@@ -100,23 +116,30 @@ def measured(command: Sequence[str], *, alone: bool = False) -> Run:
     # Ray sets one thread for the entry point of a job, which is not what is measured.
     environment.pop("OMP_NUM_THREADS", None)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        start, peak = time.perf_counter(), 0
+        start, before, peaks = time.perf_counter(), _processor_of_children(), (0, 0)
         child = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
         while child.poll() is None:
-            peak = max(peak, anonymous(child.pid, alone=alone))
+            now = memory_of(child.pid, alone=alone)
+            peaks = max(peaks[0], now[0]), max(peaks[1], now[1])
             time.sleep(0.005)
-        seconds = time.perf_counter() - start
+        seconds, processor = time.perf_counter() - start, _processor_of_children() - before
         for file in (out, err):
             file.seek(0)
         if child.returncode:
             sys.exit(f"{' '.join(command)[:300]}\n{err.read().decode(errors='replace')[-2000:]}")
-        return Run(seconds, peak, out.read().decode())
+        return Run(seconds, peaks[0], out.read().decode(), processor, peaks[1])
+
+
+def _processor_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def best(runs: Iterable[Run]) -> Run:
-    """The run that took least, with the highest peak of all."""
+    """The run that took least, with the highest peaks of all."""
     kept = list(runs)
-    return replace(min(kept, key=lambda run: run.seconds), memory=max(run.memory for run in kept))
+    memory, resident = (max(getattr(r, name) for r in kept) for name in ("memory", "resident"))
+    return replace(min(kept, key=lambda run: run.seconds), memory=memory, resident=resident)
 
 
 def python(script: str, *arguments: object) -> list[str]:

@@ -83,6 +83,7 @@ class Llama:
 
 
 HALF_B = Llama(1536, 4096, 512, 16, 32000)
+SEVEN_B = Llama(4096, 11008, 4096, 32, 32000)
 EIGHT_B = Llama(4096, 14336, 1024, 32, 128256)
 
 Chunks = Callable[[str, Shape], Iterable[torch.Tensor]]

@@ -1,4 +1,4 @@
-"""How fast the reduction is: `python jobs/bench_reduce.py [--mergekit .../bin/mergekit-yaml]`.
+"""How fast the reduction is: `python jobs/bench_reduce.py`.
 
 Makes synthetic models (`bench_models`) in a temporary directory and prints, as a Markdown table,
 what raylab and others need for the same task, measured side by side in one run (`bench_measure`
@@ -128,43 +128,6 @@ def adapter_rows(
     yield from worker_rows("8B adapters", a, b, workers, repeat)
 
 
-def merge_rows(
-    base: Path, models: Sequence[Path], mergekit: Path, work: Path, repeat: int
-) -> Iterator[Row]:
-    config = work / "ties.yaml"
-    config.write_text(json.dumps(ties(base, models)))  # JSON is YAML
-    named = [word for model in models for word in ("--model", str(model))]
-    command = [RAYLAB, "merge", "ties", "--base", str(base), *named, "--density", "0.2"]
-    ours = best(
-        measured([*command, "--scope", "global", "--out", str(work / f"ours{i}")])
-        for i in range(repeat)
-    )
-    theirs = best(
-        measured([str(mergekit), str(config), str(work / f"theirs{i}"), "--no-copy-tokenizer"])
-        for i in range(repeat)
-    )
-    yield Row(
-        "raylab merge ties, global scope",
-        ours.seconds,
-        ours.memory,
-        f"1/{theirs.seconds / ours.seconds:.1f} of mergekit's time, "
-        f"1/{theirs.memory / ours.memory:.1f} of its memory",
-    )
-    yield Row("mergekit ties (per tensor)", theirs.seconds, theirs.memory)
-
-
-def ties(base: Path, models: Sequence[Path]) -> dict[str, Any]:
-    """The same merge as mergekit's configuration."""
-    setting = {"density": 0.2, "weight": 1.0}
-    return {
-        "merge_method": "ties",
-        "base_model": str(base),
-        "models": [{"model": str(model), "parameters": setting} for model in models],
-        "parameters": {"normalize": True},
-        "dtype": "bfloat16",
-    }
-
-
 def bytes_rows(work: Path, model: Llama) -> Iterator[Row]:
     """Two comparisons or twenty (each ordered pair once or twice) over the same four models."""
     from raylab.reduce.job import InProcess, Job
@@ -217,11 +180,8 @@ def table(rows: Sequence[Row]) -> str:
 def rows_of(work: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Every measurement; models are made when they are first needed."""
     model = replace(options.model, layers=options.layers or options.model.layers)
-    base = write_checkpoint(work / "base", model)
     a, b = (write_checkpoint(work / name, model, seed) for name, seed in (("a", 1), ("b", 2)))
     yield from checkpoint_rows(a, b, options.workers, options.repeat)
-    if options.mergekit:
-        yield from merge_rows(base, (a, b), options.mergekit, work, options.repeat)
     x, y = (
         write_adapter(work / name, options.adapted, seed) for name, seed in (("x", 1), ("y", 2))
     )
@@ -247,7 +207,6 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How fast the reduction is.")
     parser.add_argument("--layers", type=int, help="layers of the checkpoints (16: 0.5 B)")
     parser.add_argument("--directory", type=Path, help="where models are made, and deleted")
-    parser.add_argument("--mergekit", type=Path, help="its bin/mergekit-yaml, to compare with")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="threads to compare")
     parser.add_argument("--repeat", type=int, default=3, help="the best of so many counts")
     parser.add_argument("--json", action="store_true", help="one JSON document")

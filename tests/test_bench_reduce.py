@@ -135,6 +135,23 @@ with open({str(file)!r}, "rb") as opened:
     assert 50 << 20 < memory < 140 << 20
 
 
+def test_measured_child_shows_its_processor_time_and_mapped_files_as_resident(measure, tmp_path):
+    file = tmp_path / "mapped"
+    file.write_bytes(b"x" * (100 << 20))
+    code = f"""
+import mmap, time
+with open({str(file)!r}, "rb") as opened:
+    mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    total = sum(mapped[i] for i in range(0, len(mapped), 4096))
+end = time.process_time() + 0.3
+while time.process_time() < end:
+    pass
+"""
+    run = measure.measured([sys.executable, "-c", code])
+    assert run.resident > run.memory + (90 << 20)
+    assert 0.3 < run.processor < 20
+
+
 def test_measured_child_that_fails_ends_the_bench_with_its_words(measure):
     with pytest.raises(SystemExit, match="no such thing"):
         measure.measured([sys.executable, "-c", "raise ValueError('no such thing')"])
@@ -187,24 +204,6 @@ def test_rows_of_workers_are_compared_with_the_first(bench, measure, monkeypatch
     assert second == bench.Row("adapters, 2 threads, inside", 3.0, 7, "2.00 times as fast as 1")
 
 
-def test_merge_is_asked_of_both_in_the_same_words(bench, measure, monkeypatch, tmp_path):
-    commands = []
-
-    def measured(command):
-        commands.append(command)
-        return measure.Run(2.0, 10, "") if command[1] == "merge" else measure.Run(30.0, 40, "")
-
-    monkeypatch.setattr(bench, "measured", measured)
-    base, models = Path("base"), [Path("a"), Path("b")]
-    ours, theirs = bench.merge_rows(base, models, Path("mergekit-yaml"), tmp_path, 2)
-    assert ours.remark == "1/15.0 of mergekit's time, 1/4.0 of its memory"
-    assert (theirs.seconds, theirs.memory) == (30.0, 40)
-    assert len({command[-1] for command in commands[:2]}) == 2  # no run finds another's output
-    asked = json.loads((tmp_path / "ties.yaml").read_text())
-    assert [model["model"] for model in asked["models"]] == ["a", "b"]
-    assert asked["models"][0]["parameters"]["density"] == 0.2
-
-
 @pytest.mark.slow
 def test_bench_of_tiny_models_prints_every_row(bench, tiny, tmp_path, capsys):
     options = bench.parsed(["--repeat", "1", "--workers", "--directory", str(tmp_path), "--json"])
@@ -225,4 +224,4 @@ def test_bench_of_tiny_models_prints_every_row(bench, tiny, tmp_path, capsys):
 def test_bench_starts_from_any_working_directory(tmp_path):
     command = [sys.executable, str(JOBS / "bench_reduce.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "--mergekit" in done.stdout
+    assert "--workers" in done.stdout
