@@ -8,7 +8,12 @@ measure inner products.
     nearswap   d where |d| <= t, else t in d's direction: the share min(1, t / |d|) of the model
                (alchemonaut 2024; no paper)
     ram        the sum of the d_i with |d_i| > epsilon, over their number
-               (Reinforced Agent Merging 2026, arXiv:2601.13572)
+               (Yuan et al. 2026, arXiv:2601.13572)
+    ramplus_tl as ram; an entry that model i alone moves is multiplied by
+               1 + r min(alpha, shared_i / alone_i), which are the numbers of entries of the tensor
+               that model i moves with others and alone (the same paper's RAM+, which counts over
+               the whole model)
+    arcee_fusion  d where its importance reaches a threshold (`raylab.merge.fusion`)
     sce        of the tensor's entries whose variance over the models is not zero, the share
                select_topk of the largest stays, with ties; model i weighs sum(d_i^2) of these, over
                that of all models; d_i of the sign that their plain sum has are averaged by these
@@ -27,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raylab.merge import directions
+from raylab.merge import directions, fusion
 from raylab.merge.directions import Array, Factors
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.trim import counter
@@ -42,13 +47,15 @@ class Rows:
 
     models: float32 (models, rows, columns), values or task vectors; a rule sets to zero what it
     leaves out. base: float32 (rows, columns). start: the first row's index.
-    is_vector: the tensor has one dimension, and so one row.
+    is_vector: the tensor has one dimension, and so one row. width: how many entries differ in the
+    tensor's last index alone.
     """
 
     models: Array
     base: Array
     start: int
     is_vector: bool
+    width: int
     request: MergeRequest
 
 
@@ -98,10 +105,11 @@ def read(rows: ModelRows, piece: Piece) -> Rows:
 def rows_of(rows: ModelRows, piece: Piece, models: torch.Tensor, base: torch.Tensor) -> Rows:
     """The same memory, as `Rows` has it; models: (models, entries), base: (entries,)."""
     plan, (name, start, stop) = rows.plan, piece
-    is_vector = len(plan.shapes[name]) < 2
+    own = plan.shapes[name]
+    is_vector, width = len(own) < 2, own[-1] if own else 1
     shape = (stop - start, -1)
     values = models.numpy().reshape(len(models), *shape)
-    return Rows(values, base.numpy().reshape(shape), start, is_vector, plan.request)
+    return Rows(values, base.numpy().reshape(shape), start, is_vector, width, plan.request)
 
 
 def combine(rows: Rows, found: Array | None) -> Array:
@@ -158,11 +166,55 @@ def _nearswap(rows: Rows, _: Array | None) -> Array:
     return np.clip(rows.models[0].astype(np.float64), -most, most)
 
 
+def _moved(rows: Rows) -> Array:
+    """bool (models, rows, columns): by more than epsilon."""
+    return np.asarray(np.abs(rows.models) > float(rows.request.parameters["epsilon"]))
+
+
 def _ram(rows: Rows, _: Array | None) -> Array:
-    moved = np.abs(rows.models) > float(rows.request.parameters["epsilon"])
+    moved = _moved(rows)
     np.multiply(rows.models, moved, out=rows.models)
     total = rows.models.sum(axis=0, dtype=np.float64)
     return total / np.maximum(moved.sum(axis=0), 1)
+
+
+def _counted(rows: Rows) -> Array:
+    """int64 (2, models): entries that a model moves with others, and alone."""
+    moved = _moved(rows)
+    alone = moved & (moved.sum(axis=0) == 1)
+    counts = np.array([moved.sum(axis=(1, 2)), alone.sum(axis=(1, 2))])
+    counts[0] -= counts[1]
+    return counts
+
+
+def _boosts(parts: Sequence[Array], _: Array, request: MergeRequest) -> Array:
+    """What the entries that a model moves alone are multiplied by; of none, 1 + r alpha."""
+    shared, alone = np.sum(parts, axis=0)
+    most, factor = float(request.parameters["alpha"]), float(request.parameters["r"])
+    ratios = np.divide(shared, alone, out=np.full(len(alone), most), where=alone > 0)
+    return 1.0 + factor * np.minimum(ratios, most)
+
+
+def _ramplus(rows: Rows, found: Array | None) -> Array:
+    assert found is not None
+    moved = _moved(rows)
+    np.multiply(rows.models, moved, out=rows.models)
+    count = moved.sum(axis=0)
+    total = (np.where(count == 1, found[:, None, None], 1.0) * rows.models).sum(axis=0)
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def _important(rows: Rows) -> Array:
+    return fusion.importance(rows.models[0], rows.base, rows.width)
+
+
+def _fusion_threshold(parts: Sequence[Array], _: Array, request: MergeRequest) -> Array:
+    return np.array(fusion.threshold(np.concatenate([part.ravel() for part in parts])))
+
+
+def _fused(rows: Rows, found: Array | None) -> Array:
+    np.multiply(rows.models, _important(rows) >= found, out=rows.models)
+    return rows.models[0].astype(np.float64)
 
 
 def _variances(rows: Rows) -> Array:
@@ -212,6 +264,8 @@ RULES: dict[str, TensorRule] = {
     "model_stock": _by_directions(directions.model_stock),
     "nearswap": TensorRule(_nearswap),
     "ram": TensorRule(_ram),
+    "ramplus_tl": TensorRule(_ramplus, _counted, _boosts),
+    "arcee_fusion": TensorRule(_fused, _important, _fusion_threshold),
     "sce": TensorRule(_sce, _selecting, _selected),
     "passthrough": TensorRule(_passthrough),
 }

@@ -151,10 +151,28 @@ METHODS: dict[str, MergeMethod] = {
     ),
     "ram": MergeMethod(
         title="Reinforced Agent Merging: the mean of the models that moved an entry",
-        paper="Reinforced Agent Merging 2026, arXiv:2601.13572",
+        paper="Yuan et al. 2026, arXiv:2601.13572",
         combines="tensors",
         weighs=False,
         parameters={"epsilon": ParameterRow(1e-5, low=0.0, high=1e30)},
+    ),
+    "ramplus_tl": MergeMethod(
+        title="Reinforced Agent Merging, raised where one model alone moved an entry, by tensor",
+        paper="Yuan et al. 2026, arXiv:2601.13572 (RAM+; by tensor: mergekit)",
+        combines="tensors",
+        weighs=False,
+        parameters={
+            "r": ParameterRow(0.1, low=0.0, high=1e30),
+            "alpha": ParameterRow(0.2, low=0.0, high=1e30),
+            "epsilon": ParameterRow(1e-5, low=0.0, high=1e30),
+        },
+    ),
+    "arcee_fusion": MergeMethod(
+        title="Arcee Fusion: the model's most important entries, the base's elsewhere",
+        paper="no paper: mergekit 2025, github.com/arcee-ai/mergekit",
+        combines="tensors",
+        most=1,
+        weighs=False,
     ),
     "sce": MergeMethod(
         title="SCE: select by variance, calculate weights by squares, erase minority signs",

@@ -81,6 +81,11 @@ CASES = [
      lambda v: oracle.nearswap(v[0], 0.3)),
     ("ram", 3, {}, "deltas", None, lambda v: oracle.ram(v, 1e-5)),
     ("ram", 3, {"parameters": {"epsilon": 0.1}}, "deltas", None, lambda v: oracle.ram(v, 0.1)),
+    ("ramplus_tl", 3, {}, "deltas", None, lambda v: oracle.ramplus(v, 0.1, 0.2, 1e-5)),
+    ("ramplus_tl", 3, {"parameters": {"r": 0.5, "alpha": 2.0, "epsilon": 0.15}}, "deltas", None,
+     lambda v: oracle.ramplus(v, 0.5, 2.0, 0.15)),
+    ("ramplus_tl", 1, {"parameters": {"epsilon": 0.1}}, "deltas", None,
+     lambda v: oracle.ram(v, 0.1)),
     ("sce", 3, {}, "deltas", None, lambda v: oracle.sce(v, 1)),
     ("sce", 3, {"parameters": {"select_topk": 0.4}}, "deltas", None, lambda v: oracle.sce(v, 0.4)),
     ("sce", 2, {"parameters": {"select_topk": 0.0}}, "deltas", None, lambda v: 0.0 * v[0]),
@@ -109,7 +114,21 @@ def test_merge_tensors_any_method_is_its_formula(
 
 
 def test_merge_tensors_every_method_has_a_case():
-    assert {case[0] for case in CASES} == set(TENSORS)
+    assert {case[0] for case in CASES} | {"arcee_fusion"} == set(TENSORS)
+
+
+@pytest.mark.parametrize("far", [True, False])
+def test_merge_arcee_fusion_takes_the_entries_of_the_largest_importance(tmp_path, monkeypatch, far):
+    monkeypatch.setattr(row_tiles, "TILE_ENTRIES", 5)
+    base, (model,) = models(1, far)
+    found, record = merged(tmp_path, "arcee_fusion", base, [model])
+    start, values, kept = f8(base), f8(model), 0
+    for name, before in start.items():
+        moves = oracle.arcee_fusion(values[name] - before, before)
+        np.testing.assert_allclose(found[name], before + moves, rtol=3e-7, atol=3e-7)
+        kept += np.count_nonzero(moves)
+    (row,) = record["models"]
+    assert row["kept"] == kept < row["numel"]
 
 
 def needed(method):

@@ -6,7 +6,10 @@ its tangent space. NearSwap: alchemonaut's share min(1, t / |d|). Shares no code
 works on inner products.
 """
 
+import math
+
 import numpy as np
+import scipy.special
 
 
 def _f8(values):
@@ -102,6 +105,37 @@ def ram(deltas, epsilon):
         moved = [d for d in entry if abs(d) > epsilon]
         merged.append(sum(moved) / max(1, len(moved)))
     return np.array(merged)
+
+
+def ramplus(deltas, r, alpha, epsilon):
+    """As `ram`; an entry that one model alone moves is raised by that model's ratio of entries
+    moved with others to entries moved alone (RAM+ of arXiv:2601.13572, over one tensor)."""
+    columns = list(zip(*(map(float, np.ravel(d)) for d in deltas), strict=True))
+    count = [sum(abs(d) > epsilon for d in entry) for entry in columns]
+    factors = []
+    for i in range(len(deltas)):
+        shared = sum(n > 1 for e, n in zip(columns, count, strict=True) if abs(e[i]) > epsilon)
+        alone = sum(n == 1 for e, n in zip(columns, count, strict=True) if abs(e[i]) > epsilon)
+        factors.append(1 + r * min(alpha, shared / alone if alone else math.inf))
+    merged = []
+    for entry, n in zip(columns, count, strict=True):
+        own = [f if n == 1 else 1 / max(n, 1) for f in factors]
+        merged.append(sum(f * d for f, d in zip(own, entry, strict=True) if abs(d) > epsilon))
+    return np.array(merged)
+
+
+def arcee_fusion(delta, base):
+    """The entries of the largest importance, by mergekit's definitions; rows: the last index."""
+    delta, base = _f8(delta), _f8(base)
+    scores = []
+    for d, before in zip(delta.reshape(-1, delta.shape[-1]), base.reshape(-1, base.shape[-1]),
+                         strict=True):  # fmt: skip
+        p, q = (np.exp(v - scipy.special.logsumexp(v)) + 1e-8 for v in (before + d, before))
+        scores.append(np.abs(d) * scipy.special.rel_entr(p, q).sum())
+    scores = np.array(scores).reshape(delta.shape)
+    ranked = sorted(scores.ravel())
+    first, middle, third = (ranked[int(q * (len(ranked) - 1))] for q in (0.25, 0.5, 0.75))
+    return np.where(scores >= middle + 1.5 * (third - first), delta, 0.0)
 
 
 def sce(deltas, share):
