@@ -1,8 +1,7 @@
 """The parts of its tables that a study asks for, and which of them are missing.
 
-Model: what a reduction says of a comparison, of two models beside each other or of one model is a
-part, with a key made of what determines it (`raylab.store.parts`). All parts over one base model
-and view that are missing are one job.
+Model: a study asks for parts (`raylab.cluster.part_keys`). All parts over one base model and view
+that are missing are one job.
 Invariant: two studies that ask for the same of the same parameters have the same key, whatever
 their models are called.
 """
@@ -10,12 +9,14 @@ their models are called.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from raylab.cluster.part_keys import PartKeys
 from raylab.cluster.study_context import StudyContext
 from raylab.plan.comparisons import PlannedComparison
+from raylab.plan.merges import kin_of
 from raylab.plan.model_groups import ModelGroup, groups_of
 from raylab.reduce.intruder_rows import relate_to_base
 from raylab.reduce.job import Executor, Job
@@ -24,7 +25,6 @@ from raylab.reduce.phi_rows import turned
 from raylab.reduce.row_block import Pair
 from raylab.reduce.tables import Tables, rows_by
 from raylab.spec.identity import fingerprint
-from raylab.spec.spectra import BaseDirections
 from raylab.store.parts import Parts
 from raylab.store.records import Record
 from raylab.store.references import ModelLocation
@@ -33,76 +33,50 @@ from raylab.weights.views import DELTA, View
 
 _OF_COMPARISON = ("norms", "densities", "curve")
 _OF_MODELS = ("pairs", "subspaces", "phi")
-_OF_GROUP = ("kept_by",)
+_OF_GROUP, _OF_KIN = ("kept_by",), ("kept_of",)
 _OF_MODEL = ("spectra", "chains", "audit")
 _AGAINST_BASE = "intruders"
-TABLES_OF_REDUCTION = (*_OF_COMPARISON, *_OF_MODELS, *_OF_GROUP, *_OF_MODEL, _AGAINST_BASE)
+TABLES_OF_REDUCTION = (
+    *_OF_COMPARISON,
+    *_OF_MODELS,
+    *_OF_GROUP,
+    *_OF_KIN,
+    *_OF_MODEL,
+    _AGAINST_BASE,
+)
 
 
 @dataclass(frozen=True)
 class WantedParts:
-    """The parts that a study asks for over one base model in one view, with their keys.
+    """The parts that a study asks for over one base model in one view, with their `keys`.
 
-    contents: by model, a fingerprint of its parameters. common: one of what else determines every
-    part: the base model, the view, the quantisation, the densities. tolerance: an entry above it
-    moved. options: how models are related, by the study's field, where that is not as usual.
-    directions: what is asked of the base model's own, if anything.
+    kin: merges, each with one of the models that it is made of.
     """
 
     base: str
     view: View
     comparisons: Sequence[PlannedComparison]
-    contents: Mapping[str, str]
     groups: Sequence[ModelGroup]
-    common: str
-    tolerance: float
-    options: Mapping[str, str]
-    directions: BaseDirections | None = None
-
-    def of_comparison(self, comparison: PlannedComparison) -> str:
-        """The key of a comparison's part."""
-        sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
-        common = {"common": self.common, "tolerance": self.tolerance}
-        return fingerprint({"comparison": sides, **common})
-
-    def of_models(self, first: str, second: str) -> str:
-        """The key of two models beside each other, in either order."""
-        sides = sorted((self.contents[first], self.contents[second]))
-        return fingerprint({"models": sides, "common": self.common, **self.options})
-
-    def of_group(self, group: ModelGroup) -> str:
-        """The key of a group of models, in any order."""
-        contents = sorted(self.contents[name] for name in group.models)
-        return fingerprint({"group": contents, "common": self.common, **self.options})
-
-    def of_model(self, name: str) -> str:
-        """The key of one model's details."""
-        return fingerprint({"model": self.contents[name], "common": self.common})
-
-    def of_directions(self, name: str) -> str:
-        """The key of one model against the base model's directions."""
-        assert self.directions is not None
-        asked = self.directions.model_dump()
-        sides = {"model": self.contents[name], "base": self.contents[self.base]}
-        return fingerprint({"directions": asked, **sides})
+    kin: Sequence[tuple[str, str]]
+    keys: PartKeys
 
     @property
     def models(self) -> tuple[str, ...]:
         """The models that are related to each other: all but the base model."""
-        return tuple(name for name in self.contents if name != self.base)
+        return tuple(name for name in self.keys.contents if name != self.base)
 
     def missing_comparisons(self, parts: Parts) -> list[PlannedComparison]:
         """The comparisons that are not in `parts`."""
-        return [c for c in self.comparisons if self.of_comparison(c) not in parts]
+        return [c for c in self.comparisons if self.keys.of_comparison(c) not in parts]
 
     def missing_models(self, parts: Parts) -> list[str]:
         """The models that a part that is not in `parts` is of."""
         sides = [side.name for c in self.missing_comparisons(parts) for side in (c.a, c.b)]
         fresh = self.models if self._fresh(parts) else ()
-        details = [name for name in self._detailed if self.of_model(name) not in parts]
+        details = [name for name in self._detailed if self.keys.of_model(name) not in parts]
         against = self._missing_against_base(parts)
-        grouped = [name for group in self._missing_groups(parts) for name in group.models]
-        asked = (*sides, *fresh, *details, *grouped, *against)
+        together = self._together(self._missing_groups(parts), self._missing_kin(parts))
+        asked = (*sides, *fresh, *details, *together, *against)
         return [name for name in asked if name != self.base]
 
     def reduce(
@@ -115,28 +89,34 @@ class WantedParts:
         """Reduce what is missing, and add it to `parts`; returns what was computed."""
         found = Tables()
         missing = self.missing_comparisons(parts)
-        fresh, groups = self._fresh(parts), self._missing_groups(parts)
-        if missing or fresh or groups:
-            grouped = {name for group in groups for name in group.models}
-            vectors = tuple(name for name in self.models if fresh or name in grouped)
-            of_groups = tuple(group.models for group in groups)
-            job = self._job(context, places, missing, vectors, frozenset(fresh), of_groups)
-            by_tensor, phi = "pairs" in self.options, "subspaces" in self.options
+        fresh, kin = self._fresh(parts), self._missing_kin(parts)
+        groups = self._missing_groups(parts)
+        if missing or fresh or groups or kin:
+            together = self._together(groups, kin)
+            vectors = tuple(name for name in self.models if fresh or name in together)
+            job = replace(
+                self._job(context, places, missing, vectors),
+                fresh=frozenset(fresh),
+                groups=tuple(group.models for group in groups),
+                kin=tuple(kin),
+            )
+            by_tensor, phi = "pairs" in self.keys.options, "subspaces" in self.keys.options
             made = reduce_pairs(
                 job, context.study.densities, execute, subspaces=True, by_tensor=by_tensor, phi=phi
             )
             self._add_comparisons(parts, missing, made)
             self._add_relations(parts, fresh, made)
             self._add_groups(parts, groups, made)
+            self._add_kin(parts, kin, made)
             found.extend(made)
-        details = [m for m in self._detailed if self.of_model(m) not in parts]
+        details = [m for m in self._detailed if self.keys.of_model(m) not in parts]
         if details:
-            job = self._job(context, places, (), tuple(details), None)
+            job = self._job(context, places, (), tuple(details))
             made = detail_models(job, execute)
             tables = {name: rows_by(getattr(made, name), "model") for name in _OF_MODEL}
             for model in details:
                 rows = {name: found_rows.get((model,), []) for name, found_rows in tables.items()}
-                parts.add(self.of_model(model), rows)
+                parts.add(self.keys.of_model(model), rows)
             found.extend(made)
         self._hold_against_base(context, parts, places, execute)
         return found
@@ -150,18 +130,18 @@ class WantedParts:
     ) -> None:
         """Hold the models that were not yet against the base model's directions."""
         missing = self._missing_against_base(parts)
-        if not missing or self.directions is None:
+        if not missing or self.keys.directions is None:
             return
-        job = self._job(context, places, (), tuple(missing), None)
-        content = self.contents[self.base]
-        rows = relate_to_base(job, execute, self.directions, context.store, content)
+        job = self._job(context, places, (), tuple(missing))
+        content = self.keys.contents[self.base]
+        rows = relate_to_base(job, execute, self.keys.directions, context.store, content)
         by_model = rows_by(rows, "model")
         for name in missing:
-            parts.add(self.of_directions(name), {_AGAINST_BASE: by_model.get((name,), [])})
+            parts.add(self.keys.of_directions(name), {_AGAINST_BASE: by_model.get((name,), [])})
 
     def _missing_against_base(self, parts: Parts) -> list[str]:
-        asked = self._detailed if self.directions else ()
-        return [name for name in asked if self.of_directions(name) not in parts]
+        asked = self._detailed if self.keys.directions else ()
+        return [name for name in asked if self.keys.of_directions(name) not in parts]
 
     def rows(self, parts: Parts, table: str) -> Iterator[dict[str, Any]]:
         """The rows of a table, out of `parts`, in the order of the study."""
@@ -170,21 +150,25 @@ class WantedParts:
                 sides = {"comparison": c.name}
                 if table == "norms":
                     sides |= {"a": c.a.name, "b": c.b.name}
-                yield from parts.rows(self.of_comparison(c), table, **sides)
+                yield from parts.rows(self.keys.of_comparison(c), table, **sides)
         elif table == _AGAINST_BASE:
-            for name in self._detailed if self.directions else ():
-                yield from parts.rows(self.of_directions(name), table, model=name)
+            for name in self._detailed if self.keys.directions else ():
+                yield from parts.rows(self.keys.of_directions(name), table, model=name)
         elif table in _OF_MODEL:
             for name in self._detailed:
-                yield from parts.rows(self.of_model(name), table, model=name)
+                yield from parts.rows(self.keys.of_model(name), table, model=name)
         elif table in _OF_GROUP:
             for group in self.groups:
                 names = {"model": self.base, "group": group.kind, "name": group.name}
-                key = self.of_group(group)
+                key = self.keys.of_group(group)
                 yield from parts.rows(key, table, **names, models=list(group.models))
+        elif table in _OF_KIN:
+            for merge, parent in self.kin:
+                key = self.keys.of_kin(merge, parent)
+                yield from parts.rows(key, table, merge=merge, parent=parent)
         else:
             for a, b in itertools.combinations(self.models, 2):
-                found = parts.rows(self.of_models(a, b), table, a=a, b=b)
+                found = parts.rows(self.keys.of_models(a, b), table, a=a, b=b)
                 yield from map(turned, found) if self._is_turned(table, a, b) else found
 
     @property
@@ -193,13 +177,21 @@ class WantedParts:
         return self.models if self.view.name == DELTA.name else ()
 
     def _missing_groups(self, parts: Parts) -> list[ModelGroup]:
-        return [group for group in self.groups if self.of_group(group) not in parts]
+        return [group for group in self.groups if self.keys.of_group(group) not in parts]
+
+    def _missing_kin(self, parts: Parts) -> list[tuple[str, str]]:
+        return [pair for pair in self.kin if self.keys.of_kin(*pair) not in parts]
+
+    @staticmethod
+    def _together(groups: Iterable[ModelGroup], kin: Iterable[tuple[str, str]]) -> set[str]:
+        """The models of groups, and of merges with their own."""
+        return {name for names in (*(group.models for group in groups), *kin) for name in names}
 
     def _fresh(self, parts: Parts) -> list[str]:
         """A few models, one of which is in every pair that is missing."""
         missing: dict[str, set[str]] = {name: set() for name in self.models}
         for a, b in itertools.combinations(self.models, 2):
-            if self.of_models(a, b) not in parts:
+            if self.keys.of_models(a, b) not in parts:
                 missing[a].add(b)
                 missing[b].add(a)
         chosen: list[str] = []
@@ -217,16 +209,14 @@ class WantedParts:
         places: Mapping[str, ModelLocation | None],
         comparisons: Sequence[PlannedComparison],
         vectors: tuple[str, ...],
-        fresh: frozenset[str] | None,
-        groups: tuple[tuple[str, ...], ...] = (),
     ) -> Job:
         named = {side.name for c in comparisons for side in (c.a, c.b)} | set(vectors)
         of_base = {name: place for name in self.models if name in named and (place := places[name])}
         pairs = tuple(Pair(c.name, c.a.name, c.b.name) for c in comparisons)
         asked = {
-            "contents": {name: self.contents[name] for name in of_base},
+            "contents": {name: self.keys.contents[name] for name in of_base},
             "pairs": [pair.name for pair in pairs],
-            "common": self.common,
+            "common": self.keys.common,
         }
         return Job(
             places=of_base | {self.base: ModelLocation()},
@@ -234,10 +224,8 @@ class WantedParts:
             base=context.base_directory(self.base),
             view=self.view,
             vectors=vectors,
-            fresh=fresh,
-            groups=groups,
             quantization=context.study.quantization,
-            tolerance=self.tolerance,
+            tolerance=self.keys.tolerance,
             id=fingerprint(asked),
             out=None if context.store.is_local else context.store.uri,
         )
@@ -248,7 +236,7 @@ class WantedParts:
         tables = {name: rows_by(getattr(made, name), "comparison") for name in _OF_COMPARISON}
         for c in missing:
             rows = {name: found.get((c.name,), []) for name, found in tables.items()}
-            parts.add(self.of_comparison(c), rows)
+            parts.add(self.keys.of_comparison(c), rows)
 
     def _add_relations(self, parts: Parts, fresh: Sequence[str], made: Tables) -> None:
         tables = {name: rows_by(getattr(made, name), "a", "b") for name in _OF_MODELS}
@@ -257,18 +245,23 @@ class WantedParts:
                 rows = {name: found.get((a, b), []) for name, found in tables.items()}
                 if self._is_turned("phi", a, b):
                     rows["phi"] = list(map(turned, rows["phi"]))
-                parts.add(self.of_models(a, b), rows)
+                parts.add(self.keys.of_models(a, b), rows)
 
     def _is_turned(self, table: str, a: str, b: str) -> bool:
         """Whether the part of two models, which any order may ask for, has the other order."""
-        return table == "phi" and self.contents[a] > self.contents[b]
+        return table == "phi" and self.keys.contents[a] > self.keys.contents[b]
 
     def _add_groups(self, parts: Parts, groups: Sequence[ModelGroup], made: Tables) -> None:
         rows = {group.models: list[dict[str, Any]]() for group in groups}
         for row in made.kept_by:
             rows[tuple(row["models"])].append(row)
         for group in groups:
-            parts.add(self.of_group(group), {"kept_by": rows[group.models]})
+            parts.add(self.keys.of_group(group), {"kept_by": rows[group.models]})
+
+    def _add_kin(self, parts: Parts, kin: Sequence[tuple[str, str]], made: Tables) -> None:
+        rows = rows_by(made.kept_of, "merge", "parent")
+        for pair in kin:
+            parts.add(self.keys.of_kin(*pair), {"kept_of": rows.get(pair, [])})
 
 
 def wanted_parts(
@@ -285,16 +278,23 @@ def wanted_parts(
     for base in dict.fromkeys(model.base_model for model in context.models.values()):
         there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
         groups = list(groups_of(t for t in context.trials if t.name in there))
+        kin = list(kin_of(m for m in context.merges if m.name in there))
+        kin = [(merge, parent) for merge, parent in kin if parent in there]
         identity = context.inputs.base_models[base].identity
+        of_base = {name: contents[name] for name in there} | {base: fingerprint(identity)}
         for name in study.views:
             yield WantedParts(
                 base=base,
                 view=view_of_study(study, name),
                 comparisons=[c for c in ready if c.a.base_model == base],
-                contents={name: contents[name] for name in there} | {base: fingerprint(identity)},
-                common=fingerprint([identity, name, quantization, list(study.densities)]),
                 groups=groups,
-                tolerance=study.tolerance,
-                directions=study.base_directions,
-                options=options,
+                kin=kin,
+                keys=PartKeys(
+                    base=base,
+                    contents=of_base,
+                    common=fingerprint([identity, name, quantization, list(study.densities)]),
+                    tolerance=study.tolerance,
+                    options=options,
+                    directions=study.base_directions,
+                ),
             )

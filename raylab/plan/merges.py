@@ -10,7 +10,7 @@ the paths. If the id of a trial changes, so does the id of every merge of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -91,6 +91,13 @@ def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[P
         for merge in study.merges
         for slot in merge_slots(study, study.merges[merge])
     ]
+
+
+def kin_of(merges: Iterable[PlannedMerge]) -> Iterator[tuple[str, str]]:
+    """(merge, model) for every model that a merge is made of, each once, in order."""
+    for merge in merges:
+        for name in dict.fromkeys(item.model for item in merge.request.inputs):
+            yield merge.name, name
 
 
 def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:

@@ -78,6 +78,8 @@ class Job:
     """Of `vectors`: only pairs with one of these are related; None: all pairs."""
     groups: tuple[tuple[str, ...], ...] = ()
     """Of `vectors`: those whose masks are compared all at once."""
+    kin: tuple[tuple[str, str], ...] = ()
+    """Of `vectors`: merges, each with a model that it is made of, and keeps something of."""
     quantization: Quantization | None = None
     """How the base model was held while they were trained; for the audit."""
     count_untouched: bool = False
@@ -105,7 +107,7 @@ class Job:
             base=weights,
             weights=base,
             trained={key: self.places[key] for key in self.vectors},
-            related=Related(self.fresh, self.groups),
+            related=Related(self.fresh, self.groups, self.kin),
             quantization=self.quantization,
             skip_non_finite=self.skip_non_finite,
             count_untouched=self.count_untouched,

@@ -18,6 +18,7 @@ import torch
 
 from raylab.reduce.group_counts import Groups, add_counts, no_counts
 from raylab.reduce.histogram import INFINITY
+from raylab.reduce.kept_signs import Kin, add_signs, no_signs
 
 _SLICE = 1 << 16
 _SLICE_OF_GPU = 1 << 20
@@ -30,20 +31,28 @@ Limits = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Related:
-    """Which of the models are related: pairs with one of `fresh` (None: all), and `groups`."""
+    """Which of the models are related: pairs with one of `fresh` (None: all), `groups`, and `kin`:
+    merges, each with one of its models."""
 
     fresh: frozenset[str] | None = None
     groups: tuple[tuple[str, ...], ...] = ()
+    kin: tuple[tuple[str, str], ...] = ()
 
     def chosen(self, models: Mapping[str, Any]) -> np.ndarray:
-        """bool (N,): whether all pairs with a model are asked for."""
-        known = [self.fresh is None or key in self.fresh for key in models]
+        """bool (N,): whether all pairs with a model are taken; those of a merge are for `kin`."""
+        asked = None if self.fresh is None else self.fresh | {merge for merge, _ in self.kin}
+        known = [asked is None or key in asked for key in models]
         return np.array(known, dtype=np.bool_)
 
     def places(self, models: Mapping[str, Any]) -> Groups:
         """The groups with their models by index."""
         places = {key: place for place, key in enumerate(models)}
         return [[places[key] for key in group] for group in self.groups]
+
+    def places_of_kin(self, models: Mapping[str, Any]) -> Kin:
+        """The merges and their parents by index."""
+        places = {key: place for place, key in enumerate(models)}
+        return [(places[merge], places[parent]) for merge, parent in self.kin]
 
 
 ALL_PAIRS = Related()
@@ -52,19 +61,22 @@ ALL_PAIRS = Related()
 @dataclass
 class Masks:
     """Of one tensor. shared: int64 (K, N, N), how many entries the masks of two models share at
-    each density. kept: see `raylab.reduce.group_counts`. On a GPU both are torch tensors there."""
+    each density. kept: see `raylab.reduce.group_counts`; signs: see `raylab.reduce.kept_signs`. On
+    a GPU all are torch tensors there."""
 
     shared: Any
     kept: Any
+    signs: Any
 
     def __iadd__(self, other: Masks) -> Masks:
         self.shared += other.shared
         self.kept += other.kept
+        self.signs += other.signs
         return self
 
     def on_host(self) -> Masks:
         """The same as arrays."""
-        return Masks(on_host(self.shared), on_host(self.kept))
+        return Masks(on_host(self.shared), on_host(self.kept), on_host(self.signs))
 
 
 def add_masks(total: dict[str, Masks], tensor: str, masks: Masks) -> None:
@@ -84,7 +96,7 @@ def on_host(array: Any) -> np.ndarray:
 def masks_of(numel: int, deltas: Deltas, limits: Limits, related: Related = ALL_PAIRS) -> Masks:
     """The masks of one tile of `numel` entries; on a GPU they stay there."""
     device, chosen = device_of(deltas), related.chosen(deltas)
-    counting = MaskCounts(limits, related.places(deltas), chosen, device)
+    counting = MaskCounts(limits, related, chosen, device)
     for rows in slices(numel, deltas):
         counting.add(rows)
     return counting.found.on_host() if device.type == "cpu" else counting.found
@@ -94,14 +106,16 @@ class MaskCounts:
     """Counts the masks at the thresholds of `limits`, slice by slice."""
 
     def __init__(
-        self, limits: Limits, groups: Groups, chosen: np.ndarray, device: torch.device
+        self, limits: Limits, related: Related, chosen: np.ndarray, device: torch.device
     ) -> None:
-        """Nothing is counted yet."""
+        """Nothing is counted yet; `limits` has the models in their order."""
         densities = len(next(iter(limits.values()), ()))
         size = (densities, len(limits), len(limits))
         shared = torch.zeros(size, dtype=torch.int64, device=device)
-        self.found = Masks(shared, no_counts(densities, groups, device))
-        self._groups, self._chosen = groups, chosen
+        self._groups, self._kin = related.places(limits), related.places_of_kin(limits)
+        kept = no_counts(densities, self._groups, device)
+        self.found = Masks(shared, kept, no_signs(densities, self._kin, device))
+        self._chosen = chosen
         by_model = torch.tensor([list(own) for own in limits.values()], dtype=torch.int32)
         self._limits = by_model.reshape(len(limits), -1).T.unsqueeze(2).to(device)
 
@@ -112,6 +126,7 @@ class MaskCounts:
             mask = (bits >= limit) & (bits > 0) & (bits < INFINITY)
             kept += counts(mask.to(torch.float32), self._chosen)
         add_counts(self.found.kept, rows, self._limits, self._groups)
+        add_signs(self.found.signs, rows, self._limits, self._kin)
 
 
 def device_of(deltas: Deltas) -> torch.device:

@@ -120,7 +120,7 @@ def products_of(
     touched = np.array([rows is not None for rows in deltas.values()])
     dot = torch.zeros((count, count), dtype=torch.float64, device=device)
     agree, both = (torch.zeros(dot.shape, dtype=torch.int64, device=device) for _ in range(2))
-    masks = MaskCounts(limits, related.places(deltas), chosen, device)
+    masks = MaskCounts(limits, related, chosen, device)
     for rows in slices(numel, deltas):
         finite, products = _dot_products(rows, chosen)
         dot += products
@@ -187,19 +187,23 @@ def relation_rows(
                 yield {**common, "density": density, **_overlap(parts, index, first, second)}
 
 
-def _of_pair(parts: Sequence[Products], a: int, b: int) -> dict[str, Any]:
+def cosine_of(parts: Sequence[Products], a: int, b: int) -> float | None:
+    """The cosine of two models over the tensors of `parts`; None where one changes none of them."""
     dot, left, right = (
         math.fsum(float(part.dot[i, j]) for part in parts) for i, j in ((a, b), (a, a), (b, b))
     )
-    cosine = None
-    if left > 0 and right > 0:
-        # Of equal vectors the quotient can be 2e-16 above 1. One division, for either order of two.
-        cosine = max(-1.0, min(1.0, dot / (math.sqrt(left) * math.sqrt(right))))
+    if not (left > 0 and right > 0):
+        return None
+    # Of equal vectors the quotient can be 2e-16 above 1. One division, for either order of two.
+    return max(-1.0, min(1.0, dot / (math.sqrt(left) * math.sqrt(right))))
+
+
+def _of_pair(parts: Sequence[Products], a: int, b: int) -> dict[str, Any]:
     agree = sum(int(part.agree[a, b]) for part in parts)
     both = sum(int(part.both[a, b]) for part in parts)
     return {
         "numel": sum(part.numel for part in parts),
-        "cosine": cosine,
+        "cosine": cosine_of(parts, a, b),
         "sign_agreement": agree / both if both else None,
         "sign_conflict": (both - agree) / both if both else None,
     }

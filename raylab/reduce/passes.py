@@ -23,6 +23,7 @@ import numpy as np
 from raylab.reduce.group_rows import group_rows
 from raylab.reduce.histogram import Norms, add_candidates, bits_of
 from raylab.reduce.job import Call, Executor, Job, plan_shards, task_vector_name
+from raylab.reduce.kept_rows import kept_rows
 from raylab.reduce.masks import Limits, Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details, detail_rows
@@ -63,9 +64,9 @@ def reduce_pairs(
     by_tensor: bool = False,
     phi: bool = False,
 ) -> Tables:
-    """The rows of norms, densities, curve, pairs and kept_by; those of `subspaces` if a job asks
-    for them that shows task vectors. by_tensor: pairs, groups
-    and phi have rows of tensors as well. phi: the rows of phi beside those of subspaces."""
+    """The rows of norms, densities, curve, pairs, kept_by and kept_of; those of `subspaces` if a
+    job asks for them that shows task vectors. by_tensor: pairs, groups, kin and phi have rows of
+    tensors as well. phi: the rows of phi beside those of subspaces."""
     found = reduce_job(job, densities, execute, shards)
     common = {"view": job.view.name, "universe": universe_of(job)}
     read, again = found.total.bytes_read, found.bytes_read_again
@@ -80,6 +81,8 @@ def reduce_pairs(
         rows.pairs += [common | row for row in relation_rows(*related, job.fresh, by_tensor)]
         of_groups = group_rows(job.vectors, job.groups, found.relation, densities, by_tensor)
         rows.kept_by += [common | row for row in of_groups]
+        of_merges = kept_rows(job.vectors, job.kin, found.relation, densities, by_tensor)
+        rows.kept_of += [common | row for row in of_merges]
         if subspaces and job.view.name == DELTA.name and job.fresh != frozenset():
             rows.extend(relate_subspaces(job, execute, shards, by_tensor, phi))
     return rows

@@ -48,7 +48,7 @@ _KINDS = (
 )
 _PACKED = {kind.__name__: kind for kind in _KINDS}
 _DIGEST_BYTES = 32
-_FORM = 6
+_FORM = 7
 """To be raised when a method gives something else than it did for the same arguments."""
 
 
@@ -176,7 +176,7 @@ def _key(job: Job, call: Call) -> str:
         pairs,
     ]
     ways = [job.view.name, str(job.quantization), job.count_untouched, job.skip_non_finite]
-    ways += [job.tolerance, job.groups]
+    ways += [job.tolerance, job.groups, job.kin]
     asked = [_FORM, job.id, models, ways, call.method, call.arguments]
     text = json.dumps(asked, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

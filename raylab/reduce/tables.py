@@ -19,6 +19,7 @@ class Tables:
     curve: list[dict[str, Any]] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     kept_by: list[dict[str, Any]] = field(default_factory=list)
+    kept_of: list[dict[str, Any]] = field(default_factory=list)
     subspaces: list[dict[str, Any]] = field(default_factory=list)
     phi: list[dict[str, Any]] = field(default_factory=list)
     spectra: list[dict[str, Any]] = field(default_factory=list)

@@ -63,6 +63,8 @@ def with_notes(
             models: tuple[str, ...] = (row["a"], row["b"])
         elif "comparison" in row:
             models = sides[row["comparison"]]
+        elif "merge" in row:
+            models = (row["merge"], row["parent"])
         elif "models" in row:
             models = tuple(row["models"])
         else:

@@ -212,7 +212,7 @@ class Study(Frozen):
     tolerance: float = Field(default=TOLERANCE, ge=0, le=1)
     """An entry of a difference moved where its magnitude is above it."""
     pairs: PairLevel = "module"
-    """The finest level of the tables pairs, kept_by and phi."""
+    """The finest level of the tables pairs, kept_by, kept_of and phi."""
     subspaces: Subspaces = "angles"
     """phi: the table phi as well."""
     views: tuple[ViewName, ...] = Field(default=("delta",), min_length=1)

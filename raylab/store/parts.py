@@ -29,7 +29,9 @@ _INDEX = f"{_FOLDER}/{_INDEX_NAME}"
 _FORM = 2
 """To be raised when the same models have other rows than before."""
 _KEY = "part"
-_NAMES = ("comparison", "a", "b", "model", "models", "group", "name", "data", "note")
+_NAMES = (
+    "comparison", "a", "b", "model", "models", "group", "name", "merge", "parent", "data", "note",
+)  # fmt: skip
 """Columns that depend on how a study calls its models and data: they are not kept."""
 
 Row = dict[str, Any]

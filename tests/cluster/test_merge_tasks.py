@@ -130,6 +130,35 @@ def test_comparisons_and_pairs_hold_merges(merged):
         assert BOTH not in {row["model"] for row in rows_of(context.store, table)}
 
 
+def test_what_a_merge_keeps_of_a_parent_is_that_of_the_saved_weights(merged, demo_base):
+    root, start = merged[1].store.root, load_file(demo_base / "model.safetensors")
+    ours = load_file(folder_of(root, BOTH) / "merged" / "model.safetensors")
+    factors = load_file(folder_of(root, FIRST) / "adapter" / "adapter_model.safetensors")
+    changes, others = [], []
+    for name, value in ours.items():
+        stem = "base_model.model." + name.removesuffix(".weight")
+        change = torch.zeros_like(value).double()
+        if f"{stem}.lora_A.weight" in factors:
+            up, down = (factors[f"{stem}.lora_{side}.weight"].double() for side in "BA")
+            change = 128 / 8 * (up @ down)
+        changes.append(change.flatten())
+        others.append((value.double() - start[name].double()).flatten())
+    parent, merge = torch.cat(changes), torch.cat(others)
+    (row,) = [
+        row
+        for row in rows_of(merged[1].store, "kept_of")
+        if (row["parent"], row["level"], row["density"]) == (FIRST, "all", 0.2)
+    ]
+    cosine = (parent @ merge / (parent.norm() * merge.norm())).item()
+    assert row["merge"] == BOTH and row["cosine"] == pytest.approx(cosine, abs=1e-6)
+    # The thresholds of a vector over the tensors that a model changes.
+    largest = parent.abs().argsort(descending=True)[: row["largest"]]
+    survived = (parent[largest].sign() == merge[largest].sign()).sum().item()
+    assert row["survived"] == pytest.approx(survived, abs=3)
+    assert row["zero"] == pytest.approx((merge[largest] == 0).sum().item(), abs=3)
+    assert 0 < row["survived_share"] < 1
+
+
 def test_difference_of_a_merge_and_an_adapter_is_that_of_their_task_vectors(merged, demo_base):
     root = merged[1].store.root
     ours = load_file(folder_of(root, BOTH) / "merged" / "model.safetensors")

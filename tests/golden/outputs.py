@@ -44,6 +44,7 @@ ROW_KEYS: Mapping[str, Sequence[str]] = {
     "curve": ("comparison", "view", "density"),
     "pairs": ("a", "b", "view", "level", "key", "density"),
     "kept_by": ("model", "group", "name", "view", "level", "key", "density"),
+    "kept_of": ("merge", "parent", "view", "level", "key", "density"),
     "phi": ("a", "b", "view", "level", "key", "side"),
     "subspaces": ("a", "b", "view", "level", "key", "energy", "side"),
     "spectra": ("model", "tensor"),

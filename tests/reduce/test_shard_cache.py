@@ -40,7 +40,9 @@ from tests.reduce.models import (
 QUICK = settings(max_examples=100, deadline=None)
 DENSITIES = (0.1, 1.0)
 VALUES = np.float64([0.0, -0.0, 1e-320, np.nan, np.inf, 0.1])
-MASKS = Masks(np.arange(8).reshape(2, 2, 2), np.arange(8).reshape(2, 4))
+MASKS = Masks(
+    np.arange(8).reshape(2, 2, 2), np.arange(8).reshape(2, 4), np.arange(4).reshape(2, 1, 2)
+)
 PRODUCTS = Products(
     7,
     np.array([True, False]),

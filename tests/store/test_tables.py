@@ -28,6 +28,8 @@ PROMISED = {
     "overlap_by_chance",
     "kept_by": "model group name models view level key density numel by_all by_some by_one by_none "
     "counts all_by_chance conflicts sign_conflict",
+    "kept_of": "merge parent view universe level key numel cosine density largest survived zero "
+    "survived_share note",
     "subspaces": "a b view level key side k overlap angle_median angle_first chance",
     "spectra": "model tensor singular_values effective_rank",
     "intruders": "model level key top epsilon intruders intruder_share share_left share_right",
