@@ -31,13 +31,14 @@ from raylab.cli.options import (
 )
 from raylab.errors import InputError
 from raylab.imports import loading
+from raylab.merge.study_checks import check_merges
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.comparisons import comparisons_without_pairs
 from raylab.plan.connectivity import line_costs
 from raylab.plan.directions import check_directions, directions_costs
 from raylab.plan.framing import learned_lines
 from raylab.plan.functions import function_costs
-from raylab.plan.merges import check_tokenizers, plan_merges
+from raylab.plan.merges import plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
@@ -76,7 +77,7 @@ def plan(
     trials = plan_trials(loaded, inputs)
     targets = _targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)
-    check_tokenizers(merges, inputs)
+    check_merges(loaded, inputs, trials, merges)
     _warn(comparisons_without_pairs(loaded, [*trials, *merges]))
     _warn_of_models(loaded, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
@@ -124,8 +125,7 @@ def plan(
         print_schedule(schedule, console())
     if here:
         print_time_here(here, console())
-    if warning:
-        say(f"warning: {warning}")
+    _warn([warning] if warning else [])
 
 
 def _warn_of_models(study: Study, inputs: Inputs) -> None:

@@ -15,18 +15,13 @@ from typing import Any
 
 from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
+from raylab.merge.study_checks import check_merges
 from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.connectivity import Line, line_answers, plan_lines
 from raylab.plan.directions import check_directions
 from raylab.plan.functions import compared_answers
-from raylab.plan.merges import (
-    Planned,
-    PlannedMerge,
-    check_adapters,
-    check_tokenizers,
-    plan_merges,
-)
+from raylab.plan.merges import Planned, PlannedMerge, plan_merges
 from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
@@ -240,8 +235,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     check_losses(study, inputs)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
-    check_tokenizers(merges, inputs)
-    check_adapters(merges, inputs)
+    check_merges(study, inputs, trials, merges)
     check_targets(study, inputs, trials)
     plan_lines(study, plan_models(study, [*trials, *merges]))
     check_directions(study, inputs, trials)

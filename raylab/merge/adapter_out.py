@@ -38,7 +38,6 @@ from raylab.merge.record import card_metadata, flushed_files, record_of, write_r
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import trims_of
 from raylab.merge.whole_tensors import concluded
-from raylab.spec.weight_files import read_json
 from raylab.store.phase import MERGING, Tell, silent
 from raylab.weights.checkpoint_writer import (
     TOKENIZER_FILES,
@@ -88,7 +87,7 @@ def _approximations(
     def add(name: str) -> None:
         found[name] = _approximation(plan, name, rows, merger)
 
-    names, done = list(plan.terms), iter(range(1, len(plan.terms) + 1))
+    names, done = list(plan.modules), iter(range(1, len(plan.modules) + 1))
     workers.each(names, add, lambda name: tell(MERGING, next(done), len(names)))
     return {name: found[name] for name in names}
 
@@ -120,8 +119,11 @@ def _check_finite(name: str, *factors: torch.Tensor) -> None:
 def _write_factors(plan: AdapterPlan, found: Found, part: Path) -> None:
     tensors = {}
     for name, factors in found.items():
-        tensors[f"{plan.module(name)}.lora_A.weight"] = factors.down
-        tensors[f"{plan.module(name)}.lora_B.weight"] = factors.up
+        up, down = factors.up, factors.down
+        if plan.inputs.is_conv1d:
+            up, down = down.T, up.T
+        tensors[f"{PREFIX}{plan.modules[name]}.lora_A.weight"] = down.contiguous()
+        tensors[f"{PREFIX}{plan.modules[name]}.lora_B.weight"] = up.contiguous()
     save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
     text = json.dumps(_config(plan, found), indent=1, sort_keys=True)
     (part / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -129,10 +131,8 @@ def _write_factors(plan: AdapterPlan, found: Found, part: Path) -> None:
 
 def _config(plan: AdapterPlan, found: Found) -> dict[str, Any]:
     """adapter_config.json: fields that are not there have PEFT's defaults."""
-    configs = [
-        read_json(adapter.directory / CONFIG, "an adapter's config") for adapter in plan.adapters
-    ]
-    ranks = {plan.module(name).removeprefix(PREFIX): one.rank for name, one in found.items()}
+    configs = plan.inputs.configs
+    ranks = {plan.modules[name]: one.rank for name, one in found.items()}
     largest = max(ranks.values())
     others = {re.escape(module): rank for module, rank in ranks.items() if rank != largest}
     bases = {config.get("base_model_name_or_path") for config in configs}
@@ -148,7 +148,7 @@ def _config(plan: AdapterPlan, found: Found) -> dict[str, Any]:
         "alpha_pattern": others,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": plan.inputs.is_conv1d,
         "inference_mode": True,
         "target_modules": _targets(plan, list(ranks)),
     }
@@ -161,7 +161,7 @@ def _targets(plan: AdapterPlan, modules: list[str]) -> list[str]:
     named = [
         n for n in plan.merge.shapes if n.removesuffix(".weight").rpartition(".")[2] in endings
     ]
-    is_same = {n for n in named if n.endswith(".weight")} == {*plan.terms}
+    is_same = {n for n in named if n.endswith(".weight")} == {*plan.modules}
     return sorted(endings if is_same else modules)
 
 

@@ -1,10 +1,10 @@
 """What an adapter that is merged of adapters has: its layers, their factors, and their ranks.
 
-Model: an input is an adapter, or a chain of them, of factors A and B alone on linear layers. The
-output changes every layer that one of them changes. Its layers are called as in the inputs' files,
-the base model's tensors as in its own files.
-Invariant: a plan that exists can be carried out: each tensor that the merge changes is a matrix
-with factors, and a rank that is asked for fits into each of them.
+Model: an input is an adapter, or a chain of them, whose change of every tensor is a product of two
+factors of a linear layer. The output changes every layer that one of them changes. Its layers are
+called as in the inputs' files, the base model's tensors as in its own files.
+Invariant: a plan that exists can be carried out. An input that is more than such factors is refused
+with what it has more: by `plan_adapter`, and for a study by `read_inputs` before it trains.
 """
 
 from __future__ import annotations
@@ -12,75 +12,78 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from raylab.errors import InputError, ModelError
 from raylab.merge.inputs import MergePlan
 from raylab.spec.adapter_output import EXACT, AdapterOutput
+from raylab.spec.merges import MergeRequest, TensorSettings
 from raylab.spec.weight_files import read_json
 from raylab.store.references import ModelLocation
-from raylab.weights.adapter import names_as_stored
+from raylab.weights import Adapter
 from raylab.weights.adapter_config import CONFIG
-from raylab.weights.export import PREFIX, PlainAdapter, open_plain
-from raylab.weights.mlx_adapter import is_mlx_config
+from raylab.weights.adapter_parts import Factors
+from raylab.weights.views import ViewedModel
 
-_TODO = "merge them with --as model, the default"
+_TODO = "merge them into a whole model: --as model, which is the default"
 
 
 @dataclass(frozen=True)
-class Term:
-    """The factors of one layer in one adapter of the input number `model`."""
+class AdapterInputs:
+    """The layers that adapters change.
 
-    model: int
-    adapter: PlainAdapter
-    module: str
+    modules: what PEFT calls the layer of every tensor that one of them changes, without its prefix.
+    configs: the adapters' adapter_config.json. is_conv1d: whether the layers keep their weights
+    transposed, as GPT-2's Conv1D does.
+    """
+
+    modules: Mapping[str, str]
+    configs: Sequence[Mapping[str, Any]]
+    is_conv1d: bool
 
 
 @dataclass(frozen=True)
 class AdapterPlan:
     """A merge whose inputs can be added up or approximated as an adapter.
 
-    terms: of every tensor that changes, by its name in the base model's files.
+    modules: of the tensors that the merge changes, as in `AdapterInputs`.
     """
 
     merge: MergePlan
     asked: AdapterOutput
-    terms: Mapping[str, Sequence[Term]]
+    modules: Mapping[str, str]
+    inputs: AdapterInputs
 
-    @property
+    @cached_property
     def is_sum(self) -> bool:
         """Whether the merged delta is a sum of the inputs' products of factors."""
-        return self.merge.request.method in EXACT
-
-    @property
-    def adapters(self) -> list[PlainAdapter]:
-        """All adapters that are added, the first input's first."""
-        found = {id(t.adapter): t.adapter for terms in self.terms.values() for t in terms}
-        return list(found.values())
-
-    def module(self, name: str) -> str:
-        """What an adapter's file calls the layer of a tensor, with PEFT's prefix."""
-        return self.terms[name][0].module
+        return _is_sum(self.merge.request, self.merge.settings, self.modules)
 
     def rank(self, name: str) -> int:
         """The sum of the inputs' ranks."""
-        return sum(term.adapter.rank(term.module) for term in self.terms[name])
+        return sum(factors.rank for _, factors in self._terms(name))
 
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """The merged delta of a method of EXACT as (B, A), float64 (rows, rank) and (rank,
-        columns), with all weights, scales and lambda in B."""
+        """The merged delta of a sum as (B, A), float64 (rows, rank) and (rank, columns), with all
+        weights, scales and lambda in B."""
         request = self.merge.request
         weights = [of_model[name] for of_model in self.merge.settings.weights]
         divisor = (sum(weights) or 1.0) if request.normalize else 1.0
         ups, downs = [], []
-        for term in self.terms[name]:
-            up, down = term.adapter.stored(term.module)
-            weight = request.scaling * weights[term.model] / divisor
-            ups.append(up.double() * (weight * term.adapter.scale(term.module)))
-            downs.append(down.double())
+        for model, found in self._terms(name):
+            weight = request.scaling * weights[model] / divisor
+            ups.append(found.up.double() * (weight * found.scale))
+            downs.append(found.down.double())
         return torch.cat(ups, 1), torch.cat(downs)
+
+    def _terms(self, name: str) -> list[tuple[int, Factors]]:
+        """The factors of every adapter of every input that changes a tensor, by the input."""
+        models = enumerate(self.merge.models)
+        return [(number, one) for number, model in models for one in model.plain_factors(name)]
 
 
 def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> AdapterPlan:
@@ -93,77 +96,89 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
             found=f"dtype {plan.request.dtype}",
             expected="float32, or no dtype",
         )
-    terms: dict[str, list[Term]] = defaultdict(list)
-    for number, (item, place) in enumerate(zip(plan.request.inputs, locations, strict=True)):
-        if place.checkpoint:
-            raise ModelError(
-                f"{item.model} is a whole model, of which no adapter is made",
-                found=place.checkpoint,
-                expected="adapters alone",
-                todo=_TODO,
-            )
-        for directory in place.adapters:
-            for name, term in _terms(plan, number, directory, item.model):
-                terms[name].append(term)
-    _check_names(plan, terms)
-    found = AdapterPlan(plan, asked, {n: terms[n] for n in plan.shapes if n in terms})
-    _check_rank(found)
-    return found
-
-
-def _terms(plan: MergePlan, number: int, directory: Path, model: str) -> list[tuple[str, Term]]:
-    """The factors of one adapter by the tensor that they change."""
-    if is_mlx_config(read_json(directory / CONFIG, "the config of an adapter")):
-        raise ModelError(
-            f"{model} is an adapter of mlx-lm", found=directory, expected="one of PEFT", todo=_TODO
-        )
-    adapter = open_plain(directory, model, _TODO)
-    modules = {f"{m.removeprefix(PREFIX)}.weight": m for m in adapter.modules}
-    shapes = {name: adapter.shape(module) for name, module in modules.items()}
-    refused = [f"{name} {shape}" for name, shape in shapes.items() if len(shape) != 2]
-    if adapter.config.ensure_weight_tying:
-        refused.append("ensure_weight_tying")
-    if refused:
-        raise ModelError(
-            f"{model} is more than LoRA on linear layers",
-            found=f"{directory}: {', '.join(refused[:3])} ({len(refused)} in all)",
-            expected="a matrix for each layer",
-            todo=_TODO,
-        )
-    names = names_as_stored(shapes, plan.template)
-    return [(names[n], Term(number, adapter, module)) for n, module in modules.items()]
-
-
-def _check_names(plan: MergePlan, terms: Mapping[str, Sequence[Term]]) -> None:
-    """Refuse a tensor that the merge changes otherwise than by the factors that were found, and a
-    layer with two names."""
-    changed = {name for name in plan.shapes if plan.models_of(name)}
-    if other := sorted(changed ^ terms.keys()):
-        raise ModelError(
-            "an adapter changes tensors that are no linear layers",
-            found=f"{', '.join(other[:3])} ({len(other)} in all)",
-            expected="factors A and B alone",
-            todo=_TODO,
-        )
-    for name, found in terms.items():
-        if len(modules := {term.module for term in found}) > 1:
-            raise ModelError(
-                f"the adapters have two names for the layer of {name}",
-                found=", ".join(sorted(modules)),
-                expected="adapters that were trained with one class of transformers",
-                todo=_TODO,
-            )
-    if not terms:
+    names = [item.model for item in plan.request.inputs]
+    inputs = read_inputs(names, plan.models, locations)
+    modules = {n: inputs.modules[n] for n in plan.shapes if plan.models_of(n)}
+    if not modules:
         raise ModelError("no adapter changes anything", expected="an adapter with factors")
+    return AdapterPlan(plan, asked, modules, inputs)
 
 
-def _check_rank(plan: AdapterPlan) -> None:
-    rank = plan.asked.rank
-    sides = {name: min(plan.merge.shapes[name]) for name in plan.terms}
-    least = min(sides, key=lambda name: sides[name])
-    if rank is not None and rank > sides[least]:
-        raise InputError(
-            "the rank is larger than a tensor",
-            found=f"--rank {rank}; {least} is {tuple(plan.merge.shapes[least])}",
-            expected=f"at most {sides[least]}",
+def read_inputs(
+    names: Sequence[str], models: Sequence[ViewedModel], locations: Sequence[ModelLocation]
+) -> AdapterInputs:
+    """The layers of `models`, which lie at `locations`. Raises ModelError where one of them is no
+    adapter, or more than LoRA on linear layers."""
+    modules: dict[str, set[str]] = defaultdict(set)
+    configs, conv1d = [], set()
+    for name, model, place in zip(names, models, locations, strict=True):
+        if place.checkpoint:
+            refuse_whole(name, place.checkpoint)
+        for directory, adapter in zip(place.adapters, model.adapters, strict=True):
+            configs.append(read_json(directory / CONFIG, "the config of an adapter"))
+            _refuse_more(name, directory, _more_than_factors(adapter, configs[-1]))
+            for tensor in adapter.names:
+                modules[tensor].add(adapter.own_names[tensor].removesuffix(".weight"))
+            conv1d |= {tensor in adapter.conv1d for tensor in adapter.names}
+    if len(conv1d) > 1:
+        raise ModelError(
+            "some of the layers keep their weights transposed, and others do not",
+            found=", ".join(names),
+            expected="one setting of fan_in_fan_out for all layers",
+            todo=_TODO,
         )
+    named = {tensor: _one_name(tensor, found) for tensor, found in modules.items()}
+    return AdapterInputs(named, configs, conv1d == {True})
+
+
+def refuse_whole(name: str, found: object) -> None:
+    """Raise ModelError: the input `name` is a checkpoint."""
+    raise ModelError(
+        f"{name} is a whole model, of which no adapter is made",
+        found=found,
+        expected="adapters alone",
+        todo=_TODO,
+    )
+
+
+def _more_than_factors(adapter: Adapter, config: Mapping[str, Any]) -> dict[str, str]:
+    """What an adapter has beyond the factors of linear layers, by tensor."""
+    if parameters := config.get("target_parameters"):
+        return dict.fromkeys(parameters, "LoRA on parameters, as of experts (target_parameters)")
+    found = {tensor: adapter.beyond_factors(tensor) for tensor in adapter.names}
+    return {tensor: why for tensor, why in found.items() if why}
+
+
+def _refuse_more(model: str, directory: Path, more: Mapping[str, str]) -> None:
+    if not more:
+        return
+    kinds = {why: [t for t in more if more[t] == why] for why in dict.fromkeys(more.values())}
+    told = [f"{why}: {named[0]} ({len(named)} in all)" for why, named in kinds.items()]
+    raise ModelError(
+        f"{model} is more than LoRA on linear layers",
+        found=f"{directory}: {'; '.join(told)}",
+        expected="factors A and B alone",
+        todo=_TODO,
+    )
+
+
+def _one_name(tensor: str, names: set[str]) -> str:
+    """What the output calls a layer that the adapters call `names`. One that was trained on
+    AutoModel lacks the first words of the class with a head, which has the name here."""
+    longest = max(names, key=len)
+    if not all(longest == name or longest.endswith(f".{name}") for name in names):
+        raise ModelError(
+            f"the adapters have two names for the layer of {tensor}",
+            found=", ".join(sorted(names)),
+            expected="adapters that were trained with one class of transformers",
+            todo=_TODO,
+        )
+    return longest
+
+
+def _is_sum(request: MergeRequest, settings: TensorSettings, tensors: Mapping[str, str]) -> bool:
+    """A mean of values is the base plus a mean of task vectors; another sum of values is not."""
+    if request.method not in EXACT:
+        return False
+    sums = (sum(weights[name] for weights in settings.weights) for name in tensors)
+    return not request.of_values or request.normalize or all(abs(s - 1) <= 1e-12 for s in sums)

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from raylab.errors import ModelError
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
 from raylab.spec.merges import MergeRequest
@@ -114,24 +113,6 @@ def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
         ]
         if base.directory and sides:
             check_vocabularies(Side(base.name, base.directory), sides)
-
-
-def check_adapters(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
-    """Refuse a merge to an adapter that has a finished checkpoint among its models.
-
-    Raises ModelError.
-    """
-    for merge in merges:
-        names = dict.fromkeys(i.model for i in merge.request.inputs if merge.is_adapter)
-        for name in names:
-            directory = inputs.models[name].directory if name in inputs.models else None
-            if directory and not (directory / "adapter_config.json").is_file():
-                raise ModelError(
-                    f"{name} is a whole model, of which no adapter is made",
-                    found=f"merges.{merge.merge}: as adapter",
-                    expected="trials and finished adapters",
-                    todo="merge them without `as`",
-                )
 
 
 def _plan_merge(

@@ -53,11 +53,13 @@ def lora_config(lora: Lora) -> Any:
 class Reach:
     """What an adapter reaches. modules, parameters: their names behind the number of the layer.
 
-    linear, others: the entries of weights of linear layers, and of everything else.
+    not_linear: those of the modules that are no linear layers, as embeddings. linear, others: the
+    entries of weights of linear layers, and of everything else.
     """
 
     modules: tuple[str, ...]
     parameters: tuple[str, ...]
+    not_linear: tuple[str, ...]
     linear: int
     others: int
 
@@ -199,8 +201,18 @@ def _ask_peft(directory: Path, r: int, target_modules: str | tuple[str, ...]) ->
             "halves",
         ) from error
     check_reached(directory, adapted, target_modules, auto_class)
-    modules = kinds(adapted.targeted_module_names)
-    return Reach(modules, kinds(adapted.targeted_parameter_names), linear, entries - linear)
+    names = adapted.targeted_module_names
+    modules, parameters = kinds(names), kinds(adapted.targeted_parameter_names)
+    not_linear = kinds([name for name in names if not _is_linear(adapted, name)])
+    return Reach(modules, parameters, not_linear, linear, entries - linear)
+
+
+def _is_linear(adapted: Any, name: str) -> bool:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    layer = adapted.get_submodule(f"base_model.model.{name}").base_layer
+    return isinstance(layer, torch.nn.Linear | Conv1D)
 
 
 def _held(found: Reach, quantization: Quantization) -> str:

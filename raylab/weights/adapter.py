@@ -24,7 +24,7 @@ from raylab.errors import ModelError
 from raylab.spec.tied import EMBEDDINGS, HEADS
 from raylab.spec.weight_files import read_json
 from raylab.weights.adapter_config import CONFIG, read_config
-from raylab.weights.adapter_parts import LowRank, Part, Replaced
+from raylab.weights.adapter_parts import BiasShift, LowRank, Part, Replaced, TrainedTokens
 from raylab.weights.checkpoint import Weights
 from raylab.weights.lora_layout import Parts, read_parts
 from raylab.weights.mlx_adapter import is_mlx_config, read_mlx_parts
@@ -35,9 +35,13 @@ from raylab.weights.safetensors_reader import Shape
 class Adapter:
     """A LoRA adapter as saved. Safe in any number of threads."""
 
-    def __init__(self, parts: Parts, base: Weights | None) -> None:
-        """Hold the parts by the name of the tensor that they change; see `open`."""
+    def __init__(
+        self, parts: Parts, base: Weights | None, own_names: Mapping[str, str] | None = None
+    ) -> None:
+        """Hold the parts by the name of the tensor that they change; see `open`. own_names: what
+        the adapter itself calls these tensors, where that differs."""
         self._parts, self._base = parts, base
+        self.own_names: Mapping[str, str] = {name: name for name in parts} | dict(own_names or {})
         self.names = tuple(sorted(parts))
         self.shapes: Mapping[str, Shape] = {name: parts[name][-1].shape for name in self.names}
         self.low_rank = frozenset(n for n in self.names if _is_low_rank(parts[n]))
@@ -60,11 +64,12 @@ class Adapter:
             _refuse_dependent_parts(directory, parts)
             if keeps_tied:
                 _refuse_tied(directory, parts)
-        else:
-            parts = _named_as_stored(parts, base)
-            parts = _kept_tied(parts, base) if keeps_tied else parts
-            _check_against(directory, parts, base)
-        return cls(parts, base)
+            return cls(parts, None)
+        names = _names_as_stored(parts, base)
+        parts = {names[own]: found_parts for own, found_parts in parts.items()}
+        parts = _kept_tied(parts, base) if keeps_tied else parts
+        _check_against(directory, parts, base)
+        return cls(parts, base, {names[own]: own for own in names if names[own] in parts})
 
     def renamed(self, names: Mapping[str, str]) -> Adapter:
         """The same adapter, opened without a base model, with other names for `names`."""
@@ -83,6 +88,11 @@ class Adapter:
         if part.transposed:
             return factors.up.T, factors.down.T, factors.scale
         return factors.down, factors.up, factors.scale
+
+    def beyond_factors(self, name: str) -> str | None:
+        """What the change of the tensor `name` has beyond the two factors of a linear layer, in
+        words; None where it has nothing more."""
+        return next(filter(None, map(_beyond_factors, reversed(self._parts[name]))), None)
 
     def changes_tied(self, name: str) -> bool:
         """Whether PEFT's merge changes the weight under all the names that it is tied to."""
@@ -145,6 +155,23 @@ class Adapter:
         return partner if partner in self.shapes and self.changes_tied(partner) else name
 
 
+def _beyond_factors(part: Part) -> str | None:
+    match part:
+        case Replaced():
+            return "a tensor that is saved whole (modules_to_save, a trained bias)"
+        case TrainedTokens():
+            return "trained tokens (trainable_token_indices)"
+        case BiasShift():
+            return "a bias of lora_B (lora_bias)"
+        case LowRank() if part.magnitude is not None:
+            return "DoRA (use_dora)"
+        case LowRank() if part.embedding or part.moves_tied:
+            return "LoRA on an embedding"
+        case LowRank() if len(part.shape) == 2:
+            return None
+    return "LoRA on a convolution, or on stacked experts"
+
+
 def _is_in_place(part: Part) -> bool:
     """Plain LoRA, which PEFT adds to the memory of the weight; DoRA puts a new one in its place."""
     return isinstance(part, LowRank) and part.magnitude is None
@@ -181,14 +208,10 @@ def _refuse_tied(directory: Path, parts: Parts) -> None:
         )
 
 
-def _named_as_stored(parts: Parts, base: Weights) -> Parts:
-    names = names_as_stored({name: found[-1].shape for name, found in parts.items()}, base)
-    return {names[name]: found for name, found in parts.items()}
-
-
-def names_as_stored(shapes: Mapping[str, Shape], base: Weights) -> dict[str, str]:
+def _names_as_stored(parts: Parts, base: Weights) -> dict[str, str]:
     """What the base model's files call each tensor of an adapter; a tied weight keeps the name of
     its own. Raises ModelError where one may be two."""
+    shapes = {name: found[-1].shape for name, found in parts.items()}
     renamed = stored_names(shapes, base)
     own = {name: renamed.get(name, name) for name in shapes}
     return {

@@ -116,12 +116,8 @@ def concatenate(adapters: Sequence[Path], out: Path) -> None:
     (out / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
-def open_plain(
-    directory: Path,
-    what: str = "an adapter of the chain",
-    todo: str = "publish it with --merged, as a model",
-) -> PlainAdapter:
-    """The adapter at `directory`, which the error calls `what`. Raises ModelError."""
+def open_plain(directory: Path) -> PlainAdapter:
+    """The adapter at `directory`. Raises ModelError."""
     config, folder = read_config(directory), SafetensorsFolder(directory, "adapter_model")
     refused = [key for key in folder.shapes if not key.endswith((_A, _B))]
     fields = ("use_dora", "fan_in_fan_out", "lora_bias", "target_parameters", "use_qalora")
@@ -130,10 +126,10 @@ def open_plain(
         refused.append(f"init_lora_weights: {config.init_lora_weights}")
     if refused:
         raise ModelError(
-            f"{what} is more than LoRA on linear layers",
+            "an adapter of the chain is more than LoRA on linear layers",
             found=f"{directory}: {', '.join(refused[:3])} ({len(refused)} in all)",
             expected="factors A and B alone",
-            todo=todo,
+            todo="publish it with --merged, as a model",
         )
     return PlainAdapter(directory, config, folder)
 

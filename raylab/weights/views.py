@@ -87,6 +87,11 @@ class ViewedModel:
         return self._checkpoint
 
     @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Its adapters, the oldest first; none of a checkpoint and of the base model."""
+        return self._adapters
+
+    @property
     def has_values(self) -> bool:
         """Whether it has weights of its own under this view."""
         return self._own is not None or self._before is not None

@@ -252,24 +252,6 @@ def saved(folder, base, **config):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("config", "named"),
-    [
-        ({"target_modules": ["q_proj"], "use_dora": True}, "use_dora|magnitude"),
-        ({"target_modules": ["q_proj"], "modules_to_save": ["norm"]}, "norm"),
-        ({"target_modules": ["embed_tokens"]}, "lora_embedding"),
-    ],
-)
-def test_adapter_of_more_than_factors_is_refused_by_name_before_anything_is_written(
-    tmp_path, demo_base, adapters, config, named
-):
-    other = saved(tmp_path / "other", demo_base, **config)
-    with pytest.raises(ModelError, match=named) as caught:
-        merged(tmp_path / "out", "linear", demo_base, [adapters[0], other])
-    assert "--as model" in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
 def test_checkpoint_among_the_models_is_refused_by_name(tmp_path, demo_base, adapters):
     with pytest.raises(ModelError, match="1 is a whole model") as caught:
         merged(tmp_path / "out", "linear", demo_base, [adapters[0], demo_base])
@@ -281,11 +263,12 @@ def test_dtype_that_factors_do_not_have_is_refused(tmp_path, demo_base, adapters
         merged(tmp_path / "out", "linear", demo_base, adapters, dtype="bfloat16")
 
 
-def test_rank_that_does_not_fit_is_refused_with_the_smallest_tensor(tmp_path, demo_base, adapters):
-    least = min(min(delta.shape) for delta in deltas(demo_base, adapters[0]).values())
-    with pytest.raises(InputError, match=f"at most {least}"):
-        merged(tmp_path / "out", "ties", demo_base, adapters, AdapterOutput(rank=least + 1))
-    assert not (tmp_path / "out").exists()
+def test_rank_beyond_a_tensor_gives_it_its_full_rank(tmp_path, demo_base, adapters):
+    asked = AdapterOutput(rank=10**6)
+    record = merged(tmp_path / "out", "ties", demo_base, adapters, asked, **TIES)
+    for name, delta in elected(demo_base, adapters, 0.3).items():
+        row = record["adapter"]["tensors"][tensor_of(name)]
+        assert row["rank"] == min(delta.shape) and row["relative_error"] < 1e-7
 
 
 @pytest.mark.parametrize("method", ["ties", "linear"])
