@@ -165,7 +165,9 @@ def merge(
     base: Annotated[
         str | None, typer.Option(help="The base model; methods of values need none.")
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help=_MODEL + " Repeatable.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help=_MODEL[:-1] + ", or BASE+ADAPTER. Repeatable.")
+    ] = None,
     weight: Annotated[
         list[float] | None, typer.Option(help="One for each model, in order.", show_default="1")
     ] = None,

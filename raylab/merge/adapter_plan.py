@@ -112,8 +112,8 @@ def read_inputs(
     modules: dict[str, set[str]] = defaultdict(set)
     configs, conv1d = [], set()
     for name, model, place in zip(names, models, locations, strict=True):
-        if place.checkpoint:
-            refuse_whole(name, place.checkpoint)
+        if place.checkpoint or place.is_whole:
+            refuse_whole(name, place.checkpoint or f"a base model of its own, {place.base}")
         for directory, adapter in zip(place.adapters, model.adapters, strict=True):
             configs.append(read_json(directory / CONFIG, "the config of an adapter"))
             _refuse_more(name, directory, _more_than_factors(adapter, configs[-1]))

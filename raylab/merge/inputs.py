@@ -104,7 +104,8 @@ def plan_merge(
     Raises InputError and ModelError.
     """
     directory = base or locations[0].checkpoint or locations[0].base
-    without_base = [p for p in locations if p.adapters and base is None and p.base != directory]
+    bare = [place for place in locations if place.adapters and not place.is_whole]
+    without_base = [place for place in bare if base is None and place.base != directory]
     if directory is None or without_base:
         raise InputError(
             "an adapter has no weights of its own",
@@ -113,7 +114,8 @@ def plan_merge(
     _check_vocabularies(request, locations, directory)
     template = Checkpoint(directory)
     models = tuple(
-        ViewedModel(replace(location, base=directory), DELTA, template) for location in locations
+        ViewedModel(place if place.is_whole else replace(place, base=directory), DELTA, template)
+        for place in locations
     )
     untied = _untied(models, template)
     names = [*template.shapes, *untied]
@@ -134,7 +136,8 @@ def _check_vocabularies(
     sides = [
         side
         for item, place in zip(request.inputs, locations, strict=True)
-        for side in places_of(item.model, place.adapters, place.checkpoint)
+        for folder in (place.checkpoint, *([place.base] if place.is_whole else []))
+        for side in places_of(item.model, place.adapters, folder)
         if side.directory != template
     ]
     check_vocabularies(Side(request.base or request.inputs[0].model, template), sides)

@@ -24,6 +24,7 @@ from raylab.merge.backend import CPU, Backend, backend_for
 from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
+from raylab.merge.named_models import find_named
 from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import counter, trims_of
@@ -31,7 +32,7 @@ from raylab.merge.whole_tensors import concluded
 from raylab.spec.merges import MergeRequest
 from raylab.spec.study import Device
 from raylab.store.phase import MERGING, Tell, silent
-from raylab.store.references import ModelLocation, find_base, find_model
+from raylab.store.references import ModelLocation
 from raylab.weights.checkpoint_writer import (
     MOST_BYTES,
     CheckpointWriter,
@@ -41,7 +42,6 @@ from raylab.weights.checkpoint_writer import (
     write_config,
     write_untied,
 )
-from raylab.weights.dequantize import dequantized, in_full_precision
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
 
@@ -92,13 +92,15 @@ def merge_named(
     dequantize: take copies in full precision of quantised ones (`raylab.weights.dequantize`).
     """
     check_absent(out)
-    locations = [find_model(item.model).location for item in request.inputs]
-    base = find_base(request.base) if request.base else None
-    if dequantize:
-        locations = [in_full_precision(location) for location in locations]
-        base = dequantized(base) if base else None
+    found = find_named(request, dequantize=dequantize)
     return merge_models(
-        request, locations, base, out, most_bytes=most_bytes, threads=threads, device=device
+        request,
+        found.locations,
+        found.base,
+        out,
+        most_bytes=most_bytes,
+        threads=threads,
+        device=device,
     )
 
 

@@ -7,8 +7,8 @@ density is a number, a gradient, or a list of these with filters. A model's own 
 before the common one, which counts for the tensors that no own filter matches. Defaults are
 mergekit's: density 1, and no division by the weights but for `ties` and `linear`. A model that is
 the base itself adds nothing to a merge of task vectors and is left out; `base+adapter` is the
-adapter. What `linear` calls its base_model is one of the models, the last where it is not listed:
-mergekit averages it with them in any case.
+adapter, and `other+adapter` the whole model that both make. What `linear` calls its base_model is
+one of the models, the last where it is not listed: mergekit averages it with them in any case.
 Invariant: what comes back means what mergekit 0.1.5 documents, but for the differences that
 tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE scales by
 1/density unless `rescale_norm: l1` stands there, and ties at the threshold stay. int8_mask only
@@ -24,7 +24,7 @@ from typing import Any
 from raylab.errors import InputError
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_settings import Part, Setting, setting_of
-from raylab.spec.mergekit_file import Section, read_file
+from raylab.spec.mergekit_file import Section, read_file, reference
 from raylab.spec.merges import MergeRequest, Rescale, request_merge
 
 _FIELDS = (
@@ -79,9 +79,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
     _flag(common, "int8_mask", False)
     if config.value("tokenizer_source") not in (None, "base"):
         raise config.refused("tokenizer_source", "base")
-    base, adapter = _reference(config, "base_model") if config.value("base_model") else (None, None)
-    if adapter:
-        raise config.refused("base_model", "a checkpoint, no adapter")
+    base = _base_model(config)
     models = _models(config, base, leaves_base_out=row.of != "values")
     if row.of == "values" and base and all(name != base for name, _ in models):
         models.append((base, config.empty))
@@ -116,43 +114,21 @@ def _models(
     found = []
     for entry in config.sections("models"):
         entry.check_known(("model", "parameters"))
-        name, adapter = _reference(entry, "model")
-        if adapter and name != base:
-            raise entry.refused("model", f"an adapter over the base_model: {base}+ADAPTER")
+        name = reference(entry, "model").name(base)
         own = entry.section("parameters")
         own.check_known(_OF_A_MODEL)
-        if adapter or name != base or not leaves_base_out:
-            found.append((adapter or name, own))
+        if name != base or not leaves_base_out:
+            found.append((name, own))
     return found
 
 
-def _reference(section: Section, field: str) -> tuple[str, str | None]:
-    """(model, adapter over it), as raylab names them, of mergekit's MODEL+ADAPTER or a mapping."""
-    value = section.value(field)
-    if isinstance(value, str) and value.count("+") <= 1:
-        name, _, adapter = value.partition("+")
-        if name:
-            return name, adapter or None
-    if isinstance(value, Mapping):
-        whole = section.section(field)
-        whole.check_known(("model", "lora"))
-        return _path(whole, "model"), _path(whole, "lora") if whole.value("lora") else None
-    raise section.refused(field, "PATH, ID@REVISION, MODEL+ADAPTER, or {model: ..., lora: ...}")
-
-
-def _path(section: Section, field: str) -> str:
-    """PATH or ID@REVISION of a text, or of {path: ..., revision: ...}."""
-    value = section.value(field)
-    if isinstance(value, Mapping):
-        whole = section.section(field)
-        whole.check_known(("path", "revision"))
-        path, revision = whole.value("path"), whole.value("revision")
-        if isinstance(path, str) and path and isinstance(revision, str | None):
-            return f"{path}@{revision}" if revision else path
-        value = None
-    if isinstance(value, str) and value:
-        return value
-    raise section.refused(field, "PATH, ID@REVISION, or {path: ..., revision: ...}")
+def _base_model(config: Section) -> str | None:
+    if config.value("base_model") is None:
+        return None
+    base, adapter = reference(config, "base_model")
+    if adapter:
+        raise config.refused("base_model", "a checkpoint, no adapter")
+    return base
 
 
 def _from_base(

@@ -1,6 +1,7 @@
 """mergekit's YAML file as sections that know their lines, so that a refusal says where.
 
-Model: a section is a mapping of the file. A field without a value is as one that is not there.
+Model: a section is a mapping of the file. A field without a value is as one that is not there. A
+reference is a model as mergekit writes it, and perhaps an adapter over it.
 Invariant: every error names the file, and the line of the field where it has one.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
@@ -98,3 +99,46 @@ def read_file(file: Path) -> Section:
     if not isinstance(values, Mapping | None):
         raise InputError(f"{file} is no mapping", found=values, expected="names and values")
     return Section(file, "", values or {}, 1)
+
+
+class Reference(NamedTuple):
+    """A model, and an adapter over it, each as raylab names it: a path or ID@REVISION."""
+
+    model: str
+    adapter: str | None = None
+
+    def name(self, base: str | None) -> str:
+        """The model of a merge with this base model: an adapter over it goes by its own name."""
+        if self.adapter is None:
+            return self.model
+        return self.adapter if self.model == base else f"{self.model}+{self.adapter}"
+
+
+def reference(section: Section, field: str) -> Reference:
+    """What `field` says: MODEL+ADAPTER, or a mapping. Raises InputError."""
+    value = section.value(field)
+    if isinstance(value, str) and value.count("+") <= 1:
+        name, plus, adapter = value.partition("+")
+        if name and (adapter or not plus):
+            return Reference(name, adapter or None)
+    if isinstance(value, Mapping):
+        whole = section.section(field)
+        whole.check_known(("model", "lora"))
+        lora = whole.value("lora")
+        return Reference(_path(whole, "model"), None if lora is None else _path(whole, "lora"))
+    raise section.refused(field, "PATH, ID@REVISION, MODEL+ADAPTER, or {model: ..., lora: ...}")
+
+
+def _path(section: Section, field: str) -> str:
+    """PATH or ID@REVISION of a text, or of {path: ..., revision: ...}."""
+    value = section.value(field)
+    if isinstance(value, Mapping):
+        whole = section.section(field)
+        whole.check_known(("path", "revision"))
+        path, revision = whole.value("path"), whole.value("revision")
+        if isinstance(path, str) and path and isinstance(revision, str | None):
+            return f"{path}@{revision}" if revision else path
+        value = None
+    if isinstance(value, str) and value:
+        return value
+    raise section.refused(field, "PATH, ID@REVISION, or {path: ..., revision: ...}")

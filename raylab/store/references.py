@@ -46,12 +46,14 @@ MERGED = "merged"
 class ModelLocation:
     """The files of a model's parameters: adapters over a base (oldest first), or a checkpoint.
 
-    Without either it is the base model itself, whose task vector is zero.
+    Without either it is the base model itself, whose task vector is zero. is_whole: the adapters
+    belong to this base alone, and make one whole model with it, whatever it is compared with.
     """
 
     adapters: tuple[Path, ...] = ()
     checkpoint: Path | None = None
     base: Path | None = None
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,13 @@ def find_model(reference: str) -> FoundModel:
 def find_base(reference: str) -> Path:
     """The checkpoint directory of the base model that `reference` names. Raises ModelError."""
     location = find_model(reference).location
-    directory = location.checkpoint or (None if location.adapters else location.base)
-    if directory is None:
-        raise ModelError(
-            "an adapter is no base model",
-            found=reference,
-            expected="a checkpoint with a whole model's weights",
-        )
-    return directory
+    if directory := location.checkpoint or (None if location.adapters else location.base):
+        return directory
+    raise ModelError(
+        "an adapter is no base model",
+        found=reference,
+        expected="a checkpoint with a whole model's weights",
+    )
 
 
 def location_of(directory: Path, base: Path | None = None) -> ModelLocation:
@@ -191,9 +192,11 @@ def _find_trial(store: Store, study: Study, plan: StudyPlan, reference: str) -> 
     base, lineage = _directory(study.base_models[base_model]), _lineage(record, records.sound)
     lineage = [*map(plan.named, lineage[:-1]), record]
     if is_merged(record):
-        location = ModelLocation(checkpoint=store.local(_key(record, MERGED), scratch), base=base)
+        location = ModelLocation(
+            checkpoint=store.local(trial_key(record.folder, MERGED), scratch), base=base
+        )
     else:
-        adapters = [store.local(_key(item, ADAPTER), scratch) for item in lineage]
+        adapters = [store.local(trial_key(item.folder, ADAPTER), scratch) for item in lineage]
         location = ModelLocation(adapters=tuple(adapters), base=base)
     attempts = read_attempts(store, record.folder)
     return FinishedTrial(
@@ -209,7 +212,7 @@ def _find_trial(store: Store, study: Study, plan: StudyPlan, reference: str) -> 
 def _greedy_answers(store: Store, record: Record) -> tuple[Mapping[str, Any], ...]:
     if SAMPLES not in record.files:
         return ()
-    lines = store.read(_key(record, SAMPLES)).decode().splitlines()
+    lines = store.read(trial_key(record.folder, SAMPLES)).decode().splitlines()
     return tuple(row for row in map(json.loads, lines) if not row["draw"])
 
 
@@ -274,10 +277,6 @@ def _lineage(record: Record, records: Mapping[str, Record]) -> list[Record]:
             expected="a record of every trial that it was trained after",
         )
     return [*_lineage(records[parent], records), record]
-
-
-def _key(record: Record, part: str) -> str:
-    return trial_key(record.folder, part)
 
 
 def _required(name: str, place: Located) -> Path:

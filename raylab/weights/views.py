@@ -10,8 +10,9 @@ training holds of its start (4 bits):
     merged        round(W' + D)                       values - W
     dequantized   round(h(W') + D)                    values - round(h(W))
 
-A checkpoint's values are its own under every view, and its task vector is checkpoint - W. The
-base model itself is a location without adapters: its D is zero.
+A checkpoint's values are its own under every view, and its task vector is checkpoint - W. Adapters
+over a base of their own are read as a checkpoint too. The base model itself is a location without
+adapters: its D is zero.
 Invariant: rows depend on the tensor and their bounds alone, given one BLAS thread; any number of
 threads may read them. A model that lacks what its view needs (weights, quantisation settings) is
 refused when it is opened.
@@ -31,6 +32,7 @@ from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Adapter, Checkpoint, Shape
 from raylab.weights.adapter_parts import Factors
+from raylab.weights.added_weights import AddedWeights
 from raylab.weights.checkpoint import Weights
 from raylab.weights.name_matching import names_of_adapter
 from raylab.weights.quantized_base import CountedWeights, HeldWeights, MergedWeights
@@ -69,7 +71,10 @@ class ViewedModel:
         self._base = CountedWeights(base) if base else None
         named = base or (like.checkpoint if like else None)
         self._checkpoint = Checkpoint(location.checkpoint, named) if location.checkpoint else None
-        self._own = CountedWeights(self._checkpoint) if self._checkpoint else None
+        own: Weights | None = self._checkpoint
+        if location.is_whole and location.base:
+            own = AddedWeights(Checkpoint(location.base, named), location.adapters)
+        self._own = CountedWeights(own) if own else None
         self._adapters = () if self._own else _chain(location.adapters, view, self._base)
         self._before, self._origin = (
             (None, None) if self._own else _starts(self._adapters, view, self._base)

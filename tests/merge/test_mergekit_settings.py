@@ -179,9 +179,9 @@ def written(folder, text):
     return file
 
 
-def merged_by_mergekit(file, out):
+def merged_by_mergekit(file, out, *options):
     own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [os.environ["RAYLAB_MERGEKIT"], str(file), str(out)]
+    command = [os.environ["RAYLAB_MERGEKIT"], str(file), str(out), *options]
     subprocess.run(command, check=True, capture_output=True, env={**own, "HF_HUB_OFFLINE": "1"})
     return load_file(out / "model.safetensors")
 

@@ -106,7 +106,8 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("density: 0.5", "lambda: 0.5", "lambda"),
         ("weight: 0.7", "weight: true", "weight"),
         ("weight: 0.3, ", "", "weight"),
-        ("base+adapter", "other+adapter", "other+adapter"),
+        ("base+adapter", "other+", "MODEL+ADAPTER"),
+        ("base+adapter", "{model: other, lora: ''}", "lora"),
         ("model: first", "model: {path: first}", "model"),
         ("base_model: base", "base_model: {path: base}", "raylab does not read path"),
         ("base_model: base", "base_model: base+adapter", "base_model is read in part"),
@@ -141,7 +142,7 @@ def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):
         ("models:", "slices: []\nmodels:", 4),
         ("density: 0.5", "gamma: 0.5", 7),
         ("density: 0.5", "density: [{filter: mlp, value: x}]", 7),
-        ("base+adapter", "other+adapter", 8),
+        ("base+adapter", "other+", 8),
         ("int8_mask: true", "rescale: 2", 9),
         ("out_dtype: bfloat16", "out_dtype: int8", 11),
     ],
@@ -186,6 +187,8 @@ def test_read_models_as_mappings_are_those_of_the_text(tmp_path):
     request = read(tmp_path, text)
     assert request.base == "base@v1"
     assert [item.model for item in request.inputs] == ["first", "adapter@v2"]
+    other = text.replace("model: base@v1, lora", "model: other@v1, lora")
+    assert read(tmp_path, other).inputs[1].model == "other@v1+adapter@v2"
 
 
 def test_read_linear_counts_a_base_that_is_not_listed_as_the_last_model(tmp_path):

@@ -1,0 +1,53 @@
+"""The models that a request names -> where they lie.
+
+Model: a model is named as everywhere (`raylab.store.references`), or as BASE+ADAPTER: an adapter
+with the base model that it was trained from. Where that base is the merge's own, the adapter is as
+any other; over another base both make one whole model. A directory whose name has a plus is itself.
+Invariant: nothing is opened but configs. Quantised checkpoints are taken as they are, or as copies
+in full precision where the caller asks for these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from raylab.errors import ModelError
+from raylab.spec.merges import MergeRequest
+from raylab.store.references import ModelLocation, find_base, find_model
+from raylab.weights.dequantize import dequantized, in_full_precision
+
+
+@dataclass(frozen=True)
+class NamedModels:
+    """Where the models of a merge lie, in order, and the directory of its base model."""
+
+    locations: tuple[ModelLocation, ...]
+    base: Path | None
+
+
+def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModels:
+    """Find what the request names. dequantize: take copies of quantised checkpoints in full
+    precision. Raises ModelError, and OutError and StoreError where a copy cannot be made."""
+    base = find_base(request.base) if request.base else None
+    found = [_located(item.model, base) for item in request.inputs]
+    if dequantize:
+        found = [in_full_precision(location) for location in found]
+        base = dequantized(base) if base else None
+    return NamedModels(tuple(found), base)
+
+
+def _located(reference: str, base: Path | None) -> ModelLocation:
+    own_base, plus, adapter = reference.partition("+")
+    if not plus or Path(reference).expanduser().exists():
+        return find_model(reference).location
+    start, location = find_base(own_base), find_model(adapter).location
+    if not location.adapters:
+        raise ModelError(
+            f"{reference} is no adapter over a base model",
+            found=f"{adapter}, a whole model",
+            expected="BASE+ADAPTER",
+            todo=f"name {adapter} alone",
+        )
+    is_over_base = base is not None and start.resolve() == base.resolve()
+    return replace(location, base=start, is_whole=not is_over_base)
