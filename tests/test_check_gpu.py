@@ -295,4 +295,4 @@ def test_real_checks_hold_on_the_cpu(tmp_path):
         "merges": "held", "quantisation": "held", "out-of-memory": "not possible here",
     }  # fmt: skip
     claims = {check["name"]: len(check["claims"]) for check in document["checks"]}
-    assert claims == {"merges": 21, "quantisation": 9, "out-of-memory": 0}
+    assert claims == {"merges": 27, "quantisation": 9, "out-of-memory": 0}

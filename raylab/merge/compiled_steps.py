@@ -31,11 +31,12 @@ _BLOCK = 1024
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _WORDS = types.Array(types.uint16, 1, "C", readonly=True)
 _ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
+_WIDE, _KEYS = types.float64[:, ::1], types.uint64[:, ::1]
 _INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
 _LARGEST = np.float32(3.4028234663852886e38)
 _GAMMA, _MIX_1, _MIX_2 = (np.uint64(number) for number in (GAMMA, MIX_1, MIX_2))
 _ONE, _11, _27, _30, _31 = (np.uint64(number) for number in (1, 11, 27, 30, 31))
-_SIXTEEN = np.uint32(16)
+_SIXTEEN, _LOW = np.uint32(16), np.uint64(0xFFFFFFFF)
 
 
 @njit(_INT(_ROW), **_OPTIONS)
@@ -68,18 +69,45 @@ def _trim(row: Array, threshold: np.float32) -> int:
     return kept
 
 
+@njit(inline="always")
+def _hash(key: Any, index: Any) -> Any:
+    hashed = key + (index + _ONE) * _GAMMA
+    hashed = (hashed ^ (hashed >> _30)) * _MIX_1
+    hashed = (hashed ^ (hashed >> _27)) * _MIX_2
+    return (hashed ^ (hashed >> _31)) >> _11
+
+
 @njit(_INT(_ROW, _U64, _U64, _U64), **_OPTIONS)
 def _drop(row: Array, key: np.uint64, first: np.uint64, below: np.uint64) -> int:
     kept = 0
     for i in range(row.size):
-        hashed = key + (first + np.uint64(i) + _ONE) * _GAMMA
-        hashed = (hashed ^ (hashed >> _30)) * _MIX_1
-        hashed = (hashed ^ (hashed >> _27)) * _MIX_2
-        hashed = hashed ^ (hashed >> _31)
         value = row[i]
-        stays = ((hashed >> _11) < below) & (value != 0)
+        stays = (_hash(key, first + np.uint64(i)) < below) & (value != 0)
         kept += stays
         row[i] = value if stays else np.float32(0)
+    return kept
+
+
+@njit(_INT(_ROW, _KEYS, _U64, _U64, types.int64[::1], _SUMS, _SUMS), **_OPTIONS)
+def _drop_by_rank(
+    row: Array,
+    sorted_keys: Array,
+    key: np.uint64,
+    first: np.uint64,
+    limits: Array,
+    divisors: Array,
+    scaled: Array,
+) -> int:
+    rows, columns = sorted_keys.shape
+    kept = 0
+    for start in range(0, rows * columns, columns):
+        for rank in range(columns):
+            i = start + np.int64(sorted_keys[start // columns, rank] & _LOW)
+            value, below = row[i], np.uint64(limits[rank])
+            stays = (_hash(key, first + np.uint64(i)) < below) & (value != 0)
+            kept += stays
+            row[i] = value if stays else np.float32(0)
+            scaled[i] = np.float64(row[i]) / divisors[rank]
     return kept
 
 
@@ -127,13 +155,13 @@ def _count_votes(
         merged[i] = total / divisor if normalize else total
 
 
-@njit(types.void(_ROWS, _SUMS, _SUMS, _BOOL, _SUMS), **_OPTIONS)
+@njit([types.void(rows, _SUMS, _SUMS, _BOOL, _SUMS) for rows in (_ROWS, _WIDE)], **_OPTIONS)
 def _disjoint_merge(
     deltas: Array, factors: Array, weights: Array, normalize: bool, merged: Array
 ) -> None:
     up, down = np.empty(_BLOCK), np.empty(_BLOCK)
     up_weight, down_weight = np.empty(_BLOCK), np.empty(_BLOCK)
-    no_votes = np.zeros(_BLOCK, np.float32)
+    no_votes = np.zeros(_BLOCK, deltas.dtype)
     least = CANCELLED * np.abs(weights).max()
     for start in range(0, merged.size, _BLOCK):
         stop = min(merged.size, start + _BLOCK)
@@ -155,7 +183,7 @@ def _add_row(row: Array, factor: float, merged: Array) -> None:
         merged[i] += factor * np.float64(row[i])
 
 
-@njit(types.void(_ROWS, _SUMS, _F64, _SUMS), **_OPTIONS)
+@njit([types.void(rows, _SUMS, _F64, _SUMS) for rows in (_ROWS, _WIDE)], **_OPTIONS)
 def _weighted_sum(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
     for start in range(0, merged.size, _BLOCK):
         part = merged[start : min(merged.size, start + _BLOCK)]
@@ -218,6 +246,25 @@ def drop(delta: torch.Tensor, key: int, first: int, limit: int) -> int:
     """Set entries whose hash is not below `limit` to zero; return how many are not zero."""
     words = (np.uint64(number) for number in (key, first, limit))
     return int(_drop(delta.numpy(), *words))
+
+
+def drop_by_rank(
+    delta: torch.Tensor,
+    key: int,
+    first: int,
+    limits: torch.Tensor,
+    divisors: torch.Tensor,
+    scaled: torch.Tensor,
+) -> int:
+    """Drop entries by the limits of their ranks, and write what is left, scaled, into `scaled`."""
+    row, columns = delta.numpy(), limits.numel()
+    # The place makes keys unique: any way of sorting gives one order.
+    keys = np.abs(row).view(np.uint32).astype(np.uint64).reshape(-1, columns) << np.uint64(32)
+    keys |= np.arange(columns, dtype=np.uint64)
+    keys.sort(axis=1)
+    words = (np.uint64(number) for number in (key, first))
+    tables = (table.numpy() for table in (limits, divisors, scaled))
+    return int(_drop_by_rank(row, keys, *words, *tables))
 
 
 def disjoint_merge(

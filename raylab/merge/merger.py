@@ -16,7 +16,7 @@ import torch
 
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.record import Kept
-from raylab.merge.steps import Count, hash_limit, stream_key
+from raylab.merge.steps import Count, hash_limit, keep_probabilities, stream_key
 from raylab.merge.trim import Trims
 from raylab.merge.whole_tensors import Concluded, combine, rows_of
 from raylab.weights.checkpoint_writer import CheckpointWriter
@@ -106,9 +106,15 @@ class Merger:
         if self._request.row.combines == "tensors":
             found = combine(rows_of(rows, piece, deltas, base), self._concluded.get(piece[0]))
             moves.numpy()[:] = found.reshape(-1)
-        kept = [self.keep(delta, model, piece) for delta, model in each]
+        kept_rows = deltas
+        if self._request.row.keeps == "by_rank":
+            kept_rows = memory.buffer("scaled rows", deltas.shape, torch.float64)
+        kept = [
+            self.keep(delta, model, piece, scaled)
+            for (delta, model), scaled in zip(each, kept_rows, strict=True)
+        ]
         if self._request.row.combines == "entries":
-            self._combine(piece[0], deltas, models, moves)
+            self._combine(piece[0], kept_rows, models, moves)
         return moves, [*non_finite, *kept]
 
     def _settle(self, piece: Piece, models: Sequence[int], counts: Sequence[int]) -> None:
@@ -118,9 +124,20 @@ class Merger:
             for model, count in zip(models, counts[len(models) :], strict=True):
                 self.kept[model, piece[0]] += count
 
-    def keep(self, delta: torch.Tensor, model: int, piece: Piece) -> Count:
-        """Set the entries that the method does not keep to zero; how many are not zero."""
+    def keep(
+        self,
+        delta: torch.Tensor,
+        model: int,
+        piece: Piece,
+        scaled: torch.Tensor | None = None,
+    ) -> Count:
+        """Set the entries that the method does not keep to zero; how many are not zero. scaled:
+        float64 (entries,), what is left over its probability, where a method keeps by rank."""
         request, (name, start, _) = self._request, piece
+        if request.row.keeps == "by_rank":
+            if scaled is None:
+                scaled = self._rows.memory.buffer("scaled", delta.shape, torch.float64)
+            return self._keep_by_rank(delta, model, piece, scaled)
         if request.row.trims:
             trim = self._trims[model][name]
             if trim.upper is not None:
@@ -134,6 +151,21 @@ class Merger:
             return self._steps.drop(delta, key, first, limit)
         return self._steps.count_nonzero(delta)
 
+    def _keep_by_rank(
+        self, delta: torch.Tensor, model: int, piece: Piece, scaled: torch.Tensor
+    ) -> Count:
+        request, (name, start, _), memory = self._request, piece, self._rows.memory
+        assert request.seed is not None
+        columns = columns_of(self._plan.shapes[name])
+        density = self._plan.settings.densities[model][name]
+        epsilon = float(request.parameters["epsilon"])
+        limits, shares = keep_probabilities(density, epsilon, columns)
+        if request.rescale != "density":
+            shares = torch.ones_like(shares)
+        key = stream_key(request.seed, model, name)
+        tables = memory.to_device("limits", limits), memory.to_device("shares", shares)
+        return self._steps.drop_by_rank(delta, key, start * columns, *tables, scaled)
+
     def _combine(
         self, name: str, deltas: torch.Tensor, models: Sequence[int], moves: torch.Tensor
     ) -> None:
@@ -143,7 +175,7 @@ class Merger:
         factors = weights
         if request.rescale == "l1":
             factors = [w * self._rescaling[i, name] for w, i in zip(weights, models, strict=True)]
-        if request.rescale == "density":
+        if request.rescale == "density" and request.row.keeps == "random":
             factors = [
                 w / settings.densities[i][name] for w, i in zip(weights, models, strict=True)
             ]

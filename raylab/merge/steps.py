@@ -7,6 +7,9 @@ is float64, with the models in the order of the request, and the result is round
                     (TIES-Merging: Yadav et al. 2023, arXiv:2306.01708, algorithm 1, step 1)
     drop            d_i stays with probability density_i, and counts 1 / density_i times
                     (DARE: Yu et al. 2023, arXiv:2311.03099, section 3.2)
+    drop_by_rank    d_i stays with a probability that rises with the rank r of |d_i| among the n
+                    magnitudes of its row, p_r = density_i - epsilon + 2 epsilon r / (n - 1), and
+                    counts 1 / p_r times (DELLA: Deep et al. 2024, arXiv:2406.11617)
     weigh           x_i = c_i * d_i, with c_i = weight_i, for DARE weight_i / density_i, or weight_i
                     times the factor of `raylab.merge.rescale`
     disjoint_merge  the sign whose x_i sum to the larger magnitude is elected; the mean of the x_i
@@ -20,14 +23,17 @@ turns its model's vote round. Where the weights of the elected sign cancel, thei
 nothing, as in mergekit 0.1.5. Zeros do not vote and do not count in the mean. Where both signs sum
 to the same magnitude no sign is elected, and the entry stays as in the base: so merging the
 negated task vectors gives the negated result.
-Whether DARE keeps an entry depends on (seed, model, tensor, index of the entry) alone: the index
-selects an output of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-generators", figure 16), which starts at the key that `stream_key` makes of the others.
+Of equal magnitudes the first entry of a row has the smaller rank; a row of one entry has
+p = density, and a density of 1 keeps everything. What DARE or DELLA draws for an entry depends on
+(seed, model, tensor, index of the entry) alone: the index selects an output of SplitMix64 (Steele,
+Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16), which starts at
+the key that `stream_key` makes of the others.
 To round float64 once to a 16-bit dtype, `add_to_base` rounds to odd in float32 (an inexact value
 takes the neighbour whose last bit is 1), and the caller rounds that to the dtype (Boldo and
 Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding
 to odd", theorem 3).
-Invariant: every step treats entries one by one, so tiles, threads and devices do not change a bit.
+Invariant: every step treats entries one by one, or rows one by one, so tiles, threads and devices
+do not change a bit.
 No product is fused with a sum. Two modules are `Steps`: `compiled_steps` for the CPU and
 `torch_steps` for any device of torch, and both give the same bits.
 """
@@ -36,8 +42,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from raylab.reduce.threshold import num_keep
@@ -84,6 +92,22 @@ class Steps(Protocol):
         delta: float32 (size,), its entries being first, first + 1, ... of the tensor.
         """
 
+    def drop_by_rank(
+        self,
+        delta: torch.Tensor,
+        key: int,
+        first: int,
+        limits: torch.Tensor,
+        divisors: torch.Tensor,
+        scaled: torch.Tensor,
+    ) -> Count:
+        """Set entries whose hash is not below the limit of their rank to zero, write what is left
+        over the divisor of its rank into `scaled`, and return how many entries are not zero.
+
+        delta: float32 (size,), whole rows; limits: int64 (columns,) and divisors: float64
+        (columns,), by rank within a row, the smallest magnitude first; scaled: float64 (size,).
+        """
+
     def disjoint_merge(
         self,
         deltas: torch.Tensor,
@@ -95,7 +119,7 @@ class Steps(Protocol):
         """Write the sum of the x_i of the elected sign into `merged`, over the sum of their weights
         where `normalize`.
 
-        deltas: float32 (models, size); factors: the c_i; merged: float64 (size,).
+        deltas: float32 or float64 (models, size); factors: the c_i; merged: float64 (size,).
         """
 
     def weighted_sum(
@@ -123,3 +147,19 @@ def stream_key(seed: int, model: int, tensor: str) -> int:
 def hash_limit(density: float) -> int:
     """An entry stays if the upper 53 bits of its hash are below this limit, out of 2^53."""
     return num_keep(density, 1 << HASH_BITS)
+
+
+@lru_cache(maxsize=64)
+def keep_probabilities(
+    density: float, epsilon: float, columns: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """By rank within a row of so many entries: the limits of their hashes, int64 (columns,), and
+    the probabilities that they stay, float64 (columns,). Not to be written to."""
+    if density >= 1:
+        shares = np.ones(columns)
+    elif columns == 1:
+        shares = np.array([density])
+    else:
+        shares = (density - epsilon) + (2 * epsilon) * (np.arange(columns) / (columns - 1))
+    limits = (shares * (1 << HASH_BITS)).astype(np.int64)
+    return torch.from_numpy(limits), torch.from_numpy(shares)

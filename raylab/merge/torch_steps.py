@@ -82,6 +82,29 @@ def _shifted(words: torch.Tensor, bits: int) -> torch.Tensor:
     return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
+def drop_by_rank(
+    delta: torch.Tensor,
+    key: int,
+    first: int,
+    limits: torch.Tensor,
+    divisors: torch.Tensor,
+    scaled: torch.Tensor,
+) -> torch.Tensor:
+    """Drop entries by the limits of their ranks, and write what is left, scaled, into `scaled`."""
+    kept, columns = _zero(delta), limits.numel()
+    places = torch.arange(columns, device=delta.device)
+    size = max(1, BLOCK // columns) * columns
+    for start in range(0, delta.numel(), size):
+        part = delta[start : start + size]
+        rows = part.view(torch.int32).bitwise_and(_MAGNITUDE).to(torch.int64).view(-1, columns)
+        # The place makes keys unique: any way of sorting gives one order.
+        order = (rows << 32).bitwise_or_(places).sort(dim=1).values.bitwise_and_(0xFFFFFFFF)
+        ranks = torch.empty_like(order).scatter_(1, order, places.expand_as(order)).view(-1)
+        kept += _keep(part, _hashes(part, key, first + start) < limits[ranks])
+        torch.div(part.to(torch.float64), divisors[ranks], out=scaled[start : start + size])
+    return kept
+
+
 def disjoint_merge(
     deltas: torch.Tensor,
     factors: Sequence[float],

@@ -1,9 +1,9 @@
 """The table of merge methods, one row each, which cites its paper.
 
 Model: with the task vectors d_i = model_i - base, a row that combines entries says which entries of
-d_i stay (all, the largest, the largest but for outliers, or a random share, scaled up for what was
-dropped), whether the models elect a sign for each entry, and whether their weighted sum is divided
-by the weights that went into it:
+d_i stay (all, the largest, the largest but for outliers, or a random share, evenly or by rank, that
+is scaled up for what was dropped), whether the models elect a sign for each entry, and whether
+their weighted sum is divided by the weights that went into it:
 
     merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
 
@@ -34,7 +34,7 @@ class MergeMethod:
 
     title: str
     paper: str
-    keeps: Literal["all", "largest", "middle", "random"] = "all"
+    keeps: Literal["all", "largest", "middle", "random", "by_rank"] = "all"
     elects: bool = False
     normalizes: bool = False
     of: Literal["deltas", "values", "either"] = "deltas"
@@ -48,6 +48,11 @@ class MergeMethod:
     def trims(self) -> bool:
         """Whether thresholds say which entries stay."""
         return self.keeps in ("largest", "middle")
+
+    @property
+    def draws(self) -> bool:
+        """Whether chance says which entries stay."""
+        return self.keeps in ("random", "by_rank")
 
 
 METHODS: dict[str, MergeMethod] = {
@@ -73,6 +78,20 @@ METHODS: dict[str, MergeMethod] = {
         title="DARE (drop and rescale), then task arithmetic",
         paper="Yu et al. 2023, arXiv:2311.03099; Ilharco et al. 2022, arXiv:2212.04089",
         keeps="random",
+    ),
+    "della": MergeMethod(
+        title="DELLA (drop by magnitude and rescale), then TIES' election and disjoint mean",
+        paper="Deep et al. 2024, arXiv:2406.11617",
+        keeps="by_rank",
+        elects=True,
+        normalizes=True,
+        parameters={"epsilon": ParameterRow(0.15, low=0.0, high=0.5)},
+    ),
+    "della_linear": MergeMethod(
+        title="DELLA (drop by magnitude and rescale), then task arithmetic",
+        paper="Deep et al. 2024, arXiv:2406.11617; Ilharco et al. 2022, arXiv:2212.04089",
+        keeps="by_rank",
+        parameters={"epsilon": ParameterRow(0.15, low=0.0, high=0.5)},
     ),
     "linear": MergeMethod(
         title="Weighted mean of weights (model soup)",

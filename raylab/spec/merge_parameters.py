@@ -8,7 +8,7 @@ Invariant: checked parameters have a value for every row, in the rows' order, an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,3 +99,15 @@ def parsed_parameters(texts: list[str] | None) -> dict[str, Parameter] | None:
         is_whole = value.lstrip("-").isdigit()
         found[name] = words[value] if value in words else int(value) if is_whole else number
     return found or None
+
+
+def check_probabilities(method: str, densities: Iterable[float], epsilon: float) -> None:
+    """Raise InputError where the probabilities from density - epsilon to density + epsilon, by
+    which `method` keeps entries, leave (0, 1); a density of 0 or 1 has no others."""
+    for density in densities:
+        if density not in (0, 1) and not epsilon < density < 1 - epsilon:
+            raise InputError(
+                f"{method} keeps entries with probabilities of density - epsilon to + epsilon",
+                found=f"density {density:g}, epsilon {epsilon:g}",
+                expected="probabilities between 0 and 1, or a density of 1",
+            )

@@ -10,9 +10,10 @@ the base itself adds nothing to a merge of task vectors and is left out; `base+a
 adapter, and `other+adapter` the whole model that both make. What `linear` calls its base_model is
 one of the models, the last where it is not listed: mergekit averages it with them in any case.
 Invariant: what comes back means what mergekit 0.1.5 documents, but for the differences that
-tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE scales by
-1/density unless `rescale_norm: l1` stands there, and ties at the threshold stay. int8_mask only
-saves mergekit memory. What is refused is named with its line, before any model is looked for.
+tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE and DELLA
+scale by 1 / probability unless `rescale_norm: l1` stands there, and ties at the threshold stay.
+int8_mask only saves mergekit memory. What is refused is named with its line, before any model is
+looked for.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FIELDS = (
 _COMMON = ("weight", "density", "lambda", "normalize", "int8_mask", "rescale", "rescale_norm")
 _OF_A_MODEL = ("weight", "density")
 _DTYPES = ("bfloat16", "float16", "float32")
-_NORMALIZED = ("ties", "linear")
+_NORMALIZED = ("ties", "linear", "della")
 _WEIGHTS = {"karcher": 1.0}
 """Where mergekit weighs all models alike, and knows no weight."""
 _SETTING = "a number, a gradient of numbers, or a list of {filter, value} with these"
@@ -209,15 +210,15 @@ def _flag(given: Section, field: str, default: bool) -> bool:
 
 def _rescale(method: str, common: Section) -> Rescale | None:
     """`rescale: true` restores the L1 norm; DARE has 1 / density unless rescale_norm is l1."""
-    keeps, norm = METHODS[method].keeps, common.value("rescale_norm")
-    is_on = _flag(common, "rescale", keeps == "random")
+    row, norm = METHODS[method], common.value("rescale_norm")
+    is_on = _flag(common, "rescale", row.draws)
     if norm not in (None, "l1") or (norm and not is_on):
         raise common.refused("rescale_norm", "l1, where rescale is true")
-    if is_on and keeps == "all":
+    if is_on and row.keeps == "all":
         raise common.refused("rescale", f"false, since {method} keeps all entries")
     if not is_on:
         return "none"
-    return "l1" if norm or keeps != "random" else "density"
+    return "l1" if norm or not row.draws else "density"
 
 
 def _dtype(config: Section) -> str | None:

@@ -11,7 +11,7 @@ under its method (a density for `linear`) is refused, so that nothing asked is e
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -19,7 +19,7 @@ from raylab.errors import InputError
 from raylab.number_format import either
 from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merge_methods import METHODS, MergeMethod
-from raylab.spec.merge_parameters import Parameter, checked_parameters
+from raylab.spec.merge_parameters import Parameter, check_probabilities, checked_parameters
 from raylab.spec.merge_settings import Setting, Varying, numbers_of, points_of
 from raylab.spec.proposals import close_names
 
@@ -119,9 +119,9 @@ def request_merge(
         base=base,
         scope=cast(Scope, scope or by_default) if row.trims else None,
         scaling=1.0 if scaling is None else scaling,
-        seed=(SEED if seed is None else seed) if row.keeps == "random" else None,
+        seed=(SEED if seed is None else seed) if row.draws else None,
         normalize=row.normalizes if normalize is None else normalize,
-        rescale=rescale or ("density" if row.keeps == "random" else "none"),
+        rescale=rescale or ("density" if row.draws else "none"),
         dtype=dtype,
         output=output,
         parameters=checked_parameters(method, row.parameters, parameters or {}),
@@ -166,7 +166,7 @@ def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
         "weight": row.weighs,
         "density": row.keeps != "all",
         "scope": row.trims,
-        "seed": row.keeps == "random",
+        "seed": row.draws,
         "lambda": row.of == "deltas" and row.combines == "entries",
     }
     idle = [name for name, value in given.items() if value is not None and not used[name]]
@@ -209,6 +209,7 @@ def _check_numbers(request: MergeRequest) -> None:
                 found=str(density),
                 expected="in (0, 1]; 0 for some tensors, not for all, where it differs by tensor",
             )
+        _check_probabilities(request, shares)
     if request.scope not in (None, "global", "tensor"):
         raise InputError("no such scope", found=request.scope, expected="global or tensor")
     if request.rescale == "l1" and request.scope == "global":
@@ -226,6 +227,11 @@ def _check_numbers(request: MergeRequest) -> None:
         )
     if request.seed is not None and not 0 <= request.seed < 1 << 64:
         raise InputError("the seed is out of range", found=request.seed, expected="0 to 2^64 - 1")
+
+
+def _check_probabilities(request: MergeRequest, densities: Iterable[float]) -> None:
+    if request.row.keeps == "by_rank":
+        check_probabilities(request.method, densities, float(request.parameters["epsilon"]))
 
 
 def _check_sums(request: MergeRequest, weights: Mapping[str, Sequence[float]]) -> None:
@@ -280,4 +286,5 @@ def settings_of(request: MergeRequest, tensors: Collection[str]) -> TensorSettin
                 found=f"density {item.density}",
                 expected="a density above 0 for at least one tensor",
             )
+        _check_probabilities(request, of_model.values())
     return TensorSettings(weights, densities)

@@ -42,6 +42,8 @@ OPTIONS = [
     ("breadcrumbs_ties", {"scope": "tensor", "density": 0.3, "parameters": {"gamma": 0.1}}),
     ("dare_ties", {"density": 0.3, "seed": 4, "weights": [1.0, 0.5, 0.5]}),
     ("dare_linear", {"density": 0.6, "seed": 2**63 + 1}),
+    ("della", {"density": 0.3, "seed": 4, "weights": [1.0, 0.5, 0.5]}),
+    ("della_linear", {"density": 0.6, "parameters": {"epsilon": 0.3}}),
     ("task_arithmetic", {"weights": [0.5, -0.25, 1.0], "scaling": 2.0}),
     ("task_arithmetic", {"normalize": True, "weights": [0.5, 0.25, 3.0]}),
     ("linear", {"weights": [1.0, 3.0, 0.5]}),

@@ -80,7 +80,10 @@ def expected(method, base, deltas, *, weights=None, density=0.2, scope="global",
         if method.startswith("dare"):
             columns = [oracle.dropped(v, density, seed, i, name) for i, v in mine]
             factors = [weight / density for weight in own]
-        if method.endswith("ties"):
+        if method.startswith("della"):
+            epsilon = parameters["epsilon"]
+            columns = [oracle.dropped_by_rank(v, density, epsilon, seed, i, name) for i, v in mine]
+        if METHODS[method].elects:
             moves = oracle.elected(columns, factors, own, normalize)
         else:
             moves = oracle.summed(columns, factors, sum(weights) if normalize else 1.0)
@@ -113,6 +116,9 @@ CASES = [
     ("breadcrumbs_ties", {"density": 0.5, "parameters": {"gamma": 0.1}, "scaling": 0.5}),
     ("dare_ties", {"density": 0.3, "seed": 4, "weights": [1.0, 0.5]}),
     ("dare_linear", {"density": 0.6, "seed": 2**63 + 1}),
+    ("della", {"density": 0.5, "seed": 4, "weights": [1.0, 0.5], "parameters": {"epsilon": 0.3}}),
+    ("della", {"density": 1.0, "parameters": {"epsilon": 0.15}}),
+    ("della_linear", {"density": 0.4, "seed": 2**63 + 1, "parameters": {"epsilon": 0.15}}),
 ]
 
 
@@ -121,7 +127,8 @@ CASES = [
 def test_merge_any_method_and_values_is_the_papers_definition(tmp_path, kind, method, options):
     base, others, paths = made(tmp_path, kind)
     record, weights = merge(tmp_path / "out", method, paths, **options)
-    assert flat(weights) == expected(method, base, deltas_of(base, others), **options)
+    wanted = expected(method, base, deltas_of(base, others), **options)
+    assert flat(weights) == wanted
     assert weights["deep.0.weight"].shape == (2, 3, 2)
     assert record["numel"] == sum(values.numel() for values in base.values())
 

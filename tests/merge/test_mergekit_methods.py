@@ -11,14 +11,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from raylab.merge.merge import merge_named
+from raylab.merge.steps import keep_probabilities
 from raylab.spec.mergekit import read_mergekit
 from tests.merge.test_peers import FIRST, Q_PROJ, SECOND, ZERO
+from tests.oracles import merging as oracle
 
 LAYER = "model.layers.0."
 SQUARES = ["model.embed_tokens.weight", "lm_head.weight"] + [
@@ -519,6 +523,64 @@ AGREED = [
     ),
     (
         {
+            "merge_method": "della",
+            "base_model": "BASE",
+            "models": [
+                {"model": "FIRST", "parameters": {"weight": 1.0}},
+                {"model": "SECOND", "parameters": {"weight": 0.5}},
+            ],
+            "parameters": {"lambda": 0.5},
+        },
+        [
+            2.5,
+            -1.5,
+            5.666672,
+            -3.166672,
+            2.5,
+            -5.0,
+            3.5,
+            3.166666,
+            -4.5,
+            7.333332,
+            -3.0,
+            -8.0,
+            -5.5,
+            5.0,
+            -6.5,
+            5.166672,
+        ],
+    ),
+    (
+        {
+            "merge_method": "della_linear",
+            "base_model": "BASE",
+            "models": [
+                {"model": "FIRST", "parameters": {"weight": 1.0}},
+                {"model": "SECOND", "parameters": {"weight": 0.5}},
+            ],
+            "parameters": {"epsilon": 0.1},
+        },
+        [
+            2.0,
+            -1.0,
+            17.0,
+            -9.5,
+            7.5,
+            -15.0,
+            3.0,
+            9.5,
+            -13.5,
+            22.0,
+            -4.5,
+            -4.0,
+            -16.5,
+            15.0,
+            -19.5,
+            15.5,
+        ],
+    ),
+    (
+        {
             "merge_method": "breadcrumbs",
             "base_model": "BASE",
             "models": [
@@ -618,3 +680,60 @@ def test_mergekit_itself_gives_the_numbers_that_are_kept(tmp_path, config, merge
     file = written(tmp_path, config)
     subprocess.run([program, str(file), str(tmp_path / "theirs")], check=True)
     assert moved(tmp_path / "theirs") == pytest.approx(mergekits, abs=256 * 2**-21)
+
+
+# What mergekit draws by for the rows of FIRST at density 0.5 and epsilon 0.3, where the larger two
+# of each row stay; and the sum of magnitudes that it restores.
+PROBE = """
+import json, torch
+from mergekit import sparsify
+seen = []
+torch.bernoulli = lambda p: seen.append(p.tolist()) or (p > 0.5).to(p.dtype)
+rows = torch.tensor(FIRST, dtype=torch.float32).reshape(4, 4)
+kept = sparsify.della_magprune(rows, 0.5, 0.3, sparsify.RescaleNorm.l1)
+print(json.dumps([seen[0], kept.tolist()]))
+"""
+PROBABILITIES = [
+    [0.4, 0.2, 0.8, 0.6],
+    [0.2, 0.8, 0.6, 0.4],
+    [0.6, 0.8, 0.4, 0.2],
+    [0.6, 0.2, 0.8, 0.4],
+]
+
+
+def test_della_keeps_by_the_probabilities_that_mergekit_draws_by():
+    rows = [FIRST[i : i + 4] for i in range(0, 16, 4)]
+    _, shares = keep_probabilities(0.5, 0.3, 4)
+    for row, theirs in zip(rows, PROBABILITIES, strict=True):
+        ranks = sorted(range(4), key=lambda i, row=row: abs(row[i]))
+        mine = [float(shares[ranks.index(i)]) for i in range(4)]
+        assert mine == pytest.approx(theirs)
+        assert oracle.probabilities(row, 0.5, 0.3) == pytest.approx(theirs)
+
+
+@pytest.mark.mergekit
+def test_mergekit_itself_draws_by_the_probabilities_that_are_kept():
+    program = os.environ.get("RAYLAB_MERGEKIT")
+    if not program:
+        pytest.skip("RAYLAB_MERGEKIT names no mergekit-yaml")
+    command = [Path(program).parent / "python", "-c", PROBE.replace("FIRST", str(FIRST))]
+    probabilities, kept = json.loads(subprocess.check_output(command))
+    assert np.allclose(probabilities, PROBABILITIES)
+    whole = np.where(np.array(PROBABILITIES) > 0.5, np.reshape(FIRST, (4, 4)), 0)
+    assert np.allclose(kept, whole * np.abs(FIRST).sum() / np.abs(whole).sum())
+
+
+def test_della_with_mergekits_rescaling_restores_the_sum_of_magnitudes(tmp_path):
+    config = {
+        "merge_method": "della_linear",
+        "base_model": "BASE",
+        "models": [{"model": "FIRST", "parameters": {"weight": 1.0}}],
+        "parameters": {"density": 0.5, "epsilon": 0.3, "rescale_norm": "l1"},
+    }
+    merge_named(read_mergekit(written(tmp_path, config)), tmp_path / "out")
+    delta = np.reshape(FIRST, (4, 4)) / 256
+    stays = np.array(oracle.dropped_by_rank(delta, 0.5, 0.3, 0, 0, Q_PROJ)) != 0
+    kept = np.where(stays, FIRST, 0)
+    assert 0 < np.count_nonzero(kept) < 16
+    wanted = kept * np.abs(FIRST).sum() / np.abs(kept).sum()
+    assert moved(tmp_path / "out") == pytest.approx(wanted.tolist(), abs=256 * 2**-21)

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from raylab.merge import compiled_steps as compiled
 from raylab.merge import torch_steps
 from raylab.merge.magnitude_counts import tally
-from raylab.merge.steps import hash_limit, stream_key
+from raylab.merge.steps import hash_limit, keep_probabilities, stream_key
 from tests.oracles import merging as oracle
 from tests.reduce.arrays import LARGEST, arrays
 
@@ -148,6 +148,50 @@ def test_drop_half_keeps_half_without_correlation():
 def test_hash_limit_decimal_density_is_exact():
     assert hash_limit(1.0) == 2**53
     assert hash_limit(0.2) == 2**53 // 5
+
+
+ROWS_OF = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)
+
+
+@QUICK
+@given(
+    values=hnp.arrays(np.float32, ROWS_OF, elements=st.sampled_from(SPECIAL[:8])),
+    key=st.integers(0, 2**64 - 1),
+    first=st.integers(0, 2**40),
+    window=st.sampled_from([(0.5, 0.49), (0.2, 0.1), (0.3, 0.0), (1.0, 0.15)]),
+)
+def test_drop_by_rank_any_rows_keeps_by_the_rank_of_the_magnitude_in_both(
+    device, values, key, first, window
+):
+    tables = keep_probabilities(*window, values.shape[1])
+    rows, scaled = torch.from_numpy(values.ravel()), torch.full((values.size,), math.nan).double()
+    kept = [row.clone() for row in (rows, scaled)]
+    count = compiled.drop_by_rank(kept[0], key, first, *tables, kept[1])
+    moved = [row.clone().to(device) for row in (rows, scaled)]
+    on_device = [table.to(device) for table in tables]
+    other = torch_steps.drop_by_rank(moved[0], key, first, *on_device, moved[1])
+    assert all(same_bits(a.cpu(), b) for a, b in zip(moved, kept, strict=True))
+    shares = [p for row in values for p in oracle.probabilities(row, *window)]
+    draws = [oracle.splitmix(key, first + i) / 2**64 for i in range(values.size)]
+    entries = list(zip(map(float, values.ravel()), shares, draws, strict=True))
+    assert kept[0].tolist() == [v if draw < p else 0.0 for v, p, draw in entries]
+    assert kept[1].tolist() == pytest.approx([v / p if d < p else 0.0 for v, p, d in entries])
+    assert int(other) == count == sum(d < p and v != 0 for v, p, d in entries)
+
+
+def test_drop_by_rank_keeps_each_rank_as_often_as_its_probability_and_is_unbiased():
+    rows, columns, (density, epsilon) = 20_000, 5, (0.4, 0.3)
+    row = torch.tensor([0.5, -4.0, 2.0, 1.0, -3.0])
+    limits, shares = keep_probabilities(density, epsilon, columns)
+    assert shares.tolist() == pytest.approx([0.1, 0.25, 0.4, 0.55, 0.7])
+    delta, scaled = row.repeat(rows), torch.empty(rows * columns, dtype=torch.float64)
+    compiled.drop_by_rank(delta, stream_key(3, 0, "a"), 0, limits, shares, scaled)
+    found = (delta.view(rows, columns) != 0).double().mean(0)
+    expected = shares[torch.tensor([0, 4, 2, 1, 3])]
+    deviation = (expected * (1 - expected) / rows).sqrt()
+    assert ((found - expected).abs() < 5 * deviation).all()
+    mean = scaled.view(rows, columns).mean(0)
+    assert ((mean - row).abs() < 5 * row.abs() * deviation / expected).all()
 
 
 def merged_by(device, step, rows, *arguments):
@@ -333,12 +377,15 @@ def test_steps_in_torch_need_no_value_on_the_host():
         torch_steps.subtract(meta(torch.bfloat16), meta(torch.float16), row),
         torch_steps.trim(row, 0.5),
         torch_steps.drop(row, 2**63, 5, 2**50),
+        torch_steps.drop_by_rank(
+            row, 2**63, 5, meta(torch.int64, 4), meta(torch.float64, 4), meta(torch.float64)
+        ),
         torch_steps.add_to_base(row, sums, 0.5, torch.bfloat16),
     ]
     torch_steps.disjoint_merge(meta(torch.float32, 2, 20), weights, weights, True, sums)
     torch_steps.weighted_sum(meta(torch.float32, 2, 20), weights, 3.0, sums)
     torch_steps.tally(row, 0, 0xFFFF, 0, meta(torch.int64, 0x10001))
-    assert [(count.device.type, count.shape) for count in found] == [("meta", ())] * 6
+    assert [(count.device.type, count.shape) for count in found] == [("meta", ())] * 7
     with pytest.raises(RuntimeError):
         found[0].item()
 
@@ -353,6 +400,7 @@ def test_steps_in_torch_never_wait_for_a_gpu():
         torch_steps.subtract(row.bfloat16(), row.half(), row)
         torch_steps.trim(row, 0.5)
         torch_steps.drop(row, 2**63, 5, 2**50)
+        torch_steps.drop_by_rank(row, 2**63, 5, counts[:4], sums[:4], sums)
         torch_steps.disjoint_merge(rows, [1.0, 0.5], [1.0, 0.5], True, sums)
         torch_steps.weighted_sum(rows, [1.0, 0.5], 3.0, sums)
         torch_steps.add_to_base(row, sums, 0.5, torch.bfloat16)

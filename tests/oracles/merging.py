@@ -1,8 +1,9 @@
 """Merging as its papers define it, one entry at a time, in Python's own float64.
 
 TIES-Merging: Yadav et al. 2023 (arXiv:2306.01708), algorithm 1. DARE: Yu et al. 2023
-(arXiv:2311.03099), section 3. Task arithmetic: Ilharco et al. 2022 (arXiv:2212.04089). Model
-soups: Wortsman et al. 2022 (arXiv:2203.05482). SplitMix64: Steele, Lea and Flood 2014, figure 16.
+(arXiv:2311.03099), section 3. DELLA: Deep et al. 2024 (arXiv:2406.11617). Task arithmetic: Ilharco
+et al. 2022 (arXiv:2212.04089). Model soups: Wortsman et al. 2022 (arXiv:2203.05482). SplitMix64:
+Steele, Lea and Flood 2014, figure 16.
 Shares no code with raylab.
 """
 
@@ -55,6 +56,27 @@ def dropped(values, density, seed, model, tensor, first=0):
     below = int(Decimal(str(density)) * 2**53)
     flat = map(float, np.ravel(values))
     return [v if splitmix(key, first + i) >> 11 < below else 0.0 for i, v in enumerate(flat)]
+
+
+def probabilities(row, density, epsilon):
+    """DELLA: the probability that each entry of a row stays, by its magnitude's rank."""
+    if density == 1 or len(row) == 1:
+        return [density] * len(row)
+    ranks = {i: r for r, i in enumerate(sorted(range(len(row)), key=lambda i: abs(row[i])))}
+    step = 2 * epsilon / (len(row) - 1)
+    return [density - epsilon + step * ranks[i] for i in range(len(row))]
+
+
+def dropped_by_rank(values, density, epsilon, seed, model, tensor):
+    """DELLA: each entry kept with its probability, and then over it."""
+    start = hashlib.sha256(f"{seed}\0{model}\0{tensor}".encode()).digest()[:8]
+    key, found = int.from_bytes(start, "little"), []
+    values = np.asarray(values, np.float64)
+    for row in values.reshape(len(values) if values.ndim > 1 else 1, -1):
+        for v, p in zip(map(float, row), probabilities(row, density, epsilon), strict=True):
+            draw = splitmix(key, len(found)) / 2**64
+            found.append(v / p if draw < p else 0.0)
+    return found
 
 
 def splitmix(seed, index):

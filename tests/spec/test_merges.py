@@ -182,3 +182,18 @@ def test_parameters_of_a_command_line_are_read_by_kind():
     for wrong in (["t"], ["t=x"], ["t=nan"], ["t=1", "t=2"]):
         with pytest.raises(InputError):
             parsed_parameters(wrong)
+
+
+@pytest.mark.parametrize(("density", "epsilon"), [(0.1, 0.15), (0.9, 0.1), (0.15, 0.15)])
+def test_probabilities_that_leave_0_to_1_are_refused(density, epsilon):
+    given = {"density": density, "parameters": {"epsilon": epsilon}}
+    with pytest.raises(InputError, match="density - epsilon"):
+        request_merge("della", ["a", "b"], base="base", **given)
+
+
+def test_probabilities_of_a_gradient_are_checked_at_every_layer():
+    density = Varying((Part((0.5, 1.0)),))
+    request = request_merge("della", ["a"], base="base", density=[density])
+    settings_of(request, ["h.0.a", "h.1.a"])
+    with pytest.raises(InputError, match=r"density 0\.9"):
+        settings_of(request, [f"h.{i}.a" for i in range(6)])

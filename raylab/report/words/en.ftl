@@ -162,6 +162,7 @@ answers-endless = { $text } [did not stop]
 merge-said = { $title } ({ $paper }) of { LIST($inputs) }{ $more }.
 merge-input = { $model } (weight { SETTING($weight) }{ $kept })
 merge-random = , a random share of { SETTING($density) } kept{ $scope }
+merge-by_rank = , a random share of { SETTING($density) } kept, rather of the larger entries of a row{ $scope }
 merge-largest = , the largest { SETTING($density) } kept{ $scope }
 merge-middle = , { SETTING($density) } kept below the largest, which are outliers{ $scope }
 merge-all = { $scope }

@@ -104,6 +104,7 @@ answers-endless = { $text }［停止せず］
 merge-said = { LIST($inputs) }の{ $title }（{ $paper }）{ $more }。
 merge-input = { $model }（重み{ SETTING($weight) }{ $kept }）
 merge-random = 、無作為に{ SETTING($density) }を保持{ $scope }
+merge-by_rank = 、行の中で大きい要素ほど高い確率で、無作為に{ SETTING($density) }を保持{ $scope }
 merge-largest = 、大きい方から{ SETTING($density) }を保持{ $scope }
 merge-middle = 、外れ値を除いた大きい方から{ SETTING($density) }を保持{ $scope }
 merge-all = { $scope }
