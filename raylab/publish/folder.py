@@ -3,7 +3,8 @@
 Model: a trial without a parent is published as its own adapter. A chained trial is published as
 the adapters of its chain, each in a folder of its own, so that nothing loads one of them by
 itself; with `one_adapter` they are concatenated to a single one. With `merged` a trial is a whole
-model; a merge always is one. The card's code loads it as it was trained, which `verified` proves.
+model. A merge is what it was written as, with its record, merge.json. The card's code loads it as
+it was trained, which `verified` proves.
 Invariant: the folder appears whole or not at all. It holds safetensors files and no pickle. A
 model that cannot be published is refused before anything is written.
 """
@@ -79,6 +80,7 @@ def write_folder(
 
 def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
     """Write weights, config and tokenizer; the facts with the difference of a concatenation."""
+    from raylab.merge.record import RECORD
     from raylab.weights.export import concatenate, largest_difference, write_merged
 
     location = trial.location
@@ -98,6 +100,12 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
         _copy_adapter(adapter, part / name)
     for name in facts.adapters[1:]:
         _name_start(part / name, facts)
+    if facts.form == "adapter_merge":
+        shutil.copyfile(location.adapters[0] / RECORD, part / RECORD)
+        made = json.loads((part / RECORD).read_text(encoding="utf-8"))["adapter"]
+        return facts.model_copy(
+            update={"rank": made["r"], "relative_error": made["relative_error"]}
+        )
     return facts
 
 

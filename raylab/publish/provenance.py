@@ -14,17 +14,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 import raylab
-from raylab.errors import ModelError
 from raylab.results.quality_flags import flag_columns
 from raylab.spec.data.rendering import dated_templates
 from raylab.spec.study import Quantization
 from raylab.store.records import Record
 from raylab.store.references import FinishedTrial, is_merged
 
-Form = Literal["adapter", "chain", "concatenated", "merged", "merge"]
+Form = Literal["adapter", "chain", "concatenated", "merged", "merge", "adapter_merge"]
 """adapter: the adapter of one training. chain: the adapters of a chain, each in its own folder.
 concatenated: the adapters of a chain as one. merged: a trial as a whole model. merge: a whole
-model that was merged of several."""
+model that was merged of several. adapter_merge: an adapter that was."""
 
 _NOT_SETTINGS = ("base_model", "parent", "format")
 """Fields of an identity that have a place of their own, or none, in the facts."""
@@ -89,6 +88,10 @@ class Facts(BaseModel):
     """The day that its chat template prints in place of today's date; None: it prints no date."""
     difference: float | None = None
     """Of a concatenated adapter from the chain's sum, relative to the sum's largest entry."""
+    rank: int | None = None
+    """Of an adapter that was merged, the largest of its layers."""
+    relative_error: float | None = None
+    """Of an adapter that was merged: |merged delta - B A| / |merged delta|, over all layers."""
     agreement: Agreement | None = None
     unverified: str | None = None
     """Why there is no agreement."""
@@ -165,15 +168,10 @@ def _template_date(trial: FinishedTrial) -> str | None:
 def _form(trial: FinishedTrial, *, merged: bool, one_adapter: bool) -> Form:
     if is_merged(trial.record):
         return "merge"
-    if "merge.method" in trial.record.identity:
-        raise ModelError(
-            "a merge that is written as an adapter is not published",
-            found=trial.record.name,
-            expected="a trial, or a merge that is a whole model",
-            todo="merge it without `as: adapter`",
-        )
     if merged:
         return "merged"
+    if "merge.method" in trial.record.identity:
+        return "adapter_merge"
     if len(trial.lineage) == 1:
         return "adapter"
     return "concatenated" if one_adapter else "chain"

@@ -27,7 +27,7 @@ from raylab.publish.provenance import Agreement, Facts
 from raylab.spec.decoding import SET_ASIDE, set_aside_of
 from raylab.store.references import FinishedTrial
 
-_EXACT = ("adapter", "chain", "merge")
+_EXACT = ("adapter", "chain", "merge", "adapter_merge")
 """The forms that reproduce the model which gave the recorded answers."""
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 _VARIANTS: Mapping[Variant, str] = {

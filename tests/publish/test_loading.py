@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from raylab.errors import ModelError
 from raylab.publish.loading import asked_of, loading_of
 from raylab.publish.provenance import facts_of
 from raylab.store.references import find_finished_trial
@@ -98,14 +97,6 @@ def test_facts_split_a_chain_into_merged_and_stacked_parents_as_training_does(ma
     facts = facts_of(replace(trial, lineage=tuple(records)), merged=False)
     assert len(facts.stacked_parents) == frozen
     assert (*facts.merged_parents, *facts.stacked_parents) == facts.adapters[:-1]
-
-
-def test_merge_that_is_an_adapter_is_refused_by_name(made):
-    trial = find_finished_trial(made.reference("first"))
-    identity = {**trial.record.identity, "merge.method": "ties"}
-    record = trial.record.model_copy(update={"name": "demo.mixed.s1", "identity": identity})
-    with pytest.raises(ModelError, match=r"demo\.mixed\.s1"):
-        facts_of(replace(trial, lineage=(record,)), merged=False)
 
 
 def test_turns_before_a_recorded_prompt_are_asked_again(made):
