@@ -5,8 +5,10 @@ by side, with weights, scales and lambda in B, are the merged delta. Every other
 entries one by one: its delta is formed whole, a tensor at a time, by the steps of the merge, and
 its best approximation is written (`low_rank`). So is a sum where a rank or an energy is asked for,
 from its small factors.
-Each tensor has alpha equal to its rank, so its scale is 1. `r` is the largest rank: a server that
-makes room by it has enough. Other ranks are in rank_pattern and alpha_pattern. Factors are float32.
+Readers of adapters take the scale as lora_alpha / r of the config (vLLM, SGLang), as lora_alpha
+over the rows of A (llama.cpp, TensorRT-LLM), or by rank_pattern and alpha_pattern as well (PEFT).
+All of them agree where every layer has one rank r and lora_alpha is r: the scale is 1. So factors
+of a smaller rank have zeros beyond it, and there are no patterns. Factors are float32.
 Invariant: as of `raylab.merge.merge`: all or nothing, and the same bytes with any number of
 threads. Each thread holds one tensor's delta in float64, and needs about four times its size.
 """
@@ -16,13 +18,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch.nn.functional import pad
 
 from raylab.merge.adapter_plan import AdapterPlan
 from raylab.merge.backend import Backend
@@ -117,9 +119,10 @@ def _check_finite(name: str, *factors: torch.Tensor) -> None:
 
 
 def _write_factors(plan: AdapterPlan, found: Found, part: Path) -> None:
-    tensors = {}
+    tensors, rank = {}, _largest_rank(found)
     for name, factors in found.items():
-        up, down = factors.up, factors.down
+        beyond = rank - factors.rank
+        up, down = pad(factors.up, (0, beyond)), pad(factors.down, (0, 0, 0, beyond))
         if plan.inputs.is_conv1d:
             up, down = down.T, up.T
         tensors[f"{PREFIX}{plan.modules[name]}.lora_A.weight"] = down.contiguous()
@@ -131,27 +134,39 @@ def _write_factors(plan: AdapterPlan, found: Found, part: Path) -> None:
 
 def _config(plan: AdapterPlan, found: Found) -> dict[str, Any]:
     """adapter_config.json: fields that are not there have PEFT's defaults."""
-    configs = plan.inputs.configs
-    ranks = {plan.modules[name]: one.rank for name, one in found.items()}
-    largest = max(ranks.values())
-    others = {re.escape(module): rank for module, rank in ranks.items() if rank != largest}
-    bases = {config.get("base_model_name_or_path") for config in configs}
-    tasks = {config.get("task_type") for config in configs}
-    base = bases.pop() if len(bases) == 1 else None
+    rank = _largest_rank(found)
     return {
         "peft_type": "LORA",
-        "task_type": tasks.pop() if len(tasks) == 1 else None,
-        "base_model_name_or_path": base or plan.merge.request.base or str(plan.merge.directory),
-        "r": largest,
-        "lora_alpha": largest,
-        "rank_pattern": others,
-        "alpha_pattern": others,
+        "task_type": _common(plan, "task_type"),
+        "base_model_name_or_path": _base(plan),
+        "r": rank,
+        "lora_alpha": rank,
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": plan.inputs.is_conv1d,
         "inference_mode": True,
-        "target_modules": _targets(plan, list(ranks)),
+        "target_modules": _targets(plan, list(plan.modules.values())),
     }
+
+
+def _base(plan: AdapterPlan) -> str:
+    """What the base model is called: by the request, but for a place on this machine the inputs'
+    own name goes before it."""
+    named = plan.merge.request.base
+    if named and not Path(named).exists():
+        return named
+    common: str | None = _common(plan, "base_model_name_or_path")
+    return common or named or str(plan.merge.directory)
+
+
+def _common(plan: AdapterPlan, field: str) -> Any:
+    """The value of `field` in the configs of all inputs that have one; None where they differ."""
+    values = {config.get(field) for config in plan.inputs.configs} - {None}
+    return values.pop() if len(values) == 1 else None
+
+
+def _largest_rank(found: Found) -> int:
+    return max(one.rank for one in found.values())
 
 
 def _targets(plan: AdapterPlan, modules: list[str]) -> list[str]:
@@ -168,12 +183,13 @@ def _targets(plan: AdapterPlan, modules: list[str]) -> list[str]:
 def _record(plan: AdapterPlan, found: Found) -> dict[str, Any]:
     """What the record says of the adapter: the ranks, and what was lost."""
     lost, energy = (math.fsum(getattr(f, n) for f in found.values()) for n in ("lost", "energy"))
+    rank = _largest_rank(found)
     return {
         "exact": plan.is_sum and not lost,
         "rank": plan.asked.rank,
         "energy": plan.asked.energy,
-        "r": max(one.rank for one in found.values()),
-        "parameters": sum(one.up.numel() + one.down.numel() for one in found.values()),
+        "r": rank,
+        "parameters": rank * sum(sum(plan.merge.shapes[name]) for name in found),
         "relative_error": _ratio(lost, energy),
         "tensors": {
             name: {"rank": one.rank, "relative_error": _ratio(one.lost, one.energy)}

@@ -200,3 +200,22 @@ def test_mean_of_values_that_is_not_normalised_moves_the_base_too(base, tmp_path
     }
     assert_near(moved(base, tmp_path / "out"), exact)
     assert record["adapter"]["exact"] is False
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"), [("org/model", "org/model"), (None, "org/of-inputs"), ("demo", "demo")]
+)
+def test_base_model_is_called_as_asked_but_for_a_place_on_this_machine(
+    base, tmp_path, named, expected
+):
+    paths = [save_adapter(tmp_path / f"{seed}", base, seed, **PLAIN) for seed in (1, 2)]
+    for path in paths:
+        file = path / "adapter_config.json"
+        config = json.loads(file.read_text()) | {"base_model_name_or_path": "org/of-inputs"}
+        file.write_text(json.dumps(config))
+    output = AdapterOutput()
+    request = request_merge("linear", ["1", "2"], base=named or str(base), output=output)
+    places = [ModelLocation(adapters=(path,)) for path in paths]
+    merge_models(request, places, base, tmp_path / "out", threads=1)
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == expected

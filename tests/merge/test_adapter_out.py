@@ -75,6 +75,31 @@ def elected(base, adapters, density):
     return result
 
 
+def by_config(config, down):
+    """The scale of vLLM, SGLang and text-generation-inference."""
+    return config["lora_alpha"] / config["r"]
+
+
+def by_rows(config, down):
+    """The scale of llama.cpp and TensorRT-LLM."""
+    return config["lora_alpha"] / down.shape[0]
+
+
+def read_by(rule, adapter):
+    """{module: delta in float64} as a server reads it: two fields of the config, and A and B."""
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    tensors, found = load_file(adapter / "adapter_model.safetensors"), {}
+    assert not {*config} & {"rank_pattern", "alpha_pattern", "use_rslora", "modules_to_save"}
+    for name, down in tensors.items():
+        module, is_down, _ = name.partition(".lora_A.weight")
+        if is_down:
+            up = tensors[f"{module}.lora_B.weight"]
+            assert (down.shape[0], up.shape[1]) == (config["r"], config["r"])
+            product = rule(config, down) * (up.double() @ down.double())
+            found[module.removeprefix("base_model.model.")] = product
+    return found
+
+
 def tensor_of(module):
     return f"{module}.weight"
 
@@ -101,6 +126,29 @@ def test_sum_of_adapters_is_an_adapter_that_peft_loads_with_the_merged_delta(
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (6, 6)
     assert config["target_modules"] == ["q_proj", "up_proj"]
+
+
+@pytest.mark.parametrize("rule", [by_config, by_rows])
+@pytest.mark.parametrize(
+    ("method", "output", "options"),
+    [
+        ("task_arithmetic", AdapterOutput(), {"weights": [0.3, -1.7]}),
+        ("linear", AdapterOutput(energy=0.9), {}),
+        ("ties", AdapterOutput(energy=0.7), TIES),
+    ],
+)
+def test_servers_that_read_no_patterns_have_the_delta_of_peft(
+    tmp_path, demo_base, adapters, rule, method, output, options
+):
+    record = merged(tmp_path / "out", method, demo_base, adapters, output, **options)
+    ranks = {row["rank"] for row in record["adapter"]["tensors"].values()}
+    assert len(ranks) > 1 and max(ranks) == record["adapter"]["r"]
+    served, loaded_by_peft = (read_by(rule, tmp_path / "out"), deltas(demo_base, tmp_path / "out"))
+    assert served.keys() == loaded_by_peft.keys()
+    for name, delta in loaded_by_peft.items():
+        assert torch.equal(served[name], delta), name
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert record["adapter"]["parameters"] == sum(tensor.numel() for tensor in saved.values())
 
 
 def test_weights_that_differ_by_layer_are_in_the_factors(tmp_path, demo_base, adapters):
