@@ -8,7 +8,7 @@ Invariant: `plan` and `schema` load neither torch nor Ray.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +34,9 @@ from raylab.imports import loading
 from raylab.merge.study_checks import check_merges
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.comparisons import comparisons_without_pairs
-from raylab.plan.connectivity import line_costs
-from raylab.plan.directions import check_directions, directions_costs
+from raylab.plan.costs import costs_of
+from raylab.plan.directions import check_directions
 from raylab.plan.framing import learned_lines
-from raylab.plan.functions import function_costs
 from raylab.plan.merges import plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
@@ -46,7 +45,7 @@ from raylab.plan.stored import distinct, find_results
 from raylab.plan.this_machine import dtype_warning, has_gpu, time_here
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.report.terminal.phase_lines import said_phases
-from raylab.spec.recipes import result_names
+from raylab.spec.merge_variants import result_names
 from raylab.spec.study import Study
 from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
@@ -86,11 +85,7 @@ def plan(
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     check_directions(loaded, inputs, trials)
-    costs: dict[str, Sequence[Any]] = {
-        "functions": function_costs(loaded, inputs, distinct(found.planned)),
-        "connectivity": line_costs(loaded, inputs, found.planned),
-        "directions": directions_costs(loaded, inputs, distinct(trials)),
-    }
+    costs = costs_of(loaded, inputs, found.planned)
     asked = gpu_demands(loaded, inputs, distinct(trials))
     here, warning = None, None
     if not has_gpu():

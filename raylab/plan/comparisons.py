@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylab.plan.merges import Planned, PlannedMerge
+from raylab.spec.merge_variants import merge_variants_of
 from raylab.spec.recipes import variants_of
 from raylab.spec.seeds import Seeds
 from raylab.spec.study import Comparison, Connectivity, Study
@@ -124,7 +125,11 @@ class _Lookup:
 
     def named(self, name: str) -> list[Model]:
         """The models of a recipe, a variant, a merge, or a finished model."""
-        recipes = {name, *(variant.name for variant in variants_of(self.study, name))}
+        recipes = {
+            name,
+            *(variant.name for variant in variants_of(self.study, name)),
+            *(variant.name for variant in merge_variants_of(self.study, name)),
+        }
         return [model for model in self.models.values() if model.recipe in recipes]
 
     def all_of(self, names: Any) -> list[Model]:
@@ -137,8 +142,9 @@ class _Lookup:
         """Whether all parameters that both models' recipes sweep have equal values."""
         points: list[Mapping[str, Any]] = []
         for model in (a, b):
-            variants = variants_of(self.study, model.recipe)
-            points.append(variants[0].point if variants else {})
+            swept = [variant.point for variant in variants_of(self.study, model.recipe)]
+            swept += [merge.point for merge in merge_variants_of(self.study, model.recipe)]
+            points.append(swept[0] if swept else {})
         left, right = points
         return all(are_equal(left[key], right[key]) for key in {*left} & {*right})
 

@@ -14,12 +14,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from raylab.number_format import plural
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
+from raylab.spec.merge_variants import (
+    MergeVariant,
+    Slot,
+    expand_merges,
+    merge_members,
+    merge_name,
+    merge_slots,
+    merge_variants_of,
+)
 from raylab.spec.merges import MergeRequest
-from raylab.spec.recipes import Slot, Variant, merge_members, merge_name, merge_slots, trial_name
+from raylab.spec.recipes import Variant, trial_name
 from raylab.spec.seeds import Seeds
 from raylab.spec.study import FinishedModel, Study
+from raylab.spec.swept_names import written
 from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 
 FORMAT = 1
@@ -86,10 +97,40 @@ def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[P
     """All merges of `study`, whose trials are `trials`."""
     by_name = {trial.name: trial for trial in trials}
     return [
-        _plan_merge(study, inputs, by_name, merge, slot)
-        for merge in study.merges
-        for slot in merge_slots(study, study.merges[merge])
+        _plan_merge(study, inputs, by_name, variant, slot)
+        for variant in expand_merges(study).values()
+        for slot in merge_slots(study, variant.settings)
     ]
+
+
+@dataclass(frozen=True)
+class SweepCount:
+    """How many merges the sweep of one merge of the study makes. values: by setting."""
+
+    merge: str
+    values: Mapping[str, Sequence[Any]]
+    merges: int
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """It as JSON."""
+        return {**vars(self), "values": {key: list(found) for key, found in self.values.items()}}
+
+    @property
+    def line(self) -> str:
+        """It as a plan prints it."""
+        listed = (f"{key} {', '.join(map(written, found))}" for key, found in self.values.items())
+        return f"sweep of {self.merge}: {plural(self.merges, 'merge')} ({'; '.join(listed)})"
+
+
+def sweep_counts(study: Study) -> list[SweepCount]:
+    """The number of merges of each sweep, over its values, base models and seeds."""
+    found = []
+    for name, merge in study.merges.items():
+        if merge.sweep:
+            made = [len(merge_slots(study, v.settings)) for v in merge_variants_of(study, name)]
+            found.append(SweepCount(name, merge.sweep, sum(made)))
+    return found
 
 
 def kin_of(merges: Iterable[PlannedMerge]) -> Iterator[tuple[str, str]]:
@@ -116,10 +157,10 @@ def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
 
 
 def _plan_merge(
-    study: Study, inputs: Inputs, trials: Mapping[str, Trial], merge: str, slot: Slot
+    study: Study, inputs: Inputs, trials: Mapping[str, Trial], variant: MergeVariant, slot: Slot
 ) -> PlannedMerge:
     base, seed = slot
-    settings, base_place = study.merges[merge], study.base_models[base]
+    settings, base_place = variant.settings, study.base_models[base]
     members = merge_members(study, settings)
     pairs = list(zip(members, settings.models, strict=True))
     names = [_name(member, name, slot) for member, name in pairs]
@@ -131,12 +172,13 @@ def _plan_merge(
         member.label if isinstance(member, Variant) else name
         for member, name in zip(members, names, strict=True)
     ]
+    at = (f"{key} {written(value)}" for key, value in variant.point.items())
     return PlannedMerge(
-        name=merge_name(merge, slot),
+        name=merge_name(variant.name, slot),
         id=fingerprint(identity),
         base_model=base,
-        merge=merge,
-        label=f"{request.method.upper().replace('_', '-')}({', '.join(labels)})",
+        merge=variant.name,
+        label=", ".join([f"{request.method.upper().replace('_', '-')}({', '.join(labels)})", *at]),
         data=tuple(dict.fromkeys(member.data for member in members)),
         seed=seed,
         request=request,

@@ -126,6 +126,9 @@ class Merge(_with_keywords()):  # type: ignore[misc]
     """Of the entries that DARE drops."""
     parameters: dict[str, bool | int | float] = Field(default_factory=dict)
     """The method's own parameters, by name: `t`, `gamma` and the like."""
+    sweep: dict[str, tuple[SweptValue, ...]] = Field(default_factory=dict)
+    """`density`, `lambda`, `weight` (of the first model; the others share what is left of 1) or a
+    parameter of the method, and the values to try, one merge each."""
     rank: int | None = Field(default=None, ge=1)
     """Of each tensor of an adapter; see `raylab.spec.adapter_output`."""
     energy: float | None = Field(default=None, gt=0, le=1)

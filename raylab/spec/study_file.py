@@ -22,8 +22,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from raylab.errors import StudyError
 from raylab.number_format import MISSING, either
+from raylab.spec.merge_variants import with_names_as_swept
 from raylab.spec.proposals import close_names
-from raylab.spec.recipes import with_names_as_swept
 from raylab.spec.study import Study
 from raylab.spec.swept_names import WrittenFloat, with_spelling, written
 from raylab.spec.validation import check_references
@@ -68,9 +68,9 @@ def parse_study(text: str, file: Path) -> Study:
 def study_values(study: Study) -> dict[str, Any]:
     """The fields of `study` as JSON has them; a swept number is a WrittenFloat."""
     values = study.model_dump(mode="json", exclude_none=True)
-    for name, recipe in study.recipes.items():
-        sweep = {key: list(found) for key, found in recipe.sweep.items()}
-        values["recipes"][name]["sweep"] = sweep
+    for kind, items in (("recipes", study.recipes), ("merges", study.merges)):
+        for name, item in items.items():
+            values[kind][name]["sweep"] = {key: list(found) for key, found in item.sweep.items()}
     return values
 
 
@@ -135,10 +135,12 @@ def _keep_spelling(values: dict[str, Any], root: Node | None) -> None:
 
 def _sweeps(values: Any) -> Iterator[tuple[Location, list[Any]]]:
     """(location, values) of each list of a sweep, in a study that may be wrong."""
-    for name, recipe in _items(values.get("recipes")):
-        for key, listed in _items(recipe.get("sweep")) if isinstance(recipe, dict) else ():
+    kinds = ("recipes", "merges")
+    found = [(kind, name, item) for kind in kinds for name, item in _items(values.get(kind))]
+    for kind, name, item in found:
+        for key, listed in _items(item.get("sweep")) if isinstance(item, dict) else ():
             if isinstance(listed, list):
-                yield ("recipes", name, "sweep", key), listed
+                yield (kind, name, "sweep", key), listed
 
 
 def _items(value: Any) -> list[tuple[Any, Any]]:

@@ -11,6 +11,7 @@ the name.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import WrapValidator
@@ -74,6 +75,13 @@ def by_value(name: str) -> str:
 def are_equal(one: object, other: object) -> bool:
     """Whether two swept values are one value."""
     return by_value(f"={written(one)}") == by_value(f"={written(other)}")
+
+
+def no_distinct_values(values: Sequence[object]) -> str:
+    """What is wrong with the values of one parameter of a sweep; empty if they are distinct."""
+    if values and len({by_value(f"={written(value)}") for value in values}) == len(values):
+        return ""
+    return f"give distinct values (found {list(values)!r})"
 
 
 def values_of(name: str) -> tuple[float, ...]:

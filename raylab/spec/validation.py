@@ -14,13 +14,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raylab.errors import InputError
-from raylab.spec.merge_methods import METHODS
+from raylab.spec.merge_checks import merge_problems
+from raylab.spec.merge_variants import expand_merges, merge_name, merge_slots
 from raylab.spec.proposals import unknown
 from raylab.spec.recipes import (
     expand_recipes,
-    merge_name,
-    merge_slots,
     resolve_parameters,
     swept_fields,
     trial_name,
@@ -28,8 +26,8 @@ from raylab.spec.recipes import (
 )
 from raylab.spec.scoring.styles import STYLES
 from raylab.spec.seeds import Seeds
-from raylab.spec.study import Comparison, Connectivity, Merge, Study
-from raylab.spec.swept_names import by_value, written
+from raylab.spec.study import Comparison, Connectivity, Study
+from raylab.spec.swept_names import by_value, no_distinct_values
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ def _sweeps(study: Study) -> Iterator[Problem]:
         where = ("recipes", name, "sweep", key)
         if key not in known:
             yield Problem(where, unknown("training parameter", key, known))
-        elif len({by_value(f"={written(value)}") for value in values}) != len(values) or not values:
-            yield Problem(where, f"give distinct values (found {list(values)!r})")
+        elif message := no_distinct_values(values):
+            yield Problem(where, message)
 
 
 def _swept(study: Study) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
@@ -159,12 +157,13 @@ def _names(study: Study) -> Iterator[Problem]:
         if name in taken:
             yield Problem(("models", name), f"{taken[name]} has the same name")
         taken[name] = "a finished model"
-    for merge in study.merges:
-        made = [merge_name(merge, slot) for slot in merge_slots(study, study.merges[merge])]
-        for name in (merge, *made):
-            if name in taken:
-                yield Problem(("merges", merge), f"{taken[name]} is called {name}")
-            taken[name] = "another merge"
+    merges = expand_merges(study)
+    made = [(item.merge, merge_name(name, slot)) for name, item in merges.items()
+            for slot in merge_slots(study, item.settings)]  # fmt: skip
+    for merge, name in [*((merge, merge) for merge in study.merges), *made]:
+        if name in taken:
+            yield Problem(("merges", merge), f"{taken[name]} is called {name}")
+        taken[name] = "another merge"
 
 
 def _variants(study: Study) -> Iterator[Problem]:
@@ -177,43 +176,13 @@ def _variants(study: Study) -> Iterator[Problem]:
 
 
 def _merges(study: Study) -> Iterator[Problem]:
-    for name, merge in study.merges.items():
-        problems = list(_merge(study, merge))
-        for field, message in problems:
-            yield Problem(("merges", name, *field), message)
-        if name in study.recipes or name in study.models:
-            yield Problem(("merges", name), "a recipe or model has the same name; rename one")
-        if not problems and not merge_slots(study, merge):
-            message = "its models are of different base models, or of seeds that never meet"
-            yield Problem(("merges", name, "models"), message)
-
-
-def _merge(study: Study, merge: Merge) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """(field, message) of each error of one merge."""
-    if merge.method not in METHODS:
-        yield ("method",), unknown("merge method", merge.method, METHODS)
-        return
-    for index, model in enumerate(merge.models):
-        if message := _no_single_model(study, model):
-            yield ("models", index), message
-    try:
-        merge.request(merge.models, "the base model")
-    except InputError as error:
-        yield (), error.message.replace("\n  ", "; ")
-
-
-def _no_single_model(study: Study, name: str) -> str:
-    """Why `name` is not exactly one model that a merge can take; empty if it is one."""
-    variants = [variant.name for variant in variants_of(study, name)]
-    if name in study.models or len(variants) == 1:
-        return ""
-    if variants:
-        return f"{name!r} is several trainings; name one: {', '.join(variants)}"
-    return unknown("recipe or model", name, sorted({*expand_recipes(study), *study.models}))
+    for location, message in merge_problems(study):
+        yield Problem(location, message)
 
 
 def _comparisons(study: Study) -> Iterator[Problem]:
-    known = {*study.recipes, *expand_recipes(study), *study.models, *study.merges}
+    merges = {*study.merges, *expand_merges(study)}
+    known = {*study.recipes, *expand_recipes(study), *study.models, *merges}
     asked: dict[str, Sequence[Comparison | Connectivity]] = {
         "comparisons": study.comparisons,
         "connectivity": study.connectivity,

@@ -25,8 +25,8 @@ from raylab.results.table_rows import (
     trial_rows,
 )
 from raylab.spec.data.rows import Row
+from raylab.spec.merge_variants import result_names
 from raylab.spec.models import ResolvedModel
-from raylab.spec.recipes import result_names
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
 from raylab.store.records import (

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylab.spec.recipes import expand_recipes, result_names
+from raylab.spec.merge_variants import result_names
+from raylab.spec.recipes import expand_recipes
 from raylab.spec.seeds import COLUMNS, SUFFIX, Seeds, seeds_of, seeds_of_identity
 from raylab.spec.study_file import parse_study, study_text
 from raylab.spec.validation import check_references

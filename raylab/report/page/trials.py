@@ -15,6 +15,7 @@ from raylab.report.page.blocks import Block, Column, Grid, Item, Items
 from raylab.report.study_tables import Row, Rows, is_merge
 from raylab.report.words import Translator
 from raylab.spec.merge_settings import Setting, Varying
+from raylab.spec.merge_variants import expand_merges
 from raylab.spec.merges import MergeInput, MergeRequest
 from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
@@ -113,7 +114,8 @@ def flag_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[B
 
 def merge_blocks(translate: Translator, study: Study) -> Iterator[Block]:
     """One item for each merge of the study; nothing where there is none."""
-    requests = {name: merge.request(merge.models, "") for name, merge in study.merges.items()}
+    merges = expand_merges(study).items()
+    requests = {name: item.settings.request(item.settings.models, "") for name, item in merges}
     if requests:
         items = (Item(name, merge_text(translate, found)) for name, found in requests.items())
         yield Items(tuple(items))

@@ -1,0 +1,45 @@
+"""What a study costs beside its trainings, as a plan counts it.
+
+Model: each kind of cost is a row of `costs_of`: a list of values with a `line`, as a plan prints
+it, and a `document`, as JSON has it.
+Invariant: nothing is loaded and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from raylab.plan.connectivity import line_costs
+from raylab.plan.directions import directions_costs
+from raylab.plan.functions import function_costs
+from raylab.plan.merges import Planned, sweep_counts
+from raylab.plan.stored import distinct
+from raylab.plan.trials import Inputs, Trial
+from raylab.spec.study import Study
+
+
+class Cost(Protocol):
+    """One cost of a plan."""
+
+    @property
+    def line(self) -> str:
+        """It as a plan prints it."""
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """It as JSON."""
+
+
+def costs_of(
+    study: Study, inputs: Inputs, planned: Sequence[Planned]
+) -> Mapping[str, Sequence[Cost]]:
+    """The costs of `planned`, by kind. Raises StudyError and ModelError."""
+    once = distinct(planned)
+    trials = [item for item in once if isinstance(item, Trial)]
+    return {
+        "sweeps": sweep_counts(study),
+        "functions": function_costs(study, inputs, once),
+        "connectivity": line_costs(study, inputs, planned),
+        "directions": directions_costs(study, inputs, trials),
+    }
