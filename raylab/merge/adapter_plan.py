@@ -21,7 +21,8 @@ import torch
 from raylab.errors import InputError, ModelError
 from raylab.merge.inputs import MergePlan
 from raylab.spec.adapter_output import EXACT, AdapterOutput
-from raylab.spec.merges import MergeRequest, TensorSettings
+from raylab.spec.merges import MergeRequest
+from raylab.spec.tensor_settings import TensorSettings
 from raylab.spec.weight_files import read_json
 from raylab.store.references import ModelLocation
 from raylab.weights import Adapter
@@ -70,12 +71,11 @@ class AdapterPlan:
     def factors(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """The merged delta of a sum as (B, A), float64 (rows, rank) and (rank, columns), with all
         weights, scales and lambda in B."""
-        request = self.merge.request
-        weights = [of_model[name] for of_model in self.merge.settings.weights]
-        divisor = (sum(weights) or 1.0) if request.normalize else 1.0
+        settings = self.merge.settings[name]
+        divisor = (sum(settings.weights) or 1.0) if settings.normalize else 1.0
         ups, downs = [], []
         for model, found in self._terms(name):
-            weight = request.scaling * weights[model] / divisor
+            weight = settings.scaling * settings.weights[model] / divisor
             ups.append(found.up.double() * (weight * found.scale))
             downs.append(found.down.double())
         return torch.cat(ups, 1), torch.cat(downs)
@@ -98,7 +98,15 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
         )
     names = [item.model for item in plan.request.inputs]
     inputs = read_inputs(names, plan.models, locations)
-    modules = {n: inputs.modules[n] for n in plan.shapes if plan.models_of(n)}
+    changed = [name for name in plan.shapes if plan.models_of(name)]
+    if others := [name for name in changed if name not in inputs.modules]:
+        raise ModelError(
+            "the merge scales tensors that no adapter changes",
+            found=f"{others[0]} ({len(others)} in all)",
+            expected="weights that sum to 1, or are divided by their sum",
+            todo=_TODO,
+        )
+    modules = {name: inputs.modules[name] for name in changed}
     if not modules:
         raise ModelError("no adapter changes anything", expected="an adapter with factors")
     return AdapterPlan(plan, asked, modules, inputs)
@@ -176,9 +184,10 @@ def _one_name(tensor: str, names: set[str]) -> str:
     return longest
 
 
-def _is_sum(request: MergeRequest, settings: TensorSettings, tensors: Mapping[str, str]) -> bool:
+def _is_sum(
+    request: MergeRequest, settings: Mapping[str, TensorSettings], tensors: Mapping[str, str]
+) -> bool:
     """A mean of values is the base plus a mean of task vectors; another sum of values is not."""
     if request.method not in EXACT:
         return False
-    sums = (sum(weights[name] for weights in settings.weights) for name in tensors)
-    return not request.of_values or request.normalize or all(abs(s - 1) <= 1e-12 for s in sums)
+    return not request.of_values or all(settings[name].keeps_equal(request.row) for name in tensors)

@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 
 from raylab.errors import InputError, ModelError
-from raylab.spec.merges import MergeRequest, TensorSettings, settings_of
+from raylab.spec.merges import MergeRequest
+from raylab.spec.tensor_settings import TensorSettings, settings_of
 from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
@@ -53,8 +54,8 @@ class MergePlan:
         return {**self.template.shapes, **self.untied}
 
     @cached_property
-    def settings(self) -> TensorSettings:
-        """The models' weights and densities by tensor. Raises InputError where they do not fit."""
+    def settings(self) -> Mapping[str, TensorSettings]:
+        """What each tensor is merged with. Raises InputError where a setting does not fit."""
         return settings_of(self.request, self.shapes)
 
     @property
@@ -67,11 +68,17 @@ class MergePlan:
     def models_of(self, name: str) -> list[int]:
         """The indices of the models that change the tensor and keep entries of it; all,
         if any does, where the method combines values or whole tensors."""
-        densities = self.settings.densities
-        changing = [i for i, m in enumerate(self.models) if densities[i][name] and m.changes(name)]
-        if changing and (self.request.of_values or self.request.row.combines == "tensors"):
+        densities = self.settings[name].densities
+        changing = [i for i, m in enumerate(self.models) if densities[i] and m.changes(name)]
+        looks_at_all = self.request.of_values or self.request.row.combines == "tensors"
+        if looks_at_all and (changing or self._scales(name)):
             return list(range(len(self.models)))
         return changing
+
+    def _scales(self, name: str) -> bool:
+        """Whether models that are alike give another tensor than theirs."""
+        row = self.request.row
+        return self.request.of_values and not self.settings[name].keeps_equal(row)
 
     def pieces(self, names: Iterable[str], entries: int) -> list[Piece]:
         """The pieces of the tensors `names`, in order: of about `entries` each, but tiles where an

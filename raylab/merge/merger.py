@@ -73,7 +73,7 @@ class Merger:
         moves, counts = self._moves(piece, models, base)
         if request.of_values:
             moves -= base
-        moves *= request.scaling
+        moves *= self._plan.settings[piece[0]].scaling
         on_host = memory.to_host("moves", moves)
         self._settle(piece, models, memory.numbers(counts))
         return on_host
@@ -85,7 +85,8 @@ class Merger:
         moves, counts = self._moves(piece, models, base)
         if self._request.of_values:
             base.zero_()
-        overflows = self._steps.add_to_base(base, moves, self._request.scaling, dtype)
+        scaling = self._plan.settings[name].scaling
+        overflows = self._steps.add_to_base(base, moves, scaling, dtype)
         merged = memory.buffer("merged", base.shape, dtype).copy_(base)
         on_host = memory.to_host("merged", merged)
         *found, overflow = memory.numbers([*counts, overflows])
@@ -147,7 +148,7 @@ class Merger:
             assert request.seed is not None
             key = stream_key(request.seed, model, name)
             first = start * columns_of(self._plan.shapes[name])
-            limit = hash_limit(self._plan.settings.densities[model][name])
+            limit = hash_limit(self._plan.settings[name].densities[model])
             return self._steps.drop(delta, key, first, limit)
         return self._steps.count_nonzero(delta)
 
@@ -157,10 +158,10 @@ class Merger:
         request, (name, start, _), memory = self._request, piece, self._rows.memory
         assert request.seed is not None
         columns = columns_of(self._plan.shapes[name])
-        density = self._plan.settings.densities[model][name]
-        epsilon = float(request.parameters["epsilon"])
-        limits, shares = keep_probabilities(density, epsilon, columns)
-        if request.rescale != "density":
+        settings = self._plan.settings[name]
+        epsilon = float(settings.own[model]["epsilon"])
+        limits, shares = keep_probabilities(settings.densities[model], epsilon, columns)
+        if settings.rescale != "density":
             shares = torch.ones_like(shares)
         key = stream_key(request.seed, model, name)
         tables = memory.to_device("limits", limits), memory.to_device("shares", shares)
@@ -170,19 +171,16 @@ class Merger:
         self, name: str, deltas: torch.Tensor, models: Sequence[int], moves: torch.Tensor
     ) -> None:
         """Write what is added to the base, before lambda, into `moves`."""
-        request, settings = self._request, self._plan.settings
-        weights = [settings.weights[model][name] for model in models]
+        request, settings = self._request, self._plan.settings[name]
+        weights = [settings.weights[model] for model in models]
         factors = weights
-        if request.rescale == "l1":
+        if settings.rescale == "l1":
             factors = [w * self._rescaling[i, name] for w, i in zip(weights, models, strict=True)]
-        if request.rescale == "density" and request.row.keeps == "random":
-            factors = [
-                w / settings.densities[i][name] for w, i in zip(weights, models, strict=True)
-            ]
+        if settings.rescale == "density" and request.row.keeps == "random":
+            factors = [w / settings.densities[i] for w, i in zip(weights, models, strict=True)]
         if request.row.elects:
-            self._steps.disjoint_merge(deltas, factors, weights, request.normalize, moves)
+            self._steps.disjoint_merge(deltas, factors, weights, settings.normalize, moves)
         else:
             # All zero: nothing is added, and nothing is divided by.
-            divisor = sum(of_model[name] for of_model in settings.weights) or 1.0
-            divisor = divisor if request.normalize else 1.0
+            divisor = (sum(settings.weights) or 1.0) if settings.normalize else 1.0
             self._steps.weighted_sum(deltas, factors, divisor, moves)

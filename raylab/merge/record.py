@@ -4,8 +4,9 @@ Model: the record holds the request (method, models, weights, densities, scope, 
 the result (thresholds, entries kept, files with sizes and SHA-256). For each model, and for each
 set of entries that were trimmed together, it holds three counts: `num_keep` entries were to stay,
 `at_or_above` entries reach the threshold, and `kept` entries reach it, are not zero, and were
-merged. With ties `kept` exceeds `num_keep`. Where a weight or a density differs by tensor, the
-record has its text in the place of the number, and lists the tensors of each value.
+merged. With ties `kept` exceeds `num_keep`. Where a setting differs by tensor, the record has its
+text in the place of the number. Of a model's weight, density and parameters it then also lists the
+tensors of each value.
 Of an adapter (`adapter`) it holds each tensor's rank and relative error, |delta - B A| / |delta| in
 the Frobenius norm, and these of all tensors together.
 Invariant: the record depends on the request and the models alone, except for `device`: where the
@@ -30,7 +31,10 @@ import raylab
 from raylab.merge.inputs import MergePlan
 from raylab.merge.trim import Trim, Trims
 from raylab.number_format import setting
-from raylab.spec.merge_settings import Varying
+from raylab.spec.merge_methods import METHODS
+from raylab.spec.merge_parameters import Parameter
+from raylab.spec.merge_settings import Setting, Varying
+from raylab.spec.tensor_settings import TensorSettings
 from raylab.store.records import FileEntry
 from raylab.weights.checkpoint_writer import flush
 
@@ -57,10 +61,14 @@ def record_of(
         "paper": request.row.paper,
         "base": request.base,
         "scope": request.scope,
-        "lambda": request.scaling,
+        "lambda": _written(request.scaling),
         "seed": request.seed,
-        "normalize": request.normalize,
-        **({"parameters": dict(request.parameters)} if request.parameters else {}),
+        "normalize": _written(request.normalize),
+        **(
+            {"parameters": {name: _written(asked) for name, asked in request.parameters.items()}}
+            if request.parameters
+            else {}
+        ),
         **({"rescale": request.rescale} if request.rescale == "l1" else {}),
         **({"dtype": request.dtype} if request.dtype else {}),
         "device": device.type,
@@ -99,33 +107,45 @@ def _trim_row(trim: Trim) -> dict[str, Any]:
 
 
 def _settings(plan: MergePlan, model: int, names: Sequence[str]) -> dict[str, Any]:
-    """The model's weight and density; of one that differs by tensor also which has which value."""
+    """The model's weight, density and parameters; of one that differs by tensor also which has
+    which value."""
     item, found = plan.request.inputs[model], plan.settings
     row: dict[str, Any] = {}
-    for field, asked, numbers in (
-        ("weight", item.weight, found.weights[model]),
-        ("density", item.density, found.densities[model]),
+    for field, asked in (
+        ("weight", item.weight),
+        ("density", item.density),
+        *item.parameters.items(),
     ):
-        row[field] = asked
+        row[field] = _written(asked)
         if isinstance(asked, Varying):
-            row[field] = str(asked)
+            numbers = {name: _number(found[name], model, field) for name in names}
             row[f"{field}_by_tensor"] = [
                 {"value": value, "tensors": [name for name in names if numbers[name] == value]}
-                for value in sorted({numbers[name] for name in names})
+                for value in sorted(set(numbers.values()))
             ]
     return row
+
+
+def _number(settings: TensorSettings, model: int, field: str) -> Parameter:
+    known = {"weight": settings.weights[model], "density": settings.densities[model]}
+    return {**settings.own[model], **known}[field]
+
+
+def _written(asked: Setting) -> Setting | str:
+    return str(asked) if isinstance(asked, Varying) else asked
 
 
 def summary_lines(record: Mapping[str, Any]) -> list[str]:
     """One line for the method, and one for each model with its settings and counts."""
     settings = [f"{name} {record[name]}" for name in ("scope", "seed") if record[name] is not None]
-    settings.append(f"lambda {record['lambda']:g}")
+    settings.append(f"lambda {setting(record['lambda'])}")
     settings += [f"{name} {setting(value)}" for name, value in record.get("parameters", {}).items()]
     if record["device"] != "cpu":
         settings.append(f"on {record['device']}")
     lines = [f"{record['method']}: {', '.join(settings)}"]
     for row in record["models"]:
-        parts = [f"{name} {setting(row[name])}" for name in ("weight", "density")]
+        own = [name for name in METHODS[record["method"]].parameters if name in row]
+        parts = [f"{name} {setting(row[name])}" for name in ("weight", "density", *own)]
         if "num_keep" in row:
             parts.append(f"num_keep {row['num_keep']:,}")
         if "threshold" in row:

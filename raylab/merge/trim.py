@@ -125,8 +125,9 @@ def _without_outliers(
     counted: Callable[[Piece], None],
 ) -> dict[int, Trim]:
     """The trims with both thresholds; see `_select`."""
-    gamma, numels = Fraction(str(rows.plan.request.parameters["gamma"])), _numels(rows.plan, names)
-    dropped = {i: min(math.floor(gamma * numels[i]), numels[i] - keeps[i]) for i in keeps}
+    numels = _numels(rows.plan, names)
+    gammas = {i: Fraction(str(rows.plan.settings[names[0]].own[i]["gamma"])) for i in keeps}
+    dropped = {i: min(math.floor(gammas[i] * numels[i]), numels[i] - keeps[i]) for i in keeps}
     largest = {i: count + 1 for i, count in dropped.items()}
     reach = {i: keeps[i] + count for i, count in dropped.items()}
     upper = _select(rows, names, largest, {}, workers, counted)
@@ -169,9 +170,9 @@ def _select(
 
 def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     # One density for all of `names`: they are one tensor, or the model has one density.
-    densities = plan.settings.densities
+    densities = plan.settings[names[0]].densities
     numels = _numels(plan, names)
-    return {i: num_keep(densities[i][names[0]], numel) for i, numel in numels.items() if numel}
+    return {i: num_keep(densities[i], numel) for i, numel in numels.items() if numel}
 
 
 def _numels(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
@@ -192,8 +193,8 @@ def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[i
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
     sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in rows.pieces(names)]
     found = _count(rows, sample, ranges, workers)
-    densities = plan.settings.densities
-    foreseen = {i: foreseen_range(counts, densities[i][names[0]]) for i, counts in found.items()}
+    densities = plan.settings[names[0]].densities
+    foreseen = {i: foreseen_range(counts, densities[i]) for i, counts in found.items()}
     return {model: within for model, within in foreseen.items() if within}
 
 

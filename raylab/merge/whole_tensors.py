@@ -33,10 +33,9 @@ import numpy as np
 import torch
 
 from raylab.merge import directions, fusion
-from raylab.merge.directions import Array, Factors
+from raylab.merge.directions import Array, Factors, Parameters
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.trim import counter
-from raylab.spec.merges import MergeRequest
 from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
 
@@ -48,7 +47,8 @@ class Rows:
     models: float32 (models, rows, columns), values or task vectors; a rule sets to zero what it
     leaves out. base: float32 (rows, columns). start: the first row's index.
     is_vector: the tensor has one dimension, and so one row. width: how many entries differ in the
-    tensor's last index alone.
+    tensor's last index alone. parameters: the method's own, of this tensor; own: those of each
+    model.
     """
 
     models: Array
@@ -56,17 +56,20 @@ class Rows:
     start: int
     is_vector: bool
     width: int
-    request: MergeRequest
+    method: str
+    parameters: Parameters
+    own: Sequence[Parameters]
 
 
 @dataclass(frozen=True)
 class TensorRule:
-    """measure: what a piece says; conclude: of all pieces, in order, with the models' weights;
+    """measure: what a piece says; conclude: of all pieces, in order, with the models' weights and
+    the method's parameters;
     combine: float64 (rows, columns), what is added to the base or, for values, the result."""
 
     combine: Callable[[Rows, Array | None], Array]
     measure: Callable[[Rows], Array] | None = None
-    conclude: Callable[[Sequence[Array], Array, MergeRequest], Array] | None = None
+    conclude: Callable[[Sequence[Array], Array, Parameters], Array] | None = None
 
 
 Concluded = Mapping[str, Array]
@@ -88,8 +91,11 @@ def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Conclud
             parts[piece] = measure(read(rows, piece))
 
         workers.each(pieces, work, counter(tell, THRESHOLDS, len(names), place))
-        weights = np.array([of_model[name] for of_model in plan.settings.weights])
-        found[name] = rule.conclude([parts[piece] for piece in pieces], weights, plan.request)
+        settings = plan.settings[name]
+        weights = np.array([settings.weights[model] for model in plan.models_of(name)])
+        found[name] = rule.conclude(
+            [parts[piece] for piece in pieces], weights, settings.parameters
+        )
     return found
 
 
@@ -105,21 +111,31 @@ def read(rows: ModelRows, piece: Piece) -> Rows:
 def rows_of(rows: ModelRows, piece: Piece, models: torch.Tensor, base: torch.Tensor) -> Rows:
     """The same memory, as `Rows` has it; models: (models, entries), base: (entries,)."""
     plan, (name, start, stop) = rows.plan, piece
-    own = plan.shapes[name]
-    is_vector, width = len(own) < 2, own[-1] if own else 1
+    whole = plan.shapes[name]
+    is_vector, width = len(whole) < 2, whole[-1] if whole else 1
     shape = (stop - start, -1)
     values = models.numpy().reshape(len(models), *shape)
-    return Rows(values, base.numpy().reshape(shape), start, is_vector, width, plan.request)
+    settings = plan.settings[name]
+    return Rows(
+        values,
+        base.numpy().reshape(shape),
+        start,
+        is_vector,
+        width,
+        plan.request.method,
+        settings.parameters,
+        [settings.own[model] for model in plan.models_of(name)],
+    )
 
 
 def combine(rows: Rows, found: Array | None) -> Array:
-    """float64 (rows, columns) by the rule of the request's method."""
-    return RULES[rows.request.method].combine(rows, found)
+    """float64 (rows, columns) by the rule of the method."""
+    return RULES[rows.method].combine(rows, found)
 
 
 def _products(rows: Rows) -> Array:
     """float64 (models, models, 1, rows or columns): of the piece, by row, or by column."""
-    over = "tensor" if rows.is_vector else _vectors(rows.request)
+    over = "tensor" if rows.is_vector else _vectors(rows.parameters)
     axes = {"tensor": (0, 1), "rows": 1, "columns": 0}[over]
     count = len(rows.models)
     wide = rows.models.astype(np.float64)
@@ -130,29 +146,28 @@ def _products(rows: Rows) -> Array:
     return found
 
 
-def _vectors(request: MergeRequest) -> str:
+def _vectors(parameters: Parameters) -> str:
     """Whether a tensor is one vector, or each of its rows or columns is one."""
-    own = request.parameters
-    if own.get("filter_wise") or own.get("nuslerp_flatten") is False:
-        return "columns" if own.get("nuslerp_row_wise") else "rows"
+    if parameters.get("filter_wise") or parameters.get("nuslerp_flatten") is False:
+        return "columns" if parameters.get("nuslerp_row_wise") else "rows"
     return "tensor"
 
 
 def _by_directions(factors: Factors) -> TensorRule:
     """The rule of a method in `raylab.merge.directions`."""
 
-    def conclude(parts: Sequence[Array], weights: Array, request: MergeRequest) -> Array:
-        over = _vectors(request)
+    def conclude(parts: Sequence[Array], weights: Array, parameters: Parameters) -> Array:
+        over = _vectors(parameters)
         if over == "rows":
             products = np.concatenate(parts, axis=2)
-            return factors(products, weights, request.parameters)[:, :, None]
-        found = factors(np.sum(parts, axis=0), weights, request.parameters)
+            return factors(products, weights, parameters)[:, :, None]
+        found = factors(np.sum(parts, axis=0), weights, parameters)
         return found[:, None, :]
 
     def combined(rows: Rows, found: Array | None) -> Array:
         assert found is not None
         stop = rows.start + len(rows.base)
-        mine = found[:, rows.start : stop] if _vectors(rows.request) == "rows" else found
+        mine = found[:, rows.start : stop] if _vectors(rows.parameters) == "rows" else found
         total = mine[0] * rows.models[0]
         for factor, values in zip(mine[1:], rows.models[1:], strict=True):
             total += factor * values
@@ -162,13 +177,13 @@ def _by_directions(factors: Factors) -> TensorRule:
 
 
 def _nearswap(rows: Rows, _: Array | None) -> Array:
-    most = float(rows.request.parameters["t"])
+    most = float(rows.parameters["t"])
     return np.clip(rows.models[0].astype(np.float64), -most, most)
 
 
 def _moved(rows: Rows) -> Array:
     """bool (models, rows, columns): by more than epsilon."""
-    return np.asarray(np.abs(rows.models) > float(rows.request.parameters["epsilon"]))
+    return np.asarray(np.abs(rows.models) > float(rows.parameters["epsilon"]))
 
 
 def _ram(rows: Rows, _: Array | None) -> Array:
@@ -187,10 +202,10 @@ def _counted(rows: Rows) -> Array:
     return counts
 
 
-def _boosts(parts: Sequence[Array], _: Array, request: MergeRequest) -> Array:
+def _boosts(parts: Sequence[Array], _: Array, parameters: Parameters) -> Array:
     """What the entries that a model moves alone are multiplied by; of none, 1 + r alpha."""
     shared, alone = np.sum(parts, axis=0)
-    most, factor = float(request.parameters["alpha"]), float(request.parameters["r"])
+    most, factor = float(parameters["alpha"]), float(parameters["r"])
     ratios = np.divide(shared, alone, out=np.full(len(alone), most), where=alone > 0)
     return 1.0 + factor * np.minimum(ratios, most)
 
@@ -208,7 +223,7 @@ def _important(rows: Rows) -> Array:
     return fusion.importance(rows.models[0], rows.base, rows.width)
 
 
-def _fusion_threshold(parts: Sequence[Array], _: Array, request: MergeRequest) -> Array:
+def _fusion_threshold(parts: Sequence[Array], _: Array, parameters: Parameters) -> Array:
     return np.array(fusion.threshold(np.concatenate([part.ravel() for part in parts])))
 
 
@@ -229,10 +244,10 @@ def _selecting(rows: Rows) -> Array:
     return np.stack([_variances(rows), *squares]).reshape(1 + len(squares), -1)
 
 
-def _selected(parts: Sequence[Array], _: Array, request: MergeRequest) -> Array:
+def _selected(parts: Sequence[Array], _: Array, parameters: Parameters) -> Array:
     """The smallest variance that is selected, then the weight of each model."""
     variances = np.concatenate([part[0] for part in parts])
-    share, least = float(request.parameters["select_topk"]), 0.0
+    share, least = float(parameters["select_topk"]), 0.0
     if share < 1:
         count = int(share * np.count_nonzero(variances))
         least = np.partition(variances, -count)[-count] if count else np.inf
@@ -253,7 +268,7 @@ def _sce(rows: Rows, found: Array | None) -> Array:
 
 
 def _passthrough(rows: Rows, _: Array | None) -> Array:
-    return rows.models[0].astype(np.float64)
+    return rows.models[0].astype(np.float64) * float(rows.own[0]["scale"])
 
 
 RULES: dict[str, TensorRule] = {

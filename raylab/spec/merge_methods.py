@@ -85,13 +85,13 @@ METHODS: dict[str, MergeMethod] = {
         keeps="by_rank",
         elects=True,
         normalizes=True,
-        parameters={"epsilon": ParameterRow(0.15, low=0.0, high=0.5)},
+        parameters={"epsilon": ParameterRow(0.15, low=0.0, high=0.5, by_model=True)},
     ),
     "della_linear": MergeMethod(
         title="DELLA (drop by magnitude and rescale), then task arithmetic",
         paper="Deep et al. 2024, arXiv:2406.11617; Ilharco et al. 2022, arXiv:2212.04089",
         keeps="by_rank",
-        parameters={"epsilon": ParameterRow(0.15, low=0.0, high=0.5)},
+        parameters={"epsilon": ParameterRow(0.15, low=0.0, high=0.5, by_model=True)},
     ),
     "linear": MergeMethod(
         title="Weighted mean of weights (model soup)",
@@ -103,7 +103,7 @@ METHODS: dict[str, MergeMethod] = {
         title="Model Breadcrumbs",
         paper="Davari and Belilovsky 2023, arXiv:2312.06795",
         keeps="middle",
-        parameters={"gamma": ParameterRow(0.01, low=0.0, high=1.0)},
+        parameters={"gamma": ParameterRow(0.01, low=0.0, high=1.0, by_model=True)},
     ),
     "breadcrumbs_ties": MergeMethod(
         title="Model Breadcrumbs, then TIES' election and disjoint mean",
@@ -111,7 +111,7 @@ METHODS: dict[str, MergeMethod] = {
         keeps="middle",
         elects=True,
         normalizes=True,
-        parameters={"gamma": ParameterRow(0.01, low=0.0, high=1.0)},
+        parameters={"gamma": ParameterRow(0.01, low=0.0, high=1.0, by_model=True)},
     ),
     "slerp": MergeMethod(
         title="Spherical linear interpolation of two models",
@@ -208,5 +208,6 @@ METHODS: dict[str, MergeMethod] = {
         combines="tensors",
         most=1,
         weighs=False,
+        parameters={"scale": ParameterRow(1.0, by_model=True)},
     ),
 }

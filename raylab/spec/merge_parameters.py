@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from raylab.errors import InputError
 from raylab.number_format import either
+from raylab.spec.merge_settings import Setting, Varying, points_of
 from raylab.spec.proposals import close_names
 
 Parameter = float | int | bool
@@ -25,13 +26,14 @@ class ParameterRow:
     """One parameter of a method. default None: it has to be given.
 
     kind: number, whole (a whole number) or flag; low and high: the bounds of a number, both
-    allowed.
+    allowed. by_model: each model may have its own value.
     """
 
     default: Parameter | None
     kind: Literal["number", "whole", "flag"] = "number"
     low: float = -math.inf
     high: float = math.inf
+    by_model: bool = False
 
     @property
     def expected(self) -> str:
@@ -39,19 +41,38 @@ class ParameterRow:
         if self.kind == "flag":
             return "true or false"
         noun = "a number" if self.kind == "number" else "a whole number"
+        if math.isinf(self.high):
+            return noun
         return f"{noun} of {self.low:g} to {self.high:g}"
 
-    def allows(self, value: object) -> bool:
-        """Whether it takes `value`."""
+    def allows(self, setting: Setting) -> bool:
+        """Whether it takes all numbers of `setting`. Whole numbers have no gradient."""
+        parts = setting.parts if isinstance(setting, Varying) else ()
+        if self.kind == "whole" and any(len(part.points) > 1 for part in parts):
+            return False
+        return all(self._allows(point) for point in points_of(setting))
+
+    def exact(self, setting: Setting) -> Setting:
+        """The same, its numbers as they are computed with."""
+        if self.kind != "number":
+            return setting
+        if isinstance(setting, Varying):
+            parts = (replace(p, points=tuple(map(float, p.points))) for p in setting.parts)
+            return Varying(tuple(parts))
+        return float(setting)
+
+    def _allows(self, value: object) -> bool:
         if isinstance(value, bool) or self.kind == "flag":
             return isinstance(value, bool) and self.kind == "flag"
-        kinds = (int,) if self.kind == "whole" else (int, float)
-        return isinstance(value, kinds) and self.low <= value <= self.high
+        kinds = int if self.kind == "whole" else int | float
+        if not isinstance(value, int | float) or not isinstance(value, kinds):
+            return False
+        return math.isfinite(value) and self.low <= value <= self.high
 
 
 def checked_parameters(
-    method: str, rows: Mapping[str, ParameterRow], given: Mapping[str, Parameter]
-) -> dict[str, Parameter]:
+    method: str, rows: Mapping[str, ParameterRow], given: Mapping[str, Setting]
+) -> dict[str, Setting]:
     """A value for every one of `method`'s `rows`, in their order. Raises InputError where one is
     unknown, missing or out of its bounds."""
     for name in given:
@@ -63,14 +84,14 @@ def checked_parameters(
                 expected=", ".join(rows) or f"{method} has no parameters of its own",
                 todo=f"did you mean {either(close)}?" if close else "",
             )
-    found: dict[str, Parameter] = {}
+    found: dict[str, Setting] = {}
     for name, row in rows.items():
         value = given.get(name, row.default)
         if value is None:
             raise InputError(f"{method} needs {name}", found="none", expected=row.expected)
         if not row.allows(value):
-            raise InputError(f"{method}'s {name} is wrong", found=value, expected=row.expected)
-        found[name] = float(value) if row.kind == "number" else value
+            raise InputError(f"{method}'s {name} is wrong", found=str(value), expected=row.expected)
+        found[name] = row.exact(value)
     return found
 
 

@@ -1,11 +1,12 @@
-"""A number of a merge that may differ by tensor: a weight or a density.
+"""A number of a merge that may differ by tensor: a weight, a density, or a parameter of a method.
 
 Model: a setting is one number, or parts in order. A part has points, and may have a filter: a text
 that the names of its tensors contain. The first part that a tensor fits gives its number. One point
 is the number itself. Several points are a gradient: they lie evenly over the layers of a model, the
 first at the first layer and the last at the last layer, and layers between two points have values
-between them. A tensor outside the layers (embedding, final norm, head) has the first point, and the
-only layer of a model has the last one. All this is as in mergekit 0.1.5.
+between them; of flags they have the one before. A tensor outside the layers (embedding, final norm,
+head) has the first point, and the only layer of a model has the last one. All this is as in
+mergekit 0.1.5.
 Invariant: a number depends on the setting and on the tensors' names alone. It is exact in the
 decimals that were written, and rounded once.
 """
@@ -23,19 +24,57 @@ _LAYER = re.compile(r"^(.*?)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
+class Spot:
+    """Where a tensor stands: its name as filters see it, (number, count) of its layer, None outside
+    the layers, and the slice of the output that it is in, where that has slices."""
+
+    name: str
+    layer: tuple[int, int] | None = None
+    slice: int | None = None
+
+
+def spots_of(tensors: Collection[str]) -> dict[str, Spot]:
+    """The spot of every tensor of a model that has `tensors`."""
+    found = {tensor: match for tensor in tensors if (match := _LAYER.match(tensor))}
+    counts: dict[str, int] = {}
+    for match in found.values():
+        stack, number = match.group(1), int(match.group(2))
+        counts[stack] = max(counts.get(stack, 0), number + 1)
+    layers = {t: (int(match.group(2)), counts[match.group(1)]) for t, match in found.items()}
+    return {tensor: Spot(tensor, layers.get(tensor)) for tensor in tensors}
+
+
+@dataclass(frozen=True)
 class Part:
-    """The points for tensors whose names contain `filter`; None: for all tensors."""
+    """The points for tensors whose names contain `filter`, in the slice `slice`; None: for all."""
 
     points: tuple[float, ...]
     filter: str | None = None
+    slice: int | None = None
 
-    def is_for(self, tensor: str) -> bool:
-        """Whether the part gives the number of `tensor`, if no part before it does."""
-        return self.filter is None or self.filter in tensor
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it gives the number of every tensor."""
+        return self.filter is None and self.slice is None
+
+    def is_for(self, spot: Spot) -> bool:
+        """Whether the part gives the number of a tensor, if no part before it does."""
+        is_there = self.slice is None or self.slice == spot.slice
+        return is_there and (self.filter is None or self.filter in spot.name)
+
+    @property
+    def place(self) -> str:
+        """What it is for, in words."""
+        words = [] if self.slice is None else [f"slice {self.slice + 1}"]
+        return " ".join([*words, self.filter] if self.filter else words) or "*"
 
     def __str__(self) -> str:
-        points = ", ".join(f"{point:g}" for point in self.points)
+        points = ", ".join(_text(point) for point in self.points)
         return points if len(self.points) == 1 else f"[{points}]"
+
+
+def _text(point: float) -> str:
+    return str(point).lower() if isinstance(point, bool) else f"{point:g}"
 
 
 @dataclass(frozen=True)
@@ -45,12 +84,13 @@ class Varying:
     parts: tuple[Part, ...]
 
     def __str__(self) -> str:
-        if len(self.parts) == 1 and self.parts[0].filter is None:
+        if len(self.parts) == 1 and self.parts[0].is_for_all:
             return str(self.parts[0])
-        return ", ".join(f"{part.filter or '*'}: {part}" for part in self.parts)
+        return ", ".join(f"{part.place}: {part}" for part in self.parts)
 
 
 Setting = float | Varying
+"""Numbers and flags are given as they are, where they are the same for all tensors."""
 
 
 def setting_of(parts: Sequence[Part]) -> Setting:
@@ -58,9 +98,9 @@ def setting_of(parts: Sequence[Part]) -> Setting:
     reached: list[Part] = []
     for part in parts:
         reached.append(part)
-        if part.filter is None:
+        if part.is_for_all:
             break
-    if len(reached) == 1 and reached[0].filter is None and len(reached[0].points) == 1:
+    if len(reached) == 1 and reached[0].is_for_all and len(reached[0].points) == 1:
         return reached[0].points[0]
     return Varying(tuple(reached))
 
@@ -72,65 +112,73 @@ def points_of(setting: Setting) -> list[float]:
     return [setting]
 
 
-def numbers_of(setting: Setting, tensors: Collection[str], what: str) -> dict[str, float]:
-    """The number of every tensor of a model that has `tensors`.
+@dataclass(frozen=True)
+class Asked:
+    """One setting, what it is called in errors, and the tensors that it is for."""
 
-    Raises InputError, which calls the setting `what`, where a filter matches no tensor, a gradient
-    has more points than the model has layers, or a tensor has no number.
+    what: str
+    setting: Setting
+    spots: Mapping[str, Spot]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Those of a setting of several numbers."""
+        return self.setting.parts if isinstance(self.setting, Varying) else ()
+
+
+def numbers_of(asked: Sequence[Asked]) -> list[dict[str, float]]:
+    """The number of every tensor, for each of the settings: one kind of setting of all models.
+
+    Raises InputError where a part matches no tensor of any model that has it, a gradient has more
+    points than there are layers, or a tensor has no number.
     """
-    if not isinstance(setting, Varying):
-        return dict.fromkeys(tensors, setting)
-    layers = _layers_of(tensors)
-    _check_parts(setting, tensors, layers, what)
-    found: dict[str, float] = {}
-    for tensor in tensors:
-        part = next((part for part in setting.parts if part.is_for(tensor)), None)
-        if part is None:
-            raise InputError(
-                f"{what} says nothing of a tensor",
-                found=f"{setting}, and no filter matches {tensor}",
-                expected="a value without a filter at the end",
-            )
-        found[tensor] = _value(part.points, layers.get(tensor))
-    return found
+    for part in dict.fromkeys(part for one in asked for part in one.parts):
+        _check_part(part, [one for one in asked if part in one.parts])
+    return [
+        {tensor: _number(one, spot) for tensor, spot in one.spots.items()}
+        if isinstance(one.setting, Varying)
+        else dict.fromkeys(one.spots, one.setting)
+        for one in asked
+    ]
 
 
-def _layers_of(tensors: Collection[str]) -> dict[str, tuple[int, int]]:
-    """(number of its layer, number of layers beside it) of every tensor that is in a layer."""
-    found = {tensor: match for tensor in tensors if (match := _LAYER.match(tensor))}
-    counts: dict[str, int] = {}
-    for match in found.values():
-        stack, number = match.group(1), int(match.group(2))
-        counts[stack] = max(counts.get(stack, 0), number + 1)
-    return {t: (int(match.group(2)), counts[match.group(1)]) for t, match in found.items()}
+def _number(asked: Asked, spot: Spot) -> float:
+    part = next((part for part in asked.parts if part.is_for(spot)), None)
+    if part is None:
+        raise InputError(
+            f"{asked.what} says nothing of a tensor",
+            found=f"{asked.setting}, and no filter matches {spot.name}",
+            expected="a value without a filter at the end",
+        )
+    return _value(part.points, spot.layer)
 
 
-def _check_parts(
-    setting: Varying, tensors: Collection[str], layers: Mapping[str, tuple[int, int]], what: str
-) -> None:
-    for part in setting.parts:
-        mine = [tensor for tensor in tensors if part.is_for(tensor)]
-        if not mine:
-            raise InputError(
-                f"{what} has a filter that matches no tensor",
-                found=part.filter,
-                expected=f"a part of a tensor's name, such as {next(iter(tensors), 'none')}",
-            )
-        most = max((layers[tensor][1] for tensor in mine if tensor in layers), default=1)
-        if len(part.points) > most:
-            raise InputError(
-                f"{what} is a gradient with more points than layers",
-                found=f"{len(part.points)} points for {most} layers",
-                expected=f"at most {most} points",
-            )
+def _check_part(part: Part, asked: Sequence[Asked]) -> None:
+    what, spots = asked[0].what, [spot for one in asked for spot in one.spots.values()]
+    mine = [spot for spot in spots if part.is_for(spot)]
+    if not mine:
+        raise InputError(
+            f"{what} has a filter that matches no tensor",
+            found=part.place,
+            expected=f"a part of a tensor's name, such as {spots[0].name if spots else 'none'}",
+        )
+    most = max((spot.layer[1] for spot in mine if spot.layer), default=1)
+    if len(part.points) > most:
+        raise InputError(
+            f"{what} is a gradient with more points than layers",
+            found=f"{len(part.points)} points for {most} layers",
+            expected=f"at most {most} points",
+        )
 
 
 def _value(points: Sequence[float], layer: tuple[int, int] | None) -> float:
-    if layer is None:
+    if layer is None or len(points) == 1:
         return points[0]
     number, count = layer
     place = Fraction(number, count - 1) * (len(points) - 1) if count > 1 else len(points) - 1
     before = int(place)
+    if any(isinstance(point, bool) for point in points):
+        return points[before]
     after, share = min(before + 1, len(points) - 1), place - before
     low, high = Fraction(str(points[before])), Fraction(str(points[after]))
     return float(low + (high - low) * share)

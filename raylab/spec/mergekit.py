@@ -1,10 +1,8 @@
 """Reads the part of mergekit's YAML that raylab can carry out, and refuses the rest by name.
 
 Model: one mapping with merge_method (a row of `raylab.spec.merge_methods.METHODS`), models (each
-with `model` and its own weight and density), base_model, parameters (those of the models, lambda,
-normalize, int8_mask, rescale), dtype and out_dtype, and tokenizer_source: base. A weight or a
-density is a number, a gradient, or a list of these with filters. A model's own parameter comes
-before the common one, which counts for the tensors that no own filter matches. Defaults are
+with `model` and its own parameters), base_model, parameters (`raylab.spec.mergekit_settings`),
+dtype and out_dtype, and tokenizer_source: base. Defaults are
 mergekit's: density 1, and no division by the weights but for `ties` and `linear`. A model that is
 the base itself adds nothing to a merge of task vectors and is left out; `base+adapter` is the
 adapter, and `other+adapter` the whole model that both make. What `linear` calls its base_model is
@@ -18,26 +16,20 @@ looked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from raylab.errors import InputError
 from raylab.spec.merge_methods import METHODS
-from raylab.spec.merge_settings import Part, Setting, setting_of
 from raylab.spec.mergekit_file import Section, read_file, reference
-from raylab.spec.merges import MergeRequest, Rescale, request_merge
+from raylab.spec.mergekit_settings import Level, Levels, settings_in
+from raylab.spec.merges import MergeRequest, request_merge
 
 _FIELDS = (
     "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source",
 )  # fmt: skip
-_COMMON = ("weight", "density", "lambda", "normalize", "int8_mask", "rescale", "rescale_norm")
-_OF_A_MODEL = ("weight", "density")
 _DTYPES = ("bfloat16", "float16", "float32")
-_NORMALIZED = ("ties", "linear", "della")
-_WEIGHTS = {"karcher": 1.0}
-"""Where mergekit weighs all models alike, and knows no weight."""
-_SETTING = "a number, a gradient of numbers, or a list of {filter, value} with these"
 
 
 def requested(
@@ -74,10 +66,6 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
     if not isinstance(method, str) or method not in METHODS:
         raise config.refused("merge_method", ", ".join(METHODS))
     row = METHODS[method]
-    common = config.section("parameters")
-    shared = _COMMON if row.combines == "entries" else ("weight", "int8_mask")
-    common.check_known((*shared, *row.parameters))
-    _flag(common, "int8_mask", False)
     if config.value("tokenizer_source") not in (None, "base"):
         raise config.refused("tokenizer_source", "base")
     base = _base_model(config)
@@ -86,25 +74,15 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         models.append((base, config.empty))
     if method == "slerp":
         models = _from_base(config, models, base)
-    trims = row.keeps != "all"
-    for section in (common, *(own for _, own in models)):
-        if not trims and section.value("density") is not None:
-            raise section.refused("density", f"none, since {method} keeps all entries")
+    levels = Levels([[Level(own)] for _, own in models], [Level(config.section("parameters"))])
     return request_merge(
         method,
         [name for name, _ in models],
         base=base,
-        weights=_weights(method, common, models),
-        density=[_setting(own, common, "density", 1.0) for _, own in models] if trims else None,
         scope=scope or ("tensor" if row.trims else None),
-        scaling=_lambda(common),
         seed=seed,
-        normalize=_flag(common, "normalize", method in _NORMALIZED),
-        rescale=_rescale(method, common),
         dtype=_dtype(config),
-        parameters={
-            name: common.value(name) for name in row.parameters if common.value(name) is not None
-        },
+        **settings_in(levels, method, [own for _, own in models]),
     )
 
 
@@ -117,7 +95,6 @@ def _models(
         entry.check_known(("model", "parameters"))
         name = reference(entry, "model").name(base)
         own = entry.section("parameters")
-        own.check_known(_OF_A_MODEL)
         if name != base or not leaves_base_out:
             found.append((name, own))
     return found
@@ -139,86 +116,6 @@ def _from_base(
     if base is None:
         raise config.refused("base_model", "slerp's first model")
     return sorted(models, key=lambda model: model[0] != base)
-
-
-def _weights(
-    method: str, common: Section, models: list[tuple[str, Section]]
-) -> list[Setting] | None:
-    if METHODS[method].weighs:
-        default = _WEIGHTS.get(method)
-        return [_setting(own, common, "weight", default) for _, own in models]
-    for section in (common, *(own for _, own in models)):
-        if section.value("weight") is not None:
-            raise section.refused("weight", f"none, since {method} has no weights")
-    return None
-
-
-def _setting(own: Section, common: Section, field: str, default: float | None) -> Setting:
-    parts = [part for section in (own, common) for part in _parts(section, field)]
-    if default is not None:
-        parts.append(Part((default,)))
-    if not parts:
-        raise InputError(
-            f"{own.where}: a model has no {field}", expected=f"{field} for every model, or for all"
-        )
-    return setting_of(parts)
-
-
-def _parts(section: Section, field: str) -> list[Part]:
-    value = section.value(field)
-    if value is None:
-        return []
-    points = _points(value)
-    if points:
-        return [Part(points)]
-    listed = value if isinstance(value, list) else [value]
-    if not listed or not all(isinstance(item, Mapping) for item in listed):
-        raise section.refused(field, _SETTING)
-    found = []
-    for item in section.sections(field):
-        item.check_known(("filter", "value"))
-        points, text = _points(item.value("value")), item.value("filter")
-        if not points:
-            raise item.refused("value", "a number, or a gradient of numbers")
-        if not isinstance(text, str | None):
-            raise item.refused("filter", "a part of the names of tensors")
-        found.append(Part(points, None if text in ("*", "") else text))
-    return found
-
-
-def _points(value: Any) -> tuple[float, ...]:
-    """A number, or the numbers of a gradient; empty if it is neither."""
-    listed = value if isinstance(value, list) else [value]
-    if all(isinstance(item, int | float) and not isinstance(item, bool) for item in listed):
-        return tuple(map(float, listed))
-    return ()
-
-
-def _lambda(common: Section) -> float | None:
-    points = _points(common.value("lambda"))
-    if common.value("lambda") is not None and len(points) != 1:
-        raise common.refused("lambda", "one number")
-    return points[0] if points else None
-
-
-def _flag(given: Section, field: str, default: bool) -> bool:
-    value = given.value(field)
-    if value not in (None, True, False):
-        raise given.refused(field, "true or false")
-    return default if value is None else bool(value)
-
-
-def _rescale(method: str, common: Section) -> Rescale | None:
-    """`rescale: true` restores the L1 norm; DARE has 1 / density unless rescale_norm is l1."""
-    row, norm = METHODS[method], common.value("rescale_norm")
-    is_on = _flag(common, "rescale", row.draws)
-    if norm not in (None, "l1") or (norm and not is_on):
-        raise common.refused("rescale_norm", "l1, where rescale is true")
-    if is_on and row.keeps == "all":
-        raise common.refused("rescale", f"false, since {method} keeps all entries")
-    if not is_on:
-        return "none"
-    return "l1" if norm or not row.draws else "density"
 
 
 def _dtype(config: Section) -> str | None:

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from raylab.merge.merge import merge_named
+from raylab.merge.record import summary_lines
 from raylab.spec.mergekit import read_mergekit
+from raylab.spec.merges import request_merge
 
 LAYERS = 4
 MOVES = {
@@ -64,6 +66,54 @@ base_model: FOLDER/base
 parameters: {weight: [{filter: layers.2, value: -0.375}, {value: 0.75}]}
 dtype: float32
 """
+# The gradients of slerp that most published merges have.
+SLERP = """
+models:
+  - model: FOLDER/second
+  - model: FOLDER/base
+merge_method: slerp
+base_model: FOLDER/base
+parameters:
+  t:
+    - filter: self_attn
+      value: [0, 0.5, 0.3, 0.7]
+    - filter: mlp
+      value: [1, 0.5, 0.7]
+    - value: 0.5
+dtype: float32
+"""
+BREADCRUMBS = """
+models:
+  - model: FOLDER/first
+    parameters: {weight: 0.5, density: 0.5, gamma: [0.13, 0.25]}
+  - model: FOLDER/second
+    parameters: {weight: 0.25, density: [{filter: q_proj, value: 0.75}, {value: 0.5}], gamma: 0.07}
+  - model: FOLDER/third
+    parameters: {weight: -0.37, density: 0.9}
+merge_method: METHOD
+base_model: FOLDER/base
+parameters:
+  gamma: [{filter: up_proj, value: 0.26}]
+  lambda: [{filter: q_proj, value: [0.5, 1.5]}, {value: 0.75}]
+  normalize: [{filter: layers.2, value: true}, {filter: up_proj, value: [true, false]}]
+dtype: float32
+"""
+PASSTHROUGH = """
+models:
+  - model: FOLDER/second
+    parameters:
+      scale:
+        - filter: q_proj
+          value: 0.0
+        - filter: up_proj
+          value: [1.0, 0.5]
+        - value: 1.0
+merge_method: passthrough
+dtype: float32
+"""
+RESCALED_IN_PART = DOCUMENTED.replace(
+    "int8_mask: true", "rescale: [{filter: q_proj, value: true}, {value: false}]"
+).replace("normalize: true", "normalize: {filter: up_proj, value: [true, false]}")
 UNDIVIDED = NEGATIVE.replace("\nparameters: {", "\nparameters: {normalize: false, ")
 # No sums of these weights cancel: there mergekit takes the positive sign, and raylab none.
 UNEVEN = NEGATIVE.replace("[1.0, 0.5]", "[1.03, 0.51]")
@@ -77,6 +127,11 @@ CASES = {
     "dare_ties": UNEVEN.replace("METHOD", "dare_ties"),
     "linear": NEGATIVE.replace("METHOD", "linear"),
     "linear_undivided": UNDIVIDED.replace("METHOD", "linear"),
+    "rescaled_in_part": RESCALED_IN_PART,
+    "slerp": SLERP,
+    "breadcrumbs": BREADCRUMBS.replace("METHOD", "breadcrumbs"),
+    "breadcrumbs_ties": BREADCRUMBS.replace("METHOD", "breadcrumbs_ties"),
+    "passthrough": PASSTHROUGH,
 }
 
 
@@ -140,6 +195,35 @@ NUMBERS = {
             17.05065, -11.87302, 20.4, -25.25714, -15.11111, 17.67999, 31.08571],
         4: [0, 20.39999, -14.96001, 19.52, 0, -21.76, -17.68, 19.04, -17.04, 14.16, 0, 0, 15.2,
             -12.24001, 17.67999, -19.04001],
+    },
+    "rescaled_in_part": {
+        3: [11.53847, 0, 5, 10.72223, -13.61539, 9.38461, -13, -16, -6, 15.07692, -11, 15, 7,
+            -14, 13, -9],
+        4: [0, 20.39999, -14.96001, 19.52, 0, -21.76, -17.68, 19.04, -17.04, 14.16, 0, 0, 15.2,
+            -12.24001, 17.67999, -19.04001],
+    },
+    "slerp": {
+        3: [6.54837, 2.56189, -4.09229, 7.26064, -6.06284, 9.29166, -4.69874, -10.68598, 2.00079,
+            8.01826, -3.30441, 10.04929, -5.27496, -1.25827, 8.76077, -0.56113],
+        4: [-2.51263, 4.40558, -1.58429, 3.53281, 0.845, -4.84468, -2.1291, 4.18874, -2.70169,
+            3.31596, -1.77335, 1.24243, 3.05743, -0.23074, 3.98579, -0.50314],
+    },
+    "breadcrumbs": {
+        3: [21.88815, -1.46053, -6.57237, 6.5329, -14.66447, 18.45395, -5.52631, -2.19079,
+            -5.84211, 5.92105, -15.23684, 8.13158, 12.45395, -21.84868, 9.33553, -8.88158],
+        4: [19.3728, 11.51315, -27.53947, 26.25, -18.29825, -3.4079, -13.9693, 28.70614,
+            -22.81141, 10.16228, -14.82895, 3.07018, 34.04825, -31.99123, 14.52193, -12.49562],
+    },
+    "breadcrumbs_ties": {
+        3: [21.88815, 1.5, 6.75, 7.75, 46.4375, 18.45395, -9.75, 2.25, 6, 9, -44.53847, -25.75,
+            47.94231, -63.86539, -29.5625, -6.75],
+        4: [74.57692, 17.5, -27.53947, -83.125, -53.48718, 3.5, -12.83334, 28.70614, 72.23611,
+            12.05555, 46.95833, 4.66666, 34.04825, -93.51282, -45.98611, 12.83333],
+    },
+    "passthrough": {
+        3: [51, 40.66667, 27, 35.83334, 13.83334, 27.66667, 4.83334, -8, 2.5, 4.66666, -14.83334,
+            -3.5, -28, -28.33334, -21.16667, -38.16667],
+        4: [256, 224, 192, 160, 128, 96, 64, 32, 0, -32, -64, -96, -128, -160, -192, -224],
     },
 }  # fmt: skip
 
@@ -217,3 +301,35 @@ def test_merge_gradients_and_filters_give_what_mergekit_writes(tmp_path, case):
     assert found.keys() == mergekits.keys()
     for name, values in mergekits.items():
         torch.testing.assert_close(found[name], values, rtol=0, atol=2**-20, msg=name)
+
+
+def test_merge_record_and_card_say_what_differs_by_tensor_and_by_model(tmp_path):
+    file = written(tmp_path, CASES["breadcrumbs"])
+    record = merge_named(read_mergekit(file), tmp_path / "out")
+    assert record["lambda"] == "q_proj: [0.5, 1.5], *: 0.75"
+    assert record["normalize"] == "layers.2: true, up_proj: [true, false], *: false"
+    assert [row["gamma"] for row in record["models"]] == [
+        "[0.13, 0.25]",
+        0.07,
+        "up_proj: 0.26, *: 0.01",
+    ]
+    lists = record["models"][2]["gamma_by_tensor"]
+    assert [entry["value"] for entry in lists] == [0.01, 0.26]
+    assert all("up_proj" in name for name in lists[1]["tensors"])
+    first, *models = summary_lines(record)
+    assert "lambda q_proj: [0.5, 1.5], *: 0.75" in first
+    assert "gamma 0.07" in models[1]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- Lambda: q_proj: [0.5, 1.5], *: 0.75\n" in card
+    assert "- Divided by the weights: layers.2: true, up_proj: [true, false], *: false\n" in card
+
+
+def test_merge_passthrough_scales_what_an_adapter_leaves(tmp_path, demo_base, adapters):
+    request = request_merge(
+        "passthrough", [str(adapters[1])], base=str(demo_base), parameters={"scale": 0.5}
+    )
+    merge_named(request, tmp_path / "out")
+    start = load_file(demo_base / "model.safetensors")
+    for name, values in load_file(tmp_path / "out" / "model.safetensors").items():
+        if "q_proj" not in name:
+            assert torch.equal(values, (start[name].double() * 0.5).to(values.dtype)), name

@@ -90,6 +90,7 @@ CASES = [
     ("sce", 3, {"parameters": {"select_topk": 0.4}}, "deltas", None, lambda v: oracle.sce(v, 0.4)),
     ("sce", 2, {"parameters": {"select_topk": 0.0}}, "deltas", None, lambda v: 0.0 * v[0]),
     ("passthrough", 1, {}, "values", None, lambda v: v[0]),
+    ("passthrough", 1, {"parameters": {"scale": -0.5}}, "values", None, lambda v: -0.5 * v[0]),
     ("nearswap", 1, {"parameters": {"t": 0.0}}, "deltas", None, lambda v: 0.0 * v[0]),
 ]  # fmt: skip
 

@@ -5,7 +5,16 @@ from fractions import Fraction
 import pytest
 
 from raylab.errors import InputError
-from raylab.spec.merge_settings import Part, Varying, numbers_of, points_of, setting_of
+from raylab.spec.merge_settings import (
+    Asked,
+    Part,
+    Spot,
+    Varying,
+    numbers_of,
+    points_of,
+    setting_of,
+    spots_of,
+)
 
 TENSORS = [
     "model.embed_tokens.weight",
@@ -14,13 +23,18 @@ TENSORS = [
 ]
 
 
+def numbers(setting, tensors=TENSORS):
+    (found,) = numbers_of([Asked("the weight of m", setting, spots_of(tensors))])
+    return found
+
+
 def layers(setting, module, count=5):
-    found = numbers_of(setting, TENSORS, "the weight of m")
+    found = numbers(setting)
     return [found[f"model.layers.{i}.{module}.weight"] for i in range(count)]
 
 
 def test_numbers_of_one_number_are_all_that():
-    assert numbers_of(0.3, TENSORS, "") == dict.fromkeys(TENSORS, 0.3)
+    assert numbers(0.3) == dict.fromkeys(TENSORS, 0.3)
 
 
 def test_numbers_of_a_gradient_lie_evenly_over_the_layers():
@@ -35,13 +49,42 @@ def test_numbers_of_a_gradient_lie_evenly_over_the_layers():
 
 
 def test_numbers_outside_of_layers_are_the_first_point():
-    found = numbers_of(Varying((Part((0.2, 1.0)),)), TENSORS, "")
+    found = numbers(Varying((Part((0.2, 1.0)),)))
     assert found["model.embed_tokens.weight"] == found["model.norm.weight"] == 0.2
 
 
 def test_numbers_of_the_only_layer_are_the_last_point():
-    found = numbers_of(Varying((Part((0.7,)),)), ["h.0.a.weight", "head.weight"], "")
-    assert found == {"h.0.a.weight": 0.7, "head.weight": 0.7}
+    spots = {"a": Spot("h.0.a.weight", (0, 1)), "b": Spot("h.1.a.weight", (1, 2))}
+    (found,) = numbers_of([Asked("", Varying((Part((0.2, 0.7)),)), spots)])
+    assert found == {"a": 0.7, "b": 0.7}
+
+
+def test_numbers_of_flags_are_those_of_the_point_before():
+    flags = Varying((Part((False, True, False), "mlp"), Part((True,))))
+    assert layers(flags, "mlp.up") == [False, False, True, True, False]
+    assert layers(flags, "norm") == [True] * 5
+
+
+def test_numbers_of_a_part_of_a_slice_are_for_that_slice_alone():
+    setting = setting_of([Part((1.0, 0.0), slice=1), Part((0.5,), "mlp"), Part((0.25,))])
+    spots = {
+        "a": Spot("h.4.mlp", (0, 2), 0),
+        "b": Spot("h.5.attn", (1, 2), 0),
+        "c": Spot("h.2.mlp", (0, 2), 1),
+        "d": Spot("h.3.mlp", (1, 2), 1),
+    }
+    (found,) = numbers_of([Asked("", setting, spots)])
+    assert found == {"a": 0.5, "b": 0.25, "c": 1.0, "d": 0.0}
+    assert str(setting) == "slice 2: [1, 0], mlp: 0.5, *: 0.25"
+
+
+def test_numbers_filter_of_several_models_has_to_match_in_one_of_them():
+    setting = Varying((Part((1.0,), "h.4."), Part((0.5,))))
+    with_it, without = {"a": Spot("h.4.mlp")}, {"a": Spot("h.3.mlp")}
+    found = numbers_of([Asked("one", setting, without), Asked("other", setting, with_it)])
+    assert found == [{"a": 0.5}, {"a": 1.0}]
+    with pytest.raises(InputError, match=r"(?s)one has a filter .* h\.4\."):
+        numbers_of([Asked("one", setting, without)])
 
 
 def test_numbers_first_filter_that_matches_counts():
@@ -61,7 +104,7 @@ def test_numbers_first_filter_that_matches_counts():
 )
 def test_numbers_of_a_setting_that_does_not_fit_are_refused(parts, named):
     with pytest.raises(InputError) as refused:
-        numbers_of(Varying(parts), TENSORS, "the weight of m")
+        numbers(Varying(parts))
     assert "the weight of m" in refused.value.message
     assert named in refused.value.message
 

@@ -9,7 +9,8 @@ from raylab.errors import InputError
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_parameters import parsed_parameters
 from raylab.spec.merge_settings import Part, Varying
-from raylab.spec.merges import MergeInput, request_merge, settings_of
+from raylab.spec.merges import MergeInput, request_merge
+from raylab.spec.tensor_settings import settings_of
 
 TENSORS = ["embed.weight", "layers.0.mlp.weight", "layers.1.mlp.weight", "layers.1.norm.weight"]
 
@@ -113,12 +114,8 @@ def test_settings_by_tensor_are_those_of_each_model():
         "ties", ["a", "b"], base="m", weights=[1, gradient(0, 2)], density=[0.5, gradient(1, 0)]
     )
     found = settings_of(request, TENSORS)
-    assert found.weights == (dict.fromkeys(TENSORS, 1.0), by_tensor(0, 0, 2, 2))
-    assert found.densities == (dict.fromkeys(TENSORS, 0.5), by_tensor(1, 1, 0, 0))
-
-
-def by_tensor(*numbers):
-    return dict(zip(TENSORS, map(float, numbers), strict=True))
+    assert [found[name].weights for name in TENSORS] == [(1, 0), (1, 0), (1, 2), (1, 2)]
+    assert [found[name].densities for name in TENSORS] == [(0.5, 1), (0.5, 1), (0.5, 0), (0.5, 0)]
 
 
 ONLY_MLP = Varying((Part((1.0,), "mlp"), Part((0.0,))))
@@ -145,7 +142,8 @@ def test_settings_that_do_not_fit_the_tensors_are_refused(method, options, named
 
 def test_settings_weights_of_zero_leave_a_tensor_alone():
     request = request_merge("task_arithmetic", ["a"], base="m", weights=[ONLY_MLP], normalize=True)
-    assert settings_of(request, TENSORS).weights[0] == by_tensor(0, 1, 1, 0)
+    found = settings_of(request, TENSORS)
+    assert [found[name].weights for name in TENSORS] == [(0,), (1,), (1,), (0,)]
 
 
 @pytest.mark.parametrize(

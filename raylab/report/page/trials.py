@@ -124,8 +124,12 @@ def merge_blocks(translate: Translator, study: Study) -> Iterator[Block]:
 def merge_text(translate: Translator, request: MergeRequest) -> str:
     """How a merge is made: its method, its inputs and every setting that decides it."""
     method, more = request.row, ""
+
+    def written(value: Setting) -> float | str:
+        return str(value) if isinstance(value, Varying) else value
+
     if method.of == "deltas" and method.combines == "entries":
-        more += translate("merge-scaling", scaling=request.scaling)
+        more += translate("merge-scaling", scaling=written(request.scaling))
     if request.seed is not None:
         more += translate("merge-seed", seed=request.seed)
     if (output := request.output) is not None:
@@ -135,15 +139,14 @@ def merge_text(translate: Translator, request: MergeRequest) -> str:
         if output.energy is not None:
             more += translate("merge-as_adapter-energy", energy=output.energy)
     for name, value in request.parameters.items():
-        more += translate("merge-setting", name=name, value=setting(value))
+        more += translate("merge-setting", name=name, value=setting(written(value)))
     scope = translate(f"merge-scope-{request.scope}") if request.scope else ""
-
-    def written(value: Setting) -> float | str:
-        return str(value) if isinstance(value, Varying) else value
 
     def described(item: MergeInput) -> str:
         weight, density = written(item.weight), written(item.density)
         kept = translate(f"merge-{method.keeps}", density=density, scope=scope)
+        for name, value in item.parameters.items():
+            kept += translate("merge-setting", name=name, value=setting(written(value)))
         return translate("merge-input", model=item.model, weight=weight, kept=kept)
 
     inputs = tuple(map(described, request.inputs))
