@@ -95,6 +95,7 @@ def _evaluate(
         study=context.study,
         base=context.inputs.base_models[wanted.base],
         trials={trial.name: trial for trial in context.trials},
+        merges={merge.name: merge for merge in context.merges},
         finished=context.inputs.models,
         answers=wanted.held_out,
         tasks=tasks,

@@ -163,7 +163,8 @@ def wanted_lines(context: StudyContext, records: Mapping[str, Record]) -> Iterat
         return
     held_out = line_answers(study, context.inputs.rows)
     contents, left_out = context.contents(records), context.left_out(records)
-    merges = {merge.name: "a merge has no adapter" for merge in context.merges}
+    whole = "a merge that is a whole model has no adapter"
+    merges = {merge.name: whole for merge in context.merges if not merge.is_adapter}
     for base in dict.fromkeys(line.a.base_model for line in lines):
         yield WantedLines(
             base=base,

@@ -41,6 +41,8 @@ class Model:
     seed: Seeds | None
     learning_rate: float | None = None
     lineage: tuple[str, ...] = ()
+    is_adapter: bool = False
+    """Whether it is a merge that is written as an adapter."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def _planned_model(item: Planned) -> Model:
         item.seed,
         row.get("learning_rate"),
         () if isinstance(item, PlannedMerge) else (*item.lineage, item.name),
+        isinstance(item, PlannedMerge) and item.is_adapter,
     )
 
 

@@ -135,14 +135,14 @@ def line_costs(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> list
 
 def _lines_of(study: Study, models: Mapping[str, Model], asked: Connectivity) -> Iterator[Line]:
     for pair in comparisons_of(study, models, asked):
-        # `all` means recipes: a merge has no adapter.
+        # `all` means recipes, which the seed decides; merges are named one by one.
         if asked.seeds != "all" or pair.a.lineage:
             yield Line(pair.a, pair.b, asked.points)
 
 
 def _has_adapters(model: Model, inputs: Inputs) -> bool:
-    """Whether a model is a trial or a finished adapter; a merge is a checkpoint."""
-    if model.lineage:
+    """Whether a model is a trial, a merge that is an adapter, or a finished adapter."""
+    if model.lineage or model.is_adapter:
         return True
     found = inputs.models.get(model.name)
     return bool(found and found.directory and (found.directory / "adapter_config.json").is_file())

@@ -215,13 +215,27 @@ def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iter
             continue
         whole, sides = sizes
         adapters = sum(_FLOAT32 * trial.variant.lora.r * sides for trial in trials)
+        small = [item for item in items if isinstance(item, PlannedMerge) and item.is_adapter]
+        ranks = sum(_rank_of(item, planned) for item in small)
         merged = {t.parent for t in trials if t.parent and t.variant.chain == "merge"}
         yield (
             f"{name}: base {size(whole)}, {len(trials)} adapters {size(adapters)}, "
             f"{len(merged)} merged parents at {size(whole)} each in scratch space while in use "
             f"(and {size(2 * whole)} of memory while one is built)"
             + (f", {merges} merges at {size(whole)} each" if merges else "")
+            + (f", {len(small)} merged adapters {size(_FLOAT32 * ranks * sides)}" if small else "")
         )
+
+
+def _rank_of(merge: PlannedMerge, planned: Sequence[Planned]) -> int:
+    """The rank of a merge that is an adapter: the one that is asked for, else the sum of the ranks
+    of the trials that it is made of. Of finished adapters and of an energy nothing is known."""
+    asked = merge.request.output
+    if asked and asked.rank:
+        return asked.rank
+    trials = {item.name: item for item in planned if isinstance(item, Trial)}
+    found = [trials[item.model] for item in merge.request.inputs if item.model in trials]
+    return sum(trials[n].variant.lora.r for one in found for n in (*one.lineage, one.name))
 
 
 def _base_sizes(base: ResolvedModel) -> tuple[int, int] | None:

@@ -20,7 +20,9 @@ from raylab.cluster import connectivity
 from raylab.cluster.connectivity import deal, write_connectivity
 from raylab.cluster.line_parts import mean_loss, with_barrier
 from raylab.errors import StudyError
+from raylab.merge.study_merge import MergeTask, run_merge
 from raylab.spec.data.rows import is_held_out
+from raylab.train.attempts import quiet_libraries
 from tests.cluster.whole import context_of
 from tests.conftest import DATA, DEMO, STUDY
 from tests.lora_files import random_adapter
@@ -202,6 +204,30 @@ def test_rows_of_what_cannot_be_evaluated_have_the_reason(adapters, tmp_path):
             assert reason in row["message"] and "\n" not in row["message"]
         assert {row["barrier"] for row in (first, middle, last)} == {None}
         assert any(reason in line for line in said)
+
+
+def test_line_to_a_merge_that_is_an_adapter_has_the_losses_of_its_models_together(
+    adapters, tmp_path
+):
+    merge = "{method: task_arithmetic, models: [one, two], weights: [0.5, 0.5]"
+    merges = f"merges:\n  both: {merge}, as: adapter}}\n  whole_both: {merge}}}\n"
+    others = "  - {pair: [one, both], points: 3}\n  - {pair: [one, whole_both], points: 3}\n"
+    text, out = text_of(adapters, others=others) + merges, tmp_path / "out"
+    context = context_of(text, out)
+    finished = {name: adapters / name for name in ("one", "two")}
+    for planned in context.merges:
+        rows = context.inputs.rows
+        task = MergeTask(context.study, planned, {}, finished, rows, Path(BASE), str(out))
+        with quiet_libraries():
+            run_merge(task)
+    rows, _, _, _ = evaluated(text, out)
+    for row in (row for row in rows if row["b"] == "demo.both"):
+        shares = {"one": 1 - row["t"] / 2, "two": row["t"] / 2}
+        loss = merged_loss(adapters, shares, row["data"], tmp_path / "merged")[0]
+        assert row["loss"] == pytest.approx(loss, abs=1e-5)
+    assert len([row for row in rows if row["b"] == "demo.both"]) == 2 * 3
+    messages = {row["message"] for row in rows if row["b"] == "demo.whole_both"}
+    assert messages == {"a merge that is a whole model has no adapter"}
 
 
 def test_model_that_is_not_done_has_rows(adapters, tmp_path):

@@ -84,9 +84,12 @@ def test_cost_counts_an_end_of_two_lines_once():
     assert f"= {cost.passes:,} forward passes" in cost.line
 
 
-def test_cost_of_lines_to_a_merge_is_none():
+def test_cost_of_lines_to_a_merge_is_none_but_of_one_that_is_an_adapter():
     merges = {"mix": {"method": "linear", "models": ["a", "b"]}}
     assert costs({"pair": ["a", "mix"]}, merges=merges) == []
+    merges["mix"]["as"] = "adapter"
+    (cost,) = costs({"pair": ["a", "mix"], "points": 3}, merges=merges)
+    assert (cost.lines, cost.points) == (2, 6)
 
 
 def test_study_without_lines_has_no_answers_and_costs_nothing():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from torch import nn
+from transformers import AutoModelForCausalLM
 
-from raylab.plan.resources import CARDS, gpu_demands, too_large
-from raylab.plan.trials import plan_trials
+from raylab.number_format import size
+from raylab.plan.merges import plan_merges
+from raylab.plan.resources import CARDS, disk_lines, gpu_demands, too_large
+from raylab.plan.trials import plan_trials, read_inputs
 from raylab.spec.models import ResolvedModel
+from raylab.spec.study_file import parse_study
 from tests.studies import D0, make_inputs, make_study
 
 ELYZA = "elyza/Llama-3-ELYZA-JP-8B"
@@ -60,3 +66,23 @@ def test_too_large_warns_of_what_will_not_fit_and_of_nothing_else():
 def test_too_large_takes_the_share_of_a_gpu():
     study, inputs, trials = planned(resources={"gpus": 0.25})
     assert len(list(too_large(study, inputs, trials, 80 * GB))) == 2
+
+
+def test_merged_adapters_take_the_room_of_their_ranks(study_text, demo_base):
+    """Linear layers of the base model by transformers; 4 bytes for each row and column."""
+    recipes = """
+recipes:
+  a: {method: sft, data: D0}
+  b: {method: sft, data: D1, lora: {r: 3}, parent: a}
+merges:
+  sum: {method: linear, models: [a, b], as: adapter}
+  cut: {method: ties, models: [a, b], as: adapter, rank: 5}
+"""
+    study = parse_study(study_text + recipes, Path("study.yaml"))
+    inputs = read_inputs(study)
+    trials = plan_trials(study, inputs)
+    (line,) = disk_lines(study, inputs, [*trials, *plan_merges(study, inputs, trials)])
+    model = AutoModelForCausalLM.from_pretrained(demo_base)
+    linear = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and n != "lm_head"]
+    sides = sum(m.in_features + m.out_features for m in linear)
+    assert f", 2 merged adapters {size(4 * ((8 + 8 + 3) + 5) * sides)}" in line

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from raylab.plan.connectivity import Shares
+from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
 from raylab.spec.data.held_out import Prompts
 from raylab.spec.models import ResolvedModel
@@ -33,12 +34,13 @@ class LineTask:
 
 @dataclass(frozen=True)
 class LineJob:
-    """Everything that an actor needs. Names of `tasks` are those of trials and finished models;
-    any other model has no adapter. `id`: the fingerprint of all that decides the results."""
+    """Everything that an actor needs. Names of `tasks` are those of trials, of merges that are
+    adapters, and of finished models. `id`: the fingerprint of all that decides the results."""
 
     study: Study
     base: ResolvedModel
     trials: Mapping[str, Trial]
+    merges: Mapping[str, PlannedMerge]
     finished: Mapping[str, ResolvedModel]
     answers: Mapping[str, Prompts] = field(repr=False)
     tasks: tuple[LineTask, ...]

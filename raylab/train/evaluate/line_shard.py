@@ -23,7 +23,8 @@ from torch import nn
 
 from raylab.errors import ModelError
 from raylab.plan.connectivity import Shares
-from raylab.store.filesystem import Store
+from raylab.store.filesystem import Store, study_scratch
+from raylab.store.records import ADAPTER, trial_key
 from raylab.store.references import location_of
 from raylab.train.attempts import quiet_libraries
 from raylab.train.base_checkpoint import StudyAdapters
@@ -95,6 +96,9 @@ class LineShard:
         if name in job.trials:
             adapters = StudyAdapters(job.trials, self._base, Store(job.uri), self._trusted)
             return [*adapters.lineage(job.trials[name]), adapters.directory(name)]
+        if name in job.merges:
+            store, key = Store(job.uri), trial_key(job.merges[name].folder, ADAPTER)
+            return [store.local(key, study_scratch(store))]
         place = location_of(base_directory(job.finished[name])) if name in job.finished else None
         if place is None or not place.adapters:
             raise ModelError(
