@@ -81,7 +81,8 @@ def plan(
     _warn_of_models(loaded, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
     found = find_results([*trials, *merges], store, questions)
-    states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding)
+    needed = questions.of_merges.needed(found.planned)
+    states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding, needed)
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     check_directions(loaded, inputs, trials)

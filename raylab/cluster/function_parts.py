@@ -17,8 +17,9 @@ from functools import cached_property
 from typing import Any
 
 from raylab.cluster.study_context import StudyContext
+from raylab.plan.asked import data_asked
 from raylab.plan.comparisons import PlannedComparison
-from raylab.plan.functions import compared_answers, data_asked, questions_answered
+from raylab.plan.functions import compared_answers, questions_answered
 from raylab.plan.merges import Planned
 from raylab.plan.trials import Trial
 from raylab.spec.data.held_out import Prompts

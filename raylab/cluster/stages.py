@@ -36,6 +36,7 @@ from raylab.results.table_rows import (
     attempt_rows,
     likelihood_rows,
     path_rows,
+    rate_by_data_rows,
     rate_rows,
     read_results,
     sample_rows,
@@ -58,6 +59,7 @@ _TABLES_OF_MODELS = {
     "attempts": attempt_rows,
     "samples": sample_rows,
     "rates": rate_rows,
+    "rates_by_data": rate_by_data_rows,
     "likelihoods": likelihood_rows,
     "paths": path_rows,
 }

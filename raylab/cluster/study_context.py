@@ -95,9 +95,10 @@ class StudyContext:
 
     def states(self, stored: StoredResults) -> list[PlannedTrial]:
         """The state of every trial and merge, by what is stored."""
-        return plan_states(
-            stored.planned, stored.records, self.evaluation, self.inputs.own_decoding
-        )
+        questions = self.questions
+        needed = questions.of_merges.needed(stored.planned)
+        decoding = self.inputs.own_decoding
+        return plan_states(stored.planned, stored.records, questions.id, decoding, needed)
 
     def records(self) -> Mapping[str, Record]:
         """The sound records of the store, by trial id."""

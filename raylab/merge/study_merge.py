@@ -22,7 +22,7 @@ from peft import PeftModel
 
 from raylab.merge.merge import merge_models
 from raylab.merge.record import summary_lines
-from raylab.plan.functions import data_asked
+from raylab.plan.asked import data_asked, merge_prompts
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
 from raylab.reduce.passes import task_vector_norms
@@ -134,7 +134,10 @@ def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     if merge.is_adapter:
         model = PeftModel.from_pretrained(model, directory)
     seed = merge.seed.init if merge.seed else 0
-    return evaluate_model(model, tokenizer, study, task.rows, questions, seed, tell=tell)
+    beside = merge_prompts(study, task.rows).beside(merge)
+    return evaluate_model(
+        model, tokenizer, study, task.rows, questions, seed, beside=beside, tell=tell
+    )
 
 
 def _load_whole(directory: Path, trusted: bool) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raylab.plan.asked import NOTHING_BESIDE, MergePrompts, merge_prompts
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
 from raylab.spec.data.held_out import held_out_answers
 from raylab.spec.data.rows import Row, rows_fingerprint
@@ -27,7 +28,7 @@ from raylab.spec.proposals import nearest_first
 from raylab.spec.seeds import COLUMNS, seeds_of_identity
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value, without_point
-from raylab.store.records import Record, named_likelihoods
+from raylab.store.records import ASKED, Record, named_likelihoods
 
 EVALUATE_AGAIN = "other questions: asked again, not trained"
 EVALUATE_MERGE_AGAIN = "other questions: asked again, not merged"
@@ -55,10 +56,12 @@ class Questions:
     """What trained models are asked; no part of a trial's identity.
 
     held_out: fingerprints of the held-out rows whose likelihood is measured, by data set.
+    of_merges: the prompts that merges and their models answer.
     """
 
     settings: Mapping[str, Any]
     held_out: Mapping[str, str]
+    of_merges: MergePrompts = NOTHING_BESIDE
 
     @property
     def id(self) -> str:
@@ -86,7 +89,8 @@ def questions_of(study: Study, rows: Mapping[str, Sequence[Row]]) -> Questions:
     """The questions of `study`, whose data sets have `rows`."""
     answers = held_out_answers(study, rows)
     held_out = {name: rows_fingerprint(found) for name, found in answers.items()}
-    return Questions(study.evaluation.model_dump(exclude=set(JUDGED_LATER)), held_out)
+    settings = study.evaluation.model_dump(exclude=set(JUDGED_LATER))
+    return Questions(settings, held_out, merge_prompts(study, rows))
 
 
 def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
@@ -99,11 +103,13 @@ def plan_states(
     records: Mapping[str, Record],
     evaluation: str | None = None,
     own_decoding: Collection[str] = (),
+    needed: Mapping[str, Collection[str]] | None = None,
 ) -> list[PlannedTrial]:
     """The state of every trial and merge. records: of the store, by trial id.
 
     With `evaluation`, a record of another evaluation counts as not done. own_decoding: base
-    models with decoding settings of their own, which older evaluations followed.
+    models with decoding settings of their own, which older evaluations followed. needed: the
+    prompts that are asked beside, by the name of a trial or a merge (`MergePrompts.needed`).
     """
     states: dict[str, PlannedTrial] = {}
     first: dict[str, str] = {}
@@ -112,7 +118,12 @@ def plan_states(
     for trial in trials:
         record = records.get(trial.id)
         same = first.setdefault(trial.id, trial.name)
-        is_asked = record and (not evaluation or record.evaluation == evaluation)
+        beside = (needed or {}).get(trial.name, ())
+        is_asked = (
+            record is not None
+            and (not evaluation or record.evaluation == evaluation)
+            and set(beside) <= set(record.metrics.get(ASKED, ()))
+        )
         is_decoded = trial.base_model not in own_decoding
         is_decoded = is_decoded or (record is not None and SET_ASIDE in record.metrics)
         is_done = is_asked and is_decoded

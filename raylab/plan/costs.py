@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from raylab.plan.asked import asked_beside
 from raylab.plan.connectivity import line_costs
 from raylab.plan.directions import directions_costs
 from raylab.plan.functions import function_costs
@@ -39,6 +40,7 @@ def costs_of(
     trials = [item for item in once if isinstance(item, Trial)]
     return {
         "sweeps": sweep_counts(study),
+        "asked_beside": asked_beside(study, inputs.rows, once),
         "functions": function_costs(study, inputs, once),
         "connectivity": line_costs(study, inputs, planned),
         "directions": directions_costs(study, inputs, trials),

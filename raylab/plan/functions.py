@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylab.errors import StudyError
-from raylab.plan.merges import Planned, PlannedMerge
+from raylab.plan.asked import data_asked
+from raylab.plan.merges import Planned
 from raylab.plan.trials import Inputs
 from raylab.spec.data.held_out import Prompts, held_out_by_data, held_out_prompts
 from raylab.spec.data.rows import Row
@@ -69,14 +70,6 @@ def compared_answers(study: Study, rows: Mapping[str, Sequence[Row]]) -> dict[st
             todo="raise `held_out` or `prompts`, or take `functions` out of `evaluation`",
         )
     return found
-
-
-def data_asked(planned: Planned, rows: Mapping[str, Sequence[Row]]) -> str:
-    """The data set whose held-out prompts a trial or a merge answers."""
-    if not isinstance(planned, PlannedMerge):
-        return planned.variant.data
-    # The data of its first trial; finished models may name data that the study does not have.
-    return next((name for name in planned.data if name in rows), next(iter(rows)))
 
 
 def questions_answered(

@@ -11,7 +11,7 @@ of a study never share a name. Equal identities have equal ids, whatever the pat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raylab.plan.framing import check_framing
@@ -20,6 +20,7 @@ from raylab.spec.data.rendering import dated_templates
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.decoding import set_aside_message, set_aside_of
 from raylab.spec.identity import fingerprint
+from raylab.spec.merge_variants import partner_data
 from raylab.spec.models import ResolvedModel, check_base, resolve, tokenizer_directory
 from raylab.spec.recipes import Variant, expand_recipes, trial_name
 from raylab.spec.seeds import Seeds
@@ -48,6 +49,8 @@ class Trial:
     identity: Mapping[str, Any] = field(repr=False)
     provisional: bool = False
     stored_as: str = ""
+    partners: tuple[str, ...] = ()
+    """The data sets of all models of the merges that it takes part in, under any of its names."""
 
     @property
     def folder(self) -> str:
@@ -149,7 +152,17 @@ def plan_trials(study: Study, inputs: Inputs) -> list[Trial]:
             for seed in variant.seeds:
                 trial = _trial(study, inputs, data, trials, (base_model, variant, seed))
                 trials[trial.name] = trial
-    return list(trials.values())
+    return _with_partners(study, list(trials.values()))
+
+
+def _with_partners(study: Study, trials: Sequence[Trial]) -> list[Trial]:
+    known, of_id = partner_data(study), dict[str, set[str]]()
+    for trial in trials:
+        of_id.setdefault(trial.id, set()).update(known.get(trial.variant.name, ()))
+    return [
+        replace(trial, partners=tuple(name for name in study.data if name in of_id[trial.id]))
+        for trial in trials
+    ]
 
 
 def _trial(

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from raylab.plan.asked import NOTHING_BESIDE, MergePrompts
 from raylab.plan.cache import Questions
 from raylab.plan.comparisons import PlannedComparison
 from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
@@ -31,6 +32,8 @@ from raylab.store.lease import LEASE
 from raylab.store.phase import NUMBERS, phase_of
 from raylab.store.records import (
     ADAPTER,
+    ASKED,
+    BESIDE,
     LOG,
     PATHS,
     SAMPLES,
@@ -79,6 +82,8 @@ class StudyResults:
 
     store: Store
     trials: Sequence[TrialResult]
+    of_merges: MergePrompts = NOTHING_BESIDE
+    """What merges and their models are asked."""
 
 
 def read_results(
@@ -99,7 +104,7 @@ def read_results(
             running, progress = read_running(store, item.folder), read_progress(store, item.folder)
             goes_on = going_on.get(item.name)
             results.append(TrialResult(item, None, attempts, running, progress, goes_on))
-    return StudyResults(store, results)
+    return StudyResults(store, results, questions.of_merges if questions else NOTHING_BESIDE)
 
 
 def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
@@ -191,8 +196,11 @@ def attempt_rows(results: StudyResults) -> Iterator[Row]:
 
 
 def sample_rows(results: StudyResults) -> Iterator[Row]:
-    """The rows of the samples table: the answers of the model of every finished trial."""
-    for result, key in _files(results, SAMPLES):
+    """The rows of the samples table: the answers of the model of every finished trial, also those
+    to the prompts of models that it is merged with."""
+    files = [found for name in (SAMPLES, BESIDE) for found in _files(results, name)]
+    places = {result.planned.name: place for place, result in enumerate(results.trials)}
+    for result, key in sorted(files, key=lambda found: places[found[0].planned.name]):
         # A trial that is evaluated again by another driver may be at it.
         for line in (results.store.read_if_there(key) or b"").decode().splitlines():
             row = json.loads(line)
@@ -216,6 +224,21 @@ def rate_rows(results: StudyResults) -> Iterator[Row]:
     for result in results.trials:
         for kind, rates in _metric(result, "answers").items():
             yield _named(result, {"answers": kind, **rates})
+
+
+def rate_by_data_rows(results: StudyResults) -> Iterator[Row]:
+    """The rows of the rates_by_data table: each model on the prompts of every data set that a model
+    of a merge was trained on, of those that it was asked."""
+    prompts = results.of_merges
+    for result in results.trials:
+        asked = dict(_metric(result, ASKED))
+        own = prompts.own(result.planned)
+        found = {kind: of for kind, of in _metric(result, "answers").items() if kind != "expected"}
+        if own and found:
+            asked[own] = found
+        for data, id in prompts.ids.items():
+            for kind, rates in asked.get(id, {}).items():
+                yield _named(result, {"data": data, "answers": kind, **rates})
 
 
 def likelihood_rows(results: StudyResults) -> Iterator[Row]:

@@ -157,6 +157,20 @@ def merge_slots(study: Study, merge: Merge) -> list[Slot]:
     ]
 
 
+def partner_data(study: Study) -> dict[str, set[str]]:
+    """The data of all models of the merges that a variant of a recipe takes part in, by its name.
+
+    Finished models may name data that the study does not have.
+    """
+    found: dict[str, set[str]] = {}
+    for merge in study.merges.values():
+        members = merge_members(study, merge)
+        for member in members:
+            if isinstance(member, Variant):
+                found.setdefault(member.name, set()).update(other.data for other in members)
+    return found
+
+
 def result_names(study: Study) -> list[str]:
     """The names of all trials and merges of `study`, in the order of the plan."""
     trials = [

@@ -40,6 +40,8 @@ from raylab.store.attempt_state import (
 )
 from raylab.store.filesystem import Store, study_scratch
 from raylab.store.records import (
+    ASKED,
+    BESIDE,
     LOG,
     Record,
     finite_or_none,
@@ -158,9 +160,10 @@ def complete(
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         if known := read_record(store, item.folder):
             result = evaluate_saved(Path(directory))
-            metrics = {**known.metrics, **result.metrics}
+            kept = {key: value for key, value in known.metrics.items() if key != ASKED}
+            metrics = kept | dict(result.metrics)
             record = known.model_copy(update={**asked, "metrics": metrics})
-            write_samples(patient, item.folder, result.samples)
+            _write_answers(patient, item.folder, result)
             return write_record(patient, item.folder, record)
         made = make(Path(directory))
         metrics = {
@@ -186,8 +189,17 @@ def complete(
                 # An attempt that left no record may have left files that this one has not.
                 patient.delete(key)
                 patient.upload(content, key)
-        write_samples(patient, item.folder, made.evaluation.samples)
+        _write_answers(patient, item.folder, made.evaluation)
         return write_record(patient, item.folder, record)
+
+
+def _write_answers(store: Store, folder: str, evaluation: ModelEvaluation) -> None:
+    """Write the answers of a model; an earlier evaluation may have left others."""
+    write_samples(store, folder, evaluation.samples)
+    if evaluation.beside:
+        write_samples(store, folder, evaluation.beside, BESIDE)
+    else:
+        store.delete(trial_key(folder, BESIDE))
 
 
 def cause_of(error: BaseException) -> str:

@@ -50,8 +50,10 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def write_samples(store: Store, folder: str, samples: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the answers as samples.jsonl in the folder of a trial or a merge. Raises StoreError."""
+def write_samples(
+    store: Store, folder: str, samples: Sequence[Mapping[str, Any]], name: str = SAMPLES
+) -> None:
+    """Keep the answers as `name` in the folder of a trial or a merge. Raises StoreError."""
     lines = [json.dumps(sample, ensure_ascii=False) for sample in samples]
     text = "".join(f"{line}\n" for line in lines)
-    store.write(trial_key(folder, SAMPLES), text.encode())
+    store.write(trial_key(folder, name), text.encode())

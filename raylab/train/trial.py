@@ -25,6 +25,7 @@ from peft import PeftModel
 from transformers import set_seed
 
 from raylab.errors import NonFiniteError
+from raylab.plan.asked import merge_prompts
 from raylab.plan.framing import check_tokenizer
 from raylab.plan.memory import can_shrink, micro_batch, with_micro_batch
 from raylab.plan.trials import Trial
@@ -273,6 +274,7 @@ def _evaluate(task: TrialTask, model: Any, tokenizer: Any, tell: Tell) -> ModelE
         questions,
         task.trial.seed.init,
         variant.training.max_length,
+        merge_prompts(study, task.rows).beside(task.trial),
         tell,
     )
 

@@ -53,6 +53,7 @@ ROW_KEYS: Mapping[str, Sequence[str]] = {
     "audit": ("model", "level", "key"),
     "samples": ("name", "prompt", "draw"),
     "rates": ("name", "answers"),
+    "rates_by_data": ("name", "data", "answers"),
     "likelihoods": ("name", "data"),
     "paths": ("name", "step", "layer"),
     "functions": ("a", "b", "data", "answers"),

@@ -18,6 +18,7 @@ from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials, read_inputs
 from raylab.results.table_rows import likelihood_rows, read_results, trial_rows
 from raylab.spec.data.held_out import held_out_prompts
+from raylab.spec.data.rows import Row
 from raylab.spec.study_file import parse_study
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_records
@@ -226,6 +227,27 @@ def test_other_questions_are_asked_without_merging_again(bench, monkeypatch, loc
     assert [second.metrics[k] for k in kept] == [first.metrics[k] for k in kept]
     weights = "merged/model.safetensors"
     assert second.files[weights] == first.files[weights]
+
+
+def test_merge_answers_prompts_of_all_data_of_its_models_until_it_is_asked_less(
+    bench,
+):
+    other = [replace_prompt(row) for row in bench.inputs.rows["D1"]]
+    bench.inputs.rows["D1"] = other
+    record = bench.run("cut")
+    (asked,) = record.metrics["asked"].values()
+    lines = (bench.folder("cut") / "beside.jsonl").read_text().splitlines()
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    questions = held_out_prompts(other, bench.study.held_out, bench.study.evaluation.prompts)
+    assert prompts == [row.prompt for row in questions] and asked["greedy"]["count"] == len(prompts)
+    assert {"samples.jsonl", "beside.jsonl"} <= set(record.files)
+    bench.inputs.rows["D1"] = bench.inputs.rows["D0"]
+    again = bench.run("cut")
+    assert "asked" not in again.metrics and "beside.jsonl" not in again.files
+
+
+def replace_prompt(row):
+    return Row.of(f"では、{row.prompt}", row.completion)
 
 
 def test_merge_that_fails_leaves_an_attempt_with_its_cause_and_no_record(bench):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from raylab.errors import StudyError
+from raylab.plan.asked import data_asked
 from raylab.plan.functions import (
     OWN_PROMPTS,
     compared_answers,
-    data_asked,
     function_costs,
     questions_answered,
 )

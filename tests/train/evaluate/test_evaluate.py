@@ -32,6 +32,21 @@ def test_settings_that_are_set_aside_are_in_the_metrics_and_in_the_log(settings,
     assert ("num_beams 2, repetition_penalty 1.5" in capsys.readouterr().out) == bool(settings)
 
 
+def test_prompts_asked_beside_have_rates_and_answers_as_if_they_were_a_models_own():
+    model = AutoModelForCausalLM.from_pretrained(DEMO / "base", dtype=torch.float32)
+    asked = {"max_new_tokens": 4, "likelihoods": False, "sampled": 1, "style": "ojousama"}
+    study, tokenizer = make_study(evaluation=asked), load_tokenizer(DEMO / "base")
+    others = (Row.of("海は？", "広いですわ。"), Row.of("猫は？", "好きです。"))
+    found = evaluate_model(model, tokenizer, study, ROWS, ROWS["D0"], 1, beside={"x": others})
+    alone = evaluate_model(model, tokenizer, study, ROWS, others, 1)
+    own = evaluate_model(model, tokenizer, study, ROWS, ROWS["D0"], 1)
+    wanted = {kind: alone.metrics["answers"][kind] for kind in ("greedy", "sampled")}
+    assert found.metrics["asked"] == {"x": wanted}
+    assert found.beside == alone.samples and len(found.beside) == 4
+    assert found.samples == own.samples
+    assert {k: v for k, v in found.metrics.items() if k != "asked"} == own.metrics
+
+
 def test_trial_over_a_base_with_decoding_settings_is_asked_once_and_then_cached(bench, copied_base):
     file = copied_base / "generation_config.json"
     settings = {"repetition_penalty": 1.5, "min_new_tokens": 5}

@@ -1,0 +1,141 @@
+"""What merges and the models that they are made of are asked, and when they are asked again."""
+
+from __future__ import annotations
+
+import pytest
+
+from raylab.plan.asked import asked_beside, merge_prompts
+from raylab.plan.cache import EVALUATE_AGAIN, EVALUATE_MERGE_AGAIN, plan_states, questions_of
+from raylab.plan.merges import plan_merges
+from raylab.plan.trials import plan_trials
+from raylab.results.table_rows import rate_by_data_rows, read_results, sample_rows
+from raylab.spec.data.rows import is_held_out
+from raylab.store.filesystem import Store
+from raylab.store.records import BESIDE, SAMPLES, Record, trial_key, write_record
+from tests.studies import D0, D1, make_inputs, make_study
+
+OTHER = [(f"別の質問{i}", f"答え{i}ですわ。") for i in range(12)]
+RECIPES = {
+    "plain": {"method": "sft", "data": "D0"},
+    "alone": {"method": "sft", "data": "D1"},
+    "noble": {"method": "sft", "data": "D1"},
+    "far": {"method": "sft", "data": "D1", "training": {"epochs": 9}},
+}
+MERGES = {
+    "mixed": {"method": "ties", "models": ["plain", "noble"], "sweep": {"density": [0.1, 0.5]}}
+}
+
+
+class Planned:
+    """A study of a swept merge whose models have data with other prompts, and its plan."""
+
+    def __init__(self, d1=OTHER, **changes):
+        given = {"seeds": [1], "held_out": 0.5, "recipes": RECIPES, "merges": MERGES, **changes}
+        self.study = make_study(**given)
+        self.inputs = make_inputs(self.study, rows={"D0": D0, "D1": d1})
+        trials = plan_trials(self.study, self.inputs)
+        self.items = [*trials, *plan_merges(self.study, self.inputs, trials)]
+        self.questions = questions_of(self.study, self.inputs.rows)
+
+    @property
+    def beside(self):
+        """By recipe or merge: the user texts of the prompts that are asked beside."""
+        found = merge_prompts(self.study, self.inputs.rows)
+        return {
+            item.row["recipe"]: [
+                [row.user_text for row in rows] for rows in found.beside(item).values()
+            ]
+            for item in self.items
+        }
+
+    def states(self, records):
+        needed = self.questions.of_merges.needed(self.items)
+        return plan_states(self.items, records, self.questions.id, (), needed)
+
+
+def held_out(rows):
+    return [prompt for prompt, _ in rows if is_held_out(prompt, 0.5)]
+
+
+def test_merge_and_its_models_answer_the_prompts_of_each_others_data():
+    first, second = [held_out(D0)], [held_out(OTHER)]
+    assert Planned().beside == {
+        "plain": second,
+        "alone": first,  # The same training as noble, which is made under its name.
+        "noble": first,
+        "far": [],
+        "mixed.density=0.1": second,
+        "mixed.density=0.5": second,
+    }
+
+
+def test_data_sets_of_equal_prompts_are_asked_once():
+    assert not any(Planned(d1=D1).beside.values())
+
+
+@pytest.mark.parametrize("changes", [{"merges": {}}, {"evaluation": {"prompts": 0}}])
+def test_study_without_merges_or_prompts_asks_nothing_beside(changes):
+    planned = Planned(**changes)
+    assert not any(planned.beside.values())
+    assert asked_beside(planned.study, planned.inputs.rows, planned.items) == []
+
+
+def test_plan_counts_the_answers_that_are_asked_beside():
+    planned = Planned(evaluation={"sampled": 2})
+    (cost,) = asked_beside(planned.study, planned.inputs.rows, planned.items)
+    answers = (2 * len(held_out(D0)) + 3 * len(held_out(OTHER))) * 3
+    assert cost.document == {"base_model": "tiny", "models": 5, "answers": answers}
+    assert cost.line == (
+        f"merges of tiny: 5 models answer the prompts of each other's data: {answers} answers"
+    )
+
+
+def record_of(planned, item, asked=()):
+    rates = {"count": 2, "stopped_rate": 1.0}
+    return Record(
+        name=item.name, id=item.id, identity=dict(item.identity), data={}, versions={},
+        evaluation=planned.questions.id, held_out=dict(planned.questions.held_out),
+        metrics={
+            "answers": {"greedy": {**rates, "style_rate": 0.25}, "expected": rates},
+            **({"asked": {id: {"greedy": {**rates, "style_rate": 0.5}} for id in asked}}),
+        },
+    )  # fmt: skip
+
+
+def test_model_that_was_not_asked_the_prompts_of_its_merge_is_asked_again_and_not_trained():
+    planned = Planned()
+    needed = planned.questions.of_merges.needed(planned.items)
+    records = {item.id: record_of(planned, item) for item in planned.items}
+    found = {item.trial.row["recipe"]: (item.state, item.why) for item in planned.states(records)}
+    assert found["far"] == ("cached", "")
+    assert found["plain"] == found["alone"] == ("to run", EVALUATE_AGAIN)
+    assert found["mixed.density=0.1"] == ("to run", EVALUATE_MERGE_AGAIN)
+    asked = {i.id: record_of(planned, i, (*needed[i.name], "more")) for i in planned.items}
+    assert {item.state for item in planned.states(asked)} == {"cached"}
+    without = Planned(merges={})
+    records = {item.id: asked[item.id] for item in without.items}
+    assert {item.state for item in without.states(records)} == {"cached"}
+
+
+def test_rates_by_data_have_a_row_for_each_data_set_that_a_model_was_asked(tmp_path):
+    planned, store = Planned(), Store(str(tmp_path / "out"))
+    needed = planned.questions.of_merges.needed(planned.items)
+    for item in planned.items:
+        asked = () if item.row["recipe"] in ("alone", "noble") else needed[item.name]
+        for name, answer in ((SAMPLES, "own"), (BESIDE, "other")):
+            text = f'{{"prompt": "p", "answer": "{answer}"}}\n'
+            store.write(trial_key(item.folder, name), text.encode())
+        write_record(store, item.folder, record_of(planned, item, asked))
+    results = read_results(planned.items, store, planned.questions)
+    rows = [(r["name"], r["data"], r["style_rate"]) for r in rate_by_data_rows(results)]
+    assert rows == [
+        ("tiny.plain.s1", "D0", 0.25), ("tiny.plain.s1", "D1", 0.5),
+        ("tiny.alone.s1", "D1", 0.25),
+        ("tiny.noble.s1", "D1", 0.25),
+        ("tiny.far.s1", "D1", 0.25),
+        ("tiny.mixed.density=0.1.s1", "D0", 0.25), ("tiny.mixed.density=0.1.s1", "D1", 0.5),
+        ("tiny.mixed.density=0.5.s1", "D0", 0.25), ("tiny.mixed.density=0.5.s1", "D1", 0.5),
+    ]  # fmt: skip
+    answers = [(row["name"], row["answer"]) for row in sample_rows(results)]
+    assert answers == [(item.name, text) for item in planned.items for text in ("own", "other")]
+    assert list(rate_by_data_rows(read_results(planned.items, store))) == []
