@@ -157,6 +157,10 @@ def test_importing_raylab_and_the_verb_table_loads_nothing_heavy():
     assert loaded_by(light, HEAVY) == []
 
 
+def test_importing_merges_loads_no_torch():
+    assert loaded_by(["raylab.merge.merge"], ("torch", "transformers", "peft")) == []
+
+
 def test_importing_report_loads_neither_torch_nor_ray_nor_transformers():
     found = [name for name in NAMES if name.startswith("raylab/report/")]
     modules = [name.removesuffix(".py").removesuffix("/__init__") for name in found]

@@ -74,7 +74,7 @@ def write_adapter(
             copy_config_files(plan.merge.directory, part, TOKENIZER_FILES)
             files = flushed_files(part)
             kept = None if plan.is_sum else merger.kept
-            record = record_of(plan.merge, trims, kept, files, backend.device)
+            record = record_of(plan.merge, trims, kept, files, backend.name)
             record["adapter"] = _record(plan, found)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
             write_record(part, record)
@@ -107,7 +107,7 @@ def _approximation(plan: AdapterPlan, name: str, rows: ModelRows, merger: Merger
         for piece in rows.pieces([name]):
             start = piece[1] * columns_of(shape)
             moves = merger.delta(piece)
-            delta[start : start + len(moves)] = moves
+            delta[start : start + len(moves)] = torch.from_numpy(moves)
         found = approximate(delta.view(*shape), plan.asked, plan.rank(name))
     _check_finite(name, found.up, found.down)
     return found

@@ -25,7 +25,7 @@ from raylab.spec.merges import MergeRequest
 from raylab.spec.tensor_settings import TensorSettings
 from raylab.spec.weight_files import read_json
 from raylab.store.references import ModelLocation
-from raylab.weights import Adapter
+from raylab.weights.adapter import Adapter
 from raylab.weights.adapter_config import CONFIG
 from raylab.weights.adapter_parts import Factors
 from raylab.weights.views import ViewedModel

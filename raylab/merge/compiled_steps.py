@@ -1,6 +1,7 @@
 """The steps of merging, compiled: one loop over a tile of rows for each step.
 
-Model: `raylab.merge.steps` defines each step.
+Model: `raylab.merge.steps` defines each step; those that change a dtype are in
+`raylab.merge.compiled_rows`.
 Invariant: no loop is compiled with relaxed arithmetic, and no product is fused with a sum.
 `raylab.merge.torch_steps` does the same steps in torch, bit for bit.
 
@@ -14,56 +15,49 @@ numba took a third of a second to infer the types of a call.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numba import types
 
 from raylab.compiled import njit
+from raylab.merge.compiled_rows import (
+    add,
+    count_non_finite,
+    count_nonzero,
+    narrow,
+    subtract,
+    widen,
+)
 from raylab.merge.steps import CANCELLED, GAMMA, INFINITE_FROM, MIX_1, MIX_2
-from raylab.reduce.intrinsics import as_float
+from raylab.weights.safetensors_reader import DTYPES
+
+__all__ = [
+    "add", "add_to_base", "count_non_finite", "count_nonzero", "disjoint_merge", "drop",
+    "drop_by_rank", "narrow", "subtract", "trim", "weighted_sum", "widen",
+]  # fmt: skip
 
 Array = np.ndarray
 
 _BLOCK = 1024
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_WORDS = types.Array(types.uint16, 1, "C", readonly=True)
 _ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
 _WIDE, _KEYS = types.float64[:, ::1], types.uint64[:, ::1]
 _INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
-_LARGEST = np.float32(3.4028234663852886e38)
 _GAMMA, _MIX_1, _MIX_2 = (np.uint64(number) for number in (GAMMA, MIX_1, MIX_2))
 _ONE, _11, _27, _30, _31 = (np.uint64(number) for number in (1, 11, 27, 30, 31))
-_SIXTEEN, _LOW = np.uint32(16), np.uint64(0xFFFFFFFF)
+_LOW = np.uint64(0xFFFFFFFF)
 
 
-@njit(_INT(_ROW), **_OPTIONS)
-def _non_finite(row: Array) -> int:
-    count = 0
-    for i in range(row.size):
-        count += not abs(row[i]) <= _LARGEST
-    return count
-
-
-@njit(_INT(_WORDS, _WORDS, _ROW), **_OPTIONS)
-def _subtract_bf16(values: Array, base: Array, row: Array) -> int:
-    count = np.int32(0)
-    for i in range(row.size):
-        value: Any = as_float(np.uint32(values[i]) << _SIXTEEN)
-        start: Any = as_float(np.uint32(base[i]) << _SIXTEEN)
-        row[i] = value - start
-        count = np.int32(count + (not abs(row[i]) <= _LARGEST))
-    return int(count)
-
-
-@njit(_INT(_ROW, types.float32), **_OPTIONS)
-def _trim(row: Array, threshold: np.float32) -> int:
+@njit(_INT(_ROW, types.float32, types.float32), **_OPTIONS)
+def _trim(row: Array, threshold: np.float32, upper: np.float32) -> int:
     kept = 0
     for i in range(row.size):
         value = row[i]
-        stays = (abs(value) >= threshold) & (value != 0)
+        stays = (abs(value) >= threshold) & (abs(value) <= upper) & (value != 0)
         kept += stays
         row[i] = value if stays else np.float32(0)
     return kept
@@ -219,77 +213,54 @@ def _add_to_base(
     return bad
 
 
-def count_non_finite(delta: torch.Tensor) -> int:
-    """How many entries are NaN or infinite."""
-    return int(_non_finite(delta.numpy()))
+def trim(delta: Array, threshold: float, upper: float | None = None) -> int:
+    """Set entries whose magnitude is below `threshold`, or above `upper`, to zero; return how many
+    are not zero."""
+    return int(
+        _trim(delta, np.float32(threshold), np.float32(math.inf if upper is None else upper))
+    )
 
 
-def count_nonzero(delta: torch.Tensor) -> int:
-    """How many entries are not zero."""
-    return int(torch.count_nonzero(delta))
-
-
-def subtract(values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> int:
-    """Write float32(values) - float32(base) into `row`; how many entries are NaN or infinite."""
-    if values.dtype == base.dtype == torch.bfloat16:
-        words = (x.view(torch.int16).numpy().view(np.uint16) for x in (values, base))
-        return int(_subtract_bf16(*words, row.numpy()))
-    return count_non_finite(row.copy_(values).sub_(base))
-
-
-def trim(delta: torch.Tensor, threshold: float) -> int:
-    """Set entries whose magnitude is below `threshold` to zero; return how many are not zero."""
-    return int(_trim(delta.numpy(), np.float32(threshold)))
-
-
-def drop(delta: torch.Tensor, key: int, first: int, limit: int) -> int:
+def drop(delta: Array, key: int, first: int, limit: int) -> int:
     """Set entries whose hash is not below `limit` to zero; return how many are not zero."""
     words = (np.uint64(number) for number in (key, first, limit))
-    return int(_drop(delta.numpy(), *words))
+    return int(_drop(delta, *words))
 
 
 def drop_by_rank(
-    delta: torch.Tensor,
-    key: int,
-    first: int,
-    limits: torch.Tensor,
-    divisors: torch.Tensor,
-    scaled: torch.Tensor,
+    delta: Array, key: int, first: int, limits: Array, divisors: Array, scaled: Array
 ) -> int:
     """Drop entries by the limits of their ranks, and write what is left, scaled, into `scaled`."""
-    row, columns = delta.numpy(), limits.numel()
+    columns = limits.size
     # The place makes keys unique: any way of sorting gives one order.
-    keys = np.abs(row).view(np.uint32).astype(np.uint64).reshape(-1, columns) << np.uint64(32)
+    keys = np.abs(delta).view(np.uint32).astype(np.uint64).reshape(-1, columns) << np.uint64(32)
     keys |= np.arange(columns, dtype=np.uint64)
     keys.sort(axis=1)
     words = (np.uint64(number) for number in (key, first))
-    tables = (table.numpy() for table in (limits, divisors, scaled))
-    return int(_drop_by_rank(row, keys, *words, *tables))
+    return int(_drop_by_rank(delta, keys, *words, limits, divisors, scaled))
 
 
 def disjoint_merge(
-    deltas: torch.Tensor,
+    deltas: Array,
     factors: Sequence[float],
     weights: Sequence[float],
     normalize: bool,
-    merged: torch.Tensor,
+    merged: Array,
 ) -> None:
     """Write the merged moves of the elected sign into `merged`."""
     # Two models vote at once; an odd number of models is padded with one that has no vote.
     padded = (np.array([*given, 0.0]) for given in (factors, weights))
-    _disjoint_merge(deltas.numpy(), *padded, normalize, merged.numpy())
+    _disjoint_merge(deltas, *padded, normalize, merged)
 
 
-def weighted_sum(
-    deltas: torch.Tensor, factors: Sequence[float], divisor: float, merged: torch.Tensor
-) -> None:
+def weighted_sum(deltas: Array, factors: Sequence[float], divisor: float, merged: Array) -> None:
     """Write the sum of the x_i over `divisor` into `merged`."""
-    _weighted_sum(deltas.numpy(), np.array(factors), divisor, merged.numpy())
+    _weighted_sum(deltas, np.array(factors), divisor, merged)
 
 
-def add_to_base(
-    base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype
-) -> int:
-    """Write base + scaling * merged into `base`; return how many entries overflow `dtype`."""
-    limit = INFINITE_FROM[dtype]
-    return int(_add_to_base(base.numpy(), merged.numpy(), scaling, dtype != torch.float32, limit))
+def add_to_base(base: Array, merged: Array, scaling: float, result: Array) -> int:
+    """Write base + scaling * merged into `result`; return how many entries overflow its dtype."""
+    limit = INFINITE_FROM[_NAMES[result.dtype]]
+    overflows = _add_to_base(base, merged, scaling, result.dtype != np.float32, limit)
+    narrow(base, result)
+    return int(overflows)

@@ -22,8 +22,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from raylab.errors import InputError, ModelError
 from raylab.spec.merges import MergeRequest
 from raylab.spec.tensor_settings import TensorSettings, settings_of
@@ -32,8 +30,10 @@ from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint_writer import TensorSpec
 from raylab.weights.row_tiles import Piece, tiles
-from raylab.weights.safetensors_reader import DTYPE_NAMES
 from raylab.weights.views import DELTA, ViewedModel
+
+_NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+"""How safetensors name the dtypes of a request."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MergePlan:
     models: tuple[ViewedModel, ...]
     template: Checkpoint
     directory: Path
-    dtypes: Mapping[str, torch.dtype]
+    dtypes: Mapping[str, str]
     untied: Mapping[str, Shape] = field(default_factory=dict)
     """The output's tensors that the template has only as other names of its own."""
 
@@ -61,9 +61,7 @@ class MergePlan:
     @property
     def tensors(self) -> list[TensorSpec]:
         """The output's tensors, as files hold them."""
-        return [
-            TensorSpec(n, DTYPE_NAMES[self.dtypes[n]], shape) for n, shape in self.shapes.items()
-        ]
+        return [TensorSpec(n, self.dtypes[n], shape) for n, shape in self.shapes.items()]
 
     def models_of(self, name: str) -> list[int]:
         """The indices of the models that change the tensor and keep entries of it; all,
@@ -126,10 +124,9 @@ def plan_merge(
     )
     untied = _untied(models, template)
     names = [*template.shapes, *untied]
-    dtypes = {name: template.raw(name, 0, 0).dtype for name in names}
+    dtypes = {name: template.dtype(name) for name in names}
     if request.dtype:
-        asked: torch.dtype = getattr(torch, request.dtype)
-        dtypes = {n: asked if own.is_floating_point else own for n, own in dtypes.items()}
+        dtypes = dict.fromkeys(names, _NAMES[request.dtype])
     plan = MergePlan(request, models, template, directory, dtypes, untied)
     for item, model in zip(request.inputs, models, strict=True):
         _check_shapes(item.model, model, plan.shapes)

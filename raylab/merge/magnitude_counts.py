@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numba import types
 
 from raylab.compiled import njit
@@ -70,14 +69,14 @@ def _tally_bits(bits: Array, first: np.uint32, last: np.uint32, counts: Array) -
                 counts[np.int64((block[place] & _MAGNITUDE) - first)] += 1
 
 
-def tally(delta: torch.Tensor, first: int, last: int, shift: int, counts: torch.Tensor) -> None:
+def tally(delta: Array, first: int, last: int, shift: int, counts: Array) -> None:
     """Add to `counts` how many magnitudes of `delta`, as bits, lie at each step of 2^shift from
     `first` to `last`, and at its end how many lie above.
 
     delta: float32 (size,); counts: int64 (steps + 1,).
     """
-    bits = delta.numpy().view(np.uint32)
+    bits = delta.view(np.uint32)
     if shift:
-        _tally_steps(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts.numpy())
+        _tally_steps(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts)
     else:
-        _tally_bits(bits, np.uint32(first), np.uint32(last), counts.numpy())
+        _tally_bits(bits, np.uint32(first), np.uint32(last), counts)

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from raylab.errors import InputError
-from raylab.merge.adapter_out import write_adapter
-from raylab.merge.adapter_plan import plan_adapter
 from raylab.merge.backend import CPU, Backend, backend_for
 from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
@@ -74,6 +72,9 @@ def merge_models(
     plan = plan_merge(request, locations, base)
     backend = CPU if is_of_tensors else backend_for(device, plan.entries_of_checkpoints)
     if request.output:
+        from raylab.merge.adapter_out import write_adapter
+        from raylab.merge.adapter_plan import plan_adapter
+
         return write_adapter(plan_adapter(plan, locations), backend, out, threads, tell)
     return write_merge(plan, backend, out, most_bytes=most_bytes, threads=threads, tell=tell)
 
@@ -130,7 +131,7 @@ def write_merge(
             if plan.request.dtype:
                 write_config(part, dict.fromkeys(("dtype", "torch_dtype"), plan.request.dtype))
             files = flushed_files(part)
-            record = record_of(plan, trims, merger.kept, files, backend.device)
+            record = record_of(plan, trims, merger.kept, files, backend.name)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
             write_record(part, record)
     return record

@@ -12,16 +12,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
-import torch
+import numpy as np
 
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.record import Kept
-from raylab.merge.steps import Count, hash_limit, keep_probabilities, stream_key
+from raylab.merge.steps import Count, Entries, hash_limit, keep_probabilities, stream_key
 from raylab.merge.trim import Trims
 from raylab.merge.whole_tensors import Concluded, combine, rows_of
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, columns_of
-from raylab.weights.safetensors_reader import DTYPE_NAMES
 
 
 class Merger:
@@ -53,23 +52,27 @@ class Merger:
         assert self._writer is not None
         self._writer.write_rows(name, start, rows)
 
-    def _copied(self, piece: Piece) -> torch.Tensor:
-        on_device = self._steps.count_non_finite(self._rows.base(piece))
-        (count,) = self._rows.memory.numbers([on_device])
-        refuse_non_finite(count, f"the base model's {piece[0]}")
-        stored, dtype = self._rows.stored_base(piece), self._plan.dtypes[piece[0]]
-        if stored.dtype == dtype:
+    def _copied(self, piece: Piece) -> np.ndarray:
+        memory, (name, *_) = self._rows.memory, piece
+        base, non_finite = self._rows.base(piece)
+        stored, dtype = self._rows.stored_base(piece), self._plan.dtypes[name]
+        if self._plan.template.dtype(name) == dtype:
+            (found,) = memory.numbers([non_finite])
+            refuse_non_finite(found, f"the base model's {name}")
             return stored
-        written = stored.to(dtype)
-        overflows = written.numel() - int(torch.isfinite(written).sum())
-        refuse_non_finite(overflows, f"the base model's {piece[0]}, as {DTYPE_NAMES[dtype]},")
-        return written
+        written = memory.buffer("merged", base.shape, dtype)
+        overflows = self._steps.narrow(base, written)
+        on_host = memory.to_host("merged", written)
+        found, overflow = memory.numbers([non_finite, overflows])
+        refuse_non_finite(found, f"the base model's {name}")
+        refuse_non_finite(overflow, f"the base model's {name}, as {dtype},")
+        return on_host
 
-    def delta(self, piece: Piece) -> torch.Tensor:
+    def delta(self, piece: Piece) -> np.ndarray:
         """What the merge adds to the base model's rows, float64 (entries,) on the host, valid until
         the thread's next call. Raises NonFiniteError, StoreError."""
         models, memory, request = self._plan.models_of(piece[0]), self._rows.memory, self._request
-        base = self._rows.base(piece)
+        base, _ = self._rows.base(piece)
         moves, counts = self._moves(piece, models, base)
         if request.of_values:
             moves -= base
@@ -78,38 +81,38 @@ class Merger:
         self._settle(piece, models, memory.numbers(counts))
         return on_host
 
-    def _merged(self, piece: Piece, models: Sequence[int]) -> torch.Tensor:
+    def _merged(self, piece: Piece, models: Sequence[int]) -> np.ndarray:
         """The merged rows, (entries,) in the output's dtype, on the host."""
         name, memory = piece[0], self._rows.memory
-        dtype, base = self._plan.dtypes[name], self._rows.base(piece)
+        dtype, (base, _) = self._plan.dtypes[name], self._rows.base(piece)
         moves, counts = self._moves(piece, models, base)
         if self._request.of_values:
-            base.zero_()
+            base[:] = 0
         scaling = self._plan.settings[name].scaling
-        overflows = self._steps.add_to_base(base, moves, scaling, dtype)
-        merged = memory.buffer("merged", base.shape, dtype).copy_(base)
+        merged = memory.buffer("merged", base.shape, dtype)
+        overflows = self._steps.add_to_base(base, moves, scaling, merged)
         on_host = memory.to_host("merged", merged)
         *found, overflow = memory.numbers([*counts, overflows])
         self._settle(piece, models, found)
-        refuse_non_finite(overflow, f"the merged {name}, as {DTYPE_NAMES[dtype]},")
+        refuse_non_finite(overflow, f"the merged {name}, as {dtype},")
         return on_host
 
     def _moves(
-        self, piece: Piece, models: Sequence[int], base: torch.Tensor
-    ) -> tuple[torch.Tensor, list[Count]]:
+        self, piece: Piece, models: Sequence[int], base: Entries
+    ) -> tuple[Entries, list[Count]]:
         """What is added to the base, before lambda, float64 (entries,) on the device; and for each
         model, how many entries are not finite, then for each, how many it keeps."""
         rows, memory = self._rows, self._rows.memory
-        deltas = memory.buffer("rows", (len(models), *base.shape), torch.float32)
+        deltas = memory.buffer("rows", (len(models), *base.shape), "F32")
         each = list(zip(deltas, models, strict=True))
         non_finite = [rows.fill(delta, model, piece) for delta, model in each]
-        moves = memory.buffer("moves", base.shape, torch.float64)
+        moves = memory.buffer("moves", base.shape, "F64")
         if self._request.row.combines == "tensors":
             found = combine(rows_of(rows, piece, deltas, base), self._concluded.get(piece[0]))
-            moves.numpy()[:] = found.reshape(-1)
+            moves[:] = found.reshape(-1)
         kept_rows = deltas
         if self._request.row.keeps == "by_rank":
-            kept_rows = memory.buffer("scaled rows", deltas.shape, torch.float64)
+            kept_rows = memory.buffer("scaled rows", deltas.shape, "F64")
         kept = [
             self.keep(delta, model, piece, scaled)
             for (delta, model), scaled in zip(each, kept_rows, strict=True)
@@ -126,24 +129,18 @@ class Merger:
                 self.kept[model, piece[0]] += count
 
     def keep(
-        self,
-        delta: torch.Tensor,
-        model: int,
-        piece: Piece,
-        scaled: torch.Tensor | None = None,
+        self, delta: Entries, model: int, piece: Piece, scaled: Entries | None = None
     ) -> Count:
         """Set the entries that the method does not keep to zero; how many are not zero. scaled:
         float64 (entries,), what is left over its probability, where a method keeps by rank."""
         request, (name, start, _) = self._request, piece
         if request.row.keeps == "by_rank":
             if scaled is None:
-                scaled = self._rows.memory.buffer("scaled", delta.shape, torch.float64)
+                scaled = self._rows.memory.buffer("scaled", delta.shape, "F64")
             return self._keep_by_rank(delta, model, piece, scaled)
         if request.row.trims:
             trim = self._trims[model][name]
-            if trim.upper is not None:
-                delta.masked_fill_(delta.abs() > trim.upper, 0.0)
-            return self._steps.trim(delta, trim.threshold)
+            return self._steps.trim(delta, trim.threshold, trim.upper)
         if request.row.keeps == "random":
             assert request.seed is not None
             key = stream_key(request.seed, model, name)
@@ -152,9 +149,7 @@ class Merger:
             return self._steps.drop(delta, key, first, limit)
         return self._steps.count_nonzero(delta)
 
-    def _keep_by_rank(
-        self, delta: torch.Tensor, model: int, piece: Piece, scaled: torch.Tensor
-    ) -> Count:
+    def _keep_by_rank(self, delta: Entries, model: int, piece: Piece, scaled: Entries) -> Count:
         request, (name, start, _), memory = self._request, piece, self._rows.memory
         assert request.seed is not None
         columns = columns_of(self._plan.shapes[name])
@@ -162,14 +157,12 @@ class Merger:
         epsilon = float(settings.own[model]["epsilon"])
         limits, shares = keep_probabilities(settings.densities[model], epsilon, columns)
         if settings.rescale != "density":
-            shares = torch.ones_like(shares)
+            shares = np.ones_like(shares)
         key = stream_key(request.seed, model, name)
         tables = memory.to_device("limits", limits), memory.to_device("shares", shares)
         return self._steps.drop_by_rank(delta, key, start * columns, *tables, scaled)
 
-    def _combine(
-        self, name: str, deltas: torch.Tensor, models: Sequence[int], moves: torch.Tensor
-    ) -> None:
+    def _combine(self, name: str, deltas: Entries, models: Sequence[int], moves: Entries) -> None:
         """Write what is added to the base, before lambda, into `moves`."""
         request, settings = self._request, self._plan.settings[name]
         weights = [settings.weights[model] for model in models]

@@ -12,13 +12,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from raylab.errors import NonFiniteError
 from raylab.merge.backend import Backend
 from raylab.merge.inputs import MergePlan
-from raylab.merge.steps import Count
-from raylab.merge.thread_memory import ThreadMemory
+from raylab.merge.steps import Count, Entries
+from raylab.merge.thread_memory import Memory
 from raylab.weights.row_tiles import Piece, columns_of
 
 
@@ -28,15 +28,14 @@ class ModelRows(threading.local):
     def __init__(self, plan: MergePlan, backend: Backend) -> None:
         """Hold no memory yet."""
         self.plan, self.backend = plan, backend
-        self._memory: ThreadMemory | None = None
-        self._base: tuple[Piece, torch.Tensor] | None = None
+        self._memory: Memory | None = None
+        self._base: tuple[Piece, Entries] | None = None
 
     @property
-    def memory(self) -> ThreadMemory:
+    def memory(self) -> Memory:
         """The calling thread's."""
         if self._memory is None:
-            backend = self.backend
-            self._memory = ThreadMemory(backend.device, is_staged=backend.is_staged)
+            self._memory = self.backend.memory()
         return self._memory
 
     def pieces(self, names: Sequence[str]) -> list[Piece]:
@@ -48,40 +47,43 @@ class ModelRows(threading.local):
         name, start, stop = piece
         return (stop - start) * columns_of(self.plan.shapes[name])
 
-    def base(self, piece: Piece) -> torch.Tensor:
-        """The base model's rows, float32 (entries,) on the device."""
+    def base(self, piece: Piece) -> tuple[Entries, Count]:
+        """The base model's rows, float32 (entries,) on the device; how many are not finite."""
         raw = self._raw_base(piece)
-        return self.memory.buffer("base", raw.shape, torch.float32).copy_(raw)
+        base = self.memory.buffer("base", raw.shape, "F32")
+        return base, self.backend.steps.widen(raw, base)
 
-    def stored_base(self, piece: Piece) -> torch.Tensor:
+    def stored_base(self, piece: Piece) -> np.ndarray:
         """The base model's rows on the host, (entries,) in their dtype; not to be written to."""
-        return self.plan.template.raw(*piece).reshape(-1)
+        return self.plan.template.stored(*piece).reshape(-1)
 
-    def _raw_base(self, piece: Piece) -> torch.Tensor:
+    def _raw_base(self, piece: Piece) -> Entries:
         """`stored_base` on the device; it goes there once for all models of a piece."""
         if self._base is None or self._base[0] != piece:
             self._base = piece, self.memory.to_device("raw base", self.stored_base(piece))
         return self._base[1]
 
-    def fill(self, row: torch.Tensor, model: int, piece: Piece) -> Count:
+    def fill(self, row: Entries, model: int, piece: Piece) -> Count:
         """Set `row`, float32 (entries,) on the device, to the task vector or, where the method
         is of values, to these: those of an adapter are base + task vector, rounded to float32.
         Returns how many entries are not finite.
         """
         plan, viewed, steps = self.plan, self.plan.models[model], self.backend.steps
-        values, of_values = viewed.values(*piece), plan.request.of_values
-        if values is not None and not of_values:
-            return steps.subtract(self._moved(model, values), self._raw_base(piece), row)
-        if values is not None:
-            row.copy_(self._moved(model, values))
+        if viewed.is_checkpoint:
+            own = self._moved(model, viewed.stored(*piece))
+            if plan.request.of_values:
+                return steps.widen(own, row)
+            return steps.subtract(own, self._raw_base(piece), row)
+        delta = viewed.delta(*piece)
+        if delta is None:
+            row[:] = 0
         else:
-            delta = viewed.delta(*piece)
-            row.zero_() if delta is None else row.copy_(self._moved(model, delta))
-            if of_values:
-                row.add_(self._raw_base(piece))
+            steps.widen(self._moved(model, delta.numpy()), row)
+        if plan.request.of_values:
+            return steps.add(row, self._raw_base(piece))
         return steps.count_non_finite(row)
 
-    def _moved(self, model: int, rows: torch.Tensor) -> torch.Tensor:
+    def _moved(self, model: int, rows: np.ndarray) -> Entries:
         return self.memory.to_device(f"rows of {model}", rows)
 
     def check_finite(self, piece: Piece, models: Sequence[int], counts: Sequence[int]) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from raylab.errors import ModelError
 from raylab.spec.merges import MergeRequest
 from raylab.store.references import ModelLocation, find_base, find_model
-from raylab.weights.dequantize import dequantized, in_full_precision
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModel
     base = find_base(request.base) if request.base else None
     found = [_located(item.model, base) for item in request.inputs]
     if dequantize:
+        from raylab.weights.dequantize import dequantized, in_full_precision
+
         found = [in_full_precision(location) for location in found]
         base = dequantized(base) if base else None
     return NamedModels(tuple(found), base)

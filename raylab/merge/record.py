@@ -25,8 +25,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import raylab
 from raylab.merge.inputs import MergePlan
 from raylab.merge.trim import Trim, Trims
@@ -49,7 +47,7 @@ def record_of(
     trims: Sequence[Trims],
     kept: Kept | None,
     files: Mapping[str, FileEntry],
-    device: torch.device,
+    device: str,
 ) -> dict[str, Any]:
     """The record of a merge, as JSON holds it. kept: None where no entry was looked at."""
     request = plan.request
@@ -71,7 +69,7 @@ def record_of(
         ),
         **({"rescale": request.rescale} if request.rescale == "l1" else {}),
         **({"dtype": request.dtype} if request.dtype else {}),
-        "device": device.type,
+        "device": device,
         "numel": sum(math.prod(shape) for shape in plan.shapes.values()),
         "tensors_merged": len(changed),
         "tensors_copied": len(plan.shapes) - len(changed),

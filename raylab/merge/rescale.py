@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from raylab.merge.backend import CPU
 from raylab.merge.inputs import MergePlan
@@ -41,7 +40,7 @@ def rescaling_of(
 
     def work(piece: Piece) -> None:
         for model in plan.models_of(piece[0]):
-            row = rows.memory.buffer("row", (rows.size(piece),), torch.float32)
+            row = rows.memory.buffer("row", (rows.size(piece),), "F32")
             count = rows.memory.numbers([rows.fill(row, model, piece)])
             rows.check_finite(piece, [model], count)
             whole = _sum_of_magnitudes(row)
@@ -58,10 +57,10 @@ def rescaling_of(
     }
 
 
-def _sum_of_magnitudes(row: torch.Tensor) -> int:
+def _sum_of_magnitudes(row: np.ndarray) -> int:
     """In units of 2^-149. row: float32 (size,), finite, of fewer than 2^29 entries: then the
     sums of 24-bit significands by exponent are exact in float64."""
-    bits = row.numpy().view(np.uint32) & np.uint32(0x7FFFFFFF)
+    bits = row.view(np.uint32) & np.uint32(0x7FFFFFFF)
     exponents = (bits >> np.uint32(23)).astype(np.int64)
     significands = (bits & np.uint32(0x7FFFFF)) + (np.minimum(exponents, 1) << 23)
     sums = np.bincount(exponents, weights=significands)

@@ -29,7 +29,7 @@ p = density, and a density of 1 keeps everything. What DARE or DELLA draws for a
 Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16), which starts at
 the key that `stream_key` makes of the others.
 To round float64 once to a 16-bit dtype, `add_to_base` rounds to odd in float32 (an inexact value
-takes the neighbour whose last bit is 1), and the caller rounds that to the dtype (Boldo and
+takes the neighbour whose last bit is 1), and rounds that to the dtype (Boldo and
 Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding
 to odd", theorem 3).
 Invariant: every step treats entries one by one, or rows one by one, so tiles, threads and devices
@@ -43,14 +43,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from raylab.reduce.threshold import num_keep
 
-Count = int | torch.Tensor
+Entries = Any
+"""Entries on the device of a merge: an array of numpy on the CPU, where uint16 is bfloat16, or a
+tensor of torch."""
+Count = Any
 """A number of entries: an int, or int64 () that stays on its device until somebody needs it."""
 
 GAMMA, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -58,9 +60,9 @@ GAMMA, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 HASH_BITS = 53
 """The upper bits of a hash that decide whether an entry stays."""
 INFINITE_FROM = {
-    torch.bfloat16: (2 - 2.0**-8) * 2.0**127,
-    torch.float16: (2 - 2.0**-11) * 2.0**15,
-    torch.float32: (2 - 2.0**-24) * 2.0**127,
+    "BF16": (2 - 2.0**-8) * 2.0**127,
+    "F16": (2 - 2.0**-11) * 2.0**15,
+    "F32": (2 - 2.0**-24) * 2.0**127,
 }
 """The smallest magnitude that rounds to infinity."""
 CANCELLED = 2.0**-46
@@ -68,25 +70,36 @@ CANCELLED = 2.0**-46
 
 
 class Steps(Protocol):
-    """Every step, on tensors that all lie on one device and are contiguous."""
+    """Every step, on entries that all lie on one device and are contiguous."""
 
-    def count_non_finite(self, delta: torch.Tensor) -> Count:
+    def count_non_finite(self, delta: Entries) -> Count:
         """How many entries are NaN or infinite. delta: float32 (size,)."""
 
-    def count_nonzero(self, delta: torch.Tensor) -> Count:
+    def count_nonzero(self, delta: Entries) -> Count:
         """How many entries are not zero. delta: float32 (size,)."""
 
-    def subtract(self, values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> Count:
+    def widen(self, values: Entries, row: Entries) -> Count:
+        """Write float32(values) into `row`; return how many entries are NaN or infinite."""
+
+    def narrow(self, row: Entries, values: Entries) -> Count:
+        """Write `row`, float32, into `values`, rounded to their dtype; return how many entries are
+        NaN or infinite there."""
+
+    def add(self, row: Entries, values: Entries) -> Count:
+        """Add float32(values) to `row`, float32; return how many entries are NaN or infinite."""
+
+    def subtract(self, values: Entries, base: Entries, row: Entries) -> Count:
         """Write float32(values) - float32(base) into `row`; return how many entries are NaN or
         infinite. All (size,), row float32."""
 
-    def trim(self, delta: torch.Tensor, threshold: float) -> Count:
-        """Set entries whose magnitude is below `threshold` to zero; return how many are not zero.
+    def trim(self, delta: Entries, threshold: float, upper: float | None = None) -> Count:
+        """Set entries whose magnitude is below `threshold`, or above `upper`, to zero; return how
+        many are not zero.
 
-        delta: float32 (size,); threshold: exactly a float32.
+        delta: float32 (size,); threshold, upper: exactly a float32.
         """
 
-    def drop(self, delta: torch.Tensor, key: int, first: int, limit: int) -> Count:
+    def drop(self, delta: Entries, key: int, first: int, limit: int) -> Count:
         """Set entries whose hash is not below `limit` to zero; return how many are not zero.
 
         delta: float32 (size,), its entries being first, first + 1, ... of the tensor.
@@ -94,12 +107,12 @@ class Steps(Protocol):
 
     def drop_by_rank(
         self,
-        delta: torch.Tensor,
+        delta: Entries,
         key: int,
         first: int,
-        limits: torch.Tensor,
-        divisors: torch.Tensor,
-        scaled: torch.Tensor,
+        limits: Entries,
+        divisors: Entries,
+        scaled: Entries,
     ) -> Count:
         """Set entries whose hash is not below the limit of their rank to zero, write what is left
         over the divisor of its rank into `scaled`, and return how many entries are not zero.
@@ -110,11 +123,11 @@ class Steps(Protocol):
 
     def disjoint_merge(
         self,
-        deltas: torch.Tensor,
+        deltas: Entries,
         factors: Sequence[float],
         weights: Sequence[float],
         normalize: bool,
-        merged: torch.Tensor,
+        merged: Entries,
     ) -> None:
         """Write the sum of the x_i of the elected sign into `merged`, over the sum of their weights
         where `normalize`.
@@ -123,18 +136,16 @@ class Steps(Protocol):
         """
 
     def weighted_sum(
-        self, deltas: torch.Tensor, factors: Sequence[float], divisor: float, merged: torch.Tensor
+        self, deltas: Entries, factors: Sequence[float], divisor: float, merged: Entries
     ) -> None:
         """Write the sum of the x_i over `divisor` into `merged`; see `disjoint_merge`."""
 
-    def add_to_base(
-        self, base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype
-    ) -> Count:
-        """Write base + scaling * merged into `base`; return how many entries overflow `dtype`.
+    def add_to_base(self, base: Entries, merged: Entries, scaling: float, result: Entries) -> Count:
+        """Write base + scaling * merged into `result`, rounded once to its dtype; return how many
+        entries overflow it.
 
-        base: float32 (size,), its values being exact in `dtype`; merged: float64 (size,),
-        overwritten. For a narrower `dtype` the written values are rounded to odd, for the caller
-        to round again.
+        base: float32 (size,), its values being exact in the dtype of `result`; merged: float64
+        (size,). Both are overwritten.
         """
 
 
@@ -152,7 +163,7 @@ def hash_limit(density: float) -> int:
 @lru_cache(maxsize=64)
 def keep_probabilities(
     density: float, epsilon: float, columns: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[np.ndarray, np.ndarray]:
     """By rank within a row of so many entries: the limits of their hashes, int64 (columns,), and
     the probabilities that they stay, float64 (columns,). Not to be written to."""
     if density >= 1:
@@ -162,4 +173,4 @@ def keep_probabilities(
     else:
         shares = (density - epsilon) + (2 * epsilon) * (np.arange(columns) / (columns - 1))
     limits = (shares * (1 << HASH_BITS)).astype(np.int64)
-    return torch.from_numpy(limits), torch.from_numpy(shares)
+    return limits, shares

@@ -20,8 +20,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from raylab.merge.steps import CANCELLED, GAMMA, HASH_BITS, INFINITE_FROM, MIX_1, MIX_2
+from raylab.weights.torch_rows import TORCH_DTYPES
 
 BLOCK = 1 << 22
+_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _MAGNITUDE = 0x7FFFFFFF
 
 
@@ -35,16 +37,36 @@ def count_nonzero(delta: torch.Tensor) -> torch.Tensor:
     return torch.count_nonzero(delta)
 
 
+def widen(values: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    """Write float32(values) into `row`; return how many are NaN or infinite."""
+    return count_non_finite(row.copy_(values))
+
+
+def narrow(row: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Write `row` into `values`, rounded to their dtype; return how many are NaN or infinite."""
+    return count_non_finite(values.copy_(row))
+
+
+def add(row: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Add float32(values) to `row`; return how many are NaN or infinite."""
+    return count_non_finite(row.add_(values))
+
+
 def subtract(values: torch.Tensor, base: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
     """Write float32(values) - float32(base) into `row`; return how many are NaN or infinite."""
     return count_non_finite(row.copy_(values).sub_(base))
 
 
-def trim(delta: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Set entries whose magnitude is below `threshold` to zero; return how many are not zero."""
+def trim(delta: torch.Tensor, threshold: float, upper: float | None = None) -> torch.Tensor:
+    """Set entries whose magnitude is below `threshold`, or above `upper`, to zero; return how many
+    are not zero."""
     kept = _zero(delta)
     for part in delta.split(BLOCK):
-        kept += _keep(part, part.abs() >= threshold)
+        magnitude = part.abs()
+        stays = magnitude >= threshold
+        if upper is not None:
+            stays &= magnitude <= upper
+        kept += _keep(part, stays)
     return kept
 
 
@@ -144,17 +166,18 @@ def weighted_sum(
 
 
 def add_to_base(
-    base: torch.Tensor, merged: torch.Tensor, scaling: float, dtype: torch.dtype
+    base: torch.Tensor, merged: torch.Tensor, scaling: float, result: torch.Tensor
 ) -> torch.Tensor:
-    """Write base + scaling * merged into `base`; return how many entries overflow `dtype`."""
-    overflows = _zero(base)
+    """Write base + scaling * merged into `result`; return how many entries overflow its dtype."""
+    overflows, limit = _zero(base), INFINITE_FROM[_NAMES[result.dtype]]
     for start, moves in _blocks(merged):
         part = base[start : start + moves.numel()]
         exact = part.to(torch.float64)
         stays = moves == 0
         exact = torch.where(stays, exact, exact + moves.mul_(scaling))
-        overflows += (~(exact.abs() < INFINITE_FROM[dtype])).sum()
-        part.copy_(exact if dtype == torch.float32 else _to_odd(exact))
+        overflows += (~(exact.abs() < limit)).sum()
+        part.copy_(exact if result.dtype == torch.float32 else _to_odd(exact))
+    result.copy_(base)
     return overflows
 
 

@@ -26,11 +26,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-import torch
 
 from raylab.merge.backend import CPU
 from raylab.merge.inputs import MergePlan
 from raylab.merge.model_rows import ModelRows
+from raylab.merge.steps import Entries
 from raylab.reduce.histogram import magnitude_of
 from raylab.reduce.threshold import num_keep
 from raylab.reduce.threshold_sampling import bucket_range
@@ -217,7 +217,7 @@ def _count(
     """For every model in `ranges`, int64: entries at each step of its range, and at the end how
     many lie above it. Each thread has counts of its own, which stay on its device until the end."""
     local = threading.local()
-    counted: list[dict[int, torch.Tensor]] = []
+    counted: list[dict[int, Entries]] = []
 
     def work(piece: Piece) -> None:
         memory, size = rows.memory, rows.size(piece)
@@ -227,7 +227,7 @@ def _count(
         models = [model for model in rows.plan.models_of(piece[0]) if model in ranges]
         non_finite = []
         for model in models:
-            row, within = memory.buffer("row", (size,), torch.float32), ranges[model]
+            row, within = memory.buffer("row", (size,), "F32"), ranges[model]
             non_finite.append(rows.fill(row, model, piece))
             counts = local.counts[model]
             rows.backend.tally(row, within.first, within.last, within.shift, counts)
@@ -235,6 +235,6 @@ def _count(
 
     workers.each(pieces, work, done)
     return {
-        model: np.sum([counts[model].cpu().numpy() for counts in counted], axis=0)
+        model: np.sum([rows.backend.to_host(counts[model]) for counts in counted], axis=0)
         for model in ranges
     }

@@ -30,7 +30,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from raylab.merge import directions, fusion
 from raylab.merge.directions import Array, Factors, Parameters
@@ -101,24 +100,23 @@ def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Conclud
 
 def read(rows: ModelRows, piece: Piece) -> Rows:
     """The rows of `piece`, in memory of this thread. Raises NonFiniteError."""
-    models, base = rows.plan.models_of(piece[0]), rows.base(piece)
-    into = rows.memory.buffer("rows", (len(models), *base.shape), torch.float32)
+    models, (base, _) = rows.plan.models_of(piece[0]), rows.base(piece)
+    into = rows.memory.buffer("rows", (len(models), *base.shape), "F32")
     counts = [rows.fill(row, model, piece) for row, model in zip(into, models, strict=True)]
     rows.check_finite(piece, models, rows.memory.numbers(counts))
     return rows_of(rows, piece, into, base)
 
 
-def rows_of(rows: ModelRows, piece: Piece, models: torch.Tensor, base: torch.Tensor) -> Rows:
+def rows_of(rows: ModelRows, piece: Piece, models: Array, base: Array) -> Rows:
     """The same memory, as `Rows` has it; models: (models, entries), base: (entries,)."""
     plan, (name, start, stop) = rows.plan, piece
     whole = plan.shapes[name]
     is_vector, width = len(whole) < 2, whole[-1] if whole else 1
     shape = (stop - start, -1)
-    values = models.numpy().reshape(len(models), *shape)
-    settings = plan.settings[name]
+    values, settings = models.reshape(len(models), *shape), plan.settings[name]
     return Rows(
         values,
-        base.numpy().reshape(shape),
+        base.reshape(shape),
         start,
         is_vector,
         width,

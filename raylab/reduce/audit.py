@@ -35,7 +35,8 @@ from raylab.errors import NonFiniteError
 from raylab.reduce.chains import inner_products, pieces
 from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Weights
 from raylab.weights.names import levels
 from raylab.weights.quantized_base import HeldWeights, MergedWeights

@@ -11,14 +11,17 @@ Invariant: an entry's bits depend on its row of B, its column of A and the scale
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numba import types
 
 from raylab.compiled import njit
-from raylab.weights.adapter_parts import Factors
+
+if TYPE_CHECKING:
+    import torch
+
+    from raylab.weights.adapter_parts import Factors
 
 MOST_RANK = 32
 COLUMNS = 256
@@ -83,6 +86,8 @@ def _fill(out: Array, up: Array, down: Array, scale: float) -> None:
 
 def product(factors: Factors, start: int, stop: int) -> torch.Tensor:
     """Rows [start, stop) of a low-rank delta, float32 (rows, columns), of the same bits."""
+    import torch
+
     out = np.empty((stop - start) * factors.down.shape[1], np.float32)
     if out.size:
         _fill(out, *operands(factors, start, stop))

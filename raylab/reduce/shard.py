@@ -41,6 +41,7 @@ from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
 from raylab.reduce.subspaces import TensorSubspaces, subspaces_of
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, in_threads, tiles
+from raylab.weights.torch_rows import as_numpy
 
 _TOGETHER = 16
 """Tiles that are read at once where nothing is held but the weights themselves."""
@@ -74,7 +75,7 @@ class ShardJob:
                     case LowRankDifference() as low_rank:
                         add_products(low_rank.a, low_rank.b, *piece[1:], counts)
                     case difference if difference is not None:
-                        add_values(difference.values(), counts)
+                        add_values(as_numpy(difference.values()), counts)
 
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]

@@ -27,7 +27,8 @@ import torch
 from raylab.errors import NonFiniteError
 from raylab.reduce.low_rank import Term, error_bound, scaled_factors
 from raylab.store.references import ModelLocation
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from raylab.weights.row_tiles import one_blas_thread
 
 

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numba import types
 
 from raylab.compiled import njit
 from raylab.reduce.histogram import BUCKETS
 from raylab.reduce.lora_product import FACTOR, fill_block, operands
-from raylab.weights.adapter_parts import Factors
 from raylab.weights.row_tiles import tiles
 from raylab.weights.safetensors_reader import Shape
+
+if TYPE_CHECKING:
+    from raylab.weights.adapter_parts import Factors
 
 _SHARE = 32
 _EVERY = 4
@@ -126,10 +127,10 @@ def _add_products(
     _add_bits(a.view(np.int32), counts)
 
 
-def add_values(values: torch.Tensor, counts: np.ndarray) -> None:
+def add_values(values: np.ndarray, counts: np.ndarray) -> None:
     """Add how many entries of float32 `values` each bucket holds, and how many of these are short
     (their lower 16 bits are zero), to `counts`, int64 (2, BUCKETS)."""
-    _add_bits(values.reshape(-1).view(torch.int32).numpy(), counts)
+    _add_bits(values.reshape(-1).view(np.int32), counts)
 
 
 def add_products(a: Factors, b: Factors, start: int, stop: int, counts: np.ndarray) -> None:

@@ -31,7 +31,7 @@ from raylab.spec.sources import BaseModelRef
 from raylab.spec.study import Quantization
 from raylab.train.chat import fit_tokenizer
 from raylab.train.remote_code import check_source
-from raylab.weights import Adapter
+from raylab.weights.adapter import Adapter
 from raylab.weights.memory_names import loading_class
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]

@@ -16,7 +16,8 @@ import torch
 
 from raylab.weights.adapter import Adapter
 from raylab.weights.checkpoint import Checkpoint
-from raylab.weights.safetensors_reader import Shape
+from raylab.weights.safetensors_reader import Rows, Shape
+from raylab.weights.torch_rows import as_numpy
 
 
 class AddedWeights:
@@ -46,8 +47,17 @@ class AddedWeights:
         """Whether `name` is tied to another parameter."""
         return name not in self._untied and self._base.is_alias(name)
 
+    def dtype(self, name: str) -> str:
+        """That of all its rows."""
+        del name
+        return "F32"
+
+    def stored(self, name: str, start: int, stop: int) -> Rows:
+        """`raw` as an array of the same memory."""
+        return as_numpy(self.raw(name, start, stop))
+
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop), 2-D, float32, contiguous."""
-        rows = self._base.rows(name, start, stop)
+        rows = self._base.raw(name, start, stop).float()
         deltas = [a.rows(name, start, stop) for a in self._adapters if a.changes(name)]
         return rows + reduce(torch.add, deltas) if deltas else rows

@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
+import numpy as np
 
 from raylab.errors import ModelError
 from raylab.spec.quantized import method_of, quantization_of, way_out
@@ -25,8 +26,17 @@ from raylab.spec.tied import HEADS, find_ties
 from raylab.spec.weight_files import read_json
 from raylab.weights.memory_names import MemoryNames, names_in_memory
 from raylab.weights.name_matching import names_of_checkpoint
-from raylab.weights.safetensors_reader import DTYPES, QUANTIZED_BITS, SafetensorsFolder, Shape
+from raylab.weights.safetensors_reader import (
+    DTYPES,
+    QUANTIZED_BITS,
+    Rows,
+    SafetensorsFolder,
+    Shape,
+)
 from raylab.weights.stacked_experts import RestackedFolder, restacked
+
+if TYPE_CHECKING:
+    import torch
 
 _BUFFER = re.compile(r"\.(rotary_emb\.inv_freq|attention\.masked_bias|attn\.masked_bias)$")
 _MASK = re.compile(r"\.(attention|attn)\.bias$")
@@ -51,6 +61,16 @@ class Weights(Protocol):
 
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows [start, stop), 2-D, in their own dtype; an alias has its partner's rows."""
+
+
+class StoredWeights(Weights, Protocol):
+    """The weights of a whole model, with rows as numpy has them."""
+
+    def stored(self, name: str, start: int, stop: int) -> Rows:
+        """Rows [start, stop), 2-D, in their own dtype, uint16 being bfloat16."""
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a parameter by any of its names: BF16, F16 or F32."""
 
 
 class Checkpoint:
@@ -115,8 +135,19 @@ class Checkpoint:
         """
         return names_in_memory(self._directory, self._folder.own_names.values(), auto_class)
 
+    def dtype(self, name: str) -> str:
+        """The dtype of a parameter by any of its names: BF16, F16 or F32."""
+        return self._folder.dtypes[self._partners.get(name, name)]
+
     def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Rows [start, stop), 2-D, in the file's dtype; a vector has one row.
+        """`stored` as a tensor of the same memory."""
+        from raylab.weights.torch_rows import as_torch
+
+        return as_torch(self.stored(name, start, stop))
+
+    def stored(self, name: str, start: int, stop: int) -> Rows:
+        """Rows [start, stop), 2-D, in the file's dtype, uint16 being bfloat16; a vector has one
+        row.
 
         A view of the mapped file where it is aligned; not to be written to. Raises ModelError
         where a stored alias differs in these rows.
@@ -124,13 +155,9 @@ class Checkpoint:
         rows = self._folder.rows(self._partners.get(name, name), start, stop)
         if alias := self._stored_aliases.get(name):
             same = self._folder.rows(alias, start, stop)
-            if not torch.equal(rows.view(torch.uint8), same.view(torch.uint8)):
+            if not np.array_equal(rows.view(np.uint8), same.view(np.uint8)):
                 self._refuse_alias(alias, f"they differ in rows {start} to {stop}")
         return rows
-
-    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Rows [start, stop), 2-D, float32, contiguous; a copy unless the file is float32."""
-        return self.raw(name, start, stop).to(torch.float32).contiguous()
 
     def _names_in(self, like: Checkpoint) -> dict[str, str]:
         """The names in `like` of the tensors that it calls otherwise."""
@@ -172,6 +199,34 @@ class Checkpoint:
             todo="set tie_word_embeddings to false in config.json if they are two weights, "
             "or remove the one that is not used",
         )
+
+
+class CountedWeights:
+    """Weights, and how many bytes of them were read."""
+
+    def __init__(self, weights: StoredWeights) -> None:
+        """Nothing is read yet."""
+        self._weights, self._lock = weights, Lock()
+        self.shapes: Mapping[str, Shape] = weights.shapes
+        self.stored_name, self.is_alias = weights.stored_name, weights.is_alias
+        self.names_in_memory, self.dtype = weights.names_in_memory, weights.dtype
+        self.bytes_read = 0
+
+    def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows [start, stop) as `Weights.raw`."""
+        rows = self._weights.raw(name, start, stop)
+        self._count(rows.nbytes)
+        return rows
+
+    def stored(self, name: str, start: int, stop: int) -> Rows:
+        """Rows [start, stop) as `StoredWeights.stored`."""
+        rows = self._weights.stored(name, start, stop)
+        self._count(rows.nbytes)
+        return rows
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.bytes_read += size
 
 
 def _config(directory: Path) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
+import numpy as np
 
 from raylab.errors import OutError, StoreError
 from raylab.weights.row_tiles import columns_of
@@ -140,11 +140,13 @@ class CheckpointWriter:
         }
         return self
 
-    def write_rows(self, tensor: str, start: int, rows: torch.Tensor) -> None:
-        """Put `rows`, full-width rows in the tensor's dtype, at row `start`. Raises StoreError."""
-        offset = start * columns_of(self._shapes[tensor]) * rows.element_size()
-        data = rows.contiguous().reshape(-1).view(torch.uint8)
-        self.write(tensor, offset, data.numpy().data)
+    def write_rows(self, tensor: str, start: int, rows: np.ndarray) -> None:
+        """Put `rows`, full-width rows in the tensor's dtype, uint16 being bf16, at row `start`.
+
+        Raises StoreError.
+        """
+        offset = start * columns_of(self._shapes[tensor]) * rows.itemsize
+        self.write(tensor, offset, np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
 
     def write(self, tensor: str, offset: int, data: memoryview) -> None:
         """Put `data` at byte `offset` of the tensor. Raises StoreError."""

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
-
-import torch
 
 from raylab.errors import DeviceMemoryError, InputError
 from raylab.spec.study import Device
+
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+"""Of NVIDIA's driver, of Windows' subsystem for Linux, and of AMD's driver."""
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth to import torch and ask it for a GPU: a driver is there."""
+    return any(Path(file).exists() for file in _DEVICE_FILES)
 
 
 def choose_device(
@@ -38,6 +45,8 @@ def choose_device(
 def gpu_memory(verb: str, *, todo: str, taken: str = "") -> Iterator[None]:
     """Within, memory of the GPU that does not suffice raises DeviceMemoryError; `taken` says for
     what it was asked."""
+    import torch
+
     try:
         yield
     except torch.OutOfMemoryError as error:

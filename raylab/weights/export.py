@@ -40,7 +40,8 @@ from raylab.weights.checkpoint_writer import (
     write_untied,
 )
 from raylab.weights.row_tiles import Piece, in_threads, tiles
-from raylab.weights.safetensors_reader import DTYPE_NAMES, SafetensorsFolder
+from raylab.weights.safetensors_reader import SafetensorsFolder
+from raylab.weights.torch_rows import as_numpy, as_torch
 from raylab.weights.views import DELTA, ViewedModel
 
 PREFIX = "base_model.model."
@@ -66,11 +67,11 @@ class PlainAdapter:
 
     def down(self, module: str) -> torch.Tensor:
         """A, (rank, columns)."""
-        return self.folder.tensor(module + _A).float()
+        return as_torch(self.folder.tensor(module + _A)).float()
 
     def up(self, module: str) -> torch.Tensor:
         """B with its scale, (rows, rank)."""
-        return self.folder.tensor(module + _B).float() * self.scale(module)
+        return as_torch(self.folder.tensor(module + _B)).float() * self.scale(module)
 
     def scale(self, module: str) -> float:
         """What B A is multiplied by."""
@@ -78,7 +79,8 @@ class PlainAdapter:
 
     def stored(self, module: str) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, A) in the file's dtype: (rows, rank) and (rank, columns)."""
-        return self.folder.tensor(module + _B), self.folder.tensor(module + _A)
+        up, down = self.folder.tensor(module + _B), self.folder.tensor(module + _A)
+        return as_torch(up), as_torch(down)
 
     def shape(self, module: str) -> tuple[int, ...]:
         """(rows, columns) of the delta; of a convolution also what the kernel has."""
@@ -197,15 +199,12 @@ def write_merged(
         for name in model.untied_names(alias, partner)
     }
     shapes = {**template.shapes, **untied}
-    plans = [
-        TensorSpec(name, DTYPE_NAMES[template.raw(name, 0, 0).dtype], shape)
-        for name, shape in shapes.items()
-    ]
+    plans = [TensorSpec(name, template.dtype(name), shape) for name, shape in shapes.items()]
     pieces = [(name, *rows) for name, shape in shapes.items() for rows in tiles(shape)]
     with CheckpointWriter(directory, plans, most_bytes) as writer:
 
         def write(piece: Piece) -> None:
-            writer.write_rows(piece[0], piece[1], model.saved(*piece))
+            writer.write_rows(piece[0], piece[1], as_numpy(model.saved(*piece).contiguous()))
 
         in_threads(pieces, write, threads)
     copy_config_files(location.base, directory)

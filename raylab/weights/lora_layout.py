@@ -33,6 +33,7 @@ from raylab.weights.initial_factors import InitialFactors, decomposed
 from raylab.weights.name_matching import WeightsByOtherNames
 from raylab.weights.parameter_parts import NamedMatrices, Wrapped, WrappedParameters
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder, Shape
+from raylab.weights.torch_rows import as_torch
 
 _ENDINGS = {
     ".lora_A.weight": "A",
@@ -69,7 +70,7 @@ def read_parts(directory: Path, config: AdapterConfig, base: Weights | None) -> 
     if base is None:
         _refuse_without_base(directory, config, wrapped)
     parts: Parts = {
-        name: (Replaced(folder.shapes[key], partial(folder.rows, key), _BASE_LAYER in key),)
+        name: (Replaced(folder.shapes[key], partial(_rows, folder, key), _BASE_LAYER in key),)
         for name, key in whole.items()
     }
     parameters = {module: own for module in modules if wrapped and (own := wrapped.of(module))}
@@ -244,7 +245,7 @@ class _Reader:
 
     def _shift(self, module: str, key: str) -> BiasShift:
         scale = self._config.scale_of(module)
-        return BiasShift(self._folder.shapes[key], partial(self._folder.rows, key), scale)
+        return BiasShift(self._folder.shapes[key], partial(_rows, self._folder, key), scale)
 
     def _tokens(self, module: str, key: str) -> TrainedTokens:
         indices = tuple(self._config.tokens_of(module))
@@ -258,7 +259,7 @@ class _Reader:
                 found=f"{saved} for trainable_token_indices {list(indices)[:5]}",
                 expected=f"a row for each of different tokens below {height}",
             )
-        return TrainedTokens((height, saved[1]), indices, partial(self._folder.rows, key))
+        return TrainedTokens((height, saved[1]), indices, partial(_rows, self._folder, key))
 
     def _check_factors(self, module: str, a: str, b: str) -> None:
         down, up = self._folder.shapes[a], self._folder.shapes[b]
@@ -279,4 +280,8 @@ class _Reader:
 
     def _float32(self, key: str) -> torch.Tensor:
         """The whole tensor, a copy with an address of its own."""
-        return self._folder.tensor(key).to(torch.float32, copy=True)
+        return as_torch(self._folder.tensor(key)).to(torch.float32, copy=True)
+
+
+def _rows(folder: SafetensorsFolder, key: str, start: int, stop: int) -> torch.Tensor:
+    return as_torch(folder.rows(key, start, stop))

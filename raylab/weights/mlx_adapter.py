@@ -24,6 +24,7 @@ import torch
 from raylab.errors import ModelError
 from raylab.weights.adapter_parts import Factors, LowRank, Part
 from raylab.weights.safetensors_reader import DTYPES, SafetensorsFolder
+from raylab.weights.torch_rows import as_torch
 
 WEIGHTS = "adapters.safetensors"
 _KINDS = ("lora_a", "lora_b", "m")
@@ -140,4 +141,4 @@ class _Reader:
         return Factors(down, up, self._scale)
 
     def _float32(self, key: str) -> torch.Tensor:
-        return self._folder.tensor(key).to(torch.float32, copy=True)
+        return as_torch(self._folder.tensor(key)).to(torch.float32, copy=True)

@@ -43,25 +43,6 @@ _NOT_LINEAR = (
 )  # fmt: skip
 
 
-class CountedWeights:
-    """Weights, and how many bytes of them were read."""
-
-    def __init__(self, weights: Weights) -> None:
-        """Nothing is read yet."""
-        self._weights, self._lock = weights, Lock()
-        self.shapes: Mapping[str, Shape] = weights.shapes
-        self.stored_name, self.is_alias = weights.stored_name, weights.is_alias
-        self.names_in_memory = weights.names_in_memory
-        self.bytes_read = 0
-
-    def raw(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Rows [start, stop) as `Weights.raw`."""
-        rows = self._weights.raw(name, start, stop)
-        with self._lock:
-            self.bytes_read += rows.nbytes
-        return rows
-
-
 class MergedWeights:
     """A base model with `adapters` merged in, the oldest first, rounded after each."""
 

@@ -10,13 +10,12 @@ on the number of its threads (seen with MKL) and on the width of a tile, so both
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
-
-import torch
 
 from raylab.weights.safetensors_reader import Shape
 
@@ -43,6 +42,8 @@ def columns_of(shape: Shape) -> int:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Within, a matrix product of this Python thread takes one thread."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -55,9 +56,9 @@ class Workers:
     """Python threads of one BLAS thread each, which do one run of work after another."""
 
     def __init__(self, threads: int) -> None:
-        """Start no thread before there is work."""
-        # torch counts BLAS threads for each Python thread anew.
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        """Start no thread before there is work. Whatever forms products by torch in these threads
+        has imported it by then."""
+        self._pool = ThreadPoolExecutor(threads, initializer=_take_one_blas_thread)
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +88,12 @@ class Workers:
             for future in futures:
                 future.cancel()
             wait(futures)
+
+
+def _take_one_blas_thread() -> None:
+    """torch counts BLAS threads for each Python thread anew; checkpoints do not need torch."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def in_threads(pieces: Sequence[Item], work: Callable[[Item], None], threads: int) -> None:

@@ -24,23 +24,28 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
+import numpy as np
 
 from raylab.errors import ModelError
 from raylab.spec.weight_files import refuse_empty, weight_files
 
 Shape = tuple[int, ...]
 
-DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-"""As safetensors names them."""
+Rows = np.ndarray
+"""Some rows of a tensor, 2-D, in a dtype of DTYPES."""
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "BF16": np.dtype(np.uint16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
+"""By their names in safetensors. numpy has no bfloat16: uint16 holds its bits."""
 _OTHER_SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1,
     "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
@@ -89,26 +94,24 @@ class MappedFile:
                 expected="a whole safetensors file",
                 todo="fetch or save it again",
             ) from error
-        with warnings.catch_warnings():
-            # torch warns that the mapping is not writable, which is intended.
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")
-            self._bytes = torch.frombuffer(mapped, dtype=torch.uint8)
+        self._bytes = np.frombuffer(mapped, np.uint8)
 
-    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows [start, stop), 2-D, in the file's dtype; a vector or a scalar is one row.
 
         A view of the mapping, but a copy where the file does not align the tensor to its dtype.
-        It must not be written to: the pages are read-only.
+        It cannot be written to: the pages are read-only.
         """
         entry = self.entries[name]
         dtype = DTYPES[entry.dtype]
         height, width = matrix_shape(entry.shape)
         assert 0 <= start <= stop <= height, f"rows {start} to {stop} of {height}"
         line = width * dtype.itemsize
-        part = self._bytes[entry.start + start * line : entry.start + stop * line]
-        if part.storage_offset() % dtype.itemsize:
-            part = part.clone()
-        return part.view(dtype).view(stop - start, width)
+        first = entry.start + start * line
+        part = self._bytes[first : entry.start + stop * line]
+        if first % dtype.itemsize:
+            part = part.copy()
+        return part.view(dtype).reshape(stop - start, width)
 
 
 def matrix_shape(shape: Shape) -> tuple[int, int]:
@@ -213,11 +216,11 @@ class SafetensorsFolder:
         self._files, self.own_names = renamed(self._files), renamed(self.own_names)
         self.shapes, self.dtypes = renamed(self.shapes), renamed(self.dtypes)
 
-    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows [start, stop) as `MappedFile.rows` gives them."""
         return self._files[name].rows(self.own_names[name], start, stop)
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def tensor(self, name: str) -> Rows:
         """The whole tensor in its shape and the file's dtype, a view where possible."""
         shape = self.shapes[name]
         rows = shape[0] if len(shape) > 1 else 1

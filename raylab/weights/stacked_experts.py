@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
+import numpy as np
 
 from raylab.errors import ModelError
 from raylab.weights.memory_names import AUTO_CLASSES, Computed, MemoryNames
-from raylab.weights.safetensors_reader import SafetensorsFolder, Shape
+from raylab.weights.safetensors_reader import Rows, SafetensorsFolder, Shape
 
 
 class Piece(NamedTuple):
@@ -114,27 +114,27 @@ class RestackedFolder:
             | {name: folder.dtypes[source] for name, (source, _, _) in cut.items()}
         )
 
-    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows [start, stop) as `SafetensorsFolder.rows`; a row of a stack is an expert."""
         if stack := self._stacked.get(name):
-            return torch.stack([self._expert(stack, at) for at in range(start, stop)])
+            return np.stack([self._expert(stack, at) for at in range(start, stop)])
         if name in self._turned:
             rows = self._folder.rows(name, start, stop)
-            experts = rows.view(stop - start, *self._folder.shapes[name][1:])
-            return experts.transpose(1, 2).reshape(rows.shape)
+            experts = rows.reshape(stop - start, *self._folder.shapes[name][1:])
+            return experts.transpose(0, 2, 1).reshape(rows.shape)
         if name not in self._cut:
             return self._folder.rows(name, start, stop)
         source, piece, _ = self._cut[name]
         expert = self._folder.rows(source, piece.expert, piece.expert + 1)
-        rows = expert.view(self._folder.shapes[source][1:])
+        rows = expert.reshape(self._folder.shapes[source][1:])
         return rows[piece.first + start : piece.first + stop]
 
-    def _expert(self, stack: Stack, at: int) -> torch.Tensor:
+    def _expert(self, stack: Stack, at: int) -> Rows:
         found = [
             self._folder.rows(piece.name, 0, piece.last - piece.first)
             for piece in stack.of_expert(at)
         ]
-        return torch.cat([rows.reshape(-1) for rows in found])
+        return np.concatenate([rows.reshape(-1) for rows in found])
 
 
 _Cut = Mapping[str, tuple[str, Piece, Shape]]

@@ -12,7 +12,7 @@ training holds of its start (4 bits):
 
 A checkpoint's values are its own under every view, and its task vector is checkpoint - W. Adapters
 over a base of their own are read as a checkpoint too. The base model itself is a location without
-adapters: its D is zero.
+adapters: its D is zero. Adapters are computed with torch, which a checkpoint does without.
 Invariant: rows depend on the tensor and their bounds alone, given one BLAS thread; any number of
 threads may read them. A model that lacks what its view needs (weights, quantisation settings) is
 refused when it is opened.
@@ -20,23 +20,21 @@ refused when it is opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from raylab.errors import ModelError
 from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation
-from raylab.weights import Adapter, Checkpoint, Shape
-from raylab.weights.adapter_parts import Factors
-from raylab.weights.added_weights import AddedWeights
-from raylab.weights.checkpoint import Weights
-from raylab.weights.name_matching import names_of_adapter
-from raylab.weights.quantized_base import CountedWeights, HeldWeights, MergedWeights
-from raylab.weights.safetensors_reader import matrix_shape
+from raylab.weights.checkpoint import Checkpoint, CountedWeights, StoredWeights, Weights
+from raylab.weights.safetensors_reader import Rows, Shape, matrix_shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from raylab.weights.adapter import Adapter
+    from raylab.weights.adapter_parts import Factors
 
 
 @dataclass(frozen=True)
@@ -71,16 +69,22 @@ class ViewedModel:
         self._base = CountedWeights(base) if base else None
         named = base or (like.checkpoint if like else None)
         self._checkpoint = Checkpoint(location.checkpoint, named) if location.checkpoint else None
-        own: Weights | None = self._checkpoint
+        own: StoredWeights | None = self._checkpoint
         if location.is_whole and location.base:
+            from raylab.weights.added_weights import AddedWeights
+
             own = AddedWeights(Checkpoint(location.base, named), location.adapters)
         self._own = CountedWeights(own) if own else None
-        self._adapters = () if self._own else _chain(location.adapters, view, self._base)
-        self._before, self._origin = (
-            (None, None) if self._own else _starts(self._adapters, view, self._base)
-        )
-        if base is None and like is not None:
-            self._adapters = _called_as(like, self._adapters)
+        self._adapters: tuple[Adapter, ...] = ()
+        self._before: Weights | None = None
+        self._origin: Weights | None = None
+        if self._own is None and (location.adapters or view != DELTA):
+            from raylab.weights.adapter_chain import called_as, open_chain, starts
+
+            self._adapters = open_chain(location.adapters, view, self._base)
+            self._before, self._origin = starts(self._adapters, view, self._base)
+            if base is None and like is not None:
+                self._adapters = called_as(like.shapes, self._adapters)
         sources = [self._own] if self._own else self._adapters
         self.shapes: Mapping[str, Shape] = {
             name: shape for source in sources for name, shape in source.shapes.items()
@@ -130,6 +134,11 @@ class ViewedModel:
             return {name} if name and name != partner and partner in self.shapes else set()
         found = {adapter.untied_name(alias, partner) for adapter in self._adapters}
         return {name for name in found if name}
+
+    def stored(self, name: str, start: int, stop: int) -> Rows:
+        """Rows [start, stop) of a checkpoint as `Checkpoint.stored` gives them."""
+        assert self._own is not None
+        return self._own.stored(name, start, stop)
 
     def values(self, name: str, start: int, stop: int) -> torch.Tensor | None:
         """Rows [start, stop) of the model's own weights, 2-D, in their dtype; not to be written to.
@@ -181,8 +190,11 @@ class ViewedModel:
         """The factors of each adapter of the chain, where the delta is the sum of their products;
         none where it is something else."""
         touching = [adapter for adapter in self._adapters if adapter.changes(name)]
-        if self._before is not None or not all(name in own.low_rank for own in touching):
+        is_sum = self._before is None and all(name in own.low_rank for own in touching)
+        if not touching or not is_sum:
             return ()
+        from raylab.weights.adapter_parts import Factors
+
         return tuple(Factors(*adapter.factors(name)) for adapter in touching)
 
     def _with_last(self, name: str, start: int, stop: int, rows: torch.Tensor) -> torch.Tensor:
@@ -190,7 +202,9 @@ class ViewedModel:
         assert self._base is not None
         if self._adapters:
             rows = self._adapters[-1].merged(name, start, stop, rows)
-        return rows.to(self._base.raw(name, 0, 0).dtype)
+        from raylab.weights.torch_rows import TORCH_DTYPES
+
+        return rows.to(TORCH_DTYPES[self._base.dtype(name)])
 
     def _sum_of_deltas(self, name: str, start: int, stop: int) -> torch.Tensor:
         first, *others = (adapter for adapter in self._adapters if adapter.changes(name))
@@ -222,75 +236,3 @@ def _shape_of(weights: Weights | None, name: str) -> Shape | None:
     if weights is None or not (name in weights.shapes or weights.is_alias(name)):
         return None
     return weights.shapes[weights.stored_name(name) or name]
-
-
-def _chain(paths: Sequence[Path], view: View, base: CountedWeights | None) -> tuple[Adapter, ...]:
-    """The adapters, each opened over the weights that it was trained from. Raises ModelError."""
-    adapters: list[Adapter] = []
-    for path in paths:
-        start = MergedWeights(base, adapters) if base and adapters else base
-        adapter = Adapter.open(path, start)
-        if start is not None:
-            _refuse_tied(path, adapter, start, view, is_chain=len(paths) > 1)
-        if view.name == "dequantized" and adapter.conv1d:
-            raise ModelError(
-                "layers that keep their weight transposed have no dequantized view",
-                found=f"{path}: {', '.join(sorted(adapter.conv1d)[:3])}",
-                expected="linear layers",
-                todo="use --view delta or --view merged",
-            )
-        adapters.append(adapter)
-    return tuple(adapters)
-
-
-def _called_as(like: ViewedModel, adapters: tuple[Adapter, ...]) -> tuple[Adapter, ...]:
-    """The adapters, with the names of `like` for the tensors that it changes as well."""
-    own = {name: shape for adapter in adapters for name, shape in adapter.shapes.items()}
-    names = names_of_adapter(own, like.shapes)
-    return tuple(adapter.renamed(names) for adapter in adapters) if names else adapters
-
-
-def _refuse_tied(
-    path: Path, adapter: Adapter, start: Weights, view: View, *, is_chain: bool
-) -> None:
-    """Refuse a change of one of two tied weights where it would have to change both.
-
-    PEFT adds a delta to the one memory that both share, but replaces a weight under one name.
-    """
-    for name in filter(start.is_alias, adapter.names):
-        is_added = adapter.changes_tied(name)
-        if is_added if view.name != "delta" else is_chain and not is_added:
-            raise ModelError(
-                f"the adapter changes {name}, which the base model ties to another weight",
-                found=f"{path}, view {view.name}",
-                expected="an adapter that leaves a tied output head alone",
-                todo="use --view delta of the adapter alone",
-            )
-
-
-def _starts(
-    adapters: tuple[Adapter, ...], view: View, base: CountedWeights | None
-) -> tuple[Weights | None, Weights | None]:
-    """The weights that the last delta is added to, for the model and for its base model.
-
-    Raises ModelError.
-    """
-    if view.name == "delta":
-        return None, None
-    if base is None:
-        raise ModelError(
-            f"the view {view.name} needs the base model's weights",
-            expected="the base model on this machine",
-            todo="name the base model: --base, or base_model in a study",
-        )
-    start = MergedWeights(base, adapters[:-1]) if len(adapters) > 1 else base
-    if view.name == "merged":
-        return start, base
-    if view.quantization is None:
-        raise ModelError(
-            "the view dequantized needs the settings of the quantisation",
-            expected="the study that trained the model",
-            todo="compare trials of a study (OUT#name), or use --view delta or --view merged",
-        )
-    held = HeldWeights(base, view.quantization)
-    return (held if start is base else HeldWeights(start, view.quantization)), held

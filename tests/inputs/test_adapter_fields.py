@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
 from raylab.store.references import ModelLocation
-from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights import Checkpoint, row_tiles
+from raylab.weights.adapter import Adapter
 from raylab.weights.adapter_fields import FIELDS, INITIALISATIONS
 from raylab.weights.export import concatenate
 from raylab.weights.views import View, ViewedModel

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from raylab.errors import ModelError
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from tests.architectures import edited_adapter, save_adapter, save_tiny
 from tests.commands import exit_status
 

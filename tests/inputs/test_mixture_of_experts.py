@@ -22,7 +22,8 @@ from raylab.spec.merges import request_merge
 from raylab.spec.study import Quantization
 from raylab.store.references import ModelLocation
 from raylab.train.model import load_base
-from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights import Checkpoint, row_tiles
+from raylab.weights.adapter import Adapter
 from raylab.weights.alignment import EntryCounts, Tolerance, align
 from raylab.weights.export import write_merged
 from raylab.weights.memory_names import names_in_memory

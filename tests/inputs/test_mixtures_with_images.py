@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from raylab.weights.memory_names import names_in_memory
 from raylab.weights.quantized_base import HeldWeights
 from tests.architectures import save_random

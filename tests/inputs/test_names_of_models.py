@@ -25,7 +25,8 @@ from raylab.store.tables import read_table, rows_of
 from raylab.train.attempts import quiet_libraries
 from raylab.train.model import load_base
 from raylab.train.trial import TrialTask, run_trial
-from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights import Checkpoint, row_tiles
+from raylab.weights.adapter import Adapter
 from raylab.weights.memory_names import auto_class_of
 from tests.architectures import save_adapter, save_random, save_tiny
 from tests.chats import tiny_tokenizer
@@ -293,7 +294,8 @@ def test_models_of_equal_names_and_other_leading_parts_need_no_transformers(
 ):
     copy = renamed(llama_adapter, tmp_path / "copy", SAVED_OTHERWISE["AutoModel"])
     code = (
-        "import sys; from pathlib import Path; from raylab.weights import Adapter, Checkpoint;"
+        "import sys; from pathlib import Path; from raylab.weights import Checkpoint;"
+        "from raylab.weights.adapter import Adapter;"
         f"base = Checkpoint(Path({str(llama)!r}));"
         f"Checkpoint(Path({str(llama)!r}), base);"
         f"Adapter.open(Path({str(copy)!r}), base);"

@@ -29,7 +29,8 @@ from raylab.reduce.diff import DiffRequest, diff
 from raylab.spec.architectures import tied_names, ties_embeddings
 from raylab.spec.merges import request_merge
 from raylab.store.references import FoundModel, ModelLocation
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from raylab.weights.alignment import Tolerance
 from raylab.weights.export import write_merged
 from raylab.weights.views import View

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GptOssConfig
 from raylab.errors import ModelError
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from raylab.weights.export import concatenate
 from tests.architectures import save_adapter, save_tiny, tiny_model
 from tests.commands import exit_status

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,12 +20,14 @@ from jobs.gpu_checks.allocations import peak_of
 from raylab.errors import DeviceMemoryError, InputError, NonFiniteError
 from raylab.merge import backend as backends
 from raylab.merge import torch_steps
-from raylab.merge.backend import CPU, LARGE_WORK, choose, torch_backend
+from raylab.merge.backend import CPU, LARGE_WORK, choose
 from raylab.merge.inputs import plan_merge
 from raylab.merge.merge import merge_models, write_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.thread_memory import ThreadMemory
+from raylab.merge.torch_backend import torch_backend
+from raylab.merge.torch_memory import TorchMemory
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
@@ -87,7 +90,7 @@ def assert_same(compiled, other, device):
     card = (compiled / "README.md").read_text().replace("compiled", "torch")
     assert (other / "README.md").read_text() == card
     records = [json.loads((out / "merge.json").read_text()) for out in (compiled, other)]
-    assert [record.pop("device") for record in records] == ["cpu", device.type]
+    assert [record.pop("device") for record in records] == ["cpu", device]
     assert records[0] == records[1]
 
 
@@ -98,7 +101,7 @@ def test_merge_any_method_dtype_and_values_gives_the_same_bytes(
     tmp_path, backend, kind, dtype, method, options
 ):
     _, _, paths = made(tmp_path, kind, dtype, models=3)
-    assert_same(*both(tmp_path, planned(method, paths, **options), backend), backend.device)
+    assert_same(*both(tmp_path, planned(method, paths, **options), backend), backend.name)
 
 
 def test_methods_are_all_compared():
@@ -118,7 +121,7 @@ def test_merge_adapters_and_checkpoints_give_the_same_bytes(
     # `linear` takes every model into every tensor, so that no tensor is without an adapter.
     assert (plan.entries_of_checkpoints == 0) == (method == "linear")
     backend = replace(backend, entries=1 << 13)
-    assert_same(*both(tmp_path, plan, backend, threads=3), backend.device)
+    assert_same(*both(tmp_path, plan, backend, threads=3), backend.name)
 
 
 def test_merge_adapters_alone_copy_what_they_leave(
@@ -127,7 +130,7 @@ def test_merge_adapters_alone_copy_what_they_leave(
     monkeypatch.setattr(torch_steps, "BLOCK", 1 << 16)
     plan = planned("task_arithmetic", [demo_base, *adapters])
     backend = replace(backend, entries=1 << 20)
-    assert_same(*both(tmp_path, plan, backend, threads=1), backend.device)
+    assert_same(*both(tmp_path, plan, backend, threads=1), backend.name)
 
 
 @pytest.mark.parametrize("method", ON_BOTH)
@@ -194,7 +197,8 @@ def test_merge_of_much_work_takes_the_gpu_by_itself(tmp_path, monkeypatch):
 
 
 def test_backend_memory_that_does_not_suffice_is_one_message(tmp_path):
-    with pytest.raises(DeviceMemoryError, match="--device cpu") as found, CPU.in_use():
+    backend = torch_backend(torch.device("cpu"))
+    with pytest.raises(DeviceMemoryError, match="--device cpu") as found, backend.in_use():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore")
     assert (found.value.cause, found.value.exit_status) == ("oom", 1)
     assert "More" not in found.value.message
@@ -204,7 +208,7 @@ class Sink:
     """Takes rows in the place of files."""
 
     def write_rows(self, name, start, rows):
-        self.written = rows.numel()
+        self.written = rows.size
 
 
 @pytest.mark.parametrize("models", [1, 2, 5])
@@ -224,21 +228,33 @@ def test_piece_in_flight_takes_the_memory_that_the_backend_states(tmp_path, monk
 
 
 def test_buffer_is_used_again_and_grows():
-    memory = ThreadMemory(torch.device("cpu"), is_staged=True)
-    large = memory.buffer("x", (4, 5), torch.float32)
-    assert memory.buffer("x", (10,), torch.float32).data_ptr() == large.data_ptr()
-    assert memory.buffer("y", (10,), torch.float32).data_ptr() != large.data_ptr()
-    assert memory.buffer("x", (30,), torch.float32).numel() == 30
+    for memory, address in (
+        (TorchMemory(torch.device("cpu")), torch.Tensor.data_ptr),
+        (ThreadMemory(), lambda values: values.ctypes.data),
+    ):
+        large = memory.buffer("x", (4, 5), "F32")
+        assert address(memory.buffer("x", (10,), "F32")) == address(large)
+        assert address(memory.buffer("y", (10,), "F32")) != address(large)
+        assert address(memory.buffer("x", (10,), "F64")) != address(large)
+        assert tuple(memory.buffer("x", (30,), "F32").shape) == (30,)
 
 
 def test_rows_to_a_staged_device_and_back_are_copies():
-    memory = ThreadMemory(torch.device("cpu"), is_staged=True)
-    rows = torch.arange(6.0).reshape(2, 3)
+    memory = TorchMemory(torch.device("cpu"))
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     moved = memory.to_device("a", rows)
     back = memory.to_host("a", moved)
     assert memory.numbers([torch.tensor(5), 3]) == [5, 3]
     assert back.tolist() == rows.flatten().tolist()
-    assert len({rows.data_ptr(), moved.data_ptr()}) == 2
+    assert len({rows.ctypes.data, moved.data_ptr()}) == 2
+
+
+def test_rows_on_the_cpu_stay_where_they_lie():
+    memory, rows = ThreadMemory(), np.arange(6, dtype=np.uint16).reshape(2, 3)
+    moved = memory.to_device("a", rows)
+    assert moved.shape == (6,) and moved.ctypes.data == rows.ctypes.data
+    assert memory.to_host("a", moved) is moved
+    assert memory.numbers([np.int64(5), 3]) == [5, 3]
 
 
 def test_workers_raise_the_first_pieces_error_after_all_work_has_ended():

@@ -29,18 +29,18 @@ FOUR, ZERO = [4] * 16, [0] * 16
 
 def trim(delta, threshold):
     kept = delta.clone()
-    return kept, compiled_steps.trim(kept, threshold)
+    return kept, compiled_steps.trim(kept.numpy(), threshold)
 
 
 def disjoint_merge(deltas, *arguments):
     merged = torch.empty(deltas.shape[1], dtype=torch.float64)
-    compiled_steps.disjoint_merge(deltas, *arguments, merged)
+    compiled_steps.disjoint_merge(deltas.numpy(), *arguments, merged.numpy())
     return merged
 
 
 def weighted_sum(deltas, *arguments):
     merged = torch.empty(deltas.shape[1], dtype=torch.float64)
-    compiled_steps.weighted_sum(deltas, *arguments, merged)
+    compiled_steps.weighted_sum(deltas.numpy(), *arguments, merged.numpy())
     return merged
 
 

@@ -17,6 +17,7 @@ from raylab.merge import compiled_steps as compiled
 from raylab.merge import torch_steps
 from raylab.merge.magnitude_counts import tally
 from raylab.merge.steps import hash_limit, keep_probabilities, stream_key
+from raylab.weights.torch_rows import as_numpy
 from tests.oracles import merging as oracle
 from tests.reduce.arrays import LARGEST, arrays
 
@@ -69,7 +70,7 @@ def same_bits(left, right):
 def both(device, step, tensors, *arguments):
     """(the count, the tensors) after a step, which is the same in both."""
     written = [tensor.clone() for tensor in tensors]
-    count = getattr(compiled, step)(*written, *arguments)
+    count = getattr(compiled, step)(*map(as_numpy, written), *arguments)
     moved = [tensor.clone().to(device) for tensor in tensors]
     other = getattr(torch_steps, step)(*moved, *arguments)
     assert all(same_bits(a.cpu(), b) for a, b in zip(moved, written, strict=True))
@@ -91,6 +92,17 @@ def test_trim_any_threshold_is_the_definition_in_both(device, delta, data):
     count, (written,) = both(device, "trim", one_row(delta), limit)
     assert written.tolist() == oracle.trimmed(delta, limit)
     assert count == sum(abs(float(v)) >= limit and v != 0 for v in delta)
+
+
+@QUICK
+@given(delta=arrays() | ANYTHING, data=st.data())
+def test_trim_between_any_two_thresholds_is_the_definition_in_both(device, delta, data):
+    own = [abs(float(v)) for v in delta if math.isfinite(v)]
+    low, high = sorted(data.draw(st.sampled_from([*own, 0.0, 1.0, LARGEST])) for _ in range(2))
+    count, (written,) = both(device, "trim", one_row(delta), low, high)
+    expected = [float(v) if low <= abs(float(v)) <= high else 0.0 for v in delta]
+    assert written.tolist() == expected
+    assert count == sum(value != 0 for value in expected)
 
 
 def test_trim_zeros_at_a_threshold_of_zero_are_not_kept(device):
@@ -128,7 +140,8 @@ def test_splitmix64_known_seed_gives_published_outputs():
 @pytest.mark.parametrize("index", range(3))
 def test_drop_known_seed_keeps_below_the_published_outputs_alone(step, index):
     for limit, count in ((PUBLISHED[index] >> 11, 0), ((PUBLISHED[index] >> 11) + 1, 1)):
-        assert int(step(torch.ones(1), 1234567, index, limit)) == count
+        one = np.ones(1, np.float32) if step is compiled.drop else torch.ones(1)
+        assert int(step(one, 1234567, index, limit)) == count
 
 
 def test_drop_half_keeps_half_without_correlation():
@@ -136,7 +149,7 @@ def test_drop_half_keeps_half_without_correlation():
     masks = []
     for model, tensor in ((0, "a"), (1, "a"), (0, "b")):
         mask = ones.clone()
-        compiled.drop(mask, stream_key(7, model, tensor), 0, hash_limit(0.5))
+        compiled.drop(mask.numpy(), stream_key(7, model, tensor), 0, hash_limit(0.5))
         masks.append(mask * 2 - 1)
     deviation = 1 / math.sqrt(len(ones))
     for i, mask in enumerate(masks):
@@ -166,9 +179,9 @@ def test_drop_by_rank_any_rows_keeps_by_the_rank_of_the_magnitude_in_both(
     tables = keep_probabilities(*window, values.shape[1])
     rows, scaled = torch.from_numpy(values.ravel()), torch.full((values.size,), math.nan).double()
     kept = [row.clone() for row in (rows, scaled)]
-    count = compiled.drop_by_rank(kept[0], key, first, *tables, kept[1])
+    count = compiled.drop_by_rank(kept[0].numpy(), key, first, *tables, kept[1].numpy())
     moved = [row.clone().to(device) for row in (rows, scaled)]
-    on_device = [table.to(device) for table in tables]
+    on_device = [torch.from_numpy(table).to(device) for table in tables]
     other = torch_steps.drop_by_rank(moved[0], key, first, *on_device, moved[1])
     assert all(same_bits(a.cpu(), b) for a, b in zip(moved, kept, strict=True))
     shares = [p for row in values for p in oracle.probabilities(row, *window)]
@@ -185,9 +198,10 @@ def test_drop_by_rank_keeps_each_rank_as_often_as_its_probability_and_is_unbiase
     limits, shares = keep_probabilities(density, epsilon, columns)
     assert shares.tolist() == pytest.approx([0.1, 0.25, 0.4, 0.55, 0.7])
     delta, scaled = row.repeat(rows), torch.empty(rows * columns, dtype=torch.float64)
-    compiled.drop_by_rank(delta, stream_key(3, 0, "a"), 0, limits, shares, scaled)
+    key = stream_key(3, 0, "a")
+    compiled.drop_by_rank(delta.numpy(), key, 0, limits, shares, scaled.numpy())
     found = (delta.view(rows, columns) != 0).double().mean(0)
-    expected = shares[torch.tensor([0, 4, 2, 1, 3])]
+    expected = torch.from_numpy(shares[[0, 4, 2, 1, 3]])
     deviation = (expected * (1 - expected) / rows).sqrt()
     assert ((found - expected).abs() < 5 * deviation).all()
     mean = scaled.view(rows, columns).mean(0)
@@ -198,7 +212,7 @@ def merged_by(device, step, rows, *arguments):
     """What both write for `rows`, numpy (models, size), over what the memory held before."""
     deltas = torch.from_numpy(rows)
     written = torch.full((rows.shape[1],), math.nan, dtype=torch.float64)
-    getattr(compiled, step)(deltas, *arguments, written)
+    getattr(compiled, step)(rows, *arguments, written.numpy())
     other = torch.full_like(written, math.nan, device=device)
     getattr(torch_steps, step)(deltas.to(device), *arguments, other)
     assert same_bits(other.cpu(), written)
@@ -247,15 +261,15 @@ def test_weighted_sum_of_any_models_is_the_weighted_sum_in_both(device, rows, da
 
 def moves_of(device, base, merged, scaling, dtype):
     """What both give, base and merged being numpy arrays and base exact in `dtype`."""
-    tensors = [torch.from_numpy(base), torch.from_numpy(merged)]
-    written = [tensor.clone() for tensor in tensors]
-    count = compiled.add_to_base(*written, scaling, dtype)
-    moved = [tensor.clone().to(device) for tensor in tensors]
-    other = torch_steps.add_to_base(*moved, scaling, dtype)
-    assert other.item() == count
-    found = written[0].to(dtype)
-    assert same_bits(moved[0].cpu(), written[0])
-    assert same_bits(moved[0].to(dtype).cpu(), found)
+    found = torch.empty(base.size, dtype=dtype)
+    count = compiled.add_to_base(base.copy(), merged.copy(), scaling, as_numpy(found))
+    moved = [torch.from_numpy(values).clone().to(device) for values in (base, merged)]
+    other = torch.empty(base.size, dtype=dtype, device=device)
+    assert torch_steps.add_to_base(*moved, scaling, other).item() == count
+    # What is infinite or NaN is counted, and never written to a file.
+    finite = found.isfinite()
+    assert bool((finite == other.cpu().isfinite()).all())
+    assert same_bits(other.cpu()[finite], found[finite])
     return found, count
 
 
@@ -350,6 +364,46 @@ def test_subtract_any_values_and_dtypes_is_float32_in_both(device, dtypes, value
     assert count == (~np.isfinite(expected)).sum()
 
 
+@pytest.mark.parametrize("name", DTYPES)
+@QUICK
+@given(values=ANYTHING)
+def test_widen_any_values_is_float32_and_back_the_same_in_both(device, name, values):
+    stored = torch.from_numpy(values).to(DTYPES[name])
+    row = torch.full((len(values),), 7.0)
+    count, (_, written) = both(device, "widen", [stored, row])
+    assert same_bits(written, stored.float())
+    assert count == int((~stored.isfinite()).sum())
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@QUICK
+@given(values=ANYTHING)
+def test_narrow_any_float32_rounds_to_nearest_even_in_both(device, name, values):
+    row = torch.from_numpy(values)
+    expected = row.to(DTYPES[name])
+    found = torch.empty_like(expected)
+    count = compiled.narrow(values, as_numpy(found))
+    on_device = torch.empty_like(expected, device=device)
+    assert torch_steps.narrow(row.to(device), on_device).item() == count
+    finite = expected.isfinite()
+    assert count == int((~finite).sum())
+    assert same_bits(found[finite], expected[finite])
+    assert same_bits(on_device.cpu(), expected)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@QUICK
+@given(values=ANYTHING, seed=st.integers(0, 2**16))
+def test_add_any_values_is_float32_in_both(device, name, values, seed):
+    row = torch.from_numpy(np.random.default_rng(seed).permutation(values))
+    stored = torch.from_numpy(values).to(DTYPES[name])
+    count, (written, _) = both(device, "add", [row, stored])
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = row.numpy() + stored.float().numpy()
+    assert same_bits(written, torch.from_numpy(expected))
+    assert count == (~np.isfinite(expected)).sum()
+
+
 RANGES = [(0, 0x7FFFFFFF, 16), (0, 0xFFFF, 0), (0x3F800000, 0x3F80FFFF, 0), (5, 5, 0)]
 
 
@@ -360,7 +414,7 @@ def test_tally_any_values_is_the_same_in_both(device, values, within):
     counts = torch.arange(((last - first) >> shift) + 2)
     moved = counts.clone().to(device)
     row = torch.from_numpy(values)
-    tally(row, *within, counts)
+    tally(values, *within, counts.numpy())
     torch_steps.tally(row.to(device), *within, moved)
     assert torch.equal(moved.cpu(), counts)
 
@@ -375,17 +429,21 @@ def test_steps_in_torch_need_no_value_on_the_host():
         torch_steps.count_non_finite(row),
         torch_steps.count_nonzero(row),
         torch_steps.subtract(meta(torch.bfloat16), meta(torch.float16), row),
+        torch_steps.widen(meta(torch.bfloat16), row),
+        torch_steps.narrow(row, meta(torch.bfloat16)),
+        torch_steps.add(row, meta(torch.bfloat16)),
         torch_steps.trim(row, 0.5),
+        torch_steps.trim(row, 0.5, 2.0),
         torch_steps.drop(row, 2**63, 5, 2**50),
         torch_steps.drop_by_rank(
             row, 2**63, 5, meta(torch.int64, 4), meta(torch.float64, 4), meta(torch.float64)
         ),
-        torch_steps.add_to_base(row, sums, 0.5, torch.bfloat16),
+        torch_steps.add_to_base(row, sums, 0.5, meta(torch.bfloat16)),
     ]
     torch_steps.disjoint_merge(meta(torch.float32, 2, 20), weights, weights, True, sums)
     torch_steps.weighted_sum(meta(torch.float32, 2, 20), weights, 3.0, sums)
     torch_steps.tally(row, 0, 0xFFFF, 0, meta(torch.int64, 0x10001))
-    assert [(count.device.type, count.shape) for count in found] == [("meta", ())] * 7
+    assert [(count.device.type, count.shape) for count in found] == [("meta", ())] * 11
     with pytest.raises(RuntimeError):
         found[0].item()
 
@@ -398,12 +456,16 @@ def test_steps_in_torch_never_wait_for_a_gpu():
     torch.cuda.set_sync_debug_mode("error")
     try:
         torch_steps.subtract(row.bfloat16(), row.half(), row)
+        torch_steps.widen(row.bfloat16(), row)
+        torch_steps.narrow(row, row.bfloat16())
+        torch_steps.add(row, row.bfloat16())
         torch_steps.trim(row, 0.5)
+        torch_steps.trim(row, 0.5, 2.0)
         torch_steps.drop(row, 2**63, 5, 2**50)
         torch_steps.drop_by_rank(row, 2**63, 5, counts[:4], sums[:4], sums)
         torch_steps.disjoint_merge(rows, [1.0, 0.5], [1.0, 0.5], True, sums)
         torch_steps.weighted_sum(rows, [1.0, 0.5], 3.0, sums)
-        torch_steps.add_to_base(row, sums, 0.5, torch.bfloat16)
+        torch_steps.add_to_base(row, sums, 0.5, row.bfloat16())
         torch_steps.tally(row, 0, 0xFFFF, 0, counts)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import HrmTextConfig, Mamba2Config, PhimoeConfig
 
 from raylab.errors import ModelError
-from raylab.weights import Adapter, Checkpoint
+from raylab.weights import Checkpoint
+from raylab.weights.adapter import Adapter
 from tests.architectures import random_model, save_adapter, tiny_model
 from tests.chats import tiny_tokenizer
 from tests.commands import exit_status

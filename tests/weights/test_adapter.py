@@ -16,7 +16,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import ModelError
-from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights import Checkpoint, row_tiles
+from raylab.weights.adapter import Adapter
 from raylab.weights.adapter_config import AdapterConfig, read_config
 from tests.architectures import (
     edited_adapter,

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from raylab.weights import Adapter, Checkpoint, row_tiles
+from raylab.weights import Checkpoint, row_tiles
+from raylab.weights.adapter import Adapter
 from raylab.weights.quantized_base import MergedWeights
 from tests.architectures import merged_by_peft, save_adapter, save_random
 

@@ -53,14 +53,6 @@ def test_checkpoint_every_parameter_once_as_transformers_counts(bases, architect
         assert torch.equal(raw.reshape(parameter.shape), parameter)
 
 
-def test_rows_are_float32_and_contiguous(tmp_path):
-    save_file({"w": torch.arange(12.0).half().reshape(4, 3)}, tmp_path / "model.safetensors")
-    rows = Checkpoint(tmp_path).rows("w", 1, 3)
-    assert rows.dtype == torch.float32
-    assert rows.is_contiguous()
-    assert rows.tolist() == [[3, 4, 5], [6, 7, 8]]
-
-
 def test_checkpoint_shards_are_read_by_index(tmp_path):
     sharded(tmp_path, one={"a": ones(2, 3)}, two={"b": ones(4), "c": ones(1, 1)})
     save_file({"z": ones(1)}, tmp_path / "consolidated.safetensors")

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from raylab.spec.study import Quantization
 from raylab.train.model import load_base
 from raylab.weights import Checkpoint, row_tiles
-from raylab.weights.quantized_base import CountedWeights, HeldWeights
+from raylab.weights.checkpoint import CountedWeights
+from raylab.weights.quantized_base import HeldWeights
 from tests.architectures import ARCHITECTURES
 
 BF16 = torch.bfloat16

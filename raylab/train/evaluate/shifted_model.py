@@ -23,7 +23,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from raylab.errors import ModelError
-from raylab.weights import Adapter
+from raylab.weights.adapter import Adapter
 
 
 @dataclass(frozen=True)
