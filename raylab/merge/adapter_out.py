@@ -150,10 +150,10 @@ def _config(plan: AdapterPlan, found: Found) -> dict[str, Any]:
 
 
 def _base(plan: AdapterPlan) -> str:
-    """What the base model is called: by the request, but for a place on this machine the inputs'
-    own name goes before it."""
+    """What the base model is called: as the request does, but the inputs' own name goes before a
+    place on this machine."""
     named = plan.merge.request.base
-    if named and not Path(named).exists():
+    if named and "#" not in named and not Path(named).exists():
         return named
     common: str | None = _common(plan, "base_model_name_or_path")
     return common or named or str(plan.merge.directory)

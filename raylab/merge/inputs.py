@@ -114,6 +114,11 @@ def plan_merge(
     if directory is None or without_base:
         raise InputError(
             "an adapter has no weights of its own",
+            found=", ".join(
+                item.model
+                for item, place in zip(request.inputs, locations, strict=True)
+                if place in without_base
+            ),
             expected="--base, the base model that it was trained from",
         )
     _check_vocabularies(request, locations, directory)

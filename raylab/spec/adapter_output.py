@@ -55,10 +55,18 @@ def adapter_output(
         return None
     if len(named) > 1:
         raise InputError(
-            "a rank and an energy exclude each other", found=", ".join(named), expected="one"
+            "a rank and an energy exclude each other",
+            found=", ".join(named),
+            expected="one of them: a rank for all tensors, or what each tensor's rank has to keep",
         )
     if rank is not None and rank < 1:
-        raise InputError("a rank is a number of columns", found=rank, expected="at least 1")
+        raise InputError(
+            "the rank of an adapter is out of range", found=f"rank {rank}", expected="at least 1"
+        )
     if energy is not None and not 0 < energy <= 1:
-        raise InputError("an energy is a share", found=energy, expected="in (0, 1]")
+        raise InputError(
+            "the energy of an adapter is out of range",
+            found=f"energy {energy:g}",
+            expected="in (0, 1]; 0.99 keeps 99 % of each tensor's squared singular values",
+        )
     return AdapterOutput(rank, energy)

@@ -273,5 +273,5 @@ def _check_against(directory: Path, parts: Parts, base: Weights) -> None:
             "the adapter does not fit the base model",
             found=f"{directory}: {'; '.join(misfits[:3])} ({len(misfits)} in all)",
             expected="tensors of the base model in their shapes",
-            todo="compare it with the base model that it was trained from",
+            todo="name the base model that it was trained from",
         )

@@ -203,7 +203,13 @@ def test_mean_of_values_that_is_not_normalised_moves_the_base_too(base, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("named", "expected"), [("org/model", "org/model"), (None, "org/of-inputs"), ("demo", "demo")]
+    ("named", "expected"),
+    [
+        ("org/model", "org/model"),
+        ("demo", "demo"),
+        (None, "org/of-inputs"),
+        ("runs/mine#demo", "org/of-inputs"),
+    ],
 )
 def test_base_model_is_called_as_asked_but_for_a_place_on_this_machine(
     base, tmp_path, named, expected

@@ -341,8 +341,8 @@ def test_factor_that_is_no_number_is_refused_and_leaves_nothing(
         (("model", None, 0.9), "only an adapter"),
         (("adapter", 4, 0.9), "exclude"),
         (("adapter", 0, None), "at least 1"),
-        (("adapter", None, 1.5), "share"),
-        (("adapter", None, float("nan")), "share"),
+        (("adapter", None, 1.5), "out of range"),
+        (("adapter", None, float("nan")), "out of range"),
     ],
 )
 def test_output_that_means_nothing_is_refused(words, message):
