@@ -187,19 +187,21 @@ def test_tensor_of_which_a_merge_keeps_nothing_gets_no_factors(base, tmp_path):
     assert {name.split(".")[-2] for name in moved(base, tmp_path / "out")} == {"q_proj"}
 
 
-def test_mean_of_values_that_is_not_normalised_moves_the_base_too(base, tmp_path):
-    """Half of one model plus a quarter of another: a quarter of the base is taken away."""
-    lora = {"r": 2, "target_modules": ["q_proj"]}
-    one, other = (save_adapter(tmp_path / f"{seed}", base, seed, **lora) for seed in (1, 2))
-    asked = {"weights": [0.5, 0.25], "normalize": False, "output": AdapterOutput(energy=1.0)}
-    record = merged(tmp_path / "out", base, [one, other], "linear", **asked)
-    start, first, second = merged_by_peft(base), moved(base, one), moved(base, other)
-    exact = {
-        name: 0.5 * first[name] + 0.25 * second[name] - 0.25 * start[name].double()
-        for name in first
-    }
-    assert_near(moved(base, tmp_path / "out"), exact)
-    assert record["adapter"]["exact"] is False
+def test_mean_of_values_that_moves_the_base_too_is_refused(base, tmp_path):
+    """Half of one model plus a quarter of another takes a quarter of every tensor away."""
+    paths = [save_adapter(tmp_path / f"{seed}", base, seed, **PLAIN) for seed in (1, 2)]
+    with pytest.raises(ModelError, match="scales tensors that no adapter changes"):
+        merged(tmp_path / "out", base, paths, "linear", weights=[0.5, 0.25], normalize=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sum_of_values_whose_weights_sum_to_one_is_exact(base, tmp_path):
+    paths = [save_adapter(tmp_path / f"{seed}", base, seed, **PLAIN) for seed in (1, 2)]
+    weights = {"weights": [1.5, -0.5], "normalize": False}
+    record = merged(tmp_path / "out", base, paths, "linear", **weights)
+    first, second = (moved(base, path) for path in paths)
+    assert_near(moved(base, tmp_path / "out"), {n: 1.5 * first[n] - 0.5 * second[n] for n in first})
+    assert record["adapter"]["exact"] is True
 
 
 @pytest.mark.parametrize(
