@@ -1,7 +1,8 @@
 """Writes a merge of adapters as one adapter, which PEFT and servers of LoRA load as any other.
 
 Model: `linear` and `task_arithmetic` add up the adapters' products of factors, so the factors side
-by side, with weights, scales and lambda in B, are the merged delta. Every other method changes
+by side, with weights, scales and lambda in B, are the merged delta. Methods of matrices give
+factors of at most the adapters' ranks together (`matrices`). Every other method changes
 entries one by one: its delta is formed whole, a tensor at a time, by the steps of the merge, and
 its best approximation is written (`low_rank`). So is a sum where a rank or an energy is asked for,
 from its small factors.
@@ -34,6 +35,7 @@ from raylab.merge.low_rank import (
     approximate_product,
     exact_product,
 )
+from raylab.merge.matrices import merged_factors
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
@@ -73,7 +75,7 @@ def write_adapter(
             _write_factors(plan, found, part)
             copy_config_files(plan.merge.directory, part, TOKENIZER_FILES)
             files = flushed_files(part)
-            kept = None if plan.is_sum else merger.kept
+            kept = None if plan.is_sum else merger.counts
             record = record_of(plan.merge, trims, kept, files, backend.name)
             record["adapter"] = _record(plan, found)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
@@ -96,10 +98,10 @@ def _approximations(
 
 def _approximation(plan: AdapterPlan, name: str, rows: ModelRows, merger: Merger) -> Approximation:
     """The factors of one tensor. Raises NonFiniteError."""
-    if plan.is_sum:
-        up, down = plan.factors(name)
+    if plan.has_factors:
+        up, down = plan.factors(name) if plan.is_sum else merged_factors(rows, name)
         _check_finite(name, up, down)
-        is_whole = plan.asked.energy is None and (plan.asked.rank or math.inf) >= plan.rank(name)
+        is_whole = plan.asked.energy is None and (plan.asked.rank or math.inf) >= up.shape[1]
         found = exact_product(up, down) if is_whole else approximate_product(up, down, plan.asked)
     else:
         shape = plan.merge.shapes[name]
@@ -185,7 +187,7 @@ def _record(plan: AdapterPlan, found: Found) -> dict[str, Any]:
     lost, energy = (math.fsum(getattr(f, n) for f in found.values()) for n in ("lost", "energy"))
     rank = _largest_rank(found)
     return {
-        "exact": plan.is_sum and not lost,
+        "exact": plan.has_factors and not lost,
         "rank": plan.asked.rank,
         "energy": plan.asked.energy,
         "r": rank,

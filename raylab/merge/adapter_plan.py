@@ -64,6 +64,11 @@ class AdapterPlan:
         """Whether the merged delta is a sum of the inputs' products of factors."""
         return _is_sum(self.merge.request, self.merge.settings, self.modules)
 
+    @property
+    def has_factors(self) -> bool:
+        """Whether the merged delta comes as factors: of a sum, or of a method of matrices."""
+        return self.is_sum or self.merge.request.row.combines == "matrices"
+
     def rank(self, name: str) -> int:
         """The sum of the inputs' ranks."""
         return sum(factors.rank for _, factors in self._terms(name))

@@ -65,10 +65,10 @@ class MergePlan:
 
     def models_of(self, name: str) -> list[int]:
         """The indices of the models that change the tensor and keep entries of it; all,
-        if any does, where the method combines values or whole tensors."""
+        if any does, where the method combines values, whole tensors or matrices."""
         densities = self.settings[name].densities
         changing = [i for i, m in enumerate(self.models) if densities[i] and m.changes(name)]
-        looks_at_all = self.request.of_values or self.request.row.combines == "tensors"
+        looks_at_all = self.request.of_values or self.request.row.combines != "entries"
         if looks_at_all and (changing or self._scales(name)):
             return list(range(len(self.models)))
         return changing

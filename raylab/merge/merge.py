@@ -64,13 +64,17 @@ def merge_models(
     which leave nothing behind.
     """
     check_absent(out)
-    is_of_tensors = request.row.combines == "tensors"
-    if is_of_tensors and device == "cuda":
+    is_on_cpu = request.row.combines != "entries"
+    if is_on_cpu and device == "cuda":
         raise InputError(
             f"{request.method} runs on the CPU", found="device cuda", expected="auto or cpu"
         )
     plan = plan_merge(request, locations, base)
-    backend = CPU if is_of_tensors else backend_for(device, plan.entries_of_checkpoints)
+    if request.row.inputs == "factors":
+        from raylab.merge.matrices import check_factors
+
+        check_factors(plan)
+    backend = CPU if is_on_cpu else backend_for(device, plan.entries_of_checkpoints)
     if request.output:
         from raylab.merge.adapter_out import write_adapter
         from raylab.merge.adapter_plan import plan_adapter
@@ -123,15 +127,14 @@ def write_merge(
         with atomic_directory(out) as part:
             with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
                 merger = Merger(rows, trims, found, writer, rescaling)
-                counted = counter(tell, MERGING, len(plan.shapes))
-                workers.each(rows.pieces(list(plan.shapes)), merger.write, counted)
+                merger.write_all(workers, counter(tell, MERGING, len(plan.shapes)))
             copy_config_files(plan.directory, part)
             if plan.untied:
                 write_untied(part)
             if plan.request.dtype:
                 write_config(part, dict.fromkeys(("dtype", "torch_dtype"), plan.request.dtype))
             files = flushed_files(part)
-            record = record_of(plan, trims, merger.kept, files, backend.name)
+            record = record_of(plan, trims, merger.counts, files, backend.name)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
             write_record(part, record)
     return record

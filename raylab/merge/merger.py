@@ -2,7 +2,8 @@
 
 Model: a thread reads each model's rows, trims or drops their entries, combines them, adds them to
 the base, rounds, and writes. A tensor that no model changes is copied. For an adapter the combined
-rows are handed out before they are added to the base (`delta`). What a step counts (entries
+rows are handed out before they are added to the base (`delta`). Where a method combines matrices, a
+thread merges a whole tensor first. What a step counts (entries
 kept, entries that are not finite) comes to the host with the rows, at the end of the piece.
 Invariant: the steps are those of `raylab.merge.steps`, on whichever device, in one order.
 """
@@ -10,7 +11,8 @@ Invariant: the steps are those of `raylab.merge.steps`, on whichever device, in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +22,10 @@ from raylab.merge.steps import Count, Entries, hash_limit, keep_probabilities, s
 from raylab.merge.trim import Trims
 from raylab.merge.whole_tensors import Concluded, combine, rows_of
 from raylab.weights.checkpoint_writer import CheckpointWriter
-from raylab.weights.row_tiles import Piece, columns_of
+from raylab.weights.row_tiles import Piece, Workers, columns_of
+
+if TYPE_CHECKING:
+    from raylab.merge.matrices import Product
 
 
 class Merger:
@@ -42,6 +47,7 @@ class Merger:
         self._plan, self._steps = rows.plan, rows.backend.steps
         self._request = rows.plan.request
         self._lock = threading.Lock()
+        self._products: dict[str, Product] = {}
         self.kept: Kept = Kept()
 
     def write(self, piece: Piece) -> None:
@@ -51,6 +57,32 @@ class Merger:
         rows = self._merged(piece, models) if models else self._copied(piece)
         assert self._writer is not None
         self._writer.write_rows(name, start, rows)
+
+    @property
+    def counts(self) -> Kept | None:
+        """`kept`; None where the method looks at no entries."""
+        return None if self._request.row.combines == "matrices" else self.kept
+
+    def write_all(self, workers: Workers, done: Callable[[Piece], None]) -> None:
+        """Merge or copy every tensor of the output; see `write`. done: hears of the pieces, or of
+        the first one of each tensor, in their order."""
+        pieces = self._rows.pieces(list(self._plan.shapes))
+        if self._request.row.combines == "matrices":
+            # Imports torch, before the first thread starts.
+            from raylab.merge.matrices import merged_product
+
+            firsts = [piece for piece in pieces if piece[1] == 0]
+            workers.each(firsts, lambda piece: self._write_tensor(piece[0], merged_product), done)
+        else:
+            workers.each(pieces, self.write, done)
+
+    def _write_tensor(self, name: str, merged: Callable[[ModelRows, str], Product]) -> None:
+        """Merge or copy one tensor, whose matrices are `merged` first."""
+        if self._plan.models_of(name):
+            self._products[name] = merged(self._rows, name)
+        for piece in self._rows.pieces([name]):
+            self.write(piece)
+        self._products.pop(name, None)
 
     def _copied(self, piece: Piece) -> np.ndarray:
         memory, (name, *_) = self._rows.memory, piece
@@ -103,6 +135,10 @@ class Merger:
         """What is added to the base, before lambda, float64 (entries,) on the device; and for each
         model, how many entries are not finite, then for each, how many it keeps."""
         rows, memory = self._rows, self._rows.memory
+        if product := self._products.get(piece[0]):
+            moves = memory.buffer("moves", base.shape, "F64")
+            moves[:] = product.rows(*piece[1:])
+            return moves, [0] * (2 * len(models))
         deltas = memory.buffer("rows", (len(models), *base.shape), "F32")
         each = list(zip(deltas, models, strict=True))
         non_finite = [rows.fill(delta, model, piece) for delta, model in each]

@@ -8,7 +8,8 @@ their weighted sum is divided by the weights that went into it:
     merged = base + lambda * sum(w_i * kept(d_i)) [ / sum(w_i) ]
 
 `raylab.merge.steps` defines each step for one entry. A row that combines tensors has a rule in
-`raylab.merge.tensor_rules`: what becomes of an entry depends on the tensor that it lies in.
+`raylab.merge.whole_tensors`: what becomes of an entry depends on the tensor that it lies in. A row
+that combines matrices has a rule in `raylab.merge.matrices`, which looks at singular vectors.
 A method works on task vectors, which need a base, on the models' values, which need none, or on
 either: on task vectors where there is a base.
 Invariant: every number that a method takes beside weights, densities and lambda is in its
@@ -28,8 +29,8 @@ from raylab.spec.merge_parameters import ParameterRow
 class MergeMethod:
     """One row of the table. `normalizes` is the default; a request may say otherwise.
 
-    fewest, most: how many models it combines beside a base, most None for any number. weighs:
-    whether models have weights.
+    fewest, most: how many models it combines beside a base, most None for any number. inputs:
+    whether it takes any models, or adapters of factors alone. weighs: whether models have weights.
     """
 
     title: str
@@ -38,7 +39,8 @@ class MergeMethod:
     elects: bool = False
     normalizes: bool = False
     of: Literal["deltas", "values", "either"] = "deltas"
-    combines: Literal["entries", "tensors"] = "entries"
+    combines: Literal["entries", "tensors", "matrices"] = "entries"
+    inputs: Literal["models", "factors"] = "models"
     fewest: int = 1
     most: int | None = None
     weighs: bool = True
@@ -46,8 +48,13 @@ class MergeMethod:
 
     @property
     def trims(self) -> bool:
-        """Whether thresholds say which entries stay."""
-        return self.keeps in ("largest", "middle")
+        """Whether thresholds of the task vectors say which entries stay."""
+        return self.keeps in ("largest", "middle") and self.combines == "entries"
+
+    @property
+    def scales(self) -> bool:
+        """Whether lambda multiplies the merged task vector."""
+        return self.of == "deltas" and self.combines != "tensors"
 
     @property
     def draws(self) -> bool:
@@ -209,5 +216,53 @@ METHODS: dict[str, MergeMethod] = {
         most=1,
         weighs=False,
         parameters={"scale": ParameterRow(1.0, by_model=True)},
+    ),
+    "tsv": MergeMethod(
+        title="TSV-Merge: task singular vectors, made orthonormal over all models",
+        paper="Gargiulo et al. 2024, arXiv:2412.00081",
+        combines="matrices",
+        parameters={"k": ParameterRow(0, "whole", 0, 1_000_000)},
+    ),
+    "iso_c": MergeMethod(
+        title="Iso-C: the sum's singular vectors, with their mean singular value",
+        paper="Marczak et al. 2025, arXiv:2502.04959",
+        combines="matrices",
+    ),
+    "iso_cts": MergeMethod(
+        title="Iso-CTS: common and task-specific singular vectors, with one mean singular value",
+        paper="Marczak et al. 2025, arXiv:2502.04959",
+        combines="matrices",
+        parameters={"common": ParameterRow(0.8, low=0.0, high=1.0)},
+    ),
+    "knots_ties": MergeMethod(
+        title="KnOTS: TIES over the models' parts of one singular value decomposition",
+        paper="Stoica et al. 2024, arXiv:2410.19735; Yadav et al. 2023, arXiv:2306.01708",
+        keeps="largest",
+        elects=True,
+        normalizes=True,
+        combines="matrices",
+        inputs="factors",
+    ),
+    "core_ties": MergeMethod(
+        title="Core Space, then TIES",
+        paper="Panariello et al. 2025, arXiv:2509.17786; Yadav et al. 2023, arXiv:2306.01708",
+        keeps="largest",
+        elects=True,
+        normalizes=True,
+        combines="matrices",
+        inputs="factors",
+    ),
+    "core_tsv": MergeMethod(
+        title="Core Space, then TSV-Merge",
+        paper="Panariello et al. 2025, arXiv:2509.17786; Gargiulo et al. 2024, arXiv:2412.00081",
+        combines="matrices",
+        inputs="factors",
+        parameters={"k": ParameterRow(0, "whole", 0, 1_000_000)},
+    ),
+    "core_iso_c": MergeMethod(
+        title="Core Space, then Iso-C",
+        paper="Panariello et al. 2025, arXiv:2509.17786; Marczak et al. 2025, arXiv:2502.04959",
+        combines="matrices",
+        inputs="factors",
     ),
 }

@@ -29,6 +29,9 @@ _OF_ENTRIES = {
     "rescale_norm": _FLAG,
 }
 _OF_TENSORS = {"int8_mask": _FLAG}
+_OF_MATRICES = {"lambda": _NUMBER, "int8_mask": _FLAG}
+_COMMON = {"entries": _OF_ENTRIES, "tensors": _OF_TENSORS, "matrices": _OF_MATRICES}
+"""By what a method combines."""
 _BY_MODEL = {"weight": _NUMBER, "density": _NUMBER}
 _DENSITY = ParameterRow(1.0)
 _NORMALIZED = ("ties", "linear", "della")
@@ -87,9 +90,8 @@ def rows_by_model(row: MergeMethod) -> dict[str, ParameterRow]:
 
 def rows_of_all(row: MergeMethod) -> dict[str, ParameterRow]:
     """What all models of a merge share."""
-    common = _OF_ENTRIES if row.combines == "entries" else _OF_TENSORS
     own = {name: parameter for name, parameter in row.parameters.items() if not parameter.by_model}
-    return {**common, **own}
+    return {**_COMMON[row.combines], **own}
 
 
 def _setting(levels: Sequence[Level], name: str, row: ParameterRow) -> Setting | None:
@@ -156,10 +158,11 @@ def settings_in(levels: Levels, method: str, places: Sequence[Section]) -> dict[
         levels.refuse("density", f"none, since {method} keeps all entries")
     else:
         found["density"] = _of_models(levels, "density", _DENSITY)
+    if row.scales:
+        found["scaling"] = levels.of_all("lambda", ParameterRow(1.0))
     if row.combines == "entries":
         if row.of == "values":
             levels.refuse("lambda", f"none, since {method} combines values")
-        found["scaling"] = levels.of_all("lambda", ParameterRow(1.0))
         normalizes = ParameterRow(method in _NORMALIZED, "flag")
         found["normalize"] = levels.of_all("normalize", normalizes)
         if found["normalize"] is None:

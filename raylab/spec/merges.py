@@ -189,7 +189,7 @@ def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
         "density": row.keeps != "all",
         "scope": row.trims,
         "seed": row.draws,
-        "lambda": row.of == "deltas" and row.combines == "entries",
+        "lambda": row.scales,
     }
     idle = [name for name, value in given.items() if value is not None and not used[name]]
     if idle:

@@ -128,7 +128,7 @@ def merge_text(translate: Translator, request: MergeRequest) -> str:
     def written(value: Setting) -> float | str:
         return str(value) if isinstance(value, Varying) else value
 
-    if method.of == "deltas" and method.combines == "entries":
+    if method.scales:
         more += translate("merge-scaling", scaling=written(request.scaling))
     if request.seed is not None:
         more += translate("merge-seed", seed=request.seed)

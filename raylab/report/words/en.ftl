@@ -950,8 +950,8 @@ merge-counts =
        *[other] tensors were
     } merged, { COUNT($tensors_copied) } copied.
 merge-adapter-exact =
-    The adapter has { COUNT($parameters) } parameters and rank { $r } or less. It is the exact sum of the
-    adapters, up to float32 rounding.
+    The adapter has { COUNT($parameters) } parameters and rank { $r } or less. It is exactly the merged
+    task vector, up to float32 rounding.
 merge-adapter-near =
     The adapter has { COUNT($parameters) } parameters and rank { $r } or less. Its distance from the merged task
     vector is { SHORT($error) } of that vector's L2 norm.

@@ -1,0 +1,152 @@
+"""Methods that combine the task matrices of a layer: TSV-Merge, Iso-C, KnOTS, Core Space.
+
+Model: RULES names a method's space and its rule. Where every model's change of a layer is a product
+of LoRA's factors, the merge happens in a small space (`matrix_spaces`), and gives factors. Where a
+model is a checkpoint, or an adapter is more than that, the matrices are formed whole, and merged by
+the same rule (`matrix_rules`); KnOTS and Core Space are defined for factors alone, and are refused.
+A tensor that is no matrix (a norm, a bias, a convolution) has sum(w_i d_i) / T, as in the authors'
+programs. A model that leaves a tensor has a task matrix of zeros there.
+Invariant: all arithmetic is float64, on one thread of the caller's. One tensor at a time is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raylab.errors import ModelError
+from raylab.merge import matrix_rules as rules
+from raylab.merge.inputs import MergePlan
+from raylab.merge.matrix_rules import Factors, Rule, TaskMatrices
+from raylab.merge.matrix_spaces import SPACES, Space
+from raylab.merge.model_rows import ModelRows, refuse_non_finite
+from raylab.weights.row_tiles import columns_of
+
+RULES: dict[str, tuple[str, Rule]] = {
+    "tsv": ("shared", rules.tsv),
+    "iso_c": ("shared", rules.iso_c),
+    "iso_cts": ("shared", rules.iso_cts),
+    "knots_ties": ("knots", rules.ties),
+    "core_ties": ("core", rules.ties),
+    "core_tsv": ("core", rules.tsv),
+    "core_iso_c": ("core", rules.iso_c),
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """A merged task matrix up @ down, before lambda; up None: it is `down`, (rows, columns)."""
+
+    up: torch.Tensor | None
+    down: torch.Tensor
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop), float64 (entries,)."""
+        if self.up is None:
+            return self.down[start:stop].reshape(-1).numpy()
+        # A copy, so that the address of a slice cannot choose another kernel.
+        return (self.up[start:stop].clone() @ self.down).reshape(-1).numpy()
+
+
+def check_factors(plan: MergePlan) -> None:
+    """Raise ModelError where the method merges factors, and a model changes a tensor otherwise."""
+    if plan.request.row.inputs != "factors":
+        return
+    for item, model in zip(plan.request.inputs, plan.models, strict=True):
+        found = [
+            f"{name}: {what}"
+            for adapter in model.adapters
+            for name in adapter.names
+            if (what := adapter.beyond_factors(name))
+        ]
+        if model.is_checkpoint:
+            found = ["a whole model, which has no factors"]
+        if found:
+            raise ModelError(
+                f"{plan.request.method} merges factors of linear layers; {item.model} has others",
+                found=f"{found[0]} ({len(found)} in all)",
+                expected="LoRA adapters of factors A and B alone",
+                todo="merge by tsv, iso_c or ties, which take whole models",
+            )
+
+
+def merged_product(rows: ModelRows, name: str) -> Product:
+    """The merged task matrix of a tensor that the merge changes. Raises NonFiniteError."""
+    plan = rows.plan
+    shape, models = plan.shapes[name], range(len(plan.models))
+    settings = plan.settings[name]
+    if len(shape) != 2:
+        total = _zeros(plan, name)
+        for model, weight in zip(models, settings.weights, strict=True):
+            total += weight * _whole(rows, name, model)
+        return Product(None, total / len(models))
+    space_name, rule = RULES[plan.request.method]
+    factors = [_factors(plan, name, model) for model in models]
+    known = [found for found in factors if found is not None]
+    if len(known) == len(factors):
+        space = SPACES[space_name](known)
+    else:
+        space = Space([_matrix(rows, name, i, found) for i, found in enumerate(factors)])
+    sizes = [up.shape[1] for up, _ in known if up.shape[1]]
+    count = components(space_name, shape, sizes, len(models))
+    given = TaskMatrices(space.coordinates, settings, count)
+    return Product(*space.back(rule(given)))
+
+
+def components(space: str, shape: Sequence[int], ranks: Sequence[int], models: int) -> int:
+    """How many singular vectors TSV-Merge takes of each model, unless the request says it: an equal
+    part of those that the layer has, or, in Core Space, that the space of the factors has."""
+    if space == "core" and ranks:
+        return min(*shape, sum(ranks)) // len(ranks)
+    return min(shape) // models
+
+
+def _factors(plan: MergePlan, name: str, model: int) -> Factors | None:
+    """(B, A) of a model's change of a tensor, with the scale in B; None where it has no factors."""
+    viewed, (rows, columns) = plan.models[model], plan.shapes[name]
+    if not viewed.changes(name):
+        return torch.zeros(rows, 0).double(), torch.zeros(0, columns).double()
+    found = viewed.plain_factors(name)
+    if not found:
+        return None
+    ups = [one.up.double() * one.scale for one in found]
+    up, down = torch.cat(ups, 1), torch.cat([one.down.double() for one in found])
+    bad = sum(int((~torch.isfinite(side)).sum()) for side in (up, down))
+    refuse_non_finite(bad, f"{plan.request.inputs[model].model}: a factor of {name}")
+    return up, down
+
+
+def _matrix(rows: ModelRows, name: str, model: int, found: Factors | None) -> torch.Tensor:
+    return found[0] @ found[1] if found else _whole(rows, name, model)
+
+
+def _whole(rows: ModelRows, name: str, model: int) -> torch.Tensor:
+    """A model's task vector of a tensor, float64 (rows, columns)."""
+    whole = _zeros(rows.plan, name)
+    if not rows.plan.models[model].changes(name):
+        return whole
+    for piece in rows.pieces([name]):
+        part = whole[piece[1] : piece[2]]
+        row = rows.memory.buffer("row", (part.numel(),), "F32")
+        rows.check_finite(piece, [model], rows.memory.numbers([rows.fill(row, model, piece)]))
+        part.copy_(torch.from_numpy(row).view_as(part))
+    return whole
+
+
+def _zeros(plan: MergePlan, name: str) -> torch.Tensor:
+    shape = plan.shapes[name]
+    height = shape[0] if len(shape) > 1 else 1
+    return torch.zeros(height, columns_of(shape), dtype=torch.float64)
+
+
+def merged_factors(rows: ModelRows, name: str) -> Factors:
+    """As `merged_product`, of a matrix, with lambda in the left one and at least one column."""
+    found = merged_product(rows, name)
+    assert found.up is not None
+    up, down = rows.plan.settings[name].scaling * found.up, found.down
+    if not up.shape[1]:
+        return up.new_zeros(len(up), 1), down.new_zeros(1, down.shape[1])
+    return up, down
