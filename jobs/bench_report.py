@@ -14,19 +14,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from command_cost import Cost, best, command
 
 from raylab.store.filesystem import Store
 from raylab.store.schemas import SCHEMAS
@@ -50,40 +46,9 @@ recipes:
 """
 
 
-@dataclass(frozen=True)
-class Cost:
-    """One command: wall seconds, seconds of all processors, peak resident bytes."""
-
-    seconds: float
-    processor: float
-    memory: int
-
-
-def report(code: Path, study: Path, out: Path, *options: str) -> Cost:
+def report(code: Path, study: Path, out: Path) -> Cost:
     """`raylab report` by the code in a checkout. Ends the bench with its words where it fails."""
-    words = [sys.executable, "-m", "raylab", "report", str(study), "--out", str(out), *options]
-    with tempfile.TemporaryFile() as err:
-        start = time.perf_counter()
-        child = subprocess.Popen(
-            words, cwd=out, env={**os.environ, "PYTHONPATH": str(code)},
-            stdout=subprocess.DEVNULL, stderr=err,
-        )  # fmt: skip
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if status:
-            err.seek(0)
-            sys.exit(f"{' '.join(words)}\n{err.read().decode(errors='replace')[-2000:]}")
-    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
-
-
-def best(costs: list[Cost]) -> Cost:
-    """The least time of each kind, and the highest peak."""
-    return Cost(
-        min(cost.seconds for cost in costs),
-        min(cost.processor for cost in costs),
-        max(cost.memory for cost in costs),
-    )
+    return command(code, ["report", str(study), "--out", str(out)], out)
 
 
 def made_up(out: Path) -> Path:

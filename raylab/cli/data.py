@@ -19,7 +19,13 @@ from rich.table import Table
 from raylab.cli.options import Json, console, say
 from raylab.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets, and make one out of another.")
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Look at data sets, and make one out of another."""
+
 
 Files = Annotated[
     list[Path],

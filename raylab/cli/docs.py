@@ -11,14 +11,14 @@ from pathlib import Path
 import typer
 from typer.cli import get_docs_for_click
 
-from raylab.cli.app import app
+from raylab.cli.app import command_line
 
 DIRECTORY = Path("docs/commands")
 
 
 def pages() -> dict[str, str]:
     """Markdown by file name: one for each command, and README.md, which lists them."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(command_line())
     context = typer.Context(group, info_name="raylab")
     found = {}
     lines = ["# Commands\n", "Made by `make docs` out of the commands' own help.\n"]

@@ -1,20 +1,22 @@
 """What the verbs of the command line share: options, and the places of output.
 
 Invariant: results go to standard output, messages to standard error. A table that is not printed
-on a terminal always has the same width.
+on a terminal always has the same width. Every verb imports this module, so it imports little.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from raylab.spec.study import Study
+if TYPE_CHECKING:
+    from raylab.spec.study import Study
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="The study, a YAML file.")]
 Out = Annotated[
@@ -82,6 +84,12 @@ def out_of(study: Study, out: str | None) -> str:
 def say(message: str) -> None:
     """Print a message on standard error."""
     print(message, file=sys.stderr, flush=True)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print each line on standard error, as a warning."""
+    for line in lines:
+        say(f"warning: {line}")
 
 
 def console() -> Console:

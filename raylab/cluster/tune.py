@@ -145,9 +145,7 @@ def result_grid(store: Store) -> tune.ResultGrid:
     The tables of the store hold the trials of all runs.
     """
     try:
-        found = ExperimentAnalysis(
-            store.path(TUNE), storage_filesystem=None if store.is_local else store.file_system
-        )
+        found = ExperimentAnalysis(store.path(TUNE), storage_filesystem=store.file_system)
     except ValueError as error:
         raise StoreError(
             "Ray Tune has written nothing there",

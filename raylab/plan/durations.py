@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any, Literal
 
 from raylab.plan.trials import Trial
-from raylab.spec.data.rows import Row, is_held_out
+from raylab.spec.data.rows import Row, split
 from raylab.spec.identity import fingerprint
 from raylab.spec.study import Study
 from raylab.store.records import Record
@@ -64,10 +64,7 @@ def estimate_durations(
 ) -> Durations:
     """How long each of `trials` will take. records: of the store, by trial id."""
     measurements = _measurements(records, study.training.batch_size)
-    examples = {
-        name: sum(not is_held_out(row.user_text, study.held_out) for row in rows[name])
-        for name in rows
-    }
+    examples = {name: len(split(found, study.held_out)[0]) for name, found in rows.items()}
     found: dict[str, float] = {}
     measured = 0
     for trial in trials:

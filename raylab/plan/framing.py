@@ -147,9 +147,13 @@ def _prints_a_date(template: ChatTemplate | None) -> bool:
 def learned_lines(study: Study, rows: Mapping[str, Sequence[Row]]) -> list[str]:
     """One line for each recipe, or each variant that differs: what it learns."""
     lines: dict[str, None] = {}
+    learned: dict[tuple[Any, ...], str] = {}
     for name, variant in expand_recipes(study).items():
+        asked = (variant.method, *variant.data_sets.items(), variant.training.learn)
+        if asked not in learned:
+            learned[asked] = _learns(study, variant, rows)
         swept = "learn" in variant.point
-        lines[f"{name if swept else variant.recipe} {_learns(study, variant, rows)}"] = None
+        lines[f"{name if swept else variant.recipe} {learned[asked]}"] = None
     return list(lines)
 
 

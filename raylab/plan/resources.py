@@ -28,7 +28,7 @@ from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.model_shapes import Shape, published
 from raylab.plan.trials import Inputs, Trial
-from raylab.spec.data.rows import Row, is_held_out
+from raylab.spec.data.rows import Row, split
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 from raylab.spec.weight_files import tensor_shapes
@@ -177,8 +177,7 @@ def _count_tokens(rows: Sequence[Row], held_out: float) -> float:
     return sum(
         sum(len(turn.text) + len(turn.more) for turn in row.turns) + len(row.tools)
         + TEMPLATE_TOKENS
-        for row in rows
-        if not is_held_out(row.user_text, held_out)
+        for row in split(rows, held_out)[0]
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 Model: the time comes from finished trials of the store, as `raylab.plan.durations` estimates it.
 Without one it comes from the operations of each trial (`raylab.plan.resources`) and the rate of a
-float32 matrix product, which numpy measures here in some tens of milliseconds; trials reach
+float32 matrix product, which numpy measures here in 20 milliseconds; trials reach
 `CPU_EFFICIENCY` of it, which is an assumption. As many trials run at once as the cores allow.
 Invariant: only files of the system are read, and no library but numpy is loaded. An estimate says
 what it rests on. A base model of unknown shape has no time.
@@ -27,7 +27,7 @@ from raylab.store.records import Record
 
 CPU_EFFICIENCY = 0.15
 """The demo's trials reached 13 and 18 % of the rate of one core."""
-_SIZE, _SECONDS = 256, 0.05
+_SIZE, _SECONDS = 256, 0.02
 _GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
 """Device files of NVIDIA's and AMD's drivers, and of the Windows Subsystem for Linux."""
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raylab.spec.merge_methods import METHODS
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
@@ -89,11 +88,6 @@ class Tables(Mapping[str, Rows]):
 def base_models_of(tables: Mapping[str, Rows]) -> list[str]:
     """The base models of all trials and merges, each once."""
     return list(dict.fromkeys(str(row["model"]) for row in tables["trials"]))
-
-
-def is_merge(trial: Row) -> bool:
-    """Whether a row of the trials table is a merge."""
-    return trial["method"] in METHODS
 
 
 def recipe_of(trial: Row) -> str:

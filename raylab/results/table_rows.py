@@ -27,6 +27,7 @@ from raylab.results.notes import notes_of
 from raylab.results.quality_flags import flag_columns
 from raylab.spec.evaluation import LIMITS, Limits
 from raylab.store.attempt_state import RunningAttempt, read_running
+from raylab.store.columns import COLUMNS
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
 from raylab.store.phase import NUMBERS, phase_of
@@ -43,8 +44,6 @@ from raylab.store.records import (
     read_progress,
     trial_key,
 )
-from raylab.store.schemas import SCHEMAS
-from raylab.store.tables import read_rows
 
 RECENT_SECONDS = 60
 """A trial without a driver counts as running for this long after its last sign of progress."""
@@ -116,7 +115,7 @@ def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     for result in results.trials:
         trial, record = result.planned, result.record
         has_adapter = not isinstance(trial, PlannedMerge) or trial.is_adapter
-        row = dict.fromkeys(SCHEMAS["trials"].names) | {
+        row = dict.fromkeys(COLUMNS["trials"]) | {
             **trial.row,
             "adapter": trial_key(trial.folder, ADAPTER) if has_adapter else None,
             "log": trial_key(trial.folder, LOG),
@@ -214,6 +213,9 @@ def path_rows(results: StudyResults) -> Iterator[Row]:
 
     A merge has no rows, nor has a trial that was finished before paths were recorded.
     """
+    # A status has no such rows, and Arrow takes longer to load than a status takes.
+    from raylab.store.tables import read_rows
+
     for result, key in _files(results, PATHS):
         for row in read_rows(results.store, key):
             yield _named(result, row)

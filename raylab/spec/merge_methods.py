@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from raylab.spec.merge_parameters import ParameterRow
 
@@ -266,3 +266,8 @@ METHODS: dict[str, MergeMethod] = {
         inputs="factors",
     ),
 }
+
+
+def is_merge(trial: Mapping[str, Any]) -> bool:
+    """Whether a row of the trials table is a merge."""
+    return trial["method"] in METHODS

@@ -1,7 +1,7 @@
 """Reads a study file, and turns every mistake in it into one message with its line.
 
-Model: the YAML text is parsed twice, into values and into a tree of nodes that know their
-lines. pydantic judges the values; each of its complaints names a path of keys, and the node at
+Model: the YAML text is parsed into a tree of nodes that know their lines, and the tree into
+values. pydantic judges the values; each of its complaints names a path of keys, and the node at
 that path gives the line. Paths in a study are relative to the study file.
 Invariant: a study that loads is valid and frozen; one that does not raises StudyError and
 leaves no trace.
@@ -110,7 +110,8 @@ def _represent_written(representer: Any, value: WrittenFloat) -> Any:
 def _parse_yaml(text: str, file: Path) -> tuple[Any, Node | None]:
     yaml = YAML(typ="safe", pure=True)
     try:
-        values, root = yaml.load(text), yaml.compose(text)
+        root = yaml.compose(text)
+        values = yaml.constructor.construct_document(root) if root else None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise StudyError(f"{file}, line {line}: not valid YAML: {error.problem}") from None

@@ -1,13 +1,14 @@
-"""The types that columns of tables have."""
+"""The types that columns of tables have, by name; `raylab.store.schemas` makes Arrow's of them."""
 
 from __future__ import annotations
 
-import pyarrow as pa
+TEXT, INT, REAL, BOOL = "text", "int", "real", "bool"
+REALS, INTS, TEXTS = "reals", "ints", "texts"
 
-TEXT, INT, REAL, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-REALS, INTS, TEXTS = pa.list_(REAL), pa.list_(INT), pa.list_(TEXT)
+Columns = dict[str, str]
+"""The type of each column of a table, in order."""
 
 
-def schema(**columns: pa.DataType) -> pa.Schema:
+def schema(**columns: str) -> Columns:
     """Columns in the order in which they are given."""
-    return pa.schema(list(columns.items()))
+    return columns

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from raylab.store.column_types import INT, INTS, REAL, REALS, TEXT, TEXTS, Columns, schema
 
-from raylab.store.column_types import INT, INTS, REAL, REALS, TEXT, TEXTS, schema
-
-COMPARISON_SCHEMAS: dict[str, pa.Schema] = {
+COMPARISON_SCHEMAS: dict[str, Columns] = {
     "norms": schema(
         comparison=TEXT,
         a=TEXT,

@@ -1,11 +1,10 @@
 """The files of a study, on a local disk or in an object store.
 
 Model: a store is a root (a directory, or a URI as `raylab.store.uri` has it) and slash-separated
-keys below it, reached through pyarrow.fs. Workers open it again by its URI. Operations are retried
-after transient errors (`raylab.store.retry`).
-Invariant: a key holds either the whole new content or the whole old one. A local file is written
-under another name, flushed to disk and renamed; an object store shows an object when its upload
-is complete. Every operation can be repeated.
+keys below it, reached through a place of files (`raylab.store.files`). Workers open it again by its
+URI. Operations are retried after transient errors (`raylab.store.retry`).
+Invariant: a key holds either the whole new content or the whole old one. Every operation can be
+repeated.
 """
 
 from __future__ import annotations
@@ -15,16 +14,14 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-from pyarrow import fs
+from typing import TYPE_CHECKING, TypeVar
 
 from raylab.errors import OutError, StoreError
 from raylab.spec.identity import fingerprint
+from raylab.store.files import Disk, Entry, write_atomically
 from raylab.store.retry import RetryPolicy, with_retries
 from raylab.store.uri import EXPECTED, open_address
 
@@ -38,8 +35,8 @@ TUNE = "tune"
 PREPARED = "prepared"
 CHECKPOINTS = "checkpoints"
 
-MAX_SINGLE_UPLOAD = 4 << 20
-"""Bytes that pyarrow sends to an object store in one request."""
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 Result = TypeVar("Result")
 
@@ -51,17 +48,21 @@ class Store:
         """Address the store at `out`; nothing is read or written yet. Raises OutError."""
         self.retry_policy = retry_policy or RetryPolicy()
         self._address = open_address(out, self.retry_policy)
-        self._fs, self.root, self.uri = self._address.files, self._address.root, self._address.uri
+        self._files, self.root, self.uri = (
+            self._address.files,
+            self._address.root,
+            self._address.uri,
+        )
 
     @property
     def is_local(self) -> bool:
         """Whether it is on a file system of this machine."""
-        return isinstance(self._fs, fs.LocalFileSystem)
+        return isinstance(self._files, Disk)
 
     @property
-    def file_system(self) -> fs.FileSystem:
-        """The file system of pyarrow that holds the keys."""
-        return self._fs
+    def file_system(self) -> FileSystem | None:
+        """The file system of pyarrow that holds the keys; None: a disk of this machine."""
+        return getattr(self._files, "file_system", None)
 
     def with_timeout(self, seconds: float) -> Store:
         """The same store, whose operations are retried for `seconds` only."""
@@ -92,7 +93,7 @@ class Store:
         probe = f".probe-{uuid.uuid4().hex[:8]}"
         try:
             if self.is_local:
-                self._fs.create_dir(self.root, recursive=True)
+                Path(self.root).mkdir(parents=True, exist_ok=True)
             self.write(probe, b"raylab")
             self.delete(probe)
         except (OSError, StoreError) as error:
@@ -105,76 +106,49 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether `key` exists. Raises StoreError."""
-        return bool(self._info(key).type != fs.FileType.NotFound)
+        return self._entry(key) is not None
 
     def size(self, key: str) -> int | None:
         """The size of `key` in bytes; None if it does not exist. Raises StoreError."""
-        size: int | None = self._info(key).size
-        return size
+        entry = self._entry(key)
+        return entry.size if entry else None
 
     def read(self, key: str) -> bytes:
         """The content of `key`. Raises StoreError."""
-        return self._try(lambda: self._read(key), key, "read")
+        return self._try(lambda: self._files.read(self.path(key)), key, "read")
 
     def read_if_there(self, key: str) -> bytes | None:
         """The content of `key`; None if it does not exist. Raises StoreError."""
 
         def read() -> bytes | None:
             try:
-                return self._read(key)
+                return self._files.read(self.path(key))
             except FileNotFoundError:
                 return None
 
         return self._try(read, key, "read")
 
-    def _read(self, key: str) -> bytes:
-        with self._fs.open_input_file(self.path(key)) as stream:
-            data, size = bytes(stream.read()), stream.size()
-        if len(data) != size:
-            raise OSError(f"only {len(data)} of {size} bytes were read")
-        return data
-
     def write(self, key: str, data: bytes) -> None:
         """Write `data` to `key`, completely or not at all. Raises StoreError."""
-        self._try(lambda: self._write(key, data), key, "written")
-
-    def _write(self, key: str, data: bytes) -> None:
-        if self.is_local:
-            _write_atomically(Path(self.path(key)), data)
-            return
-        files = self._address.small if len(data) <= MAX_SINGLE_UPLOAD else self._fs
-        with files.open_output_stream(self.path(key)) as stream:
-            stream.write(data)
+        self._try(lambda: self._files.write(self.path(key), data), key, "written")
 
     def delete(self, key: str) -> None:
         """Delete the file or folder `key` if it exists. Raises StoreError."""
-        self._try(lambda: self._delete(key), key, "deleted")
-
-    def _delete(self, key: str) -> None:
-        kind = self._fs.get_file_info(self.path(key)).type
-        # Another process, or an earlier attempt whose answer was lost, may have deleted it.
-        with suppress(FileNotFoundError):
-            if kind == fs.FileType.Directory:
-                self._fs.delete_dir(self.path(key))
-            elif kind == fs.FileType.File:
-                self._fs.delete_file(self.path(key))
+        self._try(lambda: self._files.delete(self.path(key)), key, "deleted")
 
     def names(self, key: str) -> list[str]:
         """The names directly below `key`, sorted. Raises StoreError."""
-        return sorted(info.base_name for info in self._list(key, recursive=False))
+        return sorted(Path(entry.path).name for entry in self._entries(key, recursive=False))
 
     def files(self, key: str) -> Iterator[str]:
         """The keys of all files below `key`, relative to it, sorted. Raises StoreError."""
         yield from self.sizes(key)
 
     def sizes(self, key: str) -> dict[str, int]:
-        """The size of every file below `key`, by its key relative to `key`. Raises StoreError.
-
-        An object store lists a thousand files at any depth with one request.
-        """
+        """The size of every file below `key`, by its key relative to `key`. Raises StoreError."""
         prefix = len(self.path(key)) + 1
-        infos = self._list(key, recursive=True)
-        found = {i.path[prefix:]: i.size for i in infos if i.type == fs.FileType.File}
+        entries = self._entries(key, recursive=True)
+        found = {e.path[prefix:]: e.size for e in entries if e.size is not None}
         return dict(sorted(found.items()))
 
     def upload(self, directory: Path, key: str) -> None:
@@ -191,34 +165,19 @@ class Store:
             return Path(self.path(key))
         target = scratch / key
         for name in self.files(key):
-            copied = partial(_write_atomically, target / name, self.read(f"{key}/{name}"))
+            copied = partial(write_atomically, target / name, self.read(f"{key}/{name}"))
             with_retries(copied, self.retry_policy, f"{target / name} cannot be written")
         return target
 
-    def _info(self, key: str) -> fs.FileInfo:
-        return self._try(lambda: self._fs.get_file_info(self.path(key)), key, "read")
+    def _entry(self, key: str) -> Entry | None:
+        return self._try(lambda: self._files.entry(self.path(key)), key, "read")
 
-    def _list(self, key: str, recursive: bool) -> list[fs.FileInfo]:
-        selector = fs.FileSelector(self.path(key), allow_not_found=True, recursive=recursive)
-        return self._try(lambda: self._fs.get_file_info(selector), key, "listed")
+    def _entries(self, key: str, *, recursive: bool) -> list[Entry]:
+        folder = self.path(key)
+        return self._try(lambda: self._files.entries(folder, recursive=recursive), key, "listed")
 
     def _try(self, operation: Callable[[], Result], key: str, verb: str) -> Result:
         return with_retries(operation, self.retry_policy, f"{self.address(key)} cannot be {verb}")
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def scratch_space() -> Path:

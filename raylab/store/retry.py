@@ -15,12 +15,12 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay
-from tenacity.wait import wait_random_exponential
+from typing import TYPE_CHECKING, TypeVar
 
 from raylab.errors import StoreError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 Result = TypeVar("Result")
 
@@ -94,6 +94,27 @@ def with_retries(operation: Callable[[], Result], policy: RetryPolicy, what: str
 
     Raises StoreError.
     """
+    try:
+        return operation()
+    except OSError as error:
+        return _retried(operation, error, policy, what)
+
+
+def _retried(
+    operation: Callable[[], Result], first: OSError, policy: RetryPolicy, what: str
+) -> Result:
+    """`with_retries`, whose first attempt raised `first`."""
+    # Most operations succeed at once, and tenacity takes longer to load than they take.
+    from tenacity import Retrying, retry_if_exception, stop_before_delay
+    from tenacity.wait import wait_random_exponential
+
+    failures = [first]
+
+    def attempt() -> Result:
+        if failures:
+            raise failures.pop()
+        return operation()
+
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait),
@@ -102,7 +123,7 @@ def with_retries(operation: Callable[[], Result], policy: RetryPolicy, what: str
         reraise=True,
     )
     try:
-        return retrying(operation)
+        return retrying(attempt)
     except OSError as error:
         raise _store_error(error, retrying.statistics, what) from error
 

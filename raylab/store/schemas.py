@@ -1,21 +1,19 @@
-"""The columns of every table of a study; docs/method.md describes them.
-
-Invariant: the name and type of a column never depend on the rows. Columns may be added, but are
-never renamed.
-"""
+"""The Arrow schema of every table of a study, out of its columns."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from raylab.store.comparison_schemas import COMPARISON_SCHEMAS
-from raylab.store.trial_schemas import TRIAL_SCHEMAS
+from raylab.store.column_types import BOOL, INT, INTS, REAL, REALS, TEXT, TEXTS
+from raylab.store.columns import COLUMNS
 
-SCHEMAS: dict[str, pa.Schema] = TRIAL_SCHEMAS | COMPARISON_SCHEMAS
+_TYPES = {
+    **{TEXT: pa.string(), INT: pa.int64(), REAL: pa.float64(), BOOL: pa.bool_()},
+    **{REALS: pa.list_(pa.float64()), INTS: pa.list_(pa.int64()), TEXTS: pa.list_(pa.string())},
+}
+
+SCHEMAS: dict[str, pa.Schema] = {
+    name: pa.schema([(column, _TYPES[kind]) for column, kind in columns.items()])
+    for name, columns in COLUMNS.items()
+}
 """By the name of the table."""
-
-VOLATILE = (
-    "started", "seconds", "tokens_per_second", "peak_memory_bytes", "attempts", "log", "node",
-    "gpus",
-)  # fmt: skip
-"""Columns that may differ when the same study is made twice."""

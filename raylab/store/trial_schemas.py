@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from raylab.store.column_types import BOOL, INT, INTS, REAL, REALS, TEXT, Columns, schema
 
-from raylab.store.column_types import BOOL, INT, INTS, REAL, REALS, TEXT, schema
-
-TRIAL_SCHEMAS: dict[str, pa.Schema] = {
+TRIAL_SCHEMAS: dict[str, Columns] = {
     "trials": schema(
         trial_id=TEXT,
         name=TEXT,

@@ -1,8 +1,7 @@
-"""OUT as a user writes it -> a file system and a root within it.
+"""OUT as a user writes it -> a place of files and a root within it.
 
 Model: OUT is a path, or a URI in the form of pyarrow.fs, whose query may hold options (`region`,
-`endpoint_override`, `scheme` ...). Object stores are opened with the timeouts of the retry
-policy. Credentials come from the environment only.
+`endpoint_override`, `scheme` ...). Credentials come from the environment only.
 Invariant: a URI with a secret in it is rejected before it is used, and no error message repeats it;
 therefore the URI of a store is never a secret.
 """
@@ -11,14 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
-from pyarrow import fs
-
 from raylab.errors import OutError, StoreError
-from raylab.store.retry import RetryPolicy, with_retries
+from raylab.store.files import Disk, Files
+from raylab.store.retry import RetryPolicy
 
 EXPECTED = (
     "a directory or a URI (file://, s3://, gs:// or gcs://, abfs:// or abfss://, hdfs://, hf://) "
@@ -38,13 +35,9 @@ _PORT = re.compile(r"^(\[[^\]]*\]|[^:]*)(:\d*)?$")
 
 @dataclass(frozen=True)
 class Address:
-    """A file system, the root of a store within it, and the URI by which workers open it.
+    """A place of files, the root of a store within it, and the URI by which workers open it."""
 
-    `small` is the same file system for small files, which it writes with one request each.
-    """
-
-    files: fs.FileSystem
-    small: fs.FileSystem
+    files: Files
     root: str
     uri: str
 
@@ -52,7 +45,7 @@ class Address:
     def scheme(self) -> str:
         """`s3://` and so on; empty for a local path."""
         found = _URI.match(self.uri)
-        local = found is None or isinstance(self.files, fs.LocalFileSystem)
+        local = found is None or isinstance(self.files, Disk)
         return "" if local else f"{found['scheme']}://"  # type: ignore[index]
 
 
@@ -104,46 +97,19 @@ def _reject_port(out: str) -> None:
 
 
 def open_address(out: str, policy: RetryPolicy) -> Address:
-    """The file system and root of `out`; nothing is read or written. Raises OutError."""
+    """The place and root of `out`; nothing is read or written. Raises OutError."""
     reject_credentials(out)
     _reject_port(out)
     if not _URI.match(out):
-        local, root = fs.LocalFileSystem(), str(Path(out).expanduser().resolve())
-        return Address(local, local, root, root)
+        root = str(Path(out).expanduser().resolve())
+        return Address(Disk(), root, root)
+    # pyarrow takes longer to load than most commands take with a local store.
+    from raylab.store.object_store import open_uri
+
     try:
-        if out.startswith("s3:"):
-            # Without a region in the URI, pyarrow asks the network where the bucket is.
-            what = "the bucket's region cannot be found"
-            made, root = with_retries(lambda: fs.FileSystem.from_uri(out), policy, what)
-        else:
-            made, root = fs.FileSystem.from_uri(out)
-    except (OSError, ValueError) as error:
+        return Address(*open_uri(out, policy), out)
+    except (OSError, ValueError, StoreError) as error:
         reason = error.found if isinstance(error, StoreError) else error
         raise OutError(
             "OUT is no address of a store", found=f"{out}: {reason}", expected=EXPECTED
         ) from error
-    return Address(*_with_timeouts(made, policy), root, out)
-
-
-def _with_timeouts(made: fs.FileSystem, policy: RetryPolicy) -> tuple[fs.FileSystem, fs.FileSystem]:
-    """The file system with the timeouts of `policy`: for large files, and for small ones."""
-    if isinstance(made, fs.S3FileSystem):
-        options = _options(made) | {
-            "connect_timeout": policy.connect_timeout,
-            "request_timeout": policy.request_timeout,
-            "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=policy.max_attempts),
-        }
-        # With a delayed open, an upload that cannot begin leaves an empty object. A file that fits
-        # one request does not begin an upload, and so costs a third of the requests.
-        large = fs.S3FileSystem(**options | {"allow_delayed_open": False})
-        return large, fs.S3FileSystem(**options | {"allow_delayed_open": True})
-    if isinstance(made, fs.GcsFileSystem):
-        limit = timedelta(seconds=max(1, round(policy.request_timeout)))
-        made = fs.GcsFileSystem(**_options(made) | {"retry_time_limit": limit})
-    return made, made
-
-
-def _options(made: fs.FileSystem) -> dict[str, object]:
-    """The options of a file system, as pyarrow pickles them."""
-    _, (options, *_) = made.__reduce__()
-    return dict(options)

@@ -6,13 +6,13 @@ import pytest
 import typer
 
 from raylab import __version__
-from raylab.cli.app import app
+from raylab.cli.app import command_line
 from tests.commands import exit_status
 
 
 def commands():
     """(words, command) of every command, groups left out."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(command_line())
     for name, command in group.commands.items():
         for below, inner in getattr(command, "commands", {}).items():
             yield (name, below), inner

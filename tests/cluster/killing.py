@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raylab.store.attempt_state import RunningAttempt, read_running
+from raylab.store.columns import VOLATILE
 from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_progress
-from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 
 HEAD, WORKER = "ray start --head --port=6379", "ray start --address=HEAD:6379"

@@ -15,8 +15,8 @@ from raylab.reduce.job import InProcess, Job
 from raylab.reduce.passes import reduce_pairs
 from raylab.reduce.row_block import Pair
 from raylab.spec.study_file import parse_study
+from raylab.store.columns import VOLATILE
 from raylab.store.filesystem import Store
-from raylab.store.schemas import VOLATILE
 from raylab.store.tables import read_table
 from tests.cluster.whole import context_of, quiet
 

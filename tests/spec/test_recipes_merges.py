@@ -9,8 +9,8 @@ from ruamel.yaml import YAML
 
 from raylab.errors import StudyError
 from raylab.spec.merge_methods import METHODS
-from raylab.spec.study import Study
 from raylab.spec.study_file import parse_study
+from raylab.spec.study_schema import study_schema
 
 TEXT = """\
 name: demo
@@ -50,7 +50,7 @@ def test_mistake_in_a_merge_names_line_and_field(kind, tmp_path):
 
 
 def test_schema_lists_the_methods_and_every_parameter():
-    schema = Study.model_json_schema()["$defs"]["Merge"]
+    schema = study_schema()["$defs"]["Merge"]
     assert schema["properties"]["method"]["enum"] == list(METHODS)
     assert set(schema["properties"]) == {
         "method", "models", "weights", "density", "scope", "lambda", "seed", "parameters", "as",

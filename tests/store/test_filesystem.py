@@ -83,6 +83,20 @@ def test_delete_file_folder_and_absent(store):
     assert not store.exists("a")
 
 
+def test_link_to_nothing_is_not_listed_and_a_link_to_a_folder_is_only_unlinked(tmp_path):
+    store = Store(str(tmp_path / "out"))
+    store.write("a/b", b"1")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"2")
+    (tmp_path / "out" / "a" / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "out" / "a" / "folder").symlink_to(tmp_path / "kept")
+    assert store.names("a") == ["b", "folder"]
+    assert store.sizes("a") == {"b": 1, "folder/file": 1}
+    store.delete("a/folder")
+    assert (tmp_path / "kept" / "file").exists()
+    assert store.names("a") == ["b"]
+
+
 def test_names_and_files_are_sorted_and_relative(store):
     for key in ("t/z", "t/a/2", "t/a/1", "t/b"):
         store.write(key, b"")

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from raylab.errors import OutError, StoreError
-from raylab.store.filesystem import MAX_SINGLE_UPLOAD, Store, study_scratch
+from raylab.store.filesystem import Store, study_scratch
+from raylab.store.object_store import MAX_SINGLE_UPLOAD
 from raylab.store.records import (
     RECORD,
     Record,

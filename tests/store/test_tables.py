@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from raylab.errors import StoreError
+from raylab.store.columns import VOLATILE
 from raylab.store.filesystem import Store
-from raylab.store.schemas import SCHEMAS, VOLATILE
+from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import read_table, rows_of, to_csv, to_table, write_table
 
 # Columns that the design promises; more may be added, none renamed.

@@ -26,7 +26,8 @@ from raylab.report.findings.statistics import (
     standard_deviation,
 )
 from raylab.report.findings.trained_models import Distances, by_recipe, models_of
-from raylab.report.study_tables import Row, Tables, grouped, is_merge, parent_recipe_of, recipe_of
+from raylab.report.study_tables import Row, Tables, grouped, parent_recipe_of, recipe_of
+from raylab.spec.merge_methods import is_merge
 from raylab.spec.seeds import Level, seeds_of
 
 STABLE, VARIES = 1.25, 2.0

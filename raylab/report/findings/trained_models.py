@@ -28,10 +28,10 @@ from raylab.report.study_tables import (
     VIEW,
     Tables,
     grouped,
-    is_merge,
     parent_recipe_of,
     recipe_of,
 )
+from raylab.spec.merge_methods import is_merge
 from raylab.spec.seeds import COLUMNS, Seeds, seeds_of
 from raylab.spec.swept_names import rate_text
 

@@ -14,8 +14,9 @@ from pathlib import PurePath
 from raylab.number_format import setting
 from raylab.report.findings.statistics import finite
 from raylab.report.page.trials import status_counts, trial_count
-from raylab.report.study_tables import Rows, Tables, is_merge
+from raylab.report.study_tables import Rows, Tables
 from raylab.report.words import Translator
+from raylab.spec.merge_methods import is_merge
 from raylab.spec.study import Study
 from raylab.spec.swept_names import rate_text
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 
 from raylab.number_format import MISSING, duration, number, rate, setting
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
-from raylab.report.study_tables import Row, Rows, is_merge
+from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
+from raylab.spec.merge_methods import is_merge
 from raylab.spec.merge_settings import Setting, Varying
 from raylab.spec.merge_variants import expand_merges
 from raylab.spec.merges import MergeInput, MergeRequest

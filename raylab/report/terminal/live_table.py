@@ -24,8 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from raylab.number_format import MISSING, clock, long_time, number, plural, size
-from raylab.report.study_tables import is_merge
 from raylab.report.terminal.columns import Column, Row, fit_beside_names, longest_name
+from raylab.spec.merge_methods import is_merge
 
 STYLES = {"done": "green", "failed": "red", "blocked": "yellow", "running": "cyan"}
 _ORDER = ("done", "running", "failed", "blocked", "pending")

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from raylab.errors import DataError
+from raylab.imports import loading
 from raylab.spec.data.advice import carries_meaning
 from raylab.spec.data.cells import Cells, LeftOut, RowError, Unread, is_said
 from raylab.spec.data.formats import FORMATS, Spelling, format_of, left_over, study_field
 from raylab.spec.data.pairs import listed, problems_of_one_set, problems_of_two_sets
 from raylab.spec.data.places import beside, read_records
 from raylab.spec.data.readers import NOT_THERE, Record
-from raylab.spec.data.rows import Row
+from raylab.spec.data.rows import LoadedRows, Row
 from raylab.spec.data.warnings import find_warnings
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.sources import DataSet
@@ -61,7 +62,8 @@ def load_data(study: Study, tell: Callable[[int, int], None] = lambda done, of: 
         for line in lines
     ]
     places = {name: found.places for name, found in sets.items()}
-    return LoadedData({n: found.rows for n, found in sets.items()}, tuple(warnings), places)
+    rows = {name: LoadedRows(found.rows) for name, found in sets.items()}
+    return LoadedData(rows, tuple(warnings), places)
 
 
 def read_sets(
@@ -70,9 +72,10 @@ def read_sets(
     """Every data set of `study` as read, with its problems, by name."""
     plain: dict[str, Rows] = {}
     asked = {name: data for name, data in study.data.items() if data.concat is None}
-    for name, data in asked.items():
-        tell(len(plain), len(asked))
-        plain[name] = read_data_set(name, data)
+    with loading():
+        for name, data in asked.items():
+            tell(len(plain), len(asked))
+            plain[name] = read_data_set(name, data)
     joined = {n: _joined(data.concat, plain) for n, data in study.data.items() if data.concat}
     return {name: {**plain, **joined}[name] for name in study.data}
 

@@ -14,6 +14,7 @@ from typing import Any
 
 ROLE_FIELDS, TEXT_FIELDS = ("role", "from"), ("content", "value", "text")
 """The fields of a message that may hold its role and its text, the first that is there."""
+_MESSAGE = {*ROLE_FIELDS, *TEXT_FIELDS}
 _PAIRS = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
 """The fields of a question and its answer that are one item of a list."""
 
@@ -30,6 +31,9 @@ def _messages(values: list[Any]) -> list[Any]:
 
     Other lists come back unchanged.
     """
+    first = values[0]
+    if isinstance(first, Mapping) and not _MESSAGE.isdisjoint(first):
+        return values
     if all(isinstance(value, str) for value in values):
         roles = itertools.cycle(("user", "assistant"))
         return [{"role": role, "content": text} for role, text in zip(roles, values, strict=False)]
@@ -58,8 +62,7 @@ def _rows(value: Any) -> Any:
 
 
 def _are_pairs(values: Sequence[Any], pair: tuple[str, str]) -> bool:
-    names = {*ROLE_FIELDS, *TEXT_FIELDS}
     return all(
-        isinstance(value, Mapping) and value.keys() >= {*pair} and not names & value.keys()
+        isinstance(value, Mapping) and value.keys() >= {*pair} and not _MESSAGE & value.keys()
         for value in values
     )

@@ -115,6 +115,8 @@ def _form(template: str) -> str:
     """The Jinja of FORMS that goes before a template; empty: none."""
     before = ""
     for change, chat in FORMS:
+        if chat is _CALLS and "tool_calls" not in template:
+            continue
         now = before + template
         if not _shows(now, chat) and _shows(change + now, chat):
             before = change + before

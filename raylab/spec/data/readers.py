@@ -18,10 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import pyarrow as pa
-
-from raylab.parquet import read_parquet
-
 NOT_THERE = "the file is not there"
 
 
@@ -68,7 +64,7 @@ def read_file(path: Path) -> Found:
             yield from reader(path)
         except UnicodeDecodeError as error:
             yield Problem(f"the file is not UTF-8 ({error.reason} at byte {error.start})")
-        except (pa.ArrowException, csv.Error, OSError) as error:
+        except (csv.Error, OSError) as error:
             yield Problem(f"the file cannot be read: {error}")
 
 
@@ -77,7 +73,9 @@ def _open(path: Path, newline: str | None = None) -> TextIO:
     compression = COMPRESSED.get(path.suffix.lower())
     if compression is None:
         return path.open(encoding="utf-8-sig", newline=newline)
-    stream = pa.input_stream(str(path), compression=compression)
+    from raylab.spec.data.arrow_files import unpacked
+
+    stream = unpacked(path, compression)
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
 
 
@@ -194,23 +192,21 @@ def _read_csv(path: Path) -> Found:
 
 
 def _read_parquet(path: Path) -> Found:
-    table = read_parquet(path)
-    for number, values in enumerate(table.to_pylist(), 1):
-        yield Record(str(number), values)
+    # pyarrow takes longer to load than most studies take to plan.
+    from raylab.spec.data.arrow_files import rows_of_parquet
+
+    return _numbered(rows_of_parquet(path))
 
 
 def _read_arrow(path: Path) -> Found:
-    """Arrow's stream of batches, as `datasets` writes it, or Arrow's file."""
-    with pa.OSFile(str(path)) as source:
-        try:
-            batches: Iterable[pa.RecordBatch] = pa.ipc.open_stream(source)
-        except pa.ArrowInvalid:
-            source.seek(0)
-            file = pa.ipc.open_file(source)
-            batches = (file.get_batch(number) for number in range(file.num_record_batches))
-        rows = (values for batch in batches for values in batch.to_pylist())
-        for number, values in enumerate(rows, 1):
-            yield Record(str(number), values)
+    from raylab.spec.data.arrow_files import rows_of_arrow
+
+    return _numbered(rows_of_arrow(path))
+
+
+def _numbered(rows: Iterable[dict[str, Any]]) -> Found:
+    for number, values in enumerate(rows, 1):
+        yield Record(str(number), values)
 
 
 BINARY = (_read_parquet, _read_arrow)

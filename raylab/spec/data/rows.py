@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from raylab.spec.identity import fingerprint
+from raylab.spec.identity import fingerprint_of_texts
 
 
 class Turn(NamedTuple):
@@ -91,7 +92,7 @@ class Row(NamedTuple):
     @property
     def user_text(self) -> str:
         """The text of all the user's turns. It decides whether the row is held out."""
-        return "\n".join(turn.text for turn in self.turns if turn.role == "user")
+        return "\n".join([turn.text for turn in self.turns if turn.role == "user"])
 
     @property
     def tools_given(self) -> list[Any] | None:
@@ -105,9 +106,40 @@ class Row(NamedTuple):
         return [turn.message for turn in self.turns[:-1]]
 
 
+class LoadedRows(list[Row]):
+    """The rows of one data set, in order. Every trial of a plan asks the same of all of them, so
+    the answers are computed once, and the rows are not to be changed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker computes the answers anew: they cost more to send.
+        return LoadedRows, (list(self),)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that stand for the rows in their order."""
+        return fingerprint_of_texts([_stable(row) for row in self])
+
+    def split(self, share: float) -> tuple[list[Row], list[Row]]:
+        """(training rows, held-out rows), each in the order of the data set."""
+        if share not in self._splits:
+            sides: tuple[list[Row], list[Row]] = ([], [])
+            for row in self:
+                sides[is_held_out(row.user_text, share)].append(row)
+            self._splits[share] = sides
+        return self._splits[share]
+
+    @cached_property
+    def _splits(self) -> dict[float, tuple[list[Row], list[Row]]]:
+        return {}
+
+
 def rows_fingerprint(rows: Sequence[Row]) -> str:
     """The fingerprint (16 hex digits) of `rows` in their order."""
-    return fingerprint([_stable(row) for row in rows])
+    return _loaded(rows).fingerprint
+
+
+def _loaded(rows: Sequence[Row]) -> LoadedRows:
+    return rows if isinstance(rows, LoadedRows) else LoadedRows(rows)
 
 
 def _stable(row: Row) -> list[Any]:
@@ -142,7 +174,5 @@ def is_held_out(prompt: str, share: float) -> bool:
 
 
 def split(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """(training rows, held-out rows), each in the order of `rows`."""
-    training = [row for row in rows if not is_held_out(row.user_text, share)]
-    held_out = [row for row in rows if is_held_out(row.user_text, share)]
-    return training, held_out
+    """(training rows, held-out rows), each in the order of `rows`; not to be changed."""
+    return _loaded(rows).split(share)

@@ -280,7 +280,31 @@ def test_warning_of_encoding_names_rows(text, what):
     "text", ["繧繝の模様", "Ça a été très réussi", "naïve café", "改行\nと\tタブ", "縺れた糸"]
 )
 def test_warning_of_encoding_leaves_sound_text_alone(text):
-    assert not [name for name, pattern in CHECKS.items() if pattern.search(text)]
+    assert not [name for name, check in CHECKS.items() if check.pattern.search(text)]
+
+
+SUSPICIOUS = [
+    *(
+        "a\ufffdb",
+        "\x07",
+        "x\ufeff",
+        "<|im_start|>",
+        "[/INST]",
+        "\n\nAssistant: so",
+        "plain",
+        "naïve",
+    ),
+    *("ã\u0081\u0082ã\u0081\u0084", "縺ゅ縺", "<start_of_turn>", "## Human:", "[INST]", ""),
+]
+
+
+@given(st.lists(st.sampled_from(SUSPICIOUS), min_size=1, max_size=3).map(" ".join))
+def test_warnings_are_those_whose_pattern_is_in_the_text(text):
+    expected = [what for what, check in CHECKS.items() if check.pattern.search(f"問い\n{text}")]
+    found = find_warnings([Row.of("問い", text)], ["1"])
+    assert [line.partition(" in rows ")[0] for line in found] == expected
+    asked_in_ascii = find_warnings([Row.of("why", text)], ["1"])
+    assert [line.partition(" in rows ")[0] for line in asked_in_ascii] == expected
 
 
 def test_warnings_of_repeated_and_long_rows_stop_nothing(tmp_path):

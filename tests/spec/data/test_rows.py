@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from pyarrow import parquet
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_rows
 from raylab.spec.data.pairs import align
-from raylab.spec.data.rows import Row, Turn, is_held_out, rows_fingerprint, split
+from raylab.spec.data.rows import LoadedRows, Row, Turn, is_held_out, rows_fingerprint, split
 from tests.studies import make_study, write_jsonl
 
 GOOD = [("お元気ですか", "はい、元気です。"), ("二番目", "はい")]
@@ -263,6 +264,23 @@ def test_split_share_is_about_the_share():
 def test_split_larger_share_holds_out_more():
     few = {i for i in range(500) if is_held_out(str(i), 0.1)}
     assert few < {i for i in range(500) if is_held_out(str(i), 0.3)}
+
+
+@given(st.lists(st.builds(Row.of, st.text(), st.text())), st.floats(0, 0.9))
+def test_loaded_rows_answer_as_a_list_of_them_does(rows, share):
+    loaded = LoadedRows(rows)
+    for _ in range(2):
+        assert split(loaded, share) == split(rows, share)
+        assert rows_fingerprint(loaded) == rows_fingerprint(rows)
+    assert pickle.loads(pickle.dumps(loaded)) == rows
+
+
+def test_loaded_rows_are_sent_without_their_answers():
+    rows = LoadedRows(Row.of(f"質問{i}", "はい") for i in range(50))
+    size = len(pickle.dumps(rows))
+    split(rows, 0.5)
+    assert rows_fingerprint(rows)
+    assert len(pickle.dumps(rows)) == size
 
 
 # Preference pairs

@@ -1,0 +1,67 @@
+"""What one `raylab` command costs, by the code of any checkout of this repository.
+
+Model: the command runs in a process of its own, imports included, with the checkout first on the
+path of imports. Python's caches of compiled modules are made by a run that is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One command: wall seconds, seconds of all processors, peak resident bytes."""
+
+    seconds: float
+    processor: float
+    memory: int
+
+
+def command(code: Path, words: Sequence[str], directory: Path) -> Cost:
+    """`raylab` with `words` by the code in a checkout. Ends the bench with its words where it
+    fails."""
+    line = [sys.executable, "-m", "raylab", *words]
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryFile() as err:
+        start = time.perf_counter()
+        child = subprocess.Popen(
+            line, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=err
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if status:
+            err.seek(0)
+            sys.exit(f"{' '.join(line)}\n{err.read().decode(errors='replace')[-2000:]}")
+    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+
+
+def best(costs: Sequence[Cost]) -> Cost:
+    """The least time of each kind, and the highest peak."""
+    return Cost(
+        min(cost.seconds for cost in costs),
+        min(cost.processor for cost in costs),
+        max(cost.memory for cost in costs),
+    )
+
+
+def in_turns(
+    codes: Mapping[str, Path], words: Sequence[str], directory: Path, turns: int
+) -> dict[str, Cost]:
+    """The best of `turns` runs by each checkout, run one after the other."""
+    for code in codes.values():
+        command(code, words, directory)
+    found: dict[str, list[Cost]] = {name: [] for name in codes}
+    for _ in range(turns):
+        for name, code in codes.items():
+            found[name].append(command(code, words, directory))
+    return {name: best(costs) for name, costs in found.items()}
