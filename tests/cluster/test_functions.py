@@ -394,9 +394,10 @@ models:
     assert not any("broken" in (row["a"], row["b"]) for row in rows_of(out, "cka"))
 
 
-def test_functions_of_a_merge_are_those_of_the_saved_checkpoint(copy, oracle):
+@pytest.mark.parametrize("form", ["model", "adapter"])
+def test_functions_of_a_merge_are_those_of_what_was_saved(copy, oracle, form):
     text, out = copy
-    text += "\nmerges:\n  mean: {method: linear, models: [sft-d0, sft-d1]}\n"
+    text += f"\nmerges:\n  mean: {{method: linear, models: [sft-d0, sft-d1], as: {form}}}\n"
     context = context_of(text, out)
     [merge] = context.merges
     trials = {trial.name: trial for trial in context.trials}
@@ -404,7 +405,10 @@ def test_functions_of_a_merge_are_those_of_the_saved_checkpoint(copy, oracle):
     compared(text, out)
     ask, _ = oracle
     folder = next((out / "trials").glob("demo.mean.s42-*"))
-    saved = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype="auto").eval()
+    if form == "model":
+        saved = AutoModelForCausalLM.from_pretrained(folder / "merged", dtype="auto").eval()
+    else:
+        saved = plain(BASE, folder / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     answers = held_out(tokenizer, "D1")
     values = []
