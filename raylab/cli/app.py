@@ -31,7 +31,7 @@ VERBS = {
     "status": "status",
     "diff": "models",
     "merge": "models",
-    "publish": "models",
+    "publish": "publish",
     "table": "tables",
     "compare": "tables",
     "doctor": "doctor",

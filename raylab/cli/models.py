@@ -1,4 +1,4 @@
-"""The verbs that take models instead of a study: diff, merge and publish.
+"""The verbs that take models instead of a study: diff and merge.
 
 Model and invariant: as in `raylab.cli`. None of them needs Ray.
 """
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, Set, console, say
-from raylab.errors import InputError
+from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, Set, Tokenizer, console, say
 from raylab.imports import loading
 from raylab.spec.merge_parameters import parsed_parameters
 from raylab.spec.merges import check_method
+from raylab.spec.output_tokenizer import asked_tokenizer
 from raylab.spec.study import DENSITIES, TOLERANCE, Device, ViewName, check_densities
 from raylab.spec.vocabularies import describe_clashes, places_of
 from raylab.store.filesystem import Store
@@ -196,6 +196,7 @@ def merge(
     device: _Device = "auto",
     dequantize: _Dequantize = False,
     lang: Lang = Language.en,
+    tokenizer: Tokenizer = None,
 ) -> None:
     """Merge models into one checkpoint, or adapters into one: TIES, DARE, SLERP and others."""
     from raylab.spec.adapter_output import adapter_output
@@ -214,6 +215,7 @@ def merge(
         scaling=scaling,
         seed=seed,
         parameters=parsed_parameters(parameters),
+        tokenizer=asked_tokenizer(tokenizer),
     )
     request = replace(request, output=output)
     with loading():
@@ -244,56 +246,3 @@ def _write_merge_page(
 
     page = merge_page(translator(language), out.resolve().name, request, record)
     return write_page(page, Store(str(out)), "merge")
-
-
-def publish(
-    model: Annotated[str, typer.Argument(metavar="OUT#NAME", help="A trial or merge of a study.")],
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the hub.")],
-    merged: Annotated[
-        bool, typer.Option("--merged", help="A whole model instead of an adapter.")
-    ] = False,
-    one_adapter: Annotated[
-        bool,
-        typer.Option("--one-adapter", help="A chain as a single adapter, which rounds otherwise."),
-    ] = False,
-    verify: Annotated[
-        bool,
-        typer.Option(help="Load what was written, and compare its answers with the recorded ones."),
-    ] = True,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Write the folder, with local paths, and upload nothing."),
-    ] = False,
-    public: Annotated[
-        bool, typer.Option("--public", help="For all to see; a new repository is private.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A new directory for the folder.", show_default="published/<NAME>"),
-    ] = None,
-) -> None:
-    """Put a trained model on a hub, with a card; the token is HF_TOKEN of the environment."""
-    from raylab.publish.folder import write_folder
-    from raylab.publish.upload import check_repo, token_of_environment, upload
-    from raylab.store.references import find_finished_trial
-
-    if merged and one_adapter:
-        raise InputError("--merged and --one-adapter exclude each other", todo="give one of them")
-    check_repo(repo)
-    token = None if dry_run else token_of_environment()
-    directory = out or Path("published") / repo.rpartition("/")[2]
-    facts = write_folder(
-        find_finished_trial(model),
-        repo,
-        directory,
-        merged=merged,
-        one_adapter=one_adapter,
-        verified=verify,
-        local=dry_run,
-    )
-    print(f"{facts.form}: {directory}")
-    print(facts.verdict)
-    if facts.difference is not None:
-        print(f"largest difference from the chain's sum: {facts.difference:.2g}")
-    if token:
-        print(f"published: {upload(directory, repo, token, public=public)}")

@@ -67,6 +67,14 @@ Rank = Annotated[
     int | None,
     typer.Option(help="Of each tensor of the adapter.", show_default="the sum of the models'"),
 ]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        help="The output's tokenizer: union (the tokens of all models), base, or a model's; rows of"
+        " embedding and head follow their tokens.",
+        show_default="one vocabulary for all models",
+    ),
+]
 Energy = Annotated[
     float | None,
     typer.Option(help="The share of each tensor's energy that the adapter's rank keeps."),

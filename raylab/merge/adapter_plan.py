@@ -28,7 +28,7 @@ from raylab.store.references import ModelLocation
 from raylab.weights.adapter import Adapter
 from raylab.weights.adapter_config import CONFIG
 from raylab.weights.adapter_parts import Factors
-from raylab.weights.views import ViewedModel
+from raylab.weights.mapped_rows import ModelView
 
 _TODO = "merge them into a whole model: --as model, which is the default"
 
@@ -118,7 +118,7 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
 
 
 def read_inputs(
-    names: Sequence[str], models: Sequence[ViewedModel], locations: Sequence[ModelLocation]
+    names: Sequence[str], models: Sequence[ModelView], locations: Sequence[ModelLocation]
 ) -> AdapterInputs:
     """The layers of `models`, which lie at `locations`. Raises ModelError where one of them is no
     adapter, or more than LoRA on linear layers."""

@@ -23,12 +23,15 @@ from functools import cached_property
 from pathlib import Path
 
 from raylab.errors import InputError, ModelError
+from raylab.merge.token_plan import TokenPlan, plan_tokens
 from raylab.spec.merges import MergeRequest
 from raylab.spec.tensor_settings import TensorSettings, settings_of
-from raylab.spec.vocabularies import Side, check_vocabularies, places_of
+from raylab.spec.vocabularies import Side, check_vocabularies, is_of_tokens, places_of
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
+from raylab.weights.checkpoint import StoredWeights
 from raylab.weights.checkpoint_writer import TensorSpec
+from raylab.weights.mapped_rows import ModelView
 from raylab.weights.row_tiles import Piece, tiles
 from raylab.weights.views import DELTA, ViewedModel
 
@@ -41,12 +44,14 @@ class MergePlan:
     """A merge whose models are open and fit. template: whose tensors the output has."""
 
     request: MergeRequest
-    models: tuple[ViewedModel, ...]
-    template: Checkpoint
+    models: tuple[ModelView, ...]
+    template: StoredWeights
     directory: Path
     dtypes: Mapping[str, str]
     untied: Mapping[str, Shape] = field(default_factory=dict)
     """The output's tensors that the template has only as other names of its own."""
+    tokens: TokenPlan | None = None
+    """What gives the output's rows their tokens, where the request asks for a tokenizer."""
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
@@ -101,10 +106,13 @@ class MergePlan:
 
 
 def plan_merge(
-    request: MergeRequest, locations: Sequence[ModelLocation], base: Path | None
+    request: MergeRequest,
+    locations: Sequence[ModelLocation],
+    base: Path | None,
+    tokenizer: Path | None = None,
 ) -> MergePlan:
     """Open all models and check that they fit. `base`: the base model's directory; without it
-    (`linear`) the first model is the template.
+    (`linear`) the first model is the template. `tokenizer`: the folder of one that is named.
 
     Raises InputError and ModelError.
     """
@@ -121,7 +129,14 @@ def plan_merge(
             ),
             expected="--base, the base model that it was trained from",
         )
-    _check_vocabularies(request, locations, directory)
+    if request.tokenizer is None:
+        _check_vocabularies(request, locations, directory)
+    elif request.output:
+        raise InputError(
+            "an adapter has the tokenizer of its base model",
+            found=f"tokenizer {request.tokenizer.source} for an adapter",
+            expected="a whole model: --as model",
+        )
     template = Checkpoint(directory)
     models = tuple(
         ViewedModel(place if place.is_whole else replace(place, base=directory), DELTA, template)
@@ -133,9 +148,20 @@ def plan_merge(
     if request.dtype:
         dtypes = dict.fromkeys(names, _NAMES[request.dtype])
     plan = MergePlan(request, models, template, directory, dtypes, untied)
-    for item, model in zip(request.inputs, models, strict=True):
+    if request.tokenizer:
+        tokens = plan_tokens(request, locations, template, models, directory, tokenizer)
+        plan = _by_tokens(plan, tokens, template)
+    for item, model in zip(request.inputs, plan.models, strict=True):
         _check_shapes(item.model, model, plan.shapes)
     return plan
+
+
+def _by_tokens(plan: MergePlan, tokens: TokenPlan, template: Checkpoint) -> MergePlan:
+    """The plan with the output's rows of tokens."""
+    own, models = tokens.views(template, plan.models)
+    shape = tokens.map.rows.shape
+    untied = {n: shape(s) if is_of_tokens(n) else s for n, s in plan.untied.items()}
+    return replace(plan, models=models, template=own, untied=untied, tokens=tokens)
 
 
 def _check_vocabularies(
@@ -168,7 +194,7 @@ def _untied(models: Sequence[ViewedModel], template: Checkpoint) -> dict[str, Sh
     return found
 
 
-def _check_shapes(name: str, model: ViewedModel, known: Mapping[str, Shape]) -> None:
+def _check_shapes(name: str, model: ModelView, known: Mapping[str, Shape]) -> None:
     mine = model.shapes
     wrong = [
         f"{n}: {tuple(mine[n])}, base: {known.get(n, 'none')}"
@@ -183,5 +209,6 @@ def _check_shapes(name: str, model: ViewedModel, known: Mapping[str, Shape]) -> 
             f"{name} does not fit the base model",
             found="; ".join(wrong[:5]) + more,
             expected="the tensors and shapes of the base model",
-            todo="merge models that were trained from this base, with its vocabulary",
+            todo="merge models that were trained from this base; where they have another number of "
+            "rows for tokens, say which tokenizer the output has: --tokenizer",
         )

@@ -32,7 +32,9 @@ from raylab.spec.study import Device
 from raylab.store.phase import MERGING, Tell, silent
 from raylab.store.references import ModelLocation
 from raylab.weights.checkpoint_writer import (
+    CONFIG_FILES,
     MOST_BYTES,
+    OTHER_FILES,
     CheckpointWriter,
     atomic_directory,
     check_absent,
@@ -54,14 +56,16 @@ def merge_models(
     threads: int | None = None,
     device: Device = "auto",
     tell: Tell = silent,
+    tokenizer: Path | None = None,
 ) -> dict[str, Any]:
     """Merge the models at `locations`, those of `request.inputs`, into a new directory `out`.
 
     base: the base model's directory; most_bytes: of tensors in one file; threads: all CPUs by
     default; device: where the arithmetic runs, see `raylab.merge.backend.choose`; tell: hears of
-    every tensor. Returns the record. Raises InputError (no GPU), ModelError and OutError before
-    anything is written, and NonFiniteError, OutError (no room), DeviceMemoryError and StoreError,
-    which leave nothing behind.
+    every tensor; tokenizer: the folder of one that the request names by a model. Returns the
+    record. Raises InputError (no GPU), ModelError and OutError before anything is written, and
+    NonFiniteError, OutError (no room), DeviceMemoryError and StoreError, which leave nothing
+    behind.
     """
     check_absent(out)
     is_on_cpu = request.row.combines != "entries"
@@ -69,7 +73,7 @@ def merge_models(
         raise InputError(
             f"{request.method} runs on the CPU", found="device cuda", expected="auto or cpu"
         )
-    plan = plan_merge(request, locations, base)
+    plan = plan_merge(request, locations, base, tokenizer)
     if request.row.inputs == "factors":
         from raylab.merge.matrices import check_factors
 
@@ -106,6 +110,7 @@ def merge_named(
         most_bytes=most_bytes,
         threads=threads,
         device=device,
+        tokenizer=found.tokenizer,
     )
 
 
@@ -128,7 +133,9 @@ def write_merge(
             with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
                 merger = Merger(rows, trims, found, writer, rescaling)
                 merger.write_all(workers, counter(tell, MERGING, len(plan.shapes)))
-            copy_config_files(plan.directory, part)
+            copy_config_files(plan.directory, part, OTHER_FILES if plan.tokens else CONFIG_FILES)
+            if plan.tokens:
+                plan.tokens.write(plan.directory, part)
             if plan.untied:
                 write_untied(part)
             if plan.request.dtype:

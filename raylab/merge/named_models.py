@@ -13,16 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raylab.errors import ModelError
+from raylab.merge.output_vocabulary import has_tokenizer
 from raylab.spec.merges import MergeRequest
+from raylab.spec.output_tokenizer import BASE, UNION, OutputTokenizer
 from raylab.store.references import ModelLocation, find_base, find_model
 
 
 @dataclass(frozen=True)
 class NamedModels:
-    """Where the models of a merge lie, in order, and the directory of its base model."""
+    """Where the models of a merge lie, in order, the directory of its base model, and the folder
+    of the tokenizer that it names by a model."""
 
     locations: tuple[ModelLocation, ...]
     base: Path | None
+    tokenizer: Path | None
 
 
 def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModels:
@@ -35,7 +39,22 @@ def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModel
 
         found = [in_full_precision(location) for location in found]
         base = dequantized(base) if base else None
-    return NamedModels(tuple(found), base)
+    return NamedModels(tuple(found), base, _tokenizer(request.tokenizer, base))
+
+
+def _tokenizer(asked: OutputTokenizer | None, base: Path | None) -> Path | None:
+    if asked is None or asked.source in (UNION, BASE):
+        return None
+    location = _located(asked.source, base)
+    folders = (location.checkpoint, *reversed(location.adapters), location.base, base)
+    own = (folder for folder in folders if folder and has_tokenizer(folder))
+    if folder := next(own, None):
+        return folder
+    raise ModelError(
+        "the model that the output's tokenizer is to be of has none",
+        found=asked.source,
+        expected="a folder with a tokenizer",
+    )
 
 
 def _located(reference: str, base: Path | None) -> ModelLocation:

@@ -7,8 +7,9 @@ set of entries that were trimmed together, it holds three counts: `num_keep` ent
 merged. With ties `kept` exceeds `num_keep`. Where a setting differs by tensor, the record has its
 text in the place of the number. Of a model's weight, density and parameters it then also lists the
 tensors of each value.
-Of an adapter (`adapter`) it holds each tensor's rank and relative error, |delta - B A| / |delta| in
-the Frobenius norm, and these of all tensors together.
+Where the request asks for a tokenizer, `tokenizer` says of all tokens and rows where they came from
+(`raylab.merge.token_map`). Of an adapter (`adapter`) it holds each tensor's rank and relative
+error, |delta - B A| / |delta| in the Frobenius norm, and these of all tensors together.
 Invariant: the record depends on the request and the models alone, except for `device`: where the
 arithmetic ran, cpu or cuda. The weights are the same there and here.
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 import raylab
 from raylab.merge.inputs import MergePlan
+from raylab.merge.token_map import token_lines
 from raylab.merge.trim import Trim, Trims
 from raylab.number_format import setting
 from raylab.spec.merge_methods import METHODS
@@ -74,6 +76,7 @@ def record_of(
         "tensors_merged": len(changed),
         "tensors_copied": len(plan.shapes) - len(changed),
         **({"untied": sorted(plan.untied)} if plan.untied else {}),
+        **({"tokenizer": plan.tokens.map.account} if plan.tokens else {}),
         "models": [_model_row(plan, i, trims[i], kept) for i in range(len(request.inputs))],
         "files": {name: entry.model_dump() for name, entry in files.items()},
     }
@@ -153,6 +156,8 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {row['model']}: {', '.join(parts)}")
     if "adapter" in record:
         lines.append(_adapter_line(record["adapter"]))
+    if "tokenizer" in record:
+        lines += token_lines(record["tokenizer"])
     for name in record.get("untied", ()):
         lines.append(f"  {name} is a weight of its own now, which the base model ties to another")
     return lines

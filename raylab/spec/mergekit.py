@@ -2,7 +2,7 @@
 
 Model: one mapping with merge_method (a row of `raylab.spec.merge_methods.METHODS`), models (each
 with `model` and its own parameters), base_model, parameters (`raylab.spec.mergekit_settings`),
-dtype and out_dtype, and tokenizer_source: base. Defaults are
+dtype and out_dtype, and what `raylab.spec.output_tokenizer` reads. Defaults are
 mergekit's: density 1, and no division by the weights but for `ties` and `linear`. A model that is
 the base itself adds nothing to a merge of task vectors and is left out; `base+adapter` is the
 adapter, and `other+adapter` the whole model that both make. What `linear` calls its base_model is
@@ -25,9 +25,11 @@ from raylab.spec.merge_methods import METHODS
 from raylab.spec.mergekit_file import Section, read_file, reference
 from raylab.spec.mergekit_settings import Level, Levels, settings_in
 from raylab.spec.merges import MergeRequest, request_merge
+from raylab.spec.output_tokenizer import read_tokenizer
 
 _FIELDS = (
     "merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source",
+    "tokenizer",
 )  # fmt: skip
 _DTYPES = ("bfloat16", "float16", "float32")
 
@@ -66,8 +68,6 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
     if not isinstance(method, str) or method not in METHODS:
         raise config.refused("merge_method", ", ".join(METHODS))
     row = METHODS[method]
-    if config.value("tokenizer_source") not in (None, "base"):
-        raise config.refused("tokenizer_source", "base")
     base = _base_model(config)
     models = _models(config, base, leaves_base_out=row.of != "values")
     if row.of == "values" and base and all(name != base for name, _ in models):
@@ -82,6 +82,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         scope=scope or ("tensor" if row.trims else None),
         seed=seed,
         dtype=_dtype(config),
+        tokenizer=read_tokenizer(config, base),
         **settings_in(levels, method, [own for _, own in models]),
     )
 

@@ -22,6 +22,7 @@ from raylab.spec.merge_methods import METHODS, MergeMethod
 from raylab.spec.merge_parameters import check_probabilities, checked_parameters
 from raylab.spec.merge_settings import Setting, Varying, points_of
 from raylab.spec.merge_sums import check_sums
+from raylab.spec.output_tokenizer import OutputTokenizer
 from raylab.spec.proposals import close_names
 
 Scope = Literal["global", "tensor"]
@@ -68,6 +69,8 @@ class MergeRequest:
     output: AdapterOutput | None = None
     """What the adapter to be written is; None for a whole model."""
     parameters: Mapping[str, Setting] = field(default_factory=dict)
+    tokenizer: OutputTokenizer | None = None
+    """None: rows of tokens are merged by id, and all models have one vocabulary."""
 
     @property
     def of_values(self) -> bool:
@@ -110,6 +113,7 @@ def request_merge(
     output: AdapterOutput | None = None,
     parameters: Mapping[str, Setting] | None = None,
     own: Sequence[Mapping[str, Setting]] | None = None,
+    tokenizer: OutputTokenizer | None = None,
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
     lambda 1, seed 0, rescaling by 1 / density for DARE alone, and those of the method's own
@@ -141,6 +145,7 @@ def request_merge(
         dtype=dtype,
         output=output,
         parameters=shared,
+        tokenizer=tokenizer,
     )
     given = {"density": density, "scope": scope, "seed": seed, "lambda": scaling}
     _refuse_idle(method, {"weight": weights, **given})

@@ -24,6 +24,7 @@ Vocabulary = Mapping[str, int]
 _ADDED = ("tokenizer_config.json", "added_tokens.json")
 _EMBEDDINGS = (
     "embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out", "tokens_embed",
+    "embed_tokens_per_layer",
 )  # fmt: skip
 _NAMED = 3
 
@@ -167,12 +168,17 @@ def clashes(a: Path, b: Path) -> list[str]:
     ]
 
 
-def _has_rows_of_tokens(directory: Path) -> bool:
+def is_of_tokens(name: str) -> bool:
+    """Whether the tensor `name` has a row for every token."""
+    return not {*name.split(".")}.isdisjoint(_EMBEDDINGS)
+
+
+def has_rows_of_tokens(directory: Path) -> bool:
     """Whether the model in `directory` has rows of tokens: a checkpoint, or an adapter that saves
     an embedding or a head. Raises ModelError."""
     if not (directory / "adapter_config.json").is_file():
         return True
-    return any(set(name.split(".")) & {*_EMBEDDINGS} for name in shapes_of(directory))
+    return any(map(is_of_tokens, shapes_of(directory)))
 
 
 def check_vocabularies(base: Side, models: Sequence[Side]) -> None:
@@ -229,4 +235,4 @@ def describe_clashes(sides: Sequence[Side]) -> list[str]:
 def places_of(name: str, adapters: Sequence[Path], checkpoint: Path | None) -> list[Side]:
     """The folder whose tokenizer belongs to a model's rows of tokens; none for one without."""
     folders = [checkpoint] if checkpoint else [*adapters]
-    return [Side(name, folder) for folder in folders if _has_rows_of_tokens(folder)]
+    return [Side(name, folder) for folder in folders if has_rows_of_tokens(folder)]

@@ -45,9 +45,8 @@ TOKENIZER_FILES = (
     "*.jinja", "chat_template.json", "spiece.model", "*.tiktoken",
     "additional_chat_templates/*.jinja",
 )  # fmt: skip
-CONFIG_FILES = (
-    "config.json", "generation_config.json", *TOKENIZER_FILES, "*.py", "LICENSE*", "NOTICE*",
-)  # fmt: skip
+OTHER_FILES = ("config.json", "generation_config.json", "*.py", "LICENSE*", "NOTICE*")
+CONFIG_FILES = (*OTHER_FILES, *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -30,9 +31,9 @@ def tokenizer_of(words=WORDS, added=()):
 def saved_llama(
     directory, tokenizer, seed, *, rows=None, tied=False, dtype=torch.float32, near=None
 ):
-    """A random Llama of two layers with `rows` rows of tokens, those of the tokenizer by default;
-    `near`: a model whose other tensors it moved a little from."""
-    torch.manual_seed(seed)
+    """A random Llama of two layers with `rows` rows of tokens, those of the tokenizer by default.
+    `near`: a model from which tensors of the same shape moved. Entries are multiples of 1/1024."""
+    random = np.random.default_rng(seed)
     config = LlamaConfig(
         vocab_size=rows or len(tokenizer),
         hidden_size=8,
@@ -46,14 +47,12 @@ def saved_llama(
         eos_token_id=tokenizer.eos_token_id,
     )
     model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    if near is not None:
-        start = AutoModelForCausalLM.from_pretrained(near).state_dict()
-        for name, parameter in model.state_dict().items():
-            if start[name].shape == parameter.shape:
-                parameter.mul_(0.1).add_(start[name])
+    start = AutoModelForCausalLM.from_pretrained(near).state_dict() if near else {}
+    for name, parameter in model.state_dict().items():
+        drawn = np.round(random.standard_normal(tuple(parameter.shape)) * 64) / 256
+        parameter.copy_(torch.from_numpy(drawn))
+        if name in start and start[name].shape == parameter.shape:
+            parameter.mul_(0.25).add_(start[name])
     model.to(dtype).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory

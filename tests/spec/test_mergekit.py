@@ -85,9 +85,9 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("merge_method: ties", "merge_method: swap", "swap"),
         ("merge_method: ties", "", "merge_method"),
         ("models:", "slices: []\nmodels:", "slices"),
-        ("models:", "tokenizer: {source: union}\nmodels:", "tokenizer"),
+        ("models:", "tokenizer: {source: union}\nmodels:", "not both"),
         ("models:", "chat_template: auto\nmodels:", "chat_template"),
-        ("tokenizer_source: base", "tokenizer_source: union", "tokenizer_source"),
+        ("tokenizer_source: base", "chat_template: auto", "chat_template"),
         ("int8_mask: true", "gamma: 0.1", "gamma"),
         ("int8_mask: true", "int8_mask: 3", "int8_mask"),
         ("normalize: true", "normalize: 2", "normalize"),
@@ -223,6 +223,7 @@ FIELDS = {
     "dtype": VALUES,
     "out_dtype": VALUES,
     "tokenizer_source": VALUES,
+    "tokenizer": VALUES,
 }
 
 
