@@ -50,7 +50,7 @@ def adapter_output(
             raise InputError(
                 "only an adapter has a rank and an energy",
                 found=", ".join(named),
-                expected="--as adapter beside it",
+                expected="--as adapter beside it, in a study `as: adapter`",
             )
         return None
     if len(named) > 1:

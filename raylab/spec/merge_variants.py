@@ -2,8 +2,9 @@
 
 Model: a merge of the study file with a sweep becomes one variant for every combination of its
 values, named `<merge>.<setting>=<value>` as variants of recipes are. A sweep has `density`,
-`lambda`, `weight` (of the first model; the others share what is left of 1) and the method's own
-parameters. Each variant is made for the base models and seeds that have all of its models.
+`lambda`, `weight` (of the first model; the others share what is left of 1), `rank` or `energy` of
+an adapter, and the method's own parameters. Each variant is made for the base models and seeds that
+have all of its models.
 Invariant: the order of variants follows the study file alone; the settings of a variant are a
 merge without a sweep.
 """
@@ -26,7 +27,13 @@ from raylab.spec.swept_names import WrittenFloat, by_value, written
 Slot = tuple[str, Seeds | None]
 """A base model and a seed; None where a merge of finished models has no seed."""
 
-FIELDS = {"density": "density", "lambda": "lambda", "weight": "weights"}
+FIELDS = {
+    "density": "density",
+    "lambda": "lambda",
+    "weight": "weights",
+    "rank": "rank",
+    "energy": "energy",
+}
 """What a sweep may set beside the method's own parameters, and the field of a merge for it."""
 
 

@@ -121,6 +121,34 @@ def test_study_written_and_read_again_has_the_same_sweeps():
     assert again == study() and list(expand_merges(again)) == NAMES
 
 
+SMALL = TEXT[: TEXT.index("  plain:")] + "  small: {method: ties, models: [one, two], FORM}\n"
+
+
+@pytest.mark.parametrize(
+    ("swept", "outputs"),
+    [("rank: [2, 4]", [(2, None), (4, None)]), ("energy: [0.9, 1]", [(None, 0.9), (None, 1.0)])],
+)
+def test_sweep_sets_the_rank_or_the_energy_of_an_adapter(swept, outputs):
+    found = study(SMALL.replace("FORM", f"as: adapter, sweep: {{{swept}}}"))
+    made = [item for item in planned(found) if ".small." in item.name and item.seed.init == 1]
+    assert [(one.request.output.rank, one.request.output.energy) for one in made] == outputs
+    assert len({one.id for one in made}) == 2
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("sweep: {rank: [2, 4]}", "only an adapter has a rank"),
+        ("as: adapter, rank: 3, sweep: {energy: [0.5, 1]}", "exclude each other"),
+        ("as: adapter, rank: 3, sweep: {rank: [1, 2]}", "has rank beside the sweep"),
+        ("as: adapter, sweep: {rank: [0, 2]}", "greater than or equal to 1"),
+    ],
+)
+def test_sweep_of_a_rank_that_cannot_be_is_refused(form, said):
+    with pytest.raises(StudyError, match=said):
+        study(SMALL.replace("FORM", form))
+
+
 MISTAKES = {
     "key": ("density:", "densty:", 13, "mixed.sweep.densty", "did you mean density?"),
     "values": ("2e-1]", "0.10]", 13, "mixed.sweep.density", "give distinct values"),
