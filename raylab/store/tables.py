@@ -26,6 +26,10 @@ def to_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as the Arrow table `name`, in their order."""
     schema = SCHEMAS[name]
     listed = list(rows)
+    if not listed:
+        # To make an array of a list, or an empty table, pyarrow loads pandas where that is there.
+        nothing = [pa.nulls(0, field.type) for field in schema]
+        return pa.Table.from_arrays(nothing, schema=schema)
     known = set(schema.names)
     for row in listed:
         assert known >= set(row), f"table {name} has no column {sorted(set(row) - known)}"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from raylab.report.figures.figure import (
     CHOSEN,
@@ -94,6 +93,8 @@ def normal_curve(lowest: float, points: int = 40) -> list[dict[str, Any]]:
     With 2 (1 - Phi(z)) = d the share of the squares is d + 2 z phi(z), that of the magnitudes
     exp(-z^2 / 2).
     """
+    from scipy import special
+
     densities = np.geomspace(lowest, 1, points)
     z = -special.ndtri(densities / 2)
     phi = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)

@@ -21,8 +21,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
 
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.spaces import SPACES, Pair
@@ -106,6 +104,9 @@ def cosine_matrix(models: Sequence[Model], rows: Rows) -> np.ndarray:
 
 def leaf_order(cosines: np.ndarray) -> list[int]:
     """The models in the order of the leaves of their clustering."""
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
     distances = squareform(np.clip(1 - cosines, 0, 2), checks=False)
     tree = hierarchy.linkage(distances, "average", optimal_ordering=True)
     return [int(leaf) for leaf in hierarchy.leaves_list(tree)]

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
@@ -96,6 +95,8 @@ def share_interval(f: float, df: float, residual_df: float, observations: int) -
 
 def _noncentrality(f: float, df: float, residual_df: float, tail: float) -> float:
     """The lambda at which P(F' <= f) is `tail`; 0 where there is none."""
+    # scipy takes longer to load than a comparison of two studies takes, which has no intervals.
+    from scipy import optimize, special
 
     def excess(noncentrality: float) -> float:
         # scipy 1.17's ncfdtr is not defined at lambda = 0, where it is the central F.
