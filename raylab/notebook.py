@@ -20,7 +20,7 @@ from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import themed
 from raylab.report.findings import find_all
 from raylab.report.findings.finding import Finding
-from raylab.report.study_tables import Tables, settings_of
+from raylab.report.study_tables import Tables
 from raylab.report.words import Translator, translator
 from raylab.spec.study import Study
 from raylab.store.filesystem import Store
@@ -70,7 +70,7 @@ class Results:
 
     @cached_property
     def _findings(self) -> dict[str, Finding]:
-        return find_all(Tables(self._arrow, settings_of(self.study)))
+        return find_all(Tables.of_study(self.study, self._arrow))
 
     def findings(self, lang: str = "en") -> dict[str, FindingText]:
         """Every finding, by key: its sentences in a language, its numbers as frames."""

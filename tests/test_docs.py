@@ -11,7 +11,7 @@ import pytest
 
 from raylab.cli.docs import pages
 from raylab.report.findings import find_all
-from raylab.report.page.grids import GRIDS
+from raylab.report.page.grids import GRIDS, TOGETHER
 from raylab.report.study_tables import Tables
 from raylab.store.schemas import SCHEMAS
 from tests.report.conftest import make_curve, make_densities, make_norms, make_trials
@@ -53,7 +53,8 @@ def test_method_defines_every_column_of_every_finding():
         for frame, found in finding.frames.items()
     }
     for shape in (shape for shapes in GRIDS.values() for shape in shapes):
-        columns.setdefault(shape.frame, set()).update(set(shape.columns) - {"norms"})
+        shown = {name for column in shape.columns for name in TOGETHER.get(column, (column,))}
+        columns.setdefault(shape.frame, set()).update(shown - {"norms"})
     for frame, names in columns.items():
         text = named[frame] + common
         missing = [n for n in names if f"`{n}`" not in text and not re.match(r"l[12]_s\d+", n)]

@@ -25,7 +25,7 @@ def run(
     study: StudyFile, out: Out = None, address: Address = None, verbose: Verbose = False
 ) -> None:
     """Train, reduce and report; run again: what is done stays as it is."""
-    from raylab.report.study_tables import Tables, settings_of
+    from raylab.report.study_tables import Tables
     from raylab.report.terminal.verdict_table import print_found
 
     stages, context = _prepared(study, out)
@@ -33,7 +33,7 @@ def run(
     complete = stages.run(context, address, say)
     _print_trials(context.store)
     _print_comparisons(context.store, verbose=verbose)
-    tables = Tables(read_tables(context.store), settings_of(context.study))
+    tables = Tables.of_study(context.study, read_tables(context.store))
     console().line()
     print_found(tables, console())
     print(f"report: {context.store.address('report/report.html')}")

@@ -83,7 +83,7 @@ def compare(
 ) -> None:
     """Put two studies side by side: what was asked differently, and which numbers changed."""
     from raylab.report.compare import compare as compare_studies
-    from raylab.report.study_tables import Tables, settings_of
+    from raylab.report.study_tables import Tables
     from raylab.report.terminal.comparison import print_comparison
     from raylab.store.references import read_study
     from raylab.store.tables import read_tables
@@ -91,7 +91,7 @@ def compare(
     stores = Store(one), Store(other)
     studies = [read_study(store) for store in stores]
     sides = [
-        (study, Tables(read_tables(store), settings_of(study)))
+        (study, Tables.of_study(study, read_tables(store)))
         for study, store in zip(studies, stores, strict=True)
     ]
     found = compare_studies(sides[0], sides[1])

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raylab.report.study_merges import StudyMerge, merges_of
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
@@ -40,15 +41,31 @@ class Tables(Mapping[str, Rows]):
     million rows costs no more than the selection.
     """
 
-    def __init__(self, arrow: Mapping[str, pa.Table], settings: Settings | None = None) -> None:
-        """Hold Arrow tables by name, and the settings of the study's variants where known."""
-        self._arrow, self.settings = dict(arrow), dict(settings or {})
+    def __init__(
+        self,
+        arrow: Mapping[str, pa.Table],
+        settings: Settings | None = None,
+        merges: Sequence[StudyMerge] = (),
+    ) -> None:
+        """Hold Arrow tables by name, and the settings of the study's variants and its merges, where
+        known."""
+        self._arrow, self.settings, self.merges = dict(arrow), dict(settings or {}), merges
         self._rows: dict[tuple[Any, ...], Rows] = {}
 
     @classmethod
-    def of(cls, rows: Mapping[str, Iterable[Row]], settings: Settings | None = None) -> Tables:
+    def of(
+        cls,
+        rows: Mapping[str, Iterable[Row]],
+        settings: Settings | None = None,
+        merges: Sequence[StudyMerge] = (),
+    ) -> Tables:
         """The tables that hold these rows, by name."""
-        return cls({name: to_table(name, found) for name, found in rows.items()}, settings)
+        return cls({name: to_table(name, found) for name, found in rows.items()}, settings, merges)
+
+    @classmethod
+    def of_study(cls, study: Study, arrow: Mapping[str, pa.Table]) -> Tables:
+        """The tables of `study`, with what it says of its variants and merges."""
+        return cls(arrow, settings_of(study), merges_of(study))
 
     def __getitem__(self, name: str) -> Rows:
         return self.rows(name)

@@ -52,6 +52,7 @@ CAUTIONS = (
     "attribution-inseparable",
     "effects-tied",
     "trust-unequal",
+    "merges-few_prompts",
 )
 """The keys of what a reader has to be careful about, what matters most first."""
 MOST_CAUTIONS = 3

@@ -14,7 +14,6 @@ from raylab.report.findings import find_all
 from raylab.report.page.blocks import Item
 from raylab.report.page.page import ON_FIRST_SCREEN, make_page
 from raylab.report.page.render import render_html
-from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from raylab.store.schemas import SCHEMAS
 from tests.report.browser import Browser
@@ -44,6 +43,7 @@ from tests.report.reading import (
     widths,
 )
 from tests.report.whole import LAYERS, MODULES
+from tests.report.whole_merges import with_merges
 
 pytestmark = pytest.mark.slow  # The first test makes two reports.
 SCHEMES = ("light", "dark")
@@ -66,7 +66,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reports(browser, whole_tables, tmp_path_factory):
     """By language: the address of a report with every section and figure."""
-    tables = Tables.of(whole_tables)
+    tables = with_merges(whole_tables)
     findings = find_all(tables)
     folder = tmp_path_factory.mktemp("reports")
     # Addresses are the longest words of a page.

@@ -14,6 +14,7 @@ from raylab.report.figures.figure import FigureType
 from raylab.report.figures.heatmaps import layers_figure
 from raylab.report.figures.lines import concentration_figure, trajectories_figure
 from raylab.report.figures.losses import connectivity_figure
+from raylab.report.figures.merges import merge_losses_figure, merge_rates_figure
 from raylab.report.figures.model_map import map_figure
 from raylab.report.figures.similarity import similarity_figure
 
@@ -30,6 +31,8 @@ FIGURES: dict[str, FigureType] = {
     "intruders": FigureType("intruders", intruders_figure),
     "chains": FigureType("chains", chains_figure),
     "paths": FigureType("paths", trajectories_figure),
+    "merges": FigureType("merges", merge_losses_figure),
+    "merge_rates": FigureType("merges", merge_rates_figure),
     "connectivity": FigureType("connectivity", connectivity_figure),
 }
 """By name: the finding whose frames a figure shows, and the function that draws it.

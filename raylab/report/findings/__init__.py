@@ -13,6 +13,7 @@ from raylab.report.findings import (
     effects,
     entries,
     intruders,
+    merges,
     model_map,
     over_seeds,
     predictions,
@@ -39,6 +40,7 @@ FINDINGS: dict[str, Callable[[Tables], Finding]] = {
     "chains": chains.find,
     "paths": trajectories.find,
     "connectivity": connectivity.find,
+    "merges": merges.find,
     "trust": reliability.find,
 }
 """By key, in the order of the report: the function from tables to the finding.

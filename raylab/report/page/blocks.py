@@ -63,6 +63,8 @@ class Grid:
     note: str = ""
     name: str = ""
     file: str = ""
+    is_open: bool = False
+    """Whether it stands on the page without a fold."""
     kind: Literal["grid"] = "grid"
 
 

@@ -1,38 +1,47 @@
 """Frames of findings as tables of a page: which columns, in which form.
 
-Model: a grid is a row of GRIDS: a frame and its columns in their order; how a column is written
-is a row of FORMS. A column without a value in any row is left out, as is the base model's where
-there is one only.
+Model: a grid is a row of GRIDS: a frame and its columns in their order;
+`raylab.report.page.cell_forms` says how a column is written. A column without a value in any row is
+left out, as is the base model's where there is one only.
 Invariant: a grid that is cut says how many of how many rows it shows, and which file has all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from raylab.number_format import MISSING, count, duration, number, rate, setting
+from raylab.number_format import number, rate
 from raylab.report.findings.over_seeds import GRADES
 from raylab.report.page.blocks import Column, Grid
+from raylab.report.page.cell_forms import AUDIT, NUMBERS, TEXTS
 from raylab.report.study_tables import Row, Rows
 from raylab.report.words import Translator
 
 MOST = 500
 NORMS = "norms"
 """Stands for the columns of norms by seed: l1_s42, l2_s42, ..."""
+TOGETHER: dict[str, tuple[str, ...]] = {
+    "merge_losses": ("loss", "loss_parent", "loss_others"),
+    "merge_style_rate": ("style_rate", "style_rate_parent", "style_rate_others"),
+    "merge_japanese_rate": ("japanese_rate", "japanese_rate_parent"),
+    "merge_stopped_rate": ("stopped_rate", "stopped_rate_parent"),
+    "merge_repetition_rate": ("repetition_rate", "repetition_rate_parent"),
+}
+"""Columns of a frame that share a cell."""
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """A frame shown as a table; `titles` gives columns another title than their own."""
+    """A frame shown as a table; `titles` gives columns another title than their own. is_open: it is
+    the answer, and no reader has to unfold it."""
 
     frame: str
     columns: tuple[str, ...]
     titles: Mapping[str, str] | None = None
+    is_open: bool = False
 
 
-_AUDIT = ("merged_error", "merged_false_zeros", "dequantized_error", "dequantized_false_zeros")
 _EFFECT = (
     "effect", "baseline", "chance", "times", "like", "pairs", "seed_pairs",
 )  # fmt: skip
@@ -155,8 +164,28 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
              "loss_a", "loss_b", "points", "message"),
         ),
     ),
+    "merges": (
+        GridRow(
+            "merges",
+            ("merge", "parent", "model", "data", "merge_losses", "gain_kept", "merge_style_rate",
+             "style_kept", "cosine", "survived_share",
+             "merge_japanese_rate", "merge_stopped_rate", "merge_repetition_rate", "gain_spread",
+             "seeds"),
+            is_open=True,
+        ),
+        GridRow(
+            "merge_curves",
+            ("sweep", "setting", "value", "curve", "parent", "model", "data", "loss",
+             "loss_parent", "loss_others", "gain_kept", "style_rate", "style_kept",
+             "stopped_rate", "cosine",
+             "survived_share"),
+            {"value": "swept_value"},
+        ),
+        GridRow("merge_signs", ("merge", "parent", "model", "density", "survived_share",
+                                "zero_share", "cosine", "seeds")),
+    ),
     "trust": (
-        GridRow("audit", ("label", "seed", "numel", "l2", *_AUDIT)),
+        GridRow("audit", ("label", "seed", "numel", "l2", *AUDIT)),
         GridRow("counted", ("model", "universe", "numel", "comparisons")),
     ),
 }  # fmt: skip
@@ -165,76 +194,6 @@ GRIDS: dict[str, tuple[GridRow, ...]] = {
 _TITLES = {"densities_of": "densities"}
 _ALONE = ("trust",)
 
-Form = Callable[[Translator, Any], str]
-
-
-def _plain(translate: Translator, value: Any) -> str:
-    return MISSING if value is None else str(value)
-
-
-def _cosine(translate: Translator, value: float | None) -> str:
-    return MISSING if value is None else f"{value:.3f}"
-
-
-_TEXTS: dict[str, Form] = {
-    "factor": lambda translate, value: translate.factor(value),
-    "verdict": lambda translate, value: translate(f"short-{value}"),
-    "norm_verdict": lambda translate, value: translate(f"short-{value}"),
-    **dict.fromkeys(("response", "what", "space"), lambda translate, value: translate.word(value)),
-    "basis": lambda translate, value: translate.word(value) if value else MISSING,
-    **dict.fromkeys(
-        (
-            "label",
-            "pair",
-            "model",
-            "source",
-            "also",
-            "level",
-            "key",
-            "name",
-            "nearest",
-            "kind",
-            "universe",
-            "first",
-            "data",
-            "seeds_of",
-            "message",
-            "group",
-            "view",
-            "answers",
-            "prompt",
-            "token",
-            "top_a",
-            "top_b",
-        ),
-        _plain,
-    ),
-}
-_NUMBERS: dict[str, Form] = {
-    "learning_rate": lambda translate, value: setting(value),
-    **dict.fromkeys(("density", "tolerance"), lambda translate, value: setting(value)),
-    "epsilon": lambda translate, value: setting(value),
-    "angle": lambda translate, value: MISSING if value is None else f"{value:.0f}°",
-    "seconds": lambda translate, value: duration(value),
-    **dict.fromkeys(("seed", "layer", "position"), _plain),
-    **dict.fromkeys(
-        ("cosine", "silhouette", "within", "between", "last_cosine", "cka", "seeds_cka"), _cosine
-    ),
-    **dict.fromkeys(
-        ("seeds", "models", "pairs", "seed_pairs", "df", "observations", "residual_df", "levels",
-         "num_keep", "at_or_above", "numel", "comparisons", "steps", "records", "points", "top"),
-        lambda translate, value: count(value),
-    ),
-    **dict.fromkeys(
-        ("moved_share", "in_common", "common_by_chance", "seed_spread", "nonzero_share",
-         "all_share", "chance_share", "some_share", "one_share", "none_share", "sign_conflict",
-         "p_a", "p_b", "share", "partial_share", "relative_distance", "half_l1", "half_l2",
-         "l2_in_1", "l2_in_10", "l1_share", "l2_share", "child_share", "cancellation",
-         "first_at", "parted", "intruder_share", "intruder_spread", "share_left",
-         "left_spread", "share_right", "right_spread", *_AUDIT),
-        lambda translate, value: rate(value),
-    ),
-}  # fmt: skip
 # The interval of a share is one of shares; that of a distance one of distances.
 _SHARES = {"attribution": ("low", "high")}
 
@@ -253,7 +212,7 @@ def _grid(translate: Translator, key: str, shape: GridRow, rows: Rows) -> Grid:
     columns = tuple(
         Column(
             translate.column((shape.titles or {}).get(name, name)),
-            "text" if name in _TEXTS else "number",
+            "text" if name in TEXTS else "number",
         )
         for name in names
     )
@@ -270,6 +229,7 @@ def _grid(translate: Translator, key: str, shape: GridRow, rows: Rows) -> Grid:
         translate(message, shown=len(shown), total=len(rows), file=file),
         shape.frame,
         file,
+        shape.is_open,
     )
 
 
@@ -282,6 +242,8 @@ def _expanded(columns: Sequence[str], rows: Rows) -> Iterator[str]:
 
 
 def _is_shown(key: str, name: str, rows: Rows) -> bool:
+    if name in TOGETHER:
+        return any(_is_shown(key, part, rows) for part in TOGETHER[name])
     values = [row.get(name) for row in rows]
     if name == "model" and key not in _ALONE:
         return len(set(values)) > 1
@@ -289,10 +251,12 @@ def _is_shown(key: str, name: str, rows: Rows) -> bool:
 
 
 def _cell(translate: Translator, frame: str, name: str, row: Row) -> str:
+    if name in TOGETHER:
+        return " / ".join(_cell(translate, frame, part, row) for part in TOGETHER[name])
     value = row.get(name)
     if name in _SHARES.get(frame, ()):
         return rate(value)
-    form = _TEXTS.get(name) or _NUMBERS.get(name)
+    form = TEXTS.get(name) or NUMBERS.get(name)
     return form(translate, value) if form else number(value)
 
 

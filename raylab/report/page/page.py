@@ -147,13 +147,14 @@ def finding_blocks(translate: Translator, finding: Finding) -> Iterator[Block]:
         yield Text(translate.sentence(sentence), sentence.grade)
     is_first = finding.key in ON_FIRST_SCREEN
     pictures = () if is_first else tuple(pictures_of(translate, finding))
+    grids = tuple(grids_of(translate, finding.key, finding.frames))
+    yield from (grid for grid in grids if grid.is_open)
     yield from pictures
-    tables = tuple(_table_folds(translate, finding.key, finding.frames))
-    if pictures or tables:
+    if pictures or grids:
         yield Fold(translate("page-reading"), (Text(translate(f"read-{finding.key}")),))
     if finding.details and not is_first:
         yield Fold(translate("page-details"), tuple(_sentence_list(translate, finding.details)))
-    yield from tables
+    yield from (Fold(grid.title, (grid,)) for grid in grids if not grid.is_open)
 
 
 def pictures_of(translate: Translator, finding: Finding) -> Iterator[Picture]:

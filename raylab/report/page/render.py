@@ -25,7 +25,7 @@ from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
 from raylab.report.page.markup import latex_document, markdown_text
 from raylab.report.page.page import ON_FIRST_SCREEN, Page, make_page, pictures_of
-from raylab.report.study_tables import Rows, Tables, settings_of
+from raylab.report.study_tables import Rows, Tables
 from raylab.report.words import LANGUAGES, Translator, translator
 from raylab.spec.study import Study
 from raylab.store.filesystem import REPORT, TABLES, Store
@@ -65,7 +65,7 @@ def build_report(
     figures: write every figure as SVG and as PNG too, which takes longer than all else.
     """
     tables = read_tables(store)
-    source = Tables(tables, settings_of(study))
+    source = Tables.of_study(study, tables)
     findings = find_all(source)
     translate = translator(language)
     frames = {name: frame_table(rows) for name, rows in _frames(findings)}

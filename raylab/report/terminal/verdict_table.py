@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raylab.number_format import plural
-from raylab.report.findings import attribution, effects, reliability
+from raylab.report.findings import attribution, effects, merges, reliability
 from raylab.report.findings.effect_words import ANSWERED
 from raylab.report.findings.finding import Finding
 from raylab.report.findings.trained_models import models_of
@@ -52,10 +52,16 @@ def print_found(tables: Tables, console: Console) -> None:
         "effects": effects.find(tables),
         # The shares of variance, which take the longest, have no place here.
         "attribution": Finding("attribution", cautions=inseparable),
+        "merges": merges.find(tables),
         "trust": reliability.find(tables),
     }
     rows = verdict_rows(findings["effects"].frames["effects"])
-    print_verdicts(rows, findings, console, base_models_of(tables))
+    bases = base_models_of(tables)
+    print_verdicts(rows, findings, console, bases)
+    of_merges = findings["merges"]
+    of_merges = of_merges if len(bases) > 1 else of_merges.without_base_model()
+    for sentence in of_merges.answer if tables.merges else ():
+        _print_wrapped(translator().sentence(sentence), console)
 
 
 def print_verdicts(

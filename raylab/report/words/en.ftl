@@ -37,6 +37,7 @@ section-intruders = Does the change keep to the base model's main directions?
 section-chains = What does a chained training add to its parent?
 section-paths = How does the change develop during training?
 section-connectivity = Are models connected without a loss barrier?
+section-merges = Does the merge do both?
 section-trust = How reliable are these numbers?
 section-answers = What do the models answer?
 section-trials = Which trials ran, and how did they end?
@@ -111,6 +112,9 @@ grid-chains = Parent, child and whole
 grid-paths = Lengths of paths
 grid-parting = When seeds diverge
 grid-barriers = Loss barriers
+grid-merges = Merges and what they are made of
+grid-merge_curves = Sweeps of merges, point by point
+grid-merge_signs = Largest entries that keep their sign
 grid-audit = Errors in the base model's dtype and in 4 bits
 grid-counted = Entries compared
 grid-trials = All trials
@@ -269,6 +273,7 @@ read-intruders = Each point is a recipe. Its place says how much of its delta li
 read-chains = Each group of bars is a chained trial: the L2 of what its parent changed, of what it added itself, and of both together. Two unrelated changes stand at 90° and add up like the sides of a right triangle. Above 90° the child undoes some of its parent's change; below, it goes on in the same direction.
 read-paths = Each line is a layer of one recipe; darker lines are earlier layers. Its height is the layer's norm at a step as a share of its final norm, so that all lines end at 100 %. A layer whose line rises early moves early. Choose another recipe in the menu.
 read-connectivity = Each line goes from one model (t = 0) to another (t = 1) by mixing their task vectors. Its height is the held-out loss above the straight line between both ends. A line that stays at 0 or below means that the two models are connected; a hump is a barrier. Dashed lines join two seeds of one recipe.
+read-merges = Each row of the table is a merge and one of the models that it is made of, its parent, on the data that this parent learned; values are means over seeds. The loss is that of the merge, of this parent and of the other parents. A gain kept of 100 % means that the merge is as good there as this parent, 0 % that it is no better than the other parents. Rates are those of the merge and, behind the stroke, of this parent, in answer to the same prompts; style kept is to the style as gain kept is to the loss. Signs kept is the share of this parent's largest entries, at the smallest density of the study, that have the same sign in the merge; one that is zero there is not kept. In a figure each colour is the data of one parent: dashed the level of the parent that learned it, dotted that of the others. Trials are asked on the base model as it was held in training, merges as they are saved. A dash was not measured.
 read-trust = The first table says by how much a task vector would be wrong if it were measured from merged weights in the base model's dtype, or from 4-bit weights, and how many of its entries would become zero. 0 % is no error. The second one counts the entries that comparisons are over: norms can be compared where this number is the same.
 verdict-clear = clear
 verdict-weak = weak
@@ -544,6 +549,38 @@ connectivity-missing =
        *[other] lines have
     } no barrier ({ FIRST_SIX($names) }): { FIRST_SIX($reasons) }.
 connectivity-nothing = The study did not measure a line between models (`connectivity`).
+## Findings: merges and what they are made of
+
+merges-both =
+    { BASE($model) }{ $merge } does both best: it keeps { PARTS($parts) }. { COUNT($both) } of { COUNT($total) } { COUNT($total) ->
+        [one] merge keeps
+       *[other] merges keep
+    } at least half of what each parent gained on held-out data, and of its style.
+merges-neither =
+    { BASE($model) }No merge keeps half of what each parent gained on held-out data and of its style; of { COUNT($total) } { COUNT($total) ->
+        [one] merge
+       *[other] merges
+    } { $merge } comes closest, with { PARTS($parts) }.
+merges-gain = { PERCENT($gain_kept) } of the gain of { $parent } on { $data }{ $style }
+merges-style = { " " }(and { PERCENT($kept) } of its style)
+merges-style_rate = , style { PERCENT($style) } (its own { PERCENT($own) })
+merges-no_gain =
+    { BASE($model) }What { COUNT($total) } { COUNT($total) ->
+        [one] merge keeps
+       *[other] merges keep
+    } of the gain of each parent on held-out data is not known: it was not measured, or the parents are equally good on each other's data.
+merges-kept = { BASE($model) }Of the largest { PERCENT($density) } of a parent's entries the merges keep the sign of { PERCENTS($low, $high) }; their cosines with the parents are { SHORTS($cosine_low, $cosine_high) }.
+merges-one = { PARTS($parts) }.
+merges-on = { $parent } on { $data }: loss { SHORT($loss) } (its own { SHORT($loss_parent) }, other parents { SHORT($loss_others) }){ $style }
+merges-one_seed = { BASE($model) }Each merge was made at one seed, so how much another seed changes these numbers is not known.
+merges-missing =
+    { BASE($model) }Loss or rates on a parent's data were not measured for { COUNT($count) } { COUNT($count) ->
+        [one] pair
+       *[other] pairs
+    } of a merge and a parent: { FIRST_SIX($names) }. `raylab run` measures what trials and merges lack; data that the study does not have cannot be asked.
+merges-few_prompts = The rates of merges rest on { COUNT($count) } prompts: a rate near 50 % is known within ± { PERCENT($within) }.
+merges-undone = No merge of the study is done.
+merges-nothing = The study has no merge.
 
 ## Findings: trust
 
@@ -709,6 +746,25 @@ column-seeds_of = seeds of
 column-loss_a = loss of first
 column-loss_b = loss of second
 column-points = points
+column-merge = merge
+column-parent = parent
+column-sweep = merge
+column-setting = setting
+column-swept_value = value
+column-curve = at
+column-loss = loss
+column-loss_parent = loss of parent
+column-loss_others = loss of other parents
+column-gain_kept = gain kept
+column-gain_spread = gain, between seeds
+column-style_kept = style kept
+column-merge_losses = loss: merge / parent / others
+column-merge_style_rate = style: merge / parent / others
+column-merge_japanese_rate = Japanese: merge / parent
+column-merge_stopped_rate = stopped: merge / parent
+column-merge_repetition_rate = repetition: merge / parent
+column-survived_share = signs kept
+column-zero_share = zero in the merge
 column-message = reason
 column-status = status
 column-train_loss = train loss
@@ -795,6 +851,8 @@ caption-intruders = { BASE($model) }Right of the line, deltas lie in the base mo
 caption-chains = { BASE($model) }What the parent changed, what the child added, and both together (L2). A whole that is shorter than the parent's part means that the child undid some of it.
 caption-paths = { BASE($model) }The earlier a line rises, the earlier that layer moved: its norm during training as a share of its final norm. Shown: { $label }.
 caption-connectivity = { BASE($model) }A line that rises above 0 crosses a barrier: held-out loss on the way from one model (t = 0) to another (t = 1), above the straight line; dashed: two seeds of one recipe. Shown: { $label }.
+caption-merges = { BASE($model) }The held-out loss of a merge on the data of each parent, along a sweep; dashed: the parent that learned the data, dotted: the other parents. Shown: { $label }.
+caption-merge_rates = { BASE($model) }A rate of a merge's answers to the prompts of each parent's data, along a sweep; dashed: the parent that learned the data, dotted: the other parents. Shown: { $label }.
 chart-cut = { COUNT($shown) } of { COUNT($total) } are shown.
 axis-times = times what another seed does
 axis-cka = CKA
@@ -826,7 +884,15 @@ axis-path = share of the final norm
 axis-t = t
 axis-excess = loss above the straight line (nats a token)
 axis-loss = loss (nats a token)
+axis-swept = value of the setting
+axis-merge_rate = share of answers
 legend-line = line
+legend-merge = merge
+legend-parent_data = data of a parent
+merge-on_data = { $data } ({ $parent })
+merge-line_merge = merge
+merge-line_own = parent that learned the data
+merge-line_others = other parents
 line-difference = two recipes
 line-seeds = two seeds
 line-of_seeds = seeds of { $label }
@@ -841,6 +907,7 @@ legend-side = singular vectors
 legend-layer = layer
 choose = show
 choose-colour = colour by
+choose-rate = rate
 level-none = none
 side-left = left (written to)
 side-right = right (read from)

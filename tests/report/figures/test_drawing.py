@@ -9,14 +9,14 @@ from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import CONFIG, Drawing, themed
 from raylab.report.figures.vega_lite import Chart, field, part
 from raylab.report.findings import find_all
-from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from tests.report.conftest import MODEL
+from tests.report.whole_merges import with_merges
 
 
 @pytest.fixture(scope="module")
 def findings(whole_tables):
-    return find_all(Tables.of(whole_tables))
+    return find_all(with_merges(whole_tables))
 
 
 @pytest.mark.parametrize("name", FIGURES)
