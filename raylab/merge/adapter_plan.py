@@ -100,6 +100,7 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
             "the factors of an adapter are float32",
             found=f"dtype {plan.request.dtype}",
             expected="float32, or no dtype",
+            todo="take the dtype out; a server that takes the adapter has a dtype of its own",
         )
     names = [item.model for item in plan.request.inputs]
     inputs = read_inputs(names, plan.models, locations)

@@ -157,6 +157,8 @@ class Adapter:
 
 def _beyond_factors(part: Part) -> str | None:
     match part:
+        case Replaced(moves_tied=True):
+            return "a copy of the layer that PEFT saved beside its factors (save_embedding_layers)"
         case Replaced():
             return "a tensor that is saved whole (modules_to_save, a trained bias)"
         case TrainedTokens():

@@ -17,7 +17,13 @@ from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merge_settings import Part, Varying
 from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
-from tests.architectures import merged_by_peft, random_model, save_adapter, save_tiny
+from tests.architectures import (
+    edited_adapter,
+    merged_by_peft,
+    random_model,
+    save_adapter,
+    save_tiny,
+)
 from tests.mixtures import save_mixture
 
 NEAR = 1e-5
@@ -150,6 +156,18 @@ def test_adapter_of_mlx_becomes_one_that_peft_loads(base, tmp_path):
     merged(tmp_path / "out", base, [source])
     exact = torch.from_numpy(3.0 * (a.astype(np.float64) @ b.astype(np.float64)).T)
     assert_near(moved(base, tmp_path / "out"), {f"{Q}.weight": exact})
+
+
+def test_adapter_of_the_head_is_added_without_the_copy_that_peft_saves_of_it(base, tmp_path):
+    lora = {"target_modules": ["q_proj", "lm_head"]}
+    saved = save_adapter(tmp_path / "saved", base, 2, **lora)
+    with pytest.raises(ModelError, match=r"save_embedding_layers\): lm_head"):
+        merged(tmp_path / "out", base, [saved])
+    plain = edited_adapter(saved, tmp_path / "plain", drop="base_layer.weight")
+    merged(tmp_path / "out", base, [plain, plain], weights=[1, 2])
+    exact = {name: 3 * delta for name, delta in moved(base, plain).items()}
+    assert "lm_head.weight" in exact
+    assert_near(moved(base, tmp_path / "out"), exact)
 
 
 MORE = {
