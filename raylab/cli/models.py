@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from raylab.cli.options import As, Energy, Json, Lang, Language, Rank, Set, Tokenizer, console, say
+from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merge_parameters import parsed_parameters
 from raylab.spec.merges import check_method
@@ -190,8 +191,9 @@ def merge(
     rank: Rank = None,
     energy: Energy = None,
     max_shard_gb: Annotated[
-        float, typer.Option(min=0.001, help="The most GB of tensors in one file.")
-    ] = 4.0,
+        float | None,
+        typer.Option(min=0.001, help="The most GB of tensors in one file.", show_default="4"),
+    ] = None,
     threads: _Threads = None,
     device: _Device = "auto",
     dequantize: _Dequantize = False,
@@ -203,6 +205,12 @@ def merge(
     from raylab.spec.mergekit import requested
 
     output = adapter_output(form, rank, energy)
+    if output and max_shard_gb is not None:
+        raise InputError(
+            "an adapter is written in one file",
+            found=f"--max-shard-gb {max_shard_gb:g} beside --as adapter",
+            expected="one of them",
+        )
 
     request = requested(
         config,
@@ -223,7 +231,7 @@ def merge(
         from raylab.merge.record import summary_lines
 
     started = time.monotonic()
-    most_bytes = round(max_shard_gb * 1e9)
+    most_bytes = round((max_shard_gb or 4.0) * 1e9)
     record = merge_named(
         request,
         out,

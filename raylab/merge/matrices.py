@@ -21,8 +21,9 @@ from raylab.errors import ModelError
 from raylab.merge import matrix_rules as rules
 from raylab.merge.inputs import MergePlan
 from raylab.merge.matrix_rules import Factors, Rule, TaskMatrices
-from raylab.merge.matrix_spaces import SPACES, Space
+from raylab.merge.matrix_spaces import SPACES
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
+from raylab.spec.tensor_settings import TensorSettings
 from raylab.weights.row_tiles import columns_of
 
 RULES: dict[str, tuple[str, Rule]] = {
@@ -83,25 +84,34 @@ def merged_product(rows: ModelRows, name: str) -> Product:
         for model, weight in zip(models, settings.weights, strict=True):
             total += weight * _whole(rows, name, model)
         return Product(None, total / len(models))
-    space_name, rule = RULES[plan.request.method]
     factors = [_factors(plan, name, model) for model in models]
     known = [found for found in factors if found is not None]
+    method = plan.request.method
     if len(known) == len(factors):
-        space = SPACES[space_name](known)
-    else:
-        space = Space([_matrix(rows, name, i, found) for i, found in enumerate(factors)])
-    sizes = [up.shape[1] for up, _ in known if up.shape[1]]
-    count = components(space_name, shape, sizes, len(models))
-    given = TaskMatrices(space.coordinates, settings, count)
-    return Product(*space.back(rule(given)))
+        return Product(*merge_factors(method, known, settings))
+    whole = [_matrix(rows, name, model, found) for model, found in enumerate(factors)]
+    return Product(*merge_matrices(method, whole, settings))
 
 
-def components(space: str, shape: Sequence[int], ranks: Sequence[int], models: int) -> int:
-    """How many singular vectors TSV-Merge takes of each model, unless the request says it: an equal
-    part of those that the layer has, or, in Core Space, that the space of the factors has."""
-    if space == "core" and ranks:
-        return min(*shape, sum(ranks)) // len(ranks)
-    return min(shape) // models
+def merge_factors(method: str, factors: Sequence[Factors], settings: TensorSettings) -> Factors:
+    """The merged task matrix, as factors, of models whose task matrices are products of `factors`;
+    no product is formed. factors: of every model in order, without columns where it has none."""
+    name, rule = RULES[method]
+    space = SPACES[name](factors)
+    shape = len(factors[0][0]), factors[0][1].shape[1]
+    count = min(shape) // len(factors)
+    if name == "core" and (ranks := [up.shape[1] for up, _ in factors if up.shape[1]]):
+        # TSV-Merge in Core Space divides the directions that the factors have.
+        count = min(*shape, sum(ranks)) // len(ranks)
+    return space.back(rule(TaskMatrices(space.coordinates, settings, count)))
+
+
+def merge_matrices(
+    method: str, matrices: Sequence[torch.Tensor], settings: TensorSettings
+) -> Factors:
+    """As `merge_factors`, of whole task matrices, float64 (rows, columns)."""
+    count = min(matrices[0].shape) // len(matrices)
+    return RULES[method][1](TaskMatrices(matrices, settings, count))
 
 
 def _factors(plan: MergePlan, name: str, model: int) -> Factors | None:

@@ -205,6 +205,7 @@ def test_merge_as_an_adapter_writes_factors_a_page_and_what_was_lost(adapters, t
     [
         (["--rank", "4"], "only an adapter has a rank"),
         (["--as", "lora"], "another form"),
+        (["--as", "adapter", "--max-shard-gb", "4"], "--max-shard-gb 4 beside --as adapter"),
         (["--as", "adapter", "--rank", "11"], "larger than a tensor"),
         (["--as", "adapter", "--energy", "nan"], "an energy is a share"),
     ],

@@ -15,9 +15,7 @@ from transformers import AutoModelForCausalLM
 from raylab.errors import InputError, ModelError, NonFiniteError
 from raylab.merge.backend import CPU
 from raylab.merge.inputs import plan_merge
-from raylab.merge.matrices import RULES, components, merged_product
-from raylab.merge.matrix_rules import TaskMatrices
-from raylab.merge.matrix_spaces import SPACES
+from raylab.merge.matrices import RULES, merge_factors, merge_matrices, merged_product
 from raylab.merge.merge import merge_models
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.record import summary_lines
@@ -177,17 +175,25 @@ def drawn_factors(seed, ranks=(3, 2, 4), rows=30, columns=40):
     ]
 
 
+def settings(method, models, weights=None, **options):
+    """What a request has for one layer."""
+    request = request_merge(method, ["m"] * models, base="b", weights=weights, **options)
+    return settings_of(request, ["layer"])["layer"]
+
+
 def by_rule(method, pairs, weights=None, **options):
     """The merged matrix of a method, given factors."""
-    space, rule = RULES[method]
-    request = request_merge(method, ["m"] * len(pairs), base="b", weights=weights, **options)
-    made_of = SPACES[space](pairs)
-    shape, ranks = (len(pairs[0][0]), pairs[0][1].shape[1]), [up.shape[1] for up, _ in pairs]
-    count = components(space, shape, ranks, len(pairs))
-    (settings,) = settings_of(request, ["layer"]).values()
-    given = TaskMatrices(made_of.coordinates, settings, count)
-    up, down = made_of.back(rule(given))
+    up, down = merge_factors(method, pairs, settings(method, len(pairs), weights, **options))
     return (up @ down).numpy()
+
+
+@pytest.mark.parametrize("method", ["tsv", "iso_c", "iso_cts"])
+@pytest.mark.parametrize("seed", range(3))
+def test_factors_and_their_products_give_one_result(method, seed):
+    pairs, weights = drawn_factors(seed), [1.0, 0.5, -2.0]
+    products = [up @ down for up, down in pairs]
+    up, down = merge_matrices(method, products, settings(method, 3, weights))
+    near(by_rule(method, pairs, weights), (up @ down).numpy())
 
 
 @pytest.mark.parametrize("method", METHODS_OF_MATRICES)
