@@ -28,7 +28,7 @@ from raylab.store.references import ModelLocation
 from raylab.weights.adapter import Adapter
 from raylab.weights.adapter_config import CONFIG
 from raylab.weights.adapter_parts import Factors
-from raylab.weights.mapped_rows import ModelView
+from raylab.weights.model_view import ModelView
 
 _TODO = "merge them into a whole model: --as model, which is the default"
 

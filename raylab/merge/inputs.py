@@ -31,7 +31,7 @@ from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint, Shape
 from raylab.weights.checkpoint import StoredWeights
 from raylab.weights.checkpoint_writer import TensorSpec
-from raylab.weights.mapped_rows import ModelView
+from raylab.weights.model_view import ModelView
 from raylab.weights.row_tiles import Piece, tiles
 from raylab.weights.views import DELTA, ViewedModel
 

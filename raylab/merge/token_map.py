@@ -29,7 +29,7 @@ import numpy as np
 from raylab.errors import InputError, ModelError
 from raylab.merge.output_vocabulary import Member, OutputVocabulary
 from raylab.spec.output_tokenizer import OutputTokenizer, TokenRow
-from raylab.weights.mapped_rows import FILLED, PADDING, RowMap, Source
+from raylab.weights.row_map import FILLED, PADDING, RowMap, Source
 
 _NAMED = 5
 """Tokens of a rule that the account names."""

@@ -32,7 +32,8 @@ from raylab.spec.vocabularies import (
 )
 from raylab.store.references import ModelLocation
 from raylab.weights.checkpoint import Checkpoint, StoredWeights
-from raylab.weights.mapped_rows import ModelView, mapped
+from raylab.weights.mapped_rows import mapped
+from raylab.weights.model_view import ModelView
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ of both values, float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raylab.weights.checkpoint import Checkpoint, StoredWeights
+from raylab.weights.model_view import ModelView
+from raylab.weights.row_map import FILLED, PADDING, Numbers, RowMap, runs
 from raylab.weights.row_tiles import columns_of, tiles
 from raylab.weights.safetensors_reader import Rows, Shape
 
@@ -29,60 +30,8 @@ if TYPE_CHECKING:
     from raylab.weights.adapter import Adapter
     from raylab.weights.adapter_parts import Factors
 
-Numbers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-Source = tuple[int, int]
-"""A member, and a row of its own matrix."""
-FILLED, PADDING = -1, -2
 IsMapped = Callable[[str], bool]
 """Whether a tensor of this name has a row for every token."""
-
-
-class ModelView(Protocol):
-    """A model of a merge, by rows, as `raylab.weights.views.ViewedModel` has it."""
-
-    shapes: Mapping[str, Shape]
-
-    @property
-    def adapters(self) -> tuple[Adapter, ...]:
-        """Those that it is made of, the oldest first."""
-
-    @property
-    def has_values(self) -> bool:
-        """Whether it has weights of its own."""
-
-    @property
-    def is_checkpoint(self) -> bool:
-        """Whether it has every tensor."""
-
-    def changes(self, name: str) -> bool:
-        """Whether it has rows of its own of the parameter `name`."""
-
-    def stored(self, name: str, start: int, stop: int) -> Rows:
-        """Rows [start, stop) of a checkpoint, uint16 being bfloat16."""
-
-    def delta(self, name: str, start: int, stop: int) -> torch.Tensor | None:
-        """Rows [start, stop) of its task vector, float32; None where it has none."""
-
-    def plain_factors(self, name: str) -> tuple[Factors, ...]:
-        """The factors whose products add up to its task vector; none where it is something else."""
-
-
-@dataclass(frozen=True)
-class RowMap:
-    """own: for each member, (rows,): the row of its own matrix, FILLED or PADDING. fills: the
-    sources of each row that a member has FILLED."""
-
-    own: tuple[Numbers, ...]
-    fills: Mapping[int, tuple[Source, ...]]
-
-    @property
-    def rows(self) -> int:
-        """How many rows the output has."""
-        return len(self.own[0])
-
-    def shape(self, shape: Shape) -> Shape:
-        """The output's shape of a matrix, or of a vector, with a row for every token."""
-        return (self.rows, *shape[1:])
 
 
 class MappedRows:
@@ -120,13 +69,25 @@ class MappedRows:
     def _rows(self, member: int, name: str, start: int, stop: int) -> Rows:
         own = self.map.own[member][start:stop]
         found = self._zeros(name, stop - start)
-        for at, first, count in runs(own):
-            found[at : at + count] = self._own(member, name, first, first + count)
+        self._copy(member, name, own, found)
         for at in np.flatnonzero(own == FILLED).tolist():
             found[at] = self._filled(name, start + at)
         for at in np.flatnonzero(own == PADDING).tolist():
             found[at] = self._mean(member, name)
         return found
+
+    def _copy(self, member: int, name: str, own: Numbers, into: Rows) -> None:
+        """Copy the rows `own` of a member's matrix, those that are none excepted."""
+        mapped_file = self._models[member - 1].checkpoint if member else self._template
+        if self._is_vector(name) or mapped_file is None or mapped_file.tied:
+            for at, first, count in runs(own):
+                into[at : at + count] = self._own(member, name, first, first + count)
+            return
+        places = np.flatnonzero(own >= 0)
+        if len(places):
+            first, last = int(own[places].min()), int(own.max())
+            rows = mapped_file.stored(name, first, last + 1)  # Not read before it is indexed.
+            into[places] = _widened(rows[own[places] - first])
 
     def _own(self, member: int, name: str, start: int, stop: int) -> Rows:
         """Rows of a member's own matrix, float32; a vector is a column."""
@@ -190,17 +151,6 @@ def _widened(rows: Rows) -> Rows:
     return rows.astype(np.float32)
 
 
-def runs(rows: Numbers) -> Iterator[tuple[int, int, int]]:
-    """(place, first row, count) of every run of consecutive rows; negative ones are left out."""
-    if not len(rows):
-        return
-    breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[:-1] < 0)) + 1
-    for start, stop in zip([0, *breaks], [*breaks, len(rows)], strict=True):
-        first = int(rows[start])
-        if first >= 0:
-            yield int(start), first, int(stop - start)
-
-
 class MappedTemplate:
     """The template's weights under a map: its matrices of tokens are float32."""
 
@@ -244,6 +194,11 @@ class MappedModel:
     def adapters(self) -> tuple[Adapter, ...]:
         """Those that it is made of, the oldest first."""
         return self._model.adapters
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """None: its rows are no longer those of files."""
+        return None
 
     @property
     def has_values(self) -> bool:

@@ -12,7 +12,8 @@ from raylab.merge import token_map
 from raylab.merge.output_vocabulary import Member, OutputVocabulary
 from raylab.merge.token_map import map_tokens, token_lines
 from raylab.spec.output_tokenizer import OutputTokenizer, TokenRow
-from raylab.weights.mapped_rows import FILLED, PADDING, MappedRows, RowMap, runs
+from raylab.weights.mapped_rows import MappedRows
+from raylab.weights.row_map import FILLED, PADDING, RowMap, runs
 
 
 def member(name, vocabulary, rows=None, **options):
@@ -137,6 +138,7 @@ class Matrix:
     def __init__(self, values):
         self.shapes = {"lm_head.bias": (len(values),)}
         self._values, self.is_checkpoint = np.array([values], np.float32), True
+        self.checkpoint = None
 
     def stored_name(self, name):
         return name
