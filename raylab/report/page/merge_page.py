@@ -21,7 +21,7 @@ from raylab.spec.merges import MergeRequest
 
 DEFINED = ("density", "threshold", "merge")
 """The words that the page explains, by the name of their messages."""
-_TEXTS = ("model", "tensor", "file", "sha256")
+_TEXTS = ("model", "tensor", "file", "sha256", "origin")
 
 Record = Mapping[str, Any]
 
@@ -29,11 +29,10 @@ Record = Mapping[str, Any]
 def merge_page(translate: Translator, name: str, request: MergeRequest, record: Record) -> Page:
     """The page of the merge in the folder `name`."""
     base = record["base"]
-    untied = record.get("untied", ())
-    cautions = [Item("untied", translate("merge-untied", names=untied), "fair")] if untied else []
     parts = {
         "models": tuple(_model_blocks(translate, record)),
         **({"adapter": tuple(_rank_blocks(translate, record))} if "adapter" in record else {}),
+        **({"tokens": tuple(_token_blocks(translate, record))} if "tokenizer" in record else {}),
         "files": tuple(_file_blocks(translate, record)),
     }
     return Page(
@@ -41,7 +40,7 @@ def merge_page(translate: Translator, name: str, request: MergeRequest, record: 
         (translate("merge-base", base=base) if base else translate("merge-no_base"),),
         FirstScreen(
             (merge_text(translate, request), _written(translate, record)),
-            cautions=tuple(cautions),
+            cautions=tuple(_cautions(translate, record)),
         ),
         tuple(
             Section(key, translate(f"merge-section-{key}"), blocks) for key, blocks in parts.items()
@@ -60,6 +59,33 @@ def _written(translate: Translator, record: Record) -> str:
     if adapter["exact"]:
         return translate("merge-adapter-exact", **values)
     return translate("merge-adapter-near", **values, error=adapter["relative_error"])
+
+
+def _cautions(translate: Translator, record: Record) -> Iterator[Item]:
+    if untied := record.get("untied"):
+        yield Item("untied", translate("merge-untied", names=untied), "fair")
+    tokens = record.get("tokenizer", {})
+    found = {"zero": tokens.get("filled", {}).get("zero"), "literal": tokens.get("literal")}
+    for name, number_of in found.items():
+        if number_of:
+            yield Item(name, translate(f"merge-tokens-{name}", count=number_of), "fair")
+
+
+def _token_blocks(translate: Translator, record: Record) -> Iterator[Block]:
+    """Where the rows of tokens come from, then what of each model's matrices is used."""
+    found = record["tokenizer"]
+    origins = {"in_all": found["in_all"], **found["filled"], "padding": found["padding"]}
+    cells = [
+        {"origin": translate(f"merge-origin-{name}"), "rows": count(number_of)}
+        for name, number_of in origins.items()
+    ]
+    yield _grid(translate, "origins", ("origin", "rows"), cells)
+    columns = ("rows", "tokens", "only", "used", "left_out")
+    models = [
+        {"model": row["model"], **{name: count(row[name]) for name in columns}}
+        for row in found["models"]
+    ]
+    yield _grid(translate, "vocabularies", ("model", *columns), models)
 
 
 def _rank_blocks(translate: Translator, record: Record) -> Iterator[Block]:

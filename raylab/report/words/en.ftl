@@ -1025,11 +1025,31 @@ merge-adapter-near =
 merge-untied = { LIST($names) }: a weight of its own now, which the base model ties to another.
 merge-section-models = What was kept of each model?
 merge-section-adapter = What was lost in each tensor?
+merge-section-tokens = Where do the rows of tokens come from?
 merge-section-files = Which files does the folder have?
 merge-grid-models = What was kept of each model{ $model }
 merge-grid-tensors = By tensor: { $model }
 merge-grid-ranks = Ranks, and the distance from the merged task vector{ $model }
+merge-grid-origins = Rows of tokens by their origin{ $model }
+merge-grid-vocabularies = Tokens of each model, and rows of its matrices{ $model }
 merge-grid-files = Files, sizes and checksums{ $model }
+merge-origin-in_all = tokens of all models, merged
+merge-origin-asked = tokens with a row that was asked for
+merge-origin-only = tokens of one model alone: its row
+merge-origin-base = tokens that a model lacks: the base model's row
+merge-origin-mean = tokens that the base model and another lack: the mean row
+merge-origin-zero = tokens that no model has a row for: zeros
+merge-origin-padding = no token: the mean of a model's rows
+merge-tokens-zero =
+    { COUNT($count) } { COUNT($count) ->
+        [one] token has
+       *[other] tokens have
+    } a row of zeros, since no model has one.
+merge-tokens-literal =
+    { COUNT($count) } { COUNT($count) ->
+        [one] word
+       *[other] words
+    } of other tokenizers became added tokens, which text has to hold letter for letter.
 merge-column-model = model
 merge-column-weight = weight
 merge-column-kept = merged and not zero
@@ -1040,6 +1060,12 @@ merge-column-relative_error = relative error
 merge-column-file = file
 merge-column-size = size
 merge-column-sha256 = SHA-256
+merge-column-origin = origin
+merge-column-rows = rows
+merge-column-tokens = tokens
+merge-column-only = in it alone
+merge-column-used = rows used
+merge-column-left_out = rows left out
 
 ## Two studies side by side
 

@@ -806,11 +806,23 @@ merge-adapter-near = アダプターのパラメータは{ COUNT($parameters) }�
 merge-untied = { LIST($names) }は、ベースモデルでは他の重みと共有されていますが、ここでは独立した重みです。
 merge-section-models = 各モデルから何を残したか
 merge-section-adapter = 各テンソルで何が失われたか
+merge-section-tokens = トークンの行はどこから来たか
 merge-section-files = フォルダーにはどのファイルがあるか
 merge-grid-models = 各モデルから残したもの{ $model }
 merge-grid-tensors = テンソルごと：{ $model }
 merge-grid-ranks = ランクと、マージしたタスクベクトルとの差{ $model }
+merge-grid-origins = トークンの行の由来{ $model }
+merge-grid-vocabularies = 各モデルのトークンと行列の行{ $model }
 merge-grid-files = ファイル、サイズ、チェックサム{ $model }
+merge-origin-in_all = すべてのモデルにあるトークン（マージした行）
+merge-origin-asked = 行を指定したトークン
+merge-origin-only = 一つのモデルだけにあるトークン（そのモデルの行）
+merge-origin-base = あるモデルにないトークン（ベースモデルの行）
+merge-origin-mean = ベースモデルなどにないトークン（行の平均）
+merge-origin-zero = どのモデルにも行がないトークン（ゼロ）
+merge-origin-padding = トークンのない行（モデルの行の平均）
+merge-tokens-zero = { COUNT($count) }個のトークンは、どのモデルにも行がないため、行がゼロです。
+merge-tokens-literal = 他のトークナイザーの{ COUNT($count) }語は追加トークンになりました。テキストにそのままの文字列があるときだけ使われます。
 merge-column-model = モデル
 merge-column-weight = 重み
 merge-column-kept = マージした非ゼロ要素
@@ -821,6 +833,12 @@ merge-column-relative_error = 相対誤差
 merge-column-file = ファイル
 merge-column-size = サイズ
 merge-column-sha256 = SHA-256
+merge-column-origin = 由来
+merge-column-rows = 行
+merge-column-tokens = トークン
+merge-column-only = このモデルだけ
+merge-column-used = 使った行
+merge-column-left_out = 除いた行
 
 ## Two studies side by side
 

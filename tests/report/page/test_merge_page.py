@@ -72,9 +72,28 @@ def test_weights_that_are_tied_no_more_are_a_caution():
     assert caution.text.startswith("lm_head.weight:")
 
 
+TOKENS = {
+    "source": "union", "tokens": 16, "rows": 24, "padding": 8, "in_all": 11, "literal": 1,
+    "filled": {"asked": 0, "only": 3, "base": 0, "mean": 1, "zero": 1},
+    "models": [{"model": "base", "rows": 16, "tokens": 12, "only": 1, "used": 12, "left_out": 4}],
+}  # fmt: skip
+
+
+def test_tokens_have_their_origin_and_what_is_unusual_is_a_caution():
+    found = page(tokenizer=TOKENS)
+    origins = grid(found, "origins").rows
+    assert [cells[1] for cells in origins] == ["11", "0", "3", "0", "1", "1", "8"]
+    assert origins[2][0] == "tokens of one model alone: its row"
+    assert grid(found, "vocabularies").rows == (("base", "16", "12", "1", "12", "4"),)
+    assert [caution.text.split(",")[0] for caution in found.first.cautions] == [
+        "1 token has a row of zeros",
+        "1 word of other tokenizers became added tokens",
+    ]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_page_is_written_in_every_language_without_a_drawing_library(language):
-    html = render_html(page(language, scope="tensor", base=None))
+    html = render_html(page(language, scope="tensor", base=None, tokenizer=TOKENS))
     assert "arXiv:2306.01708" in html and "vegaEmbed = " not in html and "{ $" not in html
 
 
