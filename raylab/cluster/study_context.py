@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class StudyContext:
         """The directory of a base model; a hub's may be there only since a trial fetched it."""
         return resolve(name, self.study.base_models[name]).directory
 
-    @property
+    @cached_property
     def questions(self) -> Questions:
         """The questions that models are asked."""
         return questions_of(self.study, self.inputs.rows)

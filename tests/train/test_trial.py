@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from raylab.errors import DataError, NonFiniteError
-from raylab.spec.study import Quantization
+from raylab.reduce.passes import task_vector_norms
+from raylab.spec.data.rows import Row
+from raylab.spec.study import Merge, Quantization
 from raylab.store.records import damaged_files, read_attempts, read_records
 from raylab.train.base_checkpoint import merged_directory, start_of
 from raylab.train.model import attach_frozen, load_base
 from raylab.train.random_state import preserved_random_state
+from raylab.train.trial import run_trial
 from tests.train.conftest import STUDY_TEXT, study_of
 
 ROOT = Path(__file__).parents[2]
@@ -259,6 +263,26 @@ def test_trial_with_another_evaluation_is_evaluated_without_training_again(
     assert {key: second.metrics[key] for key in ("l2", "train_loss", "steps")} == {
         key: first.metrics[key] for key in ("l2", "train_loss", "steps")
     }
+
+
+def test_trial_that_joins_a_merge_answers_the_prompts_of_its_partners_and_is_not_trained_again(
+    bench, trained, monkeypatch
+):
+    made = bench(after=("sft-d1",), evaluation="prompts: 3, likelihoods: false")
+    monkeypatch.setattr("raylab.train.trial.build_trainer", None)
+    task = made.task("sft-d1")
+    other = [Row.of(f"では、{row.prompt}", row.completion) for row in task.rows["D0"]]
+    rows = {**task.rows, "D0": other}
+    merges = {"both": Merge(method="ties", models=("dpo-d0", "sft-d1"))}
+    study = task.study.model_copy(update={"merges": merges})
+    trial = replace(task.trial, partners=("D0", "D1"))
+    asked = replace(task, study=study, trial=trial, rows=rows)
+    record = run_trial(asked, task_vector_norms, lambda progress: None)
+    (asked,) = record.metrics["asked"].values()
+    assert asked["greedy"]["count"] == 3
+    lines = (made.folder("sft-d1") / "beside.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["prompt"].startswith("では、") for line in lines)
+    assert made.adapter_bytes("sft-d1") == trained.adapter_bytes("sft-d1")
 
 
 def test_record_keeps_rates_by_kind_and_likelihoods_of_every_data_set(trained):

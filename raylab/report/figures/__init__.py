@@ -31,9 +31,9 @@ FIGURES: dict[str, FigureType] = {
     "intruders": FigureType("intruders", intruders_figure),
     "chains": FigureType("chains", chains_figure),
     "paths": FigureType("paths", trajectories_figure),
+    "connectivity": FigureType("connectivity", connectivity_figure),
     "merges": FigureType("merges", merge_losses_figure),
     "merge_rates": FigureType("merges", merge_rates_figure),
-    "connectivity": FigureType("connectivity", connectivity_figure),
 }
 """By name: the finding whose frames a figure shows, and the function that draws it.
 

@@ -15,6 +15,7 @@ from raylab.report.terminal.verdict_table import print_found, print_verdicts
 from raylab.report.verdicts import WORDS, Verdict, VerdictRow
 from raylab.report.words import translator
 from tests.report.conftest import make_trials
+from tests.report.whole_merges import with_merges
 
 
 def verdict(space, times, word):
@@ -124,10 +125,19 @@ def test_the_screen_of_a_whole_study_holds_the_verdicts_of_its_report(whole_tabl
         assert line.split("×")[1].split("  ")[0].strip() == judged[found["verdict"]]
 
 
+def test_the_screen_of_a_study_with_merges_says_whether_they_do_both(whole_tables):
+    stream = io.StringIO()
+    print_found(with_merges(whole_tables), Console(file=stream, width=120, color_system=None))
+    said = " ".join(stream.getvalue().split())
+    assert "mixed density 0.5 does both best: it keeps 60 % of the gain of SFT(D0) 1e-5" in said
+    assert "elyza: mixed" not in said
+
+
 def test_no_caution_of_another_finding_is_left_out(whole_tables):
-    found = find_all(Tables.of(whole_tables))
+    found = find_all(with_merges(whole_tables))
     assert {key for key, finding in found.items() if finding.cautions} <= {
         "effects",
         "attribution",
+        "merges",
         "trust",
     }
