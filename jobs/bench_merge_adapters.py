@@ -21,6 +21,7 @@ import torch
 from raylab.merge.matrices import RULES, merge_factors, merge_matrices
 from raylab.merge.matrix_rules import Factors
 from raylab.spec.merge_methods import METHODS
+from raylab.spec.merge_settings import spots_of
 from raylab.spec.merges import request_merge
 from raylab.spec.tensor_settings import TensorSettings, settings_of
 
@@ -66,7 +67,7 @@ def drawn(shape: tuple[int, int], models: int, rank: int) -> list[Factors]:
 def settings(method: str, models: int) -> TensorSettings:
     """What a request without options has for one layer."""
     request = request_merge(method, [str(i) for i in range(models)], base="base")
-    return settings_of(request, ["layer"])["layer"]
+    return settings_of(request, spots_of(["layer"]))["layer"]
 
 
 def seconds(work: Callable[[], Factors]) -> tuple[float, Factors]:

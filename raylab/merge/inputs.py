@@ -21,8 +21,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from raylab.errors import InputError, ModelError
+from raylab.merge.arrangement import Arrangement, arrange, spots_in
+from raylab.merge.slice_config import config_of_slices
 from raylab.merge.token_plan import TokenPlan, plan_tokens
 from raylab.spec.merges import MergeRequest
 from raylab.spec.tensor_settings import TensorSettings, settings_of
@@ -33,6 +36,7 @@ from raylab.weights.checkpoint import StoredWeights
 from raylab.weights.checkpoint_writer import TensorSpec
 from raylab.weights.model_view import ModelView
 from raylab.weights.row_tiles import Piece, tiles
+from raylab.weights.safetensors_reader import Rows
 from raylab.weights.views import DELTA, ViewedModel
 
 _NAMES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
@@ -47,21 +51,25 @@ class MergePlan:
     models: tuple[ModelView, ...]
     template: StoredWeights
     directory: Path
+    arrangement: Arrangement
     dtypes: Mapping[str, str]
     untied: Mapping[str, Shape] = field(default_factory=dict)
     """The output's tensors that the template has only as other names of its own."""
     tokens: TokenPlan | None = None
     """What gives the output's rows their tokens, where the request asks for a tokenizer."""
+    config: Mapping[str, Any] | None = None
+    """config.json; None where it is the template's, but for what the tokenizer asks for."""
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The output's tensors."""
-        return {**self.template.shapes, **self.untied}
+        return {name: origin.shape for name, origin in self.arrangement.items()}
 
     @cached_property
     def settings(self) -> Mapping[str, TensorSettings]:
         """What each tensor is merged with. Raises InputError where a setting does not fit."""
-        return settings_of(self.request, self.shapes)
+        of_inputs = [spots_in(self.arrangement, number) for number in range(len(self.models))]
+        return settings_of(self.request, spots_in(self.arrangement), of_inputs)
 
     @property
     def tensors(self) -> list[TensorSpec]:
@@ -72,16 +80,40 @@ class MergePlan:
         """The indices of the models that change the tensor and keep entries of it; all,
         if any does, where the method combines values, whole tensors or matrices."""
         densities = self.settings[name].densities
-        changing = [i for i, m in enumerate(self.models) if densities[i] and m.changes(name)]
+        sources, base = self.arrangement[name].sources, self.arrangement[name].base
+        changing = [
+            i
+            for i, own in sources.items()
+            if densities[i] and (self.models[i].changes(own) or base != (None, own))
+        ]
         looks_at_all = self.request.of_values or self.request.row.combines != "entries"
         if looks_at_all and (changing or self._scales(name)):
-            return list(range(len(self.models)))
+            return list(sources)
         return changing
 
     def _scales(self, name: str) -> bool:
         """Whether models that are alike give another tensor than theirs."""
         row = self.request.row
         return self.request.of_values and not self.settings[name].keeps_equal(row)
+
+    def base_rows(self, piece: Piece) -> Rows:
+        """The rows of the base, 2-D in their dtype; not to be written to."""
+        name, *rows = piece
+        model, tensor = self.arrangement[name].base
+        weights = self.template if model is None else self.models[model]
+        return weights.stored(tensor, *rows)
+
+    def own_base_rows(self, model: int, piece: Piece) -> Rows | None:
+        """The rows that an adapter is added to, where they are not those of the base."""
+        name, *rows = piece
+        origin = self.arrangement[name]
+        tensor = origin.sources[model]
+        return None if origin.base == (None, tensor) else self.template.stored(tensor, *rows)
+
+    def source_of(self, model: int, piece: Piece) -> Piece:
+        """The piece of an input's own tensor."""
+        name, start, stop = piece
+        return self.arrangement[name].sources[model], start, stop
 
     def pieces(self, names: Iterable[str], entries: int) -> list[Piece]:
         """The pieces of the tensors `names`, in order: of about `entries` each, but tiles where an
@@ -142,26 +174,42 @@ def plan_merge(
         ViewedModel(place if place.is_whole else replace(place, base=directory), DELTA, template)
         for place in locations
     )
-    untied = _untied(models, template)
-    names = [*template.shapes, *untied]
-    dtypes = {name: template.dtype(name) for name in names}
-    if request.dtype:
-        dtypes = dict.fromkeys(names, _NAMES[request.dtype])
-    plan = MergePlan(request, models, template, directory, dtypes, untied)
+    untied = _untied(_last(request, models), template)
+    own: StoredWeights = template
+    views: tuple[ModelView, ...] = models
+    tokens: TokenPlan | None = None
     if request.tokenizer:
         tokens = plan_tokens(request, locations, template, models, directory, tokenizer)
-        plan = _by_tokens(plan, tokens, template)
+        own, views = tokens.views(template, models)
+        shape = tokens.map.rows.shape
+        untied = {n: shape(s) if is_of_tokens(n) else s for n, s in untied.items()}
+    arrangement = arrange(request, own, views, {**own.shapes, **untied})
+    dtypes = {n: _dtype(origin.base, template, models) for n, origin in arrangement.items()}
+    if request.dtype:
+        dtypes = dict.fromkeys(arrangement, _NAMES[request.dtype])
+    config = config_of_slices(request, arrangement, directory, template.shapes, locations)
+    plan = MergePlan(request, views, own, directory, arrangement, dtypes, untied, tokens, config)
     for item, model in zip(request.inputs, plan.models, strict=True):
-        _check_shapes(item.model, model, plan.shapes)
+        if not request.slices:
+            _check_shapes(item.model, model, plan.shapes)
     return plan
 
 
-def _by_tokens(plan: MergePlan, tokens: TokenPlan, template: Checkpoint) -> MergePlan:
-    """The plan with the output's rows of tokens."""
-    own, models = tokens.views(template, plan.models)
-    shape = tokens.map.rows.shape
-    untied = {n: shape(s) if is_of_tokens(n) else s for n, s in plan.untied.items()}
-    return replace(plan, models=models, template=own, untied=untied, tokens=tokens)
+def _last(request: MergeRequest, models: Sequence[ViewedModel]) -> list[ViewedModel]:
+    """The models that an output head comes from: those of the last slice of a module."""
+    last = {part.module: part for part in request.slices}
+    numbers = [one.model for part in last.values() for one in part.sources]
+    return [models[number] for number in numbers] if last else [*models]
+
+
+def _dtype(
+    base: tuple[int | None, str], template: Checkpoint, models: Sequence[ViewedModel]
+) -> str:
+    model, tensor = base
+    own = None if model is None else models[model].checkpoint
+    if own is None and tensor not in template.shapes and not template.is_alias(tensor):
+        return "F32"
+    return (own or template).dtype(tensor)
 
 
 def _check_vocabularies(

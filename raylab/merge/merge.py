@@ -42,6 +42,7 @@ from raylab.weights.checkpoint_writer import (
     write_config,
     write_untied,
 )
+from raylab.weights.layer_config import replace_config
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
 
@@ -72,6 +73,10 @@ def merge_models(
     if is_on_cpu and device == "cuda":
         raise InputError(
             f"{request.method} runs on the CPU", found="device cuda", expected="auto or cpu"
+        )
+    if request.slices and request.output:
+        raise InputError(
+            "slices of layers make no adapter", found="--as adapter", expected="--as model"
         )
     plan = plan_merge(request, locations, base, tokenizer)
     if request.row.inputs == "factors":
@@ -134,6 +139,8 @@ def write_merge(
                 merger = Merger(rows, trims, found, writer, rescaling)
                 merger.write_all(workers, counter(tell, MERGING, len(plan.shapes)))
             copy_config_files(plan.directory, part, OTHER_FILES if plan.tokens else CONFIG_FILES)
+            if plan.config is not None:
+                replace_config(part, plan.config)
             if plan.tokens:
                 plan.tokens.write(plan.directory, part)
             if plan.untied:

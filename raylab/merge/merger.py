@@ -23,6 +23,7 @@ from raylab.merge.trim import Trims
 from raylab.merge.whole_tensors import Concluded, combine, rows_of
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Workers, columns_of
+from raylab.weights.safetensors_reader import DTYPES
 
 if TYPE_CHECKING:
     from raylab.merge.matrices import Product
@@ -88,7 +89,7 @@ class Merger:
         memory, (name, *_) = self._rows.memory, piece
         base, non_finite = self._rows.base(piece)
         stored, dtype = self._rows.stored_base(piece), self._plan.dtypes[name]
-        if self._plan.template.dtype(name) == dtype:
+        if stored.dtype == DTYPES[dtype]:
             (found,) = memory.numbers([non_finite])
             refuse_non_finite(found, f"the base model's {name}")
             return stored

@@ -55,7 +55,7 @@ class ModelRows(threading.local):
 
     def stored_base(self, piece: Piece) -> np.ndarray:
         """The base model's rows on the host, (entries,) in their dtype; not to be written to."""
-        return self.plan.template.stored(*piece).reshape(-1)
+        return self.plan.base_rows(piece).reshape(-1)
 
     def _raw_base(self, piece: Piece) -> Entries:
         """`stored_base` on the device; it goes there once for all models of a piece."""
@@ -69,18 +69,25 @@ class ModelRows(threading.local):
         Returns how many entries are not finite.
         """
         plan, viewed, steps = self.plan, self.plan.models[model], self.backend.steps
+        source = plan.source_of(model, piece)
         if viewed.is_checkpoint:
-            own = self._moved(model, viewed.stored(*piece))
+            own = self._moved(model, viewed.stored(*source))
             if plan.request.of_values:
                 return steps.widen(own, row)
             return steps.subtract(own, self._raw_base(piece), row)
-        delta = viewed.delta(*piece)
+        delta = viewed.delta(*source)
         if delta is None:
             row[:] = 0
         else:
             steps.widen(self._moved(model, delta.numpy()), row)
-        if plan.request.of_values:
+        start = plan.own_base_rows(model, piece)
+        if start is not None:
+            steps.add(row, self.memory.to_device(f"own base of {model}", start.reshape(-1)))
+        if plan.request.of_values and start is None:
             return steps.add(row, self._raw_base(piece))
+        if start is not None and not plan.request.of_values:
+            base, _ = self.base(piece)
+            row -= base
         return steps.count_non_finite(row)
 
     def _moved(self, model: int, rows: np.ndarray) -> Entries:

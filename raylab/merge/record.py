@@ -28,6 +28,7 @@ from typing import Any
 
 import raylab
 from raylab.merge.inputs import MergePlan
+from raylab.merge.layer_rows import rows_of_layers, slice_lines
 from raylab.merge.token_map import token_lines
 from raylab.merge.trim import Trim, Trims
 from raylab.number_format import setting
@@ -77,6 +78,7 @@ def record_of(
         "tensors_copied": len(plan.shapes) - len(changed),
         **({"untied": sorted(plan.untied)} if plan.untied else {}),
         **({"tokenizer": plan.tokens.map.account} if plan.tokens else {}),
+        **rows_of_layers(plan),
         "models": [_model_row(plan, i, trims[i], kept) for i in range(len(request.inputs))],
         "files": {name: entry.model_dump() for name, entry in files.items()},
     }
@@ -154,6 +156,7 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
         if "kept" in row:
             parts.append(f"kept {row['kept']:,} of {row['numel']:,}")
         lines.append(f"  {row['model']}: {', '.join(parts)}")
+    lines += slice_lines(record)
     if "adapter" in record:
         lines.append(_adapter_line(record["adapter"]))
     if "tokenizer" in record:

@@ -53,7 +53,7 @@ class Level(NamedTuple):
 
 class Levels(NamedTuple):
     """All levels, the highest first: `of_models` those of each input, `shared` those that all
-    inputs have."""
+    inputs of their slice have."""
 
     of_models: Sequence[Sequence[Level]]
     shared: Sequence[Level]
@@ -69,7 +69,10 @@ class Levels(NamedTuple):
 
     def of_model(self, number: int, name: str, row: ParameterRow) -> Setting | None:
         """A setting of input `number`; None where no level has it. Raises InputError."""
-        return _setting([*self.of_models[number], *self.shared], name, row)
+        own = self.of_models[number]
+        slices = {level.slice for level in own}
+        shared = [level for level in self.shared if level.slice in (None, *slices)]
+        return _setting([*own, *shared], name, row)
 
     def of_all(self, name: str, row: ParameterRow) -> Setting | None:
         """A setting that all inputs share; None where no level has it. Raises InputError."""

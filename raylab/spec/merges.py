@@ -24,6 +24,7 @@ from raylab.spec.merge_settings import Setting, Varying, points_of
 from raylab.spec.merge_sums import check_sums
 from raylab.spec.output_tokenizer import OutputTokenizer
 from raylab.spec.proposals import close_names
+from raylab.spec.slices import Slice
 
 Scope = Literal["global", "tensor"]
 Rescale = Literal["none", "density", "l1"]
@@ -68,6 +69,8 @@ class MergeRequest:
     dtype: str | None = None
     output: AdapterOutput | None = None
     """What the adapter to be written is; None for a whole model."""
+    slices: tuple[Slice, ...] = ()
+    """What the output's layers are; none: the layers of every model, as they are."""
     parameters: Mapping[str, Setting] = field(default_factory=dict)
     tokenizer: OutputTokenizer | None = None
     """None: rows of tokens are merged by id, and all models have one vocabulary."""
@@ -114,6 +117,7 @@ def request_merge(
     parameters: Mapping[str, Setting] | None = None,
     own: Sequence[Mapping[str, Setting]] | None = None,
     tokenizer: OutputTokenizer | None = None,
+    slices: Sequence[Slice] = (),
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
     lambda 1, seed 0, rescaling by 1 / density for DARE alone, and those of the method's own
@@ -144,6 +148,7 @@ def request_merge(
         rescales=rescales,
         dtype=dtype,
         output=output,
+        slices=tuple(slices),
         parameters=shared,
         tokenizer=tokenizer,
     )
@@ -207,14 +212,18 @@ def _refuse_idle(method: str, given: Mapping[str, object]) -> None:
 
 
 def _check_models(request: MergeRequest) -> None:
-    count, fewest, most = len(request.inputs), request.row.fewest, request.row.most
-    if not fewest <= count <= (most or count):
-        wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
-        raise InputError(
-            f"{request.method} combines another number of models",
-            found=f"{count}: {', '.join(item.model for item in request.inputs)}",
-            expected=f"{wanted}, beside the base model" if request.row.of == "deltas" else wanted,
-        )
+    row, names = request.row, [item.model for item in request.inputs]
+    groups = [[names[one.model] for one in part.sources] for part in request.slices] or [names]
+    for group in groups:
+        count, fewest, most = len(group), row.fewest, row.most
+        is_of_base = not group and row.of == "deltas" and row.combines == "entries"
+        if not is_of_base and not fewest <= count <= (most or count):
+            wanted = f"{fewest}" if most == fewest else f"at least {fewest}"
+            raise InputError(
+                f"{request.method} combines another number of models",
+                found=f"{count}: {', '.join(group)}",
+                expected=f"{wanted}, beside the base model" if row.of == "deltas" else wanted,
+            )
 
 
 def _check_numbers(request: MergeRequest) -> None:
@@ -228,7 +237,8 @@ def _check_numbers(request: MergeRequest) -> None:
             f"{request.method} weighs directions", found=points, expected="weights of at least 0"
         )
     weights = [item.weight for item in request.inputs]
-    if not any(isinstance(setting, Varying) for setting in (*weights, request.normalize)):
+    varies = any(isinstance(setting, Varying) for setting in (*weights, request.normalize))
+    if not varies and not request.slices:
         check_sums(
             request.method,
             {"": cast(list[float], weights)},

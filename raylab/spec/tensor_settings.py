@@ -8,13 +8,13 @@ more points than layers and weights that cannot be divided by are errors before 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raylab.errors import InputError
 from raylab.spec.merge_methods import MergeMethod
 from raylab.spec.merge_parameters import Parameter, check_probabilities
-from raylab.spec.merge_settings import Asked, Setting, numbers_of, spots_of
+from raylab.spec.merge_settings import Asked, Setting, Spot, numbers_of
 from raylab.spec.merge_sums import check_sums
 from raylab.spec.merges import MergeRequest, Rescale
 
@@ -41,16 +41,22 @@ class TensorSettings:
         return (divides or sums_to_one) and not scales
 
 
-def settings_of(request: MergeRequest, tensors: Collection[str]) -> Mapping[str, TensorSettings]:
-    """The settings of every tensor of an output that has `tensors`. Raises InputError where a
-    setting does not fit them, the weights of a tensor cannot be divided by, or a model keeps
-    nothing."""
-    spots = spots_of(tensors)
-    models = [item.model for item in request.inputs]
+Spots = Mapping[str, Spot]
+
+
+def settings_of(
+    request: MergeRequest, spots: Spots, of_inputs: Sequence[Spots] | None = None
+) -> Mapping[str, TensorSettings]:
+    """The settings of every tensor of an output that has `spots`. of_inputs: those of the tensors
+    that each input has a part in, with its own names; None: all of `spots`. What an input has no
+    part in has the weight and the density 0. Raises InputError where a setting does not fit them,
+    the weights of a tensor cannot be divided by, or a model keeps nothing."""
+    owns = of_inputs or [spots] * len(request.inputs)
+    named = list(zip([item.model for item in request.inputs], owns, strict=True))
 
     def of_models(what: str, settings: list[Setting]) -> list[dict[str, float]]:
-        pairs = zip(models, settings, strict=True)
-        return numbers_of([Asked(f"the {what} of {m}", asked, spots) for m, asked in pairs])
+        pairs = zip(named, settings, strict=True)
+        return numbers_of([Asked(f"the {what} of {m}", asked, own) for (m, own), asked in pairs])
 
     def of_all(what: str, setting: Setting) -> dict[str, float]:
         return numbers_of([Asked(what, setting, spots)])[0]
@@ -73,10 +79,10 @@ def settings_of(request: MergeRequest, tensors: Collection[str]) -> Mapping[str,
     rescales = of_all("rescale", request.rescales)
     found = {
         tensor: TensorSettings(
-            weights=tuple(of_model[tensor] for of_model in weights),
-            densities=tuple(of_model[tensor] for of_model in densities),
+            weights=tuple(of_model.get(tensor, 0.0) for of_model in weights),
+            densities=tuple(of_model.get(tensor, 0.0) for of_model in densities),
             own=tuple(
-                {name: of_model[number][tensor] for name, of_model in own.items()}
+                {name: found[number].get(tensor, 0.0) for name, found in own.items()}
                 for number in range(len(request.inputs))
             ),
             scaling=scaling[tensor],
@@ -84,7 +90,7 @@ def settings_of(request: MergeRequest, tensors: Collection[str]) -> Mapping[str,
             rescale=request.rescale if rescales[tensor] else "none",
             parameters={name: numbers[tensor] for name, numbers in shared.items()},
         )
-        for tensor in tensors
+        for tensor in spots
     }
     _check(request, found)
     return found

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from raylab.merge.arrangement import arrange
 from raylab.merge.inputs import MergePlan
 from raylab.spec.merges import request_merge
 from raylab.weights.row_tiles import tiles
@@ -18,7 +19,8 @@ def plan_of(*has_values):
     )
     template = SimpleNamespace(shapes=SHAPES)
     request = request_merge("task_arithmetic", ["model"] * len(models), base="base")
-    return MergePlan(request, models, template, Path(), {})
+    arrangement = arrange(request, template, models, SHAPES)
+    return MergePlan(request, models, template, Path(), arrangement, {})
 
 
 @pytest.mark.parametrize("name", SHAPES)

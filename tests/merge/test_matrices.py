@@ -21,6 +21,7 @@ from raylab.merge.model_rows import ModelRows
 from raylab.merge.record import summary_lines
 from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merge_methods import METHODS
+from raylab.spec.merge_settings import spots_of
 from raylab.spec.merges import request_merge
 from raylab.spec.tensor_settings import settings_of
 from tests.merge.models import made, place
@@ -178,7 +179,7 @@ def drawn_factors(seed, ranks=(3, 2, 4), rows=30, columns=40):
 def settings(method, models, weights=None, **options):
     """What a request has for one layer."""
     request = request_merge(method, ["m"] * models, base="b", weights=weights, **options)
-    return settings_of(request, ["layer"])["layer"]
+    return settings_of(request, spots_of(["layer"]))["layer"]
 
 
 def by_rule(method, pairs, weights=None, **options):

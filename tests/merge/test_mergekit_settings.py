@@ -1,39 +1,21 @@
 """mergekit's YAML with gradients and filters gives mergekit's numbers.
 
-The checkpoints are float32 Llamas of four layers, 4 wide. q_proj and up_proj of their layers differ
-from the base by whole numbers of 1/256, each of 1 to 16 once, with a sign; NUMBERS are the moves of
-the merged q_proj and up_proj of all layers, in 1/256, as mergekit 0.1.5 (mergekit-yaml, torch 2.15
-on a CPU) gave them in December 2026. Where RAYLAB_MERGEKIT names a mergekit-yaml, that runs too.
+NUMBERS are the moves of the merged tensors of `mergekit_models.moved`, by their place there, in
+1/256, as mergekit 0.1.5 (mergekit-yaml, torch 2.15 on a CPU) gave them in
+December 2026. Where RAYLAB_MERGEKIT names a mergekit-yaml, that runs too.
 """
 
-import json
 import os
-import subprocess
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from raylab.merge.merge import merge_named
 from raylab.merge.record import summary_lines
 from raylab.spec.mergekit import read_mergekit
 from raylab.spec.merges import request_merge
-
-LAYERS = 4
-MOVES = {
-    "first": [5, -3, 12, -9, 1, -14, 7, 2, -11, 16, -6, 4, -13, 8, -15, 10],
-    "second": [-6, 4, 10, -1, 13, -2, -8, 15, -5, 12, 3, -16, -7, 14, -9, 11],
-    "third": [9, 2, -7, 16, -4, 11, -13, -1, 6, -15, 8, 3, -10, -5, 14, 12],
-}
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4,
-    "intermediate_size": 4, "num_hidden_layers": LAYERS, "num_attention_heads": 1,
-    "num_key_value_heads": 1, "head_dim": 4, "vocab_size": 4, "tie_word_embeddings": False,
-    "dtype": "float32",
-}  # fmt: skip
-SQUARE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-          "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
-MOVED = ("self_attn.q_proj", "mlp.up_proj")
+from tests.merge.mergekit_models import merged_by_mergekit, merged_here, moved, written
 
 # The example of TIES in mergekit's own repository, over the models here.
 DOCUMENTED = """
@@ -226,59 +208,6 @@ NUMBERS = {
         4: [256, 224, 192, 160, 128, 96, 64, 32, 0, -32, -64, -96, -128, -160, -192, -224],
     },
 }  # fmt: skip
-
-
-def start():
-    return torch.tensor([(i - 8) / 8 for i in range(16)]).reshape(4, 4)
-
-
-def moves_of(model, layer, module):
-    moves = MOVES[model][3 * layer :] + MOVES[model][: 3 * layer]
-    return moves if module == MOVED[0] else moves[::-1]
-
-
-def save_models(folder):
-    for model in ("base", *MOVES):
-        tensors = {name: start() for name in ("model.embed_tokens.weight", "lm_head.weight")}
-        tensors["model.norm.weight"] = torch.ones(4)
-        for layer in range(LAYERS):
-            stem = f"model.layers.{layer}"
-            for name in ("input_layernorm", "post_attention_layernorm"):
-                tensors[f"{stem}.{name}.weight"] = torch.ones(4)
-            for module in SQUARE:
-                values = start()
-                if module in MOVED and model != "base":
-                    moves = torch.tensor(moves_of(model, layer, module)).reshape(4, 4)
-                    values = values + moves / 256
-                tensors[f"{stem}.{module}.weight"] = values
-        (folder / model).mkdir()
-        save_file(tensors, folder / model / "model.safetensors", metadata={"format": "pt"})
-        (folder / model / "config.json").write_text(json.dumps(CONFIG))
-
-
-def written(folder, text):
-    save_models(folder)
-    file = folder / "merge.yaml"
-    file.write_text(text.replace("FOLDER", str(folder)))
-    return file
-
-
-def merged_by_mergekit(file, out, *options):
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [os.environ["RAYLAB_MERGEKIT"], str(file), str(out), *options]
-    subprocess.run(command, check=True, capture_output=True, env={**own, "HF_HUB_OFFLINE": "1"})
-    return load_file(out / "model.safetensors")
-
-
-def merged_here(file, out):
-    merge_named(read_mergekit(file), out)
-    return load_file(out / "model.safetensors")
-
-
-def moved(merged):
-    """Of q_proj and up_proj of every layer, in turn, the moves in 1/256."""
-    names = [f"model.layers.{i}.{module}.weight" for i in range(LAYERS) for module in MOVED]
-    return [((merged[name].double() - start()) * 256).flatten().tolist() for name in names]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -215,10 +215,28 @@ PARAMETERS = st.dictionaries(
     st.sampled_from(["weight", "density", "lambda", "normalize", "rescale", "x"]), VALUES
 )
 MODELS = st.lists(st.fixed_dictionaries({}, optional={"model": VALUES, "parameters": PARAMETERS}))
+SOURCES = st.lists(
+    st.fixed_dictionaries(
+        {"model": NAMES, "layer_range": st.lists(st.integers(-1, 5), min_size=1, max_size=3)},
+        optional={"parameters": PARAMETERS},
+    ),
+    max_size=3,
+)
+SLICES = st.lists(
+    st.fixed_dictionaries(
+        {"sources": SOURCES | VALUES}, optional={"base_model": NAMES, "parameters": PARAMETERS}
+    ),
+    max_size=3,
+)
 FIELDS = {
     "merge_method": VALUES,
     "base_model": VALUES,
     "models": MODELS | VALUES,
+    "slices": SLICES,
+    "modules": st.dictionaries(
+        st.sampled_from(["default", "text_decoder", "x"]),
+        st.fixed_dictionaries({}, optional={"models": MODELS, "slices": SLICES}) | VALUES,
+    ),
     "parameters": PARAMETERS | VALUES,
     "dtype": VALUES,
     "out_dtype": VALUES,

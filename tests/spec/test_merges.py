@@ -8,7 +8,7 @@ import pytest
 from raylab.errors import InputError
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_parameters import parsed_parameters
-from raylab.spec.merge_settings import Part, Varying
+from raylab.spec.merge_settings import Part, Varying, spots_of
 from raylab.spec.merges import MergeInput, request_merge
 from raylab.spec.tensor_settings import settings_of
 
@@ -113,7 +113,7 @@ def test_settings_by_tensor_are_those_of_each_model():
     request = request_merge(
         "ties", ["a", "b"], base="m", weights=[1, gradient(0, 2)], density=[0.5, gradient(1, 0)]
     )
-    found = settings_of(request, TENSORS)
+    found = settings_of(request, spots_of(TENSORS))
     assert [found[name].weights for name in TENSORS] == [(1, 0), (1, 0), (1, 2), (1, 2)]
     assert [found[name].densities for name in TENSORS] == [(0.5, 1), (0.5, 1), (0.5, 0), (0.5, 0)]
 
@@ -136,13 +136,13 @@ NONE = Varying((Part((0.0,), "mlp"), Part((0.0,))))
 def test_settings_that_do_not_fit_the_tensors_are_refused(method, options, named):
     request = request_merge(method, ["a", "b"], base="m", **options)
     with pytest.raises(InputError) as refused:
-        settings_of(request, TENSORS)
+        settings_of(request, spots_of(TENSORS))
     assert named in refused.value.message
 
 
 def test_settings_weights_of_zero_leave_a_tensor_alone():
     request = request_merge("task_arithmetic", ["a"], base="m", weights=[ONLY_MLP], normalize=True)
-    found = settings_of(request, TENSORS)
+    found = settings_of(request, spots_of(TENSORS))
     assert [found[name].weights for name in TENSORS] == [(0,), (1,), (1,), (0,)]
 
 
@@ -192,6 +192,6 @@ def test_probabilities_that_leave_0_to_1_are_refused(density, epsilon):
 def test_probabilities_of_a_gradient_are_checked_at_every_layer():
     density = Varying((Part((0.5, 1.0)),))
     request = request_merge("della", ["a"], base="base", density=[density])
-    settings_of(request, ["h.0.a", "h.1.a"])
+    settings_of(request, spots_of(["h.0.a.w", "h.1.a.w"]))
     with pytest.raises(InputError, match=r"density 0\.9"):
-        settings_of(request, [f"h.{i}.a" for i in range(6)])
+        settings_of(request, spots_of([f"h.{i}.a.w" for i in range(6)]))

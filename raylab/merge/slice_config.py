@@ -1,0 +1,86 @@
+"""The config of an output with slices.
+
+Model: every layer of the output has what the config of one model says of it: of the model that is
+the base of that layer (`raylab.merge.arrangement`).
+Invariant: where layers differ in their tensors, the config says which layer is of which kind, or
+the output has them in the template's order; another output could not be loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raylab.errors import ModelError
+from raylab.merge.arrangement import Arrangement
+from raylab.spec.merges import MergeRequest
+from raylab.spec.modules import DEFAULT, ModuleRow, modules_of
+from raylab.store.references import ModelLocation
+from raylab.weights import Shape
+from raylab.weights.layer_config import Layer, LayerConfig
+
+_IN_LAYER = re.compile(r"^(.*?\.)(\d+)\.(.+)$")
+
+
+def config_of_slices(
+    request: MergeRequest,
+    arrangement: Arrangement,
+    template: Path,
+    shapes: Mapping[str, Shape],
+    locations: Sequence[ModelLocation],
+) -> Mapping[str, Any] | None:
+    """config.json of the output; None where it is the template's. shapes: of the template's
+    tensors. Raises ModelError."""
+    layers = _layers(request, arrangement)
+    if not layers:
+        return None
+    used = {model for of_module in layers.values() for model, _ in of_module if model is not None}
+    places = {model: locations[model].checkpoint or locations[model].base for model in used}
+    config = LayerConfig(template, {model: place for model, place in places.items() if place})
+    rows = modules_of(shapes)
+    mine = {name: origin.shape for name, origin in arrangement.items()}
+    for module, row in rows.items():
+        if module in layers and not config.says_by_layer(row):
+            _check_kinds(module, row, mine, shapes)
+    return config.with_layers([(rows[module], found) for module, found in layers.items()])
+
+
+def _layers(request: MergeRequest, arrangement: Arrangement) -> dict[str, list[Layer]]:
+    """By module, where the base of every layer of the output comes from."""
+    found: dict[str, dict[int, Layer]] = {}
+    for name, origin in arrangement.items():
+        if origin.layer is not None and origin.slice is not None:
+            model, tensor = origin.base
+            module = request.slices[origin.slice].module or DEFAULT
+            found.setdefault(module, {})[_number(name)] = (model, _number(tensor))
+    return {module: [numbered[i] for i in sorted(numbered)] for module, numbered in found.items()}
+
+
+def _number(name: str) -> int:
+    match = _IN_LAYER.match(name)
+    assert match
+    return int(match.group(2))
+
+
+def _check_kinds(
+    module: str, row: ModuleRow, mine: Mapping[str, Shape], template: Mapping[str, Shape]
+) -> None:
+    kinds, known = _kinds(row, mine), _kinds(row, template)
+    if len(set(kinds)) > 1 and kinds != known[: len(kinds)]:
+        raise ModelError(
+            f"layers of several kinds cannot be in another order ({module})",
+            found=f"{len(set(kinds))} kinds of layers by their tensors",
+            expected="layers that are alike, or a config that lists the kind of each",
+        )
+
+
+def _kinds(row: ModuleRow, tensors: Mapping[str, Shape]) -> list[frozenset[tuple[str, Shape]]]:
+    """What the tensors of every layer are called, and their shapes."""
+    found: dict[int, set[tuple[str, Shape]]] = {}
+    for name, shape in tensors.items():
+        match = _IN_LAYER.match(name)
+        if match and row.pattern.search(name):
+            found.setdefault(int(match.group(2)), set()).add((match.group(3), shape))
+    return [frozenset(found[number]) for number in sorted(found)]

@@ -1,0 +1,206 @@
+"""Merges whose layers are those of models in another order."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
+
+from raylab.errors import InputError, ModelError
+from raylab.merge.merge import merge_named
+from raylab.merge.record import summary_lines
+from raylab.spec.mergekit import read_mergekit
+
+SMALL = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+
+
+def saved(folder, seed, config):
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for name, values in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(values, 1.0, 0.1)
+    model.save_pretrained(folder)
+    return model
+
+
+def llama(layers=4, **changes):
+    return LlamaConfig(num_hidden_layers=layers, tie_word_embeddings=False, **{**SMALL, **changes})
+
+
+def merged(tmp_path, text, **options):
+    file = tmp_path / "merge.yaml"
+    file.write_text(text.replace("FOLDER", str(tmp_path)))
+    record = merge_named(read_mergekit(file), tmp_path / "out", **options)
+    return record, load_file(tmp_path / "out" / "model.safetensors")
+
+
+STACKED = """
+slices:
+  - sources: [{model: FOLDER/a, layer_range: [0, 3]}]
+  - sources: [{model: FOLDER/b, layer_range: [1, 5]}]
+  - sources: [{model: FOLDER/a, layer_range: [2, 4]}]
+  - sources: [{model: FOLDER/b, layer_range: [4, 6]}]
+merge_method: passthrough
+"""
+ORDER = [("a", 0), ("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3), ("b", 4), ("a", 2), ("a", 3),
+         ("b", 4), ("b", 5)]  # fmt: skip
+
+
+def test_slices_of_passthrough_compute_the_layers_in_their_order(tmp_path):
+    models = {"a": saved(tmp_path / "a", 1, llama(4)), "b": saved(tmp_path / "b", 2, llama(6))}
+    record, _ = merged(tmp_path, STACKED)
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert found.config.num_hidden_layers == len(found.model.layers) == 11
+
+    expected = models["a"]
+    layers = torch.nn.ModuleList([models[name].model.layers[number] for name, number in ORDER])
+    expected.model.layers, expected.config.num_hidden_layers = layers, len(layers)
+    expected.model.norm, expected.lm_head = models["b"].model.norm, models["b"].lm_head
+    tokens = torch.arange(24).reshape(2, 12)
+    with torch.no_grad():
+        theirs = expected(tokens, use_cache=False).logits
+        mine = found(tokens, use_cache=False).logits
+    assert torch.equal(theirs, mine)
+    assert float(mine.float().std()) > 0.01
+
+    names = [str(tmp_path / name) for name, _ in ORDER]
+    assert [row["from"] for row in record["layers"]] == [
+        [{"model": name, "layer": number}] for name, (_, number) in zip(names, ORDER, strict=True)
+    ]
+    assert record["outside"] == {
+        "model.embed_tokens.weight": [str(tmp_path / "a")],
+        "model.norm.weight": [str(tmp_path / "b")],
+        "lm_head.weight": [str(tmp_path / "b")],
+    }
+    assert f"  model.layers 3-6: {tmp_path / 'b'} 1-4" in summary_lines(record)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| model.layers 7–8 | `{tmp_path / 'a'}` 2–3 |" in card
+
+
+def test_slices_have_the_same_bytes_with_any_number_of_threads(tmp_path):
+    for seed, name in enumerate(("a", "b", "base")):
+        saved(tmp_path / name, seed, llama(4))
+    text = """
+slices:
+  - sources:
+      - {model: FOLDER/base, layer_range: [0, 3]}
+      - {model: FOLDER/a, layer_range: [0, 3]}
+      - {model: FOLDER/b, layer_range: [1, 4], parameters: {weight: 0.25}}
+  - sources:
+      - {model: FOLDER/base, layer_range: [1, 3]}
+      - {model: FOLDER/a, layer_range: [2, 4]}
+merge_method: dare_ties
+base_model: FOLDER/base
+parameters: {weight: 0.5, density: 0.5}
+"""
+    first = merged(tmp_path, text, threads=1)[1]
+    (tmp_path / "out").rename(tmp_path / "first")
+    second = merged(tmp_path, text, threads=3)[1]
+    assert all(torch.equal(values, second[name]) for name, values in first.items())
+    assert len(first) == len(second) == 5 * 9 + 3
+
+
+def test_slices_of_adapters_are_those_of_the_whole_models(tmp_path, demo_base, adapters):
+    """Base rows at other layers than the adapter's, and layers that an adapter leaves."""
+    text = """
+slices:
+  - sources:
+      - {model: BASE, layer_range: [0, 2]}
+      - {model: BASE+ADAPTER, layer_range: [1, 3]}
+merge_method: METHOD
+base_model: BASE
+parameters: {weight: 0.5}
+dtype: float32
+"""
+    start = load_file(demo_base / "model.safetensors")
+    text = text.replace("BASE", str(demo_base)).replace("ADAPTER", str(adapters[0]))
+    _, found = merged(tmp_path, text.replace("METHOD", "task_arithmetic"))
+    model = AutoModelForCausalLM.from_pretrained(demo_base, dtype=torch.float32)
+    whole = PeftModel.from_pretrained(model, adapters[0]).merge_and_unload().state_dict()
+    for name in ("self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "input_layernorm"):
+        for layer in (0, 1):
+            base = start[f"model.layers.{layer}.{name}.weight"].double()
+            other = whole[f"model.layers.{layer + 1}.{name}.weight"].double()
+            mine = found[f"model.layers.{layer}.{name}.weight"].double()
+            assert torch.allclose(mine, base + 0.5 * (other - base), rtol=0, atol=1e-6)
+            assert not torch.allclose(mine, base, rtol=0, atol=1e-4)
+
+
+def test_slices_say_of_every_layer_what_its_own_config_says(tmp_path):
+    config = Gemma2Config(num_hidden_layers=4, sliding_window=4, **SMALL)
+    for seed, name in enumerate("ab"):
+        saved(tmp_path / name, seed, config)
+        # As older files are: the class makes the list by position.
+        file = tmp_path / name / "config.json"
+        old = json.loads(file.read_text())
+        kinds = old.pop("layer_types")
+        file.write_text(json.dumps(old))
+    text = """
+slices:
+  - sources: [{model: FOLDER/a, layer_range: [0, 3]}]
+  - sources: [{model: FOLDER/b, layer_range: [0, 4]}]
+merge_method: passthrough
+"""
+    merged(tmp_path, text)
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["layer_types"] == [*kinds[:3], *kinds]
+    assert written["num_hidden_layers"] == 7
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert found.config.layer_types == written["layer_types"]
+
+
+ONE = "slices:\n  - sources: [{model: FOLDER/a, layer_range: RANGE}]\nmerge_method: passthrough\n"
+TWO = """
+slices:
+  - sources:
+      - {model: FOLDER/a, layer_range: [0, 2]}
+      - {model: FOLDER/OTHER, layer_range: [2, 4]}
+merge_method: linear
+parameters: {weight: WEIGHT}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (ONE.replace("RANGE", "[2, 5]"), "has no layer 4"),
+        (ONE.replace("RANGE", "[5, 6]"), "within [0, 4]"),
+        (ONE.replace("RANGE", "[0, 2]") + "parameters: {scale: [1, 2, 3]}",
+         "3 points for 2 layers"),
+        (ONE.replace("RANGE", "[0, 2]") + "parameters: {scale: {filter: layers.3, value: 1}}",
+         "matches no tensor"),
+        (TWO.replace("OTHER", "wide"), "does not fit the others of its slice"),
+        (TWO.replace("OTHER", "biased"), "_proj.bias, in the others: none"),
+        (TWO.replace("OTHER", "b").replace("WEIGHT", "[{filter: layers.3., value: 0}, {value: 1}]"),
+         ""),
+        (TWO.replace("OTHER", "b").replace("WEIGHT", "{filter: mlp, value: 1}"),
+         "says nothing of a tensor"),
+        (TWO.replace("OTHER", "b").replace("WEIGHT", "0"), "not all 0"),
+    ],
+)  # fmt: skip
+def test_slices_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, text, named):
+    configs = {
+        "a": llama(4),
+        "b": llama(6),
+        "wide": llama(4, intermediate_size=32),
+        "biased": llama(4, attention_bias=True),
+    }
+    for name in (name for name in configs if f"FOLDER/{name}," in text):
+        saved(tmp_path / name, 0, configs[name])
+    if not named:  # The control: a filter sees the names of the models' own tensors.
+        assert merged(tmp_path, text)
+        return
+    with pytest.raises((InputError, ModelError)) as refused:
+        merged(tmp_path, text.replace("WEIGHT", "1"))
+    assert named in refused.value.message
+    assert not (tmp_path / "out").exists()
