@@ -145,8 +145,8 @@ class Merger:
         non_finite = [rows.fill(delta, model, piece) for delta, model in each]
         moves = memory.buffer("moves", base.shape, "F64")
         if self._request.row.combines == "tensors":
-            found = combine(rows_of(rows, piece, deltas, base), self._concluded.get(piece[0]))
-            moves[:] = found.reshape(-1)
+            found = self._concluded.get(piece[0])
+            combine(rows_of(rows, piece, deltas, base, moves), found)
         kept_rows = deltas
         if self._request.row.keeps == "by_rank":
             kept_rows = memory.buffer("scaled rows", deltas.shape, "F64")

@@ -1,8 +1,8 @@
 """Rules of methods that look at a whole tensor of every model before they combine its entries.
 
-Model: RULES is a table, by method. A rule measures the pieces of a tensor, concludes from all of
-them in their order what the tensor's entries need (factors, thresholds), and combines each piece.
-Where nothing has to be measured, a rule only combines. The methods of `raylab.merge.directions`
+Model: RULES is a table, by method. A rule measures the pieces of a tensor in one pass or several,
+concludes from what they say, in their order, what the tensor's entries need (factors, thresholds),
+and combines each piece. Where nothing has to be measured, a rule only combines. The methods of `raylab.merge.directions`
 measure inner products.
 
     nearswap   d where |d| <= t, else t in d's direction: the share min(1, t / |d|) of the model
@@ -21,7 +21,8 @@ measure inner products.
 
 Invariant: x is float32 and read where it lies; all arithmetic is float64 on the CPU, and sums have
 the order of the pieces, so the bits depend on neither threads nor device. What is measured of one
-tensor at a time is held: a few numbers, or one float64 for each entry.
+tensor at a time is held: a few numbers, for arcee_fusion one float64 for each entry. The loops are
+in `raylab.merge.compiled_tensors`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raylab.merge import directions, fusion
+from raylab.merge import compiled_steps, compiled_tensors, directions, fusion
 from raylab.merge.directions import Array, Factors, Parameters
 from raylab.merge.model_rows import ModelRows
-from raylab.merge.trim import counter
 from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
 
@@ -43,8 +43,8 @@ from raylab.weights.row_tiles import Piece, Workers
 class Rows:
     """Some rows of one tensor: of each model, and of the base.
 
-    models: float32 (models, rows, columns), values or task vectors; a rule sets to zero what it
-    leaves out. base: float32 (rows, columns). start: the first row's index.
+    models: float32 (models, entries), values or task vectors; a rule sets to zero what it leaves
+    out. base: float32 (entries,); moves: float64 (entries,), for the result. bounds: of the rows.
     is_vector: the tensor has one dimension, and so one row. width: how many entries differ in the
     tensor's last index alone. parameters: the method's own, of this tensor; own: those of each
     model.
@@ -52,23 +52,34 @@ class Rows:
 
     models: Array
     base: Array
-    start: int
+    moves: Array
+    bounds: tuple[int, int]
     is_vector: bool
     width: int
     method: str
     parameters: Parameters
     own: Sequence[Parameters]
 
+    @property
+    def matrices(self) -> Array:
+        """float32 (models, rows, columns)."""
+        return self.models.reshape(len(self.models), self.bounds[1] - self.bounds[0], -1)
+
+
+Measure = Callable[[Rows], Array]
+"""What a piece says."""
+Passes = Callable[[Measure], list[Array]]
+"""A pass over a tensor: what each of its pieces says, in their order."""
+
 
 @dataclass(frozen=True)
 class TensorRule:
-    """measure: what a piece says; conclude: of all pieces, in order, with the models' weights and
-    the method's parameters;
-    combine: float64 (rows, columns), what is added to the base or, for values, the result."""
+    """conclude: what the combination needs, of a pass or several over the tensor, the models'
+    weights and the method's parameters. combine: writes what is added to the base or, for values,
+    the result, into `moves` of the rows."""
 
-    combine: Callable[[Rows, Array | None], Array]
-    measure: Callable[[Rows], Array] | None = None
-    conclude: Callable[[Sequence[Array], Array, Parameters], Array] | None = None
+    combine: Callable[[Rows, Array | None], None]
+    conclude: Callable[[Passes, Array, Parameters], Array] | None = None
 
 
 Concluded = Mapping[str, Array]
@@ -79,22 +90,25 @@ def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Conclud
     """What the method concludes of every tensor that a model changes. Raises NonFiniteError."""
     plan = rows.plan
     rule = RULES.get(plan.request.method)
-    if rule is None or rule.measure is None or rule.conclude is None:
+    if rule is None or rule.conclude is None:
         return {}
-    measure, found = rule.measure, {}
+    found = {}
     names = [name for name in plan.shapes if plan.models_of(name)]
     for place, name in enumerate(names):
-        pieces, parts = rows.pieces([name]), dict[Piece, Array]()
 
-        def work(piece: Piece, parts: dict[Piece, Array] = parts) -> None:
-            parts[piece] = measure(read(rows, piece))
+        def measured(measure: Measure, name: str = name) -> list[Array]:
+            pieces, parts = rows.pieces([name]), dict[Piece, Array]()
 
-        workers.each(pieces, work, counter(tell, THRESHOLDS, len(names), place))
+            def work(piece: Piece) -> None:
+                parts[piece] = measure(read(rows, piece))
+
+            workers.each(pieces, work)
+            return [parts[piece] for piece in pieces]
+
         settings = plan.settings[name]
         weights = np.array([settings.weights[model] for model in plan.models_of(name)])
-        found[name] = rule.conclude(
-            [parts[piece] for piece in pieces], weights, settings.parameters
-        )
+        found[name] = rule.conclude(measured, weights, settings.parameters)
+        tell(THRESHOLDS, place + 1, len(names))
     return found
 
 
@@ -104,20 +118,20 @@ def read(rows: ModelRows, piece: Piece) -> Rows:
     into = rows.memory.buffer("rows", (len(models), *base.shape), "F32")
     counts = [rows.fill(row, model, piece) for row, model in zip(into, models, strict=True)]
     rows.check_finite(piece, models, rows.memory.numbers(counts))
-    return rows_of(rows, piece, into, base)
+    return rows_of(rows, piece, into, base, rows.memory.buffer("moves", base.shape, "F64"))
 
 
-def rows_of(rows: ModelRows, piece: Piece, models: Array, base: Array) -> Rows:
-    """The same memory, as `Rows` has it; models: (models, entries), base: (entries,)."""
+def rows_of(rows: ModelRows, piece: Piece, models: Array, base: Array, moves: Array) -> Rows:
+    """The same memory, as `Rows` has it; models: (models, entries), the others: (entries,)."""
     plan, (name, start, stop) = rows.plan, piece
     whole = plan.shapes[name]
     is_vector, width = len(whole) < 2, whole[-1] if whole else 1
-    shape = (stop - start, -1)
-    values, settings = models.reshape(len(models), *shape), plan.settings[name]
+    settings = plan.settings[name]
     return Rows(
-        values,
-        base.reshape(shape),
-        start,
+        models,
+        base,
+        moves,
+        (start, stop),
         is_vector,
         width,
         plan.request.method,
@@ -126,21 +140,23 @@ def rows_of(rows: ModelRows, piece: Piece, models: Array, base: Array) -> Rows:
     )
 
 
-def combine(rows: Rows, found: Array | None) -> Array:
-    """float64 (rows, columns) by the rule of the method."""
-    return RULES[rows.method].combine(rows, found)
+def combine(rows: Rows, found: Array | None) -> None:
+    """Fill `moves` by the rule of the method."""
+    RULES[rows.method].combine(rows, found)
 
 
 def _products(rows: Rows) -> Array:
     """float64 (models, models, 1, rows or columns): of the piece, by row, or by column."""
-    over = "tensor" if rows.is_vector else _vectors(rows.parameters)
-    axes = {"tensor": (0, 1), "rows": 1, "columns": 0}[over]
-    count = len(rows.models)
-    wide = rows.models.astype(np.float64)
-    found = np.empty((count, count, *np.atleast_1d(wide[0].sum(axis=axes)).shape))
+    over, count = "tensor" if rows.is_vector else _vectors(rows.parameters), len(rows.models)
+    if over == "tensor":
+        whole = np.empty((count, count))
+        compiled_tensors.products(rows.models, whole)
+        return whole[:, :, None]
+    wide, axis = rows.matrices.astype(np.float64), 1 if over == "rows" else 0
+    found = np.empty((count, count, wide.shape[2 - axis]))
     for i in range(count):
         for j in range(i, count):
-            found[i, j] = found[j, i] = (wide[i] * wide[j]).sum(axis=axes)
+            found[i, j] = found[j, i] = (wide[i] * wide[j]).sum(axis=axis)
     return found
 
 
@@ -154,119 +170,119 @@ def _vectors(parameters: Parameters) -> str:
 def _by_directions(factors: Factors) -> TensorRule:
     """The rule of a method in `raylab.merge.directions`."""
 
-    def conclude(parts: Sequence[Array], weights: Array, parameters: Parameters) -> Array:
-        over = _vectors(parameters)
+    def conclude(measured: Passes, weights: Array, parameters: Parameters) -> Array:
+        over, parts = _vectors(parameters), measured(_products)
         if over == "rows":
             products = np.concatenate(parts, axis=2)
             return factors(products, weights, parameters)[:, :, None]
         found = factors(np.sum(parts, axis=0), weights, parameters)
         return found[:, None, :]
 
-    def combined(rows: Rows, found: Array | None) -> Array:
+    def combined(rows: Rows, found: Array | None) -> None:
         assert found is not None
-        stop = rows.start + len(rows.base)
-        mine = found[:, rows.start : stop] if _vectors(rows.parameters) == "rows" else found
-        total = mine[0] * rows.models[0]
-        for factor, values in zip(mine[1:], rows.models[1:], strict=True):
+        if found.shape[1:] == (1, 1):
+            compiled_steps.weighted_sum(rows.models, found[:, 0, 0].tolist(), 1.0, rows.moves)
+            return
+        own = found[:, slice(*rows.bounds)] if _vectors(rows.parameters) == "rows" else found
+        total = rows.moves.reshape(rows.matrices.shape[1:])
+        np.multiply(own[0], rows.matrices[0], out=total)
+        for factor, values in zip(own[1:], rows.matrices[1:], strict=True):
             total += factor * values
-        return total
 
-    return TensorRule(combined, _products, conclude)
-
-
-def _nearswap(rows: Rows, _: Array | None) -> Array:
-    most = float(rows.parameters["t"])
-    return np.clip(rows.models[0].astype(np.float64), -most, most)
+    return TensorRule(combined, conclude)
 
 
-def _moved(rows: Rows) -> Array:
-    """bool (models, rows, columns): by more than epsilon."""
-    return np.asarray(np.abs(rows.models) > float(rows.parameters["epsilon"]))
+def _nearswap(rows: Rows, _: Array | None) -> None:
+    compiled_tensors.clip(rows.models[0], float(rows.parameters["t"]), rows.moves)
 
 
-def _ram(rows: Rows, _: Array | None) -> Array:
-    moved = _moved(rows)
-    np.multiply(rows.models, moved, out=rows.models)
-    total = rows.models.sum(axis=0, dtype=np.float64)
-    return total / np.maximum(moved.sum(axis=0), 1)
+def _epsilon(rows: Rows) -> np.float32:
+    return np.float32(rows.parameters["epsilon"])
+
+
+def _ram(rows: Rows, found: Array | None) -> None:
+    boosts = np.ones(len(rows.models)) if found is None else found
+    compiled_tensors.mean_of_moved(rows.models, _epsilon(rows), boosts, rows.moves)
 
 
 def _counted(rows: Rows) -> Array:
     """int64 (2, models): entries that a model moves with others, and alone."""
-    moved = _moved(rows)
-    alone = moved & (moved.sum(axis=0) == 1)
-    counts = np.array([moved.sum(axis=(1, 2)), alone.sum(axis=(1, 2))])
-    counts[0] -= counts[1]
+    counts = np.zeros((2, len(rows.models)), np.int64)
+    compiled_tensors.count_moved(rows.models, _epsilon(rows), counts)
     return counts
 
 
-def _boosts(parts: Sequence[Array], _: Array, parameters: Parameters) -> Array:
+def _boosts(measured: Passes, _: Array, parameters: Parameters) -> Array:
     """What the entries that a model moves alone are multiplied by; of none, 1 + r alpha."""
-    shared, alone = np.sum(parts, axis=0)
+    shared, alone = np.sum(measured(_counted), axis=0)
     most, factor = float(parameters["alpha"]), float(parameters["r"])
     ratios = np.divide(shared, alone, out=np.full(len(alone), most), where=alone > 0)
     return 1.0 + factor * np.minimum(ratios, most)
-
-
-def _ramplus(rows: Rows, found: Array | None) -> Array:
-    assert found is not None
-    moved = _moved(rows)
-    np.multiply(rows.models, moved, out=rows.models)
-    count = moved.sum(axis=0)
-    total = (np.where(count == 1, found[:, None, None], 1.0) * rows.models).sum(axis=0)
-    return np.asarray(total / np.maximum(count, 1))
 
 
 def _important(rows: Rows) -> Array:
     return fusion.importance(rows.models[0], rows.base, rows.width)
 
 
-def _fusion_threshold(parts: Sequence[Array], _: Array, parameters: Parameters) -> Array:
-    return np.array(fusion.threshold(np.concatenate([part.ravel() for part in parts])))
+def _fusion_threshold(measured: Passes, _: Array, parameters: Parameters) -> Array:
+    del parameters
+    return np.array(fusion.threshold(np.concatenate(measured(_important))))
 
 
-def _fused(rows: Rows, found: Array | None) -> Array:
+def _fused(rows: Rows, found: Array | None) -> None:
     np.multiply(rows.models, _important(rows) >= found, out=rows.models)
-    return rows.models[0].astype(np.float64)
+    rows.moves[:] = rows.models[0]
 
 
-def _variances(rows: Rows) -> Array:
-    """float64 (rows, columns): of an entry over the models."""
-    wide = rows.models.astype(np.float64)
-    return np.square(wide - wide.mean(axis=0)).mean(axis=0)
+_STEPS, _BITS = 1 << 16, 16
 
 
-def _selecting(rows: Rows) -> Array:
-    """The variances, and the square of each model's entry: float64 (1 + models, entries)."""
-    squares = np.square(rows.models.astype(np.float64))
-    return np.stack([_variances(rows), *squares]).reshape(1 + len(squares), -1)
-
-
-def _selected(parts: Sequence[Array], _: Array, parameters: Parameters) -> Array:
+def _selected(measured: Passes, _: Array, parameters: Parameters) -> Array:
     """The smallest variance that is selected, then the weight of each model."""
-    variances = np.concatenate([part[0] for part in parts])
-    share, least = float(parameters["select_topk"]), 0.0
-    if share < 1:
-        count = int(share * np.count_nonzero(variances))
-        least = np.partition(variances, -count)[-count] if count else np.inf
-    sums = np.sum([part[1:][:, part[0] >= least].sum(axis=1) for part in parts], axis=0)
+    share = float(parameters["select_topk"])
+    least = _least_variance(measured, share) if share < 1 else 0.0
+
+    def squares(rows: Rows) -> Array:
+        sums = np.zeros(len(rows.models))
+        compiled_tensors.sum_selected(rows.models, least, sums)
+        return sums
+
+    sums = np.sum(measured(squares), axis=0)
     total = sums.sum()
     return np.array([least, *(sums / total if total else sums)])
 
 
-def _sce(rows: Rows, found: Array | None) -> Array:
+def _least_variance(measured: Passes, share: float) -> float:
+    """The smallest of the `share` of the largest variances that are not zero, inf where these are
+    none: 16 bits of it a pass, as the bits of a positive float64 order like the number."""
+    prefix, left = 0, None
+    for shift in range(64 - _BITS, -1, -_BITS):
+
+        def counted(rows: Rows, prefix: int = prefix, shift: int = shift) -> Array:
+            asked = (prefix, min(shift + _BITS, 63), shift, _STEPS)
+            return compiled_tensors.count_variances(rows.models, rows.moves, *asked)
+
+        *_, zeros = counts = np.sum(measured(counted), axis=0)
+        counts = counts[:_STEPS]
+        if left is None:
+            left = int(share * int(counts.sum() - zeros))
+        if left == 0:
+            return float(np.inf)
+        from_top = np.cumsum(counts[::-1])
+        down = int(np.searchsorted(from_top, left))
+        left -= int(from_top[down] - counts[_STEPS - 1 - down])
+        prefix = (prefix << _BITS) | (_STEPS - 1 - down)
+    return float(np.uint64(prefix).view(np.float64))
+
+
+def _sce(rows: Rows, found: Array | None) -> None:
     assert found is not None
-    np.multiply(rows.models, _variances(rows) >= found[0], out=rows.models)
-    sign = np.sign(rows.models.sum(axis=0, dtype=np.float64))
-    agrees = (np.sign(rows.models) == sign) & (sign != 0)
-    weights = found[1:, None, None] * agrees
-    total = weights.sum(axis=0)
-    moves = (weights * rows.models).sum(axis=0)
-    return np.divide(moves, total, out=np.zeros_like(moves), where=total > 0)
+    least, weights = float(found[0]), np.ascontiguousarray(found[1:])
+    compiled_tensors.merge_selected(rows.models, least, weights, rows.moves)
 
 
-def _passthrough(rows: Rows, _: Array | None) -> Array:
-    return rows.models[0].astype(np.float64) * float(rows.own[0]["scale"])
+def _passthrough(rows: Rows, _: Array | None) -> None:
+    compiled_tensors.scale(rows.models[0], float(rows.own[0]["scale"]), rows.moves)
 
 
 RULES: dict[str, TensorRule] = {
@@ -277,8 +293,8 @@ RULES: dict[str, TensorRule] = {
     "model_stock": _by_directions(directions.model_stock),
     "nearswap": TensorRule(_nearswap),
     "ram": TensorRule(_ram),
-    "ramplus_tl": TensorRule(_ramplus, _counted, _boosts),
-    "arcee_fusion": TensorRule(_fused, _important, _fusion_threshold),
-    "sce": TensorRule(_sce, _selecting, _selected),
+    "ramplus_tl": TensorRule(_ram, _boosts),
+    "arcee_fusion": TensorRule(_fused, _fusion_threshold),
+    "sce": TensorRule(_sce, _selected),
     "passthrough": TensorRule(_passthrough),
 }
