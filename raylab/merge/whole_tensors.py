@@ -2,8 +2,8 @@
 
 Model: RULES is a table, by method. A rule measures the pieces of a tensor in one pass or several,
 concludes from what they say, in their order, what the tensor's entries need (factors, thresholds),
-and combines each piece. Where nothing has to be measured, a rule only combines. The methods of `raylab.merge.directions`
-measure inner products.
+and combines each piece. Where nothing has to be measured, a rule only combines. The methods of
+`raylab.merge.directions` measure inner products.
 
     nearswap   d where |d| <= t, else t in d's direction: the share min(1, t / |d|) of the model
                (alchemonaut 2024; no paper)
