@@ -149,7 +149,9 @@ def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     asked = []
     said = ModelEvaluation([], {})
     monkeypatch.setattr(
-        study_merge, "evaluate_model", lambda *words, tell: asked.append(words) or said
+        study_merge,
+        "evaluate_model",
+        lambda *words, beside, tell: asked.append(words) or said,
     )
     bench.run("dropped")
     ((model, _, study, rows, questions, seed),) = asked
@@ -197,7 +199,9 @@ def test_merge_as_an_adapter_is_asked_on_the_base_model_as_trials_hold_it(bench,
     asked = []
     said = ModelEvaluation([], {})
     monkeypatch.setattr(
-        study_merge, "evaluate_model", lambda *words, tell: asked.append(words) or said
+        study_merge,
+        "evaluate_model",
+        lambda *words, beside, tell: asked.append(words) or said,
     )
     bench.run("cut")
     ((model, *_),) = asked
