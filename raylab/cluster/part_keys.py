@@ -8,13 +8,17 @@ their models are called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from raylab.plan.comparisons import PlannedComparison
 from raylab.plan.model_groups import ModelGroup
 from raylab.spec.identity import fingerprint
 from raylab.spec.spectra import BaseDirections
+
+_DEFINITIONS = {"comparison": 2, "models": 2, "group": 2, "kin": 2}
+"""By kind of part: to be raised when the same models have other rows than before."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +41,22 @@ class PartKeys:
     def of_comparison(self, comparison: PlannedComparison) -> str:
         """The key of a comparison's part."""
         sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
-        common = {"common": self.common, "tolerance": self.tolerance}
-        return fingerprint({"comparison": sides, **common})
+        return self._key("comparison", sides, tolerance=self.tolerance)
 
     def of_models(self, first: str, second: str) -> str:
         """The key of two models beside each other, in either order."""
         sides = sorted((self.contents[first], self.contents[second]))
-        return fingerprint({"models": sides, "common": self.common, **self.options})
+        return self._key("models", sides, **self.options)
 
     def of_group(self, group: ModelGroup) -> str:
         """The key of a group of models, in any order."""
         contents = sorted(self.contents[name] for name in group.models)
-        return fingerprint({"group": contents, "common": self.common, **self.options})
+        return self._key("group", contents, **self.options)
 
     def of_kin(self, merge: str, parent: str) -> str:
         """The key of a merge and one of its models."""
         sides = [self.contents[merge], self.contents[parent]]
-        return fingerprint({"kin": sides, "common": self.common, **self.options})
+        return self._key("kin", sides, **self.options)
 
     def of_model(self, name: str) -> str:
         """The key of one model's details."""
@@ -65,3 +68,8 @@ class PartKeys:
         asked = self.directions.model_dump()
         sides = {"model": self.contents[name], "base": self.contents[self.base]}
         return fingerprint({"directions": asked, **sides})
+
+    def _key(self, kind: str, contents: Sequence[str], **more: Any) -> str:
+        definition = _DEFINITIONS[kind]
+        common = {"common": self.common, "definition": definition, **more}
+        return fingerprint({kind: contents, **common})

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from raylab.errors import ModelError, NonFiniteError
 from raylab.reduce.histogram import Norms
-from raylab.reduce.job import InProcess, Job, OpenedModels, open_models, task_vector_name
+from raylab.reduce.job import InProcess, Job, OpenedModels, open_models
 from raylab.reduce.pairwise import whole_relation
 from raylab.reduce.passes import Reduced, reduce_job, reference_of
 from raylab.reduce.row_block import Pair
@@ -231,8 +231,8 @@ def _base(job: Job, found: Reduced) -> dict[str, Any]:
     assert found.relation is not None
     row = whole_relation(found.relation, 0, 1)
     norms = {
-        key: sum(found.total.norms.get(task_vector_name(key), {}).values(), Norms())
-        for key in job.vectors
+        key: sum(found.total.norms.get(name, {}).values(), Norms())
+        for key, name in job.task_vectors.items()
     }
     return {
         "cosine": row["cosine"],

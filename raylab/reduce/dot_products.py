@@ -1,4 +1,4 @@
-"""Inner products of all pairs of rows, compiled, in an order that the rows alone decide.
+"""Inner products of pairs of rows, compiled, in an order that the rows alone decide.
 
 Model: a product of two float32 values is exact in float64. Entry k of a chunk of 2048 is added to
 sum k % 32 of its pair; the 32 sums are added in order at the end. BLAS would be as fast, but it
@@ -19,6 +19,8 @@ from numba import types
 from raylab.compiled import njit
 
 _CHUNK, _SUMS = 2048, 32
+_TOGETHER = 16
+"""Rows of a block of pairs, whose chunks stay in the second-level cache."""
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 Array = np.ndarray
 
@@ -38,35 +40,48 @@ def _add(a: Array, b: Array, sums: Array) -> None:
 
 
 @njit(**_OPTIONS)
-def _add_chunk(rows: Array, fresh: Array, sums: Array) -> None:
-    """Add one chunk of all pairs."""
-    for i in range(rows.shape[0]):
-        for j in range(i, rows.shape[0]):
-            if i == j or fresh[i] or fresh[j]:
-                _add(rows[i], rows[j], sums[i, j])
+def _add_chunk(part: Array, wanted: Array, first: int, second: int, sums: Array) -> None:
+    """Add one chunk of all rows to the sums of a block of pairs, as `_fill_block` has it."""
+    last, end = min(part.shape[0], first + _TOGETHER), min(part.shape[0], second + _TOGETHER)
+    for i in range(first, last):
+        for j in range(max(i, second), end):
+            if wanted[i, j]:
+                _add(part[i], part[j], sums[i - first, j - second])
+
+
+@njit(**_OPTIONS)
+def _fill_block(
+    rows: Array, wanted: Array, first: int, second: int, sums: Array, products: Array
+) -> None:
+    """The products of the rows from `first` on with those from `second` on."""
+    count, size = rows.shape
+    last, end = min(count, first + _TOGETHER), min(count, second + _TOGETHER)
+    sums[:] = 0
+    for start in range(0, size, _CHUNK):
+        _add_chunk(rows[:, start : min(size, start + _CHUNK)], wanted, first, second, sums)
+    for i in range(first, last):
+        for j in range(max(i, second), end):
+            for place in range(_SUMS):
+                products[i, j] += sums[i - first, j - second, place]
+            products[j, i] = products[i, j]
 
 
 _ROWS = types.Array(types.float32, 2, "C", readonly=True)
 
 
-@njit(types.void(_ROWS, types.boolean[::1], types.float64[:, ::1]), **_OPTIONS)
-def _fill(rows: Array, fresh: Array, products: Array) -> None:
-    count, size = rows.shape
-    sums = np.zeros((count, count, _SUMS))
-    for start in range(0, size, _CHUNK):
-        _add_chunk(rows[:, start : min(size, start + _CHUNK)], fresh, sums)
-    for i in range(count):
-        for j in range(i, count):
-            for place in range(_SUMS):
-                products[i, j] += sums[i, j, place]
-            products[j, i] = products[i, j]
+@njit(types.void(_ROWS, types.boolean[:, ::1], types.float64[:, ::1]), **_OPTIONS)
+def _fill(rows: Array, wanted: Array, products: Array) -> None:
+    sums = np.empty((_TOGETHER, _TOGETHER, _SUMS))
+    for first in range(0, rows.shape[0], _TOGETHER):
+        for second in range(first, rows.shape[0], _TOGETHER):
+            _fill_block(rows, wanted, first, second, sums, products)
 
 
-def dot_products(rows: torch.Tensor, fresh: np.ndarray) -> torch.Tensor:
+def dot_products(rows: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
     """float64 (N, N): the products of float32 `rows` (N, entries) on the CPU.
 
-    fresh: bool (N,); zero for two different rows that are both not fresh.
+    wanted: bool (N, N), symmetric; zero stands for the others.
     """
     products = np.zeros((len(rows), len(rows)))
-    _fill(rows.contiguous().numpy(), fresh, products)
+    _fill(rows.contiguous().numpy(), np.ascontiguousarray(wanted), products)
     return torch.from_numpy(products)

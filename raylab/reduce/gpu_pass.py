@@ -19,9 +19,9 @@ from raylab.errors import NonFiniteError
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
 from raylab.reduce.histogram import BUCKETS, INFINITY, bits_below
-from raylab.reduce.masks import Limits, Masks, add_masks, masks_of
+from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Buckets, Measured
-from raylab.reduce.pairwise import OrderedSum, products_of
+from raylab.reduce.relating import Relating
 from raylab.reduce.row_block import Difference, LowRankDifference, Models, Pair, Tile
 from raylab.weights.device import gpu_memory
 from raylab.weights.row_tiles import Piece, in_threads, tiles
@@ -43,7 +43,7 @@ class GpuPass:
         limits: Limits,
     ) -> None:
         """Go through all tiles."""
-        self._models, self._gpu, self._pairs, self._limits = models, gpu, pairs, limits
+        self._models, self._gpu, self._pairs = models, gpu, pairs
         self._numbers = {name: number for number, name in enumerate(names)}
         tolerance = bits_below(models.tolerance)
         self.sums = {
@@ -51,7 +51,7 @@ class GpuPass:
             for pair in pairs
         }
         self._squares: dict[tuple[str, str], list[torch.Tensor]] = {}
-        self._products: dict[str, OrderedSum] = {}
+        self._relating = Relating(models, names, limits, gpu.threads(len(models.sides)))
         self._non_finite, self._lock = 0, threading.Lock()
         _for_tiles(models, gpu, names, self._take)
 
@@ -69,14 +69,10 @@ class GpuPass:
             key: values.to(torch.float64).square().sum()
             for key, values in tile.references(self._pairs)
         }
-        deltas = {key: tile.delta(key) for key in self._limits}
-        related = self._models.related
-        products = products_of(tile.numel, deltas, self._limits, related) if deltas else None
+        self._relating.add(tile, name, start, stop)
         with self._lock:
             for key, part in squares.items():
                 self._squares.setdefault((key, name), []).append(part)
-            if products:
-                self._products.setdefault(name, OrderedSum()).add(start, stop, products)
 
     def result(self) -> Measured:
         """All sums, on the host. Raises NonFiniteError."""
@@ -97,9 +93,7 @@ class GpuPass:
         for (key, name), parts in self._squares.items():
             squares = torch.stack(parts).tolist()
             found.squares.setdefault(key, {})[name] = math.fsum(squares)
-        for name, products in self._products.items():
-            if products.total is not None:
-                found.relation.tensors[name] = products.total.on_host()
+        found.relation = self._relating.relation()
         return found
 
 
@@ -165,19 +159,3 @@ def _places(
     values = difference.values().reshape(-1)
     bits = (values.view(torch.int32) & 0x7FFFFFFF).to(torch.int64)
     return (bits >> 16) + BUCKETS * ((bits & 0xFFFF) == 0)
-
-
-def masked(models: Models, gpu: Gpu, names: Sequence[str], limits: Limits) -> dict[str, Masks]:
-    """The masks of the models of `limits`, by tensor."""
-    found: dict[str, Masks] = {}
-    lock = threading.Lock()
-
-    def take(piece: Piece) -> None:
-        tile = Tile(models, *piece)
-        deltas = {key: tile.delta(key) for key in limits}
-        masks = masks_of(tile.numel, deltas, limits, models.related)
-        with lock:
-            add_masks(found, piece[0], masks)
-
-    _for_tiles(models, gpu, names, take)
-    return {name: masks.on_host() for name, masks in found.items()}

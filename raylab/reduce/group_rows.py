@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from raylab.reduce.pairwise import Products, Relation
+from raylab.reduce.pairwise import Relation
+from raylab.reduce.products import Products
 from raylab.weights.names import levels
 
 

@@ -20,7 +20,7 @@ from raylab.reduce.histogram import (
 )
 from raylab.reduce.histogram_numba import CompiledTally, Table, squares_of
 from raylab.reduce.interval_tally import IntervalTally
-from raylab.weights.adapter_parts import Factors
+from raylab.reduce.lora_product import Terms
 
 
 class Counts(Protocol):
@@ -42,7 +42,7 @@ class Tally(Counts, Protocol):
     def add_difference(self, a: torch.Tensor, b: torch.Tensor) -> None:
         """Take in float32(a) - float32(b), of one shape in any float dtypes."""
 
-    def add_products(self, a: Factors, b: Factors, start: int, stop: int) -> None:
+    def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""
 
     def flush(self, into: Magnitudes) -> Extremes:

@@ -28,20 +28,18 @@ import torch
 from numba import types
 
 from raylab.compiled import njit
+from raylab.reduce.bucket_counts import BucketCounts, count_block
 from raylab.reduce.histogram import (
     BUCKETS,
     NONE,
     TILE,
-    UNCOUNTED,
-    BucketCounts,
     Candidates,
     Extremes,
     Magnitudes,
     no_moments,
 )
 from raylab.reduce.intrinsics import as_float
-from raylab.reduce.lora_product import COLUMNS, fill_block, operands
-from raylab.weights.adapter_parts import Factors
+from raylab.reduce.lora_product import COLUMNS, Terms, fill_block, operands_of_two
 
 Words = np.ndarray
 
@@ -78,6 +76,7 @@ def _add_block(
     bits: Words,
     size: int,
     packed: Words,
+    runs: Words,
     usuals: Words,
     slots: Words,
     counts: Words,
@@ -106,14 +105,7 @@ def _add_block(
         turn = np.uint64(i) & _TURNS
         packed[turn, bucket, 0] += np.int64(_COUNT + low)
         packed[turn, bucket, 1] += np.int64(low * low)
-    if counts.shape[0] > 0:
-        for i in range(size):
-            magnitude = np.uint64(bits[i])
-            bucket = magnitude >> _SIXTEEN
-            usual = usuals[bucket]
-            # One branch that is seldom taken: which bucket comes next cannot be predicted.
-            if (usual != UNCOUNTED) & (usual != bits[i]):
-                counts[np.uint64(slots[bucket]), magnitude & _LOW] += 1
+    count_block(bits, size, runs, usuals, slots, counts)
 
 
 @njit(**_OPTIONS)
@@ -121,6 +113,7 @@ def _tally_bf16(
     a: Words,
     b: Words,
     packed: Words,
+    runs: Words,
     usuals: Words,
     slots: Words,
     counts: Words,
@@ -131,13 +124,14 @@ def _tally_bf16(
     for start in range(0, a.size, _BLOCK):
         size = min(_BLOCK, a.size - start)
         _subtract_bf16(a, b, start, size, bits)
-        _add_block(bits, size, packed, usuals, slots, counts, seen, tolerance)
+        _add_block(bits, size, packed, runs, usuals, slots, counts, seen, tolerance)
 
 
 @njit(**_OPTIONS)
 def _tally_bits(
     values: Words,
     packed: Words,
+    runs: Words,
     usuals: Words,
     slots: Words,
     counts: Words,
@@ -149,18 +143,21 @@ def _tally_bits(
         size = min(_BLOCK, values.size - start)
         for i in range(size):
             bits[i] = values[start + i] & 0x7FFFFFFF
-        _add_block(bits, size, packed, usuals, slots, counts, seen, tolerance)
+        _add_block(bits, size, packed, runs, usuals, slots, counts, seen, tolerance)
 
 
 @njit(**_OPTIONS)
 def _tally_products(
     up_a: Words,
     down_a: Words,
-    scale_a: float,
+    ends_a: Words,
+    scales_a: Words,
     up_b: Words,
     down_b: Words,
-    scale_b: float,
+    ends_b: Words,
+    scales_b: Words,
     packed: Words,
+    runs: Words,
     usuals: Words,
     slots: Words,
     counts: Words,
@@ -169,6 +166,7 @@ def _tally_products(
 ) -> None:
     bits = np.empty(_BLOCK, np.int32)
     a, b = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    more = np.empty(_BLOCK, np.float32)
     height, width = up_a.shape[0], down_a.shape[1]
     deep = _BLOCK // COLUMNS
     for first in range(0, width, COLUMNS):
@@ -176,12 +174,13 @@ def _tally_products(
         for top in range(0, height, deep):
             low = min(height, top + deep)
             size = (low - top) * across
-            fill_block(a[:size], up_a[top:low], down_a, scale_a, first)
-            fill_block(b[:size], up_b[top:low], down_b, scale_b, first)
+            rest = more[:size]
+            fill_block(a[:size], rest, up_a[top:low], down_a, ends_a, scales_a, first)
+            fill_block(b[:size], rest, up_b[top:low], down_b, ends_b, scales_b, first)
             values = bits.view(np.float32)
             for i in range(size):
                 values[i] = abs(a[i] - b[i])
-            _add_block(bits, size, packed, usuals, slots, counts, seen, tolerance)
+            _add_block(bits, size, packed, runs, usuals, slots, counts, seen, tolerance)
 
 
 @njit(**_OPTIONS)
@@ -266,16 +265,16 @@ class CompiledTally:
         else:
             self.add(a.to(torch.float32) - b.to(torch.float32))
 
-    def add_products(self, a: Factors, b: Factors, start: int, stop: int) -> None:
+    def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""
-        size = (stop - start) * a.down.shape[1]
-        self._take(size, _tally_products, *operands(a, start, stop), *operands(b, start, stop))
+        size, given = operands_of_two(a, b, start, stop)
+        self._take(size, _tally_products, *given)
 
     def _take(self, size: int, kernel: Any, *operands: Any) -> None:
         table, counts = self._table, self._counts
         assert size <= TILE, "a tile is larger than the packed sums allow"
         assert table.seen[1] == NONE, "the last tile was not flushed"
-        counted = (counts.usuals, counts.slots, counts.counts)
+        counted = (counts.runs, counts.usuals, counts.slots, counts.counts)
         kernel(*operands, table.packed, *counted, table.seen, self._tolerance)
         counts.learn(table.packed[:, list(self.buckets), 0].sum(axis=0) >> 40)
 

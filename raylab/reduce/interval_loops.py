@@ -22,7 +22,7 @@ from raylab.compiled import njit
 from raylab.reduce.block_sums import BLOCK, add_sums, working_memory
 from raylab.reduce.histogram import NONE
 from raylab.reduce.intrinsics import as_bits, as_float, lowest_bit
-from raylab.reduce.lora_product import COLUMNS, FACTOR, fill_block
+from raylab.reduce.lora_product import COLUMNS, OPERANDS, fill_block
 
 _WORD = 8
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
@@ -183,14 +183,16 @@ def add_float(
         _count(block, largest, marks, intervals, rows, counts)
 
 
-@njit(types.void(FACTOR, FACTOR, _F32, FACTOR, FACTOR, _F32, *_TABLES), **_OPTIONS)
+@njit(types.void(*OPERANDS, *OPERANDS, *_TABLES), **_OPTIONS)
 def add_products(
     up_a: Array,
     down_a: Array,
-    scale_a: float,
+    ends_a: Array,
+    scales_a: Array,
     up_b: Array,
     down_b: Array,
-    scale_b: float,
+    ends_b: Array,
+    scales_b: Array,
     intervals: Array,
     limits: Array,
     rows: Array,
@@ -199,10 +201,11 @@ def add_products(
     tolerance: int,
     sums: Array,
 ) -> None:
-    """The same of two low-rank deltas, scale * (up @ down) each, which are never held whole."""
+    """The same of two low-rank deltas, which are never held whole."""
     bits, marks = np.empty(BLOCK, np.int32), np.zeros(BLOCK, np.uint8)
     memory = working_memory()
     a, b = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    more = np.empty(BLOCK, np.float32)
     height, width = up_a.shape[0], down_a.shape[1]
     deep = BLOCK // COLUMNS
     for first in range(0, width, COLUMNS):
@@ -210,8 +213,9 @@ def add_products(
         for top in range(0, height, deep):
             low = min(height, top + deep)
             size = (low - top) * across
-            fill_block(a[:size], up_a[top:low], down_a, scale_a, first)
-            fill_block(b[:size], up_b[top:low], down_b, scale_b, first)
+            rest = more[:size]
+            fill_block(a[:size], rest, up_a[top:low], down_a, ends_a, scales_a, first)
+            fill_block(b[:size], rest, up_b[top:low], down_b, ends_b, scales_b, first)
             largest = _subtract_float(a[:size], b[:size], bits[:size], ends, tolerance)
             add_sums(bits[:size], largest, limits, memory, sums)
             _count(bits[:size], largest, marks, intervals, rows, counts)

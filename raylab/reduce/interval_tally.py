@@ -31,8 +31,7 @@ from raylab.reduce.histogram import (
     magnitude_of,
 )
 from raylab.reduce.interval_loops import add_bf16, add_float, add_products
-from raylab.reduce.lora_product import operands
-from raylab.weights.adapter_parts import Factors
+from raylab.reduce.lora_product import Terms, operands_of_two
 
 
 class IntervalTally:
@@ -77,10 +76,10 @@ class IntervalTally:
             floats = (x.to(torch.float32).reshape(-1).numpy() for x in (a, b))
             self._take(a.numel(), add_float, *floats)
 
-    def add_products(self, a: Factors, b: Factors, start: int, stop: int) -> None:
+    def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""
-        given = (*operands(a, start, stop), *operands(b, start, stop))
-        self._take((stop - start) * a.down.shape[1], add_products, *given)
+        size, given = operands_of_two(a, b, start, stop)
+        self._take(size, add_products, *given)
 
     def _take(self, numel: int, loop: Any, *operands: Any) -> None:
         tables = (self._table, self._limits, self._rows, self._counts)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -123,8 +124,17 @@ class Job:
 
     @property
     def measured_pairs(self) -> tuple[Pair, ...]:
-        """The pairs, and each task vector against the base model."""
-        return (*self.pairs, *(Pair(task_vector_name(key), key, BASE) for key in self.vectors))
+        """The pairs, and each task vector against the base model that none of them is."""
+        more = [Pair(name, key, BASE) for key, name in self.task_vectors.items()]
+        named = {pair.name for pair in self.pairs}
+        return (*self.pairs, *(pair for pair in more if pair.name not in named))
+
+    @cached_property
+    def task_vectors(self) -> Mapping[str, str]:
+        """By model of `vectors`, the name of the pair that is its task vector."""
+        trained = {k for k, place in self.places.items() if place.adapters or place.checkpoint}
+        known = {pair.a: pair.name for pair in self.pairs if pair.b not in trained}
+        return {key: known.get(key, f"the task vector of {key}") for key in self.vectors}
 
     def open(self, opened: OpenedModels | None = None) -> ShardJob:
         """Open every model, if they are not `opened` already, for reducing shards."""
@@ -166,11 +176,6 @@ def gpu_for(device: Device, entries: int, has_products: bool) -> Gpu | None:
     from raylab.reduce.gpu import own_gpu
 
     return own_gpu()
-
-
-def task_vector_name(key: str) -> str:
-    """How the comparison of a model with its base model is called where only `vectors` asks."""
-    return f"the task vector of {key}"
 
 
 def compared_shapes(sides: Mapping[str, ViewedModel]) -> dict[str, Shape]:

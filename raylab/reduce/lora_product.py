@@ -1,8 +1,9 @@
 """Blocks of the product of two LoRA factors, compiled: a delta that is never held whole.
 
 Model: an entry of scale * (up @ down) is a sum over the rank, taken in the order of the rank by
-fused multiply-adds in float32, times the scale. A scan forms a block of some rows and columns of
-both models, small enough for the first-level cache, and uses it before it forms the next.
+fused multiply-adds in float32, times the scale. The delta of a chain of adapters is the sum of its
+products in float32, the oldest first. A scan forms a block of some rows and columns, small enough
+for the first-level cache, and uses it before it forms the next.
 Why numba: BLAS writes whole products to memory, where they are read again to be subtracted, and
 needs Python, and so its lock, between two products: two threads were 1.7 times as fast as one.
 Above MOST_RANK BLAS is so much faster at the product itself that callers take it.
@@ -11,6 +12,7 @@ Invariant: an entry's bits depend on its row of B, its column of A and the scale
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +29,15 @@ MOST_RANK = 32
 COLUMNS = 256
 """Columns of a block: 16 rows of these are half of a small first-level cache."""
 
+Terms = tuple["Factors", ...]
+"""The factors of each adapter of a chain, the oldest first; none for a delta of zeros."""
+
 _FUSED = {"contract", "nsz"}
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 Array = np.ndarray
 FACTOR = types.Array(types.float32, 2, "C", readonly=True)
+OPERANDS = (FACTOR, FACTOR, types.int64[::1], types.float32[::1])
+"""The types of what `operands` gives."""
 
 
 @njit(**_OPTIONS, fastmath=_FUSED)
@@ -59,8 +66,8 @@ def _add_one(out: Array, wide: int, up: Array, down: Array, k: int, first: int) 
 
 
 @njit(**_OPTIONS)
-def fill_block(out: Array, up: Array, down: Array, scale: float, first: int) -> None:
-    """Columns from `first` on of scale * (up @ down), row after row; out: (rows * columns,)."""
+def _fill_product(out: Array, up: Array, down: Array, scale: float, first: int) -> None:
+    """Columns from `first` on of scale * (up @ down), row after row."""
     rows, rank = up.shape
     wide = out.size // rows
     out[:] = np.float32(0)
@@ -73,22 +80,76 @@ def fill_block(out: Array, up: Array, down: Array, scale: float, first: int) -> 
         out[i] *= scale
 
 
-def operands(factors: Factors, start: int, stop: int) -> tuple[Array, Array, np.float32]:
-    """(B, A, scale) of rows [start, stop) of a low-rank delta, as the loops take them."""
-    up = factors.up[start:stop].contiguous().numpy()
-    return up, factors.down.contiguous().numpy(), np.float32(factors.scale)
+@njit(**_OPTIONS)
+def fill_block(
+    out: Array, more: Array, up: Array, down: Array, ends: Array, scales: Array, first: int
+) -> None:
+    """Columns from `first` on of a delta, row after row; out: (rows * columns,), more: as large.
+
+    up, down, ends, scales: as `operands` gives them, of the rows of the block alone.
+    """
+    if ends.size == 0:
+        out[:] = np.float32(0)
+        return
+    _fill_product(out, up[:, : ends[0]], down[: ends[0]], scales[0], first)
+    for k in range(1, ends.size):
+        start, stop = ends[k - 1], ends[k]
+        _fill_product(more, up[:, start:stop], down[start:stop], scales[k], first)
+        for i in range(out.size):
+            out[i] += more[i]
 
 
-@njit(types.void(types.float32[::1], FACTOR, FACTOR, types.float32), **_OPTIONS)
-def _fill(out: Array, up: Array, down: Array, scale: float) -> None:
-    fill_block(out, up, down, scale, 0)
+def operands(
+    terms: Terms, start: int, stop: int, columns: int
+) -> tuple[Array, Array, Array, Array]:
+    """(B, A, ends, scales) of rows [start, stop) of a delta, as the loops take them: the factors of
+    all terms side by side, where those of each term end, and the scale of each."""
+    ends = np.cumsum([factors.rank for factors in terms], dtype=np.int64)
+    scales = np.array([factors.scale for factors in terms], dtype=np.float32)
+    ups = [factors.up[start:stop].numpy() for factors in terms]
+    downs = [factors.down.numpy() for factors in terms]
+    if len(terms) != 1:
+        ups = [np.concatenate([np.empty((stop - start, 0), np.float32), *ups], axis=1)]
+        downs = [np.concatenate([np.empty((0, columns), np.float32), *downs])]
+    return np.ascontiguousarray(ups[0]), np.ascontiguousarray(downs[0]), ends, scales
 
 
-def product(factors: Factors, start: int, stop: int) -> torch.Tensor:
-    """Rows [start, stop) of a low-rank delta, float32 (rows, columns), of the same bits."""
+def operands_of_two(a: Terms, b: Terms, start: int, stop: int) -> tuple[int, tuple[Array, ...]]:
+    """(the entries of rows [start, stop), the operands of both deltas, one of which has terms)."""
+    columns = (a or b)[0].down.shape[1]
+    both = (*operands(a, start, stop, columns), *operands(b, start, stop, columns))
+    return (stop - start) * columns, both
+
+
+@njit(types.void(types.float32[::1], types.float32[::1], *OPERANDS), **_OPTIONS)
+def _fill(out: Array, more: Array, up: Array, down: Array, ends: Array, scales: Array) -> None:
+    fill_block(out, more, up, down, ends, scales, 0)
+
+
+def product(terms: Terms, start: int, stop: int) -> torch.Tensor:
+    """Rows [start, stop) of the delta of some terms, float32 (rows, columns), of the same bits."""
     import torch
 
-    out = np.empty((stop - start) * factors.down.shape[1], np.float32)
+    columns = terms[0].down.shape[1]
+    out = np.empty((stop - start) * columns, np.float32)
     if out.size:
-        _fill(out, *operands(factors, start, stop))
+        _fill(out, np.empty_like(out), *operands(terms, start, stop, columns))
     return torch.from_numpy(out).view(stop - start, -1)
+
+
+@dataclass(frozen=True)
+class ProductRows:
+    """Rows [start, stop) of the delta of some terms, which is not multiplied out yet."""
+
+    terms: Terms
+    start: int
+    stop: int
+
+    @property
+    def columns(self) -> int:
+        """How many entries a row has."""
+        return self.terms[0].down.shape[1]
+
+    def values(self) -> torch.Tensor:
+        """The rows, float32, of the bits that loops form."""
+        return product(self.terms, self.start, self.stop)

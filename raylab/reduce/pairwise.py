@@ -1,8 +1,7 @@
 """How the task vectors of all pairs of models relate: cosine, signs, overlap of masks.
 
-Model: the deltas of N models over one tile are the rows of a matrix X (N, entries). Three kinds
-of products X X^T, over float64 values, over signs, and over masks of the largest entries, answer
-for all pairs at once, so that N models cost N reads and never N squared.
+Model: all pairs of N models are taken at once, tile by tile (`raylab.reduce.relating`), so that N
+models cost N reads and never N squared. The sums over tensors say
 
     cosine(a, b)         = <a, b> / (|a| |b|)
     sign_agreement       = entries where both are non-zero and of one sign / both non-zero
@@ -11,63 +10,19 @@ for all pairs at once, so that N models cost N reads and never N squared.
 
 `raylab.reduce.masks` says what a mask keeps. Masks of one model are nested: two thresholds of
 equal counts have equal masks.
-Invariant: products are taken over slices whose bounds depend on the tensor alone, and added in
-their order: the same bits for any shards and threads. Counts are exact: products of signs are
-integers below 2^24.
+Invariant: a row follows from the products of its two models alone, in either order of them.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-
-from raylab.reduce.dot_products import dot_products
-from raylab.reduce.masks import (
-    ALL_PAIRS,
-    Deltas,
-    Limits,
-    MaskCounts,
-    Masks,
-    Related,
-    counts,
-    device_of,
-    on_host,
-    slices,
-)
+from raylab.reduce.products import Products
 from raylab.weights.names import levels
-
-
-@dataclass
-class Products:
-    """Of one tensor, for N models: dot float64 (N, N); agree, both int64 (N, N); the masks at each
-    density. `touched` says which of the models change the tensor. On a GPU they are torch tensors
-    there, until `on_host` brings them back."""
-
-    numel: int
-    touched: np.ndarray
-    dot: Any
-    agree: Any
-    both: Any
-    masks: Masks
-
-    def __iadd__(self, other: Products) -> Products:
-        self.numel += other.numel
-        self.dot += other.dot
-        self.agree += other.agree
-        self.both += other.both
-        self.masks += other.masks
-        return self
-
-    def on_host(self) -> Products:
-        """The same as arrays."""
-        dot, agree, both = map(on_host, (self.dot, self.agree, self.both))
-        return Products(self.numel, self.touched, dot, agree, both, self.masks.on_host())
 
 
 @dataclass
@@ -83,71 +38,6 @@ class Relation:
     def kept(self, model: int, density: int) -> int:
         """How many entries the mask of one model keeps at one density, both by index."""
         return sum(int(part.masks.shared[density, model, model]) for part in self.tensors.values())
-
-    def with_masks(self, masks: Mapping[str, Masks]) -> Relation:
-        """The same products with these masks, by tensor."""
-        return Relation({n: replace(part, masks=masks[n]) for n, part in self.tensors.items()})
-
-
-class OrderedSum:
-    """Adds the products of one tensor's tiles in the order of their rows, whatever order they
-    come in; a tile that comes too early waits."""
-
-    def __init__(self) -> None:
-        """Nothing added yet."""
-        self.total: Products | None = None
-        self._next = 0
-        self._waiting: dict[int, tuple[int, Products]] = {}
-
-    def add(self, start: int, stop: int, products: Products) -> None:
-        """Take in the tile of rows [start, stop)."""
-        self._waiting[start] = (stop, products)
-        while self._next in self._waiting:
-            self._next, ready = self._waiting.pop(self._next)
-            if self.total is None:
-                self.total = ready
-            else:
-                self.total += ready
-
-
-def products_of(
-    numel: int, deltas: Deltas, limits: Limits, related: Related = ALL_PAIRS
-) -> Products:
-    """The products of one tile of `numel` entries, with masks at the thresholds of `limits`; zeros
-    stand for the pairs that are not asked for."""
-    device, count = device_of(deltas), len(deltas)
-    chosen = related.chosen(deltas)
-    touched = np.array([rows is not None for rows in deltas.values()])
-    dot = torch.zeros((count, count), dtype=torch.float64, device=device)
-    agree, both = (torch.zeros(dot.shape, dtype=torch.int64, device=device) for _ in range(2))
-    masks = MaskCounts(limits, related, chosen, device)
-    for rows in slices(numel, deltas):
-        finite, products = _dot_products(rows, chosen)
-        dot += products
-        signs = torch.sign(finite)
-        equal, nonzero = counts(signs, chosen), counts(signs.abs(), chosen)
-        agree += (nonzero + equal) // 2
-        both += nonzero
-        masks.add(rows)
-    found = Products(numel, touched, dot, agree, both, masks.found)
-    return found.on_host() if device.type == "cpu" else found
-
-
-def _dot_products(rows: torch.Tensor, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """(`rows` with zeros for entries that are not finite, their products in float64).
-
-    Such an entry was an error when the rows were measured, unless the user said to leave it out.
-    """
-    if rows.device.type != "cpu":
-        rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-        wide = rows.to(torch.float64)
-        return rows, wide @ wide.T
-    # A look at the products is cheaper than one at the rows.
-    products = dot_products(rows, chosen)
-    if not torch.isfinite(products).all():
-        rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-        products = dot_products(rows, chosen)
-    return rows, products
 
 
 def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any]:
@@ -199,14 +89,24 @@ def cosine_of(parts: Sequence[Products], a: int, b: int) -> float | None:
 
 
 def _of_pair(parts: Sequence[Products], a: int, b: int) -> dict[str, Any]:
+    cosine = cosine_of(parts, a, b)
     agree = sum(int(part.agree[a, b]) for part in parts)
     both = sum(int(part.both[a, b]) for part in parts)
     return {
         "numel": sum(part.numel for part in parts),
-        "cosine": cosine_of(parts, a, b),
+        "cosine": cosine,
+        "cosine_from": None if cosine is None else _source(parts, a, b),
         "sign_agreement": agree / both if both else None,
         "sign_conflict": (both - agree) / both if both else None,
     }
+
+
+def _source(parts: Sequence[Products], a: int, b: int) -> str:
+    """What the inner products of two models are sums over."""
+    by_factors = [bool(part.by_factors[a, b]) for part in parts]
+    if all(by_factors):
+        return "factors"
+    return "both" if any(by_factors) else "entries"
 
 
 def _overlap(parts: Sequence[Products], density: int, a: int, b: int) -> dict[str, float | None]:

@@ -1,10 +1,10 @@
 """All comparisons over one base model: plan the shards, run the passes, make the rows.
 
 Model: `reduce_pairs` hands calls to an executor and adds up the results. First a sample
-foresees the boundary buckets and guesses thresholds; then one pass measures, and relates the
-models to each other, with masks where every threshold was guessed; then the candidates of the
-boundary buckets are asked for. Models are read again only where buckets were not foreseen, and
-for masks where thresholds were not guessed, or wrongly.
+foresees the boundary buckets and guesses thresholds; then one pass measures, and, where every
+threshold was guessed, relates the models to each other; then the candidates of the boundary
+buckets are asked for. Models are read again only where buckets were not foreseen, and to be
+related where thresholds were not guessed, or wrongly.
 Where no curve is asked and the sample foresees every threshold, sums of intervals take the place
 of histograms, which cost four times as much.
 Invariant: the sample leaves no trace but in how often models are read. Rows come in the order of
@@ -22,9 +22,9 @@ import numpy as np
 
 from raylab.reduce.group_rows import group_rows
 from raylab.reduce.histogram import Norms, add_candidates, bits_of
-from raylab.reduce.job import Call, Executor, Job, plan_shards, task_vector_name
+from raylab.reduce.job import Call, Executor, Job, plan_shards
 from raylab.reduce.kept_rows import kept_rows
-from raylab.reduce.masks import Limits, Masks
+from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Relation, relation_rows
@@ -141,9 +141,9 @@ def reduce_job(
     without `curve`, no histograms are filled where the sample foresees the thresholds."""
     calls = _ShardCalls(job, execute, shards)
     sample, total = _sampled(calls)
-    limits = _guessed(job, sample, densities if masks else ())
+    guessed = _guessed(job, sample, densities if masks else ())
     foreseen, is_whole = _foreseen(job, sample, densities)
-    for part in calls.all("measure", foreseen, limits, curve or not is_whole):
+    for part in calls.all("measure", foreseen, guessed or {}, curve or not is_whole):
         total.merge(part)
     thresholds = _thresholds(calls, total, densities)
     if any(None in kept for kept in thresholds.kept.values()):
@@ -153,9 +153,11 @@ def reduce_job(
         total.magnitudes = again.magnitudes
         thresholds = _thresholds(calls, total, densities).after(again.bytes_read, thresholds)
     kept = {name: [at for at in found if at] for name, found in thresholds.kept.items()}
-    relation = total.relation if limits else None
+    relation = total.relation if guessed else None
     found = Reduced(total, kept, relation, thresholds.bytes_read, 1 + thresholds.passes)
-    return _masked(calls, found, limits, densities) if limits and masks else found
+    if not masks or len(job.vectors) < 2:
+        return found
+    return _related(calls, found, guessed, densities)
 
 
 class _ShardCalls:
@@ -202,17 +204,18 @@ def _foreseen(
     return found, is_whole
 
 
-def _guessed(job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]) -> Limits:
-    """Thresholds of the models to relate, each at no density where any cannot be guessed: the
-    masks of all would have to be taken again. A model alone is not related."""
+def _guessed(
+    job: Job, sample: Mapping[str, np.ndarray], densities: Sequence[float]
+) -> Limits | None:
+    """Thresholds of the models to relate; None where any cannot be guessed: all would have to be
+    related again. A model alone is not related."""
     if len(job.vectors) < 2:
-        return {}
+        return None
     found: dict[str, tuple[int, ...]] = {}
-    for key in job.vectors:
-        guesses = [guess(sample[task_vector_name(key)], density) for density in densities]
+    for key, name in job.task_vectors.items():
+        guesses = [guess(sample[name], density) for density in densities]
         found[key] = tuple(bits for bits in guesses if bits is not None)
-    whole = all(len(limits) == len(densities) for limits in found.values())
-    return found if whole else dict.fromkeys(job.vectors, ())
+    return found if all(len(own) == len(densities) for own in found.values()) else None
 
 
 @dataclass
@@ -246,40 +249,36 @@ def _thresholds(calls: _ShardCalls, total: Measured, densities: Sequence[float])
     return _Thresholds(kept, passes, again)
 
 
-def _masked(
-    calls: _ShardCalls, found: Reduced, guesses: Limits, densities: Sequence[float]
+def _related(
+    calls: _ShardCalls, found: Reduced, guesses: Limits | None, densities: Sequence[float]
 ) -> Reduced:
-    """`found` with masks at the true thresholds; where these were not guessed, all models are
-    read again."""
-    assert found.relation is not None
-    truth = {key: _at(found, key, len(densities)) for key in guesses}
-    if _is_guessed(found.relation, guesses, truth):
+    """`found` with all models related, with masks at the true thresholds; where these were not
+    guessed, all models are read again."""
+    truth = {key: _at(found, name, len(densities)) for key, name in calls.job.task_vectors.items()}
+    if found.relation and guesses and _is_guessed(found.relation, truth):
         return found
-    masks: dict[str, Masks] = {}
+    relation = Relation()
     again = found.bytes_read_again
     limits = {key: tuple(bits for bits, _ in at) for key, at in truth.items()}
-    for part, read in calls.all("mask", limits):
-        masks |= part
+    for part, read in calls.all("relate", limits):
+        relation.merge(part)
         again += read
-    relation = found.relation.with_masks(masks)
     return replace(found, relation=relation, bytes_read_again=again, passes=found.passes + 1)
 
 
-def _is_guessed(
-    relation: Relation, guesses: Limits, truth: Mapping[str, Sequence[tuple[int, int]]]
-) -> bool:
+def _is_guessed(relation: Relation, truth: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
     """Whether masks at the guesses keep as many entries as those at the true thresholds: then
     they are the same."""
     return all(
-        len(guesses[key]) == len(at)
-        and all(relation.kept(model, index) == count for index, (_, count) in enumerate(at))
-        for model, (key, at) in enumerate(truth.items())
+        relation.kept(model, index) == count
+        for model, at in enumerate(truth.values())
+        for index, (_, count) in enumerate(at)
     )
 
 
-def _at(found: Reduced, key: str, densities: int) -> list[tuple[int, int]]:
-    """(bits of a model's threshold, how many entries its mask keeps) at each density."""
-    name = task_vector_name(key)
+def _at(found: Reduced, name: str, densities: int) -> list[tuple[int, int]]:
+    """(bits of the threshold, how many entries its mask keeps) at each density, of the task vector
+    that is called `name`."""
     if name not in found.kept:
         return [(0, 0)] * densities
     nonzero = found.total.magnitudes[name].extremes.nonzero

@@ -18,12 +18,11 @@ import torch
 
 from raylab.errors import ModelError
 from raylab.reduce.histogram_backend import Tally
-from raylab.reduce.lora_product import MOST_RANK, product
+from raylab.reduce.lora_product import MOST_RANK, ProductRows, Terms, product
 from raylab.reduce.masks import ALL_PAIRS, Related
 from raylab.spec.study import TOLERANCE, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
-from raylab.weights.adapter_parts import Factors
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import ViewedModel
 
@@ -88,17 +87,22 @@ class Models:
         side = self.base if key == BASE else self.sides[key]
         return side is not None and side.is_tied(name)
 
-    def factors(self, a: str, b: str, name: str) -> tuple[Factors, Factors] | None:
-        """Those of both models, where each has a plain low-rank delta of the tensor `name`, of a
-        rank so small that their products are best formed where they are used."""
-        if self.gpu:
+    def plain(self, key: str, name: str) -> Terms | None:
+        """The factors of which a model's delta of the tensor `name` is the sum of products; none
+        where it leaves the tensor alone, None where its delta is something else."""
+        side = None if key == BASE else self.sides[key]
+        if side is None:
+            return ()
+        if side.has_values:
             return None
-        known = self.sides.get(a), self.sides.get(b)
-        found = [side.factors(name) for side in known if side]
-        match found:
-            case [Factors() as left, Factors() as right] if max(left.rank, right.rank) <= MOST_RANK:
-                return left, right
-        return None
+        return (side.plain_factors(name) or None) if side.changes(name) else ()
+
+    def terms(self, key: str, name: str) -> Terms | None:
+        """The same, None too where products are not best formed where they are used: on a GPU, and
+        of a rank so large that BLAS forms them."""
+        found = None if self.gpu else self.plain(key, name)
+        is_small = all(factors.rank <= MOST_RANK for factors in found or ())
+        return found if is_small else None
 
     def reference(self, b: str) -> str | None:
         """Whose weights a difference with `b` is relative to: b's own where it is a checkpoint."""
@@ -131,8 +135,8 @@ class Difference:
 class LowRankDifference:
     """Rows [start, stop) of a - b, both low-rank deltas that are not yet multiplied out."""
 
-    a: Factors
-    b: Factors
+    a: Terms
+    b: Terms
     start: int
     stop: int
     left_out: int = 0
@@ -143,8 +147,10 @@ class LowRankDifference:
 
     def values(self) -> torch.Tensor:
         """a - b, float32, with the bits that `add_to` adds."""
-        one, other = (product(factors, self.start, self.stop) for factors in (self.a, self.b))
-        return one - other
+        one, *others = (product(t, self.start, self.stop) for t in (self.a, self.b) if t)
+        if not self.a:
+            return -one
+        return one - others[0] if others else one
 
 
 def _finite(difference: Difference | LowRankDifference) -> Difference:
@@ -205,13 +211,21 @@ class Tile:
         if values is not None and start is not None:
             return values.float() - start.float()
         name, *rows = self._where
-        side, gpu = self._models.sides[key], self._models.gpu
-        chain = side.plain_factors(name) if gpu else None
+        gpu, terms = self._models.gpu, self._models.terms(key, name)
+        if terms:
+            return product(terms, *rows)
+        chain = self._models.plain(key, name) if gpu else None
         if gpu and chain:
             first, *others = (gpu.product(factors, *rows) for factors in chain)
             return sum(others, first)
-        found = side.delta(*self._where)
+        found = self._models.sides[key].delta(*self._where)
         return None if found is None else self._models.moved(found)
+
+    def rows(self, key: str) -> torch.Tensor | ProductRows | None:
+        """The same as `delta`, not multiplied out where it is best formed where it is used."""
+        name, *rows = self._where
+        terms = self._models.terms(key, name)
+        return ProductRows(terms, *rows) if terms else self.delta(key)
 
     def difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
         """a - b; None where neither touches the tensor and untouched ones do not count."""
@@ -223,9 +237,10 @@ class Tile:
     def _difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
         if self._models.is_tied(a, self._where[0]) and self._models.is_tied(b, self._where[0]):
             return None  # Counted under its partner's name.
-        factors = self._models.factors(a, b, self._where[0])
-        if factors:
-            return LowRankDifference(*factors, *self._where[1:])
+        name, *rows = self._where
+        one, other = self._models.terms(a, name), self._models.terms(b, name)
+        if one is not None and other is not None:
+            return LowRankDifference(one, other, *rows) if one or other else None
         left, right = self.values(a), self.values(b)
         if left is not None and right is not None:
             return Difference(left, right)

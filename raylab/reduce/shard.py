@@ -2,10 +2,11 @@
 
 Model: tiles are handed to threads; a tile's rows are read once per model, and every comparison
 subtracts two of them. `sample` looks at a few rows; `measure` takes norms, histograms or sums of
-intervals, the counts of the buckets that the sample foresaw, the products of all pairs of task
-vectors, and masks at the thresholds that the sample guessed; `collect` gives the candidates of
-the true boundary buckets, and reads tensors again only where buckets were not foreseen; `mask`
-takes masks at the true thresholds, where they were not guessed. The results of shards add up.
+intervals, the counts of the buckets that the sample foresaw, and, where the sample guessed every
+threshold, the products of all pairs of task vectors; `collect` gives the candidates of the true
+boundary buckets, and reads tensors again only where buckets were not foreseen; `relate` takes the
+products of all pairs, with masks at the true thresholds, where these were not guessed. The results
+of shards add up.
 Invariant: tiles and one BLAS thread make the bits of a delta depend on the tensor alone; sums
 are exact integers, or float64 combined in the order of the tiles. So the outcome is the same
 for any number of threads and any split into shards, with histograms and without.
@@ -27,20 +28,23 @@ from raylab.reduce.collected import Found, covers, gather
 from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
+    TILE,
     Magnitudes,
     bits_below,
     norms_of,
 )
 from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
 from raylab.reduce.intruders import BaseSums, held_against_base
-from raylab.reduce.masks import Limits, Masks, add_masks, masks_of
+from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.model_details import Details, detail
-from raylab.reduce.pairwise import OrderedSum, products_of
+from raylab.reduce.pairwise import Relation
+from raylab.reduce.relating import Relating
 from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
 from raylab.reduce.subspaces import TensorSubspaces, subspaces_of
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
-from raylab.weights.row_tiles import Piece, in_threads, tiles
+from raylab.weights.row_tiles import Piece, columns_of, in_threads, tiles
+from raylab.weights.safetensors_reader import Shape
 from raylab.weights.torch_rows import as_numpy
 
 _TOGETHER = 16
@@ -87,9 +91,9 @@ class ShardJob:
         self, names: Sequence[str], foreseen: Buckets, limits: Limits, histograms: bool = True
     ) -> Measured:
         """Norms and magnitudes of every comparison over the tensors `names`, and the products of
-        the models of `limits` with masks there; the candidates in the buckets of `foreseen` are
-        kept for `collect`. Without `histograms`, the entries above these buckets are summed
-        instead. Raises NonFiniteError."""
+        the models of `limits`, if any, with masks there; the candidates in the buckets of
+        `foreseen` are kept for `collect`. Without `histograms`, the entries above these buckets are
+        summed instead. Raises NonFiniteError."""
         before = self.models.bytes_read
         found, tallies = self._pass(names, self._pairs, foreseen, limits, histograms)
         self._counted[tuple(names)] = tallies
@@ -109,25 +113,11 @@ class ShardJob:
         gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
         return found, bool(missed), self.models.bytes_read - before
 
-    def mask(self, names: Sequence[str], limits: Limits) -> tuple[dict[str, Masks], int]:
-        """(the masks of the models of `limits` by tensor, and the bytes read for it)."""
-        before, gpu = self.models.bytes_read, self.models.gpu
-        if gpu:
-            masks = _on_gpu().masked(self.models, gpu, names, limits)
-            return masks, self.models.bytes_read - before
-        found: dict[str, Masks] = {}
-        lock = threading.Lock()
-
-        def one(piece: Piece) -> None:
-            tile = Tile(self.models, *piece)
-            deltas = {key: tile.delta(key) for key in limits}
-            masks = masks_of(tile.numel, deltas, limits, self.models.related)
-            with lock:
-                add_masks(found, piece[0], masks)
-
-        pieces = [(n, *rows) for n in names for rows in tiles(self.models.shapes[n])]
-        in_threads(pieces, one, self._threads)
-        return found, self.models.bytes_read - before
+    def relate(self, names: Sequence[str], limits: Limits) -> tuple[Relation, int]:
+        """(the products of the models of `limits`, with masks there, and the bytes read for it)."""
+        before = self.models.bytes_read
+        found, _ = self._pass(names, (), {}, limits, True)
+        return found.relation, self.models.bytes_read - before
 
     def subspaces(
         self, names: Sequence[str], with_phi: bool = False
@@ -159,32 +149,10 @@ class ShardJob:
         if self.models.gpu:
             whole = _on_gpu().GpuPass(self.models, self.models.gpu, pairs, names, buckets, limits)
             return whole.result(), [whole.sums]
-        runs = [
-            (name, tuple(bounds))
-            for name in names
-            for bounds in self._runs(name, pairs, histograms or bool(limits))
-        ]
-        counted = _Pass(self.models, pairs, runs, buckets, limits, histograms)
-        in_threads(runs, counted.take, self._threads)
-        return counted.result, list(counted.tallies)
-
-    def _runs(
-        self, name: str, pairs: Sequence[Pair], single: bool
-    ) -> Iterator[Sequence[tuple[int, int]]]:
-        """The tiles of a tensor as they are read: several at once where no delta is held."""
-        models = self.models
-        light = (
-            not single
-            and not models.skip_non_finite
-            and all(
-                (models.has_values(pair.a) and models.has_values(pair.b))
-                or models.factors(pair.a, pair.b, name)
-                for pair in pairs
-            )
-        )
-        bounds, together = list(tiles(models.shapes[name])), _TOGETHER if light else 1
-        for start in range(0, len(bounds), together):
-            yield bounds[start : start + together]
+        relating = Relating(self.models, names, limits, self._threads)
+        counted = _Pass(self.models, pairs, names, buckets, relating, histograms)
+        in_threads(counted.runs, counted.take, self._threads)
+        return counted.result(), list(counted.tallies)
 
 
 def _on_gpu() -> Any:
@@ -205,7 +173,6 @@ class _Sums:
     runs_left: int
     magnitudes: dict[str, Magnitudes] = field(default_factory=dict)
     squares: dict[str, list[float]] = field(default_factory=dict)
-    products: OrderedSum = field(default_factory=OrderedSum)
 
 
 class _Pass:
@@ -215,18 +182,34 @@ class _Pass:
         self,
         models: Models,
         pairs: Sequence[Pair],
-        runs: Sequence[Run],
+        names: Sequence[str],
         buckets: Buckets,
-        limits: Limits,
+        relating: Relating,
         histograms: bool,
     ) -> None:
-        self._models, self._pairs, self._limits = models, pairs, limits
+        self._models, self._pairs, self._relating = models, pairs, relating
         self._buckets = {pair.name: buckets.get(pair.name, ()) for pair in pairs}
         self._histograms = histograms
-        self._sums = {name: _Sums(n) for name, n in Counter(run[0] for run in runs).items()}
+        self.runs: list[Run] = [(name, bounds) for name in names for bounds in self._runs(name)]
+        self._sums = {name: _Sums(n) for name, n in Counter(run[0] for run in self.runs).items()}
         self._lock, self._local = threading.Lock(), threading.local()
-        self.result = Measured()
+        self._found = Measured()
         self.tallies: list[dict[str, Tally]] = []
+
+    def _runs(self, name: str) -> Iterator[tuple[tuple[int, int], ...]]:
+        """The tiles of a tensor as they are read: several at once where no delta is held."""
+        models = self._models
+        is_light = not models.skip_non_finite and self._relating.is_light(name)
+        values = {key for pair in self._pairs for key in (pair.a, pair.b)}
+        has_terms = all(models.terms(key, name) is not None for key in values)
+        has_values = all(map(models.has_values, values))
+        bounds, together = list(tiles(models.shapes[name])), 1
+        if is_light and has_terms:
+            together = _most_together(models.shapes[name])
+        elif is_light and has_values and not self._histograms:
+            together = _TOGETHER
+        for start in range(0, len(bounds), together):
+            yield tuple(bounds[start : start + together])
 
     def take(self, run: Run) -> None:
         """Take in one run of tiles. Raises NonFiniteError."""
@@ -241,7 +224,7 @@ class _Pass:
             difference.add_to(tally)
             with self._lock:
                 found = tally.flush(sums.magnitudes.setdefault(pair.name, Magnitudes()))
-                self.result.non_finite += difference.left_out
+                self._found.non_finite += difference.left_out
             if found.largest >= INFINITY:
                 raise NonFiniteError(
                     f"{pair.name}: a difference is not finite", found=name, expected="numbers"
@@ -250,28 +233,27 @@ class _Pass:
         squares = {
             key: squares_by_tile(values, heights) for key, values in tile.references(self._pairs)
         }
-        deltas = {key: tile.delta(key) for key in self._limits}
-        related = self._models.related
-        products = products_of(tile.numel, deltas, self._limits, related) if deltas else None
+        self._relating.add(tile, name, first, last)
         with self._lock:
             for key, parts in squares.items():
                 sums.squares.setdefault(key, []).extend(parts)
-            if products:
-                sums.products.add(first, last, products)
             sums.runs_left -= 1
             if sums.runs_left == 0:
                 self._close(name, self._sums.pop(name))
+
+    def result(self) -> Measured:
+        """All sums."""
+        self._found.relation = self._relating.relation()
+        return self._found
 
     def _close(self, tensor: str, sums: _Sums) -> None:
         for pair, found in sums.magnitudes.items():
             if found.moments is not None:
                 found.norms = norms_of(found.moments, found.extremes)
-            self.result.add(pair, tensor, found)
+            self._found.add(pair, tensor, found)
         for key, squares in sums.squares.items():
             # fsum rounds the exact sum once, so the order of the tiles leaves no trace.
-            self.result.squares.setdefault(key, {})[tensor] = math.fsum(squares)
-        if sums.products.total is not None:
-            self.result.relation.tensors[tensor] = sums.products.total
+            self._found.squares.setdefault(key, {})[tensor] = math.fsum(squares)
 
     def _own(self) -> dict[str, Tally]:
         """This thread's tallies."""
@@ -282,3 +264,9 @@ class _Pass:
                 self.tallies.append(self._local.tallies)
         tallies: dict[str, Tally] = self._local.tallies
         return tallies
+
+
+def _most_together(shape: Shape) -> int:
+    """How many tiles a histogram, and planes of a megabyte, take at once."""
+    height, _ = next(iter(tiles(shape)))[::-1]
+    return max(1, TILE // max(1, height * columns_of(shape)))

@@ -27,7 +27,8 @@ from raylab.reduce.job import Call, Executor, Job
 from raylab.reduce.masks import Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
-from raylab.reduce.pairwise import Products, Relation
+from raylab.reduce.pairwise import Relation
+from raylab.reduce.products import Products
 from raylab.reduce.subspaces import TensorSubspaces
 from raylab.store.filesystem import REDUCE, Store
 

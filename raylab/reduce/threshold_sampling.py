@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import types
 
 from raylab.compiled import njit
 from raylab.reduce.histogram import BUCKETS
-from raylab.reduce.lora_product import FACTOR, fill_block, operands
+from raylab.reduce.lora_product import OPERANDS, Terms, fill_block, operands_of_two
 from raylab.weights.row_tiles import tiles
 from raylab.weights.safetensors_reader import Shape
-
-if TYPE_CHECKING:
-    from raylab.weights.adapter_parts import Factors
 
 _SHARE = 32
 _EVERY = 4
@@ -108,20 +105,23 @@ def _add_bits(bits: np.ndarray, counts: np.ndarray) -> None:
         counts[np.uint64(1), bucket] += (magnitude & _LOW) == np.uint64(0)
 
 
-@njit(types.void(FACTOR, FACTOR, types.float32, FACTOR, FACTOR, types.float32, _SAMPLE), **_OPTIONS)
+@njit(types.void(*OPERANDS, *OPERANDS, _SAMPLE), **_OPTIONS)
 def _add_products(
     up_a: np.ndarray,
     down_a: np.ndarray,
-    scale_a: float,
+    ends_a: np.ndarray,
+    scales_a: np.ndarray,
     up_b: np.ndarray,
     down_b: np.ndarray,
-    scale_b: float,
+    ends_b: np.ndarray,
+    scales_b: np.ndarray,
     counts: np.ndarray,
 ) -> None:
     size = up_a.shape[0] * down_a.shape[1]
     a, b = np.empty(size, np.float32), np.empty(size, np.float32)
-    fill_block(a, up_a, down_a, scale_a, 0)
-    fill_block(b, up_b, down_b, scale_b, 0)
+    more = np.empty(size, np.float32)
+    fill_block(a, more, up_a, down_a, ends_a, scales_a, 0)
+    fill_block(b, more, up_b, down_b, ends_b, scales_b, 0)
     for i in range(size):
         a[i] -= b[i]
     _add_bits(a.view(np.int32), counts)
@@ -133,6 +133,6 @@ def add_values(values: np.ndarray, counts: np.ndarray) -> None:
     _add_bits(values.reshape(-1).view(np.int32), counts)
 
 
-def add_products(a: Factors, b: Factors, start: int, stop: int, counts: np.ndarray) -> None:
+def add_products(a: Terms, b: Terms, start: int, stop: int, counts: np.ndarray) -> None:
     """The same of rows [start, stop) of the difference of two low-rank deltas."""
-    _add_products(*operands(a, start, stop), *operands(b, start, stop), counts)
+    _add_products(*operands_of_two(a, b, start, stop)[1], counts)

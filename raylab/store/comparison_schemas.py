@@ -60,6 +60,7 @@ COMPARISON_SCHEMAS: dict[str, Columns] = {
         density=REAL,
         overlap=REAL,
         overlap_by_chance=REAL,
+        cosine_from=TEXT,
         note=TEXT,
     ),
     "kept_by": schema(

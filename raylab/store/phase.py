@@ -56,7 +56,7 @@ SHARDS = {
     "sample": "sampling shard",
     "measure": "reducing shard",
     "collect": "thresholds, shard",
-    "mask": "relating models, shard",
+    "relate": "relating models, shard",
     "subspaces": "comparing subspaces, shard",
     "detail": "detailing models, shard",
     "intruders": "comparing with the base model's directions, tensor",

@@ -10,9 +10,9 @@ from decimal import Decimal
 import numpy as np
 
 
-def whole(vectors, names):
-    """The entries of `names` in a row, float32; a tensor that is not there has none."""
-    return np.concatenate([np.asarray(vectors[n], np.float32).ravel() for n in names])
+def whole(vectors, names, dtype=np.float32):
+    """The entries of `names` in a row; a tensor that is not there has none."""
+    return np.concatenate([np.asarray(vectors[n], dtype).ravel() for n in names])
 
 
 def threshold(vectors, density):
@@ -42,7 +42,7 @@ def groups(names):
 
 
 def relate(a, b):
-    """(cosine, sign agreement, sign conflict) of two float32 arrays; None where undefined."""
+    """(cosine, sign agreement, sign conflict) of two float arrays; None where undefined."""
     x, y = (v.astype(np.float64) for v in (a, b))
     dot, xx, yy = (math.fsum((p * q).tolist()) for p, q in ((x, y), (x, x), (y, y)))
     both = int(np.count_nonzero((a != 0) & (b != 0)))
@@ -61,15 +61,18 @@ def overlap(a, b, limits):
     return int((one & two).sum()) / kept if kept else None, kept / a.size
 
 
-def rows(a, b, densities):
+def rows(a, b, densities, exact=None):
     """{(level, key, density): row} of two task vectors {name: array}; what one of them lacks is
-    zero there, what both lack does not count."""
+    zero there, what both lack does not count. exact: both before they were rounded to float32,
+    whose cosines are wanted."""
     names = [*a, *(name for name in b if name not in a)]
     zeros = {n: np.zeros(np.shape(a[n] if n in a else b[n]), np.float32) for n in names}
     found = {}
     for (level, key), members in groups(names).items():
         x, y = (whole({**zeros, **v}, members) for v in (a, b))
         cosine, agreement, conflict = relate(x, y)
+        if exact:
+            cosine, *_ = relate(*(whole({**zeros, **v}, members, np.float64) for v in exact))
         for density in densities:
             common, chance = overlap(x, y, [threshold(v, density) for v in (a, b)])
             found[level, key, density] = {

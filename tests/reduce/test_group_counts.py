@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
-from raylab.reduce import group_counts
-from raylab.reduce import masks as module
-from raylab.reduce.group_counts import add_counts, no_counts
+from raylab.reduce import products as module
+from raylab.reduce.bit_planes import planes_of
+from raylab.reduce.group_counts import add_planes, add_rows, width_of
 from raylab.reduce.job import InProcess, Job
-from raylab.reduce.masks import Related, masks_of
+from raylab.reduce.masks import Related
 from raylab.reduce.passes import reduce_pairs
+from raylab.reduce.products import products_of
 from raylab.store.references import ModelLocation
 from raylab.store.tables import to_table
 from tests.oracles import relations as oracle
@@ -37,7 +38,16 @@ from tests.reduce.models import (
 
 QUICK = settings(max_examples=60, deadline=None)
 DENSITIES = (0.1, 0.5, 1.0)
-CPU = torch.device("cpu")
+
+
+def no_counts(densities, groups):
+    return torch.zeros((densities, width_of(groups)), dtype=torch.int64)
+
+
+def add_on_cpu(kept, rows, limits, groups):
+    """As a CPU counts, given what a GPU is given."""
+    planes = planes_of(list(rows), limits[:, :, 0].T.tolist())
+    add_planes(kept.numpy(), planes, rows.shape[1], groups)
 
 
 def one_by_one(columns, limits):
@@ -77,8 +87,8 @@ def models(draw):
 def test_counts_any_models_and_groups_equal_those_taken_one_by_one(found, block, is_on_gpu):
     rows, limits, groups = found
     bits = torch.from_numpy(limits.view(np.int32).copy()).unsqueeze(2)
-    kept = no_counts(len(limits), groups, CPU)
-    add = group_counts._add_on_gpu if is_on_gpu else add_counts
+    kept = no_counts(len(limits), groups)
+    add = add_rows if is_on_gpu else add_on_cpu
     for start in range(0, rows.shape[1], block):
         add(kept, torch.from_numpy(rows[:, start : start + block].copy()), bits, groups)
     expected = [
@@ -95,9 +105,9 @@ def test_counts_of_several_blocks_on_cpu_and_gpu_are_those_of_numpy(size):
     limits = torch.full((2, 40, 1), 0.8).view(torch.int32)
     limits[1] = 0
     groups = [list(range(40)), [3, 7], [11]]
-    kept, again = (no_counts(2, groups, CPU) for _ in range(2))
-    add_counts(kept, rows, limits, groups)
-    group_counts._add_on_gpu(again, rows, limits, groups)
+    kept, again = (no_counts(2, groups) for _ in range(2))
+    add_on_cpu(kept, rows, limits, groups)
+    add_rows(again, rows, limits, groups)
     assert torch.equal(kept, again)
     first = np.count_nonzero(np.abs(rows.numpy()) >= np.float32(0.8), axis=0)
     assert kept[0, :41].tolist() == np.bincount(first, minlength=41).tolist()
@@ -242,12 +252,12 @@ def test_groups_alone_are_counted_without_their_pairs(places):
     assert reduced(places, groups=()).kept_by == []
 
 
-def test_masks_alone_count_groups_as_the_pass_that_measures_does():
+def test_groups_of_models_with_and_without_a_tensor_are_counted_one_by_one():
     torch.manual_seed(1)
     deltas = {name: torch.randn(500) for name in "abc"} | {"none": None}
     limits = {name: [0x3F000000, 0] for name in deltas}
     groups = (("c", "a"), ("none", "b", "a"))
-    found = masks_of(500, deltas, limits, Related(groups=groups))
+    found = products_of(500, deltas, limits, Related(groups=groups)).masks
     for place, (group, first) in enumerate(zip(groups, (0, 4), strict=True)):
         rows = np.array([np.zeros(500) if deltas[n] is None else deltas[n].numpy() for n in group])
         for density, limit in enumerate((0.5, 0.0)):

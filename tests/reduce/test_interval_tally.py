@@ -166,7 +166,7 @@ def test_tallies_products_of_factors_are_taken_as_their_values_are(rows, columns
     ]
     for kind in (IntervalTally, CompiledTally):
         ours, theirs = kind(buckets[-4:]), kind(buckets[-4:])
-        ours.add_products(*factors, 1, rows + 1)
+        ours.add_products(*((each,) for each in factors), 1, rows + 1)
         theirs.add(difference)
         found, expected = flushed(ours), flushed(theirs)
         assert found.extremes == expected.extremes

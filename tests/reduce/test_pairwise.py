@@ -10,17 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from raylab.reduce import masks as relations
+from raylab.reduce import products as relations
 from raylab.reduce.job import InProcess, Job
-from raylab.reduce.masks import masks_of
-from raylab.reduce.pairwise import (
-    OrderedSum,
-    Relation,
-    products_of,
-    relation_rows,
-    whole_relation,
-)
+from raylab.reduce.pairwise import Relation, relation_rows, whole_relation
 from raylab.reduce.passes import reduce_pairs
+from raylab.reduce.products import OrderedSum, products_of
 from raylab.reduce.row_block import Pair
 from raylab.store.references import ModelLocation
 from raylab.store.tables import to_table
@@ -63,15 +57,16 @@ def related(places, base=None, execute=None, shards=3, threads=1, pairs=()):
     return reduce_pairs(job, DENSITIES, execute or InProcess(), shards)
 
 
-def assert_pair(rows, a, b, within=1e-12):
-    """Every row of a pair is the oracle's, its cosine `within` so much, and none is missing."""
-    expected = oracle.rows(a, b, DENSITIES)
+def assert_pair(rows, a, b, exact=None):
+    """Every row of a pair is the oracle's, its cosine that of `exact`, before deltas were rounded
+    to float32, and none is missing."""
+    expected = oracle.rows(a, b, DENSITIES, exact)
     assert {(r["level"], r["key"], r["density"]) for r in rows} == set(expected)
     for row in rows:
-        exact = expected[row["level"], row["key"], row["density"]]
-        assert {key: row[key] for key in EXACT} == {key: exact[key] for key in EXACT}
-        cosine = exact["cosine"]
-        assert row["cosine"] == (None if cosine is None else pytest.approx(cosine, abs=within))
+        wanted = expected[row["level"], row["key"], row["density"]]
+        assert {key: row[key] for key in EXACT} == {key: wanted[key] for key in EXACT}
+        cosine = wanted["cosine"]
+        assert row["cosine"] == (None if cosine is None else pytest.approx(cosine, abs=1e-12))
 
 
 def arrays_of(tensors):
@@ -141,11 +136,13 @@ def mixed(tmp_path_factory):
     return path, places, {name: deltas_of(parts) for name, parts in factors.items()}
 
 
-def test_pairs_of_adapters_that_touch_different_tensors_equal_numpy(mixed, small_tiles):
-    """Signs and masks are those of float32 deltas, so the oracle is given these; products on a GPU
-    have other last bits."""
+def test_pairs_of_adapters_that_touch_different_tensors_equal_numpy(mixed):
+    """Signs and masks are those of float32 deltas, so the oracle is given these; cosines are those
+    of the factors."""
     _, places, deltas = mixed
-    within = 1e-8 if small_tiles == "gpu" else 1e-12
+    exact = {n: {t: d.numpy() for t, d in own.items()} for n, own in deltas.items()}
+    both = {t: sum(exact[n].get(t, 0) for n in ("queries", "all")) for t in exact["all"]}
+    exact["chain"] = both
     rows = related(places).pairs
     vectors = {}
     for name, place in places.items():
@@ -155,11 +152,11 @@ def test_pairs_of_adapters_that_touch_different_tensors_equal_numpy(mixed, small
             for n, shape in side.shapes.items()
         }
     for name in ("all", "up"):
-        for tensor, exact in deltas[name].items():
-            np.testing.assert_allclose(vectors[name][tensor], exact.numpy(), atol=1e-7)
+        for tensor, delta in deltas[name].items():
+            np.testing.assert_allclose(vectors[name][tensor], delta.numpy(), atol=1e-7)
     for a, b in itertools.combinations(places, 2):
         mine = [r for r in rows if (r["a"], r["b"]) == (a, b)]
-        assert_pair(mine, vectors[a], vectors[b], within)
+        assert_pair(mine, vectors[a], vectors[b], (exact[a], exact[b]))
     [apart] = [r for r in rows if (r["a"], r["b"], r["level"]) == ("queries", "up", "all")][:1]
     assert apart["numel"] == sum(np.prod(SHAPES[name]) for name in LINEAR)
     assert (apart["cosine"], apart["sign_agreement"], apart["overlap"]) == (0.0, None, 0.0)
@@ -242,8 +239,6 @@ def test_relation_any_two_arrays_equals_numpy(left, right):
     rows = list(relation_rows("ab", relation, DENSITIES))
     assert_pair(rows, a, b)
     assert whole_relation(relation, 0, 1).items() <= rows[0].items()
-    alone = masks_of(size, deltas, limits)
-    assert (alone.shared == relation.tensors[Q0].masks.shared).all()
 
 
 def test_products_of_tiles_add_up_and_of_tensors_stay_apart():
@@ -271,8 +266,6 @@ def test_entries_that_are_not_finite_and_were_left_out_count_nowhere():
     b = torch.tensor([1.0, 1.0, float("inf"), -3.0])
     deltas, limits = {"a": a, "b": b}, {"a": [1], "b": [1]}
     relation = Relation({Q0: products_of(4, deltas, limits)})
-    alone = masks_of(4, deltas, limits)
-    assert (alone.shared == relation.tensors[Q0].masks.shared).all()
     row = next(iter(relation_rows("ab", relation, (1.0,))))
     assert row["cosine"] == pytest.approx((1 - 9) / np.sqrt((1 + 4 + 9) * (1 + 1 + 9)))
     assert (row["sign_agreement"], row["overlap"]) == (0.5, 2 / 3)

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raylab.reduce import masks as masks_module
 from raylab.reduce import passes as study
+from raylab.reduce import products as products_module
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.job import InProcess, Job
-from raylab.reduce.pairwise import OrderedSum, products_of
 from raylab.reduce.passes import reduce_pairs
+from raylab.reduce.products import OrderedSum, products_of
 from raylab.reduce.row_block import Pair
 from raylab.reduce.threshold_sampling import add_products, add_values, guess, sample_rows
 from raylab.store.references import ModelLocation
@@ -48,7 +48,7 @@ NAMES = ("one", "two", "three")
 def several_tiles(monkeypatch):
     """Tiles of 32 rows, of which a sample takes 16, and slices of fewer entries than a tile."""
     cut_tiles(monkeypatch, 512 * 32)
-    monkeypatch.setattr(masks_module, "_SLICE", 5000)
+    monkeypatch.setattr(products_module, "_SLICE", 5000)
     monkeypatch.setattr(foresight, "_SHARE", 2)
     monkeypatch.setattr(foresight, "_EVERY", 1)
 
@@ -289,7 +289,7 @@ def test_count_buckets_any_values_equals_numpy(values):
     assert (counts == np.bincount(bits >> 16, minlength=32768)).all()
     assert (short == np.bincount(bits[bits % 65536 == 0] >> 16, minlength=32768)).all()
     added = np.ones((2, 32768), np.int64)
-    add_values(torch.from_numpy(values.copy()), added)
+    add_values(values.copy(), added)
     assert (added == np.stack([counts, short]) + 1).all()
 
 
@@ -304,7 +304,7 @@ def test_add_products_of_integers_counts_the_difference_of_the_deltas(rank):
 
     (a, first), (b, second) = factors(2.0), factors(0.5)
     counts = np.zeros((2, 32768), np.int64)
-    add_products(a, b, 2, 5, counts)
+    add_products((a,), (b,), 2, 5, counts)
     exact = (first - second)[2:5].astype(np.float32)
     assert (counts == count_buckets(torch.from_numpy(exact))).all()
 

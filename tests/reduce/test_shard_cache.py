@@ -22,8 +22,9 @@ from raylab.reduce.job import Call, InProcess, Job
 from raylab.reduce.masks import Masks
 from raylab.reduce.measured import Measured
 from raylab.reduce.model_details import Details
-from raylab.reduce.pairwise import Products, Relation
+from raylab.reduce.pairwise import Relation
 from raylab.reduce.passes import detail_models, reduce_pairs
+from raylab.reduce.products import Products
 from raylab.reduce.row_block import Pair
 from raylab.reduce.shard_cache import CachingExecutor, pack, unpack
 from raylab.reduce.subspaces import TensorSubspaces
@@ -50,6 +51,7 @@ PRODUCTS = Products(
     np.arange(4).reshape(2, 2),
     np.zeros((2, 2), np.int64),
     MASKS,
+    np.array([[True, False], [False, True]]),
 )
 AUDITS = [
     AuditSums(3, 2, 0.1, 0.2, 1),
@@ -239,7 +241,7 @@ def test_second_reduction_computes_nothing_and_gives_the_same_bits(job, expected
     kept_first, kept_second = shelf.kept(first), shelf.kept(second)
     assert bits(tables(job, kept_first)) == bits(expected)
     assert bits(tables(job, kept_second)) == bits(expected)
-    methods = {"sample", "measure", "collect", "mask", "subspaces", "detail"}
+    methods = {"sample", "measure", "collect", "relate", "subspaces", "detail"}
     assert set(first.calls) == methods
     assert (second.calls, kept_first.found, kept_second.found) == ([], 0, len(first.calls))
     assert all(isinstance(data, bytes) and len(key) == 32 for key, data in shelf.items())
@@ -286,8 +288,8 @@ def test_results_of_another_job_method_or_argument_are_others(job):
         (job, Call("measure", (names, {}, {}))),
         (job, Call("measure", (names, {"one~two": (3,)}, {}))),
         (job, Call("measure", (names, {}, {"one": (3,)}))),
-        (job, Call("mask", (names, {"one": (3,)}))),
-        (job, Call("mask", (names, {"one": (4,)}))),
+        (job, Call("relate", (names, {"one": (3,)}))),
+        (job, Call("relate", (names, {"one": (4,)}))),
     ]
     for other, asked in others:
         before = len(first.calls)
