@@ -34,6 +34,14 @@ def _non_finite(row: Array) -> int:
     return count
 
 
+@njit(_INT(_ROW), **_OPTIONS)
+def _nonzero(row: Array) -> int:
+    count = np.int32(0)
+    for i in range(row.size):
+        count = np.int32(count + (row[i] != 0))
+    return int(count)
+
+
 @njit(_INT(_WORDS, _WORDS, _ROW), **_OPTIONS)
 def _subtract_bf16(values: Array, base: Array, row: Array) -> int:
     count = np.int32(0)
@@ -75,7 +83,7 @@ def count_non_finite(delta: Array) -> int:
 
 def count_nonzero(delta: Array) -> int:
     """How many entries are not zero."""
-    return int(np.count_nonzero(delta))
+    return int(_nonzero(delta))
 
 
 def widen(values: Array, row: Array) -> int:

@@ -17,6 +17,7 @@ from raylab.compiled import njit
 
 Array = np.ndarray
 
+_BLOCK = 1024
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _ROW, _ROWS = types.float32[::1], types.float32[:, ::1]
 _I64, _F64 = types.int64, types.float64
@@ -93,38 +94,74 @@ def count_moved(models: Array, epsilon: np.float32, counts: Array) -> None:
             counts[alone, k] += abs(models[k, i]) > epsilon
 
 
+@njit(**_OPTIONS)
+def _add_if_moved(row: Array, epsilon: np.float32, counts: Array) -> None:
+    """Set entries that do not move by more than `epsilon` to zero, and count the others."""
+    for i in range(row.size):
+        moves = abs(row[i]) > epsilon
+        counts[i] += np.int32(moves)
+        row[i] = row[i] if moves else np.float32(0)
+
+
+@njit(**_OPTIONS)
+def _add_boosted(row: Array, boost: float, counts: Array, total: Array) -> None:
+    for i in range(row.size):
+        total[i] += (boost if counts[i] == 1 else 1.0) * np.float64(row[i])
+
+
 @njit(types.void(_ROWS, types.float32, _SUMS, _SUMS), **_OPTIONS)
 def mean_of_moved(models: Array, epsilon: np.float32, boosts: Array, moves: Array) -> None:
     """The mean of what moves an entry by more than `epsilon`, times the boost of a model that moves
     it alone; other entries of `models` become 0."""
-    for i in range(moves.size):
-        moved = 0
+    every = np.empty(_BLOCK, np.int32)
+    for start in range(0, moves.size, _BLOCK):
+        total = moves[start : min(moves.size, start + _BLOCK)]
+        stop, counts = start + total.size, every[: total.size]
+        counts[:] = 0
+        total[:] = 0
         for k in range(models.shape[0]):
-            moved += abs(models[k, i]) > epsilon
-        total = 0.0
+            _add_if_moved(models[k, start:stop], epsilon, counts)
         for k in range(models.shape[0]):
-            value = models[k, i] if abs(models[k, i]) > epsilon else np.float32(0)
-            models[k, i] = value
-            total += (boosts[k] if moved == 1 else 1.0) * np.float64(value)
-        moves[i] = total / max(moved, 1)
+            _add_boosted(models[k, start:stop], boosts[k], counts, total)
+        for i in range(total.size):
+            total[i] /= np.float64(max(counts[i], np.int32(1)))
 
 
-@njit(inline="always")
-def _variance(models: Array, i: int) -> Any:
-    count, total, squares = models.shape[0], 0.0, 0.0
-    for k in range(count):
-        total += np.float64(models[k, i])
-    mean = total / count
-    for k in range(count):
-        apart = np.float64(models[k, i]) - mean
-        squares += apart * apart
-    return squares / count
+@njit(**_OPTIONS)
+def _add(row: Array, total: Array) -> None:
+    for i in range(row.size):
+        total[i] += np.float64(row[i])
+
+
+@njit(**_OPTIONS)
+def _add_squares(row: Array, mean: Array, squares: Array) -> None:
+    for i in range(row.size):
+        apart = np.float64(row[i]) - mean[i]
+        squares[i] += apart * apart
+
+
+@njit(**_OPTIONS)
+def _variances(models: Array, start: int, total: Array, mean: Array, found: Array) -> None:
+    """Of a block of entries over the models, float64 of the block's size; their sums as well."""
+    stop, count = start + found.size, np.float64(models.shape[0])
+    total[:] = 0
+    found[:] = 0
+    for k in range(models.shape[0]):
+        _add(models[k, start:stop], total)
+    for i in range(found.size):
+        mean[i] = total[i] / count
+    for k in range(models.shape[0]):
+        _add_squares(models[k, start:stop], mean, found)
+    for i in range(found.size):
+        found[i] /= count
 
 
 @njit(types.void(_ROWS, _SUMS), **_OPTIONS)
 def _fill_variances(models: Array, found: Array) -> None:
-    for i in range(found.size):
-        found[i] = _variance(models, i)
+    total, mean = np.empty(_BLOCK), np.empty(_BLOCK)
+    for start in range(0, found.size, _BLOCK):
+        block = found[start : min(found.size, start + _BLOCK)]
+        _variances(models, start, total[: block.size], mean[: block.size], block)
 
 
 @njit(types.void(_SUMS, types.uint64, types.int64, types.int64, _COUNTS), **_OPTIONS)
@@ -155,31 +192,48 @@ def count_variances(
 @njit(types.void(_ROWS, _F64, _SUMS), **_OPTIONS)
 def sum_selected(models: Array, least: float, sums: Array) -> None:
     """Add each model's sum of squares over the entries whose variance is at least `least`."""
-    for i in range(models.shape[1]):
-        if _variance(models, i) >= least:
-            for k in range(models.shape[0]):
-                value = np.float64(models[k, i])
-                sums[k] += value * value
+    total, mean, variances = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    for start in range(0, models.shape[1], _BLOCK):
+        size = min(models.shape[1] - start, _BLOCK)
+        _variances(models, start, total[:size], mean[:size], variances[:size])
+        for k in range(models.shape[0]):
+            row, found = models[k, start : start + size], sums[k]
+            for i in range(size):
+                value = np.float64(row[i]) if variances[i] >= least else 0.0
+                found += value * value
+            sums[k] = found
+
+
+@njit(**_OPTIONS)
+def _add_agreeing(
+    row: Array, weight: float, total: Array, variances: Array, least: float, above: Array,
+    below: Array,
+) -> None:  # fmt: skip
+    """Set entries that are not selected to zero, and add those of the sign of `total`."""
+    for i in range(row.size):
+        row[i] = row[i] if variances[i] >= least else np.float32(0)
+        value = np.float64(row[i])
+        agrees = ((value > 0) & (total[i] > 0)) | ((value < 0) & (total[i] < 0))
+        own = weight if agrees else 0.0
+        above[i] += own * value
+        below[i] += own
 
 
 @njit(types.void(_ROWS, _F64, _SUMS, _SUMS), **_OPTIONS)
 def merge_selected(models: Array, least: float, weights: Array, moves: Array) -> None:
     """The weighted mean of the entries of the sign of their sum, where the variance is at least
     `least`; other entries of `models` become 0."""
-    for i in range(moves.size):
-        if not _variance(models, i) >= least:
-            moves[i] = 0.0
-            for k in range(models.shape[0]):
-                models[k, i] = np.float32(0)
-            continue
-        total = 0.0
+    sums, mean = np.empty(_BLOCK), np.empty(_BLOCK)
+    variances, divisors = np.empty(_BLOCK), np.empty(_BLOCK)
+    for start in range(0, moves.size, _BLOCK):
+        above = moves[start : min(moves.size, start + _BLOCK)]
+        size = above.size
+        total, below = sums[:size], divisors[:size]
+        _variances(models, start, total, mean[:size], variances[:size])
+        above[:] = 0
+        below[:] = 0
         for k in range(models.shape[0]):
-            total += np.float64(models[k, i])
-        above, below = 0.0, 0.0
-        for k in range(models.shape[0]):
-            value = np.float64(models[k, i])
-            agrees = (value > 0 and total > 0) or (value < 0 and total < 0)
-            weight = weights[k] if agrees else 0.0
-            above += weight * value
-            below += weight
-        moves[i] = above / below if below > 0 else 0.0
+            row = models[k, start : start + size]
+            _add_agreeing(row, weights[k], total, variances, least, above, below)
+        for i in range(size):
+            above[i] = above[i] / below[i] if below[i] > 0 else 0.0
