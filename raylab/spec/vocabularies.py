@@ -214,8 +214,8 @@ def _refuse(one: Side, other: Side, found: Sequence[str], what: str) -> None:
         f"the tokenizers of {one.name} and {other.name} do not agree: {len(found)} {what}",
         found=", ".join(found[:_NAMED]) + (" ..." if len(found) > _NAMED else ""),
         expected="one tokenizer: rows of the embedding and the head are merged by id",
-        todo="merge models with the base model's tokenizer, or bring the rows of one into the "
-        "other's order first",
+        todo="say which tokenizer the output has, and rows follow their tokens: raylab merge "
+        "--tokenizer",
     )
 
 
