@@ -31,6 +31,7 @@ from raylab.weights.adapter_parts import Factors
 from raylab.weights.model_view import ModelView
 
 _TODO = "merge them into a whole model: --as model, which is the default"
+_TODO_OF_FACTORS = "merge them by tsv, iso_c or ties, which take any models"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
             todo="take the dtype out; a server that takes the adapter has a dtype of its own",
         )
     names = [item.model for item in plan.request.inputs]
-    inputs = read_inputs(names, plan.models, locations)
+    inputs = read_inputs(names, plan.models, locations, todo_of(plan.request))
     changed = [name for name in plan.shapes if plan.models_of(name)]
     if others := [name for name in changed if name not in inputs.modules]:
         raise ModelError(
@@ -118,19 +119,27 @@ def plan_adapter(plan: MergePlan, locations: Sequence[ModelLocation]) -> Adapter
     return AdapterPlan(plan, asked, modules, inputs)
 
 
+def todo_of(request: MergeRequest) -> str:
+    """What to do with models that are more than factors of linear layers."""
+    return _TODO_OF_FACTORS if request.row.inputs == "factors" else _TODO
+
+
 def read_inputs(
-    names: Sequence[str], models: Sequence[ModelView], locations: Sequence[ModelLocation]
+    names: Sequence[str],
+    models: Sequence[ModelView],
+    locations: Sequence[ModelLocation],
+    todo: str = _TODO,
 ) -> AdapterInputs:
     """The layers of `models`, which lie at `locations`. Raises ModelError where one of them is no
-    adapter, or more than LoRA on linear layers."""
+    adapter, or more than LoRA on linear layers; `todo`: what the error proposes."""
     modules: dict[str, set[str]] = defaultdict(set)
     configs, conv1d = [], set()
     for name, model, place in zip(names, models, locations, strict=True):
         if place.checkpoint or place.is_whole:
-            refuse_whole(name, place.checkpoint or f"a base model of its own, {place.base}")
+            refuse_whole(name, place.checkpoint or f"a base model of its own, {place.base}", todo)
         for directory, adapter in zip(place.adapters, model.adapters, strict=True):
             configs.append(read_json(directory / CONFIG, "the config of an adapter"))
-            _refuse_more(name, directory, _more_than_factors(adapter, configs[-1]))
+            _refuse_more(name, directory, _more_than_factors(adapter, configs[-1]), todo)
             for tensor in adapter.names:
                 modules[tensor].add(adapter.own_names[tensor].removesuffix(".weight"))
             conv1d |= {tensor in adapter.conv1d for tensor in adapter.names}
@@ -145,13 +154,13 @@ def read_inputs(
     return AdapterInputs(named, configs, conv1d == {True})
 
 
-def refuse_whole(name: str, found: object) -> None:
+def refuse_whole(name: str, found: object, todo: str = _TODO) -> None:
     """Raise ModelError: the input `name` is a checkpoint."""
     raise ModelError(
-        f"{name} is a whole model, of which no adapter is made",
+        f"{name} is a whole model, and has no factors",
         found=found,
         expected="adapters alone",
-        todo=_TODO,
+        todo=todo,
     )
 
 
@@ -163,7 +172,7 @@ def _more_than_factors(adapter: Adapter, config: Mapping[str, Any]) -> dict[str,
     return {tensor: why for tensor, why in found.items() if why}
 
 
-def _refuse_more(model: str, directory: Path, more: Mapping[str, str]) -> None:
+def _refuse_more(model: str, directory: Path, more: Mapping[str, str], todo: str) -> None:
     if not more:
         return
     kinds = {why: [t for t in more if more[t] == why] for why in dict.fromkeys(more.values())}
@@ -172,7 +181,7 @@ def _refuse_more(model: str, directory: Path, more: Mapping[str, str]) -> None:
         f"{model} is more than LoRA on linear layers",
         found=f"{directory}: {'; '.join(told)}",
         expected="factors A and B alone",
-        todo=_TODO,
+        todo=todo,
     )
 
 

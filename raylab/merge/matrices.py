@@ -17,13 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from raylab.errors import ModelError
+from raylab.errors import InputError
 from raylab.merge import matrix_rules as rules
+from raylab.merge.adapter_plan import read_inputs, todo_of
 from raylab.merge.inputs import MergePlan
 from raylab.merge.matrix_rules import Factors, Rule, TaskMatrices
 from raylab.merge.matrix_spaces import SPACES
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.spec.tensor_settings import TensorSettings
+from raylab.store.references import ModelLocation
 from raylab.weights.row_tiles import columns_of
 
 RULES: dict[str, tuple[str, Rule]] = {
@@ -52,26 +54,17 @@ class Product:
         return (self.up[start:stop].clone() @ self.down).reshape(-1).numpy()
 
 
-def check_factors(plan: MergePlan) -> None:
-    """Raise ModelError where the method merges factors, and a model changes a tensor otherwise."""
-    if plan.request.row.inputs != "factors":
-        return
-    for item, model in zip(plan.request.inputs, plan.models, strict=True):
-        found = [
-            f"{name}: {what}"
-            for adapter in model.adapters
-            for name in adapter.names
-            if (what := adapter.beyond_factors(name))
-        ]
-        if model.is_checkpoint:
-            found = ["a whole model, which has no factors"]
-        if found:
-            raise ModelError(
-                f"{plan.request.method} merges factors of linear layers; {item.model} has others",
-                found=f"{found[0]} ({len(found)} in all)",
-                expected="LoRA adapters of factors A and B alone",
-                todo="merge by tsv, iso_c or ties, which take whole models",
-            )
+def check_factors(plan: MergePlan, locations: Sequence[ModelLocation]) -> None:
+    """Raise ModelError where a model of a method of factors, one of `locations`, is anything else,
+    and InputError where a tokenizer moves rows."""
+    if plan.request.tokenizer is not None:
+        raise InputError(
+            f"{plan.request.method} merges factors, which have no rows of tokens",
+            found=f"tokenizer {plan.request.tokenizer.source}",
+            expected="no tokenizer",
+        )
+    names = [item.model for item in plan.request.inputs]
+    read_inputs(names, plan.models, locations, todo_of(plan.request))
 
 
 def merged_product(rows: ModelRows, name: str) -> Product:

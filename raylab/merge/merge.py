@@ -82,7 +82,7 @@ def merge_models(
     if request.row.inputs == "factors":
         from raylab.merge.matrices import check_factors
 
-        check_factors(plan)
+        check_factors(plan, locations)
     backend = CPU if is_on_cpu else backend_for(device, plan.entries_of_checkpoints)
     if request.output:
         from raylab.merge.adapter_out import write_adapter

@@ -23,6 +23,7 @@ from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merge_settings import spots_of
 from raylab.spec.merges import request_merge
+from raylab.spec.output_tokenizer import asked_tokenizer
 from raylab.spec.tensor_settings import settings_of
 from tests.merge.models import made, place
 from tests.merge.test_adapter_out import deltas
@@ -304,9 +305,9 @@ def test_adapter_and_checkpoint_together_are_merged_by_whole_matrices(
 
 @pytest.mark.parametrize("method", [m for m in RULES if METHODS[m].inputs == "factors"])
 def test_whole_model_is_refused_by_a_method_of_factors(tmp_path, demo_base, three, method):
-    with pytest.raises(ModelError, match=f"{method} merges factors") as caught:
+    with pytest.raises(ModelError, match="is a whole model, and has no factors") as caught:
         merged(tmp_path / "out", method, demo_base, [three[0], demo_base])
-    assert "a whole model" in str(caught.value) and "tsv" in str(caught.value)
+    assert "merge them by tsv" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -342,6 +343,11 @@ def test_factor_that_is_no_number_is_refused_and_leaves_nothing(tmp_path, demo_b
 def test_setting_that_a_method_does_not_use_is_refused(method, options, named):
     with pytest.raises(InputError, match=named):
         request_merge(method, ["a", "b"], base="base", **options)
+
+
+def test_tokenizer_beside_a_method_of_factors_is_refused(tmp_path, demo_base, three):
+    with pytest.raises(InputError, match="no rows of tokens"):
+        merged(tmp_path / "out", "core_ties", demo_base, three, tokenizer=asked_tokenizer("union"))
 
 
 def test_gpu_is_refused(tmp_path):

@@ -149,7 +149,7 @@ def test_merge_to_an_adapter_over_another_base_is_refused(tmp_path):
     request = request_merge(
         "task_arithmetic", [f"{other}+{adapter}"], base=str(base), output=AdapterOutput()
     )
-    with pytest.raises(ModelError, match="of which no adapter is made"):
+    with pytest.raises(ModelError, match="and has no factors"):
         merge_named(request, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -63,6 +63,26 @@ def test_finished_checkpoint_is_refused(tmp_path, capsys):
     assert "whole is a whole model" in refused(file, capsys)
 
 
+@pytest.mark.parametrize("method", ["core_ties", "knots_ties"])
+def test_finished_checkpoint_is_refused_by_a_method_of_factors(tmp_path, capsys, method):
+    file = study(tmp_path, ["whole"], **{"method": method, "as": "model"})
+    tiny_model("llama", 1, torch.float32, vocab_size=400).save_pretrained(tmp_path / "whole")
+    message = refused(file, capsys)
+    assert "whole is a whole model" in message and "by tsv" in message
+
+
+def test_trial_of_more_than_linear_layers_is_refused_by_a_method_of_factors(tmp_path, capsys):
+    targets = ["embed_tokens", "q_proj"]
+    file = study(tmp_path, targets=targets, **{"method": "core_tsv", "as": "model"})
+    assert "by tsv, iso_c or ties" in refused(file, capsys)
+
+
+@pytest.mark.parametrize("form", ["model", "adapter"])
+def test_methods_of_matrices_are_planned_with_their_parameters(tmp_path, form):
+    merge = {"method": "tsv", "as": form, "parameters": {"k": 2}, "lambda": 0.5}
+    assert exit_status("plan", study(tmp_path, **merge)) == 0
+
+
 def test_finished_adapter_of_another_base_is_refused(tmp_path, capsys):
     file = study(tmp_path, ["foreign"])
     other = save_tiny(tmp_path / "other", "gpt_neox")

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,6 +26,7 @@ from raylab.store.records import read_attempts, read_records
 from raylab.store.references import ModelLocation, find_model
 from raylab.train.attempts import quiet_libraries
 from raylab.train.evaluate.evaluate import ModelEvaluation
+from tests.oracles import matrix_merging as oracle
 
 STUDY = """
 recipes:
@@ -37,6 +39,7 @@ merges:
   mean: {method: linear, models: [whole, part]}
   small: {method: task_arithmetic, models: [a, c], weights: [2, 1], as: adapter}
   cut: {method: ties, models: [a, b], as: adapter, rank: 3}
+  spectral: {method: tsv, models: [a, b], weights: [1, 0.5], parameters: {k: 3}, as: adapter}
 models:
   whole: {path: WHOLE, base_model: demo}
   part: {path: PART, base_model: demo}
@@ -181,6 +184,23 @@ def test_merge_as_an_adapter_is_stored_as_one_and_answers_on_the_base_model(benc
         squares += float((moved**2).sum())
     assert record.metrics["l2"] == pytest.approx(squares**0.5, rel=1e-6)
     assert len((bench.folder("small") / "samples.jsonl").read_text().splitlines()) == 4
+
+
+def test_merge_by_singular_vectors_is_stored_as_an_exact_adapter(bench):
+    record = bench.run("spectral")
+    factors, squares = (
+        load_file(bench.folder("spectral") / "adapter/adapter_model.safetensors"),
+        0.0,
+    )
+    for name in (Q, DOWN):
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        up, down = (factors[f"{stem}.lora_{side}.weight"].double().numpy() for side in "BA")
+        moved = oracle.tsv([bench.deltas[m][name].numpy() for m in "ab"], [1, 0.5], 3)
+        assert np.linalg.norm(up @ down - moved) <= 1e-6 * np.linalg.norm(moved), name
+        squares += (moved**2).sum()
+    assert record.metrics["l2"] == pytest.approx(squares**0.5, rel=1e-5)
+    made = json.loads((bench.folder("spectral") / "adapter/merge.json").read_text())
+    assert made["adapter"]["exact"] and made["parameters"] == {"k": 3}
 
 
 def test_merge_as_an_adapter_is_found_and_compared_as_an_adapter(bench):
