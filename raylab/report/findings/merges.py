@@ -89,9 +89,11 @@ def _answer(base: str, merges: Sequence[tuple[str, Rows]]) -> Sentence:
     least = {name: min(map(_least_kept, rows)) for name, rows in known.items()}
     best = max(least, key=least.__getitem__)
     both = sum(value >= HALF for value in least.values())
+    has_style = any(row["style_kept"] is not None for rows in known.values() for row in rows)
     values = {
         "model": base,
         "merge": best,
+        "and_style": Sentence("merges-and_style") if has_style else "",
         "parts": tuple(map(_gain, known[best])),
         "both": both,
         "total": len(known),

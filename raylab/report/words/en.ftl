@@ -555,12 +555,13 @@ merges-both =
     { BASE($model) }{ $merge } does both best: it keeps { PARTS($parts) }. { COUNT($both) } of { COUNT($total) } { COUNT($total) ->
         [one] merge keeps
        *[other] merges keep
-    } at least half of what each parent gained on held-out data, and of its style.
+    } at least half of what each parent gained on held-out data{ $and_style }.
 merges-neither =
-    { BASE($model) }No merge keeps half of what each parent gained on held-out data and of its style; of { COUNT($total) } { COUNT($total) ->
+    { BASE($model) }No merge keeps half of what each parent gained on held-out data{ $and_style }; of { COUNT($total) } { COUNT($total) ->
         [one] merge
        *[other] merges
     } { $merge } comes closest, with { PARTS($parts) }.
+merges-and_style = { " " }and of its style
 merges-gain = { PERCENT($gain_kept) } of the gain of { $parent } on { $data }{ $style }
 merges-style = { " " }(and { PERCENT($kept) } of its style)
 merges-style_rate = , style { PERCENT($style) } (its own { PERCENT($own) })

@@ -385,8 +385,9 @@ connectivity-missing = { COUNT($count) }本の線では障壁を求められま�
 connectivity-nothing = この研究では、モデル間の線（`connectivity`）を測定していません。
 ## Findings: merges and what they are made of
 
-merges-both = { BASE($model) }両方の役目を最もよく果たすのは{ $merge }で、{ PARTS($parts) }を残します。どの親についても評価用データでの改善と文体を半分以上残すマージは{ COUNT($total) }件中{ COUNT($both) }件です。
-merges-neither = { BASE($model) }どの親についても評価用データでの改善と文体を半分以上残すマージはありません。{ COUNT($total) }件のうち最も近いのは{ $merge }で、{ PARTS($parts) }です。
+merges-both = { BASE($model) }両方の役目を最もよく果たすのは{ $merge }で、{ PARTS($parts) }を残します。どの親についても評価用データでの改善{ $and_style }を半分以上残すマージは{ COUNT($total) }件中{ COUNT($both) }件です。
+merges-neither = { BASE($model) }どの親についても評価用データでの改善{ $and_style }を半分以上残すマージはありません。{ COUNT($total) }件のうち最も近いのは{ $merge }で、{ PARTS($parts) }です。
+merges-and_style = と文体
 merges-gain = { $data }での{ $parent }の改善の{ PERCENT($gain_kept) }{ $style }
 merges-style = （文体は{ PERCENT($kept) }）
 merges-style_rate = 、文体は{ PERCENT($style) }（親{ PERCENT($own) }）

@@ -80,7 +80,7 @@ def test_answer_names_the_merge_whose_least_share_is_the_largest(whole_tables):
     assert texts(found)[0] == (
         f"{MODEL}: mixed density 0.5 does both best: it keeps 60 % of the gain of SFT(D0) 1e-5 on "
         "D0 (and 60 % of its style) and 60 % of the gain of SFT(D1) 1e-5 on D1 (and 60 % of its "
-        "style). 2 of 6 merges keep at least half of what each parent gained on held-out data, and "
+        "style). 2 of 6 merges keep at least half of what each parent gained on held-out data and "
         "of its style."
     )
     assert "mixed density 0.5" in texts(found, "ja")[0]
@@ -140,6 +140,7 @@ def test_store_without_rates_and_signs_still_reports_and_says_what_was_not_measu
     assert (row["stopped_rate"], row["cosine"], row["survived_share"]) == (None, None, None)
     assert rows["mixed density 0.1", "D0"]["stopped_rate"] == 1.0  # Of the trials table.
     assert found.frames["merge_signs"] == [] and found.cautions == ()
+    assert texts(found)[0].endswith("at least half of what each parent gained on held-out data.")
     said = texts(found)[-1]
     assert "not measured for 6 pairs of a merge and a parent: mixed density 0.1 (SFT(D1)" in said
 
