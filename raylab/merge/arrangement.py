@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from raylab.errors import ModelError
 from raylab.spec.merge_settings import Spot, spots_of
 from raylab.spec.merges import MergeRequest
-from raylab.spec.modules import DEFAULT, modules_of, tensors_of
+from raylab.spec.modules import DEFAULT, Module, modules_of
 from raylab.spec.slices import Slice
 from raylab.spec.tied import HEADS
 from raylab.weights import Shape
@@ -93,7 +93,7 @@ class _Arranger:
     def origins(self) -> Iterator[tuple[str, Origin]]:
         """Every tensor of the output. Raises ModelError."""
         named = {one.module for one in self._request.slices}
-        modules = [*modules_of(self._shapes)]
+        modules = modules_of(self._shapes)
         if named == {TEMPLATE} and len(modules) == 1:
             named = {*modules}
         if named != {*modules}:
@@ -102,19 +102,21 @@ class _Arranger:
                 found=", ".join(sorted(name or "slices" for name in named)),
                 expected=f"modules: {', '.join(modules)}",
             )
-        for module in modules:
+        for name, module in modules.items():
             mine = [
                 (number, one)
                 for number, one in enumerate(self._request.slices)
-                if (one.module or DEFAULT) == module
+                if (one.module or DEFAULT) == name
             ]
-            yield from self._module(tensors_of(module, self._shapes), mine)
+            yield from self._module(module, mine)
 
     def _module(
-        self, tensors: Collection[str], slices: Sequence[tuple[int, Slice]]
+        self, module: Module, slices: Sequence[tuple[int, Slice]]
     ) -> Iterator[tuple[str, Origin]]:
-        stack = _stack(tensors)
-        outside = [name for name in tensors if stack is None or not name.startswith(f"{stack}.")]
+        stack = _stack(module.tensors) if module.row.counts else None
+        outside = [
+            name for name in module.tensors if stack is None or not name.startswith(f"{stack}.")
+        ]
         for name in outside:
             number, part = slices[0 if is_before(name) else -1]
             yield name, self._outside(name, number, part)

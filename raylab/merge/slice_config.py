@@ -16,11 +16,13 @@ from typing import Any
 from raylab.errors import ModelError
 from raylab.merge.arrangement import Arrangement
 from raylab.spec.merges import MergeRequest
-from raylab.spec.modules import DEFAULT, ModuleRow, modules_of
+from raylab.spec.modules import DEFAULT, Module, modules_of
 from raylab.store.references import ModelLocation
 from raylab.weights import Shape
 from raylab.weights.layer_config import Layer, LayerConfig
 
+Kind = frozenset[tuple[str, Shape]]
+"""What a layer is by its tensors."""
 _IN_LAYER = re.compile(r"^(.*?\.)(\d+)\.(.+)$")
 
 
@@ -39,12 +41,14 @@ def config_of_slices(
     used = {model for of_module in layers.values() for model, _ in of_module if model is not None}
     places = {model: locations[model].checkpoint or locations[model].base for model in used}
     config = LayerConfig(template, {model: place for model, place in places.items() if place})
-    rows = modules_of(shapes)
-    mine = {name: origin.shape for name, origin in arrangement.items()}
-    for module, row in rows.items():
-        if module in layers and not config.says_by_layer(row):
-            _check_kinds(module, row, mine, shapes)
-    return config.with_layers([(rows[module], found) for module, found in layers.items()])
+    modules = modules_of(shapes)
+    written = {name: origin.shape for name, origin in arrangement.items()}
+    mine = modules_of(written)
+    for name, module in modules.items():
+        if name in layers and not config.says_by_layer(module.row):
+            kinds, known = _kinds(mine[name], written), _kinds(module, shapes)
+            _check_kinds(name, kinds, known)
+    return config.with_layers([(modules[name].row, found) for name, found in layers.items()])
 
 
 def _layers(request: MergeRequest, arrangement: Arrangement) -> dict[str, list[Layer]]:
@@ -64,10 +68,7 @@ def _number(name: str) -> int:
     return int(match.group(2))
 
 
-def _check_kinds(
-    module: str, row: ModuleRow, mine: Mapping[str, Shape], template: Mapping[str, Shape]
-) -> None:
-    kinds, known = _kinds(row, mine), _kinds(row, template)
+def _check_kinds(module: str, kinds: Sequence[Kind], known: Sequence[Kind]) -> None:
     if len(set(kinds)) > 1 and kinds != known[: len(kinds)]:
         raise ModelError(
             f"layers of several kinds cannot be in another order ({module})",
@@ -76,11 +77,10 @@ def _check_kinds(
         )
 
 
-def _kinds(row: ModuleRow, tensors: Mapping[str, Shape]) -> list[frozenset[tuple[str, Shape]]]:
+def _kinds(module: Module, shapes: Mapping[str, Shape]) -> list[Kind]:
     """What the tensors of every layer are called, and their shapes."""
     found: dict[int, set[tuple[str, Shape]]] = {}
-    for name, shape in tensors.items():
-        match = _IN_LAYER.match(name)
-        if match and row.pattern.search(name):
-            found.setdefault(int(match.group(2)), set()).add((match.group(3), shape))
+    for name in module.tensors:
+        if match := _IN_LAYER.match(name):
+            found.setdefault(int(match.group(2)), set()).add((match.group(3), shapes[name]))
     return [frozenset(found[number]) for number in sorted(found)]

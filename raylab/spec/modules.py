@@ -39,7 +39,7 @@ _VISION = {
 }
 _TRANSLATING = {
     "encoder": ModuleRow(re.compile(r"^(model\.)?encoder\."), ("",), ("encoder_layers", *_COUNTS)),
-    "shared": ModuleRow(re.compile(r"\bshared\."), ()),
+    "shared": ModuleRow(re.compile(r"\bshared\.|^lm_head\."), ()),
     "decoder": ModuleRow(_REST, ("",), ("decoder_layers", "num_decoder_layers")),
 }
 _WHOLE = {DEFAULT: ModuleRow(_REST, _TEXT, _COUNTS)}
@@ -48,21 +48,25 @@ SYNONYMS = {"vision_model": "vision_tower"}
 NAMES = (DEFAULT, *_VISION, *SYNONYMS, *_TRANSLATING)
 
 
-def modules_of(tensors: Collection[str]) -> Mapping[str, ModuleRow]:
+class Module(NamedTuple):
+    """A module of one model: its row, and its tensors."""
+
+    row: ModuleRow
+    tensors: Collection[str]
+
+
+def modules_of(tensors: Collection[str]) -> dict[str, Module]:
     """The modules of a model with these tensors, by name."""
+    rows = _rows_of(tensors)
+    found: dict[str, list[str]] = {name: [] for name in rows}
+    for tensor in tensors:
+        found[next(name for name, row in rows.items() if row.pattern.search(tensor))].append(tensor)
+    return {name: Module(rows[name], mine) for name, mine in found.items() if mine}
+
+
+def _rows_of(tensors: Collection[str]) -> Mapping[str, ModuleRow]:
     if any(_VISION["vision_tower"].pattern.search(name) for name in tensors):
         return _VISION
-    encoder = _TRANSLATING["encoder"].pattern
-    if any(encoder.search(name) for name in tensors) and any("decoder." in n for n in tensors):
-        return _TRANSLATING
-    return _WHOLE
-
-
-def tensors_of(module: str, tensors: Collection[str]) -> list[str]:
-    """Those of `tensors` that are in `module`."""
-    rows = modules_of(tensors)
-    firsts = {
-        name: next(other for other, row in rows.items() if row.pattern.search(name))
-        for name in tensors
-    }
-    return [name for name, first in firsts.items() if first == module]
+    encoder, decoder = _TRANSLATING["encoder"].pattern, re.compile(r"^(model\.)?decoder\.")
+    is_both = [any(part.search(name) for name in tensors) for part in (encoder, decoder)]
+    return _TRANSLATING if all(is_both) else _WHOLE
