@@ -1,7 +1,8 @@
 """The verbs that carry out a study: run, train and reduce.
 
 Model: a verb reads the study, calls one stage and prints its result. Results go to standard
-output, messages along the way to standard error.
+output, messages along the way to standard error. A run loads torch and Ray once it has found
+something to do.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ def run(
     study: StudyFile, out: Out = None, address: Address = None, verbose: Verbose = False
 ) -> None:
     """Train, reduce and report; run again: what is done stays as it is."""
+    from raylab.cluster import whole_study
     from raylab.report.study_tables import Tables
     from raylab.report.terminal.verdict_table import print_found
 
-    stages, context = _prepared(study, out)
+    context = _prepared(study, out)
     warn([*context.inputs.warnings, *comparisons_without_pairs(context.study, context.planned)])
-    complete = stages.run(context, address, say)
+    complete = whole_study.run(context, address, say)
     _print_trials(context.store)
     _print_comparisons(context.store, verbose=verbose)
     tables = Tables.of_study(context.study, read_tables(context.store))
@@ -43,7 +45,7 @@ def run(
 
 def train(study: StudyFile, out: Out = None, address: Address = None) -> None:
     """Train the trials and make the merges that are not in the store."""
-    stages, context = _prepared(study, out)
+    stages, context = _stages(), _prepared(study, out)
     warn(context.inputs.warnings)
     complete = stages.train(context, address, say)
     _print_trials(context.store)
@@ -55,21 +57,27 @@ def reduce(
     study: StudyFile, out: Out = None, address: Address = None, verbose: Verbose = False
 ) -> None:
     """Reduce every comparison whose two sides are in the store."""
-    stages, context = _prepared(study, out)
+    stages, context = _stages(), _prepared(study, out)
     complete = stages.reduce(context, address, say)
     _print_comparisons(context.store, verbose=verbose)
     if not complete:
         raise typer.Exit(1)
 
 
-def _prepared(file: Path, out: str | None) -> tuple[Any, Any]:
-    """(the stages, the StudyContext of the study with everything that it names)."""
-    with said_phases(say, LOADING) as tell:
-        with loading():
-            from raylab.cluster import stages
+def _prepared(file: Path, out: str | None) -> Any:
+    """The StudyContext of the study with everything that it names."""
+    from raylab.cluster.study_context import prepare
 
+    with said_phases(say, LOADING) as tell:
         loaded = load_study(file)
-        return stages, stages.prepare(loaded, out_of(loaded, out), tell=tell)
+        return prepare(loaded, out_of(loaded, out), tell=tell)
+
+
+def _stages() -> Any:
+    """The stages, which load torch and Ray."""
+    with said_phases(say, LOADING), loading():
+        from raylab.cluster import stages
+    return stages
 
 
 def _print_trials(store: Store) -> None:

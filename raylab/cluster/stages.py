@@ -9,19 +9,26 @@ run over a finished store trains nothing, and starts no Ray.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.connectivity import evaluate_lines
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
-from raylab.cluster.functions import TABLES_OF_FUNCTIONS, compare_functions
-from raylab.cluster.line_parts import TABLE as TABLE_OF_LINES
-from raylab.cluster.reduction import TABLES_OF_REDUCTION, reduce_study
+from raylab.cluster.functions import compare_functions
+from raylab.cluster.reduction import reduce_study
 from raylab.cluster.session import connected, has_gpus, stop_on_signal
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_context import prepare as prepare
 from raylab.cluster.study_progress import StudyPhase
+from raylab.cluster.whole_study import (
+    RESULTS_IDENTITY,
+    Say,
+    checked_states,
+    is_all_cached,
+    nothing_to_train,
+    say_what_is_left_out,
+)
 from raylab.errors import StoreError
 from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial
@@ -30,7 +37,7 @@ from raylab.plan.resources import too_large
 from raylab.plan.stored import distinct
 from raylab.plan.this_machine import dtype_warning, has_gpu
 from raylab.plan.trials import Trial
-from raylab.results.left_out import left_out, lines_of
+from raylab.results.left_out import left_out
 from raylab.results.notes import with_notes
 from raylab.results.table_rows import (
     attempt_rows,
@@ -43,18 +50,11 @@ from raylab.results.table_rows import (
     trial_rows,
 )
 from raylab.spec.identity import fingerprint
-from raylab.store.filesystem import REPORT as REPORT_FOLDER
-from raylab.store.filesystem import TABLES
 from raylab.store.lease import HeldLease, hold_lease
-from raylab.store.phase import CHECKED, NODES, RAY, REPORT, WORKERS, Tell, silent
-from raylab.store.records import RECORD, damaged_files, trial_key
+from raylab.store.phase import NODES, RAY, REPORT, WORKERS, Tell
 from raylab.store.studies import forget_former_place
 from raylab.store.tables import write_table
 
-Say = Callable[[str], None]
-
-RESULTS_IDENTITY = f"{REPORT_FOLDER}/asked.txt"
-"""Written last: the tables and the report are complete for the identity that it holds."""
 _TABLES_OF_MODELS = {
     "attempts": attempt_rows,
     "samples": sample_rows,
@@ -63,10 +63,6 @@ _TABLES_OF_MODELS = {
     "likelihoods": likelihood_rows,
     "paths": path_rows,
 }
-ALL_TABLES = (
-    "trials", *_TABLES_OF_MODELS, "comparisons", *TABLES_OF_REDUCTION, *TABLES_OF_FUNCTIONS,
-    TABLE_OF_LINES,
-)  # fmt: skip
 
 
 @contextmanager
@@ -85,18 +81,14 @@ def driving(context: StudyContext, address: str | None, phase: StudyPhase) -> It
             yield lease
 
 
-def run(context: StudyContext, address: str | None, say: Say) -> bool:
-    """Run every stage that has something to do; return whether every trial is done and reduced.
-
-    Raises KeyboardInterrupt if the user stopped it; finished trials are then in the store.
-    """
-    phase = StudyPhase(say, context.store)
-    states = checked_states(context, say, phase.tell)
-    context = context.located(item.trial for item in states)
-    if _is_all_cached(states) and _is_reported(context):
-        say(_nothing_to_train(states))
-        _say_what_is_left_out(context, left_out(context.store, context.plan), say)
-        return True
+def run_missing(
+    context: StudyContext,
+    address: str | None,
+    say: Say,
+    states: Sequence[PlannedTrial],
+    phase: StudyPhase,
+) -> bool:
+    """Run every stage for what `states` lacks; see `raylab.cluster.whole_study.run`."""
     _warn_of_dtype(context, address, states, say)
     with driving(context, address, phase) as lease:
         complete = _train(context, lease, say, states, phase)
@@ -104,7 +96,7 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
         phase.tell(REPORT)
         others = left_out(context.store, context.plan)
         report(context, others, is_whole=is_reduced)
-    _say_what_is_left_out(context, others, say)
+    say_what_is_left_out(context, others, say)
     return complete and is_reduced
 
 
@@ -116,7 +108,7 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
     phase = StudyPhase(say, context.store)
     states = checked_states(context, say, phase.tell)
     context = context.located(item.trial for item in states)
-    if _is_all_cached(states):
+    if is_all_cached(states):
         with hold_lease(context.store) as lease:
             context.write_study()
             return _train(context, lease, say, states, phase)
@@ -158,29 +150,6 @@ def report(context: StudyContext, others: Sequence[str] = (), *, is_whole: bool 
     return addresses[0]
 
 
-def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list[PlannedTrial]:
-    """The state of every trial and merge, by records whose files have all of their bytes.
-
-    A damaged record is reported and deleted, so that its trial is trained again.
-    """
-    found = context.stored()
-    for problem in found.damaged:
-        say(f"damaged, and made again: {problem}")
-    has_damage = False
-    results = distinct(found.planned)
-    for place, trial in enumerate(results):
-        tell(CHECKED, place, len(results))
-        record = found.records.get(trial.id)
-        wrong = damaged_files(context.store, trial.folder, record) if record else []
-        if wrong:
-            say(f"damaged, and made again: {trial.name}: {', '.join(wrong)}")
-            context.store.delete(trial_key(trial.folder, RECORD))
-            has_damage = True
-    if has_damage:
-        found = context.stored()
-    return context.states(found)
-
-
 def write_trial_tables(context: StudyContext) -> bool:
     """Write the tables of trials out of the store; return whether every trial is done."""
     store = context.store
@@ -204,7 +173,7 @@ def _train(
     to_train = [item for item in missing if isinstance(item, Trial)]
     merges = [item for item in missing if isinstance(item, PlannedMerge)]
     if not missing:
-        say(_nothing_to_train(states))
+        say(nothing_to_train(states))
         return write_trial_tables(context)
     try:
         if to_train:
@@ -266,11 +235,6 @@ def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
     make_merges(context, ready, stderr_display(), tell)
 
 
-def _say_what_is_left_out(context: StudyContext, others: Sequence[str], say: Say) -> None:
-    for line in lines_of(context.store, context.study.name, others):
-        say(line)
-
-
 def _warn_of_dtype(
     context: StudyContext, address: str | None, states: Sequence[PlannedTrial], say: Say
 ) -> None:
@@ -279,22 +243,3 @@ def _warn_of_dtype(
     warning = dtype_warning(context.study.quantization)
     if trains and warning and address is None and not has_gpu():
         say(f"warning: {warning}")
-
-
-def _is_all_cached(states: Sequence[PlannedTrial]) -> bool:
-    return all(item.state == "cached" for item in states)
-
-
-def _is_reported(context: StudyContext) -> bool:
-    """Whether the tables and the report hold the trials and comparisons of the study."""
-    store = context.store
-    if not all(store.exists(f"{TABLES}/{name}.parquet") for name in ALL_TABLES):
-        return False
-    found = store.read_if_there(RESULTS_IDENTITY)
-    return found is not None and found.decode() == fingerprint(context.results_identity())
-
-
-def _nothing_to_train(states: Sequence[PlannedTrial]) -> str:
-    merges = sum(isinstance(item.trial, PlannedMerge) for item in states)
-    and_merges = f" and {plural(merges, 'merge')}" if merges else ""
-    return f"nothing to train: all {len(states) - merges} trials{and_merges} are in the store"

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from raylab.cluster.callbacks.tracking import check_installed
 from raylab.errors import ModelError, OutError
 from raylab.merge.study_checks import check_merges
 from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
@@ -37,7 +36,7 @@ from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.store.studies import make_room
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
 from raylab.train.known_losses import check_losses
-from raylab.train.targets import check_targets
+from raylab.train.known_targets import trials_to_ask
 
 # Ray unpacks the working directory of a job below this.
 _JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
@@ -230,7 +229,10 @@ def _parameters(record: Record) -> dict[str, str]:
 
 def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent) -> StudyContext:
     """Check every input of `study`, then the store. Raises InputError; writes nothing before."""
-    check_installed(study)
+    if study.tracking:
+        from raylab.cluster.callbacks.tracking import check_installed
+
+        check_installed(study)
     inputs = read_inputs(study, online=online, tell=tell)
     compared_answers(study, inputs.rows)
     line_answers(study, inputs.rows)
@@ -238,7 +240,10 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_merges(study, inputs, trials, merges)
-    check_targets(study, inputs, trials)
+    if trials_to_ask(study, inputs, trials):
+        from raylab.train.targets import check_targets
+
+        check_targets(study, inputs, trials)
     plan_lines(study, plan_models(study, [*trials, *merges]))
     check_directions(study, inputs, trials)
     store = Store(out)

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raylab.plan.merges import Planned, dependencies_of
-from raylab.reduce.job import Call
 from raylab.report.terminal import live_display
 from raylab.report.terminal.phase_lines import PhaseLines, ticking
 from raylab.store.filesystem import Store
@@ -31,6 +30,9 @@ from raylab.store.phase import (
     Tell,
     write_study_phase,
 )
+
+if TYPE_CHECKING:
+    from raylab.reduce.job import Call
 
 Row = dict[str, Any]
 
@@ -135,7 +137,7 @@ class StudyPhase:
 
 
 OneJob = TypeVar("OneJob")
-Execute = Callable[[OneJob, Sequence[Call]], Iterator[tuple[int, Any]]]
+Execute = Callable[[OneJob, Sequence["Call"]], Iterator[tuple[int, Any]]]
 """An executor of one kind of jobs; see `raylab.reduce.job.Executor`."""
 
 

@@ -389,3 +389,18 @@ def test_run_without_a_gpu_warns_of_bfloat16_before_ray_starts(bfloat16, tmp_pat
     assert "quantization: {compute_dtype: float32}" in done.stderr
     elsewhere = raylab("run", bfloat16, "--out", tmp_path / "out", "--address", "ray.example:1")
     assert "compute_dtype" not in elsewhere.stderr
+
+
+def test_run_with_nothing_to_do_loads_neither_torch_nor_ray(quick):
+    out, _ = quick
+    script = (
+        "import sys; from raylab.cli import main\n"
+        "try: main(['run', sys.argv[1], '--out', sys.argv[2]])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'ray', 'transformers', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    words = [sys.executable, "-c", script, str(QUICK), str(out)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to train" in done.stderr

@@ -14,7 +14,7 @@ import torch
 from ray.exceptions import WorkerCrashedError
 from safetensors.torch import load_file, save_file
 
-from raylab.cluster import stages
+from raylab.cluster import stages, whole_study
 from raylab.cluster.merge_tasks import make_merges, record_failure
 from raylab.merge.merge import merge_models
 from raylab.report.terminal.live_display import LineDisplay
@@ -66,7 +66,7 @@ def merged(finished, tmp_path_factory):
     shutil.copytree(finished[1].store.root, out)
     said: list[str] = []
     context = context_of(sound(finished[0]), out)
-    complete = stages.run(context, None, said.append)
+    complete = whole_study.run(context, None, said.append)
     return sound(finished[0]), context, complete, said
 
 
@@ -214,7 +214,7 @@ def test_train_and_run_of_a_finished_study_start_no_ray_and_change_nothing(merge
     out, said = context.store.root, []
     monkeypatch.setattr(stages, "connected", lambda *address: pytest.fail("Ray was started"))
     before = times(out, "**/*")
-    assert stages.run(context_of(text, out), None, said.append)
+    assert whole_study.run(context_of(text, out), None, said.append)
     assert times(out, "**/*") == before
     assert stages.train(context_of(text, out), None, said.append)
     assert said == ["nothing to train: all 3 trials and 1 merge are in the store"] * 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.cluster import stages
+from raylab.cluster import stages, whole_study
 from raylab.cluster.tune import result_grid
 from raylab.plan.cache import EVALUATE_AGAIN
 from raylab.reduce.job import InProcess, Job
@@ -109,7 +109,9 @@ def test_marked_trial_is_noted_and_left_out_where_the_study_says_so(
     for left_out in (False, True):
         asked = f"evaluation: {{{limits}, leave_out_marked: {str(left_out).lower()}, "
         context = context_of(text.replace("evaluation: {", asked), out)
-        assert all(item.why != EVALUATE_AGAIN for item in stages.checked_states(context, quiet))
+        assert all(
+            item.why != EVALUATE_AGAIN for item in whole_study.checked_states(context, quiet)
+        )
         stages.write_trial_tables(context)
         stages.reduce(context, None, quiet)
         (first, *_) = read_table(store, "comparisons").to_pylist()
@@ -208,7 +210,7 @@ comparisons:
     study = parse_study(text, Path("study.yaml"))
     said: list[str] = []
     again = stages.prepare(study, str(tmp_path / "out"))
-    assert stages.run(again, None, said.append)
+    assert whole_study.run(again, None, said.append)
     rows = {
         row["comparison"]: row
         for row in read_table(again.store, "norms").to_pylist()
