@@ -12,7 +12,7 @@ Invariant: all arithmetic is float64, on one thread of the caller's. One tensor 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,12 +56,19 @@ class Product:
 
 def check_factors(plan: MergePlan, locations: Sequence[ModelLocation]) -> None:
     """Raise ModelError where a model of a method of factors, one of `locations`, is anything else,
-    and InputError where a tokenizer moves rows."""
+    and InputError where a tokenizer moves rows, or slices move layers."""
     if plan.request.tokenizer is not None:
         raise InputError(
             f"{plan.request.method} merges factors, which have no rows of tokens",
             found=f"tokenizer {plan.request.tokenizer.source}",
             expected="no tokenizer",
+        )
+    moved = [n for n in plan.shapes for i in plan.models_of(n) if not _stays(plan, n, i)]
+    if moved:
+        raise InputError(
+            f"{plan.request.method} merges factors, which belong to one layer of the base model",
+            found=f"layers of other numbers for {', '.join(moved[:3])} ({len(moved)} in all)",
+            expected="slices that leave every layer where it is",
         )
     names = [item.model for item in plan.request.inputs]
     read_inputs(names, plan.models, locations, todo_of(plan.request))
@@ -70,8 +77,13 @@ def check_factors(plan: MergePlan, locations: Sequence[ModelLocation]) -> None:
 def merged_product(rows: ModelRows, name: str) -> Product:
     """The merged task matrix of a tensor that the merge changes. Raises NonFiniteError."""
     plan = rows.plan
-    shape, models = plan.shapes[name], range(len(plan.models))
-    settings = plan.settings[name]
+    shape, models = plan.shapes[name], plan.models_of(name)
+    weights, densities = plan.settings[name].weights, plan.settings[name].densities
+    settings = replace(
+        plan.settings[name],
+        weights=tuple(weights[model] for model in models),
+        densities=tuple(densities[model] for model in models),
+    )
     if len(shape) != 2:
         total = _zeros(plan, name)
         for model, weight in zip(models, settings.weights, strict=True):
@@ -82,7 +94,8 @@ def merged_product(rows: ModelRows, name: str) -> Product:
     method = plan.request.method
     if len(known) == len(factors):
         return Product(*merge_factors(method, known, settings))
-    whole = [_matrix(rows, name, model, found) for model, found in enumerate(factors)]
+    pairs = zip(models, factors, strict=True)
+    whole = [f[0] @ f[1] if f else _whole(rows, name, model) for model, f in pairs]
     return Product(*merge_matrices(method, whole, settings))
 
 
@@ -110,9 +123,12 @@ def merge_matrices(
 def _factors(plan: MergePlan, name: str, model: int) -> Factors | None:
     """(B, A) of a model's change of a tensor, with the scale in B; None where it has no factors."""
     viewed, (rows, columns) = plan.models[model], plan.shapes[name]
-    if not viewed.changes(name):
+    own, _, _ = plan.source_of(model, (name, 0, 0))
+    if not _stays(plan, name, model):
+        return None
+    if not viewed.changes(own):
         return torch.zeros(rows, 0).double(), torch.zeros(0, columns).double()
-    found = viewed.plain_factors(name)
+    found = viewed.plain_factors(own)
     if not found:
         return None
     ups = [one.up.double() * one.scale for one in found]
@@ -122,15 +138,14 @@ def _factors(plan: MergePlan, name: str, model: int) -> Factors | None:
     return up, down
 
 
-def _matrix(rows: ModelRows, name: str, model: int, found: Factors | None) -> torch.Tensor:
-    return found[0] @ found[1] if found else _whole(rows, name, model)
+def _stays(plan: MergePlan, name: str, model: int) -> bool:
+    """Whether a model's own tensor is that of its base; slices may move layers."""
+    return plan.arrangement[name].base == (None, plan.arrangement[name].sources[model])
 
 
 def _whole(rows: ModelRows, name: str, model: int) -> torch.Tensor:
     """A model's task vector of a tensor, float64 (rows, columns)."""
     whole = _zeros(rows.plan, name)
-    if not rows.plan.models[model].changes(name):
-        return whole
     for piece in rows.pieces([name]):
         part = whole[piece[1] : piece[2]]
         row = rows.memory.buffer("row", (part.numel(),), "F32")

@@ -64,8 +64,6 @@ def read_layout(config: Section, method: str, base: str | None) -> Layout:
             found=" and ".join(kinds) or "none of them",
             expected="one of them",
         )
-    if kinds != ["models"] and METHODS[method].combines == "matrices":
-        raise config.refused(kinds[0], f"models, since {method} merges whole models")
     layout = Layout(base, common=[Level(config.section("parameters"))])
     if kinds == ["models"]:
         _read_models(layout, config, method)

@@ -12,6 +12,7 @@ from raylab.errors import InputError, ModelError
 from raylab.merge.merge import merge_named
 from raylab.merge.record import summary_lines
 from raylab.spec.mergekit import read_mergekit
+from tests.oracles import matrix_merging
 
 SMALL = {
     "vocab_size": 32,
@@ -204,3 +205,43 @@ def test_slices_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
         merged(tmp_path, text.replace("WEIGHT", "1"))
     assert named in refused.value.message
     assert not (tmp_path / "out").exists()
+
+
+SPECTRAL = """
+slices:
+  - sources:
+      - {model: FOLDER/base, layer_range: [0, 2]}
+      - {model: FOLDER/a, layer_range: [0, 2]}
+      - {model: FOLDER/b, layer_range: [0, 2], parameters: {weight: 0.5}}
+  - sources:
+      - {model: FOLDER/base, layer_range: [0, 1]}
+      - {model: FOLDER/a, layer_range: [1, 2]}
+      - {model: FOLDER/b, layer_range: [0, 1]}
+base_model: FOLDER/base
+merge_method: METHOD
+parameters: {weight: 1.0}
+"""
+
+
+def test_slices_of_a_method_of_matrices_take_the_matrices_of_their_layers(tmp_path):
+    for seed, name in enumerate(("base", "a", "b")):
+        saved(tmp_path / name, seed, llama(2))
+    _, found = merged(tmp_path, SPECTRAL.replace("METHOD", "iso_c"), threads=2)
+    base, a, b = (load_file(tmp_path / n / "model.safetensors") for n in ("base", "a", "b"))
+    tensor = "model.layers.{}.mlp.up_proj.weight"
+    places = [(0, 0, 0, 0.5), (1, 1, 1, 0.5), (0, 1, 0, 1.0)]
+    for number, (own, first, second, weight) in enumerate(places):
+        start = base[tensor.format(own)].double().numpy()
+        moves = [a[tensor.format(first)].double().numpy() - start]
+        moves.append(b[tensor.format(second)].double().numpy() - start)
+        wanted = start + matrix_merging.iso_c(moves, [1.0, weight])
+        mine = found[tensor.format(number)].double().numpy()
+        assert abs(mine - wanted).max() <= 1e-6 * abs(wanted).max()
+
+
+@pytest.mark.parametrize("method", ["core_iso_c", "knots_ties"])
+def test_slices_that_move_layers_are_refused_by_a_method_of_factors(tmp_path, method):
+    for seed, name in enumerate(("base", "a", "b")):
+        saved(tmp_path / name, seed, llama(2))
+    with pytest.raises((InputError, ModelError), match="one layer of the base model"):
+        merged(tmp_path, SPECTRAL.replace("METHOD", method))
