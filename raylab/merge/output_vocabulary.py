@@ -22,6 +22,8 @@ from raylab.merge.tokenizer_files import Entry, added_entries, entry_of, extende
 from raylab.spec.output_tokenizer import BASE, UNION, OutputTokenizer
 from raylab.spec.vocabularies import Vocabulary, vocabulary_of
 
+_GAPS = 64
+"""A tokenizer has at least one token for so many ids."""
 _TOKENIZERS = ("tokenizer*", "vocab*", "spiece.model", "*.tiktoken")
 
 
@@ -108,11 +110,23 @@ def output_vocabulary(
     ids = dict(known_vocabulary(frame))
     names = {token for token, _ in brought}
     brought += [(t, None) for t in asked.tokens if t not in ids and t not in names]
-    first = max(ids.values()) + 1
+    first = _first_free(frame, ids)
     added = tuple(entry_of(token, first + i, like) for i, (token, like) in enumerate(brought))
     text = extended(frame, added)
     ids |= {entry["content"]: entry["id"] for entry in added}
     return OutputVocabulary(ids, frame, added, text, literal)
+
+
+def _first_free(frame: Path, ids: Vocabulary) -> int:
+    """The id after the largest. Raises ModelError where most ids have no token."""
+    first = max(ids.values()) + 1
+    if min(ids.values()) < 0 or first > _GAPS * (len(ids) + _GAPS):
+        raise ModelError(
+            f"the ids of the tokenizer in {frame} are no numbers of rows",
+            found=f"{len(ids)} tokens with ids from {min(ids.values())} to {first - 1}",
+            expected="ids from 0 on, with few gaps",
+        )
+    return first
 
 
 def _frame(members: Sequence[Member]) -> Member:

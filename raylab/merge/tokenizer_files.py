@@ -34,15 +34,14 @@ Entry = Mapping[str, Any]
 def added_entries(folder: Path) -> dict[str, Entry]:
     """The added tokens of the tokenizer in `folder`, by their text. Raises ModelError."""
     found: dict[str, Entry] = {}
-    if (folder / CONFIG).is_file():
-        decoder = read_json(folder / CONFIG, "a tokenizer's config").get("added_tokens_decoder")
-        for entry in decoder.values() if isinstance(decoder, dict) else ():
-            found[str(entry.get("content"))] = entry
-    if (folder / FILE).is_file():
-        listed = read_json(folder / FILE, "a tokenizer").get("added_tokens") or []
-        found |= {str(entry["content"]): entry for entry in listed}
     if (folder / ADDED).is_file():
-        found = dict.fromkeys(read_json(folder / ADDED, "added tokens"), _PLAIN) | found
+        found |= dict.fromkeys(read_json(folder / ADDED, "added tokens"), _PLAIN)
+    for file, field in ((CONFIG, "added_tokens_decoder"), (FILE, "added_tokens")):
+        content = read_json(folder / file, "a tokenizer") if (folder / file).is_file() else {}
+        listed = content.get(field)
+        entries = [*listed.values()] if isinstance(listed, dict) else listed
+        if isinstance(entries, list):
+            found |= {str(e.get("content")): e for e in entries if isinstance(e, dict)}
     return found
 
 
@@ -70,7 +69,8 @@ def extended(frame: Path, added: Sequence[Entry]) -> str | None:
     from tokenizers import Tokenizer
 
     content = read_json(frame / FILE, "a tokenizer")
-    content["added_tokens"] = [*(content.get("added_tokens") or []), *added]
+    own = content.get("added_tokens")
+    content["added_tokens"] = [*(own if isinstance(own, list) else []), *added]
     text = json.dumps(content, ensure_ascii=False, indent=2)
     try:
         made = Tokenizer.from_str(text)

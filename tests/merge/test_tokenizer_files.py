@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
@@ -14,11 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from raylab.cli import main
 from raylab.errors import InputError, ModelError
+from raylab.merge.inputs import plan_merge
 from raylab.merge.merge import merge_named
 from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.merges import request_merge
 from raylab.spec.output_tokenizer import OutputTokenizer
 from tests.merge.extended import WORDS, saved_adapter, saved_llama, tokenizer_of
+from tests.merge.models import place
 from tests.merge.models import saved as saved_tensors
 
 EMBED = "model.embed_tokens.weight"
@@ -259,3 +264,57 @@ def test_command_refuses_a_tokenizer_beside_a_file(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     assert command("merge", "--config", str(file), "--tokenizer", "union", *out) == 2
     assert "tokenizer beside it" in capsys.readouterr().err
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 1 << 40) | st.text(max_size=3) | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+ENTRY = st.fixed_dictionaries({}, optional={"id": JSON, "content": JSON, "special": JSON})
+VOCABULARY = st.dictionaries(st.sampled_from(["the", "cat", "<x>", "<unk>"]), JSON) | JSON
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    one = saved_llama(folder / "one", tokenizer_of(), 1)
+    return one, saved_llama(folder / "two", tokenizer_of(added=["<b>"]), 2, near=one)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from([0, 1]),
+    st.sampled_from(["added_tokens", "vocab", "model", "decoder", "added"]),
+    st.lists(ENTRY, max_size=3) | JSON,
+    VOCABULARY,
+)
+def test_plan_any_tokenizer_file_is_a_map_or_a_model_error(pair, which, field, entries, vocabulary):
+    file = pair[which] / "tokenizer.json"
+    config, older = pair[which] / "tokenizer_config.json", pair[which] / "added_tokens.json"
+    kept = file.read_bytes(), config.read_bytes()
+    content = json.loads(kept[0])
+    if field == "vocab":
+        content["model"]["vocab"] = vocabulary
+    elif field == "decoder":
+        config.write_text(json.dumps({"added_tokens_decoder": vocabulary}))
+    elif field == "added":
+        older.write_text(json.dumps(vocabulary))
+    else:
+        content[field] = entries
+    file.write_text(json.dumps(content))
+    request = request_merge(
+        "linear", [str(model) for model in pair], tokenizer=OutputTokenizer("union")
+    )
+    try:
+        with contextlib.suppress(ModelError):
+            account = plan_merge(request, [place(model) for model in pair], None).tokens.map.account
+            assert account["tokens"] == account["in_all"] + sum(account["filled"].values())
+    finally:
+        file.write_bytes(kept[0])
+        config.write_bytes(kept[1])
+        older.unlink(missing_ok=True)
