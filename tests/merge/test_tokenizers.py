@@ -468,3 +468,26 @@ def test_merge_head_that_one_model_unties_follows_its_tokens(tmp_path):
         wanted = expected("union", tmp_path, found, name)
         for token, row in found.items():
             np.testing.assert_allclose(row, wanted[token], rtol=0, atol=2**-22, err_msg=token)
+
+
+def test_merge_slices_of_models_with_other_tokens_have_rows_of_all(tmp_path):
+    """The embedding is the first slice's, the head the last one's. mergekit asks the models of a
+    slice alone, and gives the other's tokens zeros there."""
+    models(tmp_path)
+    config = {
+        "merge_method": "passthrough",
+        "slices": [
+            {"sources": [{"model": "ONE", "layer_range": [0, 2]}]},
+            {"sources": [{"model": "TWO", "layer_range": [1, 2]}]},
+        ],
+        "tokenizer_source": "union",
+    }
+    record = merge_named(read_mergekit(written(tmp_path, config)), tmp_path / "out")
+    assert record["tokenizer"]["filled"]["only"] == 3
+    for name, place in ((EMBED, 0), (HEAD, 1)):
+        found = by_token(tmp_path / "out", name)
+        members = [by_token(tmp_path / model, name) for model in MODELS]
+        wanted = completed(found, members)[place]
+        assert all(np.array_equal(row, wanted[token]) for token, row in found.items())
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert (model.config.num_hidden_layers, model.config.vocab_size) == (3, 15)
