@@ -157,8 +157,9 @@ def test_importing_raylab_and_the_verb_table_loads_nothing_heavy():
     assert loaded_by(light, HEAVY) == []
 
 
-def test_importing_merges_loads_no_torch():
-    assert loaded_by(["raylab.merge.merge"], ("torch", "transformers", "peft")) == []
+def test_importing_merges_and_differences_loads_no_torch():
+    unwanted = ("torch", "transformers", "peft")
+    assert loaded_by(["raylab.merge.merge", "raylab.reduce.diff"], unwanted) == []
 
 
 def test_importing_report_loads_neither_torch_nor_ray_nor_transformers():

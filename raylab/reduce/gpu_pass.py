@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from raylab.errors import NonFiniteError
+from raylab.reduce.differences import Difference, LowRankDifference
 from raylab.reduce.gpu import Gpu
 from raylab.reduce.gpu_sums import Sums
 from raylab.reduce.histogram import BUCKETS, INFINITY, bits_below
 from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.relating import Relating
-from raylab.reduce.row_block import Difference, LowRankDifference, Models, Pair, Tile
+from raylab.reduce.row_block import Models, Pair, Tile
 from raylab.weights.device import gpu_memory
 from raylab.weights.row_tiles import Piece, in_threads, tiles
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raylab.reduce.pairwise import Relation
-from raylab.reduce.products import Products
 from raylab.weights.names import levels
+
+if TYPE_CHECKING:
+    from raylab.reduce.products import Products
 
 
 def group_rows(

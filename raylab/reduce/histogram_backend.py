@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import torch
+import numpy as np
 
+from raylab.reduce.entries import Entries, as_array
 from raylab.reduce.histogram import (
     Candidates,
     Extremes,
@@ -36,10 +37,10 @@ class Counts(Protocol):
 class Tally(Counts, Protocol):
     """One thread's sums of one comparison, until they are flushed."""
 
-    def add(self, values: torch.Tensor) -> None:
+    def add(self, values: Entries) -> None:
         """Take in float32 values."""
 
-    def add_difference(self, a: torch.Tensor, b: torch.Tensor) -> None:
+    def add_difference(self, a: Entries, b: Entries) -> None:
         """Take in float32(a) - float32(b), of one shape in any float dtypes."""
 
     def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
@@ -60,9 +61,10 @@ def tallies_for(
     return {pair: CompiledTally(wanted, table, tolerance) for pair, wanted in buckets.items()}
 
 
-def squares_by_tile(values: torch.Tensor, heights: Sequence[int]) -> list[float]:
+def squares_by_tile(values: Entries, heights: Sequence[int]) -> list[float]:
     """The sum of squares of each of some tiles, whose rows lie one below the other, accumulated in
     float64."""
     if len(heights) == 1:
         return [squares_of(values)]
-    return [squares_of(tile) for tile in values.split(list(heights))]
+    tiles = np.split(as_array(values), np.cumsum(heights)[:-1])
+    return [squares_of(tile) for tile in tiles]

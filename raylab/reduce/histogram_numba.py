@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numba import types
 
 from raylab.compiled import njit
 from raylab.reduce.bucket_counts import BucketCounts, count_block
+from raylab.reduce.entries import Entries, as_array, widened
 from raylab.reduce.histogram import (
     BUCKETS,
     NONE,
@@ -223,15 +223,12 @@ def _squares(values: Words) -> float:
     return total
 
 
-def squares_of(values: torch.Tensor) -> float:
+def squares_of(values: Entries) -> float:
     """The sum of squares of a tile, in float64, in an order that its size and the CPU decide."""
-    if values.dtype == torch.bfloat16:
-        return float(_squares_bf16(_words(values)))
-    return float(_squares(values.to(torch.float32).reshape(-1).numpy()))
-
-
-def _words(values: torch.Tensor) -> np.ndarray:
-    return values.reshape(-1).view(torch.int16).numpy().view(np.uint16)
+    rows = as_array(values).reshape(-1)
+    if rows.dtype == np.uint16:
+        return float(_squares_bf16(rows))
+    return float(_squares(widened(rows)))
 
 
 class Table:
@@ -254,16 +251,19 @@ class CompiledTally:
         self._tolerance = np.int32(tolerance)
         self._counts, self._table = BucketCounts(buckets), table or Table()
 
-    def add(self, values: torch.Tensor) -> None:
+    def add(self, values: Entries) -> None:
         """Take in a tile of float32 `values`."""
-        self._take(values.numel(), _tally_bits, values.reshape(-1).view(torch.int32).numpy())
+        rows = as_array(values).reshape(-1)
+        self._take(rows.size, _tally_bits, rows.view(np.int32))
 
-    def add_difference(self, a: torch.Tensor, b: torch.Tensor) -> None:
+    def add_difference(self, a: Entries, b: Entries) -> None:
         """Take in float32(a) - float32(b), tiles of one shape in any float dtypes."""
-        if a.dtype == b.dtype == torch.bfloat16:
-            self._take(a.numel(), _tally_bf16, _words(a), _words(b))
+        left, right = (as_array(x).reshape(-1) for x in (a, b))
+        if left.dtype == right.dtype == np.uint16:
+            self._take(left.size, _tally_bf16, left, right)
         else:
-            self.add(a.to(torch.float32) - b.to(torch.float32))
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.add(widened(left) - widened(right))
 
     def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from raylab.reduce.block_sums import UNITS
+from raylab.reduce.entries import Entries, as_array, widened
 from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
@@ -63,18 +63,18 @@ class IntervalTally:
         self._ends = np.array([0, NONE, 0, 0], dtype=np.int64)
         self._numel = 0
 
-    def add(self, values: torch.Tensor) -> None:
+    def add(self, values: Entries) -> None:
         """Take in float32 `values`."""
-        self.add_difference(values, torch.zeros_like(values))
+        rows = as_array(values)
+        self.add_difference(rows, np.zeros_like(rows))
 
-    def add_difference(self, a: torch.Tensor, b: torch.Tensor) -> None:
+    def add_difference(self, a: Entries, b: Entries) -> None:
         """Take in float32(a) - float32(b), of one shape in any float dtypes."""
-        if a.dtype == b.dtype == torch.bfloat16:
-            words = (x.reshape(-1).view(torch.int16).numpy().view(np.uint16) for x in (a, b))
-            self._take(a.numel(), add_bf16, *words)
+        left, right = (as_array(x).reshape(-1) for x in (a, b))
+        if left.dtype == right.dtype == np.uint16:
+            self._take(left.size, add_bf16, left, right)
         else:
-            floats = (x.to(torch.float32).reshape(-1).numpy() for x in (a, b))
-            self._take(a.numel(), add_float, *floats)
+            self._take(left.size, add_float, widened(left), widened(right))
 
     def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""

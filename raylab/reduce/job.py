@@ -16,8 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
 from raylab.errors import ModelError
 from raylab.reduce.masks import Related
 from raylab.reduce.row_block import BASE, Models, Pair
@@ -25,7 +23,7 @@ from raylab.reduce.shard import ShardJob
 from raylab.spec.study import TOLERANCE, Device, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
-from raylab.weights.device import choose_device
+from raylab.weights.device import choose_device, may_have_gpu
 from raylab.weights.names import layer_of
 from raylab.weights.safetensors_reader import Shape
 from raylab.weights.views import DELTA, View, ViewedModel
@@ -157,7 +155,8 @@ class InProcess:
     @property
     def device(self) -> str:
         """`cpu` or `cuda`: where differences are computed."""
-        return self._shards.models.device.type
+        gpu = self._shards.models.gpu
+        return gpu.device.type if gpu else "cpu"
 
     def __call__(self, job: Job, calls: Sequence[Call]) -> Iterator[tuple[int, Any]]:
         """Each call's result, in order."""
@@ -170,7 +169,7 @@ class InProcess:
 def gpu_for(device: Device, entries: int, has_products: bool) -> Gpu | None:
     """The GPU that a reduction of so many differences uses, None for the CPU. Raises InputError."""
     is_large = entries >= (_PRODUCTS if has_products else _ENTRIES)
-    has_gpu = torch.cuda.is_available()
+    has_gpu = _has_gpu()
     if choose_device(device, is_large=is_large, has_gpu=has_gpu, verb="reduce") == "cpu":
         return None
     from raylab.reduce.gpu import own_gpu
@@ -229,3 +228,12 @@ def balanced(sizes: Sequence[int], count: int) -> list[list[int]]:
         bins[lightest].append(place)
         loads[lightest] += sizes[place]
     return bins
+
+
+def _has_gpu() -> bool:
+    """torch is asked only where a driver is there: to import it takes longer than a small job."""
+    if not may_have_gpu():
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from raylab.reduce.group_counts import Groups
-from raylab.reduce.kept_signs import Kin
-from raylab.reduce.lora_product import ProductRows
+if TYPE_CHECKING:
+    import torch
 
-Deltas = Mapping[str, torch.Tensor | ProductRows | None]
+    from raylab.reduce.group_counts import Groups
+    from raylab.reduce.kept_signs import Kin
+    from raylab.reduce.lora_product import ProductRows
+
+Deltas = Mapping[str, "torch.Tensor | ProductRows | None"]
 """By model: float32 rows of its task vector; None where it does not change the tensor."""
 Limits = Mapping[str, Sequence[int]]
 """By model: the magnitude bits of its threshold at each density."""
@@ -82,5 +84,5 @@ class Masks:
 
 def on_host(array: Any) -> np.ndarray:
     """`array` itself, or the values of a tensor."""
-    found: np.ndarray = array.cpu().numpy() if isinstance(array, torch.Tensor) else array
+    found: np.ndarray = array if isinstance(array, np.ndarray) else array.cpu().numpy()
     return found

@@ -19,10 +19,12 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raylab.reduce.products import Products
 from raylab.weights.names import levels
+
+if TYPE_CHECKING:
+    from raylab.reduce.products import Products
 
 
 @dataclass

@@ -26,11 +26,8 @@ from raylab.reduce.job import Call, Executor, Job, plan_shards
 from raylab.reduce.kept_rows import kept_rows
 from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Measured
-from raylab.reduce.model_details import Details, detail_rows
 from raylab.reduce.pairwise import Relation, relation_rows
-from raylab.reduce.phi_rows import phi_rows
 from raylab.reduce.row_block import BASE, Pair
-from raylab.reduce.subspaces import TensorSubspaces, subspace_rows
 from raylab.reduce.table_rows import curve_rows, density_rows, norm_rows
 from raylab.reduce.tables import Tables
 from raylab.reduce.threshold import AtDensity, at_density, boundary_buckets
@@ -97,6 +94,9 @@ def relate_subspaces(
 ) -> Tables:
     """The rows of subspaces, and of `phi` where asked, of the models of `job.vectors`, which the
     job shows as task vectors."""
+    from raylab.reduce.phi_rows import phi_rows
+    from raylab.reduce.subspaces import TensorSubspaces, subspace_rows
+
     total, read_again = dict[str, TensorSubspaces](), 0
     for part, read in _ShardCalls(job, execute, shards).all("subspaces", phi):
         total |= part
@@ -111,6 +111,8 @@ def relate_subspaces(
 
 def detail_models(job: Job, execute: Executor, shards: int = SHARDS) -> Tables:
     """The rows of spectra, chains and audit of the models of `job.vectors`."""
+    from raylab.reduce.model_details import Details, detail_rows
+
     total = Details()
     for part in _ShardCalls(job, execute, shards).all("detail"):
         total.merge(part)

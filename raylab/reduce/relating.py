@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylab.reduce.factor_products import factor_products
 from raylab.reduce.masks import Limits
 from raylab.reduce.pairwise import Relation
-from raylab.reduce.products import OrderedSum, products_of
 from raylab.reduce.row_block import Models, Tile
 from raylab.weights.row_tiles import in_threads
+
+if TYPE_CHECKING:
+    from raylab.reduce.products import OrderedSum
 
 
 @dataclass
@@ -29,7 +31,7 @@ class _OfTensor:
     dot: np.ndarray
     by_factors: np.ndarray
     dots: np.ndarray
-    total: OrderedSum = field(default_factory=OrderedSum)
+    total: OrderedSum
 
 
 class Relating:
@@ -44,12 +46,17 @@ class Relating:
         self._tensors: dict[str, _OfTensor] = {}
         self._lock = threading.Lock()
         if limits:
+            # Threads take one BLAS thread each only if torch is imported before they start.
+            import torch  # noqa: F401
+
             in_threads(names, self._start, threads)
 
     def add(self, tile: Tile, name: str, start: int, stop: int) -> None:
         """Take in rows [start, stop) of a tensor."""
         if not self._limits:
             return
+        from raylab.reduce.products import products_of
+
         own = self._tensors[name]
         deltas = {key: tile.rows(key) for key in self._limits}
         related = self._models.related
@@ -76,7 +83,10 @@ class Relating:
         return found
 
     def _start(self, name: str) -> None:
+        from raylab.reduce.factor_products import factor_products
+        from raylab.reduce.products import OrderedSum
+
         wanted = self._models.related.pairs(self._limits)
         chains = [self._models.plain(key, name) for key in self._limits]
         dot, by_factors = factor_products(chains, wanted)
-        self._tensors[name] = _OfTensor(dot, by_factors, wanted & ~by_factors)
+        self._tensors[name] = _OfTensor(dot, by_factors, wanted & ~by_factors, OrderedSum())

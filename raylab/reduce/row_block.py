@@ -12,21 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
-import torch
-
 from raylab.errors import ModelError
-from raylab.reduce.histogram_backend import Tally
+from raylab.reduce.differences import Difference, LowRankDifference, finite
+from raylab.reduce.entries import Entries
 from raylab.reduce.lora_product import MOST_RANK, ProductRows, Terms, product
 from raylab.reduce.masks import ALL_PAIRS, Related
 from raylab.spec.study import TOLERANCE, Quantization
 from raylab.store.references import ModelLocation
 from raylab.weights import Checkpoint
-from raylab.weights.safetensors_reader import Shape
+from raylab.weights.safetensors_reader import Rows, Shape
 from raylab.weights.views import ViewedModel
 
 if TYPE_CHECKING:
+    import torch
+
     from raylab.reduce.gpu import Gpu
 
 BASE = ""
@@ -65,6 +67,8 @@ class Models:
     @property
     def device(self) -> torch.device:
         """Where tiles are."""
+        import torch
+
         return self.gpu.device if self.gpu else torch.device("cpu")
 
     def moved(self, rows: torch.Tensor) -> torch.Tensor:
@@ -111,61 +115,13 @@ class Models:
         return BASE if self.base else None
 
 
-@dataclass(frozen=True)
-class Difference:
-    """a - b, not yet subtracted; b None: a itself. `left_out` entries were not finite."""
-
-    a: torch.Tensor
-    b: torch.Tensor | None = None
-    left_out: int = 0
-
-    def add_to(self, tally: Tally) -> None:
-        """Add it to `tally`."""
-        if self.b is None:
-            tally.add(self.a)
-        else:
-            tally.add_difference(self.a, self.b)
-
-    def values(self) -> torch.Tensor:
-        """a - b, float32."""
-        return self.a if self.b is None else self.a.float() - self.b.float()
-
-
-@dataclass(frozen=True)
-class LowRankDifference:
-    """Rows [start, stop) of a - b, both low-rank deltas that are not yet multiplied out."""
-
-    a: Terms
-    b: Terms
-    start: int
-    stop: int
-    left_out: int = 0
-
-    def add_to(self, tally: Tally) -> None:
-        """Add it to `tally`."""
-        tally.add_products(self.a, self.b, self.start, self.stop)
-
-    def values(self) -> torch.Tensor:
-        """a - b, float32, with the bits that `add_to` adds."""
-        one, *others = (product(t, self.start, self.stop) for t in (self.a, self.b) if t)
-        if not self.a:
-            return -one
-        return one - others[0] if others else one
-
-
-def _finite(difference: Difference | LowRankDifference) -> Difference:
-    """The same without the entries that are not finite."""
-    values = difference.values()
-    kept = values[torch.isfinite(values)]
-    return Difference(kept, None, values.numel() - kept.numel())
-
-
 class Tile:
     """Rows [start, stop) of the tensor `name`. Belongs to one thread."""
 
     def __init__(self, models: Models, name: str, start: int, stop: int) -> None:
         """Nothing is read yet."""
         self._models, self._where = models, (name, start, stop)
+        self._stored: dict[str, Rows | None] = {}
         self._values: dict[str, torch.Tensor | None] = {}
         self._deltas: dict[str, torch.Tensor | None] = {}
 
@@ -175,17 +131,39 @@ class Tile:
         name, start, stop = self._where
         shape = self._models.shapes[name]
         columns = shape[1:] if len(shape) > 1 else shape
-        return (stop - start) * int(torch.Size(columns).numel())
+        return (stop - start) * prod(columns)
+
+    def stored(self, key: str) -> Rows | None:
+        """The weights of a checkpoint as its file has them, where these are all that is needed:
+        on the CPU, with every entry counted."""
+        models = self._models
+        side = models.base if key == BASE else models.sides[key]
+        if models.gpu or models.skip_non_finite or side is None or not side.is_checkpoint:
+            return None
+        if key not in self._stored:
+            has_rows = side.changes(self._where[0])
+            if not has_rows and key != BASE:
+                self._refuse_missing(key)
+            self._stored[key] = side.stored(*self._where) if has_rows else None
+        return self._stored[key]
 
     def values(self, key: str) -> torch.Tensor | None:
         """The model's own weights in their dtype; None where it has none under this view."""
         if key not in self._values:
-            side = self._models.base if key == BASE else self._models.sides[key]
-            rows = side.values(*self._where) if side else None
-            if rows is None and key != BASE:
-                self._refuse_missing(key)
-            self._values[key] = None if rows is None else self._models.moved(rows)
+            self._values[key] = self._read(key)
         return self._values[key]
+
+    def _read(self, key: str) -> torch.Tensor | None:
+        stored = self.stored(key)
+        if stored is not None:
+            from raylab.weights.torch_rows import as_torch
+
+            return as_torch(stored)
+        side = self._models.base if key == BASE else self._models.sides[key]
+        rows = side.values(*self._where) if side else None
+        if rows is None and key != BASE:
+            self._refuse_missing(key)
+        return None if rows is None else self._models.moved(rows)
 
     def _refuse_missing(self, key: str) -> None:
         """A checkpoint has all of its model: a tensor that it lacks is not zero."""
@@ -231,8 +209,10 @@ class Tile:
         """a - b; None where neither touches the tensor and untouched ones do not count."""
         found = self._difference(a, b)
         if found is None and self._models.count_untouched:
+            import torch
+
             return Difference(torch.zeros(self.numel, device=self._models.device))
-        return _finite(found) if found and self._models.skip_non_finite else found
+        return finite(found) if found and self._models.skip_non_finite else found
 
     def _difference(self, a: str, b: str) -> Difference | LowRankDifference | None:
         if self._models.is_tied(a, self._where[0]) and self._models.is_tied(b, self._where[0]):
@@ -241,19 +221,23 @@ class Tile:
         one, other = self._models.terms(a, name), self._models.terms(b, name)
         if one is not None and other is not None:
             return LowRankDifference(one, other, *rows) if one or other else None
-        left, right = self.values(a), self.values(b)
-        if left is not None and right is not None:
-            return Difference(left, right)
+        for read in (self.stored, self.values):
+            left, right = read(a), read(b)
+            if left is not None and right is not None:
+                return Difference(left, right)
         first, second = self.delta(a), self.delta(b)
         if first is None:
             return None if second is None else Difference(-second)
         return Difference(first, second)
 
-    def references(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, torch.Tensor]]:
+    def references(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, Entries]]:
         """(key, weights) of every model that a difference here is relative to."""
         for key in dict.fromkeys(self._models.reference(pair.b) for pair in pairs):
-            values = None if key is None else self.values(key)
-            if key is not None and values is not None:
+            stored = None if key is None else self.stored(key)
+            values = None if key is None or stored is not None else self.values(key)
+            if key is not None and stored is not None:
+                yield key, stored
+            elif key is not None and values is not None:
                 yield key, self._counted(values, [p for p in pairs if self._is_of(p, key)])
 
     def _is_of(self, pair: Pair, reference: str) -> bool:
@@ -263,6 +247,8 @@ class Tile:
         """The entries of `values` where the differences of `pairs` are not left out."""
         if not self._models.skip_non_finite:
             return values
+        import torch
+
         kept = torch.ones_like(values, dtype=torch.bool)
         for pair in pairs:
             found = self._difference(pair.a, pair.b)

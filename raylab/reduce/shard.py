@@ -19,12 +19,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raylab.errors import NonFiniteError
 from raylab.reduce.collected import Found, covers, gather
+from raylab.reduce.differences import LowRankDifference
+from raylab.reduce.entries import as_array
 from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
@@ -34,18 +36,19 @@ from raylab.reduce.histogram import (
     norms_of,
 )
 from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
-from raylab.reduce.intruders import BaseSums, held_against_base
 from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Buckets, Measured
-from raylab.reduce.model_details import Details, detail
 from raylab.reduce.pairwise import Relation
 from raylab.reduce.relating import Relating
-from raylab.reduce.row_block import LowRankDifference, Models, Pair, Tile
-from raylab.reduce.subspaces import TensorSubspaces, subspaces_of
+from raylab.reduce.row_block import Models, Pair, Tile
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, columns_of, in_threads, tiles
 from raylab.weights.safetensors_reader import Shape
-from raylab.weights.torch_rows import as_numpy
+
+if TYPE_CHECKING:
+    from raylab.reduce.intruders import BaseSums
+    from raylab.reduce.model_details import Details
+    from raylab.reduce.subspaces import TensorSubspaces
 
 _TOGETHER = 16
 """Tiles that are read at once where nothing is held but the weights themselves."""
@@ -79,7 +82,7 @@ class ShardJob:
                     case LowRankDifference() as low_rank:
                         add_products(low_rank.a, low_rank.b, *piece[1:], counts)
                     case difference if difference is not None:
-                        add_values(as_numpy(difference.values()), counts)
+                        add_values(as_array(difference.values()), counts)
 
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
@@ -123,6 +126,8 @@ class ShardJob:
         self, names: Sequence[str], with_phi: bool = False
     ) -> tuple[dict[str, TensorSubspaces], int]:
         """(the subspaces of the models to relate, by tensor; the bytes read for it)."""
+        from raylab.reduce.subspaces import subspaces_of
+
         before = self.models.bytes_read
         sides = {key: self.models.sides[key] for key in self.models.trained}
         fresh = self.models.related.fresh
@@ -131,10 +136,14 @@ class ShardJob:
 
     def detail(self, names: Sequence[str]) -> Details:
         """Spectra, chains and audits of the trained models."""
+        from raylab.reduce.model_details import detail
+
         return detail(self.models.trained, names, self.models.weights, self.models.quantization)
 
     def intruders(self, names: Sequence[str], *asked: Any) -> dict[str, dict[str, BaseSums]]:
         """The trained models against the base model's own directions; see held_against_base."""
+        from raylab.reduce.intruders import held_against_base
+
         return held_against_base(self.models, names, *asked)
 
     def _pass(
