@@ -109,7 +109,39 @@ merge_method: linear
 parameters: {weight: 0.4, normalize: true}
 dtype: float32
 """
+NUSLERP = """
+slices:
+  - sources:
+    - {model: FOLDER/first, layer_range: [0, 4], parameters: {weight: 0.6}}
+    - {model: FOLDER/base, layer_range: [0, 4]}
+    - {model: FOLDER/second, layer_range: [0, 4], parameters: {weight: 0.4}}
+  - sources:
+    - {model: FOLDER/base, layer_range: [1, 3]}
+    - {model: FOLDER/third, layer_range: [2, 4], parameters: {weight: 0.6}}
+    - {model: FOLDER/second, layer_range: [2, 4], parameters: {weight: 0.4}}
+merge_method: nuslerp
+base_model: FOLDER/base
+parameters: {nuslerp_flatten: false}
+dtype: float32
+"""
+MODEL_STOCK = """
+slices:
+  - sources:
+    - {model: FOLDER/first, layer_range: [0, 3]}
+    - {model: FOLDER/base, layer_range: [0, 3]}
+    - {model: FOLDER/second, layer_range: [0, 3]}
+  - sources:
+    - {model: FOLDER/base, layer_range: [3, 4]}
+    - {model: FOLDER/third, layer_range: [3, 4]}
+    - {model: FOLDER/second, layer_range: [3, 4]}
+merge_method: model_stock
+base_model: FOLDER/base
+parameters: {filter_wise: [{filter: q_proj, value: true}, {value: false}]}
+dtype: float32
+"""
 CASES = {
+    "nuslerp": NUSLERP,
+    "model_stock": MODEL_STOCK,
     "stacked": STACKED,
     "silenced": SILENCED,
     "slerp": SLERP,
@@ -176,6 +208,28 @@ NUMBERS: dict = {
         -2: [-160, -135.99999, -120, -92.79999],
         -1: [125.89999, 112.39999, 95.49999, 78, 63.5, 48.5, 34.2, 15.5, 3.3, -10.6, -33.7,
             -46.6, -69.9, -78.2, -96.2, -110.2],
+    },
+    "nuslerp": {
+        3: [12.15854, -0.17586, 0.58682, 11.30701, -14.31142, 11.91928, -12.03049, -4.75666,
+            -2.58307, 15.85117, -9.4412, 8.0314, 0.95818, -12.62386, 8.54993, -7.94537],
+        -4: [1.86189, 7.53264, -14.46062, 7.38109, 6.22265, 15.73309, 0.73371, 5.25237, 4.1632,
+            18.80489, 6.70862, 5.12792, -14.60124, -8.6976, 9.80238, -5.64471],
+        -3: [12.15854, -0.17586, 0.58682, 11.30701, -14.31142, 11.91928, -12.03049, -4.75666,
+            -2.58307, 15.85117, -9.4412, 8.0314, 0.95818, -12.62386, 8.54993, -7.94537],
+        -2: [160.40018, 103.25436, 258.44434, 12.82971],
+        -1: [1.86189, 7.53264, -14.46062, 7.38109, 6.22265, 15.73309, 0.73371, 5.25237, 4.1632,
+            18.80489, 6.70862, 5.12792, -14.60124, -8.6976, 9.80238, -5.64471],
+    },
+    "model_stock": {
+        3: [7.11443, 0.32338, -0.32338, 6.79105, -7.7612, 7.11443, -6.46767, -3.8806, -0.97015,
+            9.05473, -5.17413, 5.49751, -0.32338, -5.17413, 4.52736, -3.23383],
+        -4: [-0.29974, -4.19633, 6.29454, -2.69765, -2.69765, -4.49609, -0.89922, -1.79844,
+            -0.89922, -6.89401, -1.4987, -2.69766, 5.09557, 3.89661, -3.29715, 0.8992],
+        -3: [7.11443, 0.32338, -0.32338, 6.79105, -7.7612, 7.11443, -6.46767, -3.8806, -0.97015,
+            9.05473, -5.17413, 5.49751, -0.32338, -5.17413, 4.52736, -3.23383],
+        -2: [-122.54944, -122.54944, -204.24902, -40.84979],
+        -1: [-0.29974, -4.19633, 6.29454, -2.69765, -2.69765, -4.49609, -0.89922, -1.79844,
+            -0.89922, -6.89401, -1.4987, -2.69766, 5.09557, 3.89661, -3.29715, 0.8992],
     },
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from raylab.spec.merges import MergeRequest
 
 DEFINED = ("density", "threshold", "merge")
 """The words that the page explains, by the name of their messages."""
-_TEXTS = ("model", "tensor", "file", "sha256", "origin")
+_TEXTS = ("model", "tensor", "file", "sha256", "origin", "layers", "sources")
 
 Record = Mapping[str, Any]
 
@@ -31,6 +31,7 @@ def merge_page(translate: Translator, name: str, request: MergeRequest, record: 
     base = record["base"]
     parts = {
         "models": tuple(_model_blocks(translate, record)),
+        **({"slices": tuple(_slice_blocks(translate, record))} if "slices" in record else {}),
         **({"adapter": tuple(_rank_blocks(translate, record))} if "adapter" in record else {}),
         **({"tokens": tuple(_token_blocks(translate, record))} if "tokenizer" in record else {}),
         "files": tuple(_file_blocks(translate, record)),
@@ -86,6 +87,22 @@ def _token_blocks(translate: Translator, record: Record) -> Iterator[Block]:
         for row in found["models"]
     ]
     yield _grid(translate, "vocabularies", ("model", *columns), models)
+
+
+def _slice_blocks(translate: Translator, record: Record) -> Iterator[Block]:
+    cells = [
+        {
+            "layers": _layers(row["stack"], row["layers"]),
+            "sources": ", ".join(_layers(one["model"], one["layers"]) for one in row["from"]),
+        }
+        for row in record["slices"]
+    ]
+    yield _grid(translate, "slices", ("layers", "sources"), cells)
+
+
+def _layers(name: str, ends: Sequence[int]) -> str:
+    """A name, and the layers from the first to the last of `ends`."""
+    return f"{name} {'–'.join(map(str, dict.fromkeys(ends)))}"
 
 
 def _rank_blocks(translate: Translator, record: Record) -> Iterator[Block]:

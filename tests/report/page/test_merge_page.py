@@ -67,6 +67,22 @@ def test_tensors_and_files_have_rows():
     assert grid(found, "files").rows == (("model.safetensors", "4.33 MB", "ab" * 32),)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_slices_have_rows_with_the_layers_that_they_are_of(language):
+    slices = [
+        {"stack": "h", "layers": [0, 2], "from": [{"model": "one", "layers": [1, 3]}]},
+        {
+            "stack": "h",
+            "layers": [3, 3],
+            "from": [{"model": "two", "layers": [0, 0]}, {"model": "one", "layers": [3, 3]}],
+        },
+    ]
+    found = page(language, slices=slices)
+    assert grid(found, "slices").rows == (("h 0–2", "one 1–3"), ("h 3", "two 0, one 3"))
+    assert "slices" in [section.key for section in found.sections]
+    assert "slices" not in [section.key for section in page(language).sections]
+
+
 def test_weights_that_are_tied_no_more_are_a_caution():
     (caution,) = page(untied=["lm_head.weight"]).first.cautions
     assert caution.text.startswith("lm_head.weight:")
