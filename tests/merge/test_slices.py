@@ -4,14 +4,21 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
 from raylab.errors import InputError, ModelError
-from raylab.merge.merge import merge_named
+from raylab.merge.backend import CPU
+from raylab.merge.inputs import plan_merge
+from raylab.merge.merge import merge_named, write_merge
+from raylab.merge.named_models import find_named
 from raylab.merge.record import summary_lines
+from raylab.merge.torch_backend import torch_backend
 from raylab.spec.mergekit import read_mergekit
+from tests.merge.models import saved as directory
 from tests.oracles import matrix_merging
 
 SMALL = {
@@ -135,6 +142,73 @@ dtype: float32
             mine = found[f"model.layers.{layer}.{name}.weight"].double()
             assert torch.allclose(mine, base + 0.5 * (other - base), rtol=0, atol=1e-6)
             assert not torch.allclose(mine, base, rtol=0, atol=1e-4)
+
+
+def test_slices_of_adapters_have_the_same_bytes_on_any_device(tmp_path, demo_base, adapters):
+    file = tmp_path / "merge.yaml"
+    file.write_text(f"""
+slices:
+  - sources:
+      - {{model: {demo_base}, layer_range: [0, 2]}}
+      - {{model: {demo_base}+{adapters[0]}, layer_range: [1, 3]}}
+      - {{model: {demo_base}+{adapters[1]}, layer_range: [0, 2]}}
+merge_method: ties
+base_model: {demo_base}
+parameters: {{weight: 0.5, density: 0.5}}
+""")
+    request = read_mergekit(file)
+    named = find_named(request)
+    plan = plan_merge(request, named.locations, named.base)
+    found = []
+    for name, backend in (("cpu", CPU), ("torch", torch_backend(torch.device("cpu")))):
+        write_merge(plan, backend, tmp_path / name)
+        found.append(load_file(tmp_path / name / "model.safetensors"))
+    assert all(torch.equal(values, found[1][name]) for name, values in found[0].items())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(1, 4)).filter(
+            lambda part: part[1] + part[2] <= 4
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_slices_of_any_order_are_the_layers_of_their_models(tmp_path_factory, parts):
+    folder = tmp_path_factory.mktemp("order")
+    models = {}
+    for offset, name in enumerate("ab"):
+        models[name] = {
+            f"h.{i}.{end}": torch.full((2, 3), float(100 * offset + 10 * i + place))
+            for i in range(4)
+            for place, end in enumerate(("a.weight", "b.weight"))
+        }
+        models[name] |= {"wte.weight": torch.full((2, 3), float(offset))}
+        models[name] |= {"norm.weight": torch.full((3,), float(offset))}
+        directory(folder / name, models[name], n_layer=4)
+    lines = [
+        f"  - sources: [{{model: {folder}/{name}, layer_range: [{first}, {first + count}]}}]"
+        for name, first, count in parts
+    ]
+    file = folder / "merge.yaml"
+    file.write_text("\n".join(["merge_method: passthrough", "slices:", *lines]))
+    record = merge_named(read_mergekit(file), folder / "out")
+    order = [(name, first + i) for name, first, count in parts for i in range(count)]
+    expected = {
+        f"h.{place}.{end}": models[name][f"h.{number}.{end}"]
+        for place, (name, number) in enumerate(order)
+        for end in ("a.weight", "b.weight")
+    }
+    expected["wte.weight"] = models[order[0][0]]["wte.weight"]
+    expected["norm.weight"] = models[order[-1][0]]["norm.weight"]
+    found = load_file(folder / "out" / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(values, found[name]) for name, values in expected.items())
+    assert json.loads((folder / "out" / "config.json").read_text())["n_layer"] == len(order)
+    froms = [(row["from"][0]["model"][-1], row["from"][0]["layer"]) for row in record["layers"]]
+    assert froms == order
 
 
 def test_slices_say_of_every_layer_what_its_own_config_says(tmp_path):
