@@ -36,11 +36,13 @@ def data_asked(planned: Planned, names: Collection[str]) -> str:
 class MergePrompts:
     """The prompts that the models of merges answer.
 
-    prompts: by data set that a model of a merge was trained on; ids: their fingerprints.
+    prompts: by data set that a model of a merge was trained on; ids: their fingerprints. names: all
+    data sets of the study.
     """
 
     prompts: Mapping[str, Prompts] = field(default_factory=dict)
     ids: Mapping[str, str] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     def beside(self, planned: Planned) -> dict[str, Prompts]:
         """The prompts that `planned` answers beside those of its own data, by fingerprint."""
@@ -51,7 +53,7 @@ class MergePrompts:
 
     def own(self, planned: Planned) -> str | None:
         """The fingerprint of the prompts of its own data, where models of merges are asked them."""
-        return self.ids.get(data_asked(planned, self.ids)) if self.ids else None
+        return self.ids.get(data_asked(planned, self.names)) if self.names else None
 
     def needed(self, planned: Iterable[Planned]) -> dict[str, Collection[str]]:
         """What each of `planned` is asked beside its own data, by its name."""
@@ -69,7 +71,7 @@ def merge_prompts(study: Study, rows: Mapping[str, Sequence[Row]]) -> MergePromp
     most = study.evaluation.prompts
     prompts = {name: held_out_prompts(rows[name], study.held_out, most) for name in sets}
     ids = {name: fingerprint(list(map(_question, found))) for name, found in prompts.items()}
-    return MergePrompts(prompts, ids)
+    return MergePrompts(prompts, ids, tuple(rows))
 
 
 def _question(row: Row) -> list[Any]:

@@ -10,6 +10,7 @@ from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
 from raylab.results.table_rows import rate_by_data_rows, read_results, sample_rows
 from raylab.spec.data.rows import is_held_out
+from raylab.spec.models import ResolvedModel
 from raylab.store.filesystem import Store
 from raylab.store.records import BESIDE, SAMPLES, Record, trial_key, write_record
 from tests.studies import D0, D1, make_inputs, make_study
@@ -29,10 +30,12 @@ MERGES = {
 class Planned:
     """A study of a swept merge whose models have data with other prompts, and its plan."""
 
-    def __init__(self, d1=OTHER, **changes):
+    def __init__(self, d1=OTHER, rows=None, **changes):
         given = {"seeds": [1], "held_out": 0.5, "recipes": RECIPES, "merges": MERGES, **changes}
         self.study = make_study(**given)
-        self.inputs = make_inputs(self.study, rows={"D0": D0, "D1": d1})
+        self.inputs = make_inputs(self.study, rows=rows or {"D0": D0, "D1": d1})
+        for name in self.study.models:
+            self.inputs.models[name] = ResolvedModel(name, f"content:{name}", None, name)
         trials = plan_trials(self.study, self.inputs)
         self.items = [*trials, *plan_merges(self.study, self.inputs, trials)]
         self.questions = questions_of(self.study, self.inputs.rows)
@@ -67,6 +70,20 @@ def test_merge_and_its_models_answer_the_prompts_of_each_others_data():
         "mixed.density=0.1": second,
         "mixed.density=0.5": second,
     }
+
+
+def test_merge_of_finished_models_with_data_of_their_own_answers_the_first_data_set_alone():
+    finished = {"path": "x", "base_model": "tiny", "data": "elsewhere", "method": "sft"}
+    planned = Planned(
+        models={"one": finished, "two": finished},
+        data={name: {"path": f"{name.lower()}.jsonl"} for name in ("D2", "D0", "D1")},
+        merges={**MERGES, "apart": {"method": "linear", "models": ["one", "two"]}},
+        rows={"D2": [(f"第三の{prompt}", answer) for prompt, answer in D0], "D0": D0, "D1": OTHER},
+    )
+    apart = next(item for item in planned.items if item.row["recipe"] == "apart")
+    found = planned.questions.of_merges
+    assert (found.own(apart), found.beside(apart)) == (None, {})
+    assert list(found.ids) == ["D0", "D1"]
 
 
 def test_data_sets_of_equal_prompts_are_asked_once():
