@@ -25,23 +25,28 @@ _DEFINITIONS = {"comparison": 2, "models": 2, "group": 2, "kin": 2}
 class PartKeys:
     """The keys of parts over one base model in one view.
 
-    contents: by model, a fingerprint of its parameters. common: one of what else determines every
-    part: the base model, the view, the quantisation, the densities. tolerance: an entry above it
-    moved. options: how models are related, by the study's field, where that is not as usual.
-    directions: what is asked of the base model's own, if anything.
+    contents: by model, a fingerprint of its parameters. common: one of what else determines
+    comparisons and relations: the base model, the view, the quantisation, the densities. details:
+    one of what else determines the details of one model, whatever the densities. tolerance: an
+    entry above it moved. options: how models are related, by the study's field, where that is not
+    as usual. directions: what is asked of the base model's own, if anything.
     """
 
     base: str
     contents: Mapping[str, str]
     common: str
+    details: str
     tolerance: float
     options: Mapping[str, str]
     directions: BaseDirections | None = None
 
     def of_comparison(self, comparison: PlannedComparison) -> str:
         """The key of a comparison's part."""
-        sides = [self.contents[comparison.a.name], self.contents[comparison.b.name]]
-        return self._key("comparison", sides, tolerance=self.tolerance)
+        return self._of_sides(comparison.a.name, comparison.b.name)
+
+    def of_task_vector(self, name: str) -> str:
+        """The key of a model's comparison with its base model."""
+        return self._of_sides(name, self.base)
 
     def of_models(self, first: str, second: str) -> str:
         """The key of two models beside each other, in either order."""
@@ -60,7 +65,7 @@ class PartKeys:
 
     def of_model(self, name: str) -> str:
         """The key of one model's details."""
-        return fingerprint({"model": self.contents[name], "common": self.common})
+        return fingerprint({"model": self.contents[name], "common": self.details})
 
     def of_directions(self, name: str) -> str:
         """The key of one model against the base model's directions."""
@@ -68,6 +73,10 @@ class PartKeys:
         asked = self.directions.model_dump()
         sides = {"model": self.contents[name], "base": self.contents[self.base]}
         return fingerprint({"directions": asked, **sides})
+
+    def _of_sides(self, a: str, b: str) -> str:
+        sides = [self.contents[a], self.contents[b]]
+        return self._key("comparison", sides, tolerance=self.tolerance)
 
     def _key(self, kind: str, contents: Sequence[str], **more: Any) -> str:
         definition = _DEFINITIONS[kind]

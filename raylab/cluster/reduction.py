@@ -11,13 +11,15 @@ for bit, whatever was there before.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from raylab.cluster.actors import ActorPool
 from raylab.cluster.study_context import StudyContext
+from raylab.cluster.study_parts import wanted_parts
 from raylab.cluster.study_progress import counted
 from raylab.cluster.unreadable import failed, tell_in_trials, unreadable
-from raylab.cluster.wanted_parts import TABLES_OF_REDUCTION, WantedParts, wanted_parts
+from raylab.cluster.wanted_parts import TABLES_OF_REDUCTION, WantedParts
 from raylab.number_format import plural
 from raylab.reduce.job import Executor
 from raylab.reduce.shard_cache import CachingExecutor
@@ -99,3 +101,12 @@ def _say_what_is_missing(
     kept = len(names) - len(missing)
     there = f"; {kept} {'was' if kept == 1 else 'were'} there already" if kept else ""
     say(f"reducing {len(missing)} of {plural(len(names) + apart, 'comparison')}{there}")
+    pairs = sum(len(list(itertools.combinations(w.models, 2))) for w in wanted)
+    old_pairs = pairs - sum(len(w.missing_pairs(parts)) for w in wanted)
+    old_models = sum(len(w.known_models(parts)) for w in wanted)
+    if old_pairs < pairs and old_models:
+        models = plural(sum(len(w.models) for w in wanted), "model")
+        say(
+            f"norms and thresholds of {old_models} of {models} and {old_pairs} of "
+            f"{plural(pairs, 'pair')} are taken from the store"
+        )

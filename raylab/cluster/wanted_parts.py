@@ -13,22 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from raylab.cluster.kept_relations import covering, thresholds_of
 from raylab.cluster.part_keys import PartKeys
 from raylab.cluster.study_context import StudyContext
 from raylab.plan.comparisons import PlannedComparison
-from raylab.plan.merges import kin_of
-from raylab.plan.model_groups import ModelGroup, groups_of
+from raylab.plan.model_groups import ModelGroup
 from raylab.reduce.intruder_rows import relate_to_base
-from raylab.reduce.job import Executor, Job
+from raylab.reduce.job import Executor, Job, Thresholds
 from raylab.reduce.passes import detail_models, reduce_pairs
 from raylab.reduce.phi_rows import turned
 from raylab.reduce.row_block import Pair
 from raylab.reduce.tables import Tables, rows_by
 from raylab.spec.identity import fingerprint
 from raylab.store.parts import Parts
-from raylab.store.records import Record
 from raylab.store.references import ModelLocation
-from raylab.weights.unreadable import view_of_study
 from raylab.weights.views import DELTA, View
 
 _OF_COMPARISON = ("norms", "densities", "curve")
@@ -69,6 +67,15 @@ class WantedParts:
         """The comparisons that are not in `parts`."""
         return [c for c in self.comparisons if self.keys.of_comparison(c) not in parts]
 
+    def missing_pairs(self, parts: Parts) -> list[tuple[str, str]]:
+        """The pairs of models that are not in `parts`."""
+        pairs = itertools.combinations(self.models, 2)
+        return [pair for pair in pairs if self.keys.of_models(*pair) not in parts]
+
+    def known_models(self, parts: Parts) -> list[str]:
+        """The models whose norms and thresholds are in `parts`."""
+        return [name for name in self.models if self.keys.of_task_vector(name) in parts]
+
     def missing_models(self, parts: Parts) -> list[str]:
         """The models that a part that is not in `parts` is of."""
         sides = [side.name for c in self.missing_comparisons(parts) for side in (c.a, c.b)]
@@ -94,8 +101,14 @@ class WantedParts:
         if missing or fresh or groups or kin:
             together = self._together(groups, kin)
             vectors = tuple(name for name in self.models if fresh or name in together)
+            known = self._known(parts, vectors, context.study.densities)
+            compared = {c.a.name for c in missing if c.b.name == self.base}
+            alone = {n: f"{n}~{self.base}" for n in vectors if n not in known and n not in compared}
+            job = self._job(context, places, missing, vectors)
             job = replace(
-                self._job(context, places, missing, vectors),
+                job,
+                pairs=(*job.pairs, *(Pair(pair, n, self.base) for n, pair in alone.items())),
+                known=known,
                 fresh=frozenset(fresh),
                 groups=tuple(group.models for group in groups),
                 kin=tuple(kin),
@@ -104,19 +117,20 @@ class WantedParts:
             made = reduce_pairs(
                 job, context.study.densities, execute, subspaces=True, by_tensor=by_tensor, phi=phi
             )
-            self._add_comparisons(parts, missing, made)
+            names = {self.keys.of_comparison(c): (c.name,) for c in missing}
+            names |= {self.keys.of_task_vector(n): (pair,) for n, pair in alone.items()}
+            _add(parts, made, _OF_COMPARISON, ["comparison"], names)
             self._add_relations(parts, fresh, made)
             self._add_groups(parts, groups, made)
-            self._add_kin(parts, kin, made)
+            of_kin = {self.keys.of_kin(*pair): pair for pair in kin}
+            _add(parts, made, _OF_KIN, ["merge", "parent"], of_kin)
             found.extend(made)
         details = [m for m in self._detailed if self.keys.of_model(m) not in parts]
         if details:
             job = self._job(context, places, (), tuple(details))
             made = detail_models(job, execute)
-            tables = {name: rows_by(getattr(made, name), "model") for name in _OF_MODEL}
-            for model in details:
-                rows = {name: found_rows.get((model,), []) for name, found_rows in tables.items()}
-                parts.add(self.keys.of_model(model), rows)
+            models = {self.keys.of_model(model): (model,) for model in details}
+            _add(parts, made, _OF_MODEL, ["model"], models)
             found.extend(made)
         self._hold_against_base(context, parts, places, execute)
         return found
@@ -189,19 +203,15 @@ class WantedParts:
 
     def _fresh(self, parts: Parts) -> list[str]:
         """A few models, one of which is in every pair that is missing."""
-        missing: dict[str, set[str]] = {name: set() for name in self.models}
-        for a, b in itertools.combinations(self.models, 2):
-            if self.keys.of_models(a, b) not in parts:
-                missing[a].add(b)
-                missing[b].add(a)
-        chosen: list[str] = []
-        while any(missing.values()):
-            most = max(self.models, key=lambda name: len(missing[name]))
-            chosen.append(most)
-            for other in missing.pop(most):
-                missing[other].discard(most)
-            missing[most] = set()
-        return chosen
+        return covering(self.models, self.missing_pairs(parts))
+
+    def _known(
+        self, parts: Parts, names: Iterable[str], densities: Sequence[float]
+    ) -> dict[str, Thresholds]:
+        """The thresholds of the models of `names` that are in `parts`."""
+        keys = {name: self.keys.of_task_vector(name) for name in names}
+        found = {name: thresholds_of(parts, key, densities) for name, key in keys.items()}
+        return {name: at for name, at in found.items() if at is not None}
 
     def _job(
         self,
@@ -230,14 +240,6 @@ class WantedParts:
             out=None if context.store.is_local else context.store.uri,
         )
 
-    def _add_comparisons(
-        self, parts: Parts, missing: Sequence[PlannedComparison], made: Tables
-    ) -> None:
-        tables = {name: rows_by(getattr(made, name), "comparison") for name in _OF_COMPARISON}
-        for c in missing:
-            rows = {name: found.get((c.name,), []) for name, found in tables.items()}
-            parts.add(self.keys.of_comparison(c), rows)
-
     def _add_relations(self, parts: Parts, fresh: Sequence[str], made: Tables) -> None:
         tables = {name: rows_by(getattr(made, name), "a", "b") for name in _OF_MODELS}
         for a, b in itertools.combinations(self.models, 2):
@@ -258,43 +260,15 @@ class WantedParts:
         for group in groups:
             parts.add(self.keys.of_group(group), {"kept_by": rows[group.models]})
 
-    def _add_kin(self, parts: Parts, kin: Sequence[tuple[str, str]], made: Tables) -> None:
-        rows = rows_by(made.kept_of, "merge", "parent")
-        for pair in kin:
-            parts.add(self.keys.of_kin(*pair), {"kept_of": rows.get(pair, [])})
 
-
-def wanted_parts(
-    context: StudyContext,
-    records: Mapping[str, Record],
-    ready: Sequence[PlannedComparison],
-    places: Mapping[str, ModelLocation | None],
-) -> Iterator[WantedParts]:
-    """All parts of the tables, for every base model and view."""
-    study, contents = context.study, context.contents(records)
-    quantization = study.quantization.model_dump(mode="json")
-    options: dict[str, str] = {"pairs": study.pairs} if study.pairs != "module" else {}
-    options |= {"subspaces": study.subspaces} if study.subspaces != "angles" else {}
-    for base in dict.fromkeys(model.base_model for model in context.models.values()):
-        there = [n for n, m in context.models.items() if m.base_model == base and places[n]]
-        groups = list(groups_of(t for t in context.trials if t.name in there))
-        kin = list(kin_of(m for m in context.merges if m.name in there))
-        kin = [(merge, parent) for merge, parent in kin if parent in there]
-        identity = context.inputs.base_models[base].identity
-        of_base = {name: contents[name] for name in there} | {base: fingerprint(identity)}
-        for name in study.views:
-            yield WantedParts(
-                base=base,
-                view=view_of_study(study, name),
-                comparisons=[c for c in ready if c.a.base_model == base],
-                groups=groups,
-                kin=kin,
-                keys=PartKeys(
-                    base=base,
-                    contents=of_base,
-                    common=fingerprint([identity, name, quantization, list(study.densities)]),
-                    tolerance=study.tolerance,
-                    options=options,
-                    directions=study.base_directions,
-                ),
-            )
+def _add(
+    parts: Parts,
+    made: Tables,
+    tables: Sequence[str],
+    columns: Sequence[str],
+    keys: Mapping[str, tuple[str, ...]],
+) -> None:
+    """Add the parts of `keys`: of each the rows that have its values in `columns`."""
+    found = {name: rows_by(getattr(made, name), *columns) for name in tables}
+    for key, values in keys.items():
+        parts.add(key, {name: rows.get(values, []) for name, rows in found.items()})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -53,6 +53,10 @@ def open_models(places: Mapping[str, ModelLocation], view: View, base: Path | No
     return opened, weights
 
 
+Thresholds = Sequence[tuple[int, int]]
+"""Of a task vector: (magnitude bits of the threshold, entries of the mask) at each density."""
+
+
 class Call(NamedTuple):
     """A method of ShardJob and its arguments. Calls of one home want the same actor."""
 
@@ -73,6 +77,8 @@ class Job:
     threads: int = 1
     vectors: tuple[str, ...] = ()
     """Models whose task vectors are measured as well, related to each other, and detailed."""
+    known: Mapping[str, Thresholds] = field(default_factory=dict)
+    """Of `vectors`: those whose thresholds are known, so that they are only related."""
     fresh: frozenset[str] | None = None
     """Of `vectors`: only pairs with one of these are related; None: all pairs."""
     groups: tuple[tuple[str, ...], ...] = ()
@@ -122,10 +128,12 @@ class Job:
 
     @property
     def measured_pairs(self) -> tuple[Pair, ...]:
-        """The pairs, and each task vector against the base model that none of them is."""
-        more = [Pair(name, key, BASE) for key, name in self.task_vectors.items()]
+        """The pairs, and each task vector against the base model that none of them is and whose
+        thresholds are not known."""
         named = {pair.name for pair in self.pairs}
-        return (*self.pairs, *(pair for pair in more if pair.name not in named))
+        vectors = [(key, name) for key, name in self.task_vectors.items() if name not in named]
+        more = [Pair(name, key, BASE) for key, name in vectors if key not in self.known]
+        return (*self.pairs, *more)
 
     @cached_property
     def task_vectors(self) -> Mapping[str, str]:

@@ -41,6 +41,15 @@ class Relation:
         """How many entries the mask of one model keeps at one density, both by index."""
         return sum(int(part.masks.shared[density, model, model]) for part in self.tensors.values())
 
+    def has_masks(self, thresholds: Sequence[Sequence[tuple[int, int]]]) -> bool:
+        """Whether the masks of all models keep as many entries as those at `thresholds`, by model
+        (bits, entries) at each density: then they are the same."""
+        return all(
+            self.kept(model, index) == count
+            for model, at in enumerate(thresholds)
+            for index, (_, count) in enumerate(at)
+        )
+
 
 def whole_relation(relation: Relation, first: int, second: int) -> dict[str, Any]:
     """Cosine and signs of two whole task vectors."""

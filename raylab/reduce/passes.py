@@ -22,7 +22,7 @@ import numpy as np
 
 from raylab.reduce.group_rows import group_rows
 from raylab.reduce.histogram import Norms, add_candidates, bits_of
-from raylab.reduce.job import Call, Executor, Job, plan_shards
+from raylab.reduce.job import Call, Executor, Job, Thresholds, plan_shards
 from raylab.reduce.kept_rows import kept_rows
 from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Measured
@@ -215,7 +215,9 @@ def _guessed(
         return None
     found: dict[str, tuple[int, ...]] = {}
     for key, name in job.task_vectors.items():
-        guesses = [guess(sample[name], density) for density in densities]
+        guesses: list[int | None] = [bits for bits, _ in job.known.get(key, ())]
+        if key not in job.known:
+            guesses = [guess(sample[name], density) for density in densities]
         found[key] = tuple(bits for bits in guesses if bits is not None)
     return found if all(len(own) == len(densities) for own in found.values()) else None
 
@@ -256,8 +258,10 @@ def _related(
 ) -> Reduced:
     """`found` with all models related, with masks at the true thresholds; where these were not
     guessed, all models are read again."""
-    truth = {key: _at(found, name, len(densities)) for key, name in calls.job.task_vectors.items()}
-    if found.relation and guesses and _is_guessed(found.relation, truth):
+    vectors = calls.job.task_vectors.items()
+    truth: dict[str, Thresholds] = {key: _at(found, name, len(densities)) for key, name in vectors}
+    truth |= calls.job.known
+    if found.relation and guesses and found.relation.has_masks(list(truth.values())):
         return found
     relation = Relation()
     again = found.bytes_read_again
@@ -266,16 +270,6 @@ def _related(
         relation.merge(part)
         again += read
     return replace(found, relation=relation, bytes_read_again=again, passes=found.passes + 1)
-
-
-def _is_guessed(relation: Relation, truth: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
-    """Whether masks at the guesses keep as many entries as those at the true thresholds: then
-    they are the same."""
-    return all(
-        relation.kept(model, index) == count
-        for model, at in enumerate(truth.values())
-        for index, (_, count) in enumerate(at)
-    )
 
 
 def _at(found: Reduced, name: str, densities: int) -> list[tuple[int, int]]:

@@ -177,7 +177,7 @@ def _key(job: Job, call: Call) -> str:
         pairs,
     ]
     ways = [job.view.name, str(job.quantization), job.count_untouched, job.skip_non_finite]
-    ways += [job.tolerance, job.groups, job.kin]
+    ways += [job.tolerance, job.groups, job.kin, sorted(job.known)]
     asked = [_FORM, job.id, models, ways, call.method, call.arguments]
     text = json.dumps(asked, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from raylab.cluster import reduction, stages, unreadable, wanted_parts
+from raylab.cluster import reduction, stages, study_parts, unreadable
 from raylab.reduce.decomposition import ShortSide
 from raylab.reduce.job import InProcess
 from raylab.store.filesystem import Store
 from raylab.store.parts import Parts
 from raylab.store.tables import read_table, rows_of
 from raylab.weights import Checkpoint
+from raylab.weights.safetensors_reader import MappedFile
 from tests.cluster.whole import context_of
 from tests.conftest import QUICK_STUDY
 from tests.reduce.models import write_adapter
@@ -24,15 +25,18 @@ STUDY = QUICK_STUDY.read_text(encoding="utf-8").partition("comparisons:")[0]
 
 
 class Counting(InProcess):
-    """The jobs that were done: pairs, models related to all, models in detail, models against the
-    base model's directions."""
+    """The jobs that were done: pairs, models whose norms are taken, models related to all, models
+    in detail, models against the base model's directions."""
 
     def __init__(self):
         super().__init__()
         self.pairs, self.fresh, self.detailed, self.against = [], [], [], []
+        self.measured, self.methods = set(), []
 
     def __call__(self, job, calls):
+        self.methods.append(calls[0].method)
         if calls[0].method == "sample":
+            self.measured |= {key for pair in job.measured_pairs for key in (pair.a, pair.b)}
             self.pairs += [pair.name for pair in job.pairs]
             self.fresh += sorted(job.fresh or ())
         if calls[0].method == "detail":
@@ -81,11 +85,13 @@ def reduced(text, out):
     counting, said = Counting(), []
     context = context_of(text, out)
     reduction.write_reduction(context, counting, said.append)
-    tables = {
-        name: (out / "tables" / f"{name}.parquet").read_bytes()
-        for name in ("comparisons", *reduction.TABLES_OF_REDUCTION)
-    }
-    return counting, said, tables
+    return counting, said, written(out)
+
+
+def written(out):
+    """The bytes of the tables."""
+    names = ("comparisons", *reduction.TABLES_OF_REDUCTION)
+    return {name: (out / "tables" / f"{name}.parquet").read_bytes() for name in names}
 
 
 def from_nothing(text, out):
@@ -111,9 +117,78 @@ def test_reduction_with_one_model_more_computes_what_is_missing(out, adapters):
     reduced(study(adapters, ("one", "two"), ALL), out)
     text = study(adapters, ("three", "one", "two"), ALL + "  - pair: [three, sft-d1]\n")
     more, said, tables = reduced(text, out)
-    assert said == ["reducing 2 of 7 comparisons; 5 were there already"]
+    assert said == [
+        "reducing 2 of 7 comparisons; 5 were there already",
+        "norms and thresholds of 4 of 5 models and 6 of 10 pairs are taken from the store",
+    ]
     assert sorted(more.pairs) == ["three~demo", "three~demo.sft-d1.s42"]
     assert (more.fresh, more.detailed, more.against) == (["three"], ["three"], ["three"])
+    assert tables == from_nothing(text, out)
+
+
+class Opened:
+    """What was read of the files of adapters, by the call of the reduction that read it."""
+
+    def __init__(self, monkeypatch):
+        self.read, self.method = {}, ""
+        plain, names = MappedFile.rows, {}
+        opened = MappedFile.__init__
+
+        def open_file(file, path):
+            names[id(file)] = path.parent.name
+            opened(file, path)
+
+        def rows(file, name, start, stop):
+            self.read.setdefault(self.method, set()).add(names.get(id(file)))
+            return plain(file, name, start, stop)
+
+        monkeypatch.setattr(MappedFile, "__init__", open_file)
+        monkeypatch.setattr(MappedFile, "rows", rows)
+
+    def execute(self, inside):
+        def call(job, calls):
+            self.method = calls[0].method
+            return iter(list(inside(job, calls)))
+
+        return call
+
+
+def test_reduction_with_one_model_more_measures_that_model_alone(out, adapters, monkeypatch):
+    """The others are only related to it. Norms, thresholds and pairs of old models come from the
+    store, also where no comparison with the base model asked for them."""
+    pair = "  - pair: [one, two]\n"
+    first, said, _ = reduced(study(adapters, ("one", "two"), pair), out)
+    assert said == ["reducing 1 of 1 comparison"]
+    assert {"one", "two"} < first.measured
+    opened, counting, said = Opened(monkeypatch), Counting(), []
+    text = study(adapters, ("one", "two", "three"), pair)
+    context = context_of(text, out)
+    reduction.write_reduction(context, opened.execute(counting), said.append)
+    assert said == [
+        "reducing 0 of 1 comparison; 1 was there already",
+        "norms and thresholds of 4 of 5 models and 6 of 10 pairs are taken from the store",
+    ]
+    assert counting.measured == {"three", "demo"}
+    assert (counting.pairs, counting.fresh) == (["three~demo"], ["three"])
+    finished = {"one", "two", "three"}
+    assert opened.read["sample"] & finished == {"three"}
+    # Factors that were just read are held, so that a later call need not read them.
+    assert opened.read.get("measure", set()) & finished <= {"three"}
+    assert opened.read["relate"] & finished >= {"one", "two"}
+    assert opened.read["detail"] & finished == {"three"}
+    tables = written(out)
+    assert tables == from_nothing(text, out)
+
+
+def test_reduction_whose_pairs_alone_are_missing_measures_nothing(out, adapters):
+    text = study(adapters, ("one", "two"), ALL)
+    reduced(text.replace("pairs: tensor", "pairs: module"), out)
+    again, said, tables = reduced(text, out)
+    assert said[1:] == [
+        "norms and thresholds of 4 of 4 models and 0 of 6 pairs are taken from the store"
+    ]
+    assert (again.measured, again.detailed) == (set(), [])
+    assert "collect" not in again.methods and "relate" not in again.methods
     assert tables == from_nothing(text, out)
 
 
@@ -184,6 +259,7 @@ def test_reduction_computes_again_what_other_densities_determine(out, adapters, 
     changed = text.replace(*changes)
     again, _, tables = reduced(changed, out)
     assert bool(again.pairs) == (changed != text)
+    assert again.detailed == []
     assert tables == from_nothing(changed, out)
 
 
@@ -216,7 +292,7 @@ def test_reduction_down_to_tensors_relates_models_again_and_nothing_else(out, ad
 def test_reduction_that_lacks_a_group_alone_takes_its_counts_alone(out, adapters, monkeypatch):
     text = study(adapters, ("one",), "  - base: all\n")
     with monkeypatch.context() as without:
-        without.setattr(wanted_parts, "groups_of", lambda _: ())
+        without.setattr(study_parts, "groups_of", lambda _: ())
         assert rows_after(text, out) == []
     again, _, tables = reduced(text, out)
     assert (again.pairs, again.fresh, again.detailed) == ([], [], [])
