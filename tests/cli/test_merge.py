@@ -206,8 +206,7 @@ def test_merge_as_an_adapter_writes_factors_a_page_and_what_was_lost(adapters, t
         (["--rank", "4"], "only an adapter has a rank"),
         (["--as", "lora"], "another form"),
         (["--as", "adapter", "--max-shard-gb", "4"], "--max-shard-gb 4 beside --as adapter"),
-        (["--as", "adapter", "--rank", "11"], "larger than a tensor"),
-        (["--as", "adapter", "--energy", "nan"], "an energy is a share"),
+        (["--as", "adapter", "--energy", "nan"], "energy of an adapter is out of range"),
     ],
 )
 def test_merge_as_what_cannot_be_is_one_message(adapters, tmp_path, capsys, words, message):
