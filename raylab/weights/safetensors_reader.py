@@ -64,6 +64,8 @@ _LENGTH_BYTES = 8
 _MOST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
 _MOST_ENTRIES = 1 << 60
+_MOST_MAPPED = 1 << 24
+"""Bytes of a file that are read before its pages leave the memory of the process."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class MappedFile:
                 expected="a whole safetensors file",
                 todo="fetch or save it again",
             ) from error
+        self._mapped, self._handed_out = mapped, 0
         self._bytes = np.frombuffer(mapped, np.uint8)
 
     def rows(self, name: str, start: int, stop: int) -> Rows:
@@ -109,6 +112,11 @@ class MappedFile:
         line = width * dtype.itemsize
         first = entry.start + start * line
         part = self._bytes[first : entry.start + stop * line]
+        self._handed_out += part.nbytes
+        if self._handed_out >= _MOST_MAPPED:
+            # Pages leave this process and stay in the page cache: rows in use are mapped again.
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+            self._handed_out = 0
         if first % dtype.itemsize:
             part = part.copy()
         return part.view(dtype).reshape(stop - start, width)

@@ -34,6 +34,11 @@ def written(tmp_path, header, data):
     return path
 
 
+def mapped_bytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))
+
+
 def anonymous_bytes():
     """Anonymous resident memory of this process."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
@@ -63,6 +68,20 @@ def test_rows_are_views_and_take_no_anonymous_memory(tmp_path):
     before = anonymous_bytes()
     assert all(bool((file.rows("w", row, row + 1) == 0x3F80).all()) for row in range(2048))
     assert anonymous_bytes() - before < whole.nbytes / 4
+
+
+def test_rows_of_a_large_file_leave_the_memory_of_the_process(tmp_path):
+    size = 400 << 20
+    header = {"w": {"dtype": "BF16", "shape": [size >> 12, 1 << 11], "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    path = written(tmp_path, text + b" " * (-len(text) % 8), b"")
+    with path.open("r+b") as opened:
+        opened.truncate(path.stat().st_size + size)
+    file, before, most = MappedFile(path), mapped_bytes(), 0
+    for start in range(0, size >> 12, 1 << 10):
+        assert not file.rows("w", start, start + (1 << 10)).any()
+        most = max(most, mapped_bytes() - before)
+    assert most < 120 << 20
 
 
 def test_rows_of_misaligned_tensor_are_copied_whole(tmp_path):
