@@ -234,6 +234,24 @@ merge_method: passthrough
     assert found.config.layer_types == written["layer_types"]
 
 
+@pytest.mark.parametrize(("ranges", "fits"), [("[0, 3]", True), ("[1, 3] [0, 1]", False)])
+def test_slices_of_layers_of_several_kinds_keep_their_places(tmp_path, ranges, fits):
+    """Dense and expert layers, which the config tells apart by their places alone."""
+    tensors = {f"model.layers.{i}.mlp.experts.weight": torch.ones(4, 2) for i in (1, 2)}
+    tensors |= {"model.layers.0.mlp.up.weight": torch.ones(2, 2)}
+    tensors |= {"model.embed_tokens.weight": torch.ones(3, 2)}
+    directory(tmp_path / "a", tensors, model_type="of_no_library", num_hidden_layers=3)
+    sources = "".join(
+        f"  - sources: [{{model: FOLDER/a, layer_range: {one}]}}]\n" for one in ranges.split("] ")
+    ).replace("]]", "]")
+    text = f"merge_method: passthrough\nslices:\n{sources}"
+    if fits:
+        assert merged(tmp_path, text)
+        return
+    with pytest.raises(ModelError, match="layers of several kinds"):
+        merged(tmp_path, text)
+
+
 ONE = "slices:\n  - sources: [{model: FOLDER/a, layer_range: RANGE}]\nmerge_method: passthrough\n"
 TWO = """
 slices:
