@@ -225,6 +225,7 @@ def test_gpu_that_is_not_there_is_an_input_error():
 
 
 def test_gpu_is_chosen_where_the_work_is_large(monkeypatch):
+    monkeypatch.setattr(job, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(module, "own_gpu", lambda: "the GPU")
     assert gpu_for("auto", 1 << 20, True) is None
