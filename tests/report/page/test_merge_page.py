@@ -9,6 +9,7 @@ from raylab.report.page.render import render_html
 from raylab.report.page.trials import merge_text
 from raylab.report.words import LANGUAGES, translator
 from raylab.spec.adapter_output import AdapterOutput
+from raylab.spec.merge_methods import METHODS
 from raylab.spec.merges import request_merge
 
 FILES = {"model.safetensors": {"size": 4_330_000, "sha256": "ab" * 32}}
@@ -136,3 +137,15 @@ def test_how_an_adapter_is_made_is_said_with_its_rank_or_energy():
         said.append(merge_text(translator("en"), request))
     ends = ("written as an adapter.", "adapter of rank 8.", "keeps 0.9 of each tensor's energy")
     assert all(end in text for end, text in zip(ends, said, strict=True))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("method", METHODS)
+def test_merge_of_every_method_is_said_in_every_language(language, method):
+    row = METHODS[method]
+    needed = {name: 0.5 for name, own in row.parameters.items() if own.default is None}
+    models = ["a", "b", "c"][: row.most or 3]
+    request = request_merge(method, models, base="base", parameters=needed)
+    said = merge_text(translator(language), request)
+    assert row.title in said and row.paper in said
+    assert ("0.2" in said) == (row.keeps != "all" or row.parameters.keys() >= {"alpha"})
