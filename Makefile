@@ -4,12 +4,22 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+
+# uv where it is there, which installs several packages at once.
+ifneq ($(shell command -v uv),)
+MAKE_VENV := uv venv --quiet --seed --python $(PYTHON)
+INSTALL := uv pip install --quiet --python $(BIN)/python -c constraints.txt
+else
+MAKE_VENV := $(PYTHON) -m venv
+INSTALL := $(BIN)/pip install --quiet --no-compile -c constraints.txt
+endif
 
 .PHONY: demo test test-cluster test-alone test-long test-real faults golden golden-check check docs vega
 .PHONY: format clean
 
-demo: $(READY)
+demo: $(RUNS)
 	$(BIN)/raylab run jobs/demo/study.yaml --out runs/demo
 
 # Side by side, for tests with a cluster mostly wait.
@@ -62,11 +72,19 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torch comes first and by its exact version, so that no other requirement pulls another build.
-$(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+# What a study needs, and no more. torch comes first and by its exact version, so that no other
+# requirement pulls another build. All cores compile at the end, where pip would use one.
+$(RUNS): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(MAKE_VENV) $(VENV)
+	$(INSTALL) torch
+	$(INSTALL) -e .
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some templates are no Python
+	touch $(RUNS)
+
+# What tests and publishing need as well.
+$(READY): $(RUNS)
+	$(INSTALL) -e '.[dev]'
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some templates are no Python
 	touch $(READY)
 
 clean:
