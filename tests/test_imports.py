@@ -48,3 +48,30 @@ def test_diff_and_merge_of_checkpoints_need_no_torch(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "False", words
+
+
+def test_threads_that_start_while_torch_is_imported_wait_for_it(tmp_path):
+    (tmp_path / "torch.py").write_text(
+        "import threading, time\nstarted.set()\ntime.sleep(0.5)\nset_num_threads = print\n"
+    )
+    code = """
+import builtins, sys, threading
+builtins.started = threading.Event()
+from raylab.weights.row_tiles import Workers
+with Workers(2) as workers:
+    def work(piece):
+        if piece == 0:
+            import torch
+        else:
+            started.wait()
+    with Workers(1) as first:
+        importing = threading.Thread(target=lambda: first.each([0], work))
+        importing.start()
+        started.wait()
+        workers.each([1], work)
+        importing.join()
+"""
+    sources = f"sys.path.insert(0, {str(tmp_path)!r})"
+    command = [sys.executable, "-c", f"import sys; {sources}{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

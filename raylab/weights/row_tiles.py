@@ -92,7 +92,10 @@ class Workers:
 
 def _take_one_blas_thread() -> None:
     """torch counts BLAS threads for each Python thread anew; checkpoints do not need torch."""
-    if torch := sys.modules.get("torch"):
+    if "torch" in sys.modules:
+        # Another thread may be at it: an import waits for that.
+        import torch
+
         torch.set_num_threads(1)
 
 
