@@ -66,7 +66,7 @@ class Merger:
 
     def write_all(self, workers: Workers, done: Callable[[Piece], None]) -> None:
         """Merge or copy every tensor of the output; see `write`. done: hears of the pieces, or of
-        the first one of each tensor, in their order."""
+        the first one of each tensor."""
         pieces = self._rows.pieces(list(self._plan.shapes))
         if self._request.row.combines == "matrices":
             # Imports torch, before the first thread starts.
@@ -75,7 +75,9 @@ class Merger:
             firsts = [piece for piece in pieces if piece[1] == 0]
             workers.each(firsts, lambda piece: self._write_tensor(piece[0], merged_product), done)
         else:
-            workers.each(pieces, self.write, done)
+            # What thresholds were counted in last is still in the page cache, where it does not
+            # hold all models.
+            workers.each(pieces[::-1] if any(self._trims) else pieces, self.write, done)
 
     def _write_tensor(self, name: str, merged: Callable[[ModelRows, str], Product]) -> None:
         """Merge or copy one tensor, whose matrices are `merged` first."""

@@ -38,7 +38,9 @@ from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
 
 _SHARE = 64
-"""One of so many rows of every piece is in the sample."""
+"""One of so many rows is in the sample."""
+_PLACES = 512
+"""About so many pieces have rows in it: around each of them the system reads some MB ahead."""
 _WIDEST = 32
 """Buckets, each of 2^16 counts."""
 
@@ -191,7 +193,10 @@ def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[i
     """
     rows = ModelRows(plan, CPU)
     ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
-    sample = [(n, a, a + math.ceil((b - a) / _SHARE)) for n, a, b in rows.pieces(names)]
+    pieces = rows.pieces(names)
+    every = max(1, len(pieces) // _PLACES)
+    share = max(1, _SHARE // every)
+    sample = [(n, a, a + math.ceil((b - a) / share)) for n, a, b in pieces[::every]]
     found = _count(rows, sample, ranges, workers)
     densities = plan.settings[names[0]].densities
     foreseen = {i: foreseen_range(counts, densities[i]) for i, counts in found.items()}
@@ -200,7 +205,9 @@ def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[i
 
 def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
     """The range of magnitudes that holds the threshold, given how many entries of a sample each
-    bucket holds; None where the range is too wide to count each magnitude."""
+    bucket holds; None where that is none, or the range is too wide to count each magnitude."""
+    if not counts[:-1].any():
+        return None
     low, high = bucket_range(counts[:-1], density)
     if high - low >= _WIDEST:
         return None
