@@ -28,7 +28,7 @@ from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit
 from raylab.plan.merges import Planned, PlannedMerge
 from raylab.plan.model_shapes import Shape, published
 from raylab.plan.trials import Inputs, Trial
-from raylab.spec.data.rows import Row, split
+from raylab.spec.data.rows import Row, characters, split
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 from raylab.spec.weight_files import tensor_shapes
@@ -174,11 +174,8 @@ def _longest_fits(workload: Workload) -> dict[str, dict[str, int | None]]:
 
 def _count_tokens(rows: Sequence[Row], held_out: float) -> float:
     """The tokens of all training examples, if every character is a token."""
-    return sum(
-        sum(len(turn.text) + len(turn.more) for turn in row.turns) + len(row.tools)
-        + TEMPLATE_TOKENS
-        for row in split(rows, held_out)[0]
-    )  # fmt: skip
+    training = split(rows, held_out)[0]
+    return sum(map(characters, training)) + TEMPLATE_TOKENS * len(training)
 
 
 def trial_operations(

@@ -93,7 +93,7 @@ def _records(lines: Iterable[str]) -> Found:
 
 def _record(number: int, line: str) -> Record | Problem:
     try:
-        value = json.loads(line, object_pairs_hook=_fields)
+        value = _OBJECTS.decode(line)
     except (ValueError, RecursionError) as error:
         return Problem(f"no JSON ({str(error.args[0]).split(': line')[0]})", str(number))
     return _object(number, value)
@@ -107,6 +107,9 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"an object has the field {twice!r} twice")
     return found
+
+
+_OBJECTS = json.JSONDecoder(object_pairs_hook=_fields)
 
 
 def _object(number: int, value: Any) -> Record | Problem:

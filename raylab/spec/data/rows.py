@@ -133,6 +133,11 @@ class LoadedRows(list[Row]):
         return {}
 
 
+def characters(row: Row) -> int:
+    """How many characters the turns and the tools of a row have; without a rejected answer."""
+    return len(row.tools) + sum([len(turn.text) + len(turn.more) for turn in row.turns])
+
+
 def rows_fingerprint(rows: Sequence[Row]) -> str:
     """The fingerprint (16 hex digits) of `rows` in their order."""
     return _loaded(rows).fingerprint
