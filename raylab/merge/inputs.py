@@ -157,9 +157,9 @@ def plan_merge(
             found=", ".join(
                 item.model
                 for item, place in zip(request.inputs, locations, strict=True)
-                if place in without_base
+                if place in (without_base or bare)
             ),
-            expected="--base, the base model that it was trained from",
+            expected="the base model that it was trained from: --base, or base_model in a file",
         )
     if request.tokenizer is None:
         _check_vocabularies(request, locations, directory)

@@ -94,7 +94,11 @@ class ModelRows(threading.local):
         return self.memory.to_device(f"rows of {model}", rows)
 
     def check_finite(self, piece: Piece, models: Sequence[int], counts: Sequence[int]) -> None:
-        """Raise NonFiniteError where the rows of a model have `counts` entries that are none."""
+        """Raise NonFiniteError where the rows of a model have `counts` entries that are none; it
+        names the base model where these come from there."""
+        if any(counts) and not self.plan.request.of_values:
+            (of_base,) = self.memory.numbers([self.base(piece)[1]])
+            refuse_non_finite(of_base, f"the base model's {piece[0]}")
         for model, count in zip(models, counts, strict=True):
             refuse_non_finite(count, f"{self.plan.request.inputs[model].model}: {piece[0]}")
 

@@ -139,7 +139,7 @@ METHODS: dict[str, MergeMethod] = {
         most=2,
         parameters={
             "nuslerp_flatten": ParameterRow(True, "flag"),
-            "nuslerp_row_wise": ParameterRow(False, "flag"),
+            "nuslerp_row_wise": ParameterRow(False, "flag", needs=("nuslerp_flatten", False)),
         },
     ),
     "multislerp": MergeMethod(

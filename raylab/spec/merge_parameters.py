@@ -8,6 +8,7 @@ Invariant: checked parameters have a value for every row, in the rows' order, an
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,6 +17,8 @@ from raylab.errors import InputError
 from raylab.number_format import either
 from raylab.spec.merge_settings import Setting, Varying, points_of
 from raylab.spec.proposals import close_names
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 Parameter = float | int | bool
 """A value of a method's own parameter."""
@@ -26,7 +29,8 @@ class ParameterRow:
     """One parameter of a method. default None: it has to be given.
 
     kind: number, whole (a whole number) or flag; low and high: the bounds of a number, both
-    allowed. by_model: each model may have its own value.
+    allowed. by_model: each model may have its own value. needs: a flag, and the value at which this
+    one has an effect.
     """
 
     default: Parameter | None
@@ -34,6 +38,7 @@ class ParameterRow:
     low: float = -math.inf
     high: float = math.inf
     by_model: bool = False
+    needs: tuple[str, bool] | None = None
 
     @property
     def expected(self) -> str:
@@ -92,6 +97,15 @@ def checked_parameters(
         if not row.allows(value):
             raise InputError(f"{method}'s {name} is wrong", found=str(value), expected=row.expected)
         found[name] = row.exact(value)
+    for name, row in rows.items():
+        is_idle = row.needs is not None and found[row.needs[0]] is (not row.needs[1])
+        if is_idle and row.needs and name in given and given[name] != row.default:
+            needed, at = row.needs
+            raise InputError(
+                f"{method}'s {name} has no effect",
+                found=f"{needed}: {str(not at).lower()}",
+                expected=f"{needed}: {str(at).lower()}, or no {name}",
+            )
     return found
 
 
@@ -101,23 +115,20 @@ def parsed_parameters(texts: list[str] | None) -> dict[str, Parameter] | None:
     for text in texts or ():
         name, equals, value = text.partition("=")
         words = {"true": True, "false": False}
-        if not equals or name in found:
+        if not equals or not name or name in found:
             raise InputError(
                 "a parameter is a name and a value",
                 found=text,
                 expected="NAME=VALUE, each name once",
             )
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
+        is_whole = re.fullmatch(r"[+-]?[0-9]+", value) is not None
+        number = float(value) if _NUMBER.fullmatch(value) else math.nan
         if value not in words and not math.isfinite(number):
             raise InputError(
                 f"the parameter {name} is no number",
                 found=value,
                 expected="a number, true or false",
             )
-        is_whole = value.lstrip("-").isdigit()
         found[name] = words[value] if value in words else int(value) if is_whole else number
     return found or None
 

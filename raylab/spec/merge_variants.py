@@ -86,14 +86,15 @@ def settings_at(merge: Merge, point: Mapping[str, Any]) -> Merge:
             values["weights"] = _weights(value, len(merge.models))
         else:
             values[key] = value
-    return Merge.model_validate(values)
+    # A sweep may hold flags and texts, which are no numbers.
+    return Merge.model_validate(values, strict=True)
 
 
-def _weights(first: Any, count: int) -> list[Any]:
+def _weights(first: Any, count: int) -> tuple[Any, ...]:
     """`first`, and what is left of 1 shared by the others, exact in the decimal that is written."""
-    is_number = isinstance(first, int | float) and math.isfinite(first)
+    is_number = type(first) in (int, float) and math.isfinite(first)
     rest = float((1 - Fraction(str(first))) / (count - 1)) if is_number else first
-    return [first, *[rest] * (count - 1)]
+    return (first, *[rest] * (count - 1))
 
 
 def _expand(study: Study, name: str) -> Iterator[MergeVariant]:

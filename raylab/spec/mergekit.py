@@ -54,7 +54,7 @@ def requested(
         raise InputError(
             f"{file} says what is merged",
             found=f"{', '.join(twice)} beside it",
-            expected="the file alone, or with a scope and a seed",
+            expected="the file alone, or with a scope, a seed, and what an adapter is to be",
         )
     return read_mergekit(file, scope=scope, seed=seed)
 

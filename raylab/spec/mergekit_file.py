@@ -76,7 +76,7 @@ class Section:
     def refused(self, field: str, expected: str) -> InputError:
         """The error that the value of `field` is none that raylab reads."""
         return InputError(
-            f"{self.file}, line {self.line_of(field)}: {field} is read in part",
+            f"{self.file}, line {self.line_of(field)}: this {field} is not read",
             found=self.value(field),
             expected=expected,
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from raylab.errors import InputError
 from raylab.spec.mergekit_file import Section, reference
 
 UNION, BASE = "union", "base"
@@ -48,8 +49,14 @@ class OutputTokenizer:
 
 
 def asked_tokenizer(source: str | None) -> OutputTokenizer | None:
-    """What the command line asks for."""
-    return OutputTokenizer(source) if source else None
+    """What the command line asks for. Raises InputError."""
+    if source is None:
+        return None
+    if not source.strip():
+        raise InputError(
+            "a tokenizer has no name", found=repr(source), expected="union, base, or a model"
+        )
+    return OutputTokenizer(source)
 
 
 def read_tokenizer(config: Section, base: str | None) -> OutputTokenizer | None:

@@ -14,7 +14,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import (
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    create_model,
+    model_validator,
+)
 
 from raylab.errors import StudyError
 from raylab.spec.adapter_output import adapter_output
@@ -124,7 +131,7 @@ class Merge(_with_keywords()):  # type: ignore[misc]
     """The scope of the threshold: the whole task vector, or each tensor."""
     seed: int | None = Field(default=None, ge=0)
     """Of the entries that DARE drops."""
-    parameters: dict[str, bool | int | float] = Field(default_factory=dict)
+    parameters: dict[str, StrictBool | StrictInt | StrictFloat] = Field(default_factory=dict)
     """The method's own parameters, by name: `t`, `gamma` and the like."""
     sweep: dict[str, tuple[SweptValue, ...]] = Field(default_factory=dict)
     """`density`, `lambda`, `weight` (of the first model; the others share what is left of 1) or a

@@ -118,6 +118,8 @@ def find_finished_trial(reference: str) -> FinishedTrial:
 def find_model(reference: str) -> FoundModel:
     """The model that `reference` names, with its location. Raises ModelError."""
     reject_credentials(reference)
+    if not reference.strip():
+        raise ModelError("a model has no name", found=repr(reference), expected="a directory or id")
     if "#" in reference:
         store, study, plan = _open_study(reference)
         location = _find_in_study(store, study, plan, reference)
@@ -142,11 +144,8 @@ def find_base(reference: str) -> Path:
     location = find_model(reference).location
     if directory := location.checkpoint or (None if location.adapters else location.base):
         return directory
-    raise ModelError(
-        "an adapter is no base model",
-        found=reference,
-        expected="a checkpoint with a whole model's weights",
-    )
+    expected = "a checkpoint with a whole model's weights"
+    raise ModelError("an adapter is no base model", found=reference, expected=expected)
 
 
 def location_of(directory: Path, base: Path | None = None) -> ModelLocation:

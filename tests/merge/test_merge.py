@@ -423,6 +423,17 @@ def test_merge_adapters_any_threads_give_the_same_bytes(tmp_path, demo_base, ada
     assert one == three
 
 
+@pytest.mark.parametrize("method", ["ties", "task_arithmetic", "sce"])
+def test_merge_nan_in_the_base_model_is_said_of_the_base_model(tmp_path, method):
+    base, _, paths = made(tmp_path)
+    base["a.weight"][2, 1] = math.nan
+    (paths[0] / "model.safetensors").unlink()
+    save_file(base, paths[0] / "model.safetensors", metadata={"format": "pt"})
+    request = request_merge(method, ["a", "b"], base="base")
+    with pytest.raises(NonFiniteError, match=r"the base model's a\.weight holds NaN"):
+        merge_models(request, list(map(place, paths[1:])), paths[0], tmp_path / "out")
+
+
 def test_merge_nan_in_what_is_only_copied_is_an_error(tmp_path, copied_base, adapters):
     tensors = load_file(copied_base / "model.safetensors")
     tensors["model.norm.weight"][3] = math.nan

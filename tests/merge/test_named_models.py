@@ -14,7 +14,9 @@ from raylab.merge.merge import merge_named
 from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.mergekit import read_mergekit
 from raylab.spec.merges import request_merge
+from raylab.spec.output_tokenizer import asked_tokenizer
 from tests.merge.extended import WORDS, saved_adapter, saved_llama, tokenizer_of
+from tests.merge.models import drawn, saved
 from tests.merge.test_mergekit_settings import merged_by_mergekit
 
 
@@ -186,3 +188,18 @@ def test_merge_adapter_over_another_base_gives_what_mergekit_writes(tmp_path, me
     assert found.keys() == theirs.keys()
     for name, values in theirs.items():
         torch.testing.assert_close(found[name], values, rtol=0, atol=2**-20, msg=name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "+adapter", "../base+", "+"])
+def test_merge_of_an_empty_name_is_refused_wherever_it_stands(tmp_path, monkeypatch, name):
+    saved(tmp_path / "base", drawn(0))
+    monkeypatch.chdir(tmp_path / "base")
+    request = request_merge("linear", [name, "../base"])
+    with pytest.raises(ModelError, match="a model has no name"):
+        merge_named(request, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokenizer_without_a_name_is_refused():
+    with pytest.raises(InputError, match="a tokenizer has no name"):
+        asked_tokenizer(" ")

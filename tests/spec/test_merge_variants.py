@@ -154,6 +154,8 @@ MISTAKES = {
     "values": ("2e-1]", "0.10]", 13, "mixed.sweep.density", "give distinct values"),
     "empty": ("[0, 0.3, 1]", "[]", 15, "plain.sweep.weight", "give distinct values"),
     "bounds": ("2e-1]", "1.5]", 12, "mixed.sweep", "less than or equal to 1 (found 1.5)"),
+    "flag": ("[0.1, 2e-1]", "[0.1, true]", 12, "mixed.sweep", "(found True)"),
+    "text": ("lambda: [1", "lambda: ['1'", 12, "mixed.sweep", "(found '1')"),
     "kind": ("[0, 0.3, 1]", "[x, 1]", 15, "plain.sweep.weight", "found 'x'"),
     "idle": ("{weight:", "{lambda:", 15, "plain.sweep.lambda", "linear has no lambda"),
     "twice": ("    sweep:\n", "    density: 0.1\n    sweep:\n", 14, "mixed.sweep.density",

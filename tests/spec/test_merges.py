@@ -173,6 +173,29 @@ def test_request_own_parameters_that_make_no_sense_are_refused(method, models, o
     assert named in refused.value.message
 
 
+@pytest.mark.parametrize("text", ["t=٠", "max_iter=1_0", "=1", "t= 1", "t=0x1", "t=1e", "t=nan"])
+def test_parameters_of_a_command_line_in_other_writing_are_refused(text):
+    with pytest.raises(InputError, match="is no number|a name and a value"):
+        parsed_parameters([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("t=.5", 0.5), ("t=1e-3", 1e-3), ("t=-2", -2), ("t=+0.25", 0.25), ("t=3.", 3.0)],
+)
+def test_parameters_of_a_command_line_are_plain_numbers(text, value):
+    assert parsed_parameters([text]) == {"t": value}
+
+
+def test_request_flag_without_the_one_that_it_needs_is_refused():
+    asked = {"nuslerp_row_wise": True}
+    with pytest.raises(InputError, match="nuslerp_row_wise has no effect"):
+        request_merge("nuslerp", ["a", "b"], parameters=asked)
+    request = request_merge("nuslerp", ["a", "b"], parameters=asked | {"nuslerp_flatten": False})
+    assert request.parameters["nuslerp_row_wise"] is True
+    assert request_merge("nuslerp", ["a", "b"], parameters={"nuslerp_row_wise": False})
+
+
 def test_parameters_of_a_command_line_are_read_by_kind():
     found = parsed_parameters(["t=0.5", "max_iter=3", "nuslerp_flatten=false"])
     assert found == {"t": 0.5, "max_iter": 3, "nuslerp_flatten": False}
