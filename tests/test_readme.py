@@ -102,9 +102,15 @@ def test_example_of_a_study_is_valid(name):
     seeds = parse_study(text, Path("study.yaml")).seeds
     assert list(map(str, seeds)) == ["42", "100"]
     yaml = YAML(typ="safe")
-    # A line of the other blocks is a field in another form.
-    for line in (line for block in fields for line in block.splitlines() if ":" in line):
-        assert Study.model_validate(yaml.load(text) | yaml.load(line.partition("    ")[0]))
+    for form in (form for block in fields for form in _forms(block)):
+        assert Study.model_validate(yaml.load(text) | yaml.load(form))
+
+
+def _forms(block):
+    """A field in another form: the whole block, or each line of one without indented lines."""
+    if re.search("^ ", block, re.MULTILINE):
+        return [block]
+    return [line.partition("    ")[0] for line in block.splitlines() if ":" in line]
 
 
 def test_pages_name_only_files_that_exist():
