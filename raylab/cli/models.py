@@ -239,21 +239,10 @@ def merge(
         threads=threads,
         device=device,
         dequantize=dequantize,
-        meanwhile=lambda: _load_page(lang.value),
     )
     print("\n".join(summary_lines(record)))
     print(f"{time.monotonic() - started:.1f} s: {out}")
     say(f"page: {_write_merge_page(request, record, out, lang.value)}")
-
-
-def _load_page(language: str) -> None:
-    """Load what the card and the page of a merge need, which takes longer than they take."""
-    from raylab.report.page import merge_page, render  # noqa: F401
-    from raylab.report.words import translator
-    from raylab.weights.model_card import load_card
-
-    load_card()
-    translator(language)
 
 
 def _write_merge_page(

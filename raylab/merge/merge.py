@@ -23,7 +23,7 @@ from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.named_models import find_named
-from raylab.merge.record import Meanwhile, card_metadata, flushed_files, record_of, write_record
+from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import counter, trims_of
 from raylab.merge.whole_tensors import concluded
@@ -58,16 +58,15 @@ def merge_models(
     device: Device = "auto",
     tell: Tell = silent,
     tokenizer: Path | None = None,
-    meanwhile: Meanwhile = lambda: None,
 ) -> dict[str, Any]:
     """Merge the models at `locations`, those of `request.inputs`, into a new directory `out`.
 
     base: the base model's directory; most_bytes: of tensors in one file; threads: all CPUs by
     default; device: where the arithmetic runs, see `raylab.merge.backend.choose`; tell: hears of
-    every tensor; tokenizer: the folder of one that the request names by a model; meanwhile: see
-    `raylab.merge.record.flushed_files`. Returns the record. Raises InputError (no GPU), ModelError
-    and OutError before anything is written, and NonFiniteError, OutError (no room),
-    DeviceMemoryError and StoreError, which leave nothing behind.
+    every tensor; tokenizer: the folder of one that the request names by a model. Returns the
+    record. Raises InputError (no GPU), ModelError and OutError before anything is written, and
+    NonFiniteError, OutError (no room), DeviceMemoryError and StoreError, which leave nothing
+    behind.
     """
     check_absent(out)
     is_on_cpu = request.row.combines != "entries"
@@ -90,15 +89,7 @@ def merge_models(
         from raylab.merge.adapter_plan import plan_adapter
 
         return write_adapter(plan_adapter(plan, locations), backend, out, threads, tell)
-    return write_merge(
-        plan,
-        backend,
-        out,
-        most_bytes=most_bytes,
-        threads=threads,
-        tell=tell,
-        meanwhile=meanwhile,
-    )
+    return write_merge(plan, backend, out, most_bytes=most_bytes, threads=threads, tell=tell)
 
 
 def merge_named(
@@ -109,7 +100,6 @@ def merge_named(
     threads: int | None = None,
     device: Device = "auto",
     dequantize: bool = False,
-    meanwhile: Meanwhile = lambda: None,
 ) -> dict[str, Any]:
     """Find the models that the request names, and merge them; see `merge_models`.
 
@@ -126,7 +116,6 @@ def merge_named(
         threads=threads,
         device=device,
         tokenizer=found.tokenizer,
-        meanwhile=meanwhile,
     )
 
 
@@ -138,7 +127,6 @@ def write_merge(
     most_bytes: int = MOST_BYTES,
     threads: int | None = None,
     tell: Tell = silent,
-    meanwhile: Meanwhile = lambda: None,
 ) -> dict[str, Any]:
     """Carry out `plan` on `backend`; see `merge_models`."""
     count = backend.threads(threads or len(os.sched_getaffinity(0)))
@@ -159,7 +147,7 @@ def write_merge(
                 write_untied(part)
             if plan.request.dtype:
                 write_config(part, dict.fromkeys(("dtype", "torch_dtype"), plan.request.dtype))
-            files = flushed_files(part, meanwhile)
+            files = flushed_files(part)
             record = record_of(plan, trims, merger.counts, files, backend.name)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
             write_record(part, record)

@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -40,12 +40,6 @@ from raylab.store.records import FileEntry
 from raylab.weights.checkpoint_writer import flush
 
 RECORD = "merge.json"
-_MOST_THREADS = 4
-"""That read files for their SHA-256, each with a block in memory."""
-_BLOCK = 16 << 20
-
-Meanwhile = Callable[[], None]
-"""Called while the output is flushed and hashed, when the processor has little to do."""
 
 Kept = Counter[tuple[int, str]]
 """By model and tensor, how many entries stayed and are not zero."""
@@ -186,27 +180,21 @@ def write_record(part: Path, record: Mapping[str, Any]) -> None:
     (part / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
-def flushed_files(part: Path, meanwhile: Meanwhile = lambda: None) -> dict[str, FileEntry]:
-    """The files below `part`, which are on the disk from then on. `meanwhile` is called while the
-    disk and other threads are at work."""
-    with ThreadPoolExecutor(_MOST_THREADS) as pool:
+def flushed_files(part: Path) -> dict[str, FileEntry]:
+    """The files below `part`, which are on the disk from then on."""
+    with ThreadPoolExecutor() as pool:
         flushed = pool.submit(flush, part)
         files = sorted(path for path in part.rglob("*") if path.is_file())
         entries = pool.map(_file_entry, files)
-        meanwhile()
     flushed.result()
     names = [file.relative_to(part).as_posix() for file in files]
     return dict(zip(names, entries, strict=True))
 
 
 def _file_entry(path: Path) -> FileEntry:
-    # A thread waits some milliseconds for Python's lock after each block, where others hold it.
-    digest, size = hashlib.sha256(), path.stat().st_size
-    buffer = memoryview(bytearray(min(size, _BLOCK)))
-    with path.open("rb", buffering=0) as stream:
-        while read := stream.readinto(buffer):
-            digest.update(buffer[:read])
-    return FileEntry(size=size, sha256=digest.hexdigest())
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(size=path.stat().st_size, sha256=digest)
 
 
 def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,12 +20,6 @@ from typing import Any
 CARD = "README.md"
 
 
-def load_card() -> None:
-    """Load the libraries of a card, which takes longer than to write one."""
-    import jinja2  # noqa: F401
-    from huggingface_hub import ModelCard, ModelCardData  # noqa: F401
-
-
 def write_model_card(directory: Path, metadata: Mapping[str, Any], **values: Any) -> None:
     """Write the card of the model in `directory`.
 
