@@ -33,7 +33,7 @@ from raylab.spec.study_file import load_study
 from raylab.store.filesystem import Store
 from raylab.store.references import location_of
 from raylab.train.known_losses import check_losses
-from raylab.train.known_targets import trials_to_ask
+from raylab.train.known_targets import check_unknown_targets
 
 
 def plan(
@@ -50,7 +50,7 @@ def plan(
     warn(inputs.warnings)
     check_losses(loaded, inputs, run_code=True)
     trials = plan_trials(loaded, inputs)
-    targets = _targets(loaded, inputs, trials)
+    targets = check_unknown_targets(loaded, inputs, trials)
     merges = plan_merges(loaded, inputs, trials)
     check_merges(loaded, inputs, trials, merges)
     warn(comparisons_without_pairs(loaded, [*trials, *merges]))
@@ -116,15 +116,3 @@ def _warn_of_models(study: Study, inputs: Inputs) -> None:
         causes = unreadable(study, found.directory, places) if places else {}
         for name, cause in causes.items():
             say(f"warning: the model {name} cannot be reduced: {cause}")
-
-
-def _targets(study: Study, inputs: Inputs, trials: list[Trial]) -> list[str]:
-    """What adapters reach where that is not known; torch is loaded for these alone.
-
-    Raises ModelError.
-    """
-    if not trials_to_ask(study, inputs, trials):
-        return []
-    from raylab.train.targets import check_targets
-
-    return check_targets(study, inputs, trials)

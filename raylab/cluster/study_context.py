@@ -36,7 +36,7 @@ from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.store.studies import make_room
 from raylab.store.study_plan import NamedResult, StudyPlan, write_plan
 from raylab.train.known_losses import check_losses
-from raylab.train.known_targets import trials_to_ask
+from raylab.train.known_targets import check_unknown_targets
 
 # Ray unpacks the working directory of a job below this.
 _JOB_DIRECTORY = "/working_dir_files/_ray_pkg_"
@@ -240,10 +240,7 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
     trials = plan_trials(study, inputs)
     merges = plan_merges(study, inputs, trials)
     check_merges(study, inputs, trials, merges)
-    if trials_to_ask(study, inputs, trials):
-        from raylab.train.targets import check_targets
-
-        check_targets(study, inputs, trials)
+    check_unknown_targets(study, inputs, trials)
     plan_lines(study, plan_models(study, [*trials, *merges]))
     check_directions(study, inputs, trials)
     store = Store(out)

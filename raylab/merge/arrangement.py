@@ -94,7 +94,7 @@ class _Arranger:
         """Every tensor of the output. Raises ModelError."""
         named = {one.module for one in self._request.slices}
         modules = modules_of(self._shapes)
-        if named == {TEMPLATE} and len(modules) == 1:
+        if named == {None} and len(modules) == 1:
             named = {*modules}
         if named != {*modules}:
             raise ModelError(

@@ -3,7 +3,7 @@
 Model: `target_modules: all-linear` means every linear layer in an architecture without experts for
 which a test has trained it (a row of `raylab.train.known_losses.KNOWN_LOSSES`). Names of one's own,
 experts and other architectures need PEFT's answer (`raylab.train.targets`).
-Invariant: nothing here loads torch.
+Invariant: torch is loaded only where PEFT has to be asked.
 """
 
 from __future__ import annotations
@@ -40,3 +40,15 @@ def trials_to_ask(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list
         if trial.base_model in configs
         and needs_answer(configs[trial.base_model], trial.variant.lora)
     ]
+
+
+def check_unknown_targets(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[str]:
+    """`raylab.train.targets.check_targets` where an adapter has to be asked about; else nothing.
+
+    Raises ModelError.
+    """
+    if not trials_to_ask(study, inputs, trials):
+        return []
+    from raylab.train.targets import check_targets
+
+    return check_targets(study, inputs, trials)
