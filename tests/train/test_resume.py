@@ -30,14 +30,19 @@ def _checks_at_every_step(monkeypatch):
 
 
 def stopped_at(made, recipe, step, seed=42):
-    """Train until a checkpoint of `step` or later is stored, then stop."""
+    """Train until a checkpoint of `step` or later is stored, then stop.
+
+    The trainings here are over within the second between two checks: every step checks.
+    """
 
     def listen(progress):
         if progress.get("checkpoint", 0) >= step:
             request_stop(made.store)
 
-    with pytest.raises(Stopped):
-        made.run(recipe, listen, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
+        with pytest.raises(Stopped):
+            made.run(recipe, listen, seed)
     clear_stop_request(made.store)
 
 
@@ -76,7 +81,6 @@ def stopped(tmp_path_factory):
     field, _, value = EVERY_STEP.partition("->")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYLAB_SCRATCH", str(folder / "scratch"))
-        patch.setattr("raylab.train.resume._STOP_CHECK_SECONDS", 0.0)
         made = Bench(study_of(STUDY_TEXT.replace(field, value)), folder / "out")
         stopped_at(made, "sft-d1", 3)
     return folder / "out"
