@@ -19,8 +19,9 @@ from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.comparisons import comparisons_without_pairs
 from raylab.plan.costs import costs_of
 from raylab.plan.directions import check_directions
+from raylab.plan.finished_parents import plan_finished_parents
 from raylab.plan.framing import learned_lines
-from raylab.plan.merges import plan_merges
+from raylab.plan.merges import Asked, plan_merges
 from raylab.plan.resources import ASSUMED, disk_lines, gpu_demands
 from raylab.plan.resuming import with_checkpoints
 from raylab.plan.schedule import schedule_study
@@ -56,14 +57,15 @@ def plan(
     warn(comparisons_without_pairs(loaded, [*trials, *merges]))
     _warn_of_models(loaded, inputs)
     questions, store = questions_of(loaded, inputs.rows), Store(out_of(loaded, out))
-    found = find_results([*trials, *merges], store, questions)
+    asked: list[Asked] = [*trials, *merges, *plan_finished_parents(loaded, inputs)]
+    found = find_results(asked, store, questions)
     needed = questions.of_merges.needed(found.planned)
     states = plan_states(found.planned, found.records, questions.id, inputs.own_decoding, needed)
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     check_directions(loaded, inputs, trials)
     costs = costs_of(loaded, inputs, found.planned)
-    asked = gpu_demands(loaded, inputs, distinct(trials))
+    demands = gpu_demands(loaded, inputs, distinct(trials))
     here, warning = None, None
     if not has_gpu():
         missing = distinct(item.trial for item in states if item.state != "cached")
@@ -72,7 +74,7 @@ def plan(
         warning = dtype_warning(loaded.quantization)
     if as_json:
         rows = [state.document for state in states]
-        sizes = {"gpu": [row.document for row in asked], "assumed": ASSUMED}
+        sizes = {"gpu": [row.document for row in demands], "assumed": ASSUMED}
         scheduled = {"schedule": schedule} if schedule else {}
         on_cpu = {"here": here.document} if here else {}
         reached = {"targets": targets} if targets else {}
@@ -88,7 +90,7 @@ def plan(
     console().print(view)
     for line in learned_lines(loaded, inputs.rows):
         print(line)
-    print_demands(asked, console())
+    print_demands(demands, console())
     lines = list(disk_lines(loaded, inputs, distinct(found.planned)))
     lines += [cost.line for found in costs.values() for cost in found]
     for line in [*targets, *lines]:

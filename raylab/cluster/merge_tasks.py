@@ -20,6 +20,7 @@ from raylab.cluster.session import slots
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_progress import StudyProgress
 from raylab.cluster.worker_gpu import use_own_gpu
+from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs, Trial
 from raylab.report.terminal.live_display import Display
@@ -131,7 +132,9 @@ def _make(
         return run_merge(task, Placement(gpus)).metrics
 
 
-def record_failure(store: Store, merge: PlannedMerge, before: int, error: RayError) -> None:
+def record_failure(
+    store: Store, merge: PlannedMerge | FinishedParent, before: int, error: RayError
+) -> None:
     """Write an attempt for a merge that had `before` attempts, unless its worker did so."""
     if len(read_attempts(store, merge.folder)) > before:
         return

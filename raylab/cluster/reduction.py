@@ -24,8 +24,8 @@ from raylab.number_format import plural
 from raylab.reduce.job import Executor
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.reduce.tables import Tables
+from raylab.results.comparison_rows import comparison_rows
 from raylab.results.notes import notes_of, with_notes
-from raylab.results.table_rows import comparison_rows
 from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
 from raylab.store.phase import Tell, silent

@@ -32,6 +32,7 @@ from raylab.cluster.whole_study import (
 from raylab.errors import StoreError
 from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial
+from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.resources import too_large
 from raylab.plan.stored import distinct
@@ -151,15 +152,15 @@ def report(context: StudyContext, others: Sequence[str] = (), *, is_whole: bool 
 
 
 def write_trial_tables(context: StudyContext) -> bool:
-    """Write the tables of trials out of the store; return whether every trial is done."""
+    """Write the tables of trials out of the store; return whether everything is done."""
     store = context.store
-    results = read_results(context.planned, store, context.questions)
+    results = read_results(context.asked, store, context.questions)
     rows = trial_rows(results, context.study.evaluation.limits)
     write_table(store, "trials", rows)
     notes = {row["name"]: row["note"] for row in rows if row["note"]}
     for name, make in _TABLES_OF_MODELS.items():
         write_table(store, name, with_notes(make(results), {}, notes))
-    return all(row["status"] == "done" for row in rows)
+    return all(result.record for result in results.trials)
 
 
 def _train(
@@ -172,6 +173,7 @@ def _train(
     missing = distinct(item.trial for item in states if item.state != "cached")
     to_train = [item for item in missing if isinstance(item, Trial)]
     merges = [item for item in missing if isinstance(item, PlannedMerge)]
+    finished = [item for item in missing if isinstance(item, FinishedParent)]
     if not missing:
         say(nothing_to_train(states))
         return write_trial_tables(context)
@@ -180,6 +182,8 @@ def _train(
             _train_trials(context, lease, to_train, merges, say, phase)
         if merges:
             _merge(context, say, phase.tell)
+        if finished:
+            _ask_finished(context, finished, say, phase.tell)
     except KeyboardInterrupt:
         # Whatever the tables may lack: it was stopped, and the next run writes them again.
         with suppress(StoreError):
@@ -233,6 +237,16 @@ def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
     ready = [item for item in found if isinstance(item, PlannedMerge)]
     say(f"{len(ready)} of {plural(len(distinct(context.merges)), 'merge')} to make")
     make_merges(context, ready, stderr_display(), tell)
+
+
+def _ask_finished(
+    context: StudyContext, models: Sequence[FinishedParent], say: Say, tell: Tell
+) -> None:
+    """Ask finished models what the merges that take them are asked."""
+    from raylab.cluster.finished_tasks import ask_finished
+
+    say(f"{plural(len(models), 'finished model')} of merges to ask")
+    ask_finished(context, models, say, tell)
 
 
 def _warn_of_dtype(

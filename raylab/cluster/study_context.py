@@ -20,8 +20,9 @@ from raylab.plan.cache import PlannedTrial, Questions, plan_states, questions_of
 from raylab.plan.comparisons import Model, PlannedComparison, plan_comparisons, plan_models
 from raylab.plan.connectivity import Line, line_answers, plan_lines
 from raylab.plan.directions import check_directions
+from raylab.plan.finished_parents import FinishedParent, plan_finished_parents
 from raylab.plan.functions import compared_answers
-from raylab.plan.merges import Planned, PlannedMerge, plan_merges
+from raylab.plan.merges import Asked, Planned, PlannedMerge, plan_merges
 from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
 from raylab.results.quality_flags import flagged_models
@@ -54,6 +55,8 @@ class StudyContext:
     trials: Sequence[Trial]
     merges: Sequence[PlannedMerge]
     store: Store
+    finished_parents: Sequence[FinishedParent] = ()
+    """The finished models that merges take, which are asked as the merges are."""
 
     def base_directory(self, name: str) -> Path | None:
         """The directory of a base model; a hub's may be there only since a trial fetched it."""
@@ -80,6 +83,11 @@ class StudyContext:
         return [*self.trials, *self.merges]
 
     @property
+    def asked(self) -> list[Asked]:
+        """Everything that has a record: the same, then finished models of merges."""
+        return [*self.planned, *self.finished_parents]
+
+    @property
     def comparisons(self) -> list[PlannedComparison]:
         """All comparisons, in the order of the study."""
         return plan_comparisons(self.study, self.models)
@@ -91,10 +99,10 @@ class StudyContext:
 
     def stored(self) -> StoredResults:
         """What the store holds now."""
-        return find_results(self.planned, self.store, self.questions)
+        return find_results(self.asked, self.store, self.questions)
 
     def states(self, stored: StoredResults) -> list[PlannedTrial]:
-        """The state of every trial and merge, by what is stored."""
+        """The state of everything that is asked, by what is stored."""
         questions = self.questions
         needed = questions.of_merges.needed(stored.planned)
         decoding = self.inputs.own_decoding
@@ -104,12 +112,13 @@ class StudyContext:
         """The sound records of the store, by trial id."""
         return self.stored().records
 
-    def located(self, planned: Iterable[Planned]) -> StudyContext:
-        """The same study with its trials and merges as `find_results` located them."""
+    def located(self, planned: Iterable[Asked]) -> StudyContext:
+        """The same study with all that is asked as `find_results` located it."""
         planned = list(planned)
         trials = [item for item in planned if isinstance(item, Trial)]
         merges = [item for item in planned if isinstance(item, PlannedMerge)]
-        return replace(self, trials=trials, merges=merges)
+        finished = [item for item in planned if isinstance(item, FinishedParent)]
+        return replace(self, trials=trials, merges=merges, finished_parents=finished)
 
     def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
         """Models that no comparison takes, with the reason."""
@@ -212,9 +221,9 @@ class StudyContext:
                 base_model=item.base_model,
                 data=dict(item.variant.data_sets)
                 if isinstance(item, Trial)
-                else {"data": item.row["data"]},
+                else {"data": "+".join(item.data)},
             )
-            for item in self.planned
+            for item in self.asked
         )
         return StudyPlan(
             study=self.study.name, held_out=dict(self.questions.held_out), results=results
@@ -252,5 +261,6 @@ def prepare(study: Study, out: str, *, online: bool = True, tell: Tell = silent)
             todo="give the job --out with an absolute path, or a URI",
         )
     store.prepare()
-    context = StudyContext(study, inputs, trials, merges, store)
+    finished = plan_finished_parents(study, inputs)
+    context = StudyContext(study, inputs, trials, merges, store, finished)
     return context.located(context.stored().planned)

@@ -16,8 +16,9 @@ from raylab.cluster.study_progress import StudyPhase
 from raylab.imports import loading
 from raylab.number_format import plural
 from raylab.plan.cache import PlannedTrial
-from raylab.plan.merges import Planned, PlannedMerge
+from raylab.plan.merges import Asked, PlannedMerge
 from raylab.plan.stored import distinct
+from raylab.plan.trials import Trial
 from raylab.results.left_out import left_out, lines_of
 from raylab.spec.identity import fingerprint
 from raylab.store.columns import COLUMNS
@@ -53,7 +54,7 @@ def run(context: StudyContext, address: str | None, say: Say) -> bool:
 
 
 def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list[PlannedTrial]:
-    """The state of every trial and merge, by records whose files have all of their bytes.
+    """The state of everything that is asked, by records whose files have all of their bytes.
 
     A damaged record is reported and deleted, so that its trial is trained again.
     """
@@ -63,7 +64,7 @@ def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list
     has_damage = False
     results = distinct(found.planned)
 
-    def damaged(trial: Planned) -> list[str]:
+    def damaged(trial: Asked) -> list[str]:
         record = found.records.get(trial.id)
         return damaged_files(context.store, trial.folder, record) if record else []
 
@@ -83,7 +84,7 @@ def checked_states(context: StudyContext, say: Say, tell: Tell = silent) -> list
 
 
 def is_all_cached(states: Sequence[PlannedTrial]) -> bool:
-    """Whether every trial and merge has a record."""
+    """Whether everything that is asked has a record."""
     return all(item.state == "cached" for item in states)
 
 
@@ -98,9 +99,10 @@ def _is_reported(context: StudyContext) -> bool:
 
 def nothing_to_train(states: Sequence[PlannedTrial]) -> str:
     """The line that says that all of `states` are in the store."""
+    trials = sum(isinstance(item.trial, Trial) for item in states)
     merges = sum(isinstance(item.trial, PlannedMerge) for item in states)
     and_merges = f" and {plural(merges, 'merge')}" if merges else ""
-    return f"nothing to train: all {len(states) - merges} trials{and_merges} are in the store"
+    return f"nothing to train: all {trials} trials{and_merges} are in the store"
 
 
 def say_what_is_left_out(context: StudyContext, others: Sequence[str], say: Say) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raylab.errors import ModelError
-from raylab.merge.output_vocabulary import has_tokenizer
 from raylab.spec.merges import MergeRequest
 from raylab.spec.output_tokenizer import BASE, UNION, OutputTokenizer
+from raylab.spec.vocabularies import has_tokenizer
 from raylab.store.references import ModelLocation, find_base, find_model
 
 

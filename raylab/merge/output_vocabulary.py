@@ -24,7 +24,6 @@ from raylab.spec.vocabularies import Vocabulary, vocabulary_of
 
 _GAPS = 64
 """A tokenizer has at least one token for so many ids."""
-_TOKENIZERS = ("tokenizer*", "vocab*", "spiece.model", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -84,11 +83,6 @@ def known_vocabulary(directory: Path) -> Vocabulary:
         expected="tokenizer.json, vocab.json, vocab.txt or a SentencePiece model",
         todo="save the tokenizer beside the model, by save_pretrained",
     )
-
-
-def has_tokenizer(directory: Path) -> bool:
-    """Whether a file of a tokenizer lies there."""
-    return any(next(directory.glob(pattern), None) for pattern in _TOKENIZERS)
 
 
 def output_vocabulary(

@@ -16,32 +16,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from peft import PeftModel
 
 from raylab.merge.merge import merge_models
 from raylab.merge.record import summary_lines
-from raylab.plan.asked import data_asked, merge_prompts
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
 from raylab.reduce.passes import task_vector_norms
-from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.rows import Row
-from raylab.spec.models import check_remote_code
 from raylab.spec.study import Study
 from raylab.store.attempt_state import write_progress
 from raylab.store.filesystem import Store
-from raylab.store.phase import MEASURING, MODEL, STORING, Tell
+from raylab.store.phase import MEASURING, STORING, Tell
 from raylab.store.records import ADAPTER, Record, trial_key
 from raylab.store.references import MERGED, ModelLocation, location_of
 from raylab.train.attempts import UNPLACED, Made, Placement, complete, recorded_attempt
 from raylab.train.base_checkpoint import StudyAdapters
-from raylab.train.chat import teach_stopping
-from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
-from raylab.train.model import device_of_this_process, load_base, load_tokenizer
+from raylab.train.evaluate.asked_model import evaluate_asked
+from raylab.train.evaluate.evaluate import ModelEvaluation
 from raylab.train.progress import AttemptProgress
-from raylab.weights.memory_names import loading_class
 
 MOST_BYTES = 1 << 30
 """Of the tensors in one file, which the store holds in memory as a whole."""
@@ -118,34 +110,5 @@ def _part(merge: PlannedMerge) -> str:
 
 def _evaluate(task: MergeTask, directory: Path, tell: Tell) -> ModelEvaluation:
     """Evaluate the merged model at `directory`."""
-    tell(MODEL)
-    study, merge = task.study, task.merge
-    source = study.base_models[merge.base_model]
-    data = data_asked(merge, task.rows)
-    questions = held_out_prompts(task.rows[data], study.held_out, study.evaluation.prompts)
-    if merge.is_adapter:
-        trusted = source.trust_remote_code
-        model = load_base(task.base, study.quantization, trust_remote_code=trusted)
-    else:
-        model = _load_whole(directory, source.trust_remote_code)
-    place = task.base if merge.is_adapter else directory
-    tokenizer = load_tokenizer(place, source, study.template_date)
-    teach_stopping(model, tokenizer)
-    if merge.is_adapter:
-        model = PeftModel.from_pretrained(model, directory)
-    seed = merge.seed.init if merge.seed else 0
-    beside = merge_prompts(study, task.rows).beside(merge)
-    return evaluate_model(
-        model, tokenizer, study, task.rows, questions, seed, beside=beside, tell=tell
-    )
-
-
-def _load_whole(directory: Path, trusted: bool) -> Any:
-    """The merged model at `directory`, as it is saved."""
-    check_remote_code(directory, trusted)
-    return loading_class(directory).from_pretrained(
-        directory,
-        dtype="auto",
-        device_map={"": device_of_this_process()},
-        trust_remote_code=trusted,
-    )
+    place = location_of(directory, task.base)
+    return evaluate_asked(task.merge, place, task.base, task.study, task.rows, tell)

@@ -17,7 +17,6 @@ from raylab.errors import ModelError
 from raylab.merge.output_vocabulary import (
     Member,
     OutputVocabulary,
-    has_tokenizer,
     output_vocabulary,
 )
 from raylab.merge.token_map import TokenMap, map_tokens
@@ -27,6 +26,7 @@ from raylab.spec.vocabularies import (
     Side,
     check_vocabularies,
     has_rows_of_tokens,
+    has_tokenizer,
     is_of_tokens,
     places_of,
 )

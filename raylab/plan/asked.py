@@ -1,7 +1,7 @@
-"""What trials and merges are asked: the held-out prompts of which data sets.
+"""What models are asked: the held-out prompts of which data sets.
 
 Model: a model answers the prompts of its own data; a merge those of its first trial's. Beside
-these, a merge and every trial that it is made of answer the prompts of all data sets that models
+these, a merge and every model that it is made of answer the prompts of all data sets that models
 of the merge were trained on, so that each parent stands beside its merge on equal prompts. Data
 sets with the same prompts (as D0 and D1 in two styles) are asked once: prompts are known by their
 fingerprint, which no answer enters.
@@ -16,19 +16,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raylab.number_format import plural
-from raylab.plan.merges import Planned, PlannedMerge
-from raylab.spec.data.held_out import Prompts, held_out_prompts
+from raylab.plan.finished_parents import FinishedParent
+from raylab.plan.merges import Asked
+from raylab.plan.trials import Trial
+from raylab.spec.data.held_out import Prompts, held_out_answers, held_out_prompts
 from raylab.spec.data.rows import Row
 from raylab.spec.identity import fingerprint
 from raylab.spec.merge_variants import merge_members
 from raylab.spec.study import Study
 
 
-def data_asked(planned: Planned, names: Collection[str]) -> str:
-    """The data set whose held-out prompts a trial or a merge answers, of those with `names`."""
-    if not isinstance(planned, PlannedMerge):
+def data_asked(planned: Asked, names: Collection[str]) -> str:
+    """The data set whose held-out prompts a model answers as its own, of those with `names`."""
+    if isinstance(planned, Trial):
         return planned.variant.data
-    # The data of its first trial; finished models may name data that the study does not have.
+    # The data of its first model; finished models may name data that the study does not have.
     return next((name for name in planned.data if name in names), next(iter(names)))
 
 
@@ -44,18 +46,18 @@ class MergePrompts:
     ids: Mapping[str, str] = field(default_factory=dict)
     names: Sequence[str] = ()
 
-    def beside(self, planned: Planned) -> dict[str, Prompts]:
+    def beside(self, planned: Asked) -> dict[str, Prompts]:
         """The prompts that `planned` answers beside those of its own data, by fingerprint."""
         own = self.own(planned)
-        sets = planned.data if isinstance(planned, PlannedMerge) else planned.partners
+        sets = planned.partners if isinstance(planned, Trial) else planned.data
         found = {self.ids[name]: self.prompts[name] for name in self.ids if name in sets}
         return {id: prompts for id, prompts in found.items() if id != own and prompts}
 
-    def own(self, planned: Planned) -> str | None:
+    def own(self, planned: Asked) -> str | None:
         """The fingerprint of the prompts of its own data, where models of merges are asked them."""
         return self.ids.get(data_asked(planned, self.names)) if self.names else None
 
-    def needed(self, planned: Iterable[Planned]) -> dict[str, Collection[str]]:
+    def needed(self, planned: Iterable[Asked]) -> dict[str, Collection[str]]:
         """What each of `planned` is asked beside its own data, by its name."""
         return {item.name: tuple(self.beside(item)) for item in planned}
 
@@ -100,8 +102,49 @@ class AskedBeside:
         )
 
 
+@dataclass(frozen=True)
+class AskedFinished:
+    """How many answers the finished models that merges take give over one base model, and of how
+    many held-out answers the likelihood is measured in all."""
+
+    base_model: str
+    models: int
+    answers: int
+    likelihoods: int
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The cost as JSON."""
+        return dict(vars(self))
+
+    @property
+    def line(self) -> str:
+        """The cost as a plan prints it."""
+        return (
+            f"finished models of {self.base_model}: {plural(self.models, 'model')} of merges give "
+            f"{self.answers:,} answers, and the likelihood of {self.likelihoods:,}"
+        )
+
+
+def asked_finished(
+    study: Study, rows: Mapping[str, Sequence[Row]], models: Sequence[FinishedParent]
+) -> list[AskedFinished]:
+    """What the finished models of merges are asked over each base model; none where there are
+    none."""
+    found, most = merge_prompts(study, rows), study.evaluation.prompts
+    measured = sum(map(len, held_out_answers(study, rows).values()))
+    asked = []
+    for base in dict.fromkeys(model.base_model for model in models):
+        of_base = [model for model in models if model.base_model == base]
+        own = (held_out_prompts(rows[data_asked(m, rows)], study.held_out, most) for m in of_base)
+        beside = (prompts for model in of_base for prompts in found.beside(model).values())
+        answers = sum(map(len, [*own, *beside])) * (1 + study.evaluation.sampled)
+        asked.append(AskedFinished(base, len(of_base), answers, measured * len(of_base)))
+    return asked
+
+
 def asked_beside(
-    study: Study, rows: Mapping[str, Sequence[Row]], planned: Sequence[Planned]
+    study: Study, rows: Mapping[str, Sequence[Row]], planned: Sequence[Asked]
 ) -> list[AskedBeside]:
     """What is asked beside over each base model; none where nothing is."""
     found, asked = merge_prompts(study, rows), []

@@ -1,12 +1,12 @@
-"""The state of every planned trial and merge: cached, to run or blocked; and why.
+"""The state of everything that is planned: cached, to run or blocked; and why.
 
 Model: a trial is `cached` if the store holds its record, `blocked` while its parent is not cached,
 and otherwise `to run`. If its record is of another evaluation, it is `to run`, but its model is
 only evaluated again. For a trial without a record, the reason names the fields of its identity
 that differ from the most similar record of the same name; for a value of a sweep that has none,
 from the record of another value of that sweep that the study no longer asks for. A merge is
-treated like a trial, and the models that it merges like its parents. If two names have one id, the
-second waits for the first: they are one training.
+treated like a trial, and the models that it merges like its parents. A finished model that is asked
+waits for nothing. If two names have one id, the second waits for the first: they are one training.
 Invariant: the states depend on the plan and on the records only, never on a clock, a host or a
 library.
 """
@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from raylab.plan.asked import NOTHING_BESIDE, MergePrompts, merge_prompts
-from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
+from raylab.plan.finished_parents import FinishedParent
+from raylab.plan.merges import Asked, Planned, PlannedMerge, dependencies_of
+from raylab.plan.trials import Trial
 from raylab.spec.data.held_out import held_out_answers
 from raylab.spec.data.rows import Row, rows_fingerprint
 from raylab.spec.decoding import SET_ASIDE
@@ -32,14 +34,17 @@ from raylab.store.records import ASKED, Record, named_likelihoods
 
 EVALUATE_AGAIN = "other questions: asked again, not trained"
 EVALUATE_MERGE_AGAIN = "other questions: asked again, not merged"
+ASK_FINISHED = "a finished model of a merge: to be asked what the merge is asked"
+ASK_FINISHED_AGAIN = "other questions: asked again"
 DECODE_AGAIN = "its answers followed the base model's decoding settings: asked again, not made"
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial or merge, its state (cached, to run, blocked), and why."""
+    """A trial, a merge or a finished model that is asked, its state (cached, to run, blocked), and
+    why."""
 
-    trial: Planned
+    trial: Asked
     state: str
     why: str
 
@@ -99,13 +104,13 @@ def evaluation_id(study: Study, rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def plan_states(
-    trials: Sequence[Planned],
+    trials: Sequence[Asked],
     records: Mapping[str, Record],
     evaluation: str | None = None,
     own_decoding: Collection[str] = (),
     needed: Mapping[str, Collection[str]] | None = None,
 ) -> list[PlannedTrial]:
-    """The state of every trial and merge. records: of the store, by trial id.
+    """The state of everything that is asked. records: of the store, by trial id.
 
     With `evaluation`, a record of another evaluation counts as not done. own_decoding: base
     models with decoding settings of their own, which older evaluations followed. needed: the
@@ -124,17 +129,18 @@ def plan_states(
             and (not evaluation or record.evaluation == evaluation)
             and set(beside) <= set(record.metrics.get(ASKED, ()))
         )
-        is_decoded = trial.base_model not in own_decoding
+        # No finished model was asked then, and one may have no such settings.
+        is_decoded = trial.base_model not in own_decoding or isinstance(trial, FinishedParent)
         is_decoded = is_decoded or (record is not None and SET_ASIDE in record.metrics)
         is_done = is_asked and is_decoded
         if same != trial.name and not is_done:
-            kind = "merge" if isinstance(trial, PlannedMerge) else "training"
-            state, why = "blocked", f"waits for {same}: it is the same {kind}"
+            state, why = "blocked", f"waits for {same}: it is the same {_KINDS[type(trial)][0]}"
         elif record and not is_done:
-            again = EVALUATE_MERGE_AGAIN if isinstance(trial, PlannedMerge) else EVALUATE_AGAIN
-            state, why = "to run", DECODE_AGAIN if is_asked else again
+            state, why = "to run", DECODE_AGAIN if is_asked else _KINDS[type(trial)][1]
         elif record:
             state, why = "cached", ""
+        elif isinstance(trial, FinishedParent):
+            state, why = "to run", ASK_FINISHED
         else:
             state, why = "to run", _reason_new(trial, records, replaced)
             parents = [states[name] for name in dependencies_of(trial)]
@@ -144,6 +150,14 @@ def plan_states(
                 state, why = "blocked", f"waits for {' and '.join(missing)}; {why}"
         states[trial.name] = PlannedTrial(trial, state, why)
     return list(states.values())
+
+
+_KINDS: Mapping[type[Asked], tuple[str, str]] = {
+    Trial: ("training", EVALUATE_AGAIN),
+    PlannedMerge: ("merge", EVALUATE_MERGE_AGAIN),
+    FinishedParent: ("model", ASK_FINISHED_AGAIN),
+}
+"""What two names of one id are, and why a record is asked again."""
 
 
 def _reason_new(trial: Planned, records: Mapping[str, Record], replaced: Sequence[Record]) -> str:

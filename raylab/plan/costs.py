@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from raylab.plan.asked import asked_beside
+from raylab.plan.asked import asked_beside, asked_finished
 from raylab.plan.connectivity import line_costs
 from raylab.plan.directions import directions_costs
+from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.functions import function_costs
-from raylab.plan.merges import Planned, sweep_counts
+from raylab.plan.merges import Asked, sweep_counts
 from raylab.plan.stored import distinct
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.study import Study
@@ -32,15 +33,16 @@ class Cost(Protocol):
         """It as JSON."""
 
 
-def costs_of(
-    study: Study, inputs: Inputs, planned: Sequence[Planned]
-) -> Mapping[str, Sequence[Cost]]:
-    """The costs of `planned`, by kind. Raises StudyError and ModelError."""
+def costs_of(study: Study, inputs: Inputs, asked: Sequence[Asked]) -> Mapping[str, Sequence[Cost]]:
+    """The costs of all that is `asked`, by kind. Raises StudyError and ModelError."""
+    finished = [item for item in asked if isinstance(item, FinishedParent)]
+    planned = [item for item in asked if not isinstance(item, FinishedParent)]
     once = distinct(planned)
     trials = [item for item in once if isinstance(item, Trial)]
     return {
         "sweeps": sweep_counts(study),
         "asked_beside": asked_beside(study, inputs.rows, once),
+        "asked_finished": asked_finished(study, inputs.rows, distinct(finished)),
         "functions": function_costs(study, inputs, once),
         "connectivity": line_costs(study, inputs, planned),
         "directions": directions_costs(study, inputs, trials),

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raylab.number_format import plural
+from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.identity import fingerprint
 from raylab.spec.merge_variants import (
@@ -84,10 +85,14 @@ class PlannedMerge:
 
 Planned = Trial | PlannedMerge
 """Anything with a row in the trials table."""
+Asked = Planned | FinishedParent
+"""Anything with a record: it is trained, made or neither, and asked."""
 
 
-def dependencies_of(planned: Planned) -> tuple[str, ...]:
+def dependencies_of(planned: Asked) -> tuple[str, ...]:
     """The names of the trials that must be done before `planned`."""
+    if isinstance(planned, FinishedParent):
+        return ()
     if isinstance(planned, PlannedMerge):
         return planned.needs
     return (planned.parent,) if planned.parent else ()

@@ -25,7 +25,7 @@ from typing import Any
 from raylab.number_format import size
 from raylab.plan.file_shapes import shape_of_base
 from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit, usable
-from raylab.plan.merges import Planned, PlannedMerge
+from raylab.plan.merges import Asked, PlannedMerge
 from raylab.plan.model_shapes import Shape, published
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.data.rows import Row, characters, split
@@ -199,7 +199,7 @@ def _operations(shape: Shape, trial: Trial, tokens: Mapping[str, float]) -> floa
     return FORWARD * shape.active * count * passes
 
 
-def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iterator[str]:
+def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Asked]) -> Iterator[str]:
     """The disk space and memory that the plan needs, as a line for each base model."""
     for name in study.base_models:
         items = [item for item in planned if item.base_model == name]
@@ -223,7 +223,7 @@ def disk_lines(study: Study, inputs: Inputs, planned: Sequence[Planned]) -> Iter
         )
 
 
-def _rank_of(merge: PlannedMerge, planned: Sequence[Planned]) -> int:
+def _rank_of(merge: PlannedMerge, planned: Sequence[Asked]) -> int:
     """The rank of a merge that is an adapter: the one that is asked for, else the sum of the ranks
     of the trials that it is made of. Of finished adapters and of an energy nothing is known."""
     asked = merge.request.output

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 from raylab.plan.cache import PlannedTrial
 from raylab.plan.memory import micro_batch
-from raylab.plan.merges import Planned
+from raylab.plan.merges import Asked
 from raylab.plan.trials import Trial
 from raylab.store.checkpoints import usable
 from raylab.store.filesystem import CHECKPOINTS, Store
 from raylab.store.records import read_attempts
 
 
-def checkpoint_texts(planned: Sequence[Planned], store: Store) -> dict[str, str]:
+def checkpoint_texts(planned: Sequence[Asked], store: Store) -> dict[str, str]:
     """By the name of each trial with a checkpoint: goes on from step 12 of 90."""
     kept = set(store.names(CHECKPOINTS))
     trials = [item for item in planned if isinstance(item, Trial) and item.folder in kept]

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from raylab.plan.cache import Questions
-from raylab.plan.merges import Planned, PlannedMerge
+from raylab.plan.finished_parents import FinishedParent
+from raylab.plan.merges import Asked, PlannedMerge
 from raylab.store.filesystem import Store
 from raylab.store.records import Record, folders_by_id, read_records
 
-Item = TypeVar("Item", bound=Planned)
+Item = TypeVar("Item", bound=Asked)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class StoredResults:
     damaged: a message for each record that cannot be used.
     """
 
-    planned: tuple[Planned, ...]
+    planned: tuple[Asked, ...]
     records: Mapping[str, Record]
     damaged: tuple[str, ...] = ()
 
@@ -42,7 +43,7 @@ class StoredResults:
 
 
 def find_results(
-    planned: Sequence[Planned], store: Store, questions: Questions | None = None
+    planned: Sequence[Asked], store: Store, questions: Questions | None = None
 ) -> StoredResults:
     """What `store` holds of `planned`. Raises StoreError.
 
@@ -69,6 +70,8 @@ def distinct(planned: Iterable[Item]) -> list[Item]:
 
 def _renamed(item: Item, names: Mapping[str, str]) -> Item:
     """`item`, whose parents or models have the names in `names`."""
+    if isinstance(item, FinishedParent):
+        return item
     if isinstance(item, PlannedMerge):
         return replace(item, needs=tuple(dict.fromkeys(names.get(n, n) for n in item.needs)))
     parent = None if item.parent is None else names.get(item.parent, item.parent)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from raylab.plan.merges import Planned, dependencies_of
+from raylab.plan.merges import Asked, dependencies_of
 from raylab.plan.trials import Trial
 from raylab.results.quality_flags import flagged_models
 from raylab.spec.evaluation import LIMITS, Limits
@@ -20,7 +20,7 @@ from raylab.store.records import Record
 
 
 def notes_of(
-    planned: Sequence[Planned], records: Mapping[str, Record], limits: Limits = LIMITS
+    planned: Sequence[Asked], records: Mapping[str, Record], limits: Limits = LIMITS
 ) -> dict[str, str]:
     """The notes of trials and merges, by name; most have none. records: by trial id."""
     flagged = flagged_models(planned, records, limits)
@@ -39,7 +39,7 @@ def notes_of(
     return {name: "; ".join(notes.values()) for name, notes in found.items() if notes}
 
 
-def _smaller_micro_batch(item: Planned, record: Record | None) -> str | None:
+def _smaller_micro_batch(item: Asked, record: Record | None) -> str | None:
     if record is None or not isinstance(item, Trial):
         return None
     asked, used = item.variant.training.batch_size, record.metrics.get("micro_batch", 0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raylab.plan.merges import Planned
+from raylab.plan.merges import Asked
 from raylab.spec.evaluation import Limits
 from raylab.store.records import Record
 
@@ -64,7 +64,7 @@ def flag_columns(metrics: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 def flagged_models(
-    planned: Sequence[Planned], records: Mapping[str, Record], limits: Limits
+    planned: Sequence[Asked], records: Mapping[str, Record], limits: Limits
 ) -> dict[str, str]:
     """The limits that each marked trial or merge breaks, by its name, without examples."""
     flagged = {}

@@ -1,26 +1,27 @@
-"""The rows of the tables that come from the store: trials, attempts, answers, comparisons.
+"""The rows of the tables that come from the store: trials, attempts, answers.
 
-Model: `read_results` reads what the store holds for every planned trial and merge, once; the
-other functions make rows from it. A trial with a sound record is `done`. Otherwise its last
-attempt may have `failed`, unless a later attempt has begun; recent progress means `running`; a
-failed ancestor means `blocked`; everything else is `pending`. A merge is treated like a trial, and
-the models that it merges like its parents.
-Invariant: there is one row for every planned trial, merge and comparison, in the order of the
-plan, whatever their status.
+Model: `read_results` reads what the store holds for all that is planned, once; the other functions
+make rows from it. Finished models that are asked have rows of what they were asked, and none of the
+trials table. A trial with a sound record is `done`. Otherwise its last attempt may have `failed`,
+unless a later attempt has begun; recent progress means `running`; a failed ancestor means
+`blocked`; everything else is `pending`. A merge is treated like a trial, and the models that it
+merges like its parents.
+Invariant: there is one row for every planned trial and merge, in the order of the plan, whatever
+their status.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from raylab.plan.asked import NOTHING_BESIDE, MergePrompts
 from raylab.plan.cache import Questions
-from raylab.plan.comparisons import PlannedComparison
-from raylab.plan.merges import Planned, PlannedMerge, dependencies_of
+from raylab.plan.finished_parents import FinishedParent
+from raylab.plan.merges import Asked, PlannedMerge, dependencies_of
 from raylab.plan.resuming import checkpoint_texts
 from raylab.plan.stored import find_results
 from raylab.results.notes import notes_of
@@ -55,12 +56,12 @@ Row = dict[str, Any]
 
 
 class TrialResult(NamedTuple):
-    """What the store holds for one planned trial or merge.
+    """What the store holds for one planned trial or merge, or finished model that is asked.
 
     `running`, `progress` and `goes_on` are read only if there is no sound record.
     """
 
-    planned: Planned
+    planned: Asked
     record: Record | None
     attempts: Sequence[Attempt]
     running: RunningAttempt | None = None
@@ -77,16 +78,21 @@ class TrialResult(NamedTuple):
 
 @dataclass(frozen=True)
 class StudyResults:
-    """What the store holds for all planned trials and merges, in the order of the plan."""
+    """What the store holds for all that is planned, in the order of the plan."""
 
     store: Store
     trials: Sequence[TrialResult]
     of_merges: MergePrompts = NOTHING_BESIDE
     """What merges and their models are asked."""
 
+    @property
+    def with_row(self) -> list[TrialResult]:
+        """Those that have a row in the trials table: all but finished models."""
+        return [r for r in self.trials if not isinstance(r.planned, FinishedParent)]
+
 
 def read_results(
-    planned: Sequence[Planned], store: Store, questions: Questions | None = None
+    planned: Sequence[Asked], store: Store, questions: Questions | None = None
 ) -> StudyResults:
     """Read the records, attempts and progress of `planned`. Raises StoreError.
 
@@ -108,11 +114,11 @@ def read_results(
 
 def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     """The rows of the trials table; `limits` decide which models are marked."""
-    planned = [result.planned for result in results.trials]
-    records = {result.record.id: result.record for result in results.trials if result.record}
+    planned = [result.planned for result in results.with_row]
+    records = {result.record.id: result.record for result in results.with_row if result.record}
     notes = notes_of(planned, records, limits)
     rows: dict[str, Row] = {}
-    for result in results.trials:
+    for result in results.with_row:
         trial, record = result.planned, result.record
         has_adapter = not isinstance(trial, PlannedMerge) or trial.is_adapter
         row = dict.fromkeys(COLUMNS["trials"]) | {
@@ -158,7 +164,7 @@ def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     """
     driven = is_driven(results.store)
     rows = trial_rows(results, limits)
-    pairs = zip(results.trials, rows, strict=True)
+    pairs = zip(results.with_row, rows, strict=True)
     return [{**row, **_live_columns(result, row, driven)} for result, row in pairs]
 
 
@@ -264,33 +270,3 @@ def _files(results: StudyResults, name: str) -> Iterator[tuple[TrialResult, str]
 def _metric(result: TrialResult, key: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = result.record.metrics.get(key, {}) if result.record else {}
     return found
-
-
-def comparison_rows(
-    comparisons: Sequence[PlannedComparison],
-    missing: Collection[str],
-    left_out: Mapping[str, str],
-) -> list[Row]:
-    """The rows of the comparisons table.
-
-    A comparison is `blocked` if a side is `missing` (not done), or is in `left_out`: the marked
-    models that the study leaves out, with the reason. Otherwise it is `done`.
-    """
-    rows = []
-    for item in comparisons:
-        sides = (item.a.name, item.b.name)
-        reasons = [f"{name} is not done" for name in sides if name in missing]
-        reasons += [
-            f"left out: {name} is marked ({left_out[name]})" for name in sides if name in left_out
-        ]
-        rows.append(
-            {
-                "comparison": item.name,
-                "a": item.a.name,
-                "b": item.b.name,
-                "form": item.form,
-                "status": "blocked" if reasons else "done",
-                "message": "; ".join(reasons) or None,
-            }
-        )
-    return rows

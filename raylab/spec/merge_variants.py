@@ -179,6 +179,22 @@ def partner_data(study: Study) -> dict[str, set[str]]:
     return found
 
 
+def finished_parents(study: Study) -> dict[str, tuple[str, ...]]:
+    """The finished models that a merge takes, in the order of the study, each with its own data and
+    that of all models of its merges."""
+    found: dict[str, set[str]] = {}
+    for merge in study.merges.values():
+        data = {member.data for member in merge_members(study, merge)}
+        for name in merge.models:
+            if name in study.models:
+                found.setdefault(name, set()).update(data)
+    return {
+        name: tuple(dict.fromkeys([model.data, *(d for d in study.data if d in found[name])]))
+        for name, model in study.models.items()
+        if name in found
+    }
+
+
 def result_names(study: Study) -> list[str]:
     """The names of all trials and merges of `study`, in the order of the plan."""
     trials = [

@@ -27,6 +27,7 @@ _EMBEDDINGS = (
     "embed_tokens_per_layer",
 )  # fmt: skip
 _NAMED = 3
+_TOKENIZERS = ("tokenizer*", "vocab*", "spiece.model", "*.tiktoken")
 
 
 class Side(NamedTuple):
@@ -46,6 +47,11 @@ def vocabulary_of(directory: Path) -> Vocabulary | None:
                 found.setdefault(token, id)
             return {token: id for token, id in found.items() if isinstance(id, int)}
     return None
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Whether a file of a tokenizer lies there."""
+    return any(next(directory.glob(pattern), None) for pattern in _TOKENIZERS)
 
 
 def _read_tokenizer_json(file: Path) -> dict[str, int]:

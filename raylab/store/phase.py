@@ -52,6 +52,7 @@ NODES = "checking nodes"
 WORKERS = "starting workers"
 TRIALS = "training trials"
 MERGES = "making merges"
+FINISHED = "asking finished models"
 SHARDS = {
     "sample": "sampling shard",
     "measure": "reducing shard",

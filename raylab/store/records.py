@@ -65,7 +65,8 @@ class Attempt(BaseModel):
 
 
 class Record(BaseModel):
-    """The result of a finished trial or merge, under the name that it was made by.
+    """The result of a finished trial or merge, or what a finished model answered, under the name
+    that it was made by.
 
     held_out: fingerprints of the held-out rows that it was asked about, by data set. folder: the
     folder that it was read from; no part of its JSON.
@@ -83,6 +84,11 @@ class Record(BaseModel):
     files: dict[str, FileEntry] = Field(default_factory=dict)
     held_out: dict[str, str] = Field(default_factory=dict)
     folder: str = Field(default="", exclude=True)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its folder holds a model; that of a finished model that was asked holds none."""
+        return any("/" in name for name in self.files)
 
 
 class StoredRecords(NamedTuple):

@@ -217,7 +217,8 @@ def _greedy_answers(store: Store, record: Record) -> tuple[Mapping[str, Any], ..
 
 def _named_record(records: StoredRecords, plan: StudyPlan, study: Study, reference: str) -> Record:
     """The record that a reference names, with the names of `plan`. Raises ModelError."""
-    given, sound = reference.rpartition("#")[2], records.sound
+    given = reference.rpartition("#")[2]
+    sound = {id: record for id, record in records.sound.items() if record.has_weights}
     asked = by_value(given)
     name = next((item for item in plan.ids() if by_value(item) == asked), given)
     id = plan.ids().get(name, name)

@@ -1,9 +1,9 @@
 """The names that a study gives to the results in its OUT: plan.json beside study.yaml.
 
-Model: a driver writes the plan of its study when it begins: each trial and merge with its name,
-its id, its base model and its data sets, and the fingerprints of held-out rows by data set. So a
-reader that has neither the study's data nor its models knows what a result is called now, though
-its folder and its record have an older name.
+Model: a driver writes the plan of its study when it begins: each trial, merge and finished model
+that is asked with its name, its id, its base model and its data sets, and the fingerprints of
+held-out rows by data set. So a reader that has neither the study's data nor its models knows what a
+result is called now, though its folder and its record have an older name.
 Invariant: plan.json is that of the study that ran last. Without one, or if it is damaged, a result
 has the name of its record.
 """
@@ -20,7 +20,8 @@ PLAN = "plan.json"
 
 
 class NamedResult(BaseModel):
-    """A trial or merge as its study names it; `data`: its data sets by role."""
+    """A trial, a merge or a finished model that is asked as its study names it; `data`: its data
+    sets by role."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -30,7 +31,7 @@ class NamedResult(BaseModel):
 
 
 class StudyPlan(BaseModel):
-    """All trials and merges of a study, and its held-out rows by data set."""
+    """All results of a study, and its held-out rows by data set."""
 
     model_config = ConfigDict(frozen=True)
     study: str

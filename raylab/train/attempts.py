@@ -28,7 +28,7 @@ from typing import Any, TextIO
 import torch
 
 from raylab.plan.cache import questions_of
-from raylab.plan.merges import Planned
+from raylab.plan.merges import Asked
 from raylab.spec.data.rows import Row
 from raylab.spec.study import Study
 from raylab.store.attempt_state import (
@@ -135,7 +135,7 @@ def recorded_attempt(
 
 
 def complete(
-    item: Planned,
+    item: Asked,
     study: Study,
     rows: Mapping[str, Sequence[Row]],
     store: Store,
@@ -144,7 +144,8 @@ def complete(
     make: Callable[[Path], Made],
     evaluate_saved: Callable[[Path], ModelEvaluation],
 ) -> Record:
-    """The record of a trial or a merge, written after everything that it names.
+    """The record of a trial, a merge or a finished model that is asked, written after everything
+    that it names.
 
     make, evaluate_saved: called with a scratch directory. The first makes the result. The second
     evaluates the model in the store, where the record is of another evaluation.

@@ -65,6 +65,31 @@ def base_directory(base: ResolvedModel) -> Path:
     return Path(snapshot_download(base.source, revision=base.revision, allow_patterns=_HUB_FILES))
 
 
+def load_as_saved(checkpoint: Path, trusted: bool) -> Any:
+    """The model at `checkpoint` in the dtype of its files, not quantised.
+
+    Raises ModelError where it has code of its own and is not `trusted`, and where its files lack a
+    weight: transformers would go on with one that it draws.
+    """
+    check_remote_code(checkpoint, trusted)
+    model, info = loading_class(checkpoint).from_pretrained(
+        checkpoint,
+        dtype="auto",
+        device_map={"": device_of_this_process()},
+        trust_remote_code=trusted,
+        output_loading_info=True,
+    )
+    weights = {name for name, _ in model.named_parameters()}
+    missing = sorted(weights.intersection(info["missing_keys"]))
+    if missing:
+        raise ModelError(
+            "the model's files lack a weight",
+            found=f"{checkpoint}: no {', '.join(missing[:3])} ({len(missing)} in all)",
+            expected="every weight that its config names",
+        )
+    return model
+
+
 def load_tokenizer(
     directory: Path, source: BaseModelRef | None = None, day: datetime.date = DEFAULT_DATE
 ) -> Any:

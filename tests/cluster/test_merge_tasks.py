@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -245,6 +246,40 @@ def test_redone_merge_has_the_same_bytes_and_one_that_fails_stops_no_other(
     odd = next(row for row in rows_of(context.store, "trials") if row["name"] == ODD)
     assert (odd["status"], odd["cause"], odd["attempts"]) == ("failed", "error", 1)
     assert "does not fit the base model" in odd["message"]
+    (attempt,) = (row for row in rows_of(context.store, "attempts") if row["name"] == "other")
+    assert attempt["cause"] == "error" and "lack a weight" in attempt["message"]
+
+
+def test_finished_model_of_a_merge_is_asked_and_stands_beside_it_in_the_report(
+    two_gpus, copy, tmp_path
+):
+    text, out = copy
+    other = shutil.copytree(folder_of(out, PARENT) / "adapter", tmp_path / "other")
+    merges = MERGES.replace("OTHER", str(other)).replace("demo}", "demo, data: D1}").splitlines()
+    text = text.replace(merges[2], "\n".join(merges[2:4])) + "\n".join([*merges[4:], ""])
+    said: list[str] = []
+    assert whole_study.run(context_of(text, out), None, said.append)
+    assert "1 finished model of merges to ask" in said
+    assert any(line.startswith("other was asked in ") for line in said)
+    store = Store(str(out))
+    rows = {
+        (row["name"], row["data"]): row["log_probability"] for row in rows_of(store, "likelihoods")
+    }
+    # The same adapter as that of a trial, on the same base model.
+    for data in ("D0", "D1"):
+        assert rows["other", data] == pytest.approx(rows[PARENT, data], rel=1e-6)
+    found = {
+        row["parent"]: row
+        for row in csv.DictReader((Path(out) / "report/findings/merges.csv").open())
+        if row["merge"] == "odd"
+    }
+    assert set(found) == {"SFT(D0)", "other"}
+    loss = -rows["other", "D1"]
+    assert float(found["other"]["loss_parent"]) == pytest.approx(loss, rel=1e-6)
+    assert all(float(found["other"][f"{rate}_rate_parent"]) >= 0 for rate in ("style", "stopped"))
+    said.clear()
+    assert whole_study.run(context_of(text, out), None, said.append)
+    assert said == ["nothing to train: all 3 trials and 2 merges are in the store"]
 
 
 def test_merge_whose_worker_could_not_speak_leaves_an_attempt(two_gpus, merged, tmp_path):

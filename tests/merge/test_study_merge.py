@@ -25,6 +25,7 @@ from raylab.store.filesystem import Store
 from raylab.store.records import read_attempts, read_records
 from raylab.store.references import ModelLocation, find_model
 from raylab.train.attempts import quiet_libraries
+from raylab.train.evaluate import asked_model
 from raylab.train.evaluate.evaluate import ModelEvaluation
 from tests.oracles import matrix_merging as oracle
 
@@ -152,7 +153,7 @@ def test_merged_model_is_asked_as_it_is_saved(bench, monkeypatch):
     asked = []
     said = ModelEvaluation([], {})
     monkeypatch.setattr(
-        study_merge,
+        asked_model,
         "evaluate_model",
         lambda *words, beside, tell: asked.append(words) or said,
     )
@@ -219,7 +220,7 @@ def test_merge_as_an_adapter_is_asked_on_the_base_model_as_trials_hold_it(bench,
     asked = []
     said = ModelEvaluation([], {})
     monkeypatch.setattr(
-        study_merge,
+        asked_model,
         "evaluate_model",
         lambda *words, beside, tell: asked.append(words) or said,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from raylab.plan.asked import asked_beside, merge_prompts
+from raylab.plan.asked import asked_beside, asked_finished, data_asked, merge_prompts
 from raylab.plan.cache import EVALUATE_AGAIN, EVALUATE_MERGE_AGAIN, plan_states, questions_of
+from raylab.plan.finished_parents import plan_finished_parents
 from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
 from raylab.results.table_rows import rate_by_data_rows, read_results, sample_rows
@@ -84,6 +85,35 @@ def test_merge_of_finished_models_with_data_of_their_own_answers_the_first_data_
     found = planned.questions.of_merges
     assert (found.own(apart), found.beside(apart)) == (None, {})
     assert list(found.ids) == ["D0", "D1"]
+
+
+def test_finished_model_is_asked_what_the_merges_that_take_it_are_asked():
+    finished = {"path": "x", "base_model": "tiny", "method": "sft"}
+    models = {"far": {**finished, "data": "elsewhere"}, "near": {**finished, "data": "D1"}}
+    planned = Planned(
+        models={"idle": finished, **models},
+        recipes={"plain": RECIPES["plain"]},
+        evaluation={"sampled": 1},
+        merges={
+            "one": {"method": "linear", "models": ["plain", "far"]},
+            "two": {"method": "linear", "models": ["near", "far"]},
+        },
+    )
+    found = {m.name: m for m in plan_finished_parents(planned.study, planned.inputs)}
+    assert {name: model.data for name, model in found.items()} == {
+        "far": ("elsewhere", "D0", "D1"),
+        "near": ("D1",),
+    }
+    prompts = planned.questions.of_merges
+    assert [list(prompts.beside(model)) for model in found.values()] == [[prompts.ids["D1"]], []]
+    assert [data_asked(m, planned.inputs.rows) for m in found.values()] == ["D0", "D1"]
+    (cost,) = asked_finished(planned.study, planned.inputs.rows, list(found.values()))
+    answers = 2 * (len(held_out(D0)) + 2 * len(held_out(OTHER)))
+    likelihoods = 2 * (len(held_out(D0)) + len(held_out(OTHER)))
+    assert vars(cost) == {
+        "base_model": "tiny", "models": 2, "answers": answers, "likelihoods": likelihoods,
+    }  # fmt: skip
+    assert cost.line.startswith(f"finished models of tiny: 2 models of merges give {answers} ")
 
 
 def test_data_sets_of_equal_prompts_are_asked_once():

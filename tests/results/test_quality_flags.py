@@ -7,8 +7,8 @@ import pytest
 from raylab.plan.cache import evaluation_id
 from raylab.plan.comparisons import plan_comparisons, plan_models
 from raylab.plan.trials import plan_trials
+from raylab.results.comparison_rows import comparison_rows
 from raylab.results.quality_flags import broken_limits, flag_columns
-from raylab.results.table_rows import comparison_rows
 from raylab.spec.evaluation import Limits
 from tests.studies import D0, D1, make_inputs, make_study
 

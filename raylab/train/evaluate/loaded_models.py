@@ -22,14 +22,12 @@ import torch
 from peft import PeftModel
 
 from raylab.errors import ModelError
-from raylab.spec.models import check_remote_code
 from raylab.spec.study import Quantization
 from raylab.spec.weight_files import read_json
 from raylab.train.base_checkpoint import Start
 from raylab.train.evaluate.likelihoods import FramedAnswer
-from raylab.train.model import device_of_this_process, free_memory, load_base
+from raylab.train.model import free_memory, load_as_saved, load_base
 from raylab.train.random_state import preserved_random_state
-from raylab.weights.memory_names import loading_class
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class LoadedModels:
             if side.adapter is None:
                 continue
             try:
-                model = _with_adapter(model, side.adapter, slots[name])
+                model = with_adapter(model, side.adapter, slots[name])
             except Exception as error:
                 wrong[name] = error
         self._loaded = (key, model.eval(), wrong)
@@ -150,13 +148,7 @@ class LoadedModels:
                 start.frozen,
                 trust_remote_code=self._trusted,
             )
-        check_remote_code(start.checkpoint, self._trusted)
-        return loading_class(start.checkpoint).from_pretrained(
-            start.checkpoint,
-            dtype="auto",
-            device_map={"": device_of_this_process()},
-            trust_remote_code=self._trusted,
-        )
+        return load_as_saved(start.checkpoint, self._trusted)
 
 
 def _slots(sides: Mapping[str, Side]) -> dict[str, str]:
@@ -164,7 +156,7 @@ def _slots(sides: Mapping[str, Side]) -> dict[str, str]:
     return {name: f"model_{n}" for n, (name, side) in enumerate(sides.items()) if side.adapter}
 
 
-def _with_adapter(model: Any, adapter: Path, slot: str) -> Any:
+def with_adapter(model: Any, adapter: Path, slot: str = "default") -> Any:
     """`model` with one adapter more. Raises ModelError where the files lack a tensor of it: PEFT
     goes on with a task vector of zero."""
     if isinstance(model, PeftModel):
