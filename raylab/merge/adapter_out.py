@@ -38,16 +38,13 @@ from raylab.merge.low_rank import (
 from raylab.merge.matrices import merged_factors
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
-from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
+from raylab.merge.record import card_metadata, file_entries, record_of, write_record
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import trims_of
 from raylab.merge.whole_tensors import concluded
 from raylab.store.phase import MERGING, Tell, silent
-from raylab.weights.checkpoint_writer import (
-    TOKENIZER_FILES,
-    atomic_directory,
-    copy_config_files,
-)
+from raylab.weights.atomic_directory import atomic_directory
+from raylab.weights.checkpoint_writer import TOKENIZER_FILES, copy_config_files
 from raylab.weights.export import CONFIG, PREFIX, WEIGHTS
 from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers, columns_of
@@ -74,7 +71,7 @@ def write_adapter(
             found = _approximations(plan, rows, merger, workers, tell)
             _write_factors(plan, found, part)
             copy_config_files(plan.merge.directory, part, TOKENIZER_FILES)
-            files = flushed_files(part)
+            files = file_entries(part, {})
             kept = None if plan.is_sum else merger.counts
             record = record_of(plan.merge, trims, kept, files, backend.name)
             record["adapter"] = _record(plan, found)

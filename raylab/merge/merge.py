@@ -5,7 +5,7 @@ at (`trim`), and writes the output piece by piece (`merger`), on the CPU or on a
 Config, tokenizer and model card follow, and last a record, merge.json. Asked for an adapter, it
 writes factors instead (`adapter_plan`, `adapter_out`).
 Invariant: nothing is written before everything is checked, and the output appears whole or not
-at all (`raylab.weights.checkpoint_writer`). The bits depend on the request and the models alone,
+at all (`raylab.weights.atomic_directory`). The bits depend on the request and the models alone,
 not on pieces, threads or the device. NaN, infinity and overflow raise an error. No tensor of a
 merged model is ever held whole.
 """
@@ -23,7 +23,7 @@ from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.named_models import find_named
-from raylab.merge.record import card_metadata, flushed_files, record_of, write_record
+from raylab.merge.record import card_metadata, file_entries, record_of, write_record
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import counter, trims_of
 from raylab.merge.whole_tensors import concluded
@@ -31,13 +31,12 @@ from raylab.spec.merges import MergeRequest
 from raylab.spec.study import Device
 from raylab.store.phase import MERGING, Tell, silent
 from raylab.store.references import ModelLocation
+from raylab.weights.atomic_directory import atomic_directory, check_absent
 from raylab.weights.checkpoint_writer import (
     CONFIG_FILES,
     MOST_BYTES,
     OTHER_FILES,
     CheckpointWriter,
-    atomic_directory,
-    check_absent,
     copy_config_files,
     write_config,
     write_untied,
@@ -135,7 +134,7 @@ def write_merge(
         trims, found = trims_of(rows, workers, tell), concluded(rows, workers, tell)
         rescaling = rescaling_of(plan, trims, workers)
         with atomic_directory(out) as part:
-            with CheckpointWriter(part, plan.tensors, most_bytes) as writer:
+            with CheckpointWriter(part, plan.tensors, most_bytes, digests=True) as writer:
                 merger = Merger(rows, trims, found, writer, rescaling)
                 merger.write_all(workers, counter(tell, MERGING, len(plan.shapes)))
             copy_config_files(plan.directory, part, OTHER_FILES if plan.tokens else CONFIG_FILES)
@@ -147,7 +146,7 @@ def write_merge(
                 write_untied(part)
             if plan.request.dtype:
                 write_config(part, dict.fromkeys(("dtype", "torch_dtype"), plan.request.dtype))
-            files = flushed_files(part)
+            files = file_entries(part, writer.sha256)
             record = record_of(plan, trims, merger.counts, files, backend.name)
             write_model_card(part, card_metadata(record), title=out.name, merge=record)
             write_record(part, record)

@@ -75,9 +75,13 @@ class Merger:
             firsts = [piece for piece in pieces if piece[1] == 0]
             workers.each(firsts, lambda piece: self._write_tensor(piece[0], merged_product), done)
         else:
-            # What thresholds were counted in last is still in the page cache, where it does not
-            # hold all models.
-            workers.each(pieces[::-1] if any(self._trims) else pieces, self.write, done)
+            if any(self._trims):
+                assert self._writer is not None
+                # What thresholds were counted in last is still in the page cache, where it does
+                # not hold all models. Within a file the digest follows the pieces.
+                files = self._writer.tensors_of_files()
+                pieces = [piece for file in files[::-1] for piece in self._rows.pieces(file)]
+            workers.each(pieces, self.write, done)
 
     def _write_tensor(self, name: str, merged: Callable[[ModelRows, str], Product]) -> None:
         """Merge or copy one tensor, whose matrices are `merged` first."""

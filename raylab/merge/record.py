@@ -21,7 +21,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ from raylab.spec.merge_parameters import Parameter
 from raylab.spec.merge_settings import Setting, Varying
 from raylab.spec.tensor_settings import TensorSettings
 from raylab.store.records import FileEntry
-from raylab.weights.checkpoint_writer import flush
 
 RECORD = "merge.json"
 
@@ -180,21 +178,19 @@ def write_record(part: Path, record: Mapping[str, Any]) -> None:
     (part / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
-def flushed_files(part: Path) -> dict[str, FileEntry]:
-    """The files below `part`, which are on the disk from then on."""
-    with ThreadPoolExecutor() as pool:
-        flushed = pool.submit(flush, part)
-        files = sorted(path for path in part.rglob("*") if path.is_file())
-        entries = pool.map(_file_entry, files)
-    flushed.result()
+def file_entries(part: Path, known: Mapping[str, str]) -> dict[str, FileEntry]:
+    """The files below `part`, by name; `known`: the SHA-256 of some of them."""
+    files = sorted(path for path in part.rglob("*") if path.is_file())
     names = [file.relative_to(part).as_posix() for file in files]
-    return dict(zip(names, entries, strict=True))
+    return {
+        name: FileEntry(size=file.stat().st_size, sha256=known.get(name) or _digest(file))
+        for name, file in zip(names, files, strict=True)
+    }
 
 
-def _file_entry(path: Path) -> FileEntry:
+def _digest(path: Path) -> str:
     with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileEntry(size=path.stat().st_size, sha256=digest)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,12 +23,8 @@ from raylab.publish.verify import unverifiable, verify
 from raylab.spec.data.rendering import prepared_templates
 from raylab.spec.weight_files import refuse_empty, shapes_of
 from raylab.store.references import FinishedTrial
-from raylab.weights.checkpoint_writer import (
-    TOKENIZER_FILES,
-    atomic_directory,
-    check_absent,
-    copy_config_files,
-)
+from raylab.weights.atomic_directory import atomic_directory, check_absent
+from raylab.weights.checkpoint_writer import TOKENIZER_FILES, copy_config_files
 from raylab.weights.model_card import write_model_card
 
 FACTS = "raylab.json"

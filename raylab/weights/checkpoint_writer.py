@@ -2,10 +2,9 @@
 
 Model: the names, dtypes and shapes of all tensors are known beforehand, so the header of every
 file and the offset of every tensor are planned before a byte is written. Threads then write pieces
-of tensors in any order. The directory is made beside its final path, flushed to disk, and renamed.
-Invariant: a directory at its final path is complete. A writer that fails leaves nothing behind. A
-writer that is killed leaves an unlocked directory named .NAME.part-*, which the next writer to
-NAME removes.
+of tensors in any order. Where the files' SHA-256 are asked for, `raylab.weights.file_digests` takes
+them behind the threads.
+Invariant: every byte of every file is written once, or an error says so.
 
 Layout of a safetensors file: 8 bytes with the header's length, the header (JSON, padded with
 spaces to 8 bytes), and the tensors without gaps; wider dtypes first, so that all are aligned.
@@ -13,16 +12,12 @@ spaces to 8 bytes), and the tensors without gaps; wider dtypes first, so that al
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import json
 import math
 import os
 import shutil
 import threading
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 
 from raylab.errors import OutError, StoreError
+from raylab.weights.file_digests import FileDigests
 from raylab.weights.row_tiles import columns_of
 from raylab.weights.safetensors_reader import Shape
 
@@ -113,9 +109,15 @@ class CheckpointWriter:
     """The files of a checkpoint, open; `write` may be called by many threads at once."""
 
     def __init__(
-        self, directory: Path, tensors: Sequence[TensorSpec], most_bytes: int = MOST_BYTES
+        self,
+        directory: Path,
+        tensors: Sequence[TensorSpec],
+        most_bytes: int = MOST_BYTES,
+        *,
+        digests: bool = False,
     ) -> None:
-        """Lay out the files in `directory`. Raises OutError where the disk has no room."""
+        """Lay out the files in `directory`; digests: take their SHA-256 on the way. Raises OutError
+        where the disk has no room."""
         self._directory = directory
         self._files = layout_files(tensors, most_bytes)
         self._shapes = {tensor.name: tensor.shape for tensor in tensors}
@@ -123,6 +125,9 @@ class CheckpointWriter:
         self._total = self._left
         self._lock = threading.Lock()
         self._open: dict[str, int] = {}
+        self._with_digests, self._digests = digests, FileDigests({})
+        self.sha256: dict[str, str] = {}
+        """Of every file of tensors, in hexadecimal, at the end."""
         _check_room(directory, sum(file.size for file in self._files))
 
     def __enter__(self) -> Self:
@@ -131,13 +136,20 @@ class CheckpointWriter:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
             self._open[file.name] = handle
             os.ftruncate(handle, file.size)
-            _write_all(handle, file.header, 0)
         self._places = {
-            tensor: (self._open[file.name], begin)
+            tensor: (file.name, begin)
             for file in self._files
             for tensor, begin in file.begins.items()
         }
+        if self._with_digests:
+            self._digests = FileDigests({f.name: (self._open[f.name], f.size) for f in self._files})
+        for file in self._files:
+            self._put(file.name, 0, file.header)
         return self
+
+    def tensors_of_files(self) -> list[list[str]]:
+        """The tensors of each file, in their order there."""
+        return [list(file.begins) for file in self._files]
 
     def write_rows(self, tensor: str, start: int, rows: np.ndarray) -> None:
         """Put `rows`, full-width rows in the tensor's dtype, uint16 being bf16, at row `start`.
@@ -149,10 +161,15 @@ class CheckpointWriter:
 
     def write(self, tensor: str, offset: int, data: memoryview) -> None:
         """Put `data` at byte `offset` of the tensor. Raises StoreError."""
-        handle, begin = self._places[tensor]
-        _write_all(handle, data, begin + offset)
+        file, begin = self._places[tensor]
+        self._put(file, begin + offset, data)
         with self._lock:
             self._left -= len(data)
+
+    def _put(self, file: str, offset: int, data: bytes | memoryview) -> None:
+        _write_all(self._open[file], data, offset)
+        if self._with_digests:
+            self._digests.wrote(file, offset, offset + len(data))
 
     def __exit__(
         self,
@@ -160,11 +177,15 @@ class CheckpointWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for handle in self._open.values():
-            os.close(handle)
-        if kind is None:
-            assert self._left == 0, f"{self._left} bytes were not written"
-            self._write_index()
+        try:
+            if kind is None:
+                assert self._left == 0, f"{self._left} bytes were not written"
+                self.sha256 = self._digests.found()
+                self._write_index()
+        finally:
+            self._digests.close()
+            for handle in self._open.values():
+                os.close(handle)
 
     def _write_index(self) -> None:
         """transformers wants an index where there are several files, and none for one."""
@@ -206,82 +227,6 @@ def copy_config_files(source: Path, target: Path, patterns: Sequence[str] = CONF
                 copy = target / file.relative_to(source)
                 copy.parent.mkdir(exist_ok=True)
                 shutil.copyfile(file, copy)
-
-
-@contextmanager
-def atomic_directory(out: Path) -> Iterator[Path]:
-    """A new directory to fill, which is renamed to `out` on success and removed on failure.
-
-    Raises OutError where `out` exists or cannot be made, and StoreError where the system fails
-    while the directory is filled.
-    """
-    part = out.parent / f".{out.name}.part-{uuid.uuid4().hex[:8]}"
-    check_absent(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-    except OSError as error:
-        raise OutError("the directory cannot be made", found=f"{out}: {error}") from error
-    lock = os.open(part, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        _remove_abandoned(out)
-        yield part
-        flush(part)
-        check_absent(out)
-        part.rename(out)
-    except OSError as error:
-        shutil.rmtree(part)
-        raise StoreError("a directory could not be filled", found=f"{out}: {error}") from error
-    except BaseException:
-        shutil.rmtree(part)
-        raise
-    finally:
-        os.close(lock)
-    _flush_directory(out.parent)
-
-
-def check_absent(out: Path) -> None:
-    """Raise OutError where something is at `out`."""
-    if out.exists() or out.is_symlink():
-        raise OutError(
-            "the output directory is there already",
-            found=str(out),
-            expected="a path where nothing is",
-            todo="choose another --out, or remove it",
-        )
-
-
-def _remove_abandoned(out: Path) -> None:
-    """Remove the directories of killed writers to `out`: a lock ends with its process."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.part-*"):
-        lock = os.open(left, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left)
-        except BlockingIOError:
-            pass  # Another writer is filling it.
-        finally:
-            os.close(lock)
-
-
-def flush(directory: Path) -> None:
-    """Wait until every file below `directory` is on the disk."""
-    for file in sorted(directory.rglob("*")):
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    _flush_directory(directory)
-
-
-def _flush_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_untied(directory: Path) -> None:

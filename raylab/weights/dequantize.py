@@ -37,7 +37,8 @@ from raylab.spec.quantized import METHODS, method_of, quantization_of, way_out
 from raylab.spec.weight_files import read_json, weight_files
 from raylab.store.filesystem import scratch_space
 from raylab.store.references import ModelLocation
-from raylab.weights.checkpoint_writer import TOKENIZER_FILES, atomic_directory, copy_config_files
+from raylab.weights.atomic_directory import atomic_directory
+from raylab.weights.checkpoint_writer import TOKENIZER_FILES, copy_config_files
 from raylab.weights.memory_names import AUTO_CLASSES
 
 RECORD = "dequantized.json"

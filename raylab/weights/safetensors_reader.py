@@ -24,6 +24,8 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,8 +66,10 @@ _LENGTH_BYTES = 8
 _MOST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
 _MOST_ENTRIES = 1 << 60
-_MOST_MAPPED = 1 << 24
-"""Bytes of a file that are read before its pages leave the memory of the process."""
+_MOST_MAPPED = 1 << 26
+"""Bytes of all files that are read before their pages leave the memory of the process."""
+_MAPPED_AROUND = 1 << 21
+"""Bytes that the system may map beside a part that is read: a huge page."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,30 @@ class Entry:
     shape: Shape
     start: int
     stop: int
+
+
+class _Resident:
+    """The pages of mapped files that reading brought into the memory of this process."""
+
+    def __init__(self) -> None:
+        self._files: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+        self._bytes, self._lock = 0, threading.Lock()
+
+    def add(self, file: mmap.mmap, size: int) -> None:
+        """Count `size` bytes of `file`; where these are many, all pages leave the process. They
+        stay in the page cache, and rows in use are mapped again."""
+        with self._lock:
+            self._files.add(file)
+            self._bytes += size
+            if self._bytes < _MOST_MAPPED:
+                return
+            for mapped in self._files:
+                mapped.madvise(mmap.MADV_DONTNEED)
+            self._files.clear()
+            self._bytes = 0
+
+
+_RESIDENT = _Resident()
 
 
 class MappedFile:
@@ -96,7 +124,7 @@ class MappedFile:
                 expected="a whole safetensors file",
                 todo="fetch or save it again",
             ) from error
-        self._mapped, self._handed_out = mapped, 0
+        self._mapped = mapped
         self._bytes = np.frombuffer(mapped, np.uint8)
 
     def rows(self, name: str, start: int, stop: int) -> Rows:
@@ -112,11 +140,7 @@ class MappedFile:
         line = width * dtype.itemsize
         first = entry.start + start * line
         part = self._bytes[first : entry.start + stop * line]
-        self._handed_out += part.nbytes
-        if self._handed_out >= _MOST_MAPPED:
-            # Pages leave this process and stay in the page cache: rows in use are mapped again.
-            self._mapped.madvise(mmap.MADV_DONTNEED)
-            self._handed_out = 0
+        _RESIDENT.add(self._mapped, part.nbytes + _MAPPED_AROUND)
         if first % dtype.itemsize:
             part = part.copy()
         return part.view(dtype).reshape(stop - start, width)

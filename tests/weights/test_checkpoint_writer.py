@@ -1,6 +1,5 @@
 """Checkpoints appear whole or not at all, and safetensors reads what was laid out."""
 
-import fcntl
 import json
 import os
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ from raylab.weights import checkpoint_writer as checkpoints
 from raylab.weights.checkpoint_writer import (
     CheckpointWriter,
     TensorSpec,
-    atomic_directory,
     copy_config_files,
     layout_files,
 )
@@ -109,66 +107,6 @@ def test_write_disk_that_takes_a_part_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.os, "pwrite", lambda h, data, at: pwrite(h, data[:5], at))
     tensors = written(tmp_path, 10**6)
     assert torch.equal(load_file(tmp_path / "model.safetensors")["a"], tensors["a"])
-
-
-def test_atomic_directory_appears_at_the_end(tmp_path):
-    out = tmp_path / "new" / "out"
-    with atomic_directory(out) as part:
-        (part / "file").write_text("x")
-        assert not out.exists()
-    assert (out / "file").read_text() == "x"
-    assert list(out.parent.iterdir()) == [out]
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_atomic_directory_that_fails_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), atomic_directory(tmp_path / "out") as part:
-        (part / "file").write_text("x")
-        raise error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_atomic_directory_system_that_fails_is_a_store_error(tmp_path):
-    with pytest.raises(StoreError, match="disk full"), atomic_directory(tmp_path / "out"):
-        raise OSError("disk full")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("kind", ["file", "directory", "link"])
-def test_atomic_directory_never_replaces_what_is_there(tmp_path, kind):
-    out = tmp_path / "out"
-    make = {"file": out.touch, "directory": out.mkdir, "link": lambda: out.symlink_to("nowhere")}
-    make[kind]()
-    with pytest.raises(OutError, match="there already"), atomic_directory(out):
-        pass
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_atomic_directory_what_comes_in_the_meantime_is_not_replaced(tmp_path):
-    out = tmp_path / "out"
-    with pytest.raises(OutError, match="there already"), atomic_directory(out):
-        out.mkdir()
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_atomic_directory_clears_up_after_the_killed_but_not_the_living(tmp_path):
-    killed, living = tmp_path / ".out[1].part-1", tmp_path / ".out[1].part-2"
-    other = tmp_path / ".out2.part-1"
-    for path in (killed, living, other):
-        path.mkdir()
-        (path / "file").touch()
-    lock = os.open(living, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with atomic_directory(tmp_path / "out[1]"):
-        pass
-    os.close(lock)
-    assert sorted(tmp_path.iterdir()) == sorted([living, other, tmp_path / "out[1]"])
-
-
-def test_atomic_directory_where_nothing_can_be_made_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OutError, match="cannot be made"), atomic_directory(tmp_path / "file" / "x"):
-        pass
 
 
 def test_copy_config_files_takes_what_belongs_to_a_model_and_no_weights(tmp_path):

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save, save_file
 
 from raylab.errors import ModelError
+from raylab.weights import safetensors_reader
 from raylab.weights.safetensors_reader import MappedFile, matrix_shape
 from raylab.weights.torch_rows import TORCH_DTYPES, as_torch
 
@@ -247,3 +248,20 @@ def test_reader_unchanged_file_is_read_by_the_fuzzers_check(tmp_path):
         set(TENSORS)
     )
     assert_read_as_the_library_reads_it(tmp_path / "f", SAVED)
+
+
+def test_rows_of_many_files_leave_the_memory_of_the_process(tmp_path, monkeypatch):
+    most = 4 << 20
+    monkeypatch.setattr(safetensors_reader, "_MOST_MAPPED", most)
+    monkeypatch.setattr(safetensors_reader, "_MAPPED_AROUND", 0)
+    for number in range(6):
+        save_file({"a": torch.ones(2048, 256)}, tmp_path / f"{number}.safetensors")
+    files = [MappedFile(path) for path in sorted(tmp_path.iterdir())]
+    for file in files:
+        for start in range(0, 2048, 64):
+            assert file.rows("a", start, start + 64).sum() == 64 * 256
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    mapped = [at for at, line in enumerate(lines) if str(tmp_path) in line]
+    resident = [line for at in mapped for line in lines[at : at + 6] if line.startswith("Rss:")]
+    assert len(resident) == len(files)
+    assert sum(int(line.split()[1]) for line in resident) << 10 <= most + (2 << 20)
