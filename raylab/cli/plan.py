@@ -15,6 +15,7 @@ from rich.table import Table
 
 from raylab.cli.options import Json, Out, StudyFile, console, out_of, say, warn
 from raylab.merge.study_checks import check_merges
+from raylab.merge.study_tokenizers import output_tokenizers
 from raylab.plan.cache import plan_states, questions_of
 from raylab.plan.comparisons import comparisons_without_pairs
 from raylab.plan.costs import costs_of
@@ -64,7 +65,10 @@ def plan(
     states = with_checkpoints(states, store)
     schedule = schedule_study(loaded, inputs, states, found.records, gpus) if gpus else None
     check_directions(loaded, inputs, trials)
-    costs = costs_of(loaded, inputs, found.planned)
+    costs = {
+        "tokenizers": output_tokenizers(merges, inputs),
+        **costs_of(loaded, inputs, found.planned),
+    }
     demands = gpu_demands(loaded, inputs, distinct(trials))
     here, warning = None, None
     if not has_gpu():

@@ -121,11 +121,9 @@ def _make(
     from raylab.train.attempts import Placement, quiet_libraries
     from raylab.train.model import base_directory
 
-    finished = {
-        item.model: base_directory(inputs.models[item.model])
-        for item in merge.request.inputs
-        if item.model in inputs.models
-    }
+    asked = merge.request.tokenizer
+    named = [item.model for item in merge.request.inputs] + ([asked.source] if asked else [])
+    finished = {n: base_directory(inputs.models[n]) for n in named if n in inputs.models}
     base = base_directory(inputs.base_models[merge.base_model])
     task = MergeTask(study, merge, trials, finished, inputs.rows, base, out)
     with quiet_libraries():

@@ -58,7 +58,8 @@ def write_reduction(
 ) -> tuple[Tables, Mapping[str, str]]:
     """Reduce what is missing of the comparisons whose two sides are there, and write the tables.
 
-    Returns what was computed, and why models could not be reduced, by their names.
+    Returns what was computed, and why models could not be reduced, by their names, but for those of
+    which that was known.
     """
     planned, records = context.comparisons, context.records()
     places = context.places(records)
@@ -89,7 +90,16 @@ def write_reduction(
     for name, found in {"comparisons": outcomes, **tables}.items():
         write_table(context.store, name, with_notes(found, sides, notes))
     tell_in_trials(context.store, causes)
-    return computed, causes
+    foreseen = _with_other_rows(context)
+    return computed, {name: cause for name, cause in causes.items() if name not in foreseen}
+
+
+def _with_other_rows(context: StudyContext) -> set[str]:
+    """The merges that name a tokenizer, and the finished models that they take: that these may have
+    other rows than the base model was known before anything was made."""
+    merges = [merge for merge in context.merges if merge.request.tokenizer]
+    taken = {item.model for merge in merges for item in merge.request.inputs}
+    return {*(merge.name for merge in merges), *(taken & context.inputs.models.keys())}
 
 
 def _say_what_is_missing(

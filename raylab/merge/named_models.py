@@ -45,14 +45,19 @@ def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModel
 def _tokenizer(asked: OutputTokenizer | None, base: Path | None) -> Path | None:
     if asked is None or asked.source in (UNION, BASE):
         return None
-    location = _located(asked.source, base)
+    return tokenizer_folder(asked.source, _located(asked.source, base), base)
+
+
+def tokenizer_folder(name: str, location: ModelLocation, base: Path | None) -> Path:
+    """The folder of the tokenizer of the model `name` at `location`; that of an adapter without one
+    is its base model's, or else the merge's. Raises ModelError."""
     folders = (location.checkpoint, *reversed(location.adapters), location.base, base)
     own = (folder for folder in folders if folder and has_tokenizer(folder))
     if folder := next(own, None):
         return folder
     raise ModelError(
         "the model that the output's tokenizer is to be of has none",
-        found=asked.source,
+        found=name,
         expected="a folder with a tokenizer",
     )
 

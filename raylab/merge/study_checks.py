@@ -1,6 +1,7 @@
 """Refuses merges of a study that could not be carried out, before anything trains.
 
-Model: the tokenizers of finished models have to agree. The models of a merge that is written as an
+Model: the tokenizers of finished models have to agree, or the merge names that of its output, which
+is then put together as the merge will do it. The models of a merge that is written as an
 adapter, or made by a method of factors, have to be LoRA on linear layers alone: finished ones are
 opened as the merge will open them, and PEFT is asked what the adapter of a trial reaches where that
 is not known.
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from raylab.errors import ModelError
+from raylab.merge.study_tokenizers import output_tokenizers
 from raylab.plan.merges import PlannedMerge, check_tokenizers
 from raylab.plan.trials import Inputs, Trial
 from raylab.spec.merges import MergeRequest
@@ -27,6 +29,7 @@ def check_merges(
 ) -> None:
     """Raise ModelError for the first merge that cannot be carried out."""
     check_tokenizers(merges, inputs)
+    output_tokenizers(merges, inputs)
     of_factors = [m for m in merges if m.is_adapter or m.request.row.inputs == "factors"]
     if not of_factors:
         return

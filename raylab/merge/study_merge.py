@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from raylab.merge.merge import merge_models
+from raylab.merge.named_models import tokenizer_folder
 from raylab.merge.record import summary_lines
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Trial
@@ -34,6 +35,7 @@ from raylab.train.base_checkpoint import StudyAdapters
 from raylab.train.evaluate.asked_model import evaluate_asked
 from raylab.train.evaluate.evaluate import ModelEvaluation
 from raylab.train.progress import AttemptProgress
+from raylab.weights.unreadable import unreadable
 
 MOST_BYTES = 1 << 30
 """Of the tensors in one file, which the store holds in memory as a whole."""
@@ -41,7 +43,8 @@ MOST_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class MergeTask:
-    """Everything that one merge needs; `finished`: where the finished models lie on this node."""
+    """Everything that one merge needs; `finished`: where the finished models that it names lie on
+    this node."""
 
     study: Study
     merge: PlannedMerge
@@ -63,6 +66,14 @@ class MergeTask:
         adapters = StudyAdapters(self.trials, self.base, self.store)
         parents = adapters.lineage(self.trials[model])
         return ModelLocation(adapters=(*parents, adapters.directory(model)), base=self.base)
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The folder of the tokenizer of the model that the merge names for it."""
+        asked = self.merge.request.tokenizer
+        if asked is None or asked.source not in self.finished:
+            return None
+        return tokenizer_folder(asked.source, self.location(asked.source), self.base)
 
 
 def run_merge(task: MergeTask, placement: Placement = UNPLACED) -> Record:
@@ -94,13 +105,23 @@ def _merge(task: MergeTask, directory: Path, tell: Tell) -> Made:
         most_bytes=MOST_BYTES,
         threads=task.study.resources.cpus,
         tell=tell,
+        tokenizer=task.tokenizer,
     )
     print("\n".join(summary_lines(made)))
     tell(MEASURING)
-    norms = task_vector_norms(location_of(directory, task.base))
+    norms = _norms(task, location_of(directory, task.base))
     evaluation = _evaluate(task, directory, tell)
     tell(STORING)
-    return Made({_part(merge): directory}, {"l1": norms.l1, "l2": norms.l2}, evaluation)
+    return Made({_part(merge): directory}, norms, evaluation)
+
+
+def _norms(task: MergeTask, place: ModelLocation) -> dict[str, float | None]:
+    """L1 and L2 of the task vector; None where rows follow tokens into other shapes than those of
+    the base model, from which there is no difference."""
+    if task.merge.request.tokenizer and unreadable(task.study, task.base, {"": place}):
+        return {"l1": None, "l2": None}
+    norms = task_vector_norms(place)
+    return {"l1": norms.l1, "l2": norms.l2}
 
 
 def _part(merge: PlannedMerge) -> str:

@@ -9,7 +9,7 @@ written before the map stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from raylab.store.references import ModelLocation
 from raylab.weights.checkpoint import Checkpoint, StoredWeights
 from raylab.weights.mapped_rows import mapped
 from raylab.weights.model_view import ModelView
+from raylab.weights.safetensors_reader import Shape
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,19 @@ def plan_tokens(
 
     Raises ModelError, and InputError for a token's row that no model of the merge has.
     """
+    shapes = [model.shapes if model.is_checkpoint else template.shapes for model in models]
+    return plan_vocabulary(request, locations, template.shapes, shapes, directory, source)
+
+
+def plan_vocabulary(
+    request: MergeRequest,
+    locations: Sequence[ModelLocation],
+    template: Mapping[str, Shape],
+    shapes: Sequence[Mapping[str, Shape]],
+    directory: Path,
+    source: Path | None,
+) -> TokenPlan:
+    """The same by the shapes of the template and of each model, for an adapter the template's."""
     asked = request.tokenizer
     assert asked is not None
     rows = _rows_of(template, "the base model")
@@ -75,21 +89,20 @@ def plan_tokens(
         request.base or str(directory), directory, rows, counts=bool(request.base) and not is_listed
     )
     members = [base]
-    for item, place, model in zip(request.inputs, locations, models, strict=True):
+    for item, place, own in zip(request.inputs, locations, shapes, strict=True):
         folder, is_assumed = _folder_of(item.model, place, directory)
-        own = _rows_of(model, item.model) if model.is_checkpoint else rows
-        members.append(Member(item.model, folder, own, is_assumed=is_assumed))
+        members.append(Member(item.model, folder, _rows_of(own, item.model), is_assumed=is_assumed))
     output = output_vocabulary(asked, members, source)
     return TokenPlan(output, map_tokens(asked, members, output, has_base=request.base is not None))
 
 
-def _rows_of(model: Checkpoint | ModelView, name: str) -> int:
+def _rows_of(shapes: Mapping[str, Shape], name: str) -> int:
     """How many rows all its matrices of tokens have."""
-    counts = [shape[0] for tensor, shape in model.shapes.items() if is_of_tokens(tensor)]
+    counts = [shape[0] for tensor, shape in shapes.items() if is_of_tokens(tensor)]
     if not counts:
         raise ModelError(
             f"{name} has no embedding of a known name",
-            found=", ".join([*model.shapes][:3]),
+            found=", ".join([*shapes][:3]),
             expected="embed_tokens, wte, word_embeddings, embed_in or lm_head",
             todo="merge without a tokenizer setting: rows are then merged by id",
         )

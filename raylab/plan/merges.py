@@ -146,8 +146,13 @@ def kin_of(merges: Iterable[PlannedMerge]) -> Iterator[tuple[str, str]]:
 
 
 def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
-    """Refuse merges of finished models whose tokenizers do not agree. Raises ModelError."""
+    """Refuse merges of finished models whose tokenizers do not agree, where rows are merged by id.
+
+    Raises ModelError.
+    """
     for merge in merges:
+        if merge.request.tokenizer:
+            continue
         base = inputs.base_models[merge.base_model]
         names = dict.fromkeys(item.model for item in merge.request.inputs)
         finished = {name: inputs.models[name].directory for name in names if name in inputs.models}
@@ -170,9 +175,14 @@ def _plan_merge(
     pairs = list(zip(members, settings.models, strict=True))
     names = [_name(member, name, slot) for member, name in pairs]
     request = settings.request(names, base_place.hub or base)
-    found = [inputs.base_models[base], *(inputs.models[n] for n in names if n not in trials)]
+    named = [*names, settings.tokenizer or ""]
+    found = [inputs.base_models[base], *(inputs.models[n] for n in named if n in inputs.models)]
     ids = [trials[n].id if n in trials else inputs.models[n].identity for n in names]
-    identity = {"base_model": found[0].identity, **_identity(request, ids)}
+    identity = {
+        "base_model": found[0].identity,
+        **_identity(request, ids),
+        **_tokenizer_identity(request, inputs),
+    }
     labels = [
         member.label if isinstance(member, Variant) else name
         for member, name in zip(members, names, strict=True)
@@ -213,6 +223,15 @@ def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
         **form,
         **models,
     }
+
+
+def _tokenizer_identity(request: MergeRequest, inputs: Inputs) -> dict[str, Any]:
+    """Nothing where rows are merged by id: such merges keep the identities that they had before."""
+    if request.tokenizer is None:
+        return {}
+    source = request.tokenizer.source
+    model = inputs.models.get(source)
+    return {"merge.tokenizer": model.identity if model else source}
 
 
 def _name(member: Variant | FinishedModel, name: str, slot: Slot) -> str:

@@ -21,6 +21,7 @@ from raylab.spec.merge_variants import (
     settings_at,
     swept_settings,
 )
+from raylab.spec.output_tokenizer import BASE, UNION
 from raylab.spec.proposals import unknown
 from raylab.spec.recipes import expand_recipes, variants_of
 from raylab.spec.study import Merge, Study
@@ -51,6 +52,8 @@ def _problems(study: Study, merge: Merge) -> Iterator[Found]:
     for index, model in enumerate(merge.models):
         if message := _no_single_model(study, model):
             yield ("models", index), message
+    if message := _wrong_tokenizer(study, merge):
+        yield ("tokenizer",), message
     wrong = list(_wrong_sweeps(merge))
     yield from wrong
     points = itertools.product(*merge.sweep.values()) if not wrong else ()
@@ -59,6 +62,17 @@ def _problems(study: Study, merge: Merge) -> Iterator[Found]:
         if message := _refused(merge, dict(zip(merge.sweep, values, strict=True))):
             yield where, message
             return
+
+
+def _wrong_tokenizer(study: Study, merge: Merge) -> str:
+    """Why the output cannot have the tokenizer that is asked for; empty if it can."""
+    if merge.tokenizer is None:
+        return ""
+    if merge.tokenizer not in (known := [UNION, BASE, *study.models]):
+        return unknown("tokenizer of a merge", merge.tokenizer, known)
+    if getattr(merge, "as") == "adapter":
+        return "an adapter has the tokenizer of its base model; a whole model has one of its own"
+    return ""
 
 
 def _wrong_sweeps(merge: Merge) -> Iterator[Found]:

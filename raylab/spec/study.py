@@ -35,6 +35,7 @@ from raylab.spec.hyperparameters import Training as Training
 from raylab.spec.hyperparameters import TrainingOverrides as TrainingOverrides
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merges import MergeRequest, Scope, request_merge
+from raylab.spec.output_tokenizer import asked_tokenizer
 from raylab.spec.published_norms import Printed
 from raylab.spec.seeds import SeedList
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
@@ -140,6 +141,8 @@ class Merge(_with_keywords()):  # type: ignore[misc]
     """Of each tensor of an adapter; see `raylab.spec.adapter_output`."""
     energy: float | None = Field(default=None, gt=0, le=1)
     """The share of each tensor's energy that the adapter's rank keeps."""
+    tokenizer: str | None = None
+    """That of the output, whose rows follow their tokens: `union`, `base`, or a finished model."""
 
     @model_validator(mode="after")
     def _one_density_each(self) -> Self:
@@ -160,6 +163,7 @@ class Merge(_with_keywords()):  # type: ignore[misc]
             seed=self.seed,
             parameters=self.parameters,
             output=adapter_output(getattr(self, "as"), self.rank, self.energy),
+            tokenizer=asked_tokenizer(self.tokenizer),
         )
 
 

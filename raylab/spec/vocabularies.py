@@ -221,7 +221,7 @@ def _refuse(one: Side, other: Side, found: Sequence[str], what: str) -> None:
         found=", ".join(found[:_NAMED]) + (" ..." if len(found) > _NAMED else ""),
         expected="one tokenizer: rows of the embedding and the head are merged by id",
         todo="say which tokenizer the output has, and rows follow their tokens: raylab merge "
-        "--tokenizer",
+        "--tokenizer, in a study `tokenizer:` of the merge",
     )
 
 

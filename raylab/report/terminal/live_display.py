@@ -225,7 +225,8 @@ def end_text(row: Row) -> str:
     """The end of a trial: done, failed, stopped or blocked."""
     if row["status"] == "done":
         seconds, l2 = row.get("seconds") or 0.0, row.get("l2")
-        return f"done in {seconds:.1f} s  L2 {float('nan') if l2 is None else l2:.4g}"
+        # A merge whose rows follow tokens may have no task vector.
+        return f"done in {seconds:.1f} s" + ("" if l2 is None else f"  L2 {l2:.4g}")
     if row["status"] == "pending":
         return f"stopped; it {row.get('message') or 'begins again'}"
     if row["status"] == "blocked":

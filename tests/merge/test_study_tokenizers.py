@@ -1,0 +1,194 @@
+"""Merges of a study whose models extended their vocabularies: rows follow tokens, as in `merge`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from raylab.cluster import reduction
+from raylab.cluster.study_context import prepare
+from raylab.errors import StudyError
+from raylab.merge.merge import merge_named
+from raylab.merge.study_merge import MergeTask, run_merge
+from raylab.reduce.job import InProcess
+from raylab.spec.merges import request_merge
+from raylab.spec.output_tokenizer import OutputTokenizer
+from raylab.spec.study_file import load_study, parse_study
+from raylab.store.tables import read_table
+from raylab.train.attempts import quiet_libraries
+from raylab.train.finished_model import FinishedTask, ask_finished_model
+from tests.architectures import tiny_model
+from tests.chats import tiny_tokenizer
+from tests.commands import exit_status
+from tests.studies import D0, write_jsonl
+
+EMBED = "model.embed_tokens.weight"
+MERGES = {
+    "joined": {"method": "linear", "models": ["plain", "chat"], "tokenizer": "union"},
+    "own": {"method": "linear", "models": ["plain", "chat"], "tokenizer": "chat"},
+    "kept": {"method": "linear", "models": ["plain", "chat"], "tokenizer": "base"},
+    "mixed": {"method": "task_arithmetic", "models": ["sft", "chat"], "tokenizer": "union"},
+    "plain_sum": {"method": "task_arithmetic", "models": ["sft", "plain"]},
+}
+
+
+def saved(folder: Path, seed: int, added=()) -> None:
+    tokenizer = tiny_tokenizer("llama")
+    tokenizer.add_tokens(list(added))
+    model = tiny_model("llama", seed, torch.float32, vocab_size=len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_study(folder: Path, **changes) -> Path:
+    write_jsonl(folder / "d0.jsonl", D0)
+    study = {
+        "name": "extended",
+        "base_models": {"tiny": {"path": "base"}},
+        "data": {"D0": {"path": "d0.jsonl"}},
+        "held_out": 0.5,
+        "seeds": [42],
+        "evaluation": {"prompts": 2, "max_new_tokens": 4, "functions": False},
+        "recipes": {"sft": {"method": "sft", "data": "D0"}},
+        "models": {n: {"path": n, "base_model": "tiny"} for n in ("plain", "chat")},
+        "merges": MERGES,
+        **changes,
+    }
+    (folder / "study.yaml").write_text(json.dumps(study))
+    return folder / "study.yaml"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study over a base model, and two finished models, one of which has two tokens more."""
+    found = tmp_path_factory.mktemp("extended")
+    saved(found / "base", 0)
+    saved(found / "plain", 1)
+    saved(found / "chat", 2, ["<think>", "</think>"])
+    write_study(found)
+    return found
+
+
+@pytest.fixture
+def context(folder, tmp_path, scratch):
+    return prepare(load_study(folder / "study.yaml"), str(tmp_path / "out"))
+
+
+def run(context, name):
+    """(the record of a merge, the folder of its weights)."""
+    merge = next(m for m in context.merges if m.merge == name)
+    places = {n: found.directory for n, found in context.inputs.models.items()}
+    base, rows = context.inputs.base_models["tiny"].directory, context.inputs.rows
+    with quiet_libraries():
+        record = run_merge(
+            MergeTask(context.study, merge, {}, places, rows, base, context.store.uri)
+        )
+    return record, Path(context.store.root) / "trials" / merge.folder / "merged"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("joined", "union"), ("own", "chat"), ("kept", "base")]
+)
+def test_merge_with_a_tokenizer_has_the_bytes_and_the_account_of_the_command(
+    context, folder, tmp_path, name, source
+):
+    record, merged = run(context, name)
+    models, asked = [str(folder / n) for n in ("plain", "chat")], folder / source
+    request = request_merge(
+        "linear", models, base=str(folder / "base"),
+        tokenizer=OutputTokenizer(str(asked) if source == "chat" else source),
+    )  # fmt: skip
+    by_hand = merge_named(request, tmp_path / "by-hand")
+    ours, theirs = (load_file(f / "model.safetensors") for f in (merged, tmp_path / "by-hand"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    account = json.loads((merged / "merge.json").read_text())["tokenizer"]
+    counted = ("tokens", "rows", "padding", "in_all", "filled")
+    assert [account[key] for key in counted] == [by_hand["tokenizer"][key] for key in counted]
+    is_longer = name != "kept"
+    assert (record.metrics["l2"] is None) == is_longer
+    assert ("<think>" in AutoTokenizer.from_pretrained(merged).get_vocab()) == is_longer
+    rows = len((merged.parent / "samples.jsonl").read_text().splitlines())
+    assert rows == 2
+
+
+def test_row_of_a_token_that_one_model_has_is_its_row_in_a_mean(context, folder):
+    _, merged = run(context, "joined")
+    ours, chat = (load_file(f / "model.safetensors")[EMBED] for f in (merged, folder / "chat"))
+    ids = AutoTokenizer.from_pretrained(merged).get_vocab()
+    theirs = AutoTokenizer.from_pretrained(folder / "chat").get_vocab()
+    for token in ("<think>", "</think>"):
+        assert np.array_equal(ours[ids[token]], chat[theirs[token]])
+
+
+def test_tokenizer_is_of_the_identity_only_where_a_merge_names_one(context):
+    found = {merge.merge: merge.identity for merge in context.merges}
+    chat = context.inputs.models["chat"].identity
+    assert {name: one.get("merge.tokenizer") for name, one in found.items()} == {
+        "joined": "union", "own": chat, "kept": "base", "mixed": "union", "plain_sum": None,
+    }  # fmt: skip
+    assert not any("tokenizer" in key for key in found["plain_sum"])
+
+
+def test_plan_says_the_tokens_and_rows_of_each_tokenizer(folder, capsys):
+    assert exit_status("plan", folder / "study.yaml", "--json") == 0
+    found = {row["merges"][0]: row for row in json.loads(capsys.readouterr().out)["tokenizers"]}
+    size = len(tiny_tokenizer("llama"))
+    assert {name: (row["tokens"], row["rows"], row["moved"]) for name, row in found.items()} == {
+        "tiny.joined": (size + 2, size + 2, 0),
+        "tiny.own": (size + 2, size + 2, 0),
+        "tiny.kept": (size, size, 0),
+        "tiny.mixed.s42": (size + 2, size + 2, 0),
+    }
+    assert exit_status("plan", folder / "study.yaml") == 0
+    told = capsys.readouterr().out
+    assert f"tokenizer union of tiny.joined: {size + 2} tokens in {size + 2} rows; no comp" in told
+    assert f"tokenizer base of tiny.kept: {size} tokens in {size} rows; the tokens of tiny" in told
+
+
+@pytest.mark.parametrize(
+    ("merge", "words"),
+    [
+        ({"tokenizer": "uniom"}, "did you mean union"),
+        ({"tokenizer": "sft"}, "tokenizer of a merge"),
+        ({"tokenizer": "union", "as": "adapter"}, "an adapter has the tokenizer of its base model"),
+    ],
+)
+def test_tokenizer_that_a_merge_cannot_have_is_refused_at_its_line(folder, merge, words):
+    text = write_study(folder).read_text()
+    document = json.loads(text)
+    document["merges"] = {"wrong": {"method": "linear", "models": ["plain"], **merge}}
+    with pytest.raises(StudyError, match=r"merges\.wrong\.tokenizer") as caught:
+        parse_study(json.dumps(document, indent=1), folder / "study.yaml")
+    assert words in str(caught.value)
+
+
+def test_tokenizer_that_is_not_there_is_refused_before_anything_trains(folder, tmp_path, capsys):
+    saved(tmp_path / "base", 0)
+    saved(tmp_path / "plain", 1)
+    saved(tmp_path / "chat", 2, ["<think>"])
+    (tmp_path / "chat" / "tokenizer.json").write_text("{}")
+    assert exit_status("plan", write_study(tmp_path)) == 2
+    assert "tokenizer.json" in capsys.readouterr().err
+
+
+def test_models_with_other_rows_are_asked_and_no_comparison_takes_them(context, folder):
+    base = context.inputs.base_models["tiny"].directory
+    (chat,) = [model for model in context.finished_parents if model.name == "chat"]
+    task = FinishedTask(
+        context.study, chat, folder / "chat", context.inputs.rows, base, context.store.uri
+    )
+    with quiet_libraries():
+        assert ask_finished_model(task).metrics["answers"]["greedy"]["count"] == 2
+    run(context, "joined")
+    said = []
+    _, causes = reduction.write_reduction(context, InProcess(), said.append)
+    assert causes == {}
+    assert any("tiny.joined cannot be reduced" in line for line in said)
+    assert read_table(context.store, "kept_of").to_pylist() == []
