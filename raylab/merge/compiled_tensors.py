@@ -14,57 +14,51 @@ import numpy as np
 from numba import types
 
 from raylab.compiled import njit
+from raylab.merge.eight_sums import eight_sums
 
 Array = np.ndarray
 
 _BLOCK = 1024
+_CACHED = 1 << 14
+"""Entries of all models that stay near the core from one pair to the next."""
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _ROW, _ROWS = types.float32[::1], types.float32[:, ::1]
 _I64, _F64 = types.int64, types.float64
-_SUMS, _COUNTS = types.float64[::1], types.int64[::1]
-
-
-@njit(**_OPTIONS)
-def _block_product(a: Array, b: Array) -> float:
-    """Of 8 to 128 entries."""
-    wide: Any = np.float64
-    r0, r1, r2, r3, r4, r5, r6, r7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    whole = a.size - a.size % 8
-    for i in range(0, whole, 8):
-        r0 += wide(a[i]) * wide(b[i])
-        r1 += wide(a[i + 1]) * wide(b[i + 1])
-        r2 += wide(a[i + 2]) * wide(b[i + 2])
-        r3 += wide(a[i + 3]) * wide(b[i + 3])
-        r4 += wide(a[i + 4]) * wide(b[i + 4])
-        r5 += wide(a[i + 5]) * wide(b[i + 5])
-        r6 += wide(a[i + 6]) * wide(b[i + 6])
-        r7 += wide(a[i + 7]) * wide(b[i + 7])
-    total = ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7))
-    for i in range(whole, a.size):
-        total += wide(a[i]) * wide(b[i])
-    return total
+_SUMS = types.float64[::1]
 
 
 @njit(_F64(_ROW, _ROW), **_OPTIONS)
 def _product(a: Array, b: Array) -> float:
-    if a.size < 8:
-        total = 0.0
-        for i in range(a.size):
-            total += np.float64(a[i]) * np.float64(b[i])
-        return total
-    if a.size <= 128:
-        return float(_block_product(a, b))
-    half = a.size // 2
-    half -= half % 8
-    return float(_product(a[:half], b[:half]) + _product(a[half:], b[half:]))
+    if a.size > 128:
+        half = a.size // 2
+        half -= half % 8
+        return float(_product(a[:half], b[:half]) + _product(a[half:], b[half:]))
+    whole = a.size - a.size % 8
+    total: Any = eight_sums(a, b, whole // 8)
+    for i in range(whole, a.size):
+        total += np.float64(a[i]) * np.float64(b[i])
+    return float(total)
 
 
-@njit(types.void(_ROWS, _F64[:, ::1]), **_OPTIONS)
-def products(models: Array, found: Array) -> None:
-    """The inner products of every two models. found: float64 (models, models)."""
+@njit(types.void(_ROWS, _I64, _I64, _F64[:, ::1]), **_OPTIONS)
+def _products(models: Array, start: int, stop: int, found: Array) -> None:
+    if stop - start > _CACHED:
+        half = (stop - start) // 2
+        half -= half % 8
+        rest = np.empty_like(found)
+        _products(models, start, start + half, found)
+        _products(models, start + half, stop, rest)
+        found += rest
+        return
     for i in range(models.shape[0]):
         for j in range(i, models.shape[0]):
-            found[i, j] = found[j, i] = _product(models[i], models[j])
+            product = _product(models[i, start:stop], models[j, start:stop])
+            found[i, j] = found[j, i] = product
+
+
+def products(models: Array, found: Array) -> None:
+    """The inner products of every two models. found: float64 (models, models)."""
+    _products(models, 0, models.shape[1], found)
 
 
 @njit(types.void(_ROW, _F64, _SUMS), **_OPTIONS)
@@ -81,17 +75,38 @@ def scale(row: Array, factor: float, moves: Array) -> None:
         moves[i] = np.float64(row[i]) * factor
 
 
+@njit(**_OPTIONS)
+def _count_if_moved(row: Array, epsilon: np.float32, counts: Array) -> None:
+    for i in range(row.size):
+        counts[i] += np.int32(abs(row[i]) > epsilon)
+
+
+@njit(**_OPTIONS)
+def _count_moved(row: Array, epsilon: np.float32, counts: Array) -> tuple[int, int]:
+    """Entries that this model moves with others, and alone; `counts`: by how many models."""
+    every, alone = np.int32(0), np.int32(0)
+    for i in range(row.size):
+        moves = np.int32(abs(row[i]) > epsilon)
+        every += moves
+        alone += moves & np.int32(counts[i] == 1)
+    return int(every - alone), int(alone)
+
+
 @njit(types.void(_ROWS, types.float32, _I64[:, ::1]), **_OPTIONS)
 def count_moved(models: Array, epsilon: np.float32, counts: Array) -> None:
     """Add to `counts`, int64 (2, models), the entries that a model moves by more than `epsilon`
     with others, and alone."""
-    for i in range(models.shape[1]):
-        moved = 0
+    every = np.empty(_BLOCK, np.int32)
+    for start in range(0, models.shape[1], _BLOCK):
+        stop = min(models.shape[1], start + _BLOCK)
+        each = every[: stop - start]
+        each[:] = 0
         for k in range(models.shape[0]):
-            moved += abs(models[k, i]) > epsilon
-        alone = 1 if moved == 1 else 0
+            _count_if_moved(models[k, start:stop], epsilon, each)
         for k in range(models.shape[0]):
-            counts[alone, k] += abs(models[k, i]) > epsilon
+            shared, alone = _count_moved(models[k, start:stop], epsilon, each)
+            counts[0, k] += shared
+            counts[1, k] += alone
 
 
 @njit(**_OPTIONS)
@@ -109,6 +124,17 @@ def _add_boosted(row: Array, boost: float, counts: Array, total: Array) -> None:
         total[i] += (boost if counts[i] == 1 else 1.0) * np.float64(row[i])
 
 
+@njit(**_OPTIONS)
+def _divide_by_counts(total: Array, counts: Array, is_two: bool) -> None:
+    """Nothing divides by 0; to halve is much faster than to divide."""
+    if is_two:
+        for i in range(total.size):
+            total[i] *= 0.5 if counts[i] == 2 else 1.0
+        return
+    for i in range(total.size):
+        total[i] /= np.float64(max(counts[i], np.int32(1)))
+
+
 @njit(types.void(_ROWS, types.float32, _SUMS, _SUMS), **_OPTIONS)
 def mean_of_moved(models: Array, epsilon: np.float32, boosts: Array, moves: Array) -> None:
     """The mean of what moves an entry by more than `epsilon`, times the boost of a model that moves
@@ -123,8 +149,19 @@ def mean_of_moved(models: Array, epsilon: np.float32, boosts: Array, moves: Arra
             _add_if_moved(models[k, start:stop], epsilon, counts)
         for k in range(models.shape[0]):
             _add_boosted(models[k, start:stop], boosts[k], counts, total)
-        for i in range(total.size):
-            total[i] /= np.float64(max(counts[i], np.int32(1)))
+        _divide_by_counts(total, counts, models.shape[0] <= 2)
+
+
+@njit(inline="always")
+def _over(value: Any, count: Any, inverse: Any) -> Any:
+    """value / count: a product with the inverse where this is exact, which is much faster."""
+    return value * inverse if inverse != 0.0 else value / count
+
+
+@njit(inline="always")
+def _exact_inverse(count: Any) -> Any:
+    """1 / count where it is exact, and 0 elsewhere."""
+    return 1.0 / np.float64(count) if count & (count - 1) == 0 else 0.0
 
 
 @njit(**_OPTIONS)
@@ -134,84 +171,85 @@ def _add(row: Array, total: Array) -> None:
 
 
 @njit(**_OPTIONS)
-def _add_squares(row: Array, mean: Array, squares: Array) -> None:
+def _add_squares(row: Array, total: Array, count: float, inverse: float, squares: Array) -> None:
     for i in range(row.size):
-        apart = np.float64(row[i]) - mean[i]
+        apart = np.float64(row[i]) - _over(total[i], count, inverse)
         squares[i] += apart * apart
 
 
 @njit(**_OPTIONS)
-def _variances(models: Array, start: int, total: Array, mean: Array, found: Array) -> None:
+def _variances(models: Array, start: int, total: Array, found: Array) -> None:
     """Of a block of entries over the models, float64 of the block's size; their sums as well."""
     stop, count = start + found.size, np.float64(models.shape[0])
+    inverse = _exact_inverse(models.shape[0])
     total[:] = 0
     found[:] = 0
     for k in range(models.shape[0]):
         _add(models[k, start:stop], total)
-    for i in range(found.size):
-        mean[i] = total[i] / count
     for k in range(models.shape[0]):
-        _add_squares(models[k, start:stop], mean, found)
+        _add_squares(models[k, start:stop], total, count, inverse, found)
     for i in range(found.size):
-        found[i] /= count
+        found[i] = _over(found[i], count, inverse)
 
 
 @njit(types.void(_ROWS, _SUMS), **_OPTIONS)
-def _fill_variances(models: Array, found: Array) -> None:
-    total, mean = np.empty(_BLOCK), np.empty(_BLOCK)
+def fill_variances(models: Array, found: Array) -> None:
+    """The variance of each entry over the models."""
+    total = np.empty(_BLOCK)
     for start in range(0, found.size, _BLOCK):
         block = found[start : min(found.size, start + _BLOCK)]
-        _variances(models, start, total[: block.size], mean[: block.size], block)
+        _variances(models, start, total[: block.size], block)
 
 
-@njit(types.void(_SUMS, types.uint64, types.int64, types.int64, _COUNTS), **_OPTIONS)
-def _count_steps(
-    values: Array, prefix: np.uint64, prefix_shift: int, shift: int, counts: Array
-) -> None:
-    bits, steps = values.view(np.uint64), np.uint64(counts.size - 2)
-    for i in range(bits.size):
-        counts[-1] += bits[i] == np.uint64(0)
-        if bits[i] >> np.uint64(prefix_shift) == prefix:
-            counts[np.int64((bits[i] >> np.uint64(shift)) & steps)] += 1
+@njit(**_OPTIONS)
+def _select(variances: Array, least: float, places: Array) -> int:
+    """Write the places of variances of at least `least`; return how many they are."""
+    count = 0
+    for i in range(variances.size):
+        places[count] = i
+        count += variances[i] >= least
+    return count
 
 
-def count_variances(
-    models: Array, memory: Array, prefix: int, prefix_shift: int, shift: int, steps: int
-) -> Array:
-    """int64 (steps + 1,): how many variances over the models, as bits of a float64, that begin with
-    `prefix` above `prefix_shift` are at each step of 2^shift; then how many are zero.
-
-    steps: a power of 2; memory: float64 (entries,).
-    """
-    counts = np.zeros(steps + 1, np.int64)
-    _fill_variances(models, memory)
-    _count_steps(memory, np.uint64(prefix), prefix_shift, shift, counts)
-    return counts
+@njit(**_OPTIONS)
+def _sum_squares(row: Array, other: Array, places: Array, sums: Array) -> None:
+    """Two models at once: each sum waits for itself alone."""
+    first, second = sums[0], sums[1]
+    for p in range(places.size):
+        one, two = np.float64(row[places[p]]), np.float64(other[places[p]])
+        first += one * one
+        second += two * two
+    sums[0], sums[1] = first, second
 
 
 @njit(types.void(_ROWS, _F64, _SUMS), **_OPTIONS)
 def sum_selected(models: Array, least: float, sums: Array) -> None:
     """Add each model's sum of squares over the entries whose variance is at least `least`."""
-    total, mean, variances = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    total, variances = np.empty(_BLOCK), np.empty(_BLOCK)
+    every, pair = np.empty(_BLOCK, np.int32), np.empty(2)
     for start in range(0, models.shape[1], _BLOCK):
         size = min(models.shape[1] - start, _BLOCK)
-        _variances(models, start, total[:size], mean[:size], variances[:size])
-        for k in range(models.shape[0]):
-            row, found = models[k, start : start + size], sums[k]
-            for i in range(size):
-                value = np.float64(row[i]) if variances[i] >= least else 0.0
-                found += value * value
-            sums[k] = found
+        _variances(models, start, total[:size], variances[:size])
+        places = every[: _select(variances[:size], least, every)]
+        for k in range(0, models.shape[0], 2):
+            other = min(k + 1, models.shape[0] - 1)
+            pair[0], pair[1] = sums[k], sums[other]
+            rows = models[k, start : start + size], models[other, start : start + size]
+            _sum_squares(*rows, places, pair)
+            sums[other] = pair[1]
+            sums[k] = pair[0]
 
 
 @njit(**_OPTIONS)
-def _add_agreeing(
-    row: Array, weight: float, total: Array, variances: Array, least: float, above: Array,
-    below: Array,
-) -> None:  # fmt: skip
-    """Set entries that are not selected to zero, and add those of the sign of `total`."""
+def _clear_unselected(row: Array, variances: Array, least: float) -> None:
     for i in range(row.size):
         row[i] = row[i] if variances[i] >= least else np.float32(0)
+
+
+@njit(**_OPTIONS)
+def _add_agreeing(row: Array, weight: float, total: Array, above: Array, below: Array) -> None:
+    """Add the entries of the sign of `total`, and their weights."""
+    for i in range(row.size):
         value = np.float64(row[i])
         agrees = ((value > 0) & (total[i] > 0)) | ((value < 0) & (total[i] < 0))
         own = weight if agrees else 0.0
@@ -223,17 +261,18 @@ def _add_agreeing(
 def merge_selected(models: Array, least: float, weights: Array, moves: Array) -> None:
     """The weighted mean of the entries of the sign of their sum, where the variance is at least
     `least`; other entries of `models` become 0."""
-    sums, mean = np.empty(_BLOCK), np.empty(_BLOCK)
-    variances, divisors = np.empty(_BLOCK), np.empty(_BLOCK)
+    sums, variances, divisors = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     for start in range(0, moves.size, _BLOCK):
         above = moves[start : min(moves.size, start + _BLOCK)]
         size = above.size
-        total, below = sums[:size], divisors[:size]
-        _variances(models, start, total, mean[:size], variances[:size])
+        total, below, found = sums[:size], divisors[:size], variances[:size]
+        _variances(models, start, total, found)
         above[:] = 0
         below[:] = 0
         for k in range(models.shape[0]):
             row = models[k, start : start + size]
-            _add_agreeing(row, weights[k], total, variances, least, above, below)
+            _clear_unselected(row, found, least)
+            _add_agreeing(row, weights[k], total, above, below)
         for i in range(size):
-            above[i] = above[i] / below[i] if below[i] > 0 else 0.0
+            divisor = below[i] if below[i] > 0 else 1.0
+            above[i] = above[i] / divisor if below[i] > 0 else 0.0

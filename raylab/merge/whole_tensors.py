@@ -21,66 +21,23 @@ and combines each piece. Where nothing has to be measured, a rule only combines.
 
 Invariant: x is float32 and read where it lies; all arithmetic is float64 on the CPU, and sums have
 the order of the pieces, so the bits depend on neither threads nor device. What is measured of one
-tensor at a time is held: a few numbers, for arcee_fusion one float64 for each entry. The loops are
-in `raylab.merge.compiled_tensors`.
+tensor at a time is held: a few numbers, for arcee_fusion one for each row. The loops are in
+`raylab.merge.compiled_tensors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raylab.merge import compiled_steps, compiled_tensors, directions, fusion
+from raylab.merge import compiled_steps, compiled_tensors, directions, selections
 from raylab.merge.directions import Array, Factors, Parameters
 from raylab.merge.model_rows import ModelRows
+from raylab.merge.tensor_rule import Measure, Passes, Rows, TensorRule
 from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of one tensor: of each model, and of the base.
-
-    models: float32 (models, entries), values or task vectors; a rule sets to zero what it leaves
-    out. base: float32 (entries,); moves: float64 (entries,), for the result. bounds: of the rows.
-    is_vector: the tensor has one dimension, and so one row. width: how many entries differ in the
-    tensor's last index alone. parameters: the method's own, of this tensor; own: those of each
-    model.
-    """
-
-    models: Array
-    base: Array
-    moves: Array
-    bounds: tuple[int, int]
-    is_vector: bool
-    width: int
-    method: str
-    parameters: Parameters
-    own: Sequence[Parameters]
-
-    @property
-    def matrices(self) -> Array:
-        """float32 (models, rows, columns)."""
-        return self.models.reshape(len(self.models), self.bounds[1] - self.bounds[0], -1)
-
-
-Measure = Callable[[Rows], Array]
-"""What a piece says."""
-Passes = Callable[[Measure], list[Array]]
-"""A pass over a tensor: what each of its pieces says, in their order."""
-
-
-@dataclass(frozen=True)
-class TensorRule:
-    """conclude: what the combination needs, of a pass or several over the tensor, the models'
-    weights and the method's parameters. combine: writes what is added to the base or, for values,
-    the result, into `moves` of the rows."""
-
-    combine: Callable[[Rows, Array | None], None]
-    conclude: Callable[[Passes, Array, Parameters], Array] | None = None
-
 
 Concluded = Mapping[str, Array]
 """By tensor."""
@@ -96,8 +53,8 @@ def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Conclud
     names = [name for name in plan.shapes if plan.models_of(name)]
     for place, name in enumerate(names):
 
-        def measured(measure: Measure, name: str = name) -> list[Array]:
-            pieces, parts = rows.pieces([name]), dict[Piece, Array]()
+        def measured(measure: Measure, share: int = 1, name: str = name) -> list[Array]:
+            pieces, parts = _sampled(rows.pieces([name]), share), dict[Piece, Array]()
 
             def work(piece: Piece) -> None:
                 parts[piece] = measure(read(rows, piece))
@@ -110,6 +67,11 @@ def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Conclud
         found[name] = rule.conclude(measured, weights, settings.parameters)
         tell(THRESHOLDS, place + 1, len(names))
     return found
+
+
+def _sampled(pieces: Sequence[Piece], share: int) -> list[Piece]:
+    """The first rows of each piece, one of `share`."""
+    return [(name, a, a + math.ceil((b - a) / share)) for name, a, b in pieces]
 
 
 def read(rows: ModelRows, piece: Piece) -> Rows:
@@ -220,67 +182,6 @@ def _boosts(measured: Passes, _: Array, parameters: Parameters) -> Array:
     return 1.0 + factor * np.minimum(ratios, most)
 
 
-def _important(rows: Rows) -> Array:
-    return fusion.importance(rows.models[0], rows.base, rows.width)
-
-
-def _fusion_threshold(measured: Passes, _: Array, parameters: Parameters) -> Array:
-    del parameters
-    return np.array(fusion.threshold(np.concatenate(measured(_important))))
-
-
-def _fused(rows: Rows, found: Array | None) -> None:
-    np.multiply(rows.models, _important(rows) >= found, out=rows.models)
-    rows.moves[:] = rows.models[0]
-
-
-_STEPS, _BITS = 1 << 16, 16
-
-
-def _selected(measured: Passes, _: Array, parameters: Parameters) -> Array:
-    """The smallest variance that is selected, then the weight of each model."""
-    share = float(parameters["select_topk"])
-    least = _least_variance(measured, share) if share < 1 else 0.0
-
-    def squares(rows: Rows) -> Array:
-        sums = np.zeros(len(rows.models))
-        compiled_tensors.sum_selected(rows.models, least, sums)
-        return sums
-
-    sums = np.sum(measured(squares), axis=0)
-    total = sums.sum()
-    return np.array([least, *(sums / total if total else sums)])
-
-
-def _least_variance(measured: Passes, share: float) -> float:
-    """The smallest of the `share` of the largest variances that are not zero, inf where these are
-    none: 16 bits of it a pass, as the bits of a positive float64 order like the number."""
-    prefix, left = 0, None
-    for shift in range(64 - _BITS, -1, -_BITS):
-
-        def counted(rows: Rows, prefix: int = prefix, shift: int = shift) -> Array:
-            asked = (prefix, min(shift + _BITS, 63), shift, _STEPS)
-            return compiled_tensors.count_variances(rows.models, rows.moves, *asked)
-
-        *_, zeros = counts = np.sum(measured(counted), axis=0)
-        counts = counts[:_STEPS]
-        if left is None:
-            left = int(share * int(counts.sum() - zeros))
-        if left == 0:
-            return float(np.inf)
-        from_top = np.cumsum(counts[::-1])
-        down = int(np.searchsorted(from_top, left))
-        left -= int(from_top[down] - counts[_STEPS - 1 - down])
-        prefix = (prefix << _BITS) | (_STEPS - 1 - down)
-    return float(np.uint64(prefix).view(np.float64))
-
-
-def _sce(rows: Rows, found: Array | None) -> None:
-    assert found is not None
-    least, weights = float(found[0]), np.ascontiguousarray(found[1:])
-    compiled_tensors.merge_selected(rows.models, least, weights, rows.moves)
-
-
 def _passthrough(rows: Rows, _: Array | None) -> None:
     compiled_tensors.scale(rows.models[0], float(rows.own[0]["scale"]), rows.moves)
 
@@ -294,7 +195,7 @@ RULES: dict[str, TensorRule] = {
     "nearswap": TensorRule(_nearswap),
     "ram": TensorRule(_ram),
     "ramplus_tl": TensorRule(_ram, _boosts),
-    "arcee_fusion": TensorRule(_fused, _fusion_threshold),
-    "sce": TensorRule(_sce, _selected),
+    "arcee_fusion": selections.ARCEE_FUSION,
+    "sce": selections.SCE,
     "passthrough": TensorRule(_passthrough),
 }
