@@ -52,7 +52,7 @@ def values_at(values: Values, ranks: Ranks) -> list[float]:
     seen = np.sort(np.concatenate(values(np.copy, _SHARE)))
     ranges = _foreseen(seen, ranks)
     parts = values(partial(_gathered, ranges))
-    heads: Array = np.sum([part[: 2 + len(ranges)] for part in parts], axis=0, dtype=np.float64)
+    heads = np.stack([part[: 2 + len(ranges)] for part in parts]).sum(axis=0)
     count, zeros, *below = heads.astype(np.int64).tolist()
     found = []
     for place, rank in enumerate(ranks(count, zeros)):
