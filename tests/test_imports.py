@@ -5,7 +5,9 @@ import gc
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from raylab.imports import loading
 from tests.merge.models import drawn, saved
@@ -48,6 +50,32 @@ def test_diff_and_merge_of_checkpoints_need_no_torch(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == "False", words
+
+
+def test_rows_of_a_table_are_found_without_pandas(tmp_path):
+    rows = [
+        {"name": "sft~b", "level": "all", "l2": 2.0},
+        {"name": "dpo", "level": "all", "l2": 1.0},
+        {"name": "dpo", "level": "tensor", "l2": 3.0},
+        {"name": None, "level": None, "l2": None},
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    code = f"""
+import sys
+from pathlib import Path
+from raylab.parquet import read_parquet
+from raylab.store.arrow_values import rows_where
+from raylab.store.table_query import parse_filter, select, unmatched
+table = read_parquet(Path({str(tmp_path)!r}) / "rows.parquet")
+print([row["l2"] for row in rows_where(table, "level", "all").to_pylist()])
+filters = [parse_filter(text) for text in ("name=dpo", "l2>0.5", "level!=null")]
+print(select(table, filters, ["-l2"], ["l2"]).to_pylist())
+print(select(table, [parse_filter("name!=dpo")]).num_rows, unmatched(table, filters))
+print("pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = ["[2.0, 1.0]", "[{'l2': 3.0}, {'l2': 1.0}]", "1 []", "False"]
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 def test_threads_that_start_while_torch_is_imported_wait_for_it(tmp_path):

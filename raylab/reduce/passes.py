@@ -14,7 +14,7 @@ number of shards. A comparison whose two sides touch nothing has a row of zeros.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,11 +170,18 @@ class _ShardCalls:
         planned = plan_shards(job.compared(), shards)
         self._largest_first = sorted(planned, key=lambda shard: (-shard.numel, shard.index))
 
-    def all(self, method: str, *arguments: Any) -> list[Any]:
-        """The result of each shard, in the order of the shards, whatever order they come in."""
+    def all(self, method: str, *arguments: Any) -> Iterator[Any]:
+        """The result of each shard, the largest shard first, whatever order they come in; none is
+        held once it was given."""
         calls = [Call(method, (s.names, *arguments), s.index) for s in self._largest_first]
-        found = dict(self._execute(self.job, calls))
-        return [found[index] for index in range(len(calls))]
+        early: dict[int, Any] = {}
+        following = 0
+        for index, found in self._execute(self.job, calls):
+            early[index] = found
+            while following in early:
+                yield early.pop(following)
+                following += 1
+        assert following == len(calls), "a shard has no result"
 
 
 def _sampled(calls: _ShardCalls) -> tuple[dict[str, np.ndarray], Measured]:

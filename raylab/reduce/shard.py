@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raylab.errors import NonFiniteError
-from raylab.reduce.collected import Found, covers, gather
+from raylab.reduce.collected import Found, bytes_of, covers, gather, packed
 from raylab.reduce.differences import LowRankDifference
 from raylab.reduce.entries import as_array
 from raylab.reduce.histogram import (
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 _TOGETHER = 16
 """Tiles that are read at once where nothing is held but the weights themselves."""
+_HELD = 1 << 27
+"""From so many bytes of counts on, those of the shards that follow are packed."""
 
 
 class ShardJob:
@@ -99,7 +101,9 @@ class ShardJob:
         summed instead. Raises NonFiniteError."""
         before = self.models.bytes_read
         found, tallies = self._pass(names, self._pairs, foreseen, limits, histograms)
-        self._counted[tuple(names)] = tallies
+        held = sum(map(bytes_of, self._counted.values()))
+        is_packed = held >= _HELD and not self.models.gpu
+        self._counted[tuple(names)] = packed(tallies) if is_packed else tallies
         found.bytes_read = self.models.bytes_read - before
         return found
 

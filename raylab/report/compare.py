@@ -7,7 +7,7 @@ studies. A change is read against the seed baseline:
 
 the spread being the larger of the two studies' own: the largest minus the smallest over the seeds
 of the same recipe (or pair of recipes). Up to 1.25 it is within the seed baseline, from 2 on
-beyond it, as in `raylab.report.findings.seed_baseline`.
+beyond it, as in `raylab.report.seed_noise`.
 Invariant: every number that either study has is a row: the same bits, changed, or only in one.
 """
 
@@ -18,9 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from raylab.report.findings.seed_baseline import verdict_of
-from raylab.report.findings.statistics import finite
-from raylab.report.study_tables import Rows, Tables, grouped
+from raylab.report.seed_noise import verdict_of
+from raylab.report.study_tables import Rows, Tables, finite, grouped
 from raylab.spec.seeds import SUFFIX
 from raylab.spec.study import Study
 from raylab.spec.study_file import study_values

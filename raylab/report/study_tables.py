@@ -8,17 +8,18 @@ Invariant: nothing is written; a table that is missing has no rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raylab.report.study_merges import StudyMerge, merges_of
 from raylab.spec.recipes import expand_recipes
 from raylab.spec.seeds import seeds_of
 from raylab.spec.study import Study
 from raylab.spec.swept_names import by_value
+from raylab.store.arrow_values import rows_where
 from raylab.store.schemas import SCHEMAS
 from raylab.store.tables import rows_of, to_table
 
@@ -82,7 +83,7 @@ class Tables(Mapping[str, Rows]):
         if table is None:
             return to_table(name, [])
         for column, value in equal.items():
-            table = table.filter(pc.equal(table.column(column), value))
+            table = rows_where(table, column, value)
         return table
 
     def rows(self, name: str, **equal: str) -> Rows:
@@ -100,6 +101,11 @@ class Tables(Mapping[str, Rows]):
     def norms(self, level: str = "all") -> Rows:
         """The norms of deltas at `level`."""
         return self.rows("norms", view=VIEW, level=level)
+
+
+def finite(value: Any) -> float | None:
+    """The value; None where it is None, NaN or infinite."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def base_models_of(tables: Mapping[str, Rows]) -> list[str]:

@@ -11,27 +11,27 @@ comes last in any order. A query that cannot be parsed raises InputError.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raylab.errors import InputError
 from raylab.spec.proposals import listed
 from raylab.spec.swept_names import by_value, without_point
+from raylab.store.arrow_values import mask_of, row_numbers, text_scalar
 
-Compare = Callable[[pa.ChunkedArray, Any], pa.ChunkedArray]
-OPERATORS: dict[str, Compare] = {
-    "!=": pc.not_equal,
-    "<=": pc.less_equal,
-    ">=": pc.greater_equal,
-    "=": pc.equal,
-    "<": pc.less,
-    ">": pc.greater,
-    "~": pc.match_substring_regex,
+OPERATORS = {
+    "!=": "not_equal",
+    "<=": "less_equal",
+    ">=": "greater_equal",
+    "=": "equal",
+    "<": "less",
+    ">": "greater",
+    "~": "match_substring_regex",
 }
+"""The name of each in `pyarrow.compute`, which is loaded where a filter or an order is asked: it
+registers all of Arrow's functions, which takes longer than to read most tables."""
 NAMES = ("name", "recipe", "parent", "a", "b", "comparison", "model")
 """The columns whose texts name a model, a trial or a comparison."""
 _NULL = "null"
@@ -87,14 +87,17 @@ def unmatched(table: pa.Table, filters: Sequence[Filter]) -> list[str]:
     for condition in asked:
         if not table.num_rows or table.filter(_mask(table, condition)).num_rows:
             continue
-        names = pc.unique(table.column(condition.column)).drop_null().to_pylist()
+        values = table.column(condition.column).unique().to_pylist()
+        names = [name for name in values if name is not None]
         what = f"no row has the {condition.column} {condition.value}"
         found.append(f"{what}; there are: {listed(condition.value, names) or 'none'}")
     return found
 
 
 def _sorted(table: pa.Table, name: str, order: str) -> pa.Table:
-    numbered = table.select([name]).append_column(_ROW, pa.array(range(table.num_rows)))
+    import pyarrow.compute as pc
+
+    numbered = table.select([name]).append_column(_ROW, row_numbers(table.num_rows))
     try:
         indices = pc.sort_indices(numbered, [(name, order), (_ROW, "ascending")])
     except (pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
@@ -113,19 +116,21 @@ def _known(table: pa.Table, name: str) -> str:
     return name
 
 
-def _mask(table: pa.Table, condition: Filter) -> pa.ChunkedArray:
+def _mask(table: pa.Table, condition: Filter) -> pa.Array | pa.ChunkedArray:
+    import pyarrow.compute as pc
+
     column = table.column(_known(table, condition.column))
     if condition.value == _NULL and condition.operator in ("=", "!="):
         missing = pc.is_null(column)
         return missing if condition.operator == "=" else pc.invert(missing)
     try:
-        compare = OPERATORS[condition.operator]
+        compare = getattr(pc, OPERATORS[condition.operator])
         is_name = condition.column in NAMES and condition.operator in ("=", "!=", "~")
         if is_name and pa.types.is_string(column.type):
             return _by_name(column, condition)
         if condition.operator == "~":
             return compare(column.cast(pa.string()), condition.value)
-        return compare(column, pa.scalar(condition.value).cast(column.type))
+        return compare(column, text_scalar(condition.value).cast(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
             f"a filter on {condition.column} cannot be used",
@@ -134,16 +139,19 @@ def _mask(table: pa.Table, condition: Filter) -> pa.ChunkedArray:
         ) from error
 
 
-def _by_name(column: pa.ChunkedArray, condition: Filter) -> pa.ChunkedArray:
+def _by_name(column: pa.ChunkedArray, condition: Filter) -> pa.Array | pa.ChunkedArray:
     """The mask of a filter on a column of names."""
-    compare, asked = OPERATORS[condition.operator], by_value(condition.value)
-    texts = column.to_pylist()
-    spelled = pa.chunked_array([[t and by_value(t) for t in texts]], pa.string())
+    asked, texts = by_value(condition.value), column.to_pylist()
     if condition.operator == "~":
-        return pc.or_(compare(column, condition.value), compare(spelled, asked))
-    found = compare(spelled, asked)
-    if condition.column == "recipe":
-        stems = pa.chunked_array([[t and (without_point(t) or t) for t in texts]], pa.string())
-        join = pc.or_ if condition.operator == "=" else pc.and_
-        found = join(found, compare(stems, condition.value))
-    return found
+        import pyarrow.compute as pc
+
+        spelled = pa.chunked_array([[t and by_value(t) for t in texts]], pa.string())
+        matches = pc.match_substring_regex
+        return pc.or_(matches(column, condition.value), matches(spelled, asked))
+
+    def is_asked(name: str) -> bool:
+        stem = without_point(name) or name if condition.column == "recipe" else None
+        return by_value(name) == asked or stem == condition.value
+
+    keeps = condition.operator == "="
+    return mask_of([text is not None and is_asked(text) == keeps for text in texts])

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import parquet
 
 from raylab.errors import InputError
 from raylab.parquet import read_parquet
@@ -82,13 +82,17 @@ def _read_with_schema(store: Store, name: str) -> pa.Table:
     if name != "trials" and not store.exists(f"{TABLES}/{name}.parquet"):
         return to_table(name, [])
     found = read_table(store, name)
-    columns = [
-        found.column(field.name).cast(field.type)
-        if field.name in found.schema.names
-        else pa.nulls(found.num_rows, field.type)
-        for field in SCHEMAS[name]
-    ]
+    columns = [_column(found, field) for field in SCHEMAS[name]]
     return pa.Table.from_arrays(columns, schema=SCHEMAS[name])
+
+
+def _column(found: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    """The column `field` of what a file holds; null if the file lacks it."""
+    if field.name not in found.schema.names:
+        return pa.nulls(found.num_rows, field.type)
+    column = found.column(field.name)
+    # A cast loads all of Arrow's functions, also one to the same type.
+    return column if column.type == field.type else column.cast(field.type)
 
 
 def read_rows(store: Store, key: str) -> Sequence[dict[str, Any]]:
@@ -103,6 +107,8 @@ def to_csv(table: pa.Table) -> bytes:
             values = table.column(index).to_pylist()
             texts = [None if v is None else json.dumps(v, ensure_ascii=False) for v in values]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+    from pyarrow import csv
+
     buffer = io.BytesIO()
     csv.write_csv(table, buffer)
     return buffer.getvalue()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from raylab.reduce import passes as study
 from raylab.reduce import products as products_module
+from raylab.reduce import shard as shard_module
 from raylab.reduce import threshold_sampling as foresight
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.passes import reduce_pairs
@@ -209,11 +210,15 @@ def test_guess_of_equal_effect_is_as_good_as_an_equal_one(tied, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["tied", "fine"])
-def test_tables_any_shards_and_threads_have_the_same_bits(request, kind):
+def test_tables_any_shards_and_threads_have_the_same_bits(request, monkeypatch, kind):
     path, _ = request.getfixturevalue(kind)
     expected = related(path, TIED, shards=1, threads=1)
     for shards, threads in itertools.product((1, 2, 7), (1, 3)):
         assert related(path, TIED, shards=shards, threads=threads) == expected
+    monkeypatch.setattr(shard_module, "_HELD", 0)
+    assert related(path, TIED, shards=7, threads=3) == expected
+    inside = InProcess()
+    assert related(path, TIED, 7, lambda *asked: reversed(list(inside(*asked)))) == expected
 
 
 def test_entries_left_out_are_in_no_mask_in_either_pass(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from raylab.report.figures.figure import (
     tooltips,
 )
 from raylab.report.figures.vega_lite import Chart, field, layered, part
-from raylab.report.findings.statistics import finite
+from raylab.report.study_tables import finite
 from raylab.report.words import Translator
 
 MAX_LINES = 40

@@ -13,7 +13,7 @@ from raylab.report.figures.figure import (
     tooltips,
 )
 from raylab.report.figures.vega_lite import Chart, field, layered, part
-from raylab.report.findings.seed_baseline import WITHIN
+from raylab.report.seed_noise import WITHIN
 from raylab.report.words import Translator
 
 _ROW_HEIGHT = 34

@@ -16,7 +16,7 @@ from raylab.report.figures.figure import (
 )
 from raylab.report.figures.vega_lite import Chart, field, part
 from raylab.report.findings.by_layer import kind_order
-from raylab.report.findings.statistics import finite
+from raylab.report.study_tables import finite
 from raylab.report.words import Translator
 
 MAX_SUBJECTS = 30

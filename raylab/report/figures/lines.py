@@ -20,8 +20,7 @@ from raylab.report.figures.figure import (
     tooltips,
 )
 from raylab.report.figures.vega_lite import Chart, field, layered, part
-from raylab.report.findings.statistics import finite
-from raylab.report.study_tables import Row
+from raylab.report.study_tables import Row, finite
 from raylab.report.words import Translator
 
 MAX_CURVES = 8

@@ -31,8 +31,8 @@ from raylab.report.figures.figure import (
     tooltips,
 )
 from raylab.report.figures.vega_lite import Chart, Part, expression, field, layered, part
-from raylab.report.findings.statistics import finite, mean
-from raylab.report.study_tables import Row, Rows
+from raylab.report.findings.statistics import mean
+from raylab.report.study_tables import Row, Rows, finite
 from raylab.report.words import Translator
 
 MAX_MODELS = 40

@@ -24,7 +24,6 @@ from typing import Any
 
 from raylab.report.findings.design import Levels, design_of
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.statistics import finite
 from raylab.report.findings.trained_models import (
     SEPARATOR,
     Model,
@@ -33,7 +32,7 @@ from raylab.report.findings.trained_models import (
     models_of,
 )
 from raylab.report.findings.variance import Analysis, analyse
-from raylab.report.study_tables import VIEW, Tables, grouped
+from raylab.report.study_tables import VIEW, Tables, finite, grouped
 
 LEVELS = ("all", "layer", "module")
 MEASURES = {"log_l2": "l2", "log_relative_l2": "relative_l2"}

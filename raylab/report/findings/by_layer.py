@@ -19,14 +19,14 @@ from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.over_seeds import is_data_pair
-from raylab.report.findings.statistics import finite, mean, ratio_of
+from raylab.report.findings.statistics import mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
     by_base_model,
     labels_of,
     models_of,
 )
-from raylab.report.study_tables import Row, Rows, Tables, grouped
+from raylab.report.study_tables import Row, Rows, Tables, finite, grouped
 
 KINDS: dict[str, str] = {
     "q_proj": "q",

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.statistics import finite, ratio_of
+from raylab.report.findings.statistics import ratio_of
 from raylab.report.findings.trained_models import Model, labels_of, models_of
-from raylab.report.study_tables import Row, Rows, Tables
+from raylab.report.study_tables import Row, Rows, Tables, finite
 
 TURNS_BACK = 100
 """Degrees above which a child counts as turning back."""

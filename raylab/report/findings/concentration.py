@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.statistics import finite, mean
+from raylab.report.findings.statistics import mean
 from raylab.report.findings.trained_models import Model, labels_of, models_of
-from raylab.report.study_tables import VIEW, Row, Rows, Tables, grouped
+from raylab.report.study_tables import VIEW, Row, Rows, Tables, finite, grouped
 from raylab.store.tables import rows_of
 
 NORMAL_HALF_L2 = 0.042672

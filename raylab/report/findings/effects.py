@@ -36,7 +36,6 @@ from raylab.report.findings.effect_words import (
 )
 from raylab.report.findings.factor_test import Choose, p_values
 from raylab.report.findings.finding import Finding
-from raylab.report.findings.seed_baseline import BEYOND, verdict_of
 from raylab.report.findings.spaces import Space, spaces_of
 from raylab.report.findings.statistics import holm, mean
 from raylab.report.findings.trained_models import (
@@ -53,6 +52,7 @@ from raylab.report.findings.trained_models import (
     recipes_of,
     varied_parts,
 )
+from raylab.report.seed_noise import BEYOND, verdict_of
 from raylab.report.study_tables import Tables, grouped
 from raylab.spec.seeds import COLUMNS
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.statistics import finite, mean, ratio_of
+from raylab.report.findings.statistics import mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
     by_base_model,
@@ -21,7 +21,7 @@ from raylab.report.findings.trained_models import (
     labels_of,
     models_of,
 )
-from raylab.report.study_tables import VIEW, Row, Rows, Tables, grouped
+from raylab.report.study_tables import VIEW, Row, Rows, Tables, finite, grouped
 
 SEEDS, RECIPES = "recipe", "seed"
 """The groups of kept_by: the seeds of one recipe, the recipes of one seed."""

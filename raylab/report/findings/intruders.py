@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.statistics import finite, mean, ratio_of
+from raylab.report.findings.statistics import mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
     by_recipe,
     labels_of,
     models_of,
 )
-from raylab.report.study_tables import Row, Rows, Tables, grouped
+from raylab.report.study_tables import Row, Rows, Tables, finite, grouped
 
 _SIDES = ("left", "right")
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from raylab.report.findings.statistics import finite, mean
+from raylab.report.findings.statistics import mean
 from raylab.report.findings.trained_models import labels_of, models_of
 from raylab.report.study_merges import Parent, StudyMerge
-from raylab.report.study_tables import VIEW, Row, Rows, Tables, grouped
+from raylab.report.study_tables import VIEW, Row, Rows, Tables, finite, grouped
 
 RATES = ("style_rate", "japanese_rate", "stopped_rate", "repetition_rate")
 SIDES = ("", "_parent", "_others")

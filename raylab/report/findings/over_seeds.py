@@ -20,13 +20,12 @@ from raylab.report.findings.finding import Finding, Grade, Sentence
 from raylab.report.findings.statistics import (
     MIN_VALUES,
     bootstrap_interval,
-    finite,
     mean,
     ratio_of,
     standard_deviation,
 )
 from raylab.report.findings.trained_models import Distances, by_recipe, models_of
-from raylab.report.study_tables import Row, Tables, grouped, parent_recipe_of, recipe_of
+from raylab.report.study_tables import Row, Tables, finite, grouped, parent_recipe_of, recipe_of
 from raylab.spec.merge_methods import is_merge
 from raylab.spec.seeds import Level, seeds_of
 

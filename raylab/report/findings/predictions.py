@@ -17,7 +17,7 @@ from typing import Any
 
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.spaces import Pair
-from raylab.report.findings.statistics import finite, mean
+from raylab.report.findings.statistics import mean
 from raylab.report.findings.trained_models import (
     Model,
     by_base_model,
@@ -29,7 +29,7 @@ from raylab.report.findings.trained_models import (
     recipes_of,
     varied_parts,
 )
-from raylab.report.study_tables import Row, Rows, Tables, grouped
+from raylab.report.study_tables import Row, Rows, Tables, finite, grouped
 
 _TOKENS = ("data", "answers", "prompt", "position", "token", "kl", "p_a", "p_b", "top_a", "top_b")
 

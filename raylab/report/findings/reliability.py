@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from raylab.report.findings.finding import Finding, Grade, Sentence
-from raylab.report.findings.statistics import finite
 from raylab.report.findings.trained_models import labels_of, models_of
-from raylab.report.study_tables import Rows, Tables, grouped
+from raylab.report.study_tables import Rows, Tables, finite, grouped
 from raylab.spec.merge_methods import is_merge
 
 LARGE_ERROR = 0.1

@@ -45,9 +45,8 @@ from raylab.report.findings.trained_models import (
     models_of,
     one_factor_pairs,
 )
+from raylab.report.seed_noise import BEYOND, verdict_of
 from raylab.report.study_tables import Row, Tables, grouped
-
-WITHIN, BEYOND = 1.25, 2.0
 
 
 def find(tables: Tables) -> Finding:
@@ -64,13 +63,6 @@ def find(tables: Tables) -> Finding:
     frames = {"differences": differences, "floor": baselines}
     sentences = [*_baseline_sentences(baselines)] or [Sentence("floor-unknown", {}, "unknown")]
     return Finding.of("floor", sentences, frames)
-
-
-def verdict_of(ratio: float | None) -> str:
-    """within up to 1.25, beyond from 2 on, near in between; unknown without a ratio."""
-    if ratio is None:
-        return "unknown"
-    return "within" if ratio <= WITHIN else "beyond" if ratio >= BEYOND else "near"
 
 
 def _baseline_row(

@@ -24,7 +24,7 @@ import numpy as np
 
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.findings.spaces import SPACES, Pair
-from raylab.report.findings.statistics import finite, mean, ratio_of
+from raylab.report.findings.statistics import mean, ratio_of
 from raylab.report.findings.trained_models import (
     Model,
     at_other_seeds,
@@ -34,7 +34,7 @@ from raylab.report.findings.trained_models import (
     labels_of,
     models_of,
 )
-from raylab.report.study_tables import VIEW, Rows, Tables
+from raylab.report.study_tables import VIEW, Rows, Tables, finite
 
 MIN_MODELS = 3
 APART = 0.5

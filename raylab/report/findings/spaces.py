@@ -17,9 +17,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from raylab.report.findings.statistics import finite
 from raylab.report.findings.trained_models import Distances, Model
-from raylab.report.study_tables import VIEW, Tables, grouped
+from raylab.report.study_tables import VIEW, Tables, finite, grouped
 
 Pair = frozenset[str]
 """The names of two models."""

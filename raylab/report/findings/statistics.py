@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -28,11 +27,6 @@ MAX_F = 1e9
 _RANDOM_STATE = 20_040_611
 
 Interval = tuple[float, float] | tuple[None, None]
-
-
-def finite(value: Any) -> float | None:
-    """The value; None where it is None, NaN or infinite."""
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def mean(values: Sequence[float]) -> float | None:

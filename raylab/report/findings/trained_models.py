@@ -23,14 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from raylab.report.findings.statistics import finite
-from raylab.report.study_tables import (
-    VIEW,
-    Tables,
-    grouped,
-    parent_recipe_of,
-    recipe_of,
-)
+from raylab.report.study_tables import VIEW, Tables, finite, grouped, parent_recipe_of, recipe_of
 from raylab.spec.merge_methods import is_merge
 from raylab.spec.seeds import COLUMNS, Seeds, seeds_of
 from raylab.spec.swept_names import rate_text

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from raylab.report.findings.effect_words import ANSWERED
 from raylab.report.findings.finding import Finding, Sentence
-from raylab.report.findings.seed_baseline import WITHIN
 from raylab.report.page.blocks import Item
+from raylab.report.seed_noise import WITHIN
 from raylab.report.study_tables import Rows, grouped
 from raylab.report.verdicts import (
     MOST_CAUTIONS,

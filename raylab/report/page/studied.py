@@ -12,9 +12,8 @@ import itertools
 from pathlib import PurePath
 
 from raylab.number_format import setting
-from raylab.report.findings.statistics import finite
 from raylab.report.page.trials import status_counts, trial_count
-from raylab.report.study_tables import Rows, Tables
+from raylab.report.study_tables import Rows, Tables, finite
 from raylab.report.words import Translator
 from raylab.spec.merge_methods import is_merge
 from raylab.spec.study import Study

@@ -15,12 +15,12 @@ from statsmodels.stats.multitest import multipletests
 
 from raylab.report.findings.statistics import (
     bootstrap_interval,
-    finite,
     holm,
     mean,
     share_interval,
     standard_deviation,
 )
+from raylab.report.study_tables import finite
 
 
 def below(f, df, residual_df, noncentrality):
