@@ -2,14 +2,13 @@
 
 Model: a shard's counts wait until the thresholds are known. A thread's tallies take 4 bytes for
 each of the 65536 magnitudes of a bucket; `packed` adds up all threads and takes what the largest
-count needs, which is one byte where a bucket holds a few million entries.
+count needs, which is one byte where a bucket holds a few million entries of adapters.
 Invariant: counts are integers, so that neither threads nor packing leave a trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,28 +17,26 @@ from raylab.reduce.histogram_backend import Counts
 from raylab.reduce.measured import Buckets
 
 Found = dict[str, Candidates]
+_Sum = tuple[np.ndarray, np.ndarray]
 
 
-@dataclass
 class PackedCounts:
     """What all threads counted of one comparison."""
 
-    buckets: tuple[int, ...]
-    found: Candidates
+    def __init__(self, tallies: Sequence[Counts]) -> None:
+        """Add up what each thread counted; `tallies` are not held."""
+        self.buckets = tallies[0].buckets
+        self._found = {bucket: _packed(_sum(tallies, bucket)) for bucket in self.buckets}
 
     def candidates(self, buckets: Sequence[int]) -> Candidates:
         """All magnitudes that were counted in `buckets`."""
-        return {bucket: self.found[bucket] for bucket in buckets}
+        return {bucket: _unpacked(self._found[bucket]) for bucket in buckets}
 
 
 def packed(kept: Sequence[Mapping[str, Counts]]) -> list[Mapping[str, Counts]]:
     """The counts of all threads as those of one."""
-    found: dict[str, Counts] = {}
-    for pair, first in kept[0].items() if kept else ():
-        own = [tallies[pair] for tallies in kept]
-        sums = {bucket: _sum(own, bucket) for bucket in first.buckets}
-        found[pair] = PackedCounts(first.buckets, sums)
-    return [found]
+    pairs = kept[0] if kept else ()
+    return [{pair: PackedCounts([tallies[pair] for tallies in kept]) for pair in pairs}]
 
 
 def bytes_of(kept: Sequence[Mapping[str, Counts]]) -> int:
@@ -62,7 +59,7 @@ def gather(found: Found, kept: Sequence[Mapping[str, Counts]], wanted: Buckets) 
             found[pair][bucket] = _sum([tallies[pair] for tallies in kept], bucket)
 
 
-def _sum(kept: Sequence[Counts], bucket: int) -> tuple[np.ndarray, np.ndarray]:
+def _sum(kept: Sequence[Counts], bucket: int) -> _Sum:
     """(the lower 16 bits of the magnitudes in a bucket, how many entries of all threads have each),
     in the smallest types."""
     total: dict[int, np.ndarray] = {bucket: np.zeros(LOW_MASK + 1, dtype=np.int64)}
@@ -71,3 +68,20 @@ def _sum(kept: Sequence[Counts], bucket: int) -> tuple[np.ndarray, np.ndarray]:
     low = np.flatnonzero(total[bucket])
     entries = total[bucket][low]
     return low.astype(np.uint16), entries.astype(np.min_scalar_type(entries.max(initial=0)))
+
+
+def _packed(found: _Sum) -> _Sum | np.ndarray:
+    """The same, or the counts of all 65536 magnitudes where that takes less."""
+    low, entries = found
+    if (low.itemsize + entries.itemsize) * low.size < (LOW_MASK + 1) * entries.itemsize:
+        return found
+    counts = np.zeros(LOW_MASK + 1, dtype=entries.dtype)
+    counts[low] = entries
+    return counts
+
+
+def _unpacked(found: _Sum | np.ndarray) -> _Sum:
+    if isinstance(found, tuple):
+        return found
+    low = np.flatnonzero(found)
+    return low.astype(np.uint16), found[low]

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
 _TOGETHER = 16
 """Tiles that are read at once where nothing is held but the weights themselves."""
-_HELD = 1 << 27
-"""From so many bytes of counts on, those of the shards that follow are packed."""
+_HELD = 1 << 26
+"""From so many bytes of counts on, those of a shard are packed until they are asked for."""
 
 
 class ShardJob:
@@ -101,8 +101,7 @@ class ShardJob:
         summed instead. Raises NonFiniteError."""
         before = self.models.bytes_read
         found, tallies = self._pass(names, self._pairs, foreseen, limits, histograms)
-        held = sum(map(bytes_of, self._counted.values()))
-        is_packed = held >= _HELD and not self.models.gpu
+        is_packed = bytes_of(tallies) >= _HELD and not self.models.gpu
         self._counted[tuple(names)] = packed(tallies) if is_packed else tallies
         found.bytes_read = self.models.bytes_read - before
         return found

@@ -40,7 +40,8 @@ def test_packed_counts_of_any_threads_are_those_of_all_values(histograms, repeat
         )
         for n in repeats
     ]
-    kept, values = counted(parts, histograms)
+    every = (np.arange(1 << 16, dtype=np.uint32) + (BUCKETS[1] << 16)).view(np.float32)
+    kept, values = counted([*parts, every], histograms)
     whole = packed(kept)
     gathered = {"pair": {}}
     gather(gathered, whole, {"pair": BUCKETS})
