@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.reduce.intrinsics import as_float
 
 Array = np.ndarray
 
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _WORDS = types.Array(types.uint16, 1, "C", readonly=True)
 _INT, _ROW = types.int64, types.float32[::1]
 _LARGEST = np.float32(3.4028234663852886e38)

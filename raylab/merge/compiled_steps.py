@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.merge.compiled_rows import (
     add,
     count_non_finite,
@@ -32,6 +31,7 @@ from raylab.merge.compiled_rows import (
     widen,
 )
 from raylab.merge.steps import CANCELLED, GAMMA, INFINITE_FROM, MIX_1, MIX_2
+from raylab.reduce.intrinsics import on_stack
 from raylab.weights.safetensors_reader import DTYPES
 
 __all__ = [
@@ -43,7 +43,7 @@ Array = np.ndarray
 
 _BLOCK = 1024
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
 _WIDE, _KEYS = types.float64[:, ::1], types.uint64[:, ::1]
 _INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
@@ -153,10 +153,14 @@ def _count_votes(
 def _disjoint_merge(
     deltas: Array, factors: Array, weights: Array, normalize: bool, merged: Array
 ) -> None:
-    up, down = np.empty(_BLOCK), np.empty(_BLOCK)
-    up_weight, down_weight = np.empty(_BLOCK), np.empty(_BLOCK)
-    no_votes = np.zeros(_BLOCK, deltas.dtype)
-    least = CANCELLED * np.abs(weights).max()
+    up, down = on_stack(_BLOCK, np.float64), on_stack(_BLOCK, np.float64)
+    up_weight, down_weight = on_stack(_BLOCK, np.float64), on_stack(_BLOCK, np.float64)
+    no_votes = on_stack(_BLOCK, deltas.dtype)
+    no_votes[:] = 0
+    largest = 0.0
+    for weight in weights:
+        largest = max(largest, abs(weight))
+    least = CANCELLED * largest
     for start in range(0, merged.size, _BLOCK):
         stop = min(merged.size, start + _BLOCK)
         up[:] = 0
@@ -193,7 +197,7 @@ def _add_to_base(
     base: Array, merged: Array, scaling: float, to_odd: bool, infinite_from: float
 ) -> int:
     """`to_odd`: an inexact entry takes the neighbour in float32 whose last bit is 1."""
-    nearest = np.empty(_BLOCK, np.float32)
+    nearest = on_stack(_BLOCK, np.float32)
     bits = nearest.view(np.int32)
     bad = 0
     for start in range(0, base.size, _BLOCK):
@@ -209,7 +213,8 @@ def _add_to_base(
                 widened = np.float64(nearest[i])
                 beyond = np.int32(1) if abs(widened) > abs(moves[i]) else np.int32(0)
                 bits[i] = bits[i] if widened == moves[i] else (bits[i] - beyond) | np.int32(1)
-        own[:] = nearest[: own.size]
+        for i in range(own.size):
+            own[i] = nearest[i]
     return bad
 
 

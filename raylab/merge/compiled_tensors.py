@@ -11,17 +11,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
-from raylab.merge.eight_sums import eight_sums
+from raylab.compiled import from_numba, njit, types
+from raylab.reduce.intrinsics import on_stack
 
 Array = np.ndarray
 
+eight_sums = from_numba("raylab.merge.eight_sums", "eight_sums")
 _BLOCK = 1024
 _CACHED = 1 << 14
 """Entries of all models that stay near the core from one pair to the next."""
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _ROW, _ROWS = types.float32[::1], types.float32[:, ::1]
 _I64, _F64 = types.int64, types.float64
 _SUMS = types.float64[::1]
@@ -40,15 +40,22 @@ def _product(a: Array, b: Array) -> float:
     return float(total)
 
 
-@njit(types.void(_ROWS, _I64, _I64, _F64[:, ::1]), **_OPTIONS)
-def _products(models: Array, start: int, stop: int, found: Array) -> None:
+@njit(**_OPTIONS)
+def _add_products(some: Array, found: Array) -> None:
+    for i in range(found.shape[0]):
+        for j in range(found.shape[1]):
+            found[i, j] += some[i, j]
+
+
+@njit(types.void(_ROWS, _I64, _I64, _F64[:, :, ::1], _F64[:, ::1]), **_OPTIONS)
+def _products(models: Array, start: int, stop: int, memory: Array, found: Array) -> None:
     if stop - start > _CACHED:
         half = (stop - start) // 2
         half -= half % 8
-        rest = np.empty_like(found)
-        _products(models, start, start + half, found)
-        _products(models, start + half, stop, rest)
-        found += rest
+        rest = memory[0]
+        _products(models, start, start + half, memory[1:], found)
+        _products(models, start + half, stop, memory[1:], rest)
+        _add_products(rest, found)
         return
     for i in range(models.shape[0]):
         for j in range(i, models.shape[0]):
@@ -58,7 +65,9 @@ def _products(models: Array, start: int, stop: int, found: Array) -> None:
 
 def products(models: Array, found: Array) -> None:
     """The inner products of every two models. found: float64 (models, models)."""
-    _products(models, 0, models.shape[1], found)
+    # Halves that are not quite halves: one level more than a logarithm says.
+    levels = (models.shape[1] // _CACHED).bit_length() + 1
+    _products(models, 0, models.shape[1], np.empty((levels, *found.shape)), found)
 
 
 @njit(types.void(_ROW, _F64, _SUMS), **_OPTIONS)
@@ -96,7 +105,7 @@ def _count_moved(row: Array, epsilon: np.float32, counts: Array) -> tuple[int, i
 def count_moved(models: Array, epsilon: np.float32, counts: Array) -> None:
     """Add to `counts`, int64 (2, models), the entries that a model moves by more than `epsilon`
     with others, and alone."""
-    every = np.empty(_BLOCK, np.int32)
+    every = on_stack(_BLOCK, np.int32)
     for start in range(0, models.shape[1], _BLOCK):
         stop = min(models.shape[1], start + _BLOCK)
         each = every[: stop - start]
@@ -139,7 +148,7 @@ def _divide_by_counts(total: Array, counts: Array, is_two: bool) -> None:
 def mean_of_moved(models: Array, epsilon: np.float32, boosts: Array, moves: Array) -> None:
     """The mean of what moves an entry by more than `epsilon`, times the boost of a model that moves
     it alone; other entries of `models` become 0."""
-    every = np.empty(_BLOCK, np.int32)
+    every = on_stack(_BLOCK, np.int32)
     for start in range(0, moves.size, _BLOCK):
         total = moves[start : min(moves.size, start + _BLOCK)]
         stop, counts = start + total.size, every[: total.size]
@@ -195,7 +204,7 @@ def _variances(models: Array, start: int, total: Array, found: Array) -> None:
 @njit(types.void(_ROWS, _SUMS), **_OPTIONS)
 def fill_variances(models: Array, found: Array) -> None:
     """The variance of each entry over the models."""
-    total = np.empty(_BLOCK)
+    total = on_stack(_BLOCK, np.float64)
     for start in range(0, found.size, _BLOCK):
         block = found[start : min(found.size, start + _BLOCK)]
         _variances(models, start, total[: block.size], block)
@@ -225,8 +234,8 @@ def _sum_squares(row: Array, other: Array, places: Array, sums: Array) -> None:
 @njit(types.void(_ROWS, _F64, _SUMS), **_OPTIONS)
 def sum_selected(models: Array, least: float, sums: Array) -> None:
     """Add each model's sum of squares over the entries whose variance is at least `least`."""
-    total, variances = np.empty(_BLOCK), np.empty(_BLOCK)
-    every, pair = np.empty(_BLOCK, np.int32), np.empty(2)
+    total, variances = on_stack(_BLOCK, np.float64), on_stack(_BLOCK, np.float64)
+    every, pair = on_stack(_BLOCK, np.int32), on_stack(2, np.float64)
     for start in range(0, models.shape[1], _BLOCK):
         size = min(models.shape[1] - start, _BLOCK)
         _variances(models, start, total[:size], variances[:size])
@@ -261,7 +270,8 @@ def _add_agreeing(row: Array, weight: float, total: Array, above: Array, below: 
 def merge_selected(models: Array, least: float, weights: Array, moves: Array) -> None:
     """The weighted mean of the entries of the sign of their sum, where the variance is at least
     `least`; other entries of `models` become 0."""
-    sums, variances, divisors = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    sums, variances = on_stack(_BLOCK, np.float64), on_stack(_BLOCK, np.float64)
+    divisors = on_stack(_BLOCK, np.float64)
     for start in range(0, moves.size, _BLOCK):
         above = moves[start : min(moves.size, start + _BLOCK)]
         size = above.size

@@ -15,9 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.merge.order_statistics import Values, values_at
 
 Array = np.ndarray
@@ -25,7 +24,7 @@ Array = np.ndarray
 _FLOOR = 1e-8
 _TOGETHER = 1 << 14
 """Entries of the rows that are treated at a time."""
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _ROW, _SUMS, _I64, _F64 = types.float32[::1], types.float64[::1], types.int64, types.float64
 
 

@@ -13,17 +13,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
-from raylab.reduce.intrinsics import lowest_bit
+from raylab.compiled import njit, types
+from raylab.reduce.intrinsics import lowest_bit, on_stack
 
 Array = np.ndarray
 
 _BLOCK = 1024
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _ONE = np.uint64(1)
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _BITS, _U32, _COUNTS = types.uint32[::1], types.uint32, types.int64[::1]
 
 
@@ -55,7 +54,8 @@ def _mark(bits: Array, first: np.uint32, last: np.uint32, marks: Array) -> int:
 @njit(types.void(_BITS, _U32, _U32, _COUNTS), **_OPTIONS)
 def _tally_bits(bits: Array, first: np.uint32, last: np.uint32, counts: Array) -> None:
     """Where a step is one magnitude, few entries are in the range: only these are read again."""
-    marks = np.zeros(_BLOCK, np.uint8)
+    marks = on_stack(_BLOCK, np.uint8)
+    marks[:] = 0
     words = marks.view(np.uint64)
     for start in range(0, bits.size, _BLOCK):
         block = bits[start : min(bits.size, start + _BLOCK)]

@@ -15,10 +15,9 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
-from raylab.reduce.intrinsics import lowest_bit
+from raylab.compiled import njit, types
+from raylab.reduce.intrinsics import lowest_bit, on_stack
 
 Array = np.ndarray
 Say = Callable[[Array], Array]
@@ -42,7 +41,7 @@ _SHARE = 16
 _MOST = 1 << 22
 _MARGIN = 0.01
 """The share of the sample on either side of a rank that its range takes in."""
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _SUMS, _U64, _I64, _F64 = types.float64[::1], types.uint64, types.int64, types.float64
 _ONE = np.uint64(1)
 
@@ -148,7 +147,8 @@ def _mark(block: Array, low: float, high: float, marks: Array) -> None:
 @njit(_I64(_SUMS, _F64, _F64, _SUMS), **_OPTIONS)
 def _gather(values: Array, low: float, high: float, into: Array) -> int:
     """Write what is not zero and lies in [low, high] into `into`; return how many that are."""
-    marks = np.zeros(_BLOCK, np.uint8)
+    marks = on_stack(_BLOCK, np.uint8)
+    marks[:] = 0
     words = marks.view(np.uint64)
     count = 0
     for start in range(0, values.size, _BLOCK):

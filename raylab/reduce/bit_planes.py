@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.reduce.histogram import INFINITY
-from raylab.reduce.intrinsics import bits_set, within
+from raylab.reduce.intrinsics import bits_set, on_stack, within
 from raylab.reduce.lora_product import COLUMNS, OPERANDS, ProductRows, fill_block, operands
 
 _BLOCK = 2048
@@ -35,10 +34,11 @@ _DEEP = _BLOCK // COLUMNS
 _WORD = 64
 _TOGETHER = 128
 """Words of a plane that are compared at once: those of 24 models at five densities are 172 KB."""
+_MOST_DIGITS = 32
+"""Binary digits of a count of models."""
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _MAGNITUDE, _WHOLE, _SIGN = np.uint32(0x7FFFFFFF), np.uint32(0xFFFFFFFF), np.uint32(1 << 31)
 _ONE, _LARGEST = np.uint32(1), np.uint32(INFINITY - 1)
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 Array = np.ndarray
 
 
@@ -74,7 +74,7 @@ def _words(height: int, width: int) -> int:
     return sum(n * -(-deep * wide // _WORD) for wide in across for deep, n in heights.items())
 
 
-@njit(**_OPTIONS)
+@njit()
 def _pack(words: Array, size: int, lows: Array, planes: Array, place: int) -> None:
     """The first `size` entries of a block, given as int32, as words of `planes` from `place` on."""
     for start in range(0, size, _WORD):
@@ -93,9 +93,17 @@ _LOWS, _PLANES = types.Array(types.uint32, 1, "C"), types.Array(types.uint64, 2,
 _VALUES = types.Array(types.float32, 2, "C", readonly=True)
 
 
-@njit(types.void(_VALUES, _LOWS, _PLANES), **_OPTIONS)
+@njit()
+def _copy(row: Array, into: Array) -> None:
+    # An assignment to a slice would keep words for an error of two sizes, which need numba.
+    for j in range(row.size):
+        into[j] = row[j]
+
+
+@njit(types.void(_VALUES, _LOWS, _PLANES))
 def _pack_values(values: Array, lows: Array, planes: Array) -> None:
-    block = np.zeros(_BLOCK, np.float32)
+    block = on_stack(_BLOCK, np.float32)
+    block[:] = 0
     words, place = block.view(np.int32), 0
     height, width = values.shape
     for first in range(0, width, COLUMNS):
@@ -103,16 +111,17 @@ def _pack_values(values: Array, lows: Array, planes: Array) -> None:
         for top in range(0, height, _DEEP):
             deep = min(height, top + _DEEP) - top
             for i in range(deep):
-                block[i * across : (i + 1) * across] = values[top + i, first : first + across]
+                _copy(values[top + i, first : first + across], block[i * across :])
             _pack(words, deep * across, lows, planes, place)
             place += (deep * across + _WORD - 1) // _WORD
 
 
-@njit(types.void(*OPERANDS, _LOWS, _PLANES), **_OPTIONS)
+@njit(types.void(*OPERANDS, _LOWS, _PLANES))
 def _pack_products(
     up: Array, down: Array, ends: Array, scales: Array, lows: Array, planes: Array
 ) -> None:
-    block, more = np.zeros(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    block, more = on_stack(_BLOCK, np.float32), on_stack(_BLOCK, np.float32)
+    block[:] = 0
     words, place = block.view(np.int32), 0
     height, width = up.shape[0], down.shape[1]
     for first in range(0, width, COLUMNS):
@@ -125,7 +134,7 @@ def _pack_products(
             place += (size + _WORD - 1) // _WORD
 
 
-@njit(**_OPTIONS)
+@njit()
 def _shared(a: Array, b: Array) -> Any:
     found = np.uint64(0)
     for w in range(a.size):
@@ -133,7 +142,7 @@ def _shared(a: Array, b: Array) -> Any:
     return np.int64(found)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _equal_signs(a: Array, b: Array) -> Any:
     """How many entries are not zero in both models and have one sign; a, b: (planes, words)."""
     found = np.uint64(0)
@@ -142,7 +151,7 @@ def _equal_signs(a: Array, b: Array) -> Any:
     return np.int64(found)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_pair(planes: Array, i: int, j: int, counts: Array) -> None:
     """Add what two models share in some words, planes (N, 2 + K, words)."""
     a, b = planes[i], planes[j]
@@ -152,7 +161,7 @@ def _add_pair(planes: Array, i: int, j: int, counts: Array) -> None:
         counts[k, i, j] += _shared(a[k], b[k])
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_block(planes: Array, chosen: Array, counts: Array) -> None:
     """Add what all pairs share in some words."""
     for i in range(planes.shape[0]):
@@ -165,7 +174,6 @@ def _add_block(planes: Array, chosen: Array, counts: Array) -> None:
     types.void(
         types.Array(types.uint64, 3, "C"), types.boolean[::1], types.Array(types.int64, 3, "C")
     ),
-    **_OPTIONS,
 )
 def add_pairs(planes: Array, chosen: Array, counts: Array) -> None:
     """Add what models share to `counts`, int64 (2 + K, N, N): entries that are not zero in both,
@@ -178,10 +186,11 @@ def add_pairs(planes: Array, chosen: Array, counts: Array) -> None:
         _add_block(planes[:, :, start : min(words, start + _TOGETHER)], chosen, counts)
     for i in range(count):
         for j in range(i):
-            counts[:, i, j] = counts[:, j, i]
+            for k in range(counts.shape[0]):
+                counts[k, i, j] = counts[k, j, i]
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_models(planes: Array, k: int, members: Array, digits: Array, ends: Array) -> None:
     """Count how many of `members` keep each entry at density k, in binary digits (D, words).
 
@@ -190,7 +199,7 @@ def _add_models(planes: Array, k: int, members: Array, digits: Array, ends: Arra
     """
     digits[:] = 0
     ends[:] = 0
-    carry = np.empty(digits.shape[1], np.uint64)
+    carry = on_stack(_TOGETHER, np.uint64)
     for model in members:
         mask, sign = planes[model, 2 + k], planes[model, 1]
         for w in range(mask.size):
@@ -204,7 +213,7 @@ def _add_models(planes: Array, k: int, members: Array, digits: Array, ends: Arra
                 carry[w] = both
 
 
-@njit(**_OPTIONS)
+@njit()
 def _count_equal(digits: Array, number: int, word: Array) -> Any:
     """How many entries have the count `number`."""
     word[:] = _ALL
@@ -215,19 +224,22 @@ def _count_equal(digits: Array, number: int, word: Array) -> Any:
     return _shared(word, word)
 
 
-@njit(**_OPTIONS)
-def _add_group(planes: Array, k: int, numel: int, members: Array, kept: Array) -> None:
+@njit()
+def _add_group(
+    planes: Array, k: int, numel: int, members: Array, memory: Array, kept: Array
+) -> None:
     """Add a tile of `numel` entries to the counts of one group at density k."""
+    word = on_stack(_TOGETHER, np.uint64)
     words, depth = planes.shape[2], 0
     while members.size >> depth:
         depth += 1
     kept[0] += numel
     for start in range(0, words, _TOGETHER):
         wide = min(words, start + _TOGETHER) - start
-        digits, ends = np.empty((depth, wide), np.uint64), np.empty((2, wide), np.uint64)
+        digits, ends = memory[2 : 2 + depth, :wide], memory[:2, :wide]
         _add_models(planes[:, :, start : start + wide], k, members, digits, ends)
         for number in range(1, members.size + 1):
-            same = _count_equal(digits, number, np.empty(wide, np.uint64))
+            same = _count_equal(digits, number, word[:wide])
             kept[number] += same
             kept[0] -= same
         kept[members.size + 1] += _shared(ends[0], ends[1])
@@ -239,29 +251,35 @@ def _add_group(planes: Array, k: int, numel: int, members: Array, kept: Array) -
         types.int64,
         types.int64[::1],
         types.int64[::1],
+        types.uint64[:, ::1],
         types.int64[:, ::1],
     ),
-    **_OPTIONS,
 )
+def _add_groups(
+    planes: Array, numel: int, members: Array, sizes: Array, memory: Array, found: Array
+) -> None:
+    for k in range(found.shape[0]):
+        first, column = 0, 0
+        for n in sizes:
+            kept = found[k, column : column + n + 2]
+            _add_group(planes, k, numel, members[first : first + n], memory, kept)
+            first += n
+            column += n + 2
+
+
 def add_groups(planes: Array, numel: int, members: Array, sizes: Array, found: Array) -> None:
     """Add a tile of `numel` entries to the counts of groups (see `group_counts`), int64 (K, W).
 
     members: the models of all groups, one group after another.
     """
-    for k in range(found.shape[0]):
-        first, column = 0, 0
-        for n in sizes:
-            kept = found[k, column : column + n + 2]
-            _add_group(planes, k, numel, members[first : first + n], kept)
-            first += n
-            column += n + 2
+    memory = np.empty((2 + _MOST_DIGITS, _TOGETHER), np.uint64)
+    _add_groups(planes, numel, members, sizes, memory, found)
 
 
 @njit(
     types.void(
         types.Array(types.uint64, 3, "C"), types.int64[:, ::1], types.Array(types.int64, 3, "C")
     ),
-    **_OPTIONS,
 )
 def add_signs(planes: Array, kin: Array, counts: Array) -> None:
     """Add a tile to the counts of kin (see `kept_signs`), int64 (K, P, 2); kin: int64 (P, 2)."""

@@ -29,12 +29,11 @@ BLOCK = 2048
 UNITS = 320
 """Rows of a table of sums, one for each unit."""
 _HALF = 26
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 
 Array = np.ndarray
 
 
-@njit(**_OPTIONS)
+@njit()
 def _store(sums: Array, unit: int, first: int, second: int) -> None:
     """sums[unit] += (first, second >> 32, second % 2^32): first in units of 2^(unit - 149), second
     in units of 2^(2 * (unit - 149))."""
@@ -43,7 +42,7 @@ def _store(sums: Array, unit: int, first: int, second: int) -> None:
     sums[unit, 2] += second & 0xFFFFFFFF
 
 
-@njit(**_OPTIONS)
+@njit()
 def _scale(bits: Array, scale: float, scaled: Array) -> Any:
     """scaled[i] = magnitude * scale; (whether all are integers, their sum, that of squares)."""
     values = bits.view(np.float32)
@@ -59,10 +58,17 @@ def _scale(bits: Array, scale: float, scaled: Array) -> Any:
     return inexact == 0, first, second
 
 
-@njit(**_OPTIONS)
-def _add_above_4(scaled: Array, limits: Array, unit: int, sums: Array) -> None:
+@njit()
+def _whole(limit: float, scale: float) -> Any:
+    """The largest integer that is not above a limit in the unit of a block."""
+    return np.int32(min(np.float64(limit) * scale, 2147483647.0))
+
+
+@njit()
+def _add_above_4(scaled: Array, limits: Array, scale: float, unit: int, sums: Array) -> None:
     """Add the entries above limits[k] to sums[k], for four limits."""
-    limit_0, limit_1, limit_2, limit_3 = limits[0], limits[1], limits[2], limits[3]
+    limit_0, limit_1 = _whole(limits[0], scale), _whole(limits[1], scale)
+    limit_2, limit_3 = _whole(limits[2], scale), _whole(limits[3], scale)
     l1_0 = l1_1 = l1_2 = l1_3 = np.int64(0)
     l2_0 = l2_1 = l2_2 = l2_3 = np.int64(0)
     for i in range(scaled.size):
@@ -84,7 +90,7 @@ def _add_above_4(scaled: Array, limits: Array, unit: int, sums: Array) -> None:
     _store(sums[3], unit, l1_3, l2_3)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_above_1(scaled: Array, limit: int, unit: int, sums: Array) -> None:
     """The same of one limit."""
     first, second = np.int64(0), np.int64(0)
@@ -96,7 +102,7 @@ def _add_above_1(scaled: Array, limit: int, unit: int, sums: Array) -> None:
     _store(sums, unit, first, second)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_fast(bits: Array, exponent: int, limits: Array, scaled: Array, sums: Array) -> bool:
     """Add a block in integers below 2^26; False, and nothing added, where it has finer ones."""
     # The scale is a float32 and at least 1, so that no small magnitude is lost by scaling.
@@ -109,17 +115,14 @@ def _add_fast(bits: Array, exponent: int, limits: Array, scaled: Array, sums: Ar
         return False
     _store(sums[0], unit, first, second)
     count = limits.size
-    integers = np.empty(count, np.int32)
-    for k in range(count):
-        integers[k] = np.int32(min(np.float64(limits[k]) * scale, 2147483647.0))
     for k in range(0, count - 3, 4):
-        _add_above_4(scaled, integers[k : k + 4], unit, sums[k + 1 : k + 5])
+        _add_above_4(scaled, limits[k : k + 4], scale, unit, sums[k + 1 : k + 5])
     for k in range(count // 4 * 4, count):
-        _add_above_1(scaled, integers[k], unit, sums[k + 1])
+        _add_above_1(scaled, _whole(limits[k], scale), unit, sums[k + 1])
     return True
 
 
-@njit(**_OPTIONS)
+@njit()
 def _widen(bits: Array, lowest: int, wide: Array) -> bool:
     """wide[i] = magnitude in the unit of the exponent `lowest`; whether all are integers."""
     lost = np.int64(0)
@@ -135,7 +138,7 @@ def _widen(bits: Array, lowest: int, wide: Array) -> bool:
     return lost == 0
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_wide_above(bits: Array, wide: Array, limit: int, unit: int, sums: Array) -> None:
     """Add the entries whose bits are above `limit` to a table of sums."""
     first = second = high = middle = low = np.int64(0)
@@ -154,7 +157,7 @@ def _add_wide_above(bits: Array, wide: Array, limit: int, unit: int, sums: Array
     _store(sums, unit + _HALF, second, high)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_wide(bits: Array, exponent: int, limits: Array, wide: Array, sums: Array) -> bool:
     """Add a block in integers below 2^52; False, and nothing added, where it has finer ones."""
     lowest = max(1, exponent - 28)
@@ -167,7 +170,7 @@ def _add_wide(bits: Array, exponent: int, limits: Array, wide: Array, sums: Arra
     return True
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_scalar(bits: Array, limits: Array, sums: Array) -> None:
     """Add a block, each magnitude in the unit of its exponent."""
     words = limits.view(np.int32)
@@ -181,20 +184,15 @@ def _add_scalar(bits: Array, limits: Array, sums: Array) -> None:
                 _store(sums[k + 1], unit, significand, significand * significand)
 
 
-@njit(**_OPTIONS)
-def working_memory() -> Any:
-    """The arrays that `add_sums` works in."""
-    return np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
-
-
-@njit(**_OPTIONS)
+@njit()
 def add_sums(
     bits: Array, largest: int, limits: Array, memory: tuple[Array, Array], sums: Array
 ) -> None:
     """Add the sums of a block of magnitude bits, whose `largest` is known.
 
-    limits: float32 (K,). sums: int64 (1 + K, UNITS, 3) as `_store` adds them, first those of all
-    entries, then those of the entries above each limit.
+    limits: float32 (K,). memory: int32 and int64 arrays of BLOCK entries to work in. sums: int64
+    (1 + K, UNITS, 3) as `_store` adds them, first those of all entries, then those of the entries
+    above each limit.
     """
     # Zeros add nothing; the caller raises an error where an entry is not finite.
     if largest == 0 or largest >= INFINITY:

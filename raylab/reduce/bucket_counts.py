@@ -11,7 +11,6 @@ Invariant: counts are exact integers, whichever way they were taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,6 @@ UNCOUNTED = -1
 """The usual magnitude of a bucket whose magnitudes are not counted."""
 _UNKNOWN, _NONE = -2, -3
 """That of a bucket in which no entry was seen yet, and of one in which no magnitude is usual."""
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 _MAGNITUDE, _ALL = np.uint32(0x7FFFFFFF), np.uint64(0xFFFFFFFFFFFFFFFF)
 _SIXTEEN, _LOW, _WORD = np.uint64(LOW_BITS), np.uint64((1 << LOW_BITS) - 1), 64
 
@@ -79,7 +77,7 @@ class BucketCounts:
         return found
 
 
-@njit(**_OPTIONS)
+@njit()
 def count_block(
     bits: Array, size: int, runs: Array, usuals: Array, slots: Array, counts: Array
 ) -> None:
@@ -101,7 +99,7 @@ def count_block(
             counts[np.uint64(slots[magnitude >> _SIXTEEN]), magnitude & _LOW] += 1
 
 
-@njit(**_OPTIONS)
+@njit()
 def _count_unusual(bits: Array, size: int, usuals: Array, slots: Array, counts: Array) -> None:
     for i in range(size):
         magnitude = np.uint64(bits[i])

@@ -10,25 +10,23 @@ of the two, or the CPU.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
+from raylab.reduce.intrinsics import on_stack
 
 _CHUNK, _SUMS = 2048, 32
 _TOGETHER = 16
 """Rows of a block of pairs, whose chunks stay in the second-level cache."""
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 Array = np.ndarray
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add(a: Array, b: Array, sums: Array) -> None:
     """Add one chunk of a pair to its sums."""
-    found = np.zeros(_SUMS)
+    found = on_stack(_SUMS, np.float64)
+    found[:] = 0
     whole = a.size // _SUMS * _SUMS
     for k in range(0, whole, _SUMS):
         for place in range(_SUMS):
@@ -39,7 +37,7 @@ def _add(a: Array, b: Array, sums: Array) -> None:
         sums[place] += found[place]
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_chunk(part: Array, wanted: Array, first: int, second: int, sums: Array) -> None:
     """Add one chunk of all rows to the sums of a block of pairs, as `_fill_block` has it."""
     last, end = min(part.shape[0], first + _TOGETHER), min(part.shape[0], second + _TOGETHER)
@@ -49,7 +47,7 @@ def _add_chunk(part: Array, wanted: Array, first: int, second: int, sums: Array)
                 _add(part[i], part[j], sums[i - first, j - second])
 
 
-@njit(**_OPTIONS)
+@njit()
 def _fill_block(
     rows: Array, wanted: Array, first: int, second: int, sums: Array, products: Array
 ) -> None:
@@ -69,9 +67,8 @@ def _fill_block(
 _ROWS = types.Array(types.float32, 2, "C", readonly=True)
 
 
-@njit(types.void(_ROWS, types.boolean[:, ::1], types.float64[:, ::1]), **_OPTIONS)
-def _fill(rows: Array, wanted: Array, products: Array) -> None:
-    sums = np.empty((_TOGETHER, _TOGETHER, _SUMS))
+@njit(types.void(_ROWS, types.boolean[:, ::1], types.float64[:, :, ::1], types.float64[:, ::1]))
+def _fill(rows: Array, wanted: Array, sums: Array, products: Array) -> None:
     for first in range(0, rows.shape[0], _TOGETHER):
         for second in range(first, rows.shape[0], _TOGETHER):
             _fill_block(rows, wanted, first, second, sums, products)
@@ -83,5 +80,6 @@ def dot_products(rows: torch.Tensor, wanted: np.ndarray) -> torch.Tensor:
     wanted: bool (N, N), symmetric; zero stands for the others.
     """
     products = np.zeros((len(rows), len(rows)))
-    _fill(rows.contiguous().numpy(), np.ascontiguousarray(wanted), products)
+    sums = np.empty((_TOGETHER, _TOGETHER, _SUMS))
+    _fill(rows.contiguous().numpy(), np.ascontiguousarray(wanted), sums, products)
     return torch.from_numpy(products)

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.reduce.dot_products import dot_products
 from raylab.reduce.lora_product import Terms
 
@@ -31,7 +30,6 @@ MOST_RANK = 64
 """The most terms of a delta: of more, entries cost as little."""
 _LEAST_LEFT = 2.0**-20
 _LARGEST, _SMALLEST = 2.0**126, 2.0**-100
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 Array = np.ndarray
 
 
@@ -91,7 +89,7 @@ def _is_sound(squares: float, most: float, peak: float, entries: int) -> bool:
     return peak <= _LARGEST and squares >= max(_LEAST_LEFT * most, entries * _SMALLEST**2)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _sum(terms: Array) -> Any:
     """The sum of all terms (i, j), in an order that is the same for their transpose: (i, j) and
     (j, i) are added to each other first."""
@@ -109,7 +107,7 @@ def _sum(terms: Array) -> Any:
 _I64, _F64 = types.int64[::1], types.float64[:, ::1]
 
 
-@njit(types.void(_F64, _I64, _I64, types.boolean[:, ::1], _F64), **_OPTIONS)
+@njit(types.void(_F64, _I64, _I64, types.boolean[:, ::1], _F64))
 def _add_up(terms: Array, starts: Array, ends: Array, wanted: Array, found: Array) -> None:
     """found[a, b] = the sum of all terms of a with those of b."""
     for a in range(starts.size):

@@ -24,9 +24,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.reduce.bucket_counts import BucketCounts, count_block
 from raylab.reduce.entries import Entries, as_array, widened
 from raylab.reduce.histogram import (
@@ -38,14 +37,20 @@ from raylab.reduce.histogram import (
     Magnitudes,
     no_moments,
 )
-from raylab.reduce.intrinsics import as_float
-from raylab.reduce.lora_product import COLUMNS, Terms, fill_block, operands_of_two
+from raylab.reduce.intrinsics import as_float, on_stack
+from raylab.reduce.lora_product import COLUMNS, OPERANDS, Terms, fill_block, operands_of_two
 
 Words = np.ndarray
 
 _BLOCK = 4096
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
+_HALVES = types.Array(types.uint16, 1, "C", readonly=True)
 _BITS = types.Array(types.int32, 1, "C", readonly=True)
+_FLOATS = types.Array(types.float32, 1, "C", readonly=True)
+_PACKED = types.int64[:, :, ::1]
+_TABLES = (
+    _PACKED, types.uint32[:, ::1], types.int32[::1], types.int16[::1], types.int32[:, ::1],
+    types.int64[::1], types.int32,
+)  # fmt: skip
 _COPIES = 2
 # Unsigned, because numba looks for negative indices otherwise, which took 4 ns an entry.
 _COUNT = np.uint64(1 << 40)
@@ -54,12 +59,12 @@ _SIXTEEN = np.uint64(16)
 _TURNS = np.uint64(_COPIES - 1)
 
 
-@njit(**_OPTIONS)
+@njit()
 def _subtract_bf16(a: Words, b: Words, start: int, size: int, bits: Words) -> None:
     """bits[i] = bits of |float32(a) - float32(b)| for bf16 `a`, `b` given as uint16."""
     values = bits.view(np.float32)
-    left = np.empty(_BLOCK, np.uint32)
-    right = np.empty(_BLOCK, np.uint32)
+    left = on_stack(_BLOCK, np.uint32)
+    right = on_stack(_BLOCK, np.uint32)
     for i in range(size):
         left[i] = np.uint32(a[start + i]) << np.uint32(16)
         right[i] = np.uint32(b[start + i]) << np.uint32(16)
@@ -71,7 +76,7 @@ def _subtract_bf16(a: Words, b: Words, start: int, size: int, bits: Words) -> No
         bits[i] &= 0x7FFFFFFF
 
 
-@njit(**_OPTIONS)
+@njit()
 def _add_block(
     bits: Words,
     size: int,
@@ -108,7 +113,7 @@ def _add_block(
     count_block(bits, size, runs, usuals, slots, counts)
 
 
-@njit(**_OPTIONS)
+@njit(types.void(_HALVES, _HALVES, *_TABLES))
 def _tally_bf16(
     a: Words,
     b: Words,
@@ -120,14 +125,14 @@ def _tally_bf16(
     seen: Words,
     tolerance: int,
 ) -> None:
-    bits = np.empty(_BLOCK, np.int32)
+    bits = on_stack(_BLOCK, np.int32)
     for start in range(0, a.size, _BLOCK):
         size = min(_BLOCK, a.size - start)
         _subtract_bf16(a, b, start, size, bits)
         _add_block(bits, size, packed, runs, usuals, slots, counts, seen, tolerance)
 
 
-@njit(**_OPTIONS)
+@njit(types.void(_BITS, *_TABLES))
 def _tally_bits(
     values: Words,
     packed: Words,
@@ -138,7 +143,7 @@ def _tally_bits(
     seen: Words,
     tolerance: int,
 ) -> None:
-    bits = np.empty(_BLOCK, np.int32)
+    bits = on_stack(_BLOCK, np.int32)
     for start in range(0, values.size, _BLOCK):
         size = min(_BLOCK, values.size - start)
         for i in range(size):
@@ -146,7 +151,7 @@ def _tally_bits(
         _add_block(bits, size, packed, runs, usuals, slots, counts, seen, tolerance)
 
 
-@njit(**_OPTIONS)
+@njit(types.void(*OPERANDS, *OPERANDS, *_TABLES))
 def _tally_products(
     up_a: Words,
     down_a: Words,
@@ -164,9 +169,9 @@ def _tally_products(
     seen: Words,
     tolerance: int,
 ) -> None:
-    bits = np.empty(_BLOCK, np.int32)
-    a, b = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    more = np.empty(_BLOCK, np.float32)
+    bits = on_stack(_BLOCK, np.int32)
+    a, b = on_stack(_BLOCK, np.float32), on_stack(_BLOCK, np.float32)
+    more = on_stack(_BLOCK, np.float32)
     height, width = up_a.shape[0], down_a.shape[1]
     deep = _BLOCK // COLUMNS
     for first in range(0, width, COLUMNS):
@@ -183,7 +188,7 @@ def _tally_products(
             _add_block(bits, size, packed, runs, usuals, slots, counts, seen, tolerance)
 
 
-@njit(**_OPTIONS)
+@njit(types.void(_PACKED, types.int64, types.int64[:, ::1]))
 def _flush(packed: Words, last: int, moments: Words) -> None:
     """Move the buckets up to `last` out of `packed` and into `moments`."""
     for copy in range(_COPIES):
@@ -199,7 +204,7 @@ def _flush(packed: Words, last: int, moments: Words) -> None:
                 packed[copy, bucket, 1] = 0
 
 
-@njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "contract"})
+@njit(fastmath={"reassoc", "contract"})
 def _add_squares_bf16(total: float, values: Words) -> float:
     for i in range(values.size):
         value: Any = as_float(np.uint32(values[i]) << np.uint32(16))
@@ -207,7 +212,7 @@ def _add_squares_bf16(total: float, values: Words) -> float:
     return total
 
 
-@njit(types.float64(types.Array(types.uint16, 1, "C", readonly=True)), **_OPTIONS)
+@njit(types.float64(_HALVES))
 def _squares_bf16(values: Words) -> float:
     total = 0.0
     for start in range(0, values.size, _BLOCK):
@@ -215,7 +220,7 @@ def _squares_bf16(values: Words) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "contract"})
+@njit(types.float64(_FLOATS), fastmath={"reassoc", "contract"})
 def _squares(values: Words) -> float:
     total = 0.0
     for i in range(values.size):

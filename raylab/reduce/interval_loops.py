@@ -16,16 +16,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
-from raylab.reduce.block_sums import BLOCK, add_sums, working_memory
+from raylab.compiled import njit, types
+from raylab.reduce.block_sums import BLOCK, add_sums
 from raylab.reduce.histogram import NONE
-from raylab.reduce.intrinsics import as_bits, as_float, lowest_bit
+from raylab.reduce.intrinsics import as_bits, as_float, lowest_bit, on_stack
 from raylab.reduce.lora_product import COLUMNS, OPERANDS, fill_block
 
 _WORD = 8
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 
 Array = np.ndarray
 # Compiled (or loaded) at import, for one layout: a mapped file cannot be written to.
@@ -34,7 +32,7 @@ _F32_READ = types.Array(types.float32, 1, "C", readonly=True)
 _I16, _I32, _I64, _F32 = types.int16, types.int32, types.int64, types.float32
 
 
-@njit(**_OPTIONS)
+@njit()
 def _above(bits: Array, largest: int, tolerance: int) -> Any:
     """How many entries of a block are above `tolerance`; `largest` is their largest."""
     moved = np.int32(0)
@@ -45,7 +43,7 @@ def _above(bits: Array, largest: int, tolerance: int) -> Any:
     return moved
 
 
-@njit(**_OPTIONS)
+@njit()
 def _subtract_bf16(a: Array, b: Array, bits: Array, ends: Array, tolerance: int) -> Any:
     """bits[i] = the bits of |a[i] - b[i]|; the block's largest and smallest bits."""
     largest, smallest, nonzero = np.int32(0), np.int32(NONE), np.int32(0)
@@ -62,7 +60,7 @@ def _subtract_bf16(a: Array, b: Array, bits: Array, ends: Array, tolerance: int)
     return largest
 
 
-@njit(**_OPTIONS)
+@njit()
 def _subtract_float(a: Array, b: Array, bits: Array, ends: Array, tolerance: int) -> Any:
     """The same of float32."""
     largest, smallest, nonzero = np.int32(0), np.int32(NONE), np.int32(0)
@@ -77,7 +75,7 @@ def _subtract_float(a: Array, b: Array, bits: Array, ends: Array, tolerance: int
     return largest
 
 
-@njit(**_OPTIONS)
+@njit()
 def _classify(bits: Array, low: int, span: int, usual: int, marks: Array) -> Any:
     """Mark the entries in [low, low + span] that are not `usual`; (how many lie above, how many
     are usual)."""
@@ -92,7 +90,7 @@ def _classify(bits: Array, low: int, span: int, usual: int, marks: Array) -> Any
     return above, same
 
 
-@njit(**_OPTIONS)
+@njit()
 def _count_marked(bits: Array, marks: Array, rows: Array, counts: Array) -> None:
     """counts[rows[bucket], low 16 bits] += 1 for every entry that is marked; the marks are
     cleared."""
@@ -108,7 +106,7 @@ def _count_marked(bits: Array, marks: Array, rows: Array, counts: Array) -> None
             counts[row, found & np.uint64(65535)] += 1
 
 
-@njit(**_OPTIONS)
+@njit()
 def _count(
     bits: Array, largest: int, marks: Array, intervals: Array, rows: Array, counts: Array
 ) -> None:
@@ -130,7 +128,7 @@ def _count(
 _TABLES = (_I64[:, ::1], _F32[::1], _I16[::1], _I32[:, ::1], _I64[::1], _I32, _I64[:, :, ::1])
 
 
-@njit(types.void(_U16, _U16, *_TABLES), **_OPTIONS)
+@njit(types.void(_U16, _U16, *_TABLES))
 def add_bf16(
     a: Array,
     b: Array,
@@ -150,8 +148,9 @@ def add_bf16(
     intervals, 65536). ends: int64 (largest, smallest bits, non-zero entries, entries whose bits are
     above `tolerance`). sums: int64 (1 + K, UNITS, 3) as `add_sums` fills them.
     """
-    bits, marks = np.empty(BLOCK, np.int32), np.zeros(BLOCK, np.uint8)
-    memory = working_memory()
+    bits, marks = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.uint8)
+    memory = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.int64)
+    marks[:] = 0
     for start in range(0, a.size, BLOCK):
         stop = min(start + BLOCK, a.size)
         block = bits[: stop - start]
@@ -160,7 +159,7 @@ def add_bf16(
         _count(block, largest, marks, intervals, rows, counts)
 
 
-@njit(types.void(_F32_READ, _F32_READ, *_TABLES), **_OPTIONS)
+@njit(types.void(_F32_READ, _F32_READ, *_TABLES))
 def add_float(
     a: Array,
     b: Array,
@@ -173,8 +172,9 @@ def add_float(
     sums: Array,
 ) -> None:
     """The same of |a - b| of float32."""
-    bits, marks = np.empty(BLOCK, np.int32), np.zeros(BLOCK, np.uint8)
-    memory = working_memory()
+    bits, marks = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.uint8)
+    memory = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.int64)
+    marks[:] = 0
     for start in range(0, a.size, BLOCK):
         stop = min(start + BLOCK, a.size)
         block = bits[: stop - start]
@@ -183,7 +183,7 @@ def add_float(
         _count(block, largest, marks, intervals, rows, counts)
 
 
-@njit(types.void(*OPERANDS, *OPERANDS, *_TABLES), **_OPTIONS)
+@njit(types.void(*OPERANDS, *OPERANDS, *_TABLES))
 def add_products(
     up_a: Array,
     down_a: Array,
@@ -202,10 +202,11 @@ def add_products(
     sums: Array,
 ) -> None:
     """The same of two low-rank deltas, which are never held whole."""
-    bits, marks = np.empty(BLOCK, np.int32), np.zeros(BLOCK, np.uint8)
-    memory = working_memory()
-    a, b = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    more = np.empty(BLOCK, np.float32)
+    bits, marks = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.uint8)
+    memory = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.int64)
+    marks[:] = 0
+    a, b = on_stack(BLOCK, np.float32), on_stack(BLOCK, np.float32)
+    more = on_stack(BLOCK, np.float32)
     height, width = up_a.shape[0], down_a.shape[1]
     deep = BLOCK // COLUMNS
     for first in range(0, width, COLUMNS):

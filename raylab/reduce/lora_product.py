@@ -13,12 +13,11 @@ Invariant: an entry's bits depend on its row of B, its column of A and the scale
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 
 if TYPE_CHECKING:
     import torch
@@ -33,14 +32,13 @@ Terms = tuple["Factors", ...]
 """The factors of each adapter of a chain, the oldest first; none for a delta of zeros."""
 
 _FUSED = {"contract", "nsz"}
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 Array = np.ndarray
 FACTOR = types.Array(types.float32, 2, "C", readonly=True)
 OPERANDS = (FACTOR, FACTOR, types.int64[::1], types.float32[::1])
 """The types of what `operands` gives."""
 
 
-@njit(**_OPTIONS, fastmath=_FUSED)
+@njit(fastmath=_FUSED)
 def _add_eight(out: Array, wide: int, up: Array, down: Array, k: int, first: int) -> None:
     last = first + wide
     x0, x1 = down[k, first:last], down[k + 1, first:last]
@@ -56,7 +54,7 @@ def _add_eight(out: Array, wide: int, up: Array, down: Array, k: int, first: int
             row[j] = (((total + u4 * x4[j]) + u5 * x5[j]) + u6 * x6[j]) + u7 * x7[j]
 
 
-@njit(**_OPTIONS, fastmath=_FUSED)
+@njit(fastmath=_FUSED)
 def _add_one(out: Array, wide: int, up: Array, down: Array, k: int, first: int) -> None:
     x = down[k, first : first + wide]
     for i in range(up.shape[0]):
@@ -65,7 +63,7 @@ def _add_one(out: Array, wide: int, up: Array, down: Array, k: int, first: int) 
             row[j] += u * x[j]
 
 
-@njit(**_OPTIONS)
+@njit()
 def _fill_product(out: Array, up: Array, down: Array, scale: float, first: int) -> None:
     """Columns from `first` on of scale * (up @ down), row after row."""
     rows, rank = up.shape
@@ -80,7 +78,7 @@ def _fill_product(out: Array, up: Array, down: Array, scale: float, first: int) 
         out[i] *= scale
 
 
-@njit(**_OPTIONS)
+@njit()
 def fill_block(
     out: Array, more: Array, up: Array, down: Array, ends: Array, scales: Array, first: int
 ) -> None:
@@ -121,7 +119,7 @@ def operands_of_two(a: Terms, b: Terms, start: int, stop: int) -> tuple[int, tup
     return (stop - start) * columns, both
 
 
-@njit(types.void(types.float32[::1], types.float32[::1], *OPERANDS), **_OPTIONS)
+@njit(types.void(types.float32[::1], types.float32[::1], *OPERANDS))
 def _fill(out: Array, more: Array, up: Array, down: Array, ends: Array, scales: Array) -> None:
     fill_block(out, more, up, down, ends, scales, 0)
 

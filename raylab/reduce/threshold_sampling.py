@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numba import types
 
-from raylab.compiled import njit
+from raylab.compiled import njit, types
 from raylab.reduce.histogram import BUCKETS
 from raylab.reduce.lora_product import OPERANDS, Terms, fill_block, operands_of_two
 from raylab.weights.row_tiles import tiles
@@ -30,9 +28,9 @@ _EVERY = 4
 # The rows of a tile are alike, so a sample of rows errs more than one of single entries.
 _DEVIATIONS = 12
 _WIDEST = 18
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "boundscheck": False}
 _BITS = types.Array(types.int32, 1, "C", readonly=True)
 _SAMPLE = types.int64[:, ::1]
+_FLOATS = types.float32[::1]
 _SIXTEEN, _LOW = np.uint64(16), np.uint64((1 << 16) - 1)
 
 
@@ -95,8 +93,7 @@ def _bucket(from_top: np.ndarray, rank: float) -> int:
     return BUCKETS - 1 - int(np.searchsorted(from_top, rank))
 
 
-# Compiled at import: looking for what fits the types took longer than a sample.
-@njit(types.void(_BITS, _SAMPLE), **_OPTIONS)
+@njit(types.void(_BITS, _SAMPLE))
 def _add_bits(bits: np.ndarray, counts: np.ndarray) -> None:
     for i in range(bits.size):
         magnitude = np.uint64(bits[i] & 0x7FFFFFFF)
@@ -105,8 +102,11 @@ def _add_bits(bits: np.ndarray, counts: np.ndarray) -> None:
         counts[np.uint64(1), bucket] += (magnitude & _LOW) == np.uint64(0)
 
 
-@njit(types.void(*OPERANDS, *OPERANDS, _SAMPLE), **_OPTIONS)
+@njit(types.void(_FLOATS, _FLOATS, _FLOATS, *OPERANDS, *OPERANDS, _SAMPLE))
 def _add_products(
+    a: np.ndarray,
+    b: np.ndarray,
+    more: np.ndarray,
     up_a: np.ndarray,
     down_a: np.ndarray,
     ends_a: np.ndarray,
@@ -117,12 +117,9 @@ def _add_products(
     scales_b: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    size = up_a.shape[0] * down_a.shape[1]
-    a, b = np.empty(size, np.float32), np.empty(size, np.float32)
-    more = np.empty(size, np.float32)
     fill_block(a, more, up_a, down_a, ends_a, scales_a, 0)
     fill_block(b, more, up_b, down_b, ends_b, scales_b, 0)
-    for i in range(size):
+    for i in range(a.size):
         a[i] -= b[i]
     _add_bits(a.view(np.int32), counts)
 
@@ -135,4 +132,5 @@ def add_values(values: np.ndarray, counts: np.ndarray) -> None:
 
 def add_products(a: Terms, b: Terms, start: int, stop: int, counts: np.ndarray) -> None:
     """The same of rows [start, stop) of the difference of two low-rank deltas."""
-    _add_products(*operands_of_two(a, b, start, stop)[1], counts)
+    size, given = operands_of_two(a, b, start, stop)
+    _add_products(*np.empty((3, size), np.float32), *given, counts)

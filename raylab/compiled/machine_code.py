@@ -1,0 +1,124 @@
+"""Machine code of loops: made by LLVM of what numba compiled, kept on disk, and loaded.
+
+Model: numba gives a loop as text of LLVM, in which only the loop itself is kept; LLVM makes an
+object file of it. The file lies in a directory that is named by the digest of all sources that may
+hold a loop, the versions of numba and llvmlite, the CPU with its features, and the variables of the
+environment that steer numba. LLVM's linker loads it into the process.
+Invariant: a file is written whole or not at all. One that cannot be linked is not run: it raises
+RuntimeError. Where nothing can be written, code is made anew in each process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+_PACKAGE = Path(__file__).parents[1]
+_PACKAGES_WITH_LOOPS = ("compiled", "reduce", "merge")
+_kept_alive: list[Any] = []
+"""LLVM unloads code that nothing refers to."""
+
+
+def load(name: str, compiled: Callable[[], str]) -> int:
+    """The address of the loop `name`, whose text of LLVM `compiled` gives where no file has it."""
+    file = directory() / f"{name}.o"
+    try:
+        code = file.read_bytes()
+    except OSError:
+        code = _object_code(compiled(), name)
+        address = _address(code, name)
+        _keep(file, code)
+        return address
+    return _address(code, name)
+
+
+@cache
+def directory() -> Path:
+    """Where this process keeps machine code: under NUMBA_CACHE_DIR if that is set, else beside the
+    compiled modules of Python."""
+    llvm = _llvm()
+    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+    features = llvm.get_host_cpu_features().flatten()
+    made_by = (version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), features, settings)
+    files = (f for name in _PACKAGES_WITH_LOOPS for f in (_PACKAGE / name).glob("*.py"))
+    place = os.environ.get("NUMBA_CACHE_DIR") or _PACKAGE / "__pycache__"
+    return Path(place) / f"loops-{digest_of(files, made_by)}"
+
+
+def digest_of(files: Iterable[Path], made_by: Any) -> str:
+    """16 hex digits of the names and bytes of `files`, and of `made_by` as text."""
+    whole = hashlib.sha256(repr(made_by).encode())
+    for file in sorted(files):
+        whole.update(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def _keep(file: Path, code: bytes) -> None:
+    part = file.with_name(f"{file.name}.{uuid4().hex}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(code)
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+@cache
+def _llvm() -> Any:
+    """LLVM, ready to make and load code of this CPU."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@cache
+def _machine() -> Any:
+    """This CPU, with the options that numba takes for it."""
+    llvm = _llvm()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="pic",
+        codemodel="default",
+    )
+
+
+def _object_code(text: str, name: str) -> bytes:
+    """An object file with the one function of `text` that others could call, as `name`."""
+    llvm = _llvm()
+    module = llvm.parse_assembly(text)
+    defined = [s for s in (*module.functions, *module.global_variables) if not s.is_declaration]
+    (loop,) = [s for s in defined if s.is_function and s.linkage == llvm.Linkage.external]
+    loop.name = name
+    for symbol in defined:
+        if symbol.name != name:
+            symbol.linkage = llvm.Linkage.internal
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    passes.run(module, llvm.create_pass_builder(_machine(), options))
+    code: bytes = _machine().emit_object(module)
+    return code
+
+
+@cache
+def _linker() -> Any:
+    return _llvm().create_lljit_compiler(_machine())
+
+
+def _address(code: bytes, name: str) -> int:
+    """Link an object file into this process; where its function `name` is. Raises RuntimeError."""
+    builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+    library = builder.export_symbol(name).link(_linker(), name)
+    _kept_alive.append(library)
+    address: int = library[name]
+    return address
