@@ -2,14 +2,15 @@
 
 Model: Tune asks for the next configuration whenever a slot is free. The answer is a trial whose
 parent is done, None while all trials that are left wait, or FINISHED. Of the trials that are
-ready, the one with the longest path below it starts first, as in `raylab.plan.schedule`.
+ready, one of the study's first pair starts first, then the one with the longest path below it, as
+in `raylab.plan.schedule`.
 Invariant: a trial starts once, and a child only after its parent has succeeded. The descendants
 of a failed trial never start. Tune's trial id is raylab's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ray.tune.experiment.config_parser import _create_trial_from_spec
@@ -28,12 +29,14 @@ class Dag:
         trials: Sequence[Trial],
         done: frozenset[str],
         durations: Mapping[str, float] | None = None,
+        first: Collection[str] = (),
     ) -> None:
         """`trials` are to run, parents first; `done` names the trials that need not run.
 
-        `durations` are estimates by name; without them, all trials are equally long.
+        `durations` are estimates by name; without them, all trials are equally long. `first` names
+        the trials that start before others.
         """
-        self._trials = {trial.name: trial for trial in trials}
+        self._trials, self._first = {trial.name: trial for trial in trials}, first
         self._children: dict[str, list[Trial]] = {}
         for trial in trials:
             if trial.parent:
@@ -49,7 +52,7 @@ class Dag:
         ready = [trial.name for trial in self._trials.values() if self._is_ready(trial)]
         if not ready:
             return None
-        chosen = highest_priority(ready, self._path_lengths)
+        chosen = highest_priority(ready, self._path_lengths, self._first)
         self._started.add(chosen)
         return self._trials[chosen]
 

@@ -32,6 +32,7 @@ from raylab.cluster.study_context import StudyContext
 from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.errors import ClusterError, StoreError
 from raylab.imports import loading
+from raylab.plan.comparisons import first_pair
 from raylab.plan.durations import estimate_durations
 from raylab.plan.merges import Planned
 from raylab.plan.resuming import checkpoint_text
@@ -67,7 +68,7 @@ def train_trials(
     waiting = {trial.name for trial in to_run}
     done = frozenset(trial.name for trial in trials if trial.name not in waiting)
     durations = estimate_durations(study, context.inputs.rows, to_run, context.records())
-    dag = Dag(to_run, done, durations.by_name)
+    dag = Dag(to_run, done, durations.by_name, first_pair(context.comparisons))
     searcher = DagSearcher(
         dag,
         {trial.name: {**trial.row, "parent": trial.parent or ""} for trial in to_run},

@@ -89,6 +89,15 @@ def comparisons_of(
             yield from (PlannedComparison(a, b, form) for a, b in expand(lookup, names))
 
 
+def first_pair(comparisons: Sequence[PlannedComparison]) -> frozenset[str]:
+    """The trials that the first comparison of two trials needs, with their parents; they train
+    first, so that a study shows a result early. Empty if no comparison is one of two trials."""
+    for comparison in comparisons:
+        if comparison.a.lineage and comparison.b.lineage:
+            return frozenset((*comparison.a.lineage, *comparison.b.lineage))
+    return frozenset()
+
+
 def comparisons_without_pairs(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
     """A warning for each item of `comparisons` that compares nothing."""
     models = plan_models(study, planned)

@@ -1,8 +1,9 @@
 """A simulation of the schedule: when each trial would start on a given number of GPUs.
 
 Model: list scheduling. Whenever a slot is free, the ready trial with the longest critical path
-starts: its own duration and that of the longest chain of descendants. Ties are broken by the
-order of the plan. A child is ready when its parent ends. `raylab.cluster.dag` uses the same
+starts: its own duration and that of the longest chain of descendants. Trials of the study's first
+pair come before all others, so that a comparison is there early. Ties are broken by the order of
+the plan. A child is ready when its parent ends. `raylab.cluster.dag` uses the same
 functions; but Tune chooses the next trial when the last one has started, not when a slot is free,
 so a child that becomes ready in between may start one trial later than here.
 Invariant: every trial is scheduled once, after its parent, and has its slot for itself; no slot is
@@ -22,6 +23,7 @@ from typing import Any
 
 from raylab.errors import InputError
 from raylab.plan.cache import PlannedTrial
+from raylab.plan.comparisons import first_pair, plan_comparisons, plan_models
 from raylab.plan.durations import estimate_durations
 from raylab.plan.stored import distinct
 from raylab.plan.trials import Inputs, Trial
@@ -82,7 +84,13 @@ def schedule_study(
     trials = [item for item in missing if isinstance(item, Trial)]
     durations = estimate_durations(study, inputs.rows, trials, records)
     slots = count_slots(gpus, study.resources.gpus)
-    found = simulate({trial.name: trial.parent for trial in trials}, durations.by_name, slots)
+    planned = [item.trial for item in states if isinstance(item.trial, Trial)]
+    found = simulate(
+        {trial.name: trial.parent for trial in trials},
+        durations.by_name,
+        slots,
+        first=first_pair(plan_comparisons(study, plan_models(study, planned))),
+    )
     hours = found.work * study.resources.gpus / 3600
     return {
         "gpus": gpus,
@@ -129,9 +137,11 @@ def critical_paths(
     return paths
 
 
-def highest_priority(ready: Iterable[str], paths: Mapping[str, float]) -> str:
-    """The trial of `ready`, in the order of the plan, that starts first."""
-    return max(ready, key=paths.__getitem__)
+def highest_priority(
+    ready: Iterable[str], paths: Mapping[str, float], first: Collection[str] = ()
+) -> str:
+    """The trial of `ready`, in the order of the plan, that starts first: one of `first`, if any."""
+    return max(ready, key=lambda name: (name in first, paths[name]))
 
 
 def simulate(
@@ -139,10 +149,11 @@ def simulate(
     durations: Mapping[str, float],
     slots: int,
     running: Collection[str] = (),
+    first: Collection[str] = (),
 ) -> Schedule:
     """The schedule of the trials in `parents` (see `critical_paths`).
 
-    `running` are at work already, and have their slots from the start.
+    `running` are at work already, and have their slots from the start; `first` go before others.
     """
     paths = critical_paths(parents, durations)
     waiting, unfinished, free = list(parents), set(parents), list(range(slots))
@@ -155,7 +166,7 @@ def simulate(
         all_ended = not at_work or at_work[0][0] > now
         if ready and free and all_ended:
             started = [name for name in ready if name in running]
-            name, slot = highest_priority(started or ready, paths), heappop(free)
+            name, slot = highest_priority(started or ready, paths, first), heappop(free)
             waiting.remove(name)
             scheduled.append(ScheduledTrial(name, slot, now, now + durations[name]))
             heappush(at_work, (scheduled[-1].end, slot, name))

@@ -34,12 +34,14 @@ def test_take_longest_time_below_comes_before_the_most_trials():
     assert Dag(FAMILY, frozenset(), durations).take().name == "single"
 
 
-@given(forests(most=12), st.integers(1, 3))
-def test_take_any_forest_goes_as_simulated(forest, slots):
+@given(forests(most=12), st.integers(1, 3), st.integers(0, 3))
+def test_take_any_forest_goes_as_simulated(forest, slots, some):
     """Driven by the simulated clock, it hands out the same trials in the same order."""
     parents, durations = forest
-    dag = Dag([trial(*item) for item in parents.items()], frozenset({"done"}), durations)
-    found = simulate(parents, durations, slots)
+    first = sorted(parents)[:some]
+    trials = [trial(*item) for item in parents.items()]
+    dag = Dag(trials, frozenset({"done"}), durations, first)
+    found = simulate(parents, durations, slots, first=first)
     ended = set()
     for item in found.trials:
         for other in found.trials:
@@ -47,6 +49,14 @@ def test_take_any_forest_goes_as_simulated(forest, slots):
                 ended.add(other.name)
                 dag.end(other.name, failed=False)
         assert dag.take().name == item.name
+
+
+def test_take_first_pair_comes_before_the_longest_time_below():
+    durations = {"single": 9, "root": 1, "child": 2, "grandchild": 3}
+    dag = Dag(FAMILY, frozenset(), durations, first={"root", "child"})
+    assert [dag.take().name, dag.take().name] == ["root", "single"]
+    dag.end("root", failed=False)
+    assert dag.take().name == "child"
 
 
 def test_take_child_waits_for_its_parent():

@@ -177,7 +177,7 @@ def entry_points(out):
     return {
         "trial": lambda: _trainable({"name": "none"}, None, {}, {}, {}, out),
         "merge": lambda: _make._function(None, (None, None, {}, out)),
-        "preview": lambda: _measure._function(None, ()),
+        "preview": lambda: _measure._function(("", "", ""), {}, None, ()),
         "cleanup": lambda: _delete_parents._function(out, ["none"]),
         "reduction": lambda: actor.call(1, (ray.put(Job({}, ())),), "none", ()),
     }

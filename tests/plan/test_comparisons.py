@@ -2,6 +2,7 @@
 
 from raylab.plan.comparisons import (
     comparisons_without_pairs,
+    first_pair,
     plan_comparisons,
     plan_models,
 )
@@ -159,3 +160,12 @@ def test_models_finished_one_named_like_a_trial_is_refused():
     problems = check_references(study)
     assert [problem.location for problem in problems] == [("models", "tiny.a.s1")]
     assert "a trial has the same name" in problems[0].message
+
+
+def test_first_pair_is_the_first_of_two_trials_with_their_parents():
+    found = first_pair(compared({"base": "all"}, {"pair": ["b", "c"]}, {"seeds": "all"}))
+    assert found == {"tiny.a.s1", "tiny.b.s1", "tiny.c.s1"}
+
+
+def test_first_pair_of_comparisons_with_base_models_is_none():
+    assert first_pair(compared({"base": "all"})) == frozenset()

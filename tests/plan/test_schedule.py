@@ -100,3 +100,9 @@ def test_schedule_study_counts_what_is_not_cached():
     assert names[:2] == ["tiny.first.s1", "tiny.alone.s1"]
     assert len(names) == 5
     assert found["bound"] <= found["makespan"] <= found["work"]
+
+
+def test_simulate_first_go_before_longer_ones_on_one_slot():
+    parents, durations = dict.fromkeys(("long", "short")), {"long": 9.0, "short": 1.0}
+    found = simulate(parents, durations, 1, first={"short"})
+    assert [item.name for item in found.trials] == ["short", "long"]

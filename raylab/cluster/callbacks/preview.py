@@ -1,15 +1,18 @@
 """Previews: comparisons measured while trials still train, as soon as both sides exist.
 
-Model: when a trial ends, the comparisons of adapters that have become possible are queued. One
-after another, a Ray task that takes no slot from a trial measures norms and thresholds in one
-thread, and the tables hold the results so far.
+Model: when a trial ends, the comparisons of adapters that have become possible are queued, those
+of two trials first. One after another, a Ray task that takes no slot from a trial measures norms
+and thresholds in one thread, and the tables hold the results so far. The first comparison of two
+trials is shown, with answers of both.
 Invariant: nothing depends on a preview: the reduction that follows measures all comparisons anew
 and writes the tables whole. A task that fails costs its preview alone, and is reported.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,10 +22,9 @@ from ray.exceptions import RayError
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.plan.comparisons import PlannedComparison
-from raylab.reduce.job import InProcess, Job
-from raylab.reduce.passes import reduce_pairs
-from raylab.reduce.row_block import Pair
 from raylab.reduce.tables import Tables
+from raylab.report.terminal.first_pair import pair_lines
+from raylab.store.records import SAMPLES, trial_key
 from raylab.store.references import ModelLocation
 from raylab.store.tables import write_table
 from raylab.weights.adapter_config import needs_base
@@ -38,8 +40,9 @@ class PreviewCallback(tune.Callback):
         self._context, self._say = context, say
         self._left = [c for c in context.comparisons if _is_of_adapters(c)]
         self._queue: list[PlannedComparison] = []
-        self._running: tuple[Any, str] | None = None
+        self._running: tuple[Any, PlannedComparison] | None = None
         self._rows = Tables()
+        self._has_shown = False
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended: queue the comparisons that are possible now."""
@@ -48,7 +51,7 @@ class PreviewCallback(tune.Callback):
         places = self._places()
         ready = [c for c in self._left if c.a.name in places and c.b.name in places]
         self._left = [c for c in self._left if c not in ready]
-        self._queue += ready
+        self._queue = sorted(self._queue + ready, key=lambda c: not _is_of_trials(c))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Collect a result, and start the next comparison."""
@@ -57,7 +60,7 @@ class PreviewCallback(tune.Callback):
             self._running = None
         if self._queue and not self._running:
             comparison = self._queue.pop(0)
-            self._running = self._start(comparison), comparison.name
+            self._running = self._start(comparison), comparison
 
     def _places(self) -> dict[str, ModelLocation]:
         """The places of the base models (no adapter), and of the trials that are done and not
@@ -73,18 +76,37 @@ class PreviewCallback(tune.Callback):
         names = (comparison.a.name, comparison.b.name)
         needing = any(needs_base(path) for name in names for path in places[name].adapters)
         base = self._context.base_directory(comparison.a.base_model) if needing else None
-        pairs = (Pair(comparison.name, *names),)
-        job = Job({name: places[name] for name in names}, pairs, base)
-        return _measure.options(num_cpus=0).remote(job, self._context.study.densities)
+        sides = {name: places[name] for name in names}
+        task = _measure.options(num_cpus=0)
+        return task.remote((comparison.name, *names), sides, base, self._context.study.densities)
 
-    def _collect(self, reference: Any, name: str) -> None:
+    def _collect(self, reference: Any, comparison: PlannedComparison) -> None:
         try:
-            self._rows.extend(ray.get(reference))
+            found = ray.get(reference)
         except RayError as error:
-            self._say(f"{name} was not measured early: {str(error).strip().splitlines()[-1]}")
+            why = str(error).strip().splitlines()[-1]
+            self._say(f"{comparison.name} was not measured early: {why}")
             return
+        self._rows.extend(found)
         for table in _TABLES:
             write_table(self._context.store, table, getattr(self._rows, table))
+        if not self._has_shown and _is_of_trials(comparison):
+            self._has_shown = True
+            self._show(comparison, found)
+
+    def _show(self, comparison: PlannedComparison, found: Tables) -> None:
+        """Say the norms of a comparison of two trials, and some answers of both."""
+        folders = {item.name: item.folder for item in self._context.planned}
+        keys = [trial_key(folders[side.name], SAMPLES) for side in (comparison.a, comparison.b)]
+        texts = [(self._context.store.read_if_there(key) or b"").decode() for key in keys]
+        answers = [[json.loads(line) for line in text.splitlines()] for text in texts]
+        whole = next(row for row in found.norms if row["level"] == "all")
+        self._say("\n".join(pair_lines(whole, *answers)))
+
+
+def _is_of_trials(comparison: PlannedComparison) -> bool:
+    """Whether both sides were trained."""
+    return bool(comparison.a.lineage and comparison.b.lineage)
 
 
 def _is_of_adapters(comparison: PlannedComparison) -> bool:
@@ -94,6 +116,18 @@ def _is_of_adapters(comparison: PlannedComparison) -> bool:
 
 
 @ray.remote(max_retries=0)
-def _measure(job: Job, densities: tuple[float, ...]) -> Tables:
+def _measure(
+    names: tuple[str, str, str],
+    places: dict[str, ModelLocation],
+    base: Path | None,
+    densities: tuple[float, ...],
+) -> Tables:
+    """Norms and thresholds of the comparison of `names`: its own, and its sides'."""
     use_own_gpu()
+    # Here, for the driver needs none of the loops.
+    from raylab.reduce.job import InProcess, Job
+    from raylab.reduce.passes import reduce_pairs
+    from raylab.reduce.row_block import Pair
+
+    job = Job(places, (Pair(*names),), base)
     return reduce_pairs(job, densities, InProcess(), shards=1)
