@@ -137,22 +137,27 @@ def _written(asked: Setting) -> Setting | str:
 
 
 def summary_lines(record: Mapping[str, Any]) -> list[str]:
-    """One line for the method, and one for each model with its settings and counts."""
+    """One line for the method, and one for each model with its settings and counts; of settings
+    those that the method uses."""
+    method = METHODS[record["method"]]
     settings = [f"{name} {record[name]}" for name in ("scope", "seed") if record[name] is not None]
-    settings.append(f"lambda {setting(record['lambda'])}")
+    settings += [f"lambda {setting(record['lambda'])}"] * method.scales
     settings += [f"{name} {setting(value)}" for name, value in record.get("parameters", {}).items()]
     if record["device"] != "cpu":
         settings.append(f"on {record['device']}")
-    lines = [f"{record['method']}: {', '.join(settings)}"]
+    lines = [": ".join([record["method"], *[", ".join(settings)] * bool(settings)])]
+    used = ["weight"] * method.weighs + ["density"] * (method.keeps != "all")
     for row in record["models"]:
-        own = [name for name in METHODS[record["method"]].parameters if name in row]
-        parts = [f"{name} {setting(row[name])}" for name in ("weight", "density", *own)]
+        own = [name for name in method.parameters if name in row]
+        parts = [f"{name} {setting(row[name])}" for name in (*used, *own)]
         if "num_keep" in row:
             parts.append(f"num_keep {row['num_keep']:,}")
         if "threshold" in row:
             parts.append(f"threshold {row['threshold']:.6g}")
         if "kept" in row:
-            parts.append(f"kept {row['kept']:,} of {row['numel']:,}")
+            counted = f"{row['kept']:,} of {row['numel']:,}"
+            is_share = method.keeps != "all"
+            parts.append(f"kept {counted}" if is_share else f"{counted} entries not zero")
         lines.append(f"  {row['model']}: {', '.join(parts)}")
     lines += slice_lines(record)
     if "adapter" in record:

@@ -210,8 +210,10 @@ def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
         models[f"model.{number}.weight"] = item.weight
         models[f"model.{number}.density"] = item.density
     output = request.output
-    # Merges to whole models keep the identities that they had before there were others.
-    form = {} if output is None else {f"merge.as_adapter.{k}": v for k, v in asdict(output).items()}
+    # Merges to whole models keep the identities that they had before there were others. Adapters of
+    # one rank have another than those that had a rank for each layer, which are made again.
+    asked = {} if output is None else {**asdict(output), "one_rank": True}
+    form = {f"merge.as_adapter.{key}": value for key, value in asked.items()}
     return {
         "format": FORMAT,
         "merge.method": request.method,

@@ -236,6 +236,8 @@ def test_form_of_a_merge_is_of_its_identity_only_where_it_is_an_adapter(bench):
     merges = bench.merges
     assert not any("adapter" in key for key in merges["added"].identity)
     assert merges["cut"].identity["merge.as_adapter.rank"] == 3
+    # Adapters with a rank for each layer had none of this, and are made again.
+    assert merges["cut"].identity["merge.as_adapter.one_rank"]
 
 
 @pytest.mark.parametrize("local", [True, False])
