@@ -53,32 +53,6 @@ Formats = Annotated[
 ]
 Lang = Annotated[Language, typer.Option(help="The report's language.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-As = Annotated[
-    str | None,
-    typer.Option("--as", help="model, or adapter: factors of adapters.", show_default="model"),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="A parameter of the method, as t=0.5. Repeatable."
-    ),
-]
-Rank = Annotated[
-    int | None,
-    typer.Option(help="Of each tensor of the adapter.", show_default="the sum of the models'"),
-]
-Tokenizer = Annotated[
-    str | None,
-    typer.Option(
-        help="The output's tokenizer: union (the tokens of all models), base, or a model's; rows of"
-        " embedding and head follow their tokens.",
-        show_default="one vocabulary for all models",
-    ),
-]
-Energy = Annotated[
-    float | None,
-    typer.Option(help="The share of each tensor's energy that the adapter's rank keeps."),
-]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Also print the norms of every comparison.")
 ]
