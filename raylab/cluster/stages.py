@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
-from raylab.cluster.compile_ahead import compile_ahead
+from raylab.cluster.actors import ActorPool
+from raylab.cluster.connectivity import evaluate_lines
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
+from raylab.cluster.functions import compare_functions
+from raylab.cluster.reduction import reduce_study
 from raylab.cluster.session import connected, has_gpus, stop_on_signal
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_context import prepare as prepare
@@ -72,7 +75,6 @@ def driving(context: StudyContext, address: str | None, phase: StudyPhase) -> It
     """
     with hold_lease(context.store) as lease, phase.held(lease):
         phase.tell(RAY)
-        compile_ahead()
         with connected(address):
             phase.tell(NODES)
             require_shared_storage(context.store)
@@ -126,12 +128,6 @@ def reduce(context: StudyContext, address: str | None, say: Say) -> bool:
 
 def _reduce(context: StudyContext, say: Say, tell: Tell) -> bool:
     """The stages after the training, on one pool of actors."""
-    # Training does not wait until they are loaded, and their loops compiled.
-    from raylab.cluster.actors import ActorPool
-    from raylab.cluster.connectivity import evaluate_lines
-    from raylab.cluster.functions import compare_functions
-    from raylab.cluster.reduction import reduce_study
-
     with closing(ActorPool(cpus=1)) as pool:
         is_reduced = reduce_study(context, pool, say, tell)
         compare_functions(context, pool, say, tell)

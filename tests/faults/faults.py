@@ -26,8 +26,8 @@ FAULTS = (
     Fault(
         "a held-out row is trained on",
         "spec/data/rows.py",
-        "training = [row for row in rows if not is_held_out(row.user_text, share)]",
-        "training = [row for row in rows if not is_held_out(row.prompt, share)]",
+        "sides[is_held_out(row.user_text, share)].append(row)",
+        "sides[is_held_out(row.prompt, share)].append(row)",
         ("spec/data/test_rows.py::test_split_of_conversations_puts_each_row_on_one_side",),
     ),
     # plan
@@ -93,7 +93,7 @@ FAULTS = (
     ),
     Fault(
         "a path that leaves its directory",
-        "weights/safetensors_reader.py",
+        "spec/weight_files.py",
         'Path(name).name == name != ".."',
         "not Path(name).is_absolute()",
         ("weights/test_checkpoint.py::test_checkpoint_index_outside_its_directory_is_refused",),
@@ -175,7 +175,7 @@ FAULTS = (
     # merge
     Fault(
         "a NaN that is let through",
-        "merge/compiled_steps.py",
+        "merge/compiled_rows.py",
         "count += not abs(row[i]) <= _LARGEST",
         "count += abs(row[i]) > _LARGEST",
         ("merge/test_steps.py::test_counts_of_any_values_are_those_of_python_in_both",),

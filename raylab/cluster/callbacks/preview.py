@@ -124,7 +124,7 @@ def _measure(
 ) -> Tables:
     """Norms and thresholds of the comparison of `names`: its own, and its sides'."""
     use_own_gpu()
-    # Here, for the driver needs none of the loops.
+    # Here, for the driver needs none of it.
     from raylab.reduce.job import InProcess, Job
     from raylab.reduce.passes import reduce_pairs
     from raylab.reduce.row_block import Pair
