@@ -25,6 +25,7 @@ from typing import Any
 
 from raylab.errors import InputError, ModelError
 from raylab.merge.arrangement import Arrangement, arrange, spots_in
+from raylab.merge.output_template import OutputTemplate, choose_template
 from raylab.merge.slice_config import config_of_slices
 from raylab.merge.token_plan import TokenPlan, plan_tokens
 from raylab.spec.merges import MergeRequest
@@ -57,6 +58,8 @@ class MergePlan:
     """The output's tensors that the template has only as other names of its own."""
     tokens: TokenPlan | None = None
     """What gives the output's rows their tokens, where the request asks for a tokenizer."""
+    chat_template: OutputTemplate | None = None
+    """That of the output, where the request asks for one."""
     config: Mapping[str, Any] | None = None
     """config.json; None where it is the template's, but for what the tokenizer asks for."""
 
@@ -163,7 +166,13 @@ def plan_merge(
         )
     if request.tokenizer is None:
         _check_vocabularies(request, locations, directory)
-    elif request.output:
+    if request.output and request.chat_template:
+        raise InputError(
+            "an adapter has the chat template of its base model",
+            found="chat_template for an adapter",
+            expected="a whole model: --as model",
+        )
+    if request.output and request.tokenizer:
         raise InputError(
             "an adapter has the tokenizer of its base model",
             found=f"tokenizer {request.tokenizer.source} for an adapter",
@@ -188,7 +197,20 @@ def plan_merge(
     if request.dtype:
         dtypes = dict.fromkeys(arrangement, _NAMES[request.dtype])
     config = config_of_slices(request, arrangement, directory, template.shapes, locations)
-    plan = MergePlan(request, views, own, directory, arrangement, dtypes, untied, tokens, config)
+    frame = tokens.output.frame if tokens else directory
+    asks = request.chat_template is not None
+    plan = MergePlan(
+        request,
+        views,
+        own,
+        directory,
+        arrangement,
+        dtypes,
+        untied,
+        tokens,
+        choose_template(request, locations, directory, frame) if asks else None,
+        config,
+    )
     for item, model in zip(request.inputs, plan.models, strict=True):
         if not request.slices:
             _check_shapes(item.model, model, plan.shapes)

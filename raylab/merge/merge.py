@@ -142,6 +142,8 @@ def write_merge(
                 replace_config(part, plan.config)
             if plan.tokens:
                 plan.tokens.write(plan.directory, part)
+            if plan.chat_template:
+                plan.chat_template.write(part)
             if plan.untied:
                 write_untied(part)
             if plan.request.dtype:

@@ -28,6 +28,7 @@ from typing import Any
 import raylab
 from raylab.merge.inputs import MergePlan
 from raylab.merge.layer_rows import rows_of_layers, slice_lines
+from raylab.merge.output_template import template_line
 from raylab.merge.token_map import token_lines
 from raylab.merge.trim import Trim, Trims
 from raylab.number_format import setting
@@ -76,6 +77,7 @@ def record_of(
         "tensors_copied": len(plan.shapes) - len(changed),
         **({"untied": sorted(plan.untied)} if plan.untied else {}),
         **({"tokenizer": plan.tokens.map.account} if plan.tokens else {}),
+        **({"chat_template": plan.chat_template.account} if plan.chat_template else {}),
         **rows_of_layers(plan),
         "models": [_model_row(plan, i, trims[i], kept) for i in range(len(request.inputs))],
         "files": {name: entry.model_dump() for name, entry in files.items()},
@@ -164,6 +166,8 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
         lines.append(_adapter_line(record["adapter"]))
     if "tokenizer" in record:
         lines += token_lines(record["tokenizer"])
+    if "chat_template" in record:
+        lines.append(template_line(record["chat_template"]))
     for name in record.get("untied", ()):
         lines.append(f"  {name} is a weight of its own now, which the base model ties to another")
     return lines

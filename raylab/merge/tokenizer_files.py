@@ -113,10 +113,10 @@ def _extend_others(part: Path, added: Sequence[Entry]) -> None:
     if isinstance(config.get("added_tokens_decoder"), dict):
         named = {str(e["id"]): {n: v for n, v in e.items() if n != "id"} for e in added}
         config["added_tokens_decoder"] |= named
-        _rewrite(part / CONFIG, config)
+        rewrite(part / CONFIG, config)
     if (part / ADDED).is_file():
         own = {entry["content"]: entry["id"] for entry in added}
-        _rewrite(part / ADDED, _content(part / ADDED) | own)
+        rewrite(part / ADDED, _content(part / ADDED) | own)
 
 
 def _set_special_ids(file: Path, source: Mapping[str, Any]) -> None:
@@ -125,7 +125,7 @@ def _set_special_ids(file: Path, source: Mapping[str, Any]) -> None:
     own = {n: v for n, v in source.items() if n.endswith("_token_id") and v is not None}
     for part in (content, *(part for part in content.values() if isinstance(part, dict))):
         part.update({name: value for name, value in own.items() if name in part})
-    _rewrite(file, {**content, **own})
+    rewrite(file, {**content, **own})
 
 
 def _set_rows(file: Path, rows: int) -> None:
@@ -135,13 +135,14 @@ def _set_rows(file: Path, rows: int) -> None:
     parts = [p for p in (content, *nested) if isinstance(p, dict) and _ROWS[0] in p] or [content]
     for part in parts:
         part.update({name: rows for name in _ROWS if name == _ROWS[0] or name in part})
-    _rewrite(file, content)
+    rewrite(file, content)
 
 
 def _content(file: Path) -> dict[str, Any]:
     return read_json(file, "a file of the output") if file.is_file() else {}
 
 
-def _rewrite(file: Path, content: Mapping[str, Any]) -> None:
+def rewrite(file: Path, content: Mapping[str, Any]) -> None:
+    """Write the JSON `content` to `file`, as transformers does."""
     text = json.dumps(content, ensure_ascii=False, indent=2)
     file.write_text(text + "\n", encoding="utf-8")

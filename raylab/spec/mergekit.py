@@ -2,9 +2,9 @@
 
 Model: one mapping with merge_method (a row of `raylab.spec.merge_methods.METHODS`), base_model,
 what is merged (models, slices or modules: `raylab.spec.mergekit_layout`), parameters
-(`raylab.spec.mergekit_settings`), dtype and out_dtype, and what `raylab.spec.output_tokenizer`
-reads. Defaults are mergekit's: density 1, and no division by the weights but for `ties`, `linear`
-and `della`.
+(`raylab.spec.mergekit_settings`), dtype and out_dtype, and what `raylab.spec.output_tokenizer` and
+`raylab.spec.output_template` read. Defaults are mergekit's: density 1, and no division by the
+weights but for `ties`, `linear` and `della`.
 Invariant: what comes back means what mergekit 0.1.5 documents, but for the differences that
 tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE and DELLA
 scale by 1 / probability unless `rescale_norm: l1` stands there, and ties at the threshold stay.
@@ -24,11 +24,12 @@ from raylab.spec.mergekit_file import Section, read_file, reference
 from raylab.spec.mergekit_layout import read_layout
 from raylab.spec.mergekit_settings import settings_in
 from raylab.spec.merges import MergeRequest, request_merge
+from raylab.spec.output_template import read_chat_template
 from raylab.spec.output_tokenizer import read_tokenizer
 
 _FIELDS = (
     "merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype", "out_dtype",
-    "tokenizer_source", "tokenizer",
+    "tokenizer_source", "tokenizer", "chat_template",
 )  # fmt: skip
 _DTYPES = ("bfloat16", "float16", "float32")
 
@@ -78,6 +79,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
         dtype=_dtype(config),
         slices=layout.slices,
         tokenizer=read_tokenizer(config, layout.base),
+        chat_template=read_chat_template(config),
         **settings_in(layout.levels, method, layout.places),
     )
 

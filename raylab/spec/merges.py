@@ -74,6 +74,8 @@ class MergeRequest:
     parameters: Mapping[str, Setting] = field(default_factory=dict)
     tokenizer: OutputTokenizer | None = None
     """None: rows of tokens are merged by id, and all models have one vocabulary."""
+    chat_template: str | None = None
+    """That of the output: AUTO (see `raylab.spec.output_template`), or its text; None: as it is."""
 
     @property
     def of_values(self) -> bool:
@@ -117,6 +119,7 @@ def request_merge(
     parameters: Mapping[str, Setting] | None = None,
     own: Sequence[Mapping[str, Setting]] | None = None,
     tokenizer: OutputTokenizer | None = None,
+    chat_template: str | None = None,
     slices: Sequence[Slice] = (),
 ) -> MergeRequest:
     """A checked request. None stands for the defaults: weights of 1, density 0.2, scope global,
@@ -151,6 +154,7 @@ def request_merge(
         slices=tuple(slices),
         parameters=shared,
         tokenizer=tokenizer,
+        chat_template=chat_template,
     )
     given = {"density": density, "scope": scope, "seed": seed, "lambda": scaling}
     _refuse_idle(method, {"weight": weights, **given})

@@ -114,12 +114,15 @@ def prepared_templates(
     return made if made != texts else {}
 
 
+def templates_in(directory: Path) -> dict[str, str]:
+    """The chat templates of the tokenizer at `directory`, by name."""
+    return _texts(directory, _object(directory / "tokenizer_config.json") or {})
+
+
 def _templates(directory: Path | None, own: str | None) -> dict[str, str]:
     if own is not None:
         return {"default": own}
-    if directory is None:
-        return {}
-    return _texts(directory, _object(directory / "tokenizer_config.json") or {})
+    return templates_in(directory) if directory else {}
 
 
 def _texts(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
