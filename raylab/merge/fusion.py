@@ -22,7 +22,7 @@ from raylab.merge.order_statistics import Values, values_at
 Array = np.ndarray
 
 _FLOOR = 1e-8
-_TOGETHER = 1 << 14
+_TOGETHER = 1 << 16
 """Entries of the rows that are treated at a time."""
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _ROW, _SUMS, _I64, _F64 = types.float32[::1], types.float64[::1], types.int64, types.float64

@@ -3,7 +3,8 @@
 Model: the 31 bits of a float32 magnitude order like the magnitude (see `raylab.merge.trim`).
 A pass over some rows adds, for every step of the range, how many entries lie in it, and how many
 lie above the range. Where steps are single magnitudes, few entries are in the range: a loop
-without branches marks these, and only marked entries are counted one by one.
+without branches marks these, and only marked entries are counted one by one. A range of one
+magnitude needs no branch at all.
 Invariant: counts are exact, in any order of the rows. `raylab.merge.torch_steps` counts the same
 on any device.
 """
@@ -69,6 +70,17 @@ def _tally_bits(bits: Array, first: np.uint32, last: np.uint32, counts: Array) -
                 counts[np.int64((block[place] & _MAGNITUDE) - first)] += 1
 
 
+@njit(types.void(_BITS, _U32, _COUNTS), **_OPTIONS)
+def _tally_one(bits: Array, only: np.uint32, counts: Array) -> None:
+    at, above = np.int32(0), np.int32(0)
+    for i in range(bits.size):
+        magnitude = bits[i] & _MAGNITUDE
+        at = np.int32(at + (magnitude == only))
+        above = np.int32(above + (magnitude > only))
+    counts[0] += at
+    counts[1] += above
+
+
 def tally(delta: Array, first: int, last: int, shift: int, counts: Array) -> None:
     """Add to `counts` how many magnitudes of `delta`, as bits, lie at each step of 2^shift from
     `first` to `last`, and at its end how many lie above.
@@ -76,7 +88,9 @@ def tally(delta: Array, first: int, last: int, shift: int, counts: Array) -> Non
     delta: float32 (size,); counts: int64 (steps + 1,).
     """
     bits = delta.view(np.uint32)
-    if shift:
+    if first == last:
+        _tally_one(bits, np.uint32(first), counts)
+    elif shift:
         _tally_steps(bits, np.uint32(first), np.uint32(last), np.uint32(shift), counts)
     else:
         _tally_bits(bits, np.uint32(first), np.uint32(last), counts)

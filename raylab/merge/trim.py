@@ -3,8 +3,9 @@
 Model: the 31 bits of a float32 magnitude order like the magnitude. A pass over the task vectors
 counts how many entries lie above a range of such bits, and how many at each step within it. The
 range is all of them in steps of 2^16 (a bucket), then the bucket that holds the num_keep-th
-largest entry, bit by bit: two passes, exact. Where a merge trims the whole model, a sample of
-rows foresees that bucket, and one pass is enough; where the sample was wrong, the two are made.
+largest entry, bit by bit: two passes, exact. A sample of rows foresees that bucket, and one pass is
+enough. Where so many entries tie that the sample leaves one magnitude, as in bf16, the pass counts
+this one alone. Where the sample was wrong, the two passes are made.
 `raylab.reduce.passes` finds the same thresholds, with norms and shares; leaving these out halves
 the time of the pass.
 Model Breadcrumbs (Davari and Belilovsky 2023, arXiv:2312.06795) also drops outliers: of numel
@@ -22,7 +23,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -33,7 +34,7 @@ from raylab.merge.model_rows import ModelRows
 from raylab.merge.steps import Entries
 from raylab.reduce.histogram import magnitude_of
 from raylab.reduce.threshold import num_keep
-from raylab.reduce.threshold_sampling import bucket_range
+from raylab.reduce.threshold_sampling import bucket_range, margin
 from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
 
@@ -43,6 +44,8 @@ _PLACES = 512
 """About so many pieces have rows in it: around each of them the system reads some MB ahead."""
 _WIDEST = 32
 """Buckets, each of 2^16 counts."""
+_SMALL = 1 << 18
+"""Fewer entries are counted twice rather than sampled."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ Trims = Mapping[str, Trim]
 """By tensor."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Range:
     """Magnitude bits from `first` to `last`, in steps of 2^shift."""
 
@@ -81,6 +84,17 @@ class _Range:
 
 _EVERYTHING = _Range(0, 0x7FFFFFFF, 16)
 
+Target = tuple[int, str]
+"""A model, and which of its thresholds is asked for: lower or upper."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A threshold, and how many entries reach it."""
+
+    threshold: float
+    at_or_above: int
+
 
 def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[Trims, ...]:
     """Each model's trims, where the method has any; `tell` hears of every tensor.
@@ -91,18 +105,11 @@ def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[Tr
     trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
     if not plan.request.row.trims:
         return trims
-    drops_outliers = plan.request.row.keeps == "middle"
     names = [name for name in plan.shapes if plan.models_of(name)]
-    is_global = plan.request.scope == "global"
-    for place, group in enumerate([names] if is_global else [[name] for name in names]):
+    groups = [names] if plan.request.scope == "global" else [[name] for name in names]
+    for place, group in enumerate(groups):
         counted = counter(tell, THRESHOLDS, len(names), place)
-        keeps = _keeps(plan, group)
-        start = _foreseen(plan, group, workers) if is_global and not drops_outliers else {}
-        if drops_outliers:
-            found = _without_outliers(rows, group, keeps, workers, counted)
-        else:
-            found = _select(rows, group, keeps, start, workers, counted)
-        for model, trim in found.items():
+        for model, trim in _trims(rows, group, workers, counted).items():
             mine = [name for name in group if model in plan.models_of(name)]
             trims[model].update(dict.fromkeys(mine, trim))
     return trims
@@ -119,55 +126,54 @@ def counter(tell: Tell, name: str, of: int, before: int = 0) -> Callable[[Piece]
     return done
 
 
-def _without_outliers(
-    rows: ModelRows,
-    names: Sequence[str],
-    keeps: Mapping[int, int],
-    workers: Workers,
-    counted: Callable[[Piece], None],
+def _trims(
+    rows: ModelRows, names: Sequence[str], workers: Workers, counted: Callable[[Piece], None]
 ) -> dict[int, Trim]:
-    """The trims with both thresholds; see `_select`."""
-    numels = _numels(rows.plan, names)
-    gammas = {i: Fraction(str(rows.plan.settings[names[0]].own[i]["gamma"])) for i in keeps}
-    dropped = {i: min(math.floor(gammas[i] * numels[i]), numels[i] - keeps[i]) for i in keeps}
-    largest = {i: count + 1 for i, count in dropped.items()}
-    reach = {i: keeps[i] + count for i, count in dropped.items()}
-    upper = _select(rows, names, largest, {}, workers, counted)
-    lower = _select(rows, names, reach, {}, workers, counted)
-    return {
-        i: replace(lower[i], num_keep=keeps[i], upper=upper[i].threshold if dropped[i] else None)
-        for i in keeps
-    }
+    """The trim of every model over the tensors `names`."""
+    plan = rows.plan
+    keeps, numels = _keeps(plan, names), _numels(plan, names)
+    dropped = dict.fromkeys(keeps, 0)
+    if plan.request.row.keeps == "middle":
+        gammas = {i: Fraction(str(plan.settings[names[0]].own[i]["gamma"])) for i in keeps}
+        dropped = {i: min(math.floor(gammas[i] * numels[i]), numels[i] - keeps[i]) for i in keeps}
+    ranks = {(i, "lower"): keep + dropped[i] for i, keep in keeps.items()}
+    ranks |= {(i, "upper"): count + 1 for i, count in dropped.items() if count}
+    found = _select(rows, names, ranks, workers, counted)
+    trims = {}
+    for i, keep in keeps.items():
+        lower = found[i, "lower"]
+        upper = found[i, "upper"].threshold if dropped[i] else None
+        trims[i] = Trim(keep, lower.threshold, lower.at_or_above, upper)
+    return trims
 
 
 def _select(
     rows: ModelRows,
     names: Sequence[str],
-    keeps: Mapping[int, int],
-    start: Mapping[int, _Range],
+    ranks: Mapping[Target, int],
     workers: Workers,
     counted: Callable[[Piece], None],
-) -> dict[int, Trim]:
-    """The trim over the tensors `names` of every model in `keeps`, which says how many entries it
-    keeps; the search for a model's threshold starts in the range `start`."""
-    trims: dict[int, Trim] = {}
-    ranges = {model: start.get(model, _EVERYTHING) for model in keeps}
+) -> dict[Target, _Found]:
+    """The magnitudes of the ranks, 1 of the largest, over the tensors `names`."""
+    results: dict[Target, _Found] = {}
+    foreseen = _foreseen(rows.plan, names, ranks, workers)
+    ranges = {target: (foreseen[target] or [_EVERYTHING]).pop(0) for target in ranks}
     while ranges:
         found = _count(rows, rows.pieces(names), ranges, workers, counted)
         wanted = {}
-        for model, within in ranges.items():
-            keep, from_top = keeps[model], np.cumsum(found[model][::-1])
-            if not from_top[0] < keep <= from_top[-1]:
-                wanted[model] = _EVERYTHING
+        for target, within in ranges.items():
+            rank, from_top = ranks[target], np.cumsum(found[target][::-1])
+            if not from_top[0] < rank <= from_top[-1]:
+                wanted[target] = (foreseen[target] or [_EVERYTHING]).pop(0)
                 continue
-            down = int(np.searchsorted(from_top, keep)) - 1
+            down = int(np.searchsorted(from_top, rank)) - 1
             if within.shift:
-                wanted[model] = within.narrowed(within.size - 1 - down)
+                wanted[target] = within.narrowed(within.size - 1 - down)
             else:
                 threshold = magnitude_of(within.last - down)
-                trims[model] = Trim(keep, threshold, int(from_top[down + 1]))
+                results[target] = _Found(threshold, int(from_top[down + 1]))
         ranges = wanted
-    return trims
+    return results
 
 
 def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
@@ -185,22 +191,49 @@ def _numels(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     return numels
 
 
-def _foreseen(plan: MergePlan, names: Sequence[str], workers: Workers) -> dict[int, _Range]:
-    """The range of each threshold, foreseen by a sample of rows; a model may be missing.
+def _foreseen(
+    plan: MergePlan, names: Sequence[str], ranks: Mapping[Target, int], workers: Workers
+) -> dict[Target, list[_Range]]:
+    """The ranges to look for each rank in, one after the other, foreseen by a sample of rows.
 
     The sample is small, so the CPU counts it, in its own pieces: the passes are the same for every
     device.
     """
+    numels = _numels(plan, names)
+    if max(numels.values()) < _SMALL:
+        return {target: [] for target in ranks}
     rows = ModelRows(plan, CPU)
-    ranges = dict.fromkeys(_keeps(plan, names), _EVERYTHING)
-    pieces = rows.pieces(names)
+    sample = _sample(rows.pieces(names))
+    counts = _count(rows, sample, dict.fromkeys(ranks, _EVERYTHING), workers)
+    shares = {target: rank / numels[target[0]] for target, rank in ranks.items()}
+    ranges = {target: foreseen_range(counts[target], shares[target]) for target in ranks}
+    guesses = {t: _most_likely(counts[t], shares[t]) for t, within in ranges.items() if within}
+    tied = _count(rows, sample, guesses, workers) if guesses else {}
+    for target, found in tied.items():
+        size = int(counts[target].sum())
+        at, above = found.tolist()
+        first, last = margin(shares[target], size)
+        if not (above < first and last <= above + at):
+            del guesses[target]
+    return {
+        target: [within for within in (guesses.get(target), ranges[target]) if within]
+        for target in ranks
+    }
+
+
+def _sample(pieces: Sequence[Piece]) -> list[Piece]:
     every = max(1, len(pieces) // _PLACES)
     share = max(1, _SHARE // every)
-    sample = [(n, a, a + math.ceil((b - a) / share)) for n, a, b in pieces[::every]]
-    found = _count(rows, sample, ranges, workers)
-    densities = plan.settings[names[0]].densities
-    foreseen = {i: foreseen_range(counts, densities[i]) for i, counts in found.items()}
-    return {model: within for model, within in foreseen.items() if within}
+    return [(n, a, a + math.ceil((b - a) / share)) for n, a, b in pieces[::every]]
+
+
+def _most_likely(counts: np.ndarray, share: float) -> _Range:
+    """The magnitude that ties where the models are in bf16: the smallest of the bucket that holds
+    the rank in the sample."""
+    from_top = np.cumsum(counts[-2::-1])
+    bucket = len(from_top) - 1 - int(np.searchsorted(from_top, share * int(from_top[-1])))
+    magnitude = _EVERYTHING.narrowed(bucket).first
+    return _Range(magnitude, magnitude, 0)
 
 
 def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
@@ -217,31 +250,36 @@ def foreseen_range(counts: np.ndarray, density: float) -> _Range | None:
 def _count(
     rows: ModelRows,
     pieces: Sequence[Piece],
-    ranges: Mapping[int, _Range],
+    ranges: Mapping[Target, _Range],
     workers: Workers,
     done: Callable[[Piece], None] = lambda piece: None,
-) -> dict[int, np.ndarray]:
-    """For every model in `ranges`, int64: entries at each step of its range, and at the end how
-    many lie above it. Each thread has counts of its own, which stay on its device until the end."""
+) -> dict[Target, np.ndarray]:
+    """For every target in `ranges`, int64: its model's entries at each step of its range, and at
+    the end how many lie above it. Each thread has counts of its own, which stay on its device until
+    the end."""
     local = threading.local()
-    counted: list[dict[int, Entries]] = []
+    counted: list[dict[tuple[int, _Range], Entries]] = []
+    wanted = sorted({(model, within) for (model, _), within in ranges.items()})
 
     def work(piece: Piece) -> None:
         memory, size = rows.memory, rows.size(piece)
         if not hasattr(local, "counts"):
-            local.counts = {i: memory.zeros(w.size + 1) for i, w in ranges.items()}
+            local.counts = {key: memory.zeros(key[1].size + 1) for key in wanted}
             counted.append(local.counts)
-        models = [model for model in rows.plan.models_of(piece[0]) if model in ranges]
+        asked = {model for model, _ in wanted}
+        models = [model for model in rows.plan.models_of(piece[0]) if model in asked]
         non_finite = []
         for model in models:
-            row, within = memory.buffer("row", (size,), "F32"), ranges[model]
+            row = memory.buffer("row", (size,), "F32")
             non_finite.append(rows.fill(row, model, piece))
-            counts = local.counts[model]
-            rows.backend.tally(row, within.first, within.last, within.shift, counts)
+            for within in (within for i, within in wanted if i == model):
+                bounds = within.first, within.last, within.shift
+                rows.backend.tally(row, *bounds, local.counts[model, within])
         rows.check_finite(piece, models, memory.numbers(non_finite))
 
     workers.each(pieces, work, done)
-    return {
-        model: np.sum([rows.backend.to_host(counts[model]) for counts in counted], axis=0)
-        for model in ranges
+    found = {
+        key: np.sum([rows.backend.to_host(counts[key]) for counts in counted], axis=0)
+        for key in wanted
     }
+    return {(model, which): found[model, within] for (model, which), within in ranges.items()}

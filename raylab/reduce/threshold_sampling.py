@@ -45,7 +45,7 @@ def bucket_range(sample: np.ndarray, density: float) -> tuple[int, int]:
     """The lowest and the highest bucket that the threshold may lie in, given how many of a sample,
     which is not empty, each bucket holds."""
     from_top = np.cumsum(sample[::-1])
-    high, low = (_bucket(from_top, rank) for rank in _margin(density, int(from_top[-1])))
+    high, low = (_bucket(from_top, rank) for rank in margin(density, int(from_top[-1])))
     return low, high
 
 
@@ -74,7 +74,7 @@ def guess(sample: np.ndarray, density: float) -> int | None:
     if density >= 1 or size == 0:
         return 0
     from_top = np.cumsum(counts[::-1])
-    first, last = _margin(density, size)
+    first, last = margin(density, size)
     bucket = _bucket(from_top, first)
     end = int(from_top[BUCKETS - 1 - bucket])
     # The short magnitude is the smallest of its bucket.
@@ -82,10 +82,11 @@ def guess(sample: np.ndarray, density: float) -> int | None:
     return bucket << 16 if is_tied else None
 
 
-def _margin(density: float, size: int) -> tuple[float, float]:
-    """(first, last) of the ranks, the largest entry's being 1, that the threshold may have."""
-    margin = _DEVIATIONS * math.sqrt(density * (1 - density) * size) + 1
-    return max(density * size - margin, 1), min(density * size + margin, size)
+def margin(density: float, size: int) -> tuple[float, float]:
+    """(first, last) of the ranks in a sample of so many entries, the largest entry's being 1, that
+    the threshold may have."""
+    apart = _DEVIATIONS * math.sqrt(density * (1 - density) * size) + 1
+    return max(density * size - apart, 1), min(density * size + apart, size)
 
 
 def _bucket(from_top: np.ndarray, rank: float) -> int:

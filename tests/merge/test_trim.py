@@ -32,6 +32,11 @@ QUICK = settings(
 DENSITIES = [1e-6, 0.01, 0.2, 0.29, 0.5, 0.57, 1.0]
 
 
+@pytest.fixture(autouse=True)
+def small_models_are_sampled(monkeypatch):
+    monkeypatch.setattr(trimming, "_SMALL", 0)
+
+
 def saved(directory, deltas):
     """A float32 model whose base is zero, so that its values are its task vector."""
     directory.mkdir(exist_ok=True)
@@ -115,12 +120,46 @@ def test_trims_model_is_read_once_where_the_sample_was_right(tmp_path, monkeypat
     values = np.random.default_rng(2).choice(np.float32([0.5, 1, 1.001, 2]), (4096, 64))
     deltas = [values]
     plan = planned(tmp_path, [deltas], 0.5)
-    passes = []
-    count = trimming._count
-    monkeypatch.setattr(trimming, "_count", lambda *a: passes.append(a[2]) or count(*a))
+    passes = passes_of(monkeypatch)
     assert fields(trims_of(plan)[0]["t0"]) == sorted_out(deltas, 0.5)
-    # The sample, and one pass.
-    assert len(passes) == 2
+    assert len(passes) == 1
+    ((within,),) = passes
+    assert within.first < within.last
+
+
+def passes_of(monkeypatch):
+    """The ranges of each pass over all rows, as they come."""
+    passes, count = [], trimming._count
+
+    def counted(*arguments):
+        if len(arguments) > 4:
+            passes.append(list(arguments[2].values()))
+        return count(*arguments)
+
+    monkeypatch.setattr(trimming, "_count", counted)
+    return passes
+
+
+@pytest.mark.parametrize("scope", ["global", "tensor"])
+@pytest.mark.parametrize("density", [0.45, 0.55])
+def test_trims_of_many_ties_count_one_magnitude(tmp_path, monkeypatch, scope, density):
+    values = np.random.default_rng(5).choice(np.float32([0, 0.5, -0.5, 1]), (4096, 64))
+    passes = passes_of(monkeypatch)
+    trims = trims_of(planned(tmp_path, [[values]], density, scope))
+    assert fields(trims[0]["t0"]) == sorted_out([values], density)
+    ((within,),) = passes
+    assert within.first == within.last == bits_of(0.5)
+
+
+@QUICK
+@given(values=arrays(1, 400), density=st.sampled_from(DENSITIES))
+def test_trims_wrong_guess_changes_nothing(tmp_path, values, density):
+    with pytest.MonkeyPatch.context() as patch:
+        # Whatever magnitude is guessed is taken for one that ties.
+        patch.setattr(trimming, "margin", lambda share, size: (np.inf, -np.inf))
+        assert fields(trims_of(planned(tmp_path, [[values]], density))[0]["t0"]) == sorted_out(
+            [values], density
+        )
 
 
 def test_trims_are_those_of_the_reduction(tmp_path):
