@@ -9,7 +9,8 @@ Neither transformers nor a tokenizer is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from raylab.spec.data.framing import (
     Learn,
     framer_of,
     framer_of_tokenizer,
-    learned_turns,
+    learned_places,
 )
 from raylab.spec.data.held_out import held_out_prompts
 from raylab.spec.data.pairs import pairs_of
 from raylab.spec.data.rendering import ChatTemplate, template_of
-from raylab.spec.data.rows import Row, split
+from raylab.spec.data.rows import Kind, Row, kinds_of, split, training_sum
 from raylab.spec.data.shapes import examine, shapes_of
 from raylab.spec.recipes import Variant, expand_recipes
 from raylab.spec.study import Study
@@ -162,34 +163,42 @@ def _learns(study: Study, variant: Variant, rows: Mapping[str, Sequence[Row]]) -
         training, _ = split(pairs_of(variant.data_sets, rows), study.held_out)
         what = f"prefers one of two last answers to {plural(len(training), 'conversation')}"
         marked = "with answers marked by the data, which DPO does not read"
-        return what + _particulars(training, marked)
-    training, _ = split(rows[variant.data], study.held_out)
-    learn = variant.training.learn
-    learned = [learned_turns(row, learn) for row in training]
-    count = plural(len(training), "conversation")
-    if all(places == [len(row.turns) - 1] for places, row in zip(learned, training, strict=True)):
-        what = f"learns the last answer of {count}"
+        return what + _particulars(kinds_of(training), marked)
+    kinds = training_sum(rows[variant.data], study.held_out, kinds_of)
+    learned = {
+        kind: learned_places(
+            list(zip(kind.roles, kind.learned, strict=True)), variant.training.learn
+        )
+        for kind in kinds
+    }
+    conversations = plural(kinds.total(), "conversation")
+    if all(places == [len(kind.roles) - 1] for kind, places in learned.items()):
+        what = f"learns the last answer of {conversations}"
     else:
-        answers = sum(turn.role == "assistant" for row in training for turn in row.turns)
-        some = sum(map(len, learned))
+        answers = sum(kind.roles.count("assistant") * count for kind, count in kinds.items())
+        some = sum(len(learned[kind]) * count for kind, count in kinds.items())
         number = "all" if some == answers else f"{some} of"
-        what = f"learns {number} {plural(answers, 'answer')} of {count}"
-    return what + _particulars(training, rejected="with a rejected answer, which SFT does not read")
+        what = f"learns {number} {plural(answers, 'answer')} of {conversations}"
+    return what + _particulars(kinds, rejected="with a rejected answer, which SFT does not read")
 
 
 def _particulars(
-    rows: Sequence[Row], marked: str = "with answers marked by the data", rejected: str = ""
+    kinds: Counter[Kind], marked: str = "with answers marked by the data", rejected: str = ""
 ) -> str:
     """(2 with a system prompt, 3 with tools), or nothing.
 
     rejected: what is said of rejected answers; empty: nothing, because they are read.
     """
+    holds: dict[str, Callable[[Kind], bool]] = {
+        "of several turns": lambda kind: kind.roles.count("user") > 1,
+        "with a system prompt": lambda kind: "system" in kind.roles,
+        "with tools": lambda kind: kind.has_tools,
+        marked: lambda kind: any(mark is not None for mark in kind.learned),
+        rejected: lambda kind: bool(rejected) and kind.has_rejected,
+    }
     counts = {
-        "of several turns": sum(sum(t.role == "user" for t in row.turns) > 1 for row in rows),
-        "with a system prompt": sum(any(t.role == "system" for t in row.turns) for row in rows),
-        "with tools": sum(bool(row.tools) for row in rows),
-        marked: sum(any(t.learned is not None for t in row.turns) for row in rows),
-        rejected: sum(row.rejected is not None for row in rows) if rejected else 0,
+        what: sum(count for kind, count in kinds.items() if is_so(kind))
+        for what, is_so in holds.items()
     }
     found = [f"{count} {what}" for what, count in counts.items() if count]
     return f" ({', '.join(found)})" if found else ""

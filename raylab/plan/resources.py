@@ -28,7 +28,7 @@ from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit
 from raylab.plan.merges import Asked, PlannedMerge
 from raylab.plan.model_shapes import Shape, published
 from raylab.plan.trials import Inputs, Trial
-from raylab.spec.data.rows import Row, characters, split
+from raylab.spec.data.rows import Row, characters_of, split, training_sum
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study import Study
 from raylab.spec.weight_files import tensor_shapes
@@ -174,8 +174,8 @@ def _longest_fits(workload: Workload) -> dict[str, dict[str, int | None]]:
 
 def _count_tokens(rows: Sequence[Row], held_out: float) -> float:
     """The tokens of all training examples, if every character is a token."""
-    training = split(rows, held_out)[0]
-    return sum(map(characters, training)) + TEMPLATE_TOKENS * len(training)
+    examples = len(split(rows, held_out)[0])
+    return training_sum(rows, held_out, characters_of) + TEMPLATE_TOKENS * examples
 
 
 def trial_operations(

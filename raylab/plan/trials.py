@@ -17,7 +17,7 @@ from typing import Any
 from raylab.plan.framing import check_framing
 from raylab.spec.data.dataset import load_data
 from raylab.spec.data.rendering import dated_templates
-from raylab.spec.data.rows import Row, rows_fingerprint
+from raylab.spec.data.rows import Row, rows_fingerprints
 from raylab.spec.decoding import set_aside_message, set_aside_of
 from raylab.spec.identity import fingerprint
 from raylab.spec.merge_variants import partner_data
@@ -145,7 +145,7 @@ def _clashes(
 
 def plan_trials(study: Study, inputs: Inputs) -> list[Trial]:
     """All trials of `study`, parents first."""
-    data = {name: rows_fingerprint(rows) for name, rows in inputs.rows.items()}
+    data = rows_fingerprints(inputs.rows)
     trials: dict[str, Trial] = {}
     for base_model in study.base_models:
         for variant in expand_recipes(study).values():

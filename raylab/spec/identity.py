@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from raylab.number_format import exact_setting
@@ -31,10 +31,21 @@ def fingerprint(value: Any) -> str:
     return _digest(canonical(value))
 
 
-def fingerprint_of_texts(value: list[Any]) -> str:
-    """`fingerprint` of lists and mappings of texts, truth values and None, which have one form
-    as they are: it takes a fifth of the time."""
-    return _digest(_written(value))
+def written_items(value: list[Any]) -> bytes:
+    """The items of a list in the list's canonical form: lists and mappings of texts, truth values
+    and None, which are written as they are, in a fifth of the time."""
+    return _written(value)[1:-1].encode()
+
+
+def fingerprint_of_items(parts: Iterable[bytes]) -> str:
+    """The fingerprint of the list that has the items of all `parts`, each of `written_items`."""
+    digest, between = hashlib.sha256(b"["), b""
+    for part in filter(None, parts):
+        digest.update(between)
+        digest.update(part)
+        between = b","
+    digest.update(b"]")
+    return digest.hexdigest()[:DIGITS]
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -62,7 +62,13 @@ def load_data(study: Study, tell: Callable[[int, int], None] = lambda done, of: 
         for line in lines
     ]
     places = {name: found.places for name, found in sets.items()}
-    rows = {name: LoadedRows(found.rows) for name, found in sets.items()}
+    plain = {n: LoadedRows(sets[n].rows) for n, data in study.data.items() if data.concat is None}
+    joined = {
+        name: LoadedRows.joined([plain[part] for part in data.concat])
+        for name, data in study.data.items()
+        if data.concat
+    }
+    rows = {name: {**plain, **joined}[name] for name in sets}
     return LoadedData(rows, tuple(warnings), places)
 
 

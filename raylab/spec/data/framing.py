@@ -233,12 +233,16 @@ def tokenise_with(tokenizer: Any) -> Tokenise:
 
 def learned_turns(row: Row, learn: Learn = "last") -> list[int]:
     """The places in `row.turns` of the answers that are learned."""
-    last = len(row.turns) - 1
+    return learned_places([(turn.role, turn.learned) for turn in row.turns], learn)
+
+
+def learned_places(turns: Sequence[tuple[str, bool | None]], learn: Learn) -> list[int]:
+    """The same for turns as (role, mark of the data)."""
+    last = len(turns) - 1
     return [
         place
-        for place, turn in enumerate(row.turns)
-        if turn.role == "assistant"
-        and (learn == "all" or place == last if turn.learned is None else turn.learned)
+        for place, (role, mark) in enumerate(turns)
+        if role == "assistant" and (learn == "all" or place == last if mark is None else mark)
     ]
 
 

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from raylab.spec.identity import fingerprint_of_texts
+from raylab.spec.identity import fingerprint_of_items, written_items
+
+Summed = TypeVar("Summed", int, Counter["Kind"])
 
 
 class Turn(NamedTuple):
@@ -106,9 +109,28 @@ class Row(NamedTuple):
         return [turn.message for turn in self.turns[:-1]]
 
 
+class Kind(NamedTuple):
+    """What a row is beside its texts: the roles and the marks (`Turn.learned`) of its turns."""
+
+    roles: tuple[str, ...]
+    learned: tuple[bool | None, ...]
+    has_tools: bool
+    has_rejected: bool
+
+
 class LoadedRows(list[Row]):
     """The rows of one data set, in order. Every trial of a plan asks the same of all of them, so
     the answers are computed once, and the rows are not to be changed."""
+
+    parts: tuple[LoadedRows, ...] = ()
+    """The data sets that these rows join, in order: what is asked of them is put together."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[LoadedRows]) -> LoadedRows:
+        """The rows of some data sets, one after the other."""
+        found = cls(row for part in parts for row in part)
+        found.parts = tuple(parts)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker computes the answers anew: they cost more to send.
@@ -117,30 +139,90 @@ class LoadedRows(list[Row]):
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that stand for the rows in their order."""
-        return fingerprint_of_texts([_stable(row) for row in self])
+        return fingerprint_of_items([self.written()])
+
+    def written(self) -> bytes:
+        """The rows in the form in which they are hashed."""
+        return written_items([_stable(row) for row in self])
 
     def split(self, share: float) -> tuple[list[Row], list[Row]]:
         """(training rows, held-out rows), each in the order of the data set."""
         if share not in self._splits:
             sides: tuple[list[Row], list[Row]] = ([], [])
-            for row in self:
+            for part in self.parts:
+                for side, rows in zip(sides, part.split(share), strict=True):
+                    side += rows
+            for row in () if self.parts else self:
                 sides[is_held_out(row.user_text, share)].append(row)
             self._splits[share] = sides
         return self._splits[share]
+
+    def training_sum(self, share: float, sum_of: Callable[[Sequence[Row]], Summed]) -> Summed:
+        """`sum_of` the training rows, a sum over rows."""
+        key = (share, sum_of)
+        if key not in self._sums:
+            first, *others = self.parts or (None,)
+            if first is None:
+                self._sums[key] = sum_of(self.split(share)[0])
+            else:
+                total = first.training_sum(share, sum_of)
+                for part in others:
+                    total = total + part.training_sum(share, sum_of)
+                self._sums[key] = total
+        found: Summed = self._sums[key]
+        return found
 
     @cached_property
     def _splits(self) -> dict[float, tuple[list[Row], list[Row]]]:
         return {}
 
+    @cached_property
+    def _sums(self) -> dict[Any, Any]:
+        return {}
 
-def characters(row: Row) -> int:
-    """How many characters the turns and the tools of a row have; without a rejected answer."""
-    return len(row.tools) + sum([len(turn.text) + len(turn.more) for turn in row.turns])
+
+def characters_of(rows: Sequence[Row]) -> int:
+    """How many characters the turns and the tools of rows have; without rejected answers."""
+    return sum(
+        [
+            len(row.tools) + sum([len(turn.text) + len(turn.more) for turn in row.turns])
+            for row in rows
+        ]
+    )
+
+
+def kinds_of(rows: Sequence[Row]) -> Counter[Kind]:
+    """How many rows are of each kind."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for row in rows:
+        roles, _, _, learned = zip(*row.turns, strict=True)
+        found[roles, learned, bool(row.tools), row.rejected is not None] += 1
+    return Counter({Kind(*kind): count for kind, count in found.items()})
 
 
 def rows_fingerprint(rows: Sequence[Row]) -> str:
     """The fingerprint (16 hex digits) of `rows` in their order."""
     return _loaded(rows).fingerprint
+
+
+def rows_fingerprints(sets: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """The fingerprint of each data set, by its name. A data set that others join is written once
+    for all of them."""
+    loaded = {name: _loaded(rows) for name, rows in sets.items()}
+    missing = [rows for rows in loaded.values() if "fingerprint" not in vars(rows)]
+    shared = {id(part): part for rows in missing for part in rows.parts}
+    written = {key: part.written() for key, part in shared.items()}
+    for rows in missing:
+        parts = rows.parts or (rows,)
+        rows.fingerprint = fingerprint_of_items(written.get(id(p)) or p.written() for p in parts)
+    return {name: rows.fingerprint for name, rows in loaded.items()}
+
+
+def training_sum(
+    rows: Sequence[Row], share: float, sum_of: Callable[[Sequence[Row]], Summed]
+) -> Summed:
+    """`sum_of` the training rows of `rows`, computed once."""
+    return _loaded(rows).training_sum(share, sum_of)
 
 
 def _loaded(rows: Sequence[Row]) -> LoadedRows:
@@ -150,6 +232,9 @@ def _loaded(rows: Sequence[Row]) -> LoadedRows:
 def _stable(row: Row) -> list[Any]:
     """The row as lists of texts; what a plain row lacks is not mentioned."""
     prompt, answer = row.turns[-2:]
+    if len(row.turns) == 2 and row[1:] == (None, None, ""):
+        # Most rows: a short way to the same.
+        return [_text_or_turn(prompt, "user"), _text_or_turn(answer, "assistant")]
     beyond = {
         "earlier": list(map(_stable_turn, row.earlier)),
         "rejected": row.rejected and _text_or_turn(row.rejected, "assistant"),

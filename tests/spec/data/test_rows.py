@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+from collections import Counter
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,18 @@ from pyarrow import parquet
 from raylab.errors import DataError
 from raylab.spec.data.dataset import load_rows
 from raylab.spec.data.pairs import align
-from raylab.spec.data.rows import LoadedRows, Row, Turn, is_held_out, rows_fingerprint, split
+from raylab.spec.data.rows import (
+    LoadedRows,
+    Row,
+    Turn,
+    characters_of,
+    is_held_out,
+    kinds_of,
+    rows_fingerprint,
+    rows_fingerprints,
+    split,
+)
+from raylab.spec.identity import fingerprint
 from tests.studies import make_study, write_jsonl
 
 GOOD = [("お元気ですか", "はい、元気です。"), ("二番目", "はい")]
@@ -273,6 +285,54 @@ def test_loaded_rows_answer_as_a_list_of_them_does(rows, share):
         assert split(loaded, share) == split(rows, share)
         assert rows_fingerprint(loaded) == rows_fingerprint(rows)
     assert pickle.loads(pickle.dumps(loaded)) == rows
+
+
+TURNS = st.lists(
+    st.tuples(st.sampled_from(["user", "assistant", "system"]), st.text(max_size=9),
+              st.sampled_from(["", '{"name": "x"}']), st.sampled_from([None, True, False])),
+    min_size=2, max_size=4,
+)  # fmt: skip
+ANY_ROWS = st.lists(
+    st.builds(
+        lambda turns, rejected, key, tools: Row(
+            tuple(Turn(*turn) for turn in turns),
+            rejected and Turn("assistant", rejected), key, tools,
+        ),
+        TURNS, st.sampled_from([None, "no"]), st.sampled_from([None, "k"]),
+        st.sampled_from(["", "[]"]),
+    ),
+    max_size=5,
+)  # fmt: skip
+
+
+@given(sets=st.lists(ANY_ROWS, min_size=1, max_size=3), share=st.sampled_from([0.0, 0.4]))
+def test_joined_rows_answer_as_one_list_of_all_of_them_does(sets, share):
+    parts = [LoadedRows(rows) for rows in sets]
+    joined = LoadedRows.joined(parts)
+    plain = LoadedRows(row for rows in sets for row in rows)
+    assert joined == plain
+    found = rows_fingerprints({"joined": joined, **{str(n): p for n, p in enumerate(parts)}})
+    assert found == {
+        "joined": plain.fingerprint,
+        **{str(n): rows_fingerprint(rows) for n, rows in enumerate(sets)},
+    }
+    training, kept = plain.split(share)
+    assert joined.split(share) == (training, kept)
+    assert joined.training_sum(share, characters_of) == sum(
+        len(text) for row in training
+        for text in (row.tools, *(part for turn in row.turns for part in (turn.text, turn.more)))
+    )  # fmt: skip
+    assert joined.training_sum(share, kinds_of) == Counter(
+        (tuple(t.role for t in row.turns), tuple(t.learned for t in row.turns), row.tools != "",
+         row.rejected is not None)
+        for row in training
+    )  # fmt: skip
+
+
+def test_fingerprint_of_rows_is_that_of_their_canonical_list():
+    plain = [Row.of("a\n", '"b"'), Row.of("あ", "\u2028")]
+    assert rows_fingerprint(plain) == fingerprint([["a\n", '"b"'], ["あ", "\u2028"]])
+    assert rows_fingerprint([]) == fingerprint([])
 
 
 def test_loaded_rows_are_sent_without_their_answers():
