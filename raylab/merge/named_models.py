@@ -2,9 +2,10 @@
 
 Model: a model is named as everywhere (`raylab.store.references`), or as BASE+ADAPTER: an adapter
 with the base model that it was trained from. Where that base is the merge's own, the adapter is as
-any other; over another base both make one whole model. A directory whose name has a plus is itself.
-Invariant: nothing is opened but configs. Quantised checkpoints are taken as they are, or as copies
-in full precision where the caller asks for these.
+any other; over another base both make one whole model. As the merge's base model it is that one too
+(`raylab.merge.whole_base`). A directory whose name has a plus is itself.
+Invariant: nothing is opened but configs, and what makes a base model. Quantised checkpoints are
+taken as they are, or as copies in full precision where the caller asks for these.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raylab.errors import ModelError
+from raylab.merge.whole_base import whole_base
 from raylab.spec.merges import MergeRequest
 from raylab.spec.output_tokenizer import BASE, UNION, OutputTokenizer
 from raylab.spec.vocabularies import has_tokenizer
@@ -32,14 +34,25 @@ class NamedModels:
 def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModels:
     """Find what the request names. dequantize: take copies of quantised checkpoints in full
     precision. Raises ModelError, and OutError and StoreError where a copy cannot be made."""
-    base = find_base(request.base) if request.base else None
+    base = _found_base(request.base, dequantize) if request.base else None
     found = [_located(item.model, base) for item in request.inputs]
     if dequantize:
-        from raylab.weights.dequantize import dequantized, in_full_precision
+        from raylab.weights.dequantize import in_full_precision
 
         found = [in_full_precision(location) for location in found]
-        base = dequantized(base) if base else None
     return NamedModels(tuple(found), base, _tokenizer(request.tokenizer, base))
+
+
+def _found_base(reference: str, dequantize: bool) -> Path:
+    """The directory of the base model; of BASE+ADAPTER that of the checkpoint which both make."""
+    is_whole = "+" in reference and not Path(reference).expanduser().exists()
+    location = _located(reference, None) if is_whole else ModelLocation(base=find_base(reference))
+    if dequantize:
+        from raylab.weights.dequantize import in_full_precision
+
+        location = in_full_precision(location)
+    assert location.base, "a base model has a directory"
+    return whole_base(reference, location) if is_whole else location.base
 
 
 def _tokenizer(asked: OutputTokenizer | None, base: Path | None) -> Path | None:

@@ -87,10 +87,7 @@ def read_mergekit(file: Path, *, scope: str | None = None, seed: int | None = No
 def _base_model(config: Section) -> str | None:
     if config.value("base_model") is None:
         return None
-    base, adapter = reference(config, "base_model")
-    if adapter:
-        raise config.refused("base_model", "a checkpoint, no adapter")
-    return base
+    return reference(config, "base_model").name(None)
 
 
 def _dtype(config: Section) -> str | None:

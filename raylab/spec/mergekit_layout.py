@@ -3,7 +3,8 @@
 Model: `models` lists whole models. `slices` lists parts of the output, one after the other, each
 with sources: layers of models, all as many. `modules` names the modules of a model, each with
 models or slices of its own. A model that is the base itself adds nothing to a merge of task vectors
-and is left out; `base+adapter` is the adapter, and `other+adapter` the whole model that both make.
+and is left out; `base+adapter` is the adapter, and `other+adapter` the whole model that both make,
+which the base model may be as well.
 What `linear` calls its base_model is one of the models, the last where it is not listed: mergekit
 averages it with them in any case, but in slices only where it is a source. A method that needs the
 base model, or looks at task vectors where there is one, wants its layers among the sources, since
@@ -161,9 +162,7 @@ def _base_of(layout: Layout, part: Section, method: str) -> str | None:
     """The base model of a slice, which is that of the merge where the file names none."""
     if part.value("base_model") is None:
         return layout.base
-    base, adapter = reference(part, "base_model")
-    if adapter:
-        raise part.refused("base_model", "a checkpoint, no adapter")
+    base = reference(part, "base_model").name(None)
     if layout.base is None and not layout.slices:
         layout.base = base
     if base != layout.base and METHODS[method].of != "values":

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from raylab.errors import InputError, ModelError
 from raylab.merge.merge import merge_named
+from raylab.merge.named_models import find_named
 from raylab.spec.adapter_output import AdapterOutput
 from raylab.spec.mergekit import read_mergekit
 from raylab.spec.merges import request_merge
@@ -186,6 +187,52 @@ def test_merge_adapter_over_another_base_gives_what_mergekit_writes(tmp_path, me
     cache = ("--lora-merge-cache", str(tmp_path / "cache"))
     theirs = merged_by_mergekit(file, tmp_path / "theirs", *cache)
     assert found.keys() == theirs.keys()
+    for name, values in theirs.items():
+        torch.testing.assert_close(found[name], values, rtol=0, atol=2**-20, msg=name)
+
+
+def over_a_base_with_an_adapter(folder):
+    """(base, adapter over it, two models) and the file that merges these over both."""
+    base, other, adapter = models(folder)
+    third = saved_llama(folder / "third", tokenizer_of(), 4, near=other)
+    text = f"""
+merge_method: task_arithmetic
+base_model: {{model: {other}, lora: {adapter}}}
+models:
+  - {{model: {base}, parameters: {{weight: 0.5}}}}
+  - {{model: {third}, parameters: {{weight: 0.25}}}}
+  - {{model: {other}+{adapter}, parameters: {{weight: 3}}}}
+dtype: float32
+"""
+    (folder / "merge.yaml").write_text(text)
+    return other, adapter, (base, third), folder / "merge.yaml"
+
+
+def test_merge_over_a_base_with_an_adapter_starts_from_both(tmp_path, scratch):
+    other, adapter, others, file = over_a_base_with_an_adapter(tmp_path)
+    record = merge_named(read_mergekit(file), tmp_path / "out")
+    assert record["base"] == f"{other}+{adapter}"
+    start = {name: v.double() for name, v in peft_exact(other, adapter).items()}
+    one, two = (load_file(folder / "model.safetensors") for folder in others)
+    for name, values in load_file(tmp_path / "out/model.safetensors").items():
+        at = start[name]
+        wanted = at + 0.5 * (one[name].double() - at) + 0.25 * (two[name].double() - at)
+        torch.testing.assert_close(values.double(), wanted, rtol=0, atol=2**-22, msg=name)
+    (made,) = [place for place in (scratch / "whole_bases").iterdir() if place.is_dir()]
+    before = (made / "model.safetensors").stat().st_mtime_ns
+    request = request_merge("linear", [str(others[0])], base=f"{other}+{adapter}")
+    assert find_named(request).base == made
+    assert (made / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.mergekit
+@pytest.mark.skipif("RAYLAB_MERGEKIT" not in os.environ, reason="RAYLAB_MERGEKIT names none")
+def test_merge_over_a_base_with_an_adapter_is_what_mergekit_writes(tmp_path, scratch):
+    *_, file = over_a_base_with_an_adapter(tmp_path)
+    merge_named(read_mergekit(file), tmp_path / "out")
+    cache = ("--lora-merge-cache", str(tmp_path / "cache"))
+    theirs = merged_by_mergekit(file, tmp_path / "theirs", *cache)
+    found = load_file(tmp_path / "out/model.safetensors")
     for name, values in theirs.items():
         torch.testing.assert_close(found[name], values, rtol=0, atol=2**-20, msg=name)
 

@@ -115,7 +115,7 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("base+adapter", "{model: other, lora: ''}", "lora"),
         ("model: first", "model: {path: first}", "model"),
         ("base_model: base", "base_model: {path: base}", "raylab does not read path"),
-        ("base_model: base", "base_model: base+adapter", "this base_model is not read"),
+        ("base_model: base", "base_model: base+", "this base_model is not read"),
         (
             "model: first",
             "model: {model: first, override_architecture: L}",
