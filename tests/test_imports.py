@@ -4,12 +4,13 @@ torch only where it is needed."""
 import gc
 import subprocess
 import sys
+import threading
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from raylab.imports import loading
+from raylab.imports import load_aside, loading
 from tests.merge.models import drawn, saved
 
 
@@ -31,6 +32,20 @@ def test_loading_leaves_what_was_made_out_of_every_later_collection(unfrozen):
 def test_loading_that_fails_leaves_the_collector_at_work(unfrozen):
     with pytest.raises(ImportError), loading():
         raise ImportError("there is no such library")
+    assert gc.isenabled()
+
+
+def test_modules_loaded_aside_are_there_and_one_that_fails_is_passed_over(
+    unfrozen, tmp_path, monkeypatch
+):
+    (tmp_path / "breaks_aside.py").write_text("raise OSError('no such driver')\n")
+    (tmp_path / "loads_aside.py").write_text(
+        "import threading\nname = threading.current_thread()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    load_aside(("breaks_aside", "no_such_module", "loads_aside")).join()
+    assert not {"breaks_aside", "no_such_module"} & set(sys.modules)
+    assert sys.modules.pop("loads_aside").name is not threading.current_thread()
     assert gc.isenabled()
 
 

@@ -5,8 +5,8 @@ Model: calls wait in a queue, the largest first. Every actor has at most two cal
 never waits for the next one. A later call of the same home goes to the actor that did the first,
 which may still hold what the call needs. If an actor dies, or is killed because it has not
 answered before the deadline, its calls go back to the queue. A new actor takes its place when the
-cluster has room for one; until then the other actors do its work. An actor works for one job after
-another: it lets go of what the last one opened before it opens the next.
+cluster has room for one; until then the other actors do its work. A pool that begins with an actor
+(`raylab.cluster.early_actor`) starts others only once that one has had work for a while.
 Invariant: every call's result comes back exactly once, in any order. A call that has cost
 `_MAX_DEATHS` actors ends the reduction with ClusterError. An exception inside a call is raised
 unchanged.
@@ -14,16 +14,14 @@ unchanged.
 
 from __future__ import annotations
 
-import gc
 import itertools
-import os
+import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import ray
-import torch
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
@@ -32,86 +30,17 @@ from ray.exceptions import (
 )
 
 from raylab.cluster.session import slots
-from raylab.cluster.worker_gpu import use_own_gpu
+from raylab.cluster.shard_actor import ActorJob, start_actor
 from raylab.errors import ClusterError
 from raylab.reduce.job import Call
-from raylab.reduce.shard_cache import pack, unpack
-from raylab.store.filesystem import Store, study_scratch
-from raylab.store.references import ModelLocation
+from raylab.reduce.shard_cache import unpack
 
 DEADLINE = 3600.0
 _START_SECONDS = 30.0
+_GROWTH_SECONDS = 3.0
+"""Less work for the actor that is there is not worth the start of another one."""
 _MAX_IN_FLIGHT = 2
 _MAX_DEATHS = 3
-
-
-class ActorJob(Protocol):
-    """A job that actors open and call: `raylab.reduce.job.Job`, or one of its kind."""
-
-    @property
-    def places(self) -> Mapping[str, ModelLocation]:
-        """Where its models lie."""
-
-    @property
-    def out(self) -> str | None:
-        """The object store from which a node fetches the places in its scratch space."""
-
-    def open(self) -> Any:
-        """Open it; calls are methods of what it gives."""
-
-
-@ray.remote
-class ShardActor:
-    """Holds what one job opened, and does calls of it."""
-
-    def __init__(self) -> None:
-        """Open nothing yet, so that an error of a job is one of its calls."""
-        self._number = 0
-        self._opened: Any = None
-
-    def call(
-        self, number: int, job: Sequence[Any], method: str, arguments: tuple[Any, ...]
-    ) -> bytes:
-        """The packed result of one method for one shard.
-
-        number: of the job, above 0. job: its reference, in a sequence so that Ray fetches it for
-        the first call alone.
-        """
-        if self._number != number or self._opened is None:
-            use_own_gpu()
-            self._let_go()
-            found: ActorJob = ray.get(job[0])
-            _fetch_adapters(found)
-            self._number, self._opened = number, found.open()
-        return pack(getattr(self._opened, method)(*arguments))
-
-    def _let_go(self) -> None:
-        """Free what the last job holds: its models may fill the memory."""
-        if self._opened is None:
-            return
-        self._opened = None
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-
-    def process(self) -> int:
-        """The id of this actor's process on its node."""
-        return os.getpid()
-
-    def gpus(self) -> tuple[str, ...]:
-        """The id of this actor's GPU; nothing if it uses the CPU."""
-        return use_own_gpu()
-
-
-def _fetch_adapters(job: ActorJob) -> None:
-    """Copy the models that an object store holds to this node's scratch space."""
-    if job.out is None:
-        return
-    store = Store(job.out)
-    scratch = study_scratch(store)
-    paths = {p for place in job.places.values() for p in (*place.adapters, place.checkpoint)}
-    for path in sorted(p for p in paths if p and p.is_relative_to(scratch)):
-        store.local(path.relative_to(scratch).as_posix(), scratch)
 
 
 class ActorPool:
@@ -124,10 +53,12 @@ class ActorPool:
         cpus: float = 1,
         deadline: float = DEADLINE,
         max_actors: int | None = None,
+        first: Any = None,
     ) -> None:
         """One actor for each slot of the cluster, with these resources each.
 
-        `deadline`: the most seconds that an actor may take for a shard.
+        `deadline`: the most seconds that an actor may take for a shard. `first`: an actor that is
+        there already.
         """
         count, self._resources = slots(gpus, cpus)
         self.size = min(count, max_actors or count)
@@ -135,7 +66,8 @@ class ActorPool:
         self._job: ActorJob | None = None
         self._number, self._reference = 0, cast(Any, None)
         self.deadline = deadline
-        self.actors: list[Any] = []
+        self.actors: list[Any] = [first] if first else []
+        self._grows_at = math.inf if first else 0.0
         self.starting: dict[Any, Any] = {}
         """Actors that do not run yet, by the reference of their first answer."""
         self.message_bytes: list[int] = []
@@ -153,15 +85,23 @@ class ActorPool:
         if self._job is not job:
             self._job, self._reference, self.homes = job, ray.put(job), {}
             self._number += 1
-        count = min(self.size, max(1, len(calls)))
-        for _ in range(count - len(self.actors) - len(self.starting)):
-            self._start_actor()
+        self._grows_at = min(self._grows_at, time.monotonic() + _GROWTH_SECONDS)
+        self.grow(len(calls))
         if not self.actors:
             references = list(self.starting)
             timeout, count = _START_SECONDS, len(references)
             for reference in ray.wait(references, num_returns=count, timeout=timeout)[0]:
                 self.add_actor(reference)
         yield from _Dispatcher(self, calls).run()
+
+    def grow(self, calls: int) -> float:
+        """Start as many actors as are worth it for `calls`; the seconds until more of them are."""
+        seconds = self._grows_at - time.monotonic()
+        if self.actors and seconds > 0:
+            return seconds
+        for _ in range(min(self.size, max(1, calls)) - len(self.actors) - len(self.starting)):
+            self._start_actor()
+        return math.inf
 
     def add_actor(self, reference: Any) -> None:
         """Add the starting actor that has answered; start another one if it has died."""
@@ -192,8 +132,7 @@ class ActorPool:
 
     def _start_actor(self) -> None:
         options = {"num_cpus": self._resources["cpu"], "num_gpus": self._resources.get("gpu", 0)}
-        actor_class: Any = ShardActor
-        actor = actor_class.options(**options).remote()
+        actor = start_actor(**options)
         self.starting[actor.process.remote()] = actor
 
 
@@ -211,9 +150,11 @@ class _Dispatcher:
         """Dispatch and collect until every call has given its result."""
         left = len(self._calls)
         while left:
+            growth = self._pool.grow(left)
             self._dispatch()
             references = [*self._in_flight, *self._pool.starting]
-            ready, _ = ray.wait(references, num_returns=1, timeout=self._seconds_left())
+            deadline = self._seconds_left()
+            ready, _ = ray.wait(references, num_returns=1, timeout=min(deadline, growth))
             for reference in ready:
                 if reference in self._pool.starting:
                     self._pool.add_actor(reference)
@@ -221,7 +162,7 @@ class _Dispatcher:
                 for result in self._collect(reference):
                     left -= 1
                     yield result
-            if not ready:
+            if not ready and deadline <= growth:
                 self._kill_unresponsive()
 
     def _dispatch(self) -> None:

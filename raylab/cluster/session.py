@@ -4,6 +4,7 @@ Model: the driver joins the cluster at an address, or starts a local cluster of 
 Ctrl-C or SIGTERM (`ray job stop` sends it) asks every trial, through the store, to save a
 checkpoint and to end, and no other trial starts. The second signal ends the driver at once, as
 does the loss of its lease.
+The start of a cluster is mostly waiting, so a thread loads libraries meanwhile.
 Invariant: without an address raylab never joins another cluster of the machine, and its own ends
 with the driver; a cluster that it joined stays as it was. The first signal cuts no write short.
 Whether the driver was asked to stop is state of this process, never of the store, where another
@@ -16,7 +17,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -25,6 +26,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from raylab.errors import ClusterError
+from raylab.imports import load_aside
 from raylab.store.attempt_state import clear_stop_request, request_stop
 from raylab.store.filesystem import Store
 from raylab.store.lease import HeldLease
@@ -48,23 +50,41 @@ _STARTS = 2
 
 
 @contextmanager
-def connected(address: str | None, **options: Any) -> Iterator[None]:
-    """Connect to Ray for the time of the block. Raises ClusterError if that fails."""
+def connected(
+    address: str | None, aside: Sequence[str] = (), **options: Any
+) -> Iterator[Callable[[], None]]:
+    """Connect to Ray for the time of the block, which may call what it gets, to leave Ray in a
+    thread and do without it from there on. Raises ClusterError if that fails.
+
+    aside: modules that a thread loads meanwhile.
+    """
     if ray.is_initialized():
-        yield
+        yield lambda: None
         return
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    passed = {key: os.environ[key] for key in _WORKER_ENVIRONMENT if key in os.environ}
-    settings = {"runtime_env": {"env_vars": passed} if passed else None}
-    if address is None:
-        _start_node(settings | options)
-    else:
-        _init(address, settings)
+    loader = load_aside(aside)
     try:
-        yield
+        if address is None:
+            _start_node(options)
+        else:
+            _init(address, {"runtime_env": _passed_on()})
     finally:
+        loader.join()
+    leaving = threading.Thread(target=ray.shutdown, name="leave Ray")
+    try:
+        yield leaving.start
+    finally:
+        if leaving.ident:
+            leaving.join()
         ray.shutdown()
+
+
+def _passed_on() -> dict[str, Any] | None:
+    """What workers of a running cluster get; those of a node that raylab starts inherit it, and
+    Ray then has processes ready for them."""
+    passed = {key: os.environ[key] for key in _WORKER_ENVIRONMENT if key in os.environ}
+    return {"env_vars": passed} if passed else None
 
 
 def _start_node(settings: dict[str, Any]) -> None:

@@ -9,14 +9,12 @@ run over a finished store trains nothing, and starts no Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from typing import Any, NamedTuple
 
-from raylab.cluster.actors import ActorPool
-from raylab.cluster.connectivity import evaluate_lines
 from raylab.cluster.doctor.examine import require_shared_storage, smallest_gpu_memory
-from raylab.cluster.functions import compare_functions
-from raylab.cluster.reduction import reduce_study
+from raylab.cluster.early_actor import EarlyActor
 from raylab.cluster.session import connected, has_gpus, stop_on_signal
 from raylab.cluster.study_context import StudyContext
 from raylab.cluster.study_context import prepare as prepare
@@ -56,6 +54,16 @@ from raylab.store.phase import NODES, RAY, REPORT, WORKERS, Tell
 from raylab.store.studies import forget_former_place
 from raylab.store.tables import write_table
 
+_OF_TRAINING = (
+    "raylab.cluster.tune",
+    "tensorboardX",
+    # Tune counts callbacks of these kinds, and loads the trackers for it.
+    "ray.air.integrations.mlflow",
+    "ray.air.integrations.wandb",
+)
+_OF_REDUCTION = ("torch", "raylab.reduce.passes")
+"""What a driver loads while Ray starts."""
+
 _TABLES_OF_MODELS = {
     "attempts": attempt_rows,
     "samples": sample_rows,
@@ -66,20 +74,30 @@ _TABLES_OF_MODELS = {
 }
 
 
+class Driving(NamedTuple):
+    """A driver at work: it holds the store, and may leave Ray before it lets go of the store."""
+
+    lease: HeldLease
+    leave_ray: Callable[[], None]
+
+
 @contextmanager
-def driving(context: StudyContext, address: str | None, phase: StudyPhase) -> Iterator[HeldLease]:
+def driving(
+    context: StudyContext, address: str | None, phase: StudyPhase, aside: Sequence[str] = ()
+) -> Iterator[Driving]:
     """Hold the store, connect to Ray, and check that every node sees OUT; then write the study.
+    A thread loads the modules `aside` meanwhile.
 
     Raises LeaseError if another driver works on OUT, ClusterError, and OutError, before anything
     of the study is written.
     """
     with hold_lease(context.store) as lease, phase.held(lease):
         phase.tell(RAY)
-        with connected(address):
+        with connected(address, aside) as leave_ray:
             phase.tell(NODES)
             require_shared_storage(context.store)
             context.write_study()
-            yield lease
+            yield Driving(lease, leave_ray)
 
 
 def run_missing(
@@ -91,9 +109,11 @@ def run_missing(
 ) -> bool:
     """Run every stage for what `states` lacks; see `raylab.cluster.whole_study.run`."""
     _warn_of_dtype(context, address, states, say)
-    with driving(context, address, phase) as lease:
-        complete = _train(context, lease, say, states, phase)
-        is_reduced = _reduce(context, say, phase.tell)
+    aside = _OF_REDUCTION if is_all_cached(states) else _OF_TRAINING
+    with driving(context, address, phase, aside) as at_work, closing(EarlyActor()) as early:
+        complete = _train(context, at_work.lease, say, states, phase, early, reduces_next=True)
+        is_reduced = _reduce(context, say, phase.tell, early.take())
+        at_work.leave_ray()
         phase.tell(REPORT)
         others = left_out(context.store, context.plan)
         report(context, others, is_whole=is_reduced)
@@ -110,25 +130,32 @@ def train(context: StudyContext, address: str | None, say: Say) -> bool:
     states = checked_states(context, say, phase.tell)
     context = context.located(item.trial for item in states)
     if is_all_cached(states):
-        with hold_lease(context.store) as lease:
+        with hold_lease(context.store):
             context.write_study()
-            return _train(context, lease, say, states, phase)
+            say(nothing_to_train(states))
+            return write_trial_tables(context)
     _warn_of_dtype(context, address, states, say)
-    with driving(context, address, phase) as lease:
-        return _train(context, lease, say, states, phase)
+    at_work = driving(context, address, phase, _OF_TRAINING)
+    with at_work as (lease, _), closing(EarlyActor()) as early:
+        return _train(context, lease, say, states, phase, early)
 
 
 def reduce(context: StudyContext, address: str | None, say: Say) -> bool:
     """Reduce every comparison whose two sides are there, compare what models predict, evaluate the
     lines between them, and write the tables. Returns whether every model could be reduced."""
     phase = StudyPhase(say, context.store)
-    with driving(context, address, phase):
+    with driving(context, address, phase, _OF_REDUCTION):
         return _reduce(context, say, phase.tell)
 
 
-def _reduce(context: StudyContext, say: Say, tell: Tell) -> bool:
-    """The stages after the training, on one pool of actors."""
-    with closing(ActorPool(cpus=1)) as pool:
+def _reduce(context: StudyContext, say: Say, tell: Tell, first: Any = None) -> bool:
+    """The stages after the training, on one pool of actors; `first`: one that is there."""
+    from raylab.cluster.actors import ActorPool
+    from raylab.cluster.connectivity import evaluate_lines
+    from raylab.cluster.functions import compare_functions
+    from raylab.cluster.reduction import reduce_study
+
+    with closing(ActorPool(cpus=1, first=first)) as pool:
         is_reduced = reduce_study(context, pool, say, tell)
         compare_functions(context, pool, say, tell)
         evaluate_lines(context, pool, say, tell)
@@ -169,6 +196,9 @@ def _train(
     say: Say,
     states: Sequence[PlannedTrial],
     phase: StudyPhase,
+    early: EarlyActor,
+    *,
+    reduces_next: bool = False,
 ) -> bool:
     missing = distinct(item.trial for item in states if item.state != "cached")
     to_train = [item for item in missing if isinstance(item, Trial)]
@@ -179,7 +209,8 @@ def _train(
         return write_trial_tables(context)
     try:
         if to_train:
-            _train_trials(context, lease, to_train, merges, say, phase)
+            callbacks = _callbacks(context, early, len(to_train), say, reduces_next)
+            _train_trials(context, lease, to_train, merges, say, phase, callbacks)
         if merges:
             _merge(context, say, phase.tell)
         if finished:
@@ -207,8 +238,8 @@ def _train_trials(
     merges: Sequence[PlannedMerge],
     say: Say,
     phase: StudyPhase,
+    callbacks: Sequence[Any],
 ) -> None:
-    from raylab.cluster.callbacks.preview import PreviewCallback
     from raylab.cluster.callbacks.progress import PhaseCallback
     from raylab.cluster.tune import train_trials
 
@@ -219,12 +250,24 @@ def _train_trials(
     if memory is not None:
         for warning in too_large(context.study, context.inputs, trials, memory):
             say(warning)
-    # On an object store every node would have to fetch the adapters for a preview.
-    previews = [PreviewCallback(context, say)] if context.store.is_local else []
-    callbacks = [PhaseCallback(phase.tell, len(trials)), *previews]
     phase.tell(WORKERS)
     with stop_on_signal(context.store, lease, say) as request:
-        train_trials(context, trials, request, callbacks, merges)
+        told = PhaseCallback(phase.tell, len(trials))
+        train_trials(context, trials, request, [told, *callbacks], merges)
+
+
+def _callbacks(
+    context: StudyContext, early: EarlyActor, trials: int, say: Say, reduces_next: bool
+) -> list[Any]:
+    """What is done while `trials` train, and takes no slot from them."""
+    from raylab.cluster.callbacks.prepare import PrepareCallback
+    from raylab.cluster.callbacks.preview import PreviewCallback
+
+    found: list[Any] = [PrepareCallback(context.study, early)] if reduces_next else []
+    # On an object store every node would have to fetch the adapters for a preview.
+    if context.store.is_local:
+        found.append(PreviewCallback(context, early, trials, say))
+    return found
 
 
 def _merge(context: StudyContext, say: Say, tell: Tell) -> None:

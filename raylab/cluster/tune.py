@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import ExperimentAnalysis
+from ray.tune.execution import class_cache
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 
@@ -83,6 +84,9 @@ def train_trials(
         bases=dict(context.inputs.base_models),
         out=store.uri,
     )
+    # A variable for PyTorch Lightning alone. For its sake Ray 2.60 starts processes, and those that
+    # wait for work are left.
+    class_cache.DEFAULT_ENV_VARS.clear()
     _silence_tune()
     grid = tune.Tuner(
         tune.with_resources(trainable, resources),

@@ -10,7 +10,7 @@ import sys
 import pytest
 import ray
 
-from raylab.cluster import functions, stages
+from raylab.cluster import actors, functions
 from raylab.cluster.session import connected
 from raylab.reduce.job import InProcess
 from tests.cluster.nodes import started
@@ -80,5 +80,5 @@ class _LocalPool(InProcess):
 def reduced_in_process(monkeypatch):
     """Reductions need no actors: for tests that look at their tables alone. What models predict is
     not compared."""
-    monkeypatch.setattr(stages, "ActorPool", _LocalPool)
+    monkeypatch.setattr(actors, "ActorPool", _LocalPool)
     monkeypatch.setattr(functions, "wanted_functions", lambda *_: iter(()))

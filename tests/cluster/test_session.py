@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,24 @@ def test_node_that_does_not_start_in_time_is_started_again_then_one_message(monk
     assert started == ["local", "local"]
     assert "timed out during startup" in caught.value.message
     assert "--address" in caught.value.message
+
+
+def test_driver_that_leaves_ray_early_has_left_it_at_the_end_of_the_block(monkeypatch):
+    connection, left = [False], []
+
+    def shutdown():
+        left.append(threading.current_thread())
+        connection[0] = False
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: connection[0])
+    monkeypatch.setattr(ray, "init", lambda **_: connection.__setitem__(0, True))
+    monkeypatch.setattr(ray, "shutdown", shutdown)
+    with connected(None) as leave:
+        assert not left
+        leave()
+    assert left[0] is not threading.main_thread()
+    assert not ray.is_initialized()
+    connection[0], joined = True, len(left)
+    with connected(None) as leave:
+        leave()
+    assert ray.is_initialized() and len(left) == joined

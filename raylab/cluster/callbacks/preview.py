@@ -1,26 +1,25 @@
 """Previews: comparisons measured while trials still train, as soon as both sides exist.
 
 Model: when a trial ends, the comparisons of adapters that have become possible are queued, those
-of two trials first. One after another, a Ray task that takes no slot from a trial measures norms
+of two trials first. One after another, an actor that takes no slot from a trial measures norms
 and thresholds in one thread, and the tables hold the results so far. The first comparison of two
-trials is shown, with answers of both.
+trials is shown, with answers of both. After the last trial nothing is measured early.
 Invariant: nothing depends on a preview: the reduction that follows measures all comparisons anew
-and writes the tables whole. A task that fails costs its preview alone, and is reported.
+and writes the tables whole. A preview that fails is reported, and costs nothing else.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
+from raylab.cluster.early_actor import EarlyActor
 from raylab.cluster.study_context import StudyContext
-from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.plan.comparisons import PlannedComparison
 from raylab.reduce.tables import Tables
 from raylab.report.terminal.first_pair import pair_lines
@@ -35,9 +34,12 @@ _TABLES = ("norms", "densities")
 class PreviewCallback(tune.Callback):
     """Queues, starts and collects the previews of a study that trains."""
 
-    def __init__(self, context: StudyContext, say: Callable[[str], None]) -> None:
-        """Nothing is measured yet."""
-        self._context, self._say = context, say
+    def __init__(
+        self, context: StudyContext, early: EarlyActor, trials: int, say: Callable[[str], None]
+    ) -> None:
+        """Nothing is measured yet. early: what measures; trials: how many train."""
+        self._context, self._early, self._say = context, early, say
+        self._training = trials
         self._left = [c for c in context.comparisons if _is_of_adapters(c)]
         self._queue: list[PlannedComparison] = []
         self._running: tuple[Any, PlannedComparison] | None = None
@@ -46,6 +48,9 @@ class PreviewCallback(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended: queue the comparisons that are possible now."""
+        self._training -= 1
+        if not self._training:
+            self._left, self._queue = [], []
         if not self._left:
             return
         places = self._places()
@@ -77,13 +82,15 @@ class PreviewCallback(tune.Callback):
         needing = any(needs_base(path) for name in names for path in places[name].adapters)
         base = self._context.base_directory(comparison.a.base_model) if needing else None
         sides = {name: places[name] for name in names}
-        task = _measure.options(num_cpus=0)
-        return task.remote((comparison.name, *names), sides, base, self._context.study.densities)
+        pair, densities = (comparison.name, *names), self._context.study.densities
+        return self._early.measure(pair, sides, base, densities)
 
     def _collect(self, reference: Any, comparison: PlannedComparison) -> None:
         try:
             found = ray.get(reference)
         except RayError as error:
+            if isinstance(error, RayActorError):
+                self._early.lost()
             why = str(error).strip().splitlines()[-1]
             self._say(f"{comparison.name} was not measured early: {why}")
             return
@@ -113,21 +120,3 @@ def _is_of_adapters(comparison: PlannedComparison) -> bool:
     """Whether both sides are adapters or base models, which are read in seconds."""
     sides = (comparison.a, comparison.b)
     return all(side.lineage or side.name == side.base_model for side in sides)
-
-
-@ray.remote(max_retries=0)
-def _measure(
-    names: tuple[str, str, str],
-    places: dict[str, ModelLocation],
-    base: Path | None,
-    densities: tuple[float, ...],
-) -> Tables:
-    """Norms and thresholds of the comparison of `names`: its own, and its sides'."""
-    use_own_gpu()
-    # Here, for the driver needs none of it.
-    from raylab.reduce.job import InProcess, Job
-    from raylab.reduce.passes import reduce_pairs
-    from raylab.reduce.row_block import Pair
-
-    job = Job(places, (Pair(*names),), base)
-    return reduce_pairs(job, densities, InProcess(), shards=1)
