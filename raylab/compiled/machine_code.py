@@ -112,7 +112,9 @@ def _object_code(text: str, name: str) -> bytes:
 
 @cache
 def _linker() -> Any:
-    return _llvm().create_lljit_compiler(_machine())
+    # LLVM's other linker maps a loop's code and its constants wherever there is room, and ends the
+    # process where they are 2 GB apart, which happens in a worker of Ray with its shared memory.
+    return _llvm().create_lljit_compiler(_machine(), use_jit_link=True)
 
 
 def _address(code: bytes, name: str) -> int:

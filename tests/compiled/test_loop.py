@@ -195,3 +195,46 @@ def test_modules_take_njit_from_compiled_alone():
                 if names & {"njit", "jit", "vectorize"} and file.parent.name != "compiled":
                     wrong.append(str(file))
     assert wrong == []
+
+
+CROWDED = """
+import ctypes, sys
+from raylab.compiled import machine_code
+from raylab.reduce import histogram_numba, threshold_sampling
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+PAGE, NO_ACCESS, PRIVATE_ANONYMOUS_NORESERVE = 4096, 0, 0x4022
+
+def reserved(size):
+    return libc.mmap(None, size, NO_ACCESS, PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
+
+machine_code._linker()
+large, taken = reserved(4 << 30), []
+while not taken or taken[-1] > large:
+    taken.append(reserved(PAGE))
+# Above the large block, there is room for so many pages alone.
+above, run = sorted(taken[:-1]), []
+for page in above:
+    run = [*run, page] if run and page == run[-1] + PAGE else [page]
+    if len(run) == int(sys.argv[1]):
+        break
+libc.munmap(run[0], len(run) * PAGE)
+for module in (histogram_numba, threshold_sampling):
+    for loop in vars(module).values():
+        if getattr(loop, "signatures", ()):
+            loop._load(0)
+print("loaded")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="maps memory as Linux does")
+@pytest.mark.parametrize("pages", [1, 2, 4, 6])
+def test_loops_are_loaded_where_free_memory_lies_far_apart(pages):
+    # What a worker of Ray may meet, whose shared memory parts the room for code from other room.
+    done = subprocess.run(
+        [sys.executable, "-c", CROWDED, str(pages)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "loaded\n"), done.stderr
