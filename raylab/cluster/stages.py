@@ -209,8 +209,7 @@ def _train(
         return write_trial_tables(context)
     try:
         if to_train:
-            callbacks = _callbacks(context, early, len(to_train), say, reduces_next)
-            _train_trials(context, lease, to_train, merges, say, phase, callbacks)
+            _train_trials(context, lease, to_train, merges, say, phase, early, reduces_next)
         if merges:
             _merge(context, say, phase.tell)
         if finished:
@@ -238,8 +237,10 @@ def _train_trials(
     merges: Sequence[PlannedMerge],
     say: Say,
     phase: StudyPhase,
-    callbacks: Sequence[Any],
+    early: EarlyActor,
+    reduces_next: bool,
 ) -> None:
+    from raylab.cluster.callbacks.prepare import while_training
     from raylab.cluster.callbacks.progress import PhaseCallback
     from raylab.cluster.tune import train_trials
 
@@ -252,22 +253,9 @@ def _train_trials(
             say(warning)
     phase.tell(WORKERS)
     with stop_on_signal(context.store, lease, say) as request:
-        told = PhaseCallback(phase.tell, len(trials))
-        train_trials(context, trials, request, [told, *callbacks], merges)
-
-
-def _callbacks(
-    context: StudyContext, early: EarlyActor, trials: int, say: Say, reduces_next: bool
-) -> list[Any]:
-    """What is done while `trials` train, and takes no slot from them."""
-    from raylab.cluster.callbacks.prepare import PrepareCallback
-    from raylab.cluster.callbacks.preview import PreviewCallback
-
-    found: list[Any] = [PrepareCallback(context.study, early)] if reduces_next else []
-    # On an object store every node would have to fetch the adapters for a preview.
-    if context.store.is_local:
-        found.append(PreviewCallback(context, early, trials, say))
-    return found
+        callbacks = while_training(context, early, len(trials), say, reduces_next=reduces_next)
+        callbacks.append(PhaseCallback(phase.tell, len(trials)))
+        train_trials(context, trials, request, callbacks, merges)
 
 
 def _merge(context: StudyContext, say: Say, tell: Tell) -> None:
