@@ -1,4 +1,4 @@
-"""What is done while trials train, and takes no slot from them: previews, and the preparation of the
+"""What is done while trials train, and takes no slot from them: previews, and what prepares the
 stages after the training once a slot has no trial."""
 
 from __future__ import annotations
