@@ -17,7 +17,7 @@ from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.functions import function_costs
 from raylab.plan.merges import Asked, sweep_counts
 from raylab.plan.stored import distinct
-from raylab.plan.trials import Inputs, Trial
+from raylab.plan.trials import Inputs
 from raylab.spec.study import Study
 
 
@@ -38,12 +38,11 @@ def costs_of(study: Study, inputs: Inputs, asked: Sequence[Asked]) -> Mapping[st
     finished = [item for item in asked if isinstance(item, FinishedParent)]
     planned = [item for item in asked if not isinstance(item, FinishedParent)]
     once = distinct(planned)
-    trials = [item for item in once if isinstance(item, Trial)]
     return {
         "sweeps": sweep_counts(study),
         "asked_beside": asked_beside(study, inputs.rows, once),
         "asked_finished": asked_finished(study, inputs.rows, distinct(finished)),
         "functions": function_costs(study, inputs, once),
         "connectivity": line_costs(study, inputs, planned),
-        "directions": directions_costs(study, inputs, trials),
+        "directions": directions_costs(study, inputs, planned),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 
 from raylab.errors import StudyError
 from raylab.plan.directions import check_directions, directions_costs
+from raylab.plan.merges import plan_merges
 from raylab.plan.trials import plan_trials
 from raylab.spec.models import ResolvedModel
 from raylab.spec.study_file import load_study
@@ -53,6 +55,32 @@ def test_costs_count_every_matrix_of_all_trials_once():
 def test_costs_of_chosen_modules_count_these_alone():
     [cost] = directions_costs(*planned(lora={"target_modules": ["q_proj", "down_proj"]}))
     assert dict(cost.matrices) == {(192, 192): 4, (192, 512): 4}
+
+
+def test_costs_count_merged_and_finished_adapters_by_the_layers_of_their_models(tmp_path):
+    config = {"peft_type": "LORA", "target_modules": ["v_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    changes = {
+        "recipes": {
+            "one": {"method": "sft", "data": "D0", "lora": {"target_modules": ["q_proj"]}},
+            "two": {"method": "sft", "data": "D0", "lora": {"target_modules": ["down_proj"]}},
+        },
+        "models": {"done": {"path": str(tmp_path), "base_model": "tiny"}},
+        "merges": {
+            "small": {"method": "linear", "models": ["one", "done"], "as": "adapter"},
+            "whole": {"method": "linear", "models": ["one", "two"]},
+        },
+    }
+    study, inputs, trials = planned(**changes)
+    found = ResolvedModel("done", "content:done", tmp_path, "done")
+    inputs = replace(inputs, models={"done": found})
+    merges = plan_merges(study, inputs, trials)
+    [cost] = directions_costs(study, inputs, [*trials, *merges])
+    assert cost.models == 4  # Two trials, the finished adapter, and the merge that is one.
+    assert dict(cost.matrices) == {(192, 192): 4, (64, 192): 4, (192, 512): 4}
+    entries = {s: s[0] * s[1] + 2 * min(s) ** 2 for s in cost.matrices}
+    times = {(192, 192): 2, (64, 192): 2, (192, 512): 1}
+    assert cost.entries == sum(4 * times[shape] * each for shape, each in entries.items())
 
 
 def test_costs_of_a_base_model_that_is_not_there_are_unknown():
