@@ -5,7 +5,8 @@ this one, in turns: seconds, seconds of all processors, peak of resident memory,
 The processor's seconds are the steadier ones where something else runs beside it.
 
 OUT is a store of jobs/demo/study-quick.yaml; nothing is written there but by `run`, which finds
-nothing to do. The study of 50,000 rows is made up here.
+nothing to do. The study of 50,000 rows and the tiny checkpoints are made up here; `--models BASE A
+B` takes checkpoints of any size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from command_cost import Cost, in_turns
+from bench_models import Llama, write_checkpoint
+from command_cost import MERGED, Cost, in_turns
 
 HERE = Path(__file__).resolve().parents[1]
 DEMO = HERE / "jobs" / "demo"
@@ -37,6 +39,9 @@ WORDS = [
     "what",
     "how",
 ]
+DENSITIES = ("0.01", "0.05", "0.1", "0.2", "0.5")
+NAMES = ("tiny-base", "tiny-a", "tiny-b")
+TINY = Llama(hidden=64, intermediate=128, key_value=32, layers=2, vocabulary=256)
 STUDY = """
 name: made-up
 base_models: {{demo: {{path: {base}}}}}
@@ -70,6 +75,16 @@ def made_up(directory: Path, rows: int) -> Path:
     return study
 
 
+def of_models(base: Path, a: Path, b: Path) -> Iterator[list[str]]:
+    """The words of a difference and of merges of two checkpoints, on the CPU."""
+    densities = [word for each in DENSITIES for word in ("--density", each)]
+    yield ["diff", str(a), str(b), *densities]
+    yield ["diff", str(a), str(b), *densities, "--threads", "1"]
+    both = ["--base", str(base), "--model", str(a), "--model", str(b), "--out", MERGED]
+    yield ["merge", "task_arithmetic", *both]
+    yield ["merge", "ties", *both]
+
+
 def commands(out: Path | None, many: Path) -> Iterator[list[str]]:
     """The words of every command; those of a store only where there is one."""
     yield ["--help"]
@@ -82,26 +97,43 @@ def commands(out: Path | None, many: Path) -> Iterator[list[str]]:
         yield ["table", "trials", str(out)]
         yield ["compare", str(out), str(out)]
         yield ["run", str(QUICK), "--out", str(out)]
+    made = (write_checkpoint(many / name, TINY, seed) for seed, name in enumerate(NAMES))
+    yield from of_models(*made)
 
 
-def lines(before: Path, out: Path | None, turns: int, rows: int) -> Iterator[str]:
-    """The table, a line at a time."""
+def lines(
+    before: Path, out: Path | None, turns: int, rows: int, models: Sequence[Path] = ()
+) -> Iterator[str]:
+    """The table, a line at a time; of these models (base, A, B) alone where they are given."""
     yield "| command | before: s | CPU s | memory | now: s | CPU s | memory | ratio | of CPU s |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     codes = {"before": before.resolve(), "now": HERE}
     with tempfile.TemporaryDirectory(prefix="bench-commands-") as work:
-        made_up(Path(work), rows)
-        for words in commands(out.resolve() if out else None, Path(work)):
+        if models:
+            asked = of_models(*(model.resolve() for model in models))
+        else:
+            made_up(Path(work), rows)
+            asked = commands(out.resolve() if out else None, Path(work))
+        for words in asked:
             found = in_turns(codes, words, Path(work), turns)
             yield line(_called(words, rows), found["before"], found["now"])
 
 
 def _called(words: Sequence[str], rows: int) -> str:
+    if words[0] in ("diff", "merge"):
+        return f"{words[0]} {_of_models(words)}"
     study = {"study.yaml": "the demo", "study-quick.yaml": "the quick study"}
     named = study.get(Path(words[1]).name, words[1]) if len(words) > 1 else ""
     if words[0] == "plan" and DEMO not in Path(words[1]).parents:
         named = f"{rows:,} rows"
     return f"{words[0]} {named if words[0] != 'compare' else 'a study with itself'}".strip()
+
+
+def _of_models(words: Sequence[str]) -> str:
+    is_tiny = any(Path(word).name in NAMES for word in words)
+    tiny = "tiny models" if is_tiny else ""
+    method = words[1] if words[0] == "merge" else ""
+    return " ".join(filter(None, (method, tiny, "one thread" * ("--threads" in words))))
 
 
 def line(what: str, before: Cost, now: Cost) -> str:
@@ -120,6 +152,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, help="a store of the quick study")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--models", type=Path, nargs=3, default=(), help="only BASE A B")
     given = parser.parse_args()
-    for text in lines(given.before, given.out, given.turns, given.rows):
+    for text in lines(given.before, given.out, given.turns, given.rows, given.models):
         print(text, flush=True)

@@ -34,6 +34,28 @@ for _ in range(6):
 print(min(seconds[1:]))
 """
 
+READ_ONCE = """
+import sys, threading, time
+from pathlib import Path
+files = [file for name in sys.argv[2:] for file in sorted(Path(name).glob("*.safetensors"))]
+
+def read(some):
+    buffer = bytearray(8 << 20)
+    for file in some:
+        with file.open("rb", buffering=0) as opened:
+            while opened.readinto(buffer):
+                pass
+
+count = int(sys.argv[1])
+threads = [threading.Thread(target=read, args=(files[i::count],)) for i in range(count)]
+start = time.perf_counter()
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(time.perf_counter() - start)
+"""
+
 PLAIN = """
 import sys
 from pathlib import Path

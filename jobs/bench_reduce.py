@@ -29,8 +29,17 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from bench_measure import PLAIN, READ, SGEMM, Run, best, measured, python
-from bench_models import EIGHT_B, HALF_B, RANK, Llama, bytes_of, write_adapter, write_checkpoint
+from bench_measure import PLAIN, READ, READ_ONCE, SGEMM, Run, best, forget, measured, python
+from bench_models import (
+    EIGHT_B,
+    HALF_B,
+    RANK,
+    SEVEN_B,
+    Llama,
+    bytes_of,
+    write_adapter,
+    write_checkpoint,
+)
 from bench_paper import extrapolation
 
 DENSITIES = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -93,6 +102,23 @@ def checkpoint_rows(a: Path, b: Path, workers: Sequence[int], repeat: int) -> It
     said = plain.output.split()
     yield Row("plain script", plain.seconds, plain.memory, f"L2 {float(said[3]):.4f} (float32)")
     yield from worker_rows("checkpoints", a, b, workers, repeat)
+
+
+def large_rows(a: Path, b: Path) -> Iterator[Row]:
+    """A pair that is larger than memory: nothing of it is in the page cache when a run starts."""
+    size, read = bytes_of(a, b), {}
+    for count in (1, 2):
+        forget(a, b)
+        read[count] = float(measured(python(READ_ONCE, count, a, b)).output)
+        what = f"reading {size / 1e9:.0f} GB from the disk, {count} thread{'s' * (count > 1)}"
+        yield Row(what, read[count], None, f"{size / read[count] / 1e9:.2f} GB/s")
+    for count in (1, 2):
+        forget(a, b)
+        run = measured(diff(a, b, count))
+        inside = json.loads(run.output)["seconds"]
+        of_read = ", ".join(f"{inside / read[n]:.2f} of reading with {n}" for n in read)
+        what = f"raylab diff of it, inside, {count} thread{'s' * (count > 1)}"
+        yield Row(what, inside, run.memory, f"{of_read}; {run.processor:.0f} CPU s")
 
 
 def worker_rows(what: str, a: Path, b: Path, workers: Sequence[int], repeat: int) -> Iterator[Row]:
@@ -179,6 +205,10 @@ def table(rows: Sequence[Row]) -> str:
 
 def rows_of(work: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Every measurement; models are made when they are first needed."""
+    if options.large is not None:
+        made = ((work / name, SEVEN_B, seed) for name, seed in (("a", 1), ("b", 2)))
+        yield from large_rows(*(options.large or [write_checkpoint(*each) for each in made]))
+        return
     model = replace(options.model, layers=options.layers or options.model.layers)
     a, b = (write_checkpoint(work / name, model, seed) for name, seed in (("a", 1), ("b", 2)))
     yield from checkpoint_rows(a, b, options.workers, options.repeat)
@@ -209,6 +239,13 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, help="where models are made, and deleted")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="threads to compare")
     parser.add_argument("--repeat", type=int, default=3, help="the best of so many counts")
+    parser.add_argument(
+        "--large",
+        type=Path,
+        nargs="*",
+        metavar="MODEL",
+        help="only a pair of 27 GB beside reading it: this one, or one that is made",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.set_defaults(model=HALF_B, adapted=EIGHT_B)
     return parser.parse_args(arguments)

@@ -7,6 +7,7 @@ path of imports. Python's caches of compiled modules are made by a run that is n
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+MERGED = "merged"
+"""The folder, beside which commands run, that a merge writes to."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ def command(code: Path, words: Sequence[str], directory: Path) -> Cost:
     line = [sys.executable, "-m", "raylab", *words]
     environment = {**os.environ, "PYTHONPATH": str(code)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    shutil.rmtree(directory / MERGED, ignore_errors=True)  # A merge writes into a new folder.
     with tempfile.TemporaryFile() as err:
         start = time.perf_counter()
         child = subprocess.Popen(

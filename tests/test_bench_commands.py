@@ -21,7 +21,9 @@ def bench():
 def test_bench_prints_a_line_for_each_command_with_its_ratios(bench):
     shown = list(bench.lines(JOBS.parent, None, 1, 40))
     assert [line.split(" | ")[0] for line in shown[2:]] == [
-        "| --help", "| schema", "| plan the demo", "| plan 40 rows",
+        "| --help", "| schema", "| plan the demo", "| plan 40 rows", "| diff tiny models",
+        "| diff tiny models one thread", "| merge task_arithmetic tiny models",
+        "| merge ties tiny models",
     ]  # fmt: skip
     ratios = [float(line.split("|")[-3]) for line in shown[2:]]
     assert all(ratio > 0 for ratio in ratios)

@@ -225,3 +225,13 @@ def test_bench_starts_from_any_working_directory(tmp_path):
     command = [sys.executable, str(JOBS / "bench_reduce.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "--workers" in done.stdout
+
+
+def test_large_pair_is_read_from_the_disk_and_subtracted(models, tiny, tmp_path):
+    import bench_reduce
+
+    a, b = (models.write_checkpoint(tmp_path / name, tiny, n) for n, name in enumerate("ab"))
+    rows = list(bench_reduce.large_rows(a, b))
+    assert [row.what.rpartition(",")[2].strip() for row in rows] == ["1 thread", "2 threads"] * 2
+    assert all(row.seconds > 0 for row in rows)
+    assert "of reading with 2" in rows[-1].remark

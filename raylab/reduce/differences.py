@@ -5,6 +5,7 @@ Invariant: it is float32(a) - float32(b), whoever subtracts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,13 @@ class Difference:
     b: Entries | None = None
     left_out: int = 0
 
-    def add_to(self, tally: Tally) -> None:
-        """Add it to `tally`."""
+    def add_to(self, tally: Tally, heights: Sequence[int] = ()) -> list[float] | None:
+        """Add it to `tally`, in tiles of so many rows. The squares of each tile of b where they
+        come at no cost, else None."""
         if self.b is None:
             tally.add(self.a)
-        else:
-            tally.add_difference(self.a, self.b)
+            return None
+        return tally.add_difference(self.a, self.b, heights)
 
     def values(self) -> Entries:
         """a - b, float32."""
@@ -56,7 +58,7 @@ class LowRankDifference:
     stop: int
     left_out: int = 0
 
-    def add_to(self, tally: Tally) -> None:
+    def add_to(self, tally: Tally, heights: Sequence[int] = ()) -> None:
         """Add it to `tally`."""
         tally.add_products(self.a, self.b, self.start, self.stop)
 

@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
-from raylab.reduce.entries import Entries, as_array
+from raylab.reduce.entries import Entries
 from raylab.reduce.histogram import (
     Candidates,
     Extremes,
     Magnitudes,
 )
-from raylab.reduce.histogram_numba import CompiledTally, Table, squares_of
+from raylab.reduce.histogram_numba import CompiledTally, Table
 from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.lora_product import Terms
 
@@ -40,8 +38,11 @@ class Tally(Counts, Protocol):
     def add(self, values: Entries) -> None:
         """Take in float32 values."""
 
-    def add_difference(self, a: Entries, b: Entries) -> None:
-        """Take in float32(a) - float32(b), of one shape in any float dtypes."""
+    def add_difference(
+        self, a: Entries, b: Entries, heights: Sequence[int] = ()
+    ) -> list[float] | None:
+        """Take in float32(a) - float32(b), of one shape in any float dtypes, in tiles of so many
+        rows. The squares of each tile of `b` where they come at no cost, else None."""
 
     def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""
@@ -59,12 +60,3 @@ def tallies_for(
         return {pair: IntervalTally(wanted, tolerance) for pair, wanted in buckets.items()}
     table = Table()
     return {pair: CompiledTally(wanted, table, tolerance) for pair, wanted in buckets.items()}
-
-
-def squares_by_tile(values: Entries, heights: Sequence[int]) -> list[float]:
-    """The sum of squares of each of some tiles, whose rows lie one below the other, accumulated in
-    float64."""
-    if len(heights) == 1:
-        return [squares_of(values)]
-    tiles = np.split(as_array(values), np.cumsum(heights)[:-1])
-    return [squares_of(tile) for tile in tiles]

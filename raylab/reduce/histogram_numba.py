@@ -37,7 +37,7 @@ from raylab.reduce.histogram import (
     Magnitudes,
     no_moments,
 )
-from raylab.reduce.intrinsics import as_float, on_stack
+from raylab.reduce.intrinsics import on_stack
 from raylab.reduce.lora_product import COLUMNS, OPERANDS, Terms, fill_block, operands_of_two
 
 Words = np.ndarray
@@ -45,7 +45,6 @@ Words = np.ndarray
 _BLOCK = 4096
 _HALVES = types.Array(types.uint16, 1, "C", readonly=True)
 _BITS = types.Array(types.int32, 1, "C", readonly=True)
-_FLOATS = types.Array(types.float32, 1, "C", readonly=True)
 _PACKED = types.int64[:, :, ::1]
 _TABLES = (
     _PACKED, types.uint32[:, ::1], types.int32[::1], types.int16[::1], types.int32[:, ::1],
@@ -204,38 +203,6 @@ def _flush(packed: Words, last: int, moments: Words) -> None:
                 packed[copy, bucket, 1] = 0
 
 
-@njit(fastmath={"reassoc", "contract"})
-def _add_squares_bf16(total: float, values: Words) -> float:
-    for i in range(values.size):
-        value: Any = as_float(np.uint32(values[i]) << np.uint32(16))
-        total += np.float64(value) * np.float64(value)
-    return total
-
-
-@njit(types.float64(_HALVES))
-def _squares_bf16(values: Words) -> float:
-    total = 0.0
-    for start in range(0, values.size, _BLOCK):
-        total = _add_squares_bf16(total, values[start : min(start + _BLOCK, values.size)])
-    return total
-
-
-@njit(types.float64(_FLOATS), fastmath={"reassoc", "contract"})
-def _squares(values: Words) -> float:
-    total = 0.0
-    for i in range(values.size):
-        total += np.float64(values[i]) * np.float64(values[i])
-    return total
-
-
-def squares_of(values: Entries) -> float:
-    """The sum of squares of a tile, in float64, in an order that its size and the CPU decide."""
-    rows = as_array(values).reshape(-1)
-    if rows.dtype == np.uint16:
-        return float(_squares_bf16(rows))
-    return float(_squares(widened(rows)))
-
-
 class Table:
     """One thread's packed sums, which its tallies take turns to fill and to flush."""
 
@@ -261,7 +228,7 @@ class CompiledTally:
         rows = as_array(values).reshape(-1)
         self._take(rows.size, _tally_bits, rows.view(np.int32))
 
-    def add_difference(self, a: Entries, b: Entries) -> None:
+    def add_difference(self, a: Entries, b: Entries, heights: Sequence[int] = ()) -> None:
         """Take in float32(a) - float32(b), tiles of one shape in any float dtypes."""
         left, right = (as_array(x).reshape(-1) for x in (a, b))
         if left.dtype == right.dtype == np.uint16:

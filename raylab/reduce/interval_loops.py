@@ -20,16 +20,28 @@ import numpy as np
 from raylab.compiled import njit, types
 from raylab.reduce.block_sums import BLOCK, add_sums
 from raylab.reduce.histogram import NONE
-from raylab.reduce.intrinsics import as_bits, as_float, lowest_bit, on_stack
+from raylab.reduce.intrinsics import as_bits, as_float, lowest_bit, on_stack, prefetch
 from raylab.reduce.lora_product import COLUMNS, OPERANDS, fill_block
+from raylab.reduce.squares import SQUARES_BLOCK, add_squares_bf16
 
 _WORD = 8
+_LINE = 32
+"""Entries of bf16 in a line of the cache."""
 
 Array = np.ndarray
 # Compiled (or loaded) at import, for one layout: a mapped file cannot be written to.
 _U16 = types.Array(types.uint16, 1, "C", readonly=True)
 _F32_READ = types.Array(types.float32, 1, "C", readonly=True)
 _I16, _I32, _I64, _F32 = types.int16, types.int32, types.int64, types.float32
+
+
+@njit()
+def _load_ahead(a: Array, b: Array, start: int) -> None:
+    """Have the CPU load the next block while it works on this one: its own guesses end with each
+    page of memory."""
+    for i in range(start, min(start + BLOCK, a.size), _LINE):
+        prefetch(a, i)
+        prefetch(b, i)
 
 
 @njit()
@@ -128,7 +140,7 @@ def _count(
 _TABLES = (_I64[:, ::1], _F32[::1], _I16[::1], _I32[:, ::1], _I64[::1], _I32, _I64[:, :, ::1])
 
 
-@njit(types.void(_U16, _U16, *_TABLES))
+@njit(types.float64(_U16, _U16, *_TABLES))
 def add_bf16(
     a: Array,
     b: Array,
@@ -139,8 +151,8 @@ def add_bf16(
     ends: Array,
     tolerance: int,
     sums: Array,
-) -> None:
-    """Add |a - b| of bf16 given as uint16.
+) -> float:
+    """Add |a - b| of bf16 given as uint16; return the sum of squares of b, which is near the core.
 
     intervals: int64 (K, 5) of low bits, span, usual bits or -1, how many were usual, and how many
     lie above the interval. limits: float32 (K,), the largest magnitude of each interval. rows:
@@ -151,12 +163,18 @@ def add_bf16(
     bits, marks = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.uint8)
     memory = on_stack(BLOCK, np.int32), on_stack(BLOCK, np.int64)
     marks[:] = 0
+    squares = 0.0
     for start in range(0, a.size, BLOCK):
         stop = min(start + BLOCK, a.size)
         block = bits[: stop - start]
+        _load_ahead(a, b, stop)
         largest = _subtract_bf16(a[start:stop], b[start:stop], block, ends, tolerance)
         add_sums(block, largest, limits, memory, sums)
         _count(block, largest, marks, intervals, rows, counts)
+        first = start // SQUARES_BLOCK * SQUARES_BLOCK
+        if stop == a.size or stop - first == SQUARES_BLOCK:
+            squares = add_squares_bf16(squares, b[first:stop])
+    return squares
 
 
 @njit(types.void(_F32_READ, _F32_READ, *_TABLES))

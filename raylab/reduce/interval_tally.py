@@ -32,6 +32,7 @@ from raylab.reduce.histogram import (
 )
 from raylab.reduce.interval_loops import add_bf16, add_float, add_products
 from raylab.reduce.lora_product import Terms, operands_of_two
+from raylab.reduce.squares import by_tile
 
 
 class IntervalTally:
@@ -68,23 +69,29 @@ class IntervalTally:
         rows = as_array(values)
         self.add_difference(rows, np.zeros_like(rows))
 
-    def add_difference(self, a: Entries, b: Entries) -> None:
-        """Take in float32(a) - float32(b), of one shape in any float dtypes."""
-        left, right = (as_array(x).reshape(-1) for x in (a, b))
+    def add_difference(
+        self, a: Entries, b: Entries, heights: Sequence[int] = ()
+    ) -> list[float] | None:
+        """Take in float32(a) - float32(b), of one shape in any float dtypes, in tiles of so many
+        rows. The squares of each tile of `b` where both are bf16, else None."""
+        left, right = as_array(a), as_array(b)
         if left.dtype == right.dtype == np.uint16:
-            self._take(left.size, add_bf16, left, right)
-        else:
-            self._take(left.size, add_float, widened(left), widened(right))
+            tiles = (by_tile(x, heights or [len(x)]) for x in (left, right))
+            flat = (map(np.ravel, pair) for pair in zip(*tiles, strict=True))
+            return [self._take(x.size, add_bf16, x, y) for x, y in flat]
+        left, right = left.reshape(-1), right.reshape(-1)
+        self._take(left.size, add_float, widened(left), widened(right))
+        return None
 
     def add_products(self, a: Terms, b: Terms, start: int, stop: int) -> None:
         """Take in rows [start, stop) of the difference of two low-rank deltas."""
         size, given = operands_of_two(a, b, start, stop)
         self._take(size, add_products, *given)
 
-    def _take(self, numel: int, loop: Any, *operands: Any) -> None:
+    def _take(self, numel: int, loop: Any, *operands: Any) -> Any:
         tables = (self._table, self._limits, self._rows, self._counts)
-        loop(*operands, *tables, self._ends, self._tolerance, self._sums)
         self._numel += numel
+        return loop(*operands, *tables, self._ends, self._tolerance, self._sums)
 
     def flush(self, into: Magnitudes) -> Extremes:
         """Add the sums since the last call to `into`; the counts inside the intervals are kept."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import alloca_once
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
@@ -92,7 +92,7 @@ def on_stack(context: Any, size: Any, dtype: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         entry = context.get_data_type(made.dtype)
-        place = alloca_once(builder, entry, size=count)
+        place = cgutils.alloca_once(builder, entry, size=count)
         place.align = 64
         array = context.make_array(made)(context, builder)
         bytes_of_entry = context.get_abi_sizeof(entry)
@@ -107,3 +107,20 @@ def on_stack(context: Any, size: Any, dtype: Any) -> Any:
         return array._getvalue()
 
     return made(size, dtype), generate
+
+
+@intrinsic
+def prefetch(context: Any, words: Any, place: Any) -> Any:
+    """Have the CPU load the line of the cache with this entry of an array; no error beyond it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        line = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, number, number, number])
+        load = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # For reading, into the nearest cache, as data.
+        builder.call(load, [line, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(words, types.int64), generate

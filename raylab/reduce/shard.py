@@ -35,12 +35,13 @@ from raylab.reduce.histogram import (
     bits_below,
     norms_of,
 )
-from raylab.reduce.histogram_backend import Counts, Tally, squares_by_tile, tallies_for
+from raylab.reduce.histogram_backend import Counts, Tally, tallies_for
 from raylab.reduce.masks import Limits
 from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.pairwise import Relation
 from raylab.reduce.relating import Relating
 from raylab.reduce.row_block import Models, Pair, Tile
+from raylab.reduce.squares import squares_by_tile
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, columns_of, in_threads, tiles
 from raylab.weights.safetensors_reader import Shape
@@ -227,13 +228,17 @@ class _Pass:
         """Take in one run of tiles. Raises NonFiniteError."""
         name, bounds = run
         first, last = bounds[0][0], bounds[-1][1]
+        heights = [stop - start for start, stop in bounds]
         tile, sums = Tile(self._models, name, first, last), self._sums[name]
+        squares: dict[str, list[float]] = {}
         for pair in self._pairs:
             difference = tile.difference(pair.a, pair.b)
             if difference is None:
                 continue
             tally = self._own()[pair.name]
-            difference.add_to(tally)
+            of_b = difference.add_to(tally, heights)
+            if of_b is not None and self._models.reference(pair.b) == pair.b:
+                squares[pair.b] = of_b
             with self._lock:
                 found = tally.flush(sums.magnitudes.setdefault(pair.name, Magnitudes()))
                 self._found.non_finite += difference.left_out
@@ -241,10 +246,9 @@ class _Pass:
                 raise NonFiniteError(
                     f"{pair.name}: a difference is not finite", found=name, expected="numbers"
                 )
-        heights = [stop - start for start, stop in bounds]
-        squares = {
-            key: squares_by_tile(values, heights) for key, values in tile.references(self._pairs)
-        }
+        for key, values in tile.references(self._pairs):
+            if key not in squares:
+                squares[key] = squares_by_tile(values, heights)
         self._relating.add(tile, name, first, last)
         with self._lock:
             for key, parts in squares.items():

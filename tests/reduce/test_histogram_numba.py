@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raylab.reduce.histogram import TILE, Magnitudes, bits_below, carry
-from raylab.reduce.histogram_numba import CompiledTally, squares_of
+from raylab.reduce.histogram_numba import CompiledTally
+from raylab.reduce.squares import squares_of
 from tests.oracles import norms as oracle
 from tests.oracles.torch_histogram import bucket_moments, candidates, extremes
 from tests.reduce.arrays import arrays

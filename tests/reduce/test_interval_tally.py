@@ -23,6 +23,7 @@ from raylab.reduce.interval_tally import IntervalTally
 from raylab.reduce.job import InProcess, Job
 from raylab.reduce.passes import reduce_job
 from raylab.reduce.row_block import Pair
+from raylab.reduce.squares import squares_by_tile, squares_of
 from raylab.store.references import ModelLocation
 from raylab.weights.adapter_parts import Factors
 from tests.oracles import norms as oracle
@@ -253,3 +254,15 @@ def test_reduction_not_finite_is_an_error_that_names_the_tensor(foreseen, tmp_pa
     write_checkpoint(tmp_path / "b", {name: torch.tensor([[1.0, 2.0]])})
     with pytest.raises(NonFiniteError, match="up_proj"):
         reduced({n: ModelLocation(checkpoint=tmp_path / n) for n in "ab"}, (1.0,))
+
+
+@pytest.mark.parametrize("columns", [1, 1000, 2048, 4096, 5000])
+def test_squares_of_b_have_the_bits_of_a_pass_of_their_own(columns):
+    generator = torch.Generator().manual_seed(columns)
+    a, b = (torch.randn(9, columns, generator=generator).bfloat16() for _ in range(2))
+    heights = [4, 4, 1]
+    found = IntervalTally([0x3F80]).add_difference(a, b, heights)
+    assert found == squares_by_tile(b, heights) == [squares_of(tile) for tile in b.split(heights)]
+    exact = [float((tile.double() ** 2).sum()) for tile in b.split(heights)]
+    assert found == pytest.approx(exact, rel=1e-13)
+    assert IntervalTally([0x3F80]).add_difference(a.float(), b.float(), heights) is None
