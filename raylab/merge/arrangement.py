@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raylab.errors import ModelError
+from raylab.spec.layer_names import layer_name
 from raylab.spec.merge_settings import Spot, spots_of
 from raylab.spec.merges import MergeRequest
 from raylab.spec.modules import DEFAULT, Module, modules_of
@@ -26,7 +27,6 @@ from raylab.weights import Shape
 from raylab.weights.checkpoint import StoredWeights
 from raylab.weights.mapped_rows import ModelView
 
-_LAYER = re.compile(r"^(.*?)\.(\d+)\.(.+)$")
 _BEFORE = re.compile(r"emb|wte|wpe|relative_pe|patch|\b(ln|layernorm)_pre\b|\bconv\d")
 """Parts of the names of tensors outside the layers that lie before them."""
 TEMPLATE = None
@@ -226,7 +226,7 @@ def is_before(name: str) -> bool:
 
 def _stack(tensors: Collection[str]) -> str | None:
     """What the layers of a module are called, without their numbers; None where it has none."""
-    stacks = {match.group(1) for name in tensors if (match := _LAYER.match(name))}
+    stacks = {found.stack for name in tensors if (found := layer_name(name))}
     if len(stacks) > 1:
         raise ModelError(
             "a module has several stacks of layers",
@@ -238,5 +238,5 @@ def _stack(tensors: Collection[str]) -> str | None:
 
 def _layers(tensors: Collection[str], stack: str) -> int:
     """How many layers a model has."""
-    matches = (_LAYER.match(name) for name in tensors if name.startswith(f"{stack}."))
-    return max((int(m.group(2)) + 1 for m in matches if m and m.group(1) == stack), default=0)
+    found = (layer_name(name) for name in tensors)
+    return max((one.number + 1 for one in found if one and one.stack == stack), default=0)

@@ -8,20 +8,11 @@ Invariant: every layer and every tensor of the output has a row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from raylab.merge.inputs import MergePlan
-
-_STEM = re.compile(r"^(.*?)\.(\d+)\.")
-
-
-def layer_number(name: str) -> int:
-    """The number of the layer that a tensor is in."""
-    match = _STEM.match(name)
-    assert match
-    return int(match.group(2))
+from raylab.spec.layer_names import layer_name, layer_number
 
 
 def rows_of_layers(plan: MergePlan) -> dict[str, Any]:
@@ -35,17 +26,17 @@ def rows_of_layers(plan: MergePlan) -> dict[str, Any]:
         sources = [(plan.request.inputs[i].model, own) for i, own in origin.sources.items()]
         if origin.base[0] is None and plan.request.slices[origin.slice or 0].base is not None:
             sources.append((str(plan.request.base), origin.base[1]))
-        match = _STEM.match(name)
-        if origin.layer is None or match is None:
+        found = layer_name(name)
+        if origin.layer is None or found is None:
             outside[name] = [model for model, _ in sources]
             continue
-        stem, number = name[: match.end() - 1], int(match.group(2))
+        number = found.number
         froms = [{"model": model, "layer": layer_number(own)} for model, own in sources]
-        layers[stem] = {"layer": stem, "from": froms}
+        layers[found.layer] = {"layer": found.layer, "from": froms}
         row = slices.setdefault(
             origin.slice or 0,
             {
-                "stack": match.group(1),
+                "stack": found.stack,
                 "layers": [number, number],
                 "from": [{"model": one["model"], "layers": [one["layer"]] * 2} for one in froms],
             },

@@ -8,13 +8,13 @@ the output has them in the template's order; another output could not be loaded.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raylab.errors import ModelError
 from raylab.merge.arrangement import Arrangement
+from raylab.spec.layer_names import layer_name, layer_number
 from raylab.spec.merges import MergeRequest
 from raylab.spec.modules import DEFAULT, Module, modules_of
 from raylab.store.references import ModelLocation
@@ -23,7 +23,6 @@ from raylab.weights.layer_config import Layer, LayerConfig
 
 Kind = frozenset[tuple[str, Shape]]
 """What a layer is by its tensors."""
-_IN_LAYER = re.compile(r"^(.*?\.)(\d+)\.(.+)$")
 
 
 def config_of_slices(
@@ -58,14 +57,8 @@ def _layers(request: MergeRequest, arrangement: Arrangement) -> dict[str, list[L
         if origin.layer is not None and origin.slice is not None:
             model, tensor = origin.base
             module = request.slices[origin.slice].module or DEFAULT
-            found.setdefault(module, {})[_number(name)] = (model, _number(tensor))
+            found.setdefault(module, {})[layer_number(name)] = (model, layer_number(tensor))
     return {module: [numbered[i] for i in sorted(numbered)] for module, numbered in found.items()}
-
-
-def _number(name: str) -> int:
-    match = _IN_LAYER.match(name)
-    assert match
-    return int(match.group(2))
 
 
 def _check_kinds(module: str, kinds: Sequence[Kind], known: Sequence[Kind]) -> None:
@@ -81,6 +74,6 @@ def _kinds(module: Module, shapes: Mapping[str, Shape]) -> list[Kind]:
     """What the tensors of every layer are called, and their shapes."""
     found: dict[int, set[tuple[str, Shape]]] = {}
     for name in module.tensors:
-        if match := _IN_LAYER.match(name):
-            found.setdefault(int(match.group(2)), set()).add((match.group(3), shapes[name]))
+        if of_layer := layer_name(name):
+            found.setdefault(of_layer.number, set()).add((of_layer.rest, shapes[name]))
     return [frozenset(found[number]) for number in sorted(found)]

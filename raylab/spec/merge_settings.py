@@ -13,14 +13,12 @@ decimals that were written, and rounded once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from raylab.errors import InputError
-
-_LAYER = re.compile(r"^(.*?)\.(\d+)\.")
+from raylab.spec.layer_names import layer_name
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,11 @@ class Spot:
 
 def spots_of(tensors: Collection[str]) -> dict[str, Spot]:
     """The spot of every tensor of a model that has `tensors`."""
-    found = {tensor: match for tensor in tensors if (match := _LAYER.match(tensor))}
+    found = {tensor: name for tensor in tensors if (name := layer_name(tensor))}
     counts: dict[str, int] = {}
-    for match in found.values():
-        stack, number = match.group(1), int(match.group(2))
-        counts[stack] = max(counts.get(stack, 0), number + 1)
-    layers = {t: (int(match.group(2)), counts[match.group(1)]) for t, match in found.items()}
+    for name in found.values():
+        counts[name.stack] = max(counts.get(name.stack, 0), name.number + 1)
+    layers = {tensor: (name.number, counts[name.stack]) for tensor, name in found.items()}
     return {tensor: Spot(tensor, layers.get(tensor)) for tensor in tensors}
 
 

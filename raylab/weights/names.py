@@ -5,16 +5,15 @@ Invariant: groups follow from the names alone; layers come in the order of their
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
-_LAYER = re.compile(r"^(.*?\.\d+)\.(.+)$")
+from raylab.spec.layer_names import layer_name
 
 
 def layer_of(name: str) -> str:
     """model.layers.3.self_attn.q_proj.weight -> model.layers.3; else the module's own name."""
-    match = _LAYER.match(name)
-    return match.group(1) if match else name.rpartition(".")[0] or name
+    found = layer_name(name)
+    return found.layer if found else name.rpartition(".")[0] or name
 
 
 def module_of(name: str) -> str:
