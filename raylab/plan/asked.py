@@ -121,8 +121,8 @@ class AskedFinished:
     def line(self) -> str:
         """The cost as a plan prints it."""
         return (
-            f"finished models of {self.base_model}: {plural(self.models, 'model')} of merges give "
-            f"{self.answers:,} answers, and the likelihood of {self.likelihoods:,}"
+            f"finished models of {self.base_model} that merges take: {self.models}, which are "
+            f"asked for {self.answers:,} answers and the likelihood of {self.likelihoods:,}"
         )
 
 

@@ -113,7 +113,10 @@ def test_finished_model_is_asked_what_the_merges_that_take_it_are_asked():
     assert vars(cost) == {
         "base_model": "tiny", "models": 2, "answers": answers, "likelihoods": likelihoods,
     }  # fmt: skip
-    assert cost.line.startswith(f"finished models of tiny: 2 models of merges give {answers} ")
+    assert cost.line == (
+        "finished models of tiny that merges take: 2, which are asked for "
+        f"{answers} answers and the likelihood of {likelihoods}"
+    )
 
 
 def test_data_sets_of_equal_prompts_are_asked_once():
