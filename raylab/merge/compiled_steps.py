@@ -1,7 +1,7 @@
 """The steps of merging, compiled: one loop over a tile of rows for each step.
 
 Model: `raylab.merge.steps` defines each step; those that change a dtype are in
-`raylab.merge.compiled_rows`.
+`raylab.merge.compiled_rows`, those that chance drops entries by in `raylab.merge.compiled_draws`.
 Invariant: no loop is compiled with relaxed arithmetic, and no product is fused with a sum.
 `raylab.merge.torch_steps` does the same steps in torch, bit for bit.
 
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from raylab.compiled import njit, types
+from raylab.merge.compiled_draws import drop, drop_by_rank
 from raylab.merge.compiled_rows import (
     add,
     count_non_finite,
@@ -30,7 +31,7 @@ from raylab.merge.compiled_rows import (
     subtract,
     widen,
 )
-from raylab.merge.steps import CANCELLED, GAMMA, INFINITE_FROM, MIX_1, MIX_2
+from raylab.merge.steps import CANCELLED, INFINITE_FROM
 from raylab.reduce.intrinsics import on_stack
 from raylab.weights.safetensors_reader import DTYPES
 
@@ -45,11 +46,8 @@ _BLOCK = 1024
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _ROW, _ROWS, _SUMS = types.float32[::1], types.float32[:, ::1], types.float64[::1]
-_WIDE, _KEYS = types.float64[:, ::1], types.uint64[:, ::1]
-_INT, _U64, _F64, _BOOL = types.int64, types.uint64, types.float64, types.boolean
-_GAMMA, _MIX_1, _MIX_2 = (np.uint64(number) for number in (GAMMA, MIX_1, MIX_2))
-_ONE, _11, _27, _30, _31 = (np.uint64(number) for number in (1, 11, 27, 30, 31))
-_LOW = np.uint64(0xFFFFFFFF)
+_WIDE = types.float64[:, ::1]
+_INT, _F64, _BOOL = types.int64, types.float64, types.boolean
 
 
 @njit(_INT(_ROW, types.float32, types.float32), **_OPTIONS)
@@ -60,48 +58,6 @@ def _trim(row: Array, threshold: np.float32, upper: np.float32) -> int:
         stays = (abs(value) >= threshold) & (abs(value) <= upper) & (value != 0)
         kept += stays
         row[i] = value if stays else np.float32(0)
-    return kept
-
-
-@njit(inline="always")
-def _hash(key: Any, index: Any) -> Any:
-    hashed = key + (index + _ONE) * _GAMMA
-    hashed = (hashed ^ (hashed >> _30)) * _MIX_1
-    hashed = (hashed ^ (hashed >> _27)) * _MIX_2
-    return (hashed ^ (hashed >> _31)) >> _11
-
-
-@njit(_INT(_ROW, _U64, _U64, _U64), **_OPTIONS)
-def _drop(row: Array, key: np.uint64, first: np.uint64, below: np.uint64) -> int:
-    kept = 0
-    for i in range(row.size):
-        value = row[i]
-        stays = (_hash(key, first + np.uint64(i)) < below) & (value != 0)
-        kept += stays
-        row[i] = value if stays else np.float32(0)
-    return kept
-
-
-@njit(_INT(_ROW, _KEYS, _U64, _U64, types.int64[::1], _SUMS, _SUMS), **_OPTIONS)
-def _drop_by_rank(
-    row: Array,
-    sorted_keys: Array,
-    key: np.uint64,
-    first: np.uint64,
-    limits: Array,
-    divisors: Array,
-    scaled: Array,
-) -> int:
-    rows, columns = sorted_keys.shape
-    kept = 0
-    for start in range(0, rows * columns, columns):
-        for rank in range(columns):
-            i = start + np.int64(sorted_keys[start // columns, rank] & _LOW)
-            value, below = row[i], np.uint64(limits[rank])
-            stays = (_hash(key, first + np.uint64(i)) < below) & (value != 0)
-            kept += stays
-            row[i] = value if stays else np.float32(0)
-            scaled[i] = np.float64(row[i]) / divisors[rank]
     return kept
 
 
@@ -188,8 +144,9 @@ def _weighted_sum(deltas: Array, factors: Array, divisor: float, merged: Array) 
         part[:] = 0
         for k in range(factors.size):
             _add_row(deltas[k, start : start + part.size], factors[k], part)
-        for i in range(part.size):
-            part[i] /= divisor
+        if divisor != 1.0:
+            for i in range(part.size):
+                part[i] /= divisor
 
 
 @njit(_INT(_ROW, _SUMS, _F64, _BOOL, _F64), **_OPTIONS)
@@ -224,25 +181,6 @@ def trim(delta: Array, threshold: float, upper: float | None = None) -> int:
     return int(
         _trim(delta, np.float32(threshold), np.float32(math.inf if upper is None else upper))
     )
-
-
-def drop(delta: Array, key: int, first: int, limit: int) -> int:
-    """Set entries whose hash is not below `limit` to zero; return how many are not zero."""
-    words = (np.uint64(number) for number in (key, first, limit))
-    return int(_drop(delta, *words))
-
-
-def drop_by_rank(
-    delta: Array, key: int, first: int, limits: Array, divisors: Array, scaled: Array
-) -> int:
-    """Drop entries by the limits of their ranks, and write what is left, scaled, into `scaled`."""
-    columns = limits.size
-    # The place makes keys unique: any way of sorting gives one order.
-    keys = np.abs(delta).view(np.uint32).astype(np.uint64).reshape(-1, columns) << np.uint64(32)
-    keys |= np.arange(columns, dtype=np.uint64)
-    keys.sort(axis=1)
-    words = (np.uint64(number) for number in (key, first))
-    return int(_drop_by_rank(delta, keys, *words, limits, divisors, scaled))
 
 
 def disjoint_merge(
