@@ -26,7 +26,6 @@ from raylab.spec.study import TOLERANCE, Device, ViewName
 from raylab.store.filesystem import Store
 from raylab.store.records import write_json
 from raylab.store.references import FoundModel, ModelLocation
-from raylab.store.tables import write_table
 from raylab.weights.alignment import STRICT, EntryCounts, Tolerance, align, check_base
 from raylab.weights.names import layer_of, levels, module_of
 from raylab.weights.safetensors_reader import Shape
@@ -262,6 +261,8 @@ def _rows(request: DiffRequest, job: Job, found: Reduced) -> dict[str, list[dict
 
 def write_diff(found: Diff, store: Store) -> None:
     """Write the tables of one difference, then diff.json. Raises OutError or StoreError."""
+    from raylab.store.tables import write_table  # It loads Arrow, which nothing else here needs.
+
     store.prepare()
     for name, rows in found.rows.items():
         write_table(store, name, rows)
