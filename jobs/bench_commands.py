@@ -4,6 +4,9 @@ Prints a Markdown table of whole commands, imports included, by the code of anot
 this one, in turns: seconds, seconds of all processors, peak of resident memory, and the ratios.
 The processor's seconds are the steadier ones where something else runs beside it.
 
+With --cores 1 every command is pinned to one core: the table beside that of all cores says what a
+second one brings.
+
 OUT is a store of jobs/demo/study-quick.yaml; nothing is written there but by `run`, which finds
 nothing to do. The study of 50,000 rows and the tiny checkpoints are made up here; `--models BASE A
 B` takes checkpoints of any size.
@@ -102,7 +105,12 @@ def commands(out: Path | None, many: Path) -> Iterator[list[str]]:
 
 
 def lines(
-    before: Path, out: Path | None, turns: int, rows: int, models: Sequence[Path] = ()
+    before: Path,
+    out: Path | None,
+    turns: int,
+    rows: int,
+    models: Sequence[Path] = (),
+    cores: int | None = None,
 ) -> Iterator[str]:
     """The table, a line at a time; of these models (base, A, B) alone where they are given."""
     yield "| command | before: s | CPU s | memory | now: s | CPU s | memory | ratio | of CPU s |"
@@ -115,7 +123,7 @@ def lines(
             made_up(Path(work), rows)
             asked = commands(out.resolve() if out else None, Path(work))
         for words in asked:
-            found = in_turns(codes, words, Path(work), turns)
+            found = in_turns(codes, words, Path(work), turns, cores)
             yield line(_called(words, rows), found["before"], found["now"])
 
 
@@ -153,6 +161,8 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--models", type=Path, nargs=3, default=(), help="only BASE A B")
+    parser.add_argument("--cores", type=int, help="pin every command to so many cores")
     given = parser.parse_args()
-    for text in lines(given.before, given.out, given.turns, given.rows, given.models):
+    asked = (given.before, given.out, given.turns, given.rows, given.models, given.cores)
+    for text in lines(*asked):
         print(text, flush=True)

@@ -29,10 +29,13 @@ class Cost:
     memory: int
 
 
-def command(code: Path, words: Sequence[str], directory: Path) -> Cost:
-    """`raylab` with `words` by the code in a checkout. Ends the bench with its words where it
-    fails."""
+def command(code: Path, words: Sequence[str], directory: Path, cores: int | None = None) -> Cost:
+    """`raylab` with `words` by the code in a checkout, on so many cores (None: all that there are).
+    Ends the bench with its words where it fails."""
     line = [sys.executable, "-m", "raylab", *words]
+    if cores:
+        chosen = sorted(os.sched_getaffinity(0))[:cores]
+        line = ["taskset", "--cpu-list", ",".join(map(str, chosen)), *line]
     environment = {**os.environ, "PYTHONPATH": str(code)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     shutil.rmtree(directory / MERGED, ignore_errors=True)  # A merge writes into a new folder.
@@ -60,13 +63,17 @@ def best(costs: Sequence[Cost]) -> Cost:
 
 
 def in_turns(
-    codes: Mapping[str, Path], words: Sequence[str], directory: Path, turns: int
+    codes: Mapping[str, Path],
+    words: Sequence[str],
+    directory: Path,
+    turns: int,
+    cores: int | None = None,
 ) -> dict[str, Cost]:
     """The best of `turns` runs by each checkout, run one after the other."""
     for code in codes.values():
-        command(code, words, directory)
+        command(code, words, directory, cores)
     found: dict[str, list[Cost]] = {name: [] for name in codes}
     for _ in range(turns):
         for name, code in codes.items():
-            found[name].append(command(code, words, directory))
+            found[name].append(command(code, words, directory, cores))
     return {name: best(costs) for name, costs in found.items()}

@@ -27,6 +27,7 @@ from raylab.errors import NonFiniteError
 from raylab.reduce.collected import Found, bytes_of, covers, gather, packed
 from raylab.reduce.differences import LowRankDifference
 from raylab.reduce.entries import as_array
+from raylab.reduce.freed_memory import give_back
 from raylab.reduce.histogram import (
     BUCKETS,
     INFINITY,
@@ -104,6 +105,9 @@ class ShardJob:
         found, tallies = self._pass(names, self._pairs, foreseen, limits, histograms)
         is_packed = bytes_of(tallies) >= _HELD and not self.models.gpu
         self._counted[tuple(names)] = packed(tallies) if is_packed else tallies
+        if is_packed:
+            del tallies
+            give_back()
         found.bytes_read = self.models.bytes_read - before
         return found
 
