@@ -40,7 +40,7 @@ _KERNEL_COUNTS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 class RunningAttempt(BaseModel):
     """An attempt that has begun and not ended. started: seconds since 1970."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     attempt: int
     node: str
     pid: int = 0

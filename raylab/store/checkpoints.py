@@ -19,7 +19,7 @@ LATEST = "latest.json"
 class Latest(BaseModel):
     """The content of latest.json. steps: of the whole training; 0 where it was not kept."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     trial_id: str
     step: int
     steps: int = 0

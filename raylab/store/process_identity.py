@@ -23,7 +23,7 @@ _PROC = Path("/proc")
 class Lease(BaseModel):
     """The content of lease.json. Times are by the owner's clock; raylab does not compare them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     owner: str
     host: str
     pid: int = Field(gt=0)

@@ -41,7 +41,7 @@ _FOLDER = re.compile(r".+-([0-9a-f]{16})")
 class FileEntry(BaseModel):
     """Size in bytes and SHA-256 of one file."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     size: int
     sha256: str
 
@@ -53,7 +53,7 @@ class Attempt(BaseModel):
     seconds since 1970 by the clock of its node; 0 if the worker left no information.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     attempt: int
     cause: str | None = None
     message: str = ""
@@ -72,7 +72,7 @@ class Record(BaseModel):
     folder that it was read from; no part of its JSON.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     name: str
     id: str
     identity: dict[str, Any]

@@ -23,7 +23,7 @@ class NamedResult(BaseModel):
     """A trial, a merge or a finished model that is asked as its study names it; `data`: its data
     sets by role."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     name: str
     id: str
     base_model: str
@@ -33,7 +33,7 @@ class NamedResult(BaseModel):
 class StudyPlan(BaseModel):
     """All results of a study, and its held-out rows by data set."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     study: str
     held_out: dict[str, str] = Field(default_factory=dict)
     results: tuple[NamedResult, ...] = ()
