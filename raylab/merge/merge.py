@@ -2,6 +2,7 @@
 
 Model: a merge opens and checks every model (`inputs`), finds the thresholds that the method trims
 at (`trim`), and writes the output piece by piece (`merger`), on the CPU or on a GPU (`backend`).
+Where it can it does both at once (`one_pass`).
 Config, tokenizer and model card follow, and last a record, merge.json. Asked for an adapter, it
 writes factors instead (`adapter_plan`, `adapter_out`).
 Invariant: nothing is written before everything is checked, and the output appears whole or not
@@ -23,13 +24,14 @@ from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.named_models import find_named
+from raylab.merge.one_pass import OnePass, can_foresee
 from raylab.merge.record import card_metadata, file_entries, record_of, write_record
 from raylab.merge.rescale import rescaling_of
-from raylab.merge.trim import counter, trims_of
+from raylab.merge.trim import Trim, trims_of
 from raylab.merge.whole_tensors import concluded
 from raylab.spec.merges import MergeRequest
 from raylab.spec.study import Device
-from raylab.store.phase import MERGING, Tell, silent
+from raylab.store.phase import Tell, silent
 from raylab.store.references import ModelLocation
 from raylab.weights.atomic_directory import atomic_directory, check_absent
 from raylab.weights.checkpoint_writer import (
@@ -131,12 +133,17 @@ def write_merge(
     count = backend.threads(threads or len(os.sched_getaffinity(0)))
     with backend.in_use(), Workers(count) as workers:
         rows = ModelRows(plan, backend)
-        trims, found = trims_of(rows, workers, tell), concluded(rows, workers, tell)
+        trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
+        foresees = can_foresee(rows)
+        if not foresees:
+            trims = trims_of(rows, workers, tell)
+        found = concluded(rows, workers, tell)
         rescaling = rescaling_of(plan, trims, workers)
         with atomic_directory(out) as part:
             with CheckpointWriter(part, plan.tensors, most_bytes, digests=True) as writer:
                 merger = Merger(rows, trims, found, writer, rescaling)
-                merger.write_all(workers, counter(tell, MERGING, len(plan.shapes)))
+                one_pass = OnePass(rows, merger, trims, writer, workers)
+                one_pass.write(tell) if foresees else merger.write_all(workers, tell)
             copy_config_files(plan.directory, part, OTHER_FILES if plan.tokens else CONFIG_FILES)
             if plan.config is not None:
                 replace_config(part, plan.config)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
+from raylab.merge.proof import Proof
 from raylab.merge.record import Kept
 from raylab.merge.steps import Count, Entries, hash_limit, keep_probabilities, stream_key
-from raylab.merge.trim import Trims
+from raylab.merge.trim import Trims, counter
 from raylab.merge.whole_tensors import Concluded, combine, rows_of
+from raylab.store.phase import MERGING, Tell
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Workers, columns_of
 from raylab.weights.safetensors_reader import DTYPES
@@ -50,23 +52,34 @@ class Merger:
         self._lock = threading.Lock()
         self._products: dict[str, Product] = {}
         self.kept: Kept = Kept()
+        self.proofs: dict[str, Proof] = {}
+        """By tensor, who counts its entries before they are trimmed."""
 
     def write(self, piece: Piece) -> None:
         """Merge or copy the rows of one piece. Raises NonFiniteError, StoreError."""
-        name, start, _ = piece
-        models = self._plan.models_of(name)
-        rows = self._merged(piece, models) if models else self._copied(piece)
+        self._writer_of_model.write_rows(piece[0], piece[1], self._rows_of(piece))
+
+    def write_draft(self, piece: Piece) -> None:
+        """The same, of a tensor that may be merged again; see `CheckpointWriter.draft_rows`."""
+        self._writer_of_model.draft_rows(piece[0], piece[1], self._rows_of(piece))
+
+    def _rows_of(self, piece: Piece) -> np.ndarray:
+        models = self._plan.models_of(piece[0])
+        return self._merged(piece, models) if models else self._copied(piece)
+
+    @property
+    def _writer_of_model(self) -> CheckpointWriter:
         assert self._writer is not None
-        self._writer.write_rows(name, start, rows)
+        return self._writer
 
     @property
     def counts(self) -> Kept | None:
         """`kept`; None where the method looks at no entries."""
         return None if self._request.row.combines == "matrices" else self.kept
 
-    def write_all(self, workers: Workers, done: Callable[[Piece], None]) -> None:
-        """Merge or copy every tensor of the output; see `write`. done: hears of the pieces, or of
-        the first one of each tensor."""
+    def write_all(self, workers: Workers, tell: Tell) -> None:
+        """Merge or copy every tensor of the output; see `write`."""
+        done = counter(tell, MERGING, len(self._plan.shapes))
         pieces = self._rows.pieces(list(self._plan.shapes))
         if self._request.row.combines == "matrices":
             # Imports torch, before the first thread starts.
@@ -76,12 +89,11 @@ class Merger:
             workers.each(firsts, lambda piece: self._write_tensor(piece[0], merged_product), done)
         else:
             if any(self._trims):
-                assert self._writer is not None
                 # What thresholds were counted in last is still in the page cache, where it does
                 # not hold all models. Within a file the digest follows the pieces.
-                files = self._writer.tensors_of_files()
+                files = self._writer_of_model.tensors_of_files()
                 pieces = [piece for file in files[::-1] for piece in self._rows.pieces(file)]
-            workers.each(pieces, self.write, done)
+            workers.each(pieces, self._rows.reading_ahead(pieces, self.write), done)
 
     def _write_tensor(self, name: str, merged: Callable[[ModelRows, str], Product]) -> None:
         """Merge or copy one tensor, whose matrices are `merged` first."""
@@ -156,6 +168,9 @@ class Merger:
         kept_rows = deltas
         if self._request.row.keeps == "by_rank":
             kept_rows = memory.buffer("scaled rows", deltas.shape, "F64")
+        if proof := self.proofs.get(piece[0]):
+            for delta, model in each:
+                proof.count(model, delta)
         kept = [
             self.keep(delta, model, piece, scaled)
             for (delta, model), scaled in zip(each, kept_rows, strict=True)

@@ -10,7 +10,7 @@ Invariant: rows have the same bits on every device.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,11 @@ from raylab.merge.backend import Backend
 from raylab.merge.inputs import MergePlan
 from raylab.merge.steps import Count, Entries
 from raylab.merge.thread_memory import Memory
+from raylab.weights.checkpoint import Checkpoint
 from raylab.weights.row_tiles import Piece, columns_of
+
+_AHEAD = 32
+"""Pieces, on a CPU of about 1 MB in bfloat16."""
 
 
 class ModelRows(threading.local):
@@ -52,6 +56,31 @@ class ModelRows(threading.local):
         raw = self._raw_base(piece)
         base = self.memory.buffer("base", raw.shape, "F32")
         return base, self.backend.steps.widen(raw, base)
+
+    def will_need(self, piece: Piece) -> None:
+        """Begin to read the piece of every checkpoint from the disk, and no more than this: where
+        rows far apart are asked for, the system reads some MB around each."""
+        plan, (name, start, stop) = self.plan, piece
+        origin = plan.arrangement[name]
+        asked = [(plan.models[i].checkpoint, own) for i, own in origin.sources.items()]
+        if origin.base[0] is None and isinstance(plan.template, Checkpoint):
+            asked.append((plan.template, origin.base[1]))
+        for checkpoint, tensor in asked:
+            if checkpoint is not None:
+                checkpoint.will_need(tensor, start, stop)
+
+    def reading_ahead(
+        self, pieces: Sequence[Piece], work: Callable[[Piece], None]
+    ) -> Callable[[Piece], None]:
+        """`work` that before each of `pieces` begins to read one some places behind it."""
+        ahead = dict(zip(pieces, pieces[_AHEAD:], strict=False))
+
+        def done(piece: Piece) -> None:
+            if piece in ahead:
+                self.will_need(ahead[piece])
+            work(piece)
+
+        return done
 
     def stored_base(self, piece: Piece) -> np.ndarray:
         """The base model's rows on the host, (entries,) in their dtype; not to be written to."""

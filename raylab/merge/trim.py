@@ -96,7 +96,7 @@ class _Found:
     at_or_above: int
 
 
-def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[Trims, ...]:
+def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[dict[str, Trim], ...]:
     """Each model's trims, where the method has any; `tell` hears of every tensor.
 
     Raises NonFiniteError.
@@ -109,7 +109,7 @@ def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[Tr
     groups = [names] if plan.request.scope == "global" else [[name] for name in names]
     for place, group in enumerate(groups):
         counted = counter(tell, THRESHOLDS, len(names), place)
-        for model, trim in _trims(rows, group, workers, counted).items():
+        for model, trim in trims_together(rows, group, workers, counted).items():
             mine = [name for name in group if model in plan.models_of(name)]
             trims[model].update(dict.fromkeys(mine, trim))
     return trims
@@ -126,12 +126,19 @@ def counter(tell: Tell, name: str, of: int, before: int = 0) -> Callable[[Piece]
     return done
 
 
-def _trims(
-    rows: ModelRows, names: Sequence[str], workers: Workers, counted: Callable[[Piece], None]
+def _ignore(piece: Piece) -> None:
+    del piece
+
+
+def trims_together(
+    rows: ModelRows,
+    names: Sequence[str],
+    workers: Workers,
+    counted: Callable[[Piece], None] = _ignore,
 ) -> dict[int, Trim]:
     """The trim of every model over the tensors `names`."""
     plan = rows.plan
-    keeps, numels = _keeps(plan, names), _numels(plan, names)
+    keeps, numels = keeps_of(plan, names), _numels(plan, names)
     dropped = dict.fromkeys(keeps, 0)
     if plan.request.row.keeps == "middle":
         gammas = {i: Fraction(str(plan.settings[names[0]].own[i]["gamma"])) for i in keeps}
@@ -176,7 +183,8 @@ def _select(
     return results
 
 
-def _keeps(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
+def keeps_of(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
+    """By model, how many entries are to stay of the tensors `names`, which are trimmed together."""
     # One density for all of `names`: they are one tensor, or the model has one density.
     densities = plan.settings[names[0]].densities
     numels = _numels(plan, names)

@@ -159,6 +159,12 @@ class Checkpoint:
                 self._refuse_alias(alias, f"they differ in rows {start} to {stop}")
         return rows
 
+    def will_need(self, name: str, start: int, stop: int) -> None:
+        """Begin to read the rows that `stored` gives into the page cache, where they lie in one
+        place of a file."""
+        if isinstance(self._folder, SafetensorsFolder):
+            self._folder.will_need(self._partners.get(name, name), start, stop)
+
     def _names_in(self, like: Checkpoint) -> dict[str, str]:
         """The names in `like` of the tensors that it calls otherwise."""
         mine, theirs = self._folder.shapes, like._folder.shapes

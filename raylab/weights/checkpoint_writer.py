@@ -120,7 +120,7 @@ class CheckpointWriter:
         where the disk has no room."""
         self._directory = directory
         self._files = layout_files(tensors, most_bytes)
-        self._shapes = {tensor.name: tensor.shape for tensor in tensors}
+        self._specs = {tensor.name: tensor for tensor in tensors}
         self._left = sum(tensor.size for tensor in tensors)
         self._total = self._left
         self._lock = threading.Lock()
@@ -136,15 +136,13 @@ class CheckpointWriter:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
             self._open[file.name] = handle
             os.ftruncate(handle, file.size)
+            _write_all(handle, file.header, 0)
         self._places = {
             tensor: (file.name, begin)
             for file in self._files
             for tensor, begin in file.begins.items()
         }
-        if self._with_digests:
-            self._digests = FileDigests({f.name: (self._open[f.name], f.size) for f in self._files})
-        for file in self._files:
-            self._put(file.name, 0, file.header)
+        self._begin()
         return self
 
     def tensors_of_files(self) -> list[list[str]]:
@@ -156,20 +154,49 @@ class CheckpointWriter:
 
         Raises StoreError.
         """
-        offset = start * columns_of(self._shapes[tensor]) * rows.itemsize
-        self.write(tensor, offset, np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+        self.write(tensor, *self._bytes_of(tensor, start, rows))
 
     def write(self, tensor: str, offset: int, data: memoryview) -> None:
         """Put `data` at byte `offset` of the tensor. Raises StoreError."""
-        file, begin = self._places[tensor]
-        self._put(file, begin + offset, data)
-        with self._lock:
-            self._left -= len(data)
+        self._settle(tensor, self._put(tensor, offset, data), len(data))
 
-    def _put(self, file: str, offset: int, data: bytes | memoryview) -> None:
-        _write_all(self._open[file], data, offset)
+    def draft_rows(self, tensor: str, start: int, rows: np.ndarray) -> None:
+        """`write_rows` of rows that may be written again, until the whole tensor is settled."""
+        self._put(tensor, *self._bytes_of(tensor, start, rows))
+
+    def _bytes_of(self, tensor: str, start: int, rows: np.ndarray) -> tuple[int, memoryview]:
+        """Where rows begin within the tensor, and their bytes."""
+        offset = start * columns_of(self._specs[tensor].shape) * rows.itemsize
+        return offset, np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+
+    def _put(self, tensor: str, offset: int, data: memoryview) -> int:
+        """Write, and return where in the file."""
+        file, begin = self._places[tensor]
+        _write_all(self._open[file], data, begin + offset)
+        return begin + offset
+
+    def settle(self, tensor: str) -> None:
+        """The drafts of the tensor, which cover it, are final."""
+        self._settle(tensor, self._places[tensor][1], self._specs[tensor].size)
+
+    def _settle(self, tensor: str, begin: int, size: int) -> None:
+        with self._lock:
+            self._left -= size
         if self._with_digests:
-            self._digests.wrote(file, offset, offset + len(data))
+            self._digests.wrote(self._places[tensor][0], begin, begin + size)
+
+    def restart(self) -> None:
+        """All tensors are written once more."""
+        self._digests.close()
+        self._left = self._total
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take the digests from the beginning of every file on."""
+        if self._with_digests:
+            self._digests = FileDigests({f.name: (self._open[f.name], f.size) for f in self._files})
+            for file in self._files:
+                self._digests.wrote(file.name, 0, len(file.header))
 
     def __exit__(
         self,

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from raylab.weights.safetensors_reader import Shape
 
@@ -24,6 +24,7 @@ TILE_ENTRIES = 1 << 18
 Piece = tuple[str, int, int]
 """A tensor and the bounds of some of its rows."""
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def tiles(shape: Shape, entries: int | None = None) -> Iterator[tuple[int, int]]:
@@ -52,6 +53,32 @@ def one_blas_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class Started(Generic[Item, Result]):
+    """Work on pieces that threads are at."""
+
+    def __init__(self, pieces: Sequence[Item], futures: Sequence[Future[Result]]) -> None:
+        """One future for each piece."""
+        self._pieces, self._futures = pieces, futures
+
+    def wait(self, done: Callable[[Item], None] = lambda piece: None) -> list[Result]:
+        """What the work says of each piece, in their order; `done` hears, in this thread, of each.
+        An error is that of the first piece that has one; no piece is at work when it is raised."""
+        results = []
+        try:
+            for piece, future in zip(self._pieces, self._futures, strict=True):
+                results.append(future.result())
+                done(piece)
+        finally:
+            self.cancel()
+        return results
+
+    def cancel(self) -> None:
+        """Take back what no thread is at yet, and wait for the rest."""
+        for future in self._futures:
+            future.cancel()
+        wait(self._futures)
+
+
 class Workers:
     """Python threads of one BLAS thread each, which do one run of work after another."""
 
@@ -69,7 +96,13 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
+
+    def start(
+        self, pieces: Sequence[Item], work: Callable[[Item], Result]
+    ) -> Started[Item, Result]:
+        """Begin to do `work` for every piece, after all that was begun before."""
+        return Started(pieces, [self._pool.submit(work, piece) for piece in pieces])
 
     def each(
         self,
@@ -77,17 +110,8 @@ class Workers:
         work: Callable[[Item], None],
         done: Callable[[Item], None] = lambda piece: None,
     ) -> None:
-        """Do `work` for every piece; `done` hears, in this thread, of each in their order. An error
-        is that of the first piece that has one; no piece is at work when it is raised."""
-        futures = [self._pool.submit(work, piece) for piece in pieces]
-        try:
-            for piece, future in zip(pieces, futures, strict=True):
-                future.result()
-                done(piece)
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
+        """Do `work` for every piece; see `Started.wait`."""
+        self.start(pieces, work).wait(done)
 
 
 def _take_one_blas_thread() -> None:

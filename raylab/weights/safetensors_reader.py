@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import os
 import threading
 import weakref
 from collections import Counter
@@ -117,6 +118,7 @@ class MappedFile:
                 size = file.seek(0, 2)
                 self.entries: Mapping[str, Entry] = _read_header(file, size)
                 mapped = mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+                self._handle = os.dup(file.fileno())
         except (OSError, _HeaderError) as error:
             raise ModelError(
                 f"{path} cannot be read",
@@ -124,8 +126,16 @@ class MappedFile:
                 expected="a whole safetensors file",
                 todo="fetch or save it again",
             ) from error
+        weakref.finalize(self, os.close, self._handle)
         self._mapped = mapped
         self._bytes = np.frombuffer(mapped, np.uint8)
+
+    def will_need(self, name: str, start: int, stop: int) -> None:
+        """Begin to read rows [start, stop) into the page cache."""
+        entry = self.entries[name]
+        line = matrix_shape(entry.shape)[1] * DTYPES[entry.dtype].itemsize
+        size = (stop - start) * line
+        os.posix_fadvise(self._handle, entry.start + start * line, size, os.POSIX_FADV_WILLNEED)
 
     def rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows [start, stop), 2-D, in the file's dtype; a vector or a scalar is one row.
@@ -251,6 +261,10 @@ class SafetensorsFolder:
     def rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows [start, stop) as `MappedFile.rows` gives them."""
         return self._files[name].rows(self.own_names[name], start, stop)
+
+    def will_need(self, name: str, start: int, stop: int) -> None:
+        """See `MappedFile.will_need`."""
+        self._files[name].will_need(self.own_names[name], start, stop)
 
     def tensor(self, name: str) -> Rows:
         """The whole tensor in its shape and the file's dtype, a view where possible."""
