@@ -1,11 +1,12 @@
 """Machine code of loops: made by LLVM of what numba compiled, kept on disk, and loaded.
 
 Model: numba gives a loop as text of LLVM, in which only the loop itself is kept; LLVM makes an
-object file of it. The file lies in a directory that is named by the digest of all sources that may
-hold a loop, the versions of numba and llvmlite, the CPU with its features, and the variables of the
-environment that steer numba. LLVM's linker loads it into the process.
-Invariant: a file is written whole or not at all. One that cannot be linked is not run: it raises
-RuntimeError. Where nothing can be written, code is made anew in each process.
+object file of it. Behind its SHA-256 it lies in a directory that is named by the digest of all
+sources that may hold a loop, the versions of numba and llvmlite, the CPU with its features, and the
+variables of the environment that steer numba. LLVM's linker loads it into the process.
+Invariant: only code that was written by a process which ran it is run. Code that is damaged is made
+and kept anew; code that cannot be linked without numba, and where nothing can be written, is made
+anew in each process.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 _PACKAGE = Path(__file__).parents[1]
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _PACKAGES_WITH_LOOPS = ("compiled", "reduce", "merge")
 _kept_alive: list[Any] = []
 """LLVM unloads code that nothing refers to."""
@@ -28,14 +31,16 @@ _kept_alive: list[Any] = []
 def load(name: str, compiled: Callable[[], str]) -> int:
     """The address of the loop `name`, whose text of LLVM `compiled` gives where no file has it."""
     file = directory() / f"{name}.o"
-    try:
-        code = file.read_bytes()
-    except OSError:
-        code = _object_code(compiled(), name)
-        address = _address(code, name)
+    kept = _kept(file)
+    if kept is not None:
+        # Code that calls a library which only numba loads, Intel's for vectors, cannot be linked.
+        with suppress(RuntimeError):
+            return _address(kept, name)
+    code = _object_code(compiled(), name)
+    address = _address(code, name)
+    if kept is None:
         _keep(file, code)
-        return address
-    return _address(code, name)
+    return address
 
 
 @cache
@@ -59,11 +64,21 @@ def digest_of(files: Iterable[Path], made_by: Any) -> str:
     return whole.hexdigest()[:16]
 
 
+def _kept(file: Path) -> bytes | None:
+    """The code in `file`; None where there is none, or another than was written."""
+    try:
+        whole = file.read_bytes()
+    except OSError:
+        return None
+    digest, code = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
 def _keep(file: Path, code: bytes) -> None:
     part = file.with_name(f"{file.name}.{uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(code)
+        part.write_bytes(hashlib.sha256(code).digest() + code)
         part.replace(file)
     except OSError:
         part.unlink(missing_ok=True)
@@ -120,7 +135,8 @@ def _linker() -> Any:
 def _address(code: bytes, name: str) -> int:
     """Link an object file into this process; where its function `name` is. Raises RuntimeError."""
     builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-    library = builder.export_symbol(name).link(_linker(), name)
+    # Of its own name, which stays taken where a file could not be linked.
+    library = builder.export_symbol(name).link(_linker(), f"{name}.{uuid4().hex}")
     _kept_alive.append(library)
     address: int = library[name]
     return address
