@@ -22,8 +22,8 @@ try:
     from packaging.markers import default_environment
     from packaging.requirements import Requirement
 except ImportError:
-    from pip._vendor.packaging.markers import default_environment  # type: ignore[assignment]
-    from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
+    from pip._vendor.packaging.markers import default_environment  # type: ignore[no-redef]
+    from pip._vendor.packaging.requirements import Requirement  # type: ignore[no-redef]
 
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)")
 _LINUX = {
