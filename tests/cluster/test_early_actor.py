@@ -30,7 +30,9 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-def early(local_ray):
+def early(local_ray, monkeypatch):
+    """On a cluster without GPUs; that of the tests may have some by name."""
+    monkeypatch.setattr("raylab.cluster.early_actor.has_gpus", lambda: False)
     made = EarlyActor()
     yield made
     made.close()

@@ -59,7 +59,7 @@ def test_trials_table_holds_every_planned_trial(finished):
 def test_attempts_of_trials_got_distinct_gpus(finished):
     _, context, _ = finished
     rows = {row["name"]: row for row in read_table(context.store, "attempts").to_pylist()}
-    first_two = {rows[f"demo.{name}.s42"]["gpus"] for name in ("sft-d1", "bad")}
+    first_two = {rows[f"demo.{name}.s42"]["gpus"] for name in ("sft-d0", "sft-d1")}
     assert first_two == {"0", "1"}
     assert all(row["gpus"] in ("0", "1") for row in rows.values())
 
