@@ -65,6 +65,7 @@ class ShardJob:
         """`models` are open; `threads` share the tiles."""
         self.models, self._pairs, self._threads = models, tuple(pairs), threads
         self._counted: dict[tuple[str, ...], list[Mapping[str, Counts]]] = {}
+        self._are_many = False
 
     def sample(self, names: Sequence[str]) -> tuple[dict[str, np.ndarray], int]:
         """(how many entries of a sample each bucket holds, and how many of them are short,
@@ -105,9 +106,9 @@ class ShardJob:
         found, tallies = self._pass(names, self._pairs, foreseen, limits, histograms)
         is_packed = bytes_of(tallies) >= _HELD and not self.models.gpu
         self._counted[tuple(names)] = packed(tallies) if is_packed else tallies
-        if is_packed:
-            del tallies
-            give_back()
+        self._are_many = self._are_many or is_packed
+        del tallies
+        self._give_back()
         found.bytes_read = self.models.bytes_read - before
         return found
 
@@ -122,12 +123,15 @@ class ShardJob:
             pairs = [pair for pair in self._pairs if pair.name in missed]
             gather(found, self._pass(names, pairs, missed, {}, True)[1], missed)
         gather(found, kept, {p: wanted for p, wanted in buckets.items() if p not in missed})
+        del kept
+        self._give_back()
         return found, bool(missed), self.models.bytes_read - before
 
     def relate(self, names: Sequence[str], limits: Limits) -> tuple[Relation, int]:
         """(the products of the models of `limits`, with masks there, and the bytes read for it)."""
         before = self.models.bytes_read
         found, _ = self._pass(names, (), {}, limits, True)
+        self._give_back()
         return found.relation, self.models.bytes_read - before
 
     def subspaces(
@@ -153,6 +157,10 @@ class ShardJob:
         from raylab.reduce.intruders import held_against_base
 
         return held_against_base(self.models, names, *asked)
+
+    def _give_back(self) -> None:
+        if self._are_many:  # Each shard leaves some ten megabytes in pieces.
+            give_back()
 
     def _pass(
         self,

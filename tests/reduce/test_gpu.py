@@ -202,9 +202,9 @@ def test_shards_are_planned_without_a_gpu(tmp_path, monkeypatch):
 
     def execute(_, calls):
         asked.extend(calls)
-        raise StopIteration
+        raise InterruptedError
 
-    with pytest.raises(StopIteration):
+    with pytest.raises(InterruptedError):
         reduce_pairs(Job(places, (Pair("p", "near", "far"),)), DENSITIES, execute)
     assert {call.method for call in asked} == {"sample"}
 

@@ -78,7 +78,6 @@ def test_read_tokenizer_is_what_mergekit_documents(tmp_path, text, wanted):
             8,
             "token_id",
         ),
-        ("tokenizer_source: base\nchat_template: auto", 6, "chat_template"),
     ],
 )
 def test_read_tokenizer_that_says_something_else_is_refused_with_its_line(

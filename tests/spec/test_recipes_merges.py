@@ -54,7 +54,7 @@ def test_schema_lists_the_methods_and_every_parameter():
     assert schema["properties"]["method"]["enum"] == list(METHODS)
     assert set(schema["properties"]) == {
         "method", "models", "weights", "density", "scope", "lambda", "seed", "parameters", "as",
-        "rank", "energy", "sweep",
+        "rank", "energy", "tokenizer", "sweep",
     }  # fmt: skip
     assert all(entry.get("description") for entry in schema["properties"].values())
 
