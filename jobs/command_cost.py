@@ -2,22 +2,35 @@
 
 Model: the command runs in a process of its own, imports included, with the checkout first on the
 path of imports. Python's caches of compiled modules are made by a run that is not counted.
+A small process starts it: Linux counts the memory of whoever starts a process in its peak.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MERGED = "merged"
 """The folder, beside which commands run, that a merge writes to."""
+
+_STARTER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(child.pid, 0)
+seconds = time.perf_counter() - start
+child.returncode = os.waitstatus_to_exitcode(status)
+processor = used.ru_utime + used.ru_stime
+print(json.dumps([child.returncode, seconds, processor, used.ru_maxrss << 10]))
+"""
+"""Prints the exit status of a command and its Cost."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +53,15 @@ def command(code: Path, words: Sequence[str], directory: Path, cores: int | None
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     shutil.rmtree(directory / MERGED, ignore_errors=True)  # A merge writes into a new folder.
     with tempfile.TemporaryFile() as err:
-        start = time.perf_counter()
-        child = subprocess.Popen(
-            line, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=err
+        started = [sys.executable, "-S", "-c", _STARTER, *line]
+        done = subprocess.run(
+            started, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=err, check=True
         )
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
+        status, *cost = json.loads(done.stdout)
         if status:
             err.seek(0)
             sys.exit(f"{' '.join(line)}\n{err.read().decode(errors='replace')[-2000:]}")
-    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+    return Cost(*cost)
 
 
 def best(costs: Sequence[Cost]) -> Cost:

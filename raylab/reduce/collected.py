@@ -1,14 +1,16 @@
 """The magnitudes that threads counted in some buckets, put together, and kept in few bytes.
 
 Model: a shard's counts wait until the thresholds are known. A thread's tallies take 4 bytes for
-each of the 65536 magnitudes of a bucket; `packed` adds up all threads and takes what the largest
-count needs, which is one byte where a bucket holds a few million entries of adapters.
+each of the 65536 magnitudes of a bucket; `packed` adds up all threads, takes what the largest count
+needs, which is one byte where a bucket holds a few million entries of adapters, and compresses it.
 Invariant: counts are integers, so that neither threads nor packing leave a trace.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from raylab.reduce.measured import Buckets
 
 Found = dict[str, Candidates]
 _Sum = tuple[np.ndarray, np.ndarray]
+_Packed = tuple[np.dtype[Any], bytes]
+"""The dtype of the counts of all 65536 magnitudes of a bucket, and their bytes by zlib."""
 
 
 class PackedCounts:
@@ -70,18 +74,17 @@ def _sum(kept: Sequence[Counts], bucket: int) -> _Sum:
     return low.astype(np.uint16), entries.astype(np.min_scalar_type(entries.max(initial=0)))
 
 
-def _packed(found: _Sum) -> _Sum | np.ndarray:
-    """The same, or the counts of all 65536 magnitudes where that takes less."""
+def _packed(found: _Sum) -> _Packed:
     low, entries = found
-    if (low.itemsize + entries.itemsize) * low.size < (LOW_MASK + 1) * entries.itemsize:
-        return found
     counts = np.zeros(LOW_MASK + 1, dtype=entries.dtype)
     counts[low] = entries
-    return counts
+    # Runs of zeros and the usual counts take few bits, at the speed of a copy or two.
+    packing = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
+    return entries.dtype, packing.compress(counts.tobytes()) + packing.flush()
 
 
-def _unpacked(found: _Sum | np.ndarray) -> _Sum:
-    if isinstance(found, tuple):
-        return found
-    low = np.flatnonzero(found)
-    return low.astype(np.uint16), found[low]
+def _unpacked(found: _Packed) -> _Sum:
+    dtype, packed = found
+    counts = np.frombuffer(zlib.decompress(packed), dtype=dtype)
+    low = np.flatnonzero(counts)
+    return low.astype(np.uint16), counts[low]
