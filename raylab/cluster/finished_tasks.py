@@ -22,7 +22,7 @@ from raylab.cluster.worker_gpu import use_own_gpu
 from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.trials import Inputs
 from raylab.spec.study import Study
-from raylab.store.attempt_state import clear_running, write_progress
+from raylab.store.attempt_state import write_progress
 from raylab.store.filesystem import Store
 from raylab.store.phase import FINISHED, LOADING, Phase, Tell, silent
 from raylab.store.records import read_attempts
@@ -57,9 +57,7 @@ def _outcome(store: Store, model: FinishedParent, before: int, reference: Any) -
     try:
         seconds = ray.get(reference)
     except RayError as error:
-        record_failure(store, model, before, error)
-        clear_running(store, model.folder)
-        last = read_attempts(store, model.folder)[-1]
+        last = record_failure(store, model, before, error)
         return f"{model.name} could not be asked: {last.cause}: {last.message}"
     return f"{model.name} was asked in {seconds:.0f} s"
 

@@ -97,9 +97,7 @@ def _outcome(
     try:
         metrics = ray.get(reference)
     except RayError as error:
-        record_failure(store, merge, before, error)
-        clear_running(store, merge.folder)
-        last = read_attempts(store, merge.folder)[-1]
+        last = record_failure(store, merge, before, error)
         values = {"cause": last.cause, "message": last.message}
         return progress.change(merge.name, status="failed", **values)
     values = {"seconds": metrics["seconds"], "l2": metrics["l2"]}
@@ -132,11 +130,15 @@ def _make(
 
 def record_failure(
     store: Store, merge: PlannedMerge | FinishedParent, before: int, error: RayError
-) -> None:
-    """Write an attempt for a merge that had `before` attempts, unless its worker did so."""
-    if len(read_attempts(store, merge.folder)) > before:
-        return
-    lost = f"its worker was lost: {error}"
-    reason = error.cause if isinstance(error, RayTaskError) else lost
-    attempt = Attempt(attempt=before + 1, cause="error", message=f"{reason}".strip()[:500])
-    write_attempt(store, merge.folder, attempt)
+) -> Attempt:
+    """The last attempt of a task that had `before` attempts and failed; it is written here where
+    its worker did not write it. The task runs no longer."""
+    attempts = list(read_attempts(store, merge.folder))
+    if len(attempts) <= before:
+        lost = f"its worker was lost: {error}"
+        reason = error.cause if isinstance(error, RayTaskError) else lost
+        message = f"{reason}".strip()[:500]
+        attempts.append(Attempt(attempt=before + 1, cause="error", message=message))
+        write_attempt(store, merge.folder, attempts[-1])
+    clear_running(store, merge.folder)
+    return attempts[-1]

@@ -45,7 +45,7 @@ def find_named(request: MergeRequest, *, dequantize: bool = False) -> NamedModel
 
 def _found_base(reference: str, dequantize: bool) -> Path:
     """The directory of the base model; of BASE+ADAPTER that of the checkpoint which both make."""
-    is_whole = "+" in reference and not Path(reference).expanduser().exists()
+    is_whole = _names_both(reference)
     location = _located(reference, None) if is_whole else ModelLocation(base=find_base(reference))
     if dequantize:
         from raylab.weights.dequantize import in_full_precision
@@ -75,10 +75,15 @@ def tokenizer_folder(name: str, location: ModelLocation, base: Path | None) -> P
     )
 
 
+def _names_both(reference: str) -> bool:
+    """Whether it is BASE+ADAPTER, and no directory of that name."""
+    return "+" in reference and not Path(reference).expanduser().exists()
+
+
 def _located(reference: str, base: Path | None) -> ModelLocation:
-    own_base, plus, adapter = reference.partition("+")
-    if not plus or Path(reference).expanduser().exists():
+    if not _names_both(reference):
         return find_model(reference).location
+    own_base, _, adapter = reference.partition("+")
     start, location = find_base(own_base), find_model(adapter).location
     if not location.adapters:
         raise ModelError(

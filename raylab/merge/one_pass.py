@@ -24,7 +24,7 @@ from raylab.merge.backend import CPU
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.proof import Proof
-from raylab.merge.trim import Trim, counter, keeps_of, trims_of, trims_together
+from raylab.merge.trim import Trim, counter, keeps_of, numels_of, trims_of, trims_together
 from raylab.store.phase import MERGING, Tell
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Started, Workers, columns_of
@@ -44,10 +44,13 @@ Samples = dict[int, np.ndarray]
 
 @dataclass
 class _Group:
-    """Tensors that are trimmed together. keeps: how many entries a model keeps; foreseen: the
-    thresholds by model; merging: the pieces at work."""
+    """Tensors that are trimmed together. changed: those that a model changes; by model, numels: how
+    many entries it has, keeps: how many it keeps, foreseen: the threshold; merging: the pieces at
+    work."""
 
     names: list[str]
+    changed: list[str]
+    numels: Mapping[int, int]
     keeps: Mapping[int, int]
     foreseen: dict[int, float] = field(default_factory=dict)
     merging: Started[Piece, None] = field(default_factory=lambda: Started([], []))
@@ -68,6 +71,8 @@ class OnePass:
         self._rows, self._merger, self._trims = rows, merger, trims
         self._writer, self._workers = writer, workers
         self._is_global = rows.plan.request.scope == "global"
+        # The digest of what may be written again has to wait; a whole model's begins anew.
+        self._write = merger.write if self._is_global else merger.write_draft
 
     def write(self, tell: Tell) -> None:
         """Merge or copy every tensor; see `Merger.write_all`. Raises NonFiniteError, StoreError."""
@@ -121,12 +126,14 @@ class OnePass:
 
     def _foreseen(self, names: list[str], samples: Sequence[Samples]) -> _Group:
         """The group of `names`; what the sample foresees is in the merger's trims."""
-        changed = [name for name in names if self._rows.plan.models_of(name)]
-        group = _Group(names, keeps_of(self._rows.plan, changed) if changed else {})
+        plan = self._rows.plan
+        changed = [name for name in names if plan.models_of(name)]
+        keeps = keeps_of(plan, changed) if changed else {}
+        group = _Group(names, changed, numels_of(plan, changed), keeps)
         for model, keep in group.keeps.items():
             parts = [found[model] for found in samples if model in found]
             magnitudes = np.concatenate([*parts, np.empty(0, np.float32)])
-            threshold = foreseen_threshold(magnitudes, keep, self._numel(group, model))
+            threshold = foreseen_threshold(magnitudes, keep, group.numels[model])
             if threshold is not None:
                 group.foreseen[model] = threshold
                 self._put(group, model, Trim(keep, threshold, 0))
@@ -137,9 +144,7 @@ class OnePass:
             proof = Proof(self._rows, group.foreseen)
             self._merger.proofs.update(dict.fromkeys(group.names, proof))
         pieces = self._rows.pieces(group.names)
-        # The digest of what may be written again has to wait; a whole model's begins anew.
-        write = self._merger.write if self._is_global else self._merger.write_draft
-        group.merging = self._workers.start(pieces, self._rows.reading_ahead(pieces, write))
+        group.merging = self._workers.start(pieces, self._rows.reading_ahead(pieces, self._write))
 
     def _settle(self, group: _Group, done: Callable[[Piece], None]) -> None:
         """Wait for a group, and merge it again where a threshold was not the true one."""
@@ -150,7 +155,7 @@ class OnePass:
             above = self._merger.proofs[names[0]].above(model)
             # Zeros reach a threshold of 0, and are not kept.
             kept = sum(self._merger.kept[model, name] for name in names)
-            reach = kept if threshold else self._numel(group, model)
+            reach = kept if threshold else group.numels[model]
             if above < group.keeps[model] <= reach:
                 self._put(group, model, Trim(group.keeps[model], threshold, reach))
             else:
@@ -169,25 +174,19 @@ class OnePass:
             self._merger.kept.pop(key, None)
         if self._is_global:
             self._writer.restart()
-        write = self._merger.write if self._is_global else self._merger.write_draft
-        self._workers.each(self._rows.pieces(group.names), write)
+        self._workers.each(self._rows.pieces(group.names), self._write)
 
     def _select(self, group: _Group, keeps: Mapping[int, int]) -> None:
-        changed = [name for name in group.names if self._rows.plan.models_of(name)]
         if keeps:
-            found = trims_together(self._rows, changed, self._workers)
+            found = trims_together(self._rows, group.changed, self._workers)
             for model in keeps:
                 self._put(group, model, found[model])
 
     def _put(self, group: _Group, model: int, trim: Trim) -> None:
         self._trims[model].update(dict.fromkeys(self._names(group, model), trim))
 
-    def _numel(self, group: _Group, model: int) -> int:
-        shapes = self._rows.plan.shapes
-        return sum(math.prod(shapes[name]) for name in self._names(group, model))
-
     def _names(self, group: _Group, model: int) -> list[str]:
-        return [name for name in group.names if model in self._rows.plan.models_of(name)]
+        return [name for name in group.changed if model in self._rows.plan.models_of(name)]
 
 
 def _sample_pieces(rows: ModelRows, names: Sequence[str]) -> list[Piece]:

@@ -16,7 +16,6 @@ arithmetic ran, cpu or cuda. The weights are the same there and here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -37,6 +36,7 @@ from raylab.spec.merge_parameters import Parameter
 from raylab.spec.merge_settings import Setting, Varying
 from raylab.spec.tensor_settings import TensorSettings
 from raylab.store.records import FileEntry
+from raylab.weights.file_digests import sha256_of
 
 RECORD = "merge.json"
 
@@ -192,14 +192,9 @@ def file_entries(part: Path, known: Mapping[str, str]) -> dict[str, FileEntry]:
     files = sorted(path for path in part.rglob("*") if path.is_file())
     names = [file.relative_to(part).as_posix() for file in files]
     return {
-        name: FileEntry(size=file.stat().st_size, sha256=known.get(name) or _digest(file))
+        name: FileEntry(size=file.stat().st_size, sha256=known.get(name) or sha256_of(file))
         for name, file in zip(names, files, strict=True)
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:

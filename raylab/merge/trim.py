@@ -138,7 +138,7 @@ def trims_together(
 ) -> dict[int, Trim]:
     """The trim of every model over the tensors `names`."""
     plan = rows.plan
-    keeps, numels = keeps_of(plan, names), _numels(plan, names)
+    keeps, numels = keeps_of(plan, names), numels_of(plan, names)
     dropped = dict.fromkeys(keeps, 0)
     if plan.request.row.keeps == "middle":
         gammas = {i: Fraction(str(plan.settings[names[0]].own[i]["gamma"])) for i in keeps}
@@ -187,11 +187,12 @@ def keeps_of(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
     """By model, how many entries are to stay of the tensors `names`, which are trimmed together."""
     # One density for all of `names`: they are one tensor, or the model has one density.
     densities = plan.settings[names[0]].densities
-    numels = _numels(plan, names)
+    numels = numels_of(plan, names)
     return {i: num_keep(densities[i], numel) for i, numel in numels.items() if numel}
 
 
-def _numels(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
+def numels_of(plan: MergePlan, names: Sequence[str]) -> dict[int, int]:
+    """By model, how many entries it has in the tensors `names`."""
     numels = dict.fromkeys(range(len(plan.models)), 0)
     for name in names:
         for model in plan.models_of(name):
@@ -207,7 +208,7 @@ def _foreseen(
     The sample is small, so the CPU counts it, in its own pieces: the passes are the same for every
     device.
     """
-    numels = _numels(plan, names)
+    numels = numels_of(plan, names)
     if max(numels.values()) < _SMALL:
         return {target: [] for target in ranks}
     rows = ModelRows(plan, CPU)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from raylab.plan.trials import Inputs
+from raylab.plan.trials import Inputs, WithFolder
 from raylab.spec.data.held_out import held_out_by_data
 from raylab.spec.identity import fingerprint
 from raylab.spec.merge_variants import finished_parents
@@ -25,9 +25,9 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class FinishedParent:
+class FinishedParent(WithFolder):
     """A finished model that is asked. data: its own data set, then those of the models that it is
-    merged with. stored_as: as for a trial."""
+    merged with."""
 
     name: str
     id: str
@@ -37,11 +37,6 @@ class FinishedParent:
     identity: Mapping[str, Any] = field(repr=False)
     provisional: bool = False
     stored_as: str = ""
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder in the store."""
-        return self.stored_as or f"{self.name}-{self.id}"
 
     @property
     def row(self) -> dict[str, Any]:

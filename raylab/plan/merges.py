@@ -16,7 +16,7 @@ from typing import Any
 
 from raylab.number_format import plural
 from raylab.plan.finished_parents import FinishedParent
-from raylab.plan.trials import Inputs, Trial
+from raylab.plan.trials import Inputs, Trial, WithFolder
 from raylab.spec.identity import fingerprint
 from raylab.spec.merge_variants import (
     MergeVariant,
@@ -38,11 +38,10 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class PlannedMerge:
+class PlannedMerge(WithFolder):
     """One planned merge. `request` names its models and its base as the study does.
 
-    needs: the names of its models that are trials; they must be done before. stored_as: as for a
-    trial.
+    needs: the names of its models that are trials; they must be done before.
     """
 
     name: str
@@ -57,11 +56,6 @@ class PlannedMerge:
     identity: Mapping[str, Any] = field(repr=False)
     provisional: bool = False
     stored_as: str = ""
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder in the store."""
-        return self.stored_as or f"{self.name}-{self.id}"
 
     @property
     def is_adapter(self) -> bool:

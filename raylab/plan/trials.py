@@ -32,12 +32,25 @@ from raylab.store.phase import CHECKING, MODELS, Tell, silent
 FORMAT = 2
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One planned training. lineage: the names of its ancestors, the oldest first.
+class WithFolder:
+    """What is planned and has a folder in the store.
 
     stored_as: the folder that the store has for its id, if that is known (`raylab.plan.stored`).
     """
+
+    name: str
+    id: str
+    stored_as: str
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the store."""
+        return self.stored_as or f"{self.name}-{self.id}"
+
+
+@dataclass(frozen=True)
+class Trial(WithFolder):
+    """One planned training. lineage: the names of its ancestors, the oldest first."""
 
     name: str
     id: str
@@ -51,11 +64,6 @@ class Trial:
     stored_as: str = ""
     partners: tuple[str, ...] = ()
     """The data sets of all models of the merges that it takes part in, under any of its names."""
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder in the store."""
-        return self.stored_as or f"{self.name}-{self.id}"
 
     @property
     def row(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ its name complete or not at all. Making one moves no random state.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +31,7 @@ from raylab.train.attempts import versions
 from raylab.train.base_checkpoint import StudyAdapters
 from raylab.train.chat import ExampleCounts, count_examples
 from raylab.train.random_state import preserved_random_state
+from raylab.weights.file_digests import sha256_of
 
 FORMAT = 1
 _COUNTS = "counted.json"
@@ -83,7 +83,7 @@ def cache_of(trial: Trial, adapters: StudyAdapters) -> TrialCache:
         if key in ("base_model", "parent", "chain") or key.startswith("quantization.")
     }
     lineage = adapters.lineage(trial)
-    start["adapters"] = [_digest(path / "adapter_model.safetensors") for path in lineage]
+    start["adapters"] = [sha256_of(path / "adapter_model.safetensors") for path in lineage]
     return TrialCache(adapters.store, start)
 
 
@@ -160,9 +160,4 @@ def _files(directory: Path) -> dict[str, str]:
         path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern) if path.is_file()
     }
     assert found, f"{directory} holds no tokenizer"
-    return {path.name: _digest(path) for path in found}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {path.name: sha256_of(path) for path in found}

@@ -1,4 +1,4 @@
-"""The SHA-256 of files while they are written.
+"""The SHA-256 of files, also while they are written.
 
 Model: threads write pieces of several files in any order. One thread of its own reads behind them
 what a file has without a gap from its beginning, adds it to the file's digest, and asks the system
@@ -16,10 +16,17 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 _BLOCK = 4 << 20
 """Bytes. Python's lock is asked for twice a block: in small ones the digest waits for it."""
+
+
+def sha256_of(path: Path) -> str:
+    """That of a file that is there, in hexadecimal. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass
