@@ -16,8 +16,9 @@ from pathlib import Path
 
 from raylab.errors import ModelError
 from raylab.merge.study_tokenizers import output_tokenizers
-from raylab.plan.merges import PlannedMerge, check_tokenizers
+from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs, Trial
+from raylab.plan.vocabularies import check_rows, check_tokenizers, finished_models
 from raylab.spec.merges import MergeRequest
 from raylab.spec.study import Study
 from raylab.store.references import location_of
@@ -29,6 +30,7 @@ def check_merges(
 ) -> None:
     """Raise ModelError for the first merge that cannot be carried out."""
     check_tokenizers(merges, inputs)
+    check_rows(study, inputs, [*trials, *merges])
     output_tokenizers(merges, inputs)
     of_factors = [m for m in merges if m.is_adapter or m.request.row.inputs == "factors"]
     if not of_factors:
@@ -37,9 +39,8 @@ def check_merges(
     by_name = {trial.name: trial for trial in trials}
     for merge in of_factors:
         base = inputs.base_models[merge.base_model].directory
-        names = dict.fromkeys(item.model for item in merge.request.inputs)
-        finished = {name: inputs.models[name].directory for name in names if name in inputs.models}
-        places = {name: place for name, place in finished.items() if place}
+        finished = finished_models(merge, inputs)
+        places = {name: place for name in finished if (place := inputs.models[name].directory)}
         _check_finished(base, places, merge.request)
         trained = [trial for name in merge.needs for trial in (*by_name[name].lineage, name)]
         if base:

@@ -32,7 +32,6 @@ from raylab.spec.recipes import Variant, trial_name
 from raylab.spec.seeds import Seeds
 from raylab.spec.study import FinishedModel, Study
 from raylab.spec.swept_names import written
-from raylab.spec.vocabularies import Side, check_vocabularies, places_of
 
 FORMAT = 1
 
@@ -137,27 +136,6 @@ def kin_of(merges: Iterable[PlannedMerge]) -> Iterator[tuple[str, str]]:
     for merge in merges:
         for name in dict.fromkeys(item.model for item in merge.request.inputs):
             yield merge.name, name
-
-
-def check_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> None:
-    """Refuse merges of finished models whose tokenizers do not agree, where rows are merged by id.
-
-    Raises ModelError.
-    """
-    for merge in merges:
-        if merge.request.tokenizer:
-            continue
-        base = inputs.base_models[merge.base_model]
-        names = dict.fromkeys(item.model for item in merge.request.inputs)
-        finished = {name: inputs.models[name].directory for name in names if name in inputs.models}
-        sides = [
-            side
-            for name, directory in finished.items()
-            if directory
-            for side in places_of(name, (directory,), None)
-        ]
-        if base.directory and sides:
-            check_vocabularies(Side(base.name, base.directory), sides)
 
 
 def _plan_merge(

@@ -179,6 +179,20 @@ def is_of_tokens(name: str) -> bool:
     return not {*name.split(".")}.isdisjoint(_EMBEDDINGS)
 
 
+def rows_of_tokens(directory: Path) -> dict[str, set[tuple[int, ...]]]:
+    """The shapes of the whole matrices with a row for every token, by their module's own name
+    (embed_tokens, lm_head): those of a checkpoint, or those that an adapter saves along.
+
+    Only headers are read. Raises ModelError.
+    """
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for name, shape in shapes_of(directory).items():
+        module = name.split(".")[-2:-1]
+        if name.endswith(".weight") and not {*module}.isdisjoint(_EMBEDDINGS):
+            found.setdefault(module[0], set()).add(shape)
+    return found
+
+
 def has_rows_of_tokens(directory: Path) -> bool:
     """Whether the model in `directory` has rows of tokens: a checkpoint, or an adapter that saves
     an embedding or a head. Raises ModelError."""

@@ -23,7 +23,7 @@ from raylab.spec.study_file import load_study, parse_study
 from raylab.store.tables import read_table
 from raylab.train.attempts import quiet_libraries
 from raylab.train.finished_model import FinishedTask, ask_finished_model
-from tests.architectures import tiny_model
+from tests.architectures import save_adapter, tiny_model
 from tests.chats import tiny_tokenizer
 from tests.commands import exit_status
 from tests.studies import D0, write_jsonl
@@ -176,6 +176,58 @@ def test_tokenizer_that_is_not_there_is_refused_before_anything_trains(folder, t
     (tmp_path / "chat" / "tokenizer.json").write_text("{}")
     assert exit_status("plan", write_study(tmp_path)) == 2
     assert "tokenizer.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"comparisons": [{"base": ["chat"]}], "merges": {}}, ("chat~tiny", "--mismatch crop")),
+        ({"comparisons": [{"pair": ["sft", "chat"]}], "merges": {}}, ("tiny.sft.s42~chat",)),
+        (
+            {"merges": {"sum": {"method": "linear", "models": ["sft", "chat"]}}},
+            ("the merge tiny.sum.s42", "give the merge a `tokenizer:`"),
+        ),
+        (
+            {"merges": {**MERGES, "sum": {"method": "linear", "models": ["plain", "chat"]}}},
+            ("the merge tiny.sum ",),
+        ),
+    ],
+)
+def test_model_with_other_rows_that_are_taken_by_id_is_refused_before_anything_is_written(
+    folder, tmp_path, capsys, verb, changes, words
+):
+    for name in ("base", "plain", "chat"):
+        (tmp_path / name).symlink_to(folder / name)
+    out = tmp_path / "out"
+    assert exit_status(verb, write_study(tmp_path, **changes), "--out", out) == 2
+    told = capsys.readouterr().err
+    size = len(tiny_tokenizer("llama"))
+    assert "the model chat has other rows of tokens than its base model" in told
+    assert f"({size + 2}, 64), ({size}, 64) in the base model" in told
+    assert all(word in told for word in words)
+    assert not out.exists()
+
+
+def test_model_with_other_rows_that_no_comparison_takes_is_planned(folder, tmp_path):
+    for name in ("base", "plain", "chat"):
+        (tmp_path / name).symlink_to(folder / name)
+    compared = [{"base": ["sft", "plain"]}]
+    assert exit_status("plan", write_study(tmp_path, merges={}, comparisons=compared)) == 0
+    everything = [{"base": "all"}]
+    assert exit_status("plan", write_study(tmp_path, comparisons=everything)) == 0
+
+
+def test_adapter_that_saves_an_embedding_of_other_rows_is_refused(folder, tmp_path, capsys):
+    (tmp_path / "base").symlink_to(folder / "base")
+    saves = {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}
+    save_adapter(tmp_path / "longer", folder / "chat", **saves)
+    save_adapter(tmp_path / "same", folder / "plain", **saves)
+    compared = {"merges": {}, "comparisons": [{"base": "all"}]}
+    for name, status in (("longer", 2), ("same", 0)):
+        models = {name: {"path": name, "base_model": "tiny"}}
+        assert exit_status("plan", write_study(tmp_path, models=models, **compared)) == status
+    assert "the model longer has other rows of tokens" in capsys.readouterr().err
 
 
 def test_models_with_other_rows_are_asked_and_no_comparison_takes_them(context, folder):
