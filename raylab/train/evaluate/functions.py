@@ -21,9 +21,10 @@ import torch
 
 from raylab.plan.functions import MEASURES
 
-_ENTRIES = {"cpu": 1 << 16, "cuda": 1 << 20}
-"""Of the distributions of one model that are compared at once: what a CPU's cache holds, and what
-keeps a GPU busy. With 20 models and their probabilities that is 20 MB and 340 MB."""
+_ENTRIES = {"cpu": 1 << 14, "cuda": 1 << 20}
+"""Of the distributions of one model that are compared at once: a CPU's cache holds what a pair of
+them takes, and a GPU is kept busy. With 20 models and their probabilities that is 5 MB and
+340 MB."""
 
 _INFINITE = 1e290
 """No finite logits, not those of float32 either, give a divergence beyond."""
