@@ -1,4 +1,4 @@
-"""The verb status: what became of every trial and merge of a study.
+"""The verb status: what became of every trial and merge of a study, and of finished models asked.
 
 Model: the rows come from the store, once or again and again until the study has ended. The time
 left is that of `raylab.plan.time_left`, out of the trials that have ended and of those that run.
@@ -18,7 +18,8 @@ import typer
 from raylab.cli.options import Json, Out, StudyFile, console, out_of
 from raylab.errors import InputError
 from raylab.plan.cache import questions_of
-from raylab.plan.merges import Planned, plan_merges
+from raylab.plan.finished_parents import plan_finished_parents
+from raylab.plan.merges import Asked, plan_merges
 from raylab.plan.stored import distinct, find_results
 from raylab.plan.time_left import TimeLeft, time_left
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
@@ -37,7 +38,8 @@ def status(
         bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
     ] = False,
 ) -> None:
-    """Show what became of every trial and merge, also while a study runs."""
+    """Show what became of every trial and merge, and of the finished models that are asked, also
+    while a study runs."""
     from raylab.report.terminal import live_display
     from raylab.report.terminal.printing import print_status
 
@@ -46,7 +48,11 @@ def status(
     loaded = load_study(study)
     inputs = read_inputs(loaded)
     trials = plan_trials(loaded, inputs)
-    planned: list[Planned] = [*trials, *plan_merges(loaded, inputs, trials)]
+    planned: list[Asked] = [
+        *trials,
+        *plan_merges(loaded, inputs, trials),
+        *plan_finished_parents(loaded, inputs),
+    ]
     store, limits = Store(out_of(loaded, out)), loaded.evaluation.limits
     left = _time_left(loaded, inputs, planned, store)
     if watch:
@@ -66,7 +72,7 @@ def status(
         print_status(rows, console(), words, left.seconds(rows, time.time()))
 
 
-def _time_left(study: Study, inputs: Inputs, planned: Sequence[Planned], store: Store) -> TimeLeft:
+def _time_left(study: Study, inputs: Inputs, planned: Sequence[Asked], store: Store) -> TimeLeft:
     """The time left of the trials that are not done; the machine that trains them is unknown."""
     found = find_results(planned, store, questions_of(study, inputs.rows))
     missing = [item for item in distinct(found.planned) if item.id not in found.records]

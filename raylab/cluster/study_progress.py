@@ -5,7 +5,7 @@ decides how they are shown. Trials report to it through Tune, merges through the
 has a line at its start, at each quarter of its training, and at its end.
 `StudyPhase` tells which phase the driver is in: by lines, and in the store for `raylab status`.
 Invariant: a line begins with how many trials and merges of the study are done, of all that are
-planned, so that it counts what `raylab status` counts. A phase is in the store only while the
+planned. A phase is in the store only while the
 driver holds its lease.
 """
 

@@ -27,11 +27,12 @@ FORMAT = 1
 @dataclass(frozen=True)
 class FinishedParent(WithFolder):
     """A finished model that is asked. data: its own data set, then those of the models that it is
-    merged with."""
+    merged with; method: as the study names it."""
 
     name: str
     id: str
     base_model: str
+    method: str
     data: tuple[str, ...]
     seed: Seeds | None
     identity: Mapping[str, Any] = field(repr=False)
@@ -40,8 +41,17 @@ class FinishedParent(WithFolder):
 
     @property
     def row(self) -> dict[str, Any]:
-        """Its seeds, by the names of their columns."""
-        return dict(self.seed.columns) if self.seed else {}
+        """What is known of it before it is asked, by the names of a trial's columns."""
+        return {
+            "trial_id": self.id,
+            "name": self.name,
+            "model": self.base_model,
+            "recipe": self.name,
+            "label": self.name,
+            "method": self.method,
+            "data": self.data[0],
+            **(self.seed.columns if self.seed else {}),
+        }
 
 
 def plan_finished_parents(study: Study, inputs: Inputs) -> list[FinishedParent]:
@@ -67,6 +77,7 @@ def _plan(study: Study, inputs: Inputs, name: str, data: Sequence[str]) -> Finis
         name=name,
         id=fingerprint(identity),
         base_model=model.base_model,
+        method=model.method,
         data=tuple(data),
         seed=model.seed,
         identity=identity,

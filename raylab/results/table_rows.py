@@ -1,11 +1,11 @@
 """The rows of the tables that come from the store: trials, attempts, answers.
 
 Model: `read_results` reads what the store holds for all that is planned, once; the other functions
-make rows from it. Finished models that are asked have rows of what they were asked, and none of the
-trials table. A trial with a sound record is `done`. Otherwise its last attempt may have `failed`,
-unless a later attempt has begun; recent progress means `running`; a failed ancestor means
-`blocked`; everything else is `pending`. A merge is treated like a trial, and the models that it
-merges like its parents.
+make rows from it. Finished models that are asked have rows of what they were asked, and a row of a
+status, but none of the trials table. A trial with a sound record is `done`. Otherwise its last
+attempt may have `failed`, unless a later attempt has begun; recent progress means `running`; a
+failed ancestor means `blocked`; everything else is `pending`. A merge is treated like a trial, and
+the models that it merges like its parents.
 Invariant: there is one row for every planned trial and merge, in the order of the plan, whatever
 their status.
 """
@@ -24,6 +24,7 @@ from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.merges import Asked, PlannedMerge, dependencies_of
 from raylab.plan.resuming import checkpoint_texts
 from raylab.plan.stored import find_results
+from raylab.plan.trials import Trial
 from raylab.results.notes import notes_of
 from raylab.results.quality_flags import flag_columns
 from raylab.spec.evaluation import LIMITS, Limits
@@ -48,6 +49,7 @@ from raylab.store.records import (
 
 RECENT_SECONDS = 60
 """A trial without a driver counts as running for this long after its last sign of progress."""
+KINDS = {Trial: "trial", PlannedMerge: "merge", FinishedParent: "finished model"}
 _LIVE_COLUMNS = (
     "phase", "step", "loss", "seconds_left", "memory_bytes", "heard_seconds", "begun",
 )  # fmt: skip
@@ -114,13 +116,19 @@ def read_results(
 
 def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     """The rows of the trials table; `limits` decide which models are marked."""
-    planned = [result.planned for result in results.with_row]
-    records = {result.record.id: result.record for result in results.with_row if result.record}
+    return _trial_rows(results.with_row, limits)
+
+
+def _trial_rows(results: Sequence[TrialResult], limits: Limits) -> list[Row]:
+    planned = [result.planned for result in results]
+    records = {result.record.id: result.record for result in results if result.record}
     notes = notes_of(planned, records, limits)
     rows: dict[str, Row] = {}
-    for result in results.with_row:
+    for result in results:
         trial, record = result.planned, result.record
-        has_adapter = not isinstance(trial, PlannedMerge) or trial.is_adapter
+        has_adapter = isinstance(trial, Trial) or (
+            isinstance(trial, PlannedMerge) and trial.is_adapter
+        )
         row = dict.fromkeys(COLUMNS["trials"]) | {
             **trial.row,
             "adapter": trial_key(trial.folder, ADAPTER) if has_adapter else None,
@@ -155,17 +163,21 @@ def _status(result: TrialResult, rows_before: Mapping[str, Row]) -> Row:
 
 
 def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
-    """The rows of the trials table, with the last progress of the trials that run.
+    """The rows of the trials table, and such rows of finished models that are asked, with the last
+    progress of what runs.
 
-    `heard_seconds` is the time since that progress, `begun` when the attempt that runs began, in
-    seconds since 1970. `attempt` is the number of the attempt that
-    runs, or of the last one; `cause` tells why the attempt before it ended. While a driver is
-    there, a trial that has begun and not ended is `running`, even if it reports no progress.
+    `kind` is what a row is of, a value of `KINDS`. `heard_seconds` is the time since that progress,
+    `begun` when the attempt that runs began, in seconds since 1970. `attempt` is the number of the
+    attempt that runs, or of the last one; `cause` tells why the attempt before it ended. While a
+    driver is there, a trial that has begun and not ended is `running`, even if it reports no
+    progress.
     """
     driven = is_driven(results.store)
-    rows = trial_rows(results, limits)
-    pairs = zip(results.with_row, rows, strict=True)
-    return [{**row, **_live_columns(result, row, driven)} for result, row in pairs]
+    pairs = zip(results.trials, _trial_rows(results.trials, limits), strict=True)
+    return [
+        {**row, "kind": KINDS[type(result.planned)], **_live_columns(result, row, driven)}
+        for result, row in pairs
+    ]
 
 
 def is_driven(store: Store) -> bool:

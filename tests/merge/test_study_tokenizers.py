@@ -230,6 +230,15 @@ def test_adapter_that_saves_an_embedding_of_other_rows_is_refused(folder, tmp_pa
     assert "the model longer has other rows of tokens" in capsys.readouterr().err
 
 
+def test_status_shows_finished_models_that_merges_take_after_trials_and_merges(folder, capsys):
+    assert exit_status("status", folder / "study.yaml", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["trials"]
+    assert [row["name"] for row in rows if row["kind"] == "finished model"] == ["plain", "chat"]
+    assert [row["kind"] for row in rows] == ["trial"] + 5 * ["merge"] + 2 * ["finished model"]
+    assert exit_status("status", folder / "study.yaml") == 0
+    assert "1 trial, 5 merges and 2 finished models: 8 pending" in capsys.readouterr().out
+
+
 def test_models_with_other_rows_are_asked_and_no_comparison_takes_them(context, folder):
     base = context.inputs.base_models["tiny"].directory
     (chat,) = [model for model in context.finished_parents if model.name == "chat"]

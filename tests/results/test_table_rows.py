@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from raylab.plan.finished_parents import plan_finished_parents
 from raylab.plan.trials import plan_trials
 from raylab.results.table_rows import (
     attempt_rows,
@@ -18,6 +19,7 @@ from raylab.results.table_rows import (
     sample_rows,
     trial_rows,
 )
+from raylab.spec.models import ResolvedModel
 from raylab.store.attempt_state import RUNNING, RunningAttempt, write_progress
 from raylab.store.filesystem import Store
 from raylab.store.lease import LEASE
@@ -177,6 +179,37 @@ def test_live_rows_have_the_same_keys_whatever_became_of_a_trial(planned):
     report_progress(store, trials["alone"])
     fail(store, trials["first"])
     assert len({frozenset(row) for row in live_rows(results_of(store, trials))}) == 1
+
+
+def test_live_rows_show_finished_models_that_are_asked_and_the_trials_table_does_not(tmp_path):
+    given = {"path": "x", "base_model": "tiny", "method": "sft", "data": "D1"}
+    study = make_study(
+        seeds=[1],
+        held_out=0.5,
+        models={"busy": {**given, "seed": 7}, "done": given, "waits": given, "broken": given},
+        merges={"all": {"method": "linear", "models": ["busy", "done", "waits", "broken"]}},
+    )
+    inputs, store = make_inputs(study), Store(str(tmp_path / "out"))
+    for name in study.models:
+        inputs.models[name] = ResolvedModel(name, f"content:{name}", None, name)
+    models = {model.name: model for model in plan_finished_parents(study, inputs)}
+    report_progress(store, models["busy"])
+    fail(store, models["broken"])
+    finish(store, models["done"])
+    trials = plan_trials(study, inputs)
+    results = read_results([*trials, *models.values()], store)
+    rows = {row["name"]: row for row in live_rows(results) if row["kind"] != "trial"}
+    assert {name: (row["kind"], row["status"]) for name, row in rows.items()} == {
+        "busy": ("finished model", "running"),
+        "done": ("finished model", "done"),
+        "waits": ("finished model", "pending"),
+        "broken": ("finished model", "failed"),
+    }
+    busy = {key: rows["busy"][key] for key in ("step", "seed", "model", "data", "adapter")}
+    assert busy == {"step": 3, "seed": 7, "model": "tiny", "data": "D1", "adapter": None}
+    assert (rows["broken"]["cause"], rows["broken"]["message"]) == ("error", "it broke")
+    assert len({frozenset(row) for row in live_rows(results)}) == 1
+    assert [row["name"] for row in trial_rows(results)] == [trial.name for trial in trials]
 
 
 def test_attempt_rows_come_in_the_order_of_attempts(planned):

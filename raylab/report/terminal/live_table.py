@@ -23,7 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raylab.number_format import MISSING, clock, long_time, number, plural, size
+from raylab.number_format import MISSING, clock, listing, long_time, number, plural, size
 from raylab.report.terminal.columns import Column, Row, fit_beside_names, longest_name
 from raylab.spec.merge_methods import is_merge
 
@@ -32,6 +32,8 @@ _ORDER = ("done", "running", "failed", "blocked", "pending")
 _HEAD = 2
 _GAP = 1
 _NAME = "trial"
+_KINDS = ("trial", "merge", "finished model")
+"""Of a row of a status, in the order in which they are counted."""
 _ENDED = ("done", "failed", "blocked")
 _MIN_BAR, _MAX_BAR = 10, 40
 _TRAINED = 0.9
@@ -131,10 +133,9 @@ def totals(rows: Sequence[Row]) -> str:
 
 
 def _amount(rows: Sequence[Row]) -> str:
-    """24 trials, or 24 trials and 2 merges."""
-    merges = sum(map(is_merge, rows))
-    amount = plural(len(rows) - merges, "trial")
-    return f"{amount} and {plural(merges, 'merge')}" if merges else amount
+    """24 trials, or 24 trials, 2 merges and 1 finished model."""
+    counts = Counter(row.get("kind") or ("merge" if is_merge(row) else "trial") for row in rows)
+    return listing(plural(counts[kind], kind) for kind in _KINDS if counts[kind] or kind == "trial")
 
 
 def _overall(

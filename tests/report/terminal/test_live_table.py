@@ -163,5 +163,16 @@ def test_live_table_heard_is_a_column_where_it_is_known():
     assert lines[2].endswith("0:04 ago")
 
 
+def test_totals_count_finished_models_apart_from_merges():
+    rows = [
+        row("a", "done"),
+        row("b", "pending", kind="finished model"),
+        row("c", "done", method="ties"),
+        row("d", "done", method="ties", kind="finished model"),
+    ]
+    counted = "1 trial, 1 merge and 2 finished models: 3 done, 1 pending"
+    assert totals(rows) == counted
+
+
 def test_totals_of_no_trials_says_so():
     assert totals([]) == "0 trials"
