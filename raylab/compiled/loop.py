@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from types import FunctionType
@@ -87,7 +88,8 @@ class Loop:
         known = self.function.__globals__
         inside = dict(known)
         copy = FunctionType(self.function.__code__, inside, self.__name__)
-        found = njit(**_ALWAYS, **self._options)(copy)
+        with _compiling():
+            found = njit(**_ALWAYS, **self._options)(copy)
         for name in self.function.__code__.co_names:
             match known.get(name):
                 case Loop() as loop:
@@ -95,6 +97,19 @@ class Loop:
                 case from_numba() as other:
                     inside[name] = other.for_numba
         return found
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Within, NUMBA_DISABLE_JIT, by which users look into loops of their own, says nothing: Python
+    cannot run what `from_numba` names."""
+    from numba import config
+
+    before, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    try:
+        yield
+    finally:
+        config.DISABLE_JIT = before
 
 
 class from_numba:

@@ -4,15 +4,17 @@ Model: numba gives a loop as text of LLVM, in which only the loop itself is kept
 object file of it. Behind its SHA-256 it lies in a directory that is named by the digest of all
 sources that may hold a loop, the versions of numba and llvmlite, the CPU with its features, and the
 variables of the environment that steer numba. LLVM's linker loads it into the process.
-Invariant: only code that was written by a process which ran it is run. Code that is damaged is made
-and kept anew; code that cannot be linked without numba, and where nothing can be written, is made
-anew in each process.
+Invariant: only code that was written by a process which ran it is run, and only from a file that no
+one could write who could not change this package. Code that is damaged, or that others may have
+written, is made and kept anew; code that cannot be linked without numba, and where nothing can be
+written, is made anew in each process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
@@ -67,21 +69,40 @@ def digest_of(files: Iterable[Path], made_by: Any) -> str:
 def _kept(file: Path) -> bytes | None:
     """The code in `file`; None where there is none, or another than was written."""
     try:
-        whole = file.read_bytes()
+        # Opening a pipe does not wait.
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            if not is_trusted(os.fstat(stream.fileno()), Path(__file__).stat()):
+                return None
+            whole = stream.read()
     except OSError:
         return None
     digest, code = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
     return code if hashlib.sha256(code).digest() == digest else None
 
 
+def is_trusted(kept: os.stat_result, package: os.stat_result) -> bool:
+    """Whether a file of code was written by this user, root or the owner of the package, and nobody
+    else may write to it; package: of one of its modules. A folder of NUMBA_CACHE_DIR may be one
+    that others write to."""
+    others = stat.S_IWGRP | stat.S_IWOTH
+    # Some file systems say of every file that all may write to it.
+    is_closed = not kept.st_mode & others & ~package.st_mode
+    is_own = kept.st_uid in (os.geteuid(), 0, package.st_uid)
+    return stat.S_ISREG(kept.st_mode) and is_own and is_closed
+
+
 def _keep(file: Path, code: bytes) -> None:
     part = file.with_name(f"{file.name}.{uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(hashlib.sha256(code).digest() + code)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(part, flags, 0o644), "wb") as stream:
+            stream.write(hashlib.sha256(code).digest() + code)
         part.replace(file)
     except OSError:
-        part.unlink(missing_ok=True)
+        # Of a disk that nothing is written to, removing what is not there is an error too.
+        with suppress(OSError):
+            part.unlink()
 
 
 @cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import stat
 import subprocess
 import sys
 from hashlib import sha256
@@ -160,10 +162,10 @@ def totals(tmp_path):
         "NUMBA_CACHE_DIR": str(tmp_path),
     }
 
-    def run() -> str:
-        command = [sys.executable, "-c", code]
+    def run(**more: str) -> str:
+        command, env = [sys.executable, "-c", code], {**environment, **more}
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+            command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True
         ).stdout.strip()
 
     return run
@@ -191,6 +193,49 @@ def test_code_that_cannot_be_linked_is_made_anew(totals, tmp_path):
     (kept,) = tmp_path.glob("loops-*/*")
     kept.write_bytes(sha256(b"no object file").digest() + b"no object file")
     assert totals() == "90.0 True"
+
+
+def test_code_that_others_may_have_written_is_made_and_kept_anew(totals, tmp_path):
+    totals()
+    (kept,) = tmp_path.glob("loops-*/*")
+    kept.chmod(0o666)
+    assert totals() == "90.0 True"
+    assert kept.stat().st_mode & 0o777 == 0o644 & ~umask()
+    kept.unlink()
+    os.mkfifo(kept)
+    assert [totals(), totals()] == ["90.0 True", "90.0 False"]
+
+
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "package", "trusted"),
+    [
+        (os.geteuid(), 0o644, 0o644, True), (0, 0o444, 0o644, True), (4242, 0o644, 0o644, True),
+        (4343, 0o644, 0o644, False), (os.geteuid(), 0o664, 0o644, False),
+        (os.geteuid(), 0o646, 0o664, False), (os.geteuid(), 0o664, 0o664, True),
+        (os.geteuid(), 0o666, 0o777, True),
+    ],
+)  # fmt: skip
+def test_code_is_trusted_by_owner_and_permissions(owner, mode, package, trusted):
+    def file_of(owner, mode):
+        return os.stat_result([stat.S_IFREG | mode, 1, 1, 1, owner, 0, 0, 0, 0, 0])
+
+    assert machine_code.is_trusted(file_of(owner, mode), file_of(4242, package)) == trusted
+
+
+def test_loop_runs_where_nothing_can_be_kept(totals, tmp_path):
+    (tmp_path / "file").touch()
+    assert totals(NUMBA_CACHE_DIR=str(tmp_path / "file")) == "90.0 True"
+
+
+def test_loop_runs_where_a_user_turns_numba_off(totals):
+    off = {"NUMBA_DISABLE_JIT": "1"}
+    assert [totals(**off), totals(**off)] == ["90.0 True", "90.0 False"]
 
 
 def test_all_loops_of_the_package_run_without_numba():
