@@ -14,7 +14,7 @@ decimals that were written, and rounded once.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from raylab.errors import InputError
@@ -43,11 +43,13 @@ def spots_of(tensors: Collection[str]) -> dict[str, Spot]:
 
 @dataclass(frozen=True)
 class Part:
-    """The points for tensors whose names contain `filter`, in the slice `slice`; None: for all."""
+    """The points for tensors whose names contain `filter`, in the slice `slice`; None: for all.
+    written: the file and line that it is from, for errors; empty if it is from no file."""
 
     points: tuple[float, ...]
     filter: str | None = None
     slice: int | None = None
+    written: str = field(default="", compare=False)
 
     @property
     def is_for_all(self) -> bool:
@@ -151,13 +153,15 @@ def _number(asked: Asked, spot: Spot) -> float:
 
 
 def _check_part(part: Part, asked: Sequence[Asked]) -> None:
-    what, spots = asked[0].what, [spot for one in asked for spot in one.spots.values()]
+    spots = [spot for one in asked for spot in one.spots.values()]
+    what = f"{part.written}: {asked[0].what}" if part.written else asked[0].what
     mine = [spot for spot in spots if part.is_for(spot)]
     if not mine:
         raise InputError(
             f"{what} has a filter that matches no tensor",
             found=part.place,
             expected=f"a part of a tensor's name, such as {spots[0].name if spots else 'none'}",
+            todo="correct the filter, or remove it",
         )
     most = max((spot.layer[1] for spot in mine if spot.layer), default=1)
     if len(part.points) > most:

@@ -9,7 +9,7 @@ Invariant: what comes back means what mergekit 0.1.5 documents, but for the diff
 tests/merge/test_peers.py pins: all arithmetic is in float64 whatever `dtype` says, DARE and DELLA
 scale by 1 / probability unless `rescale_norm: l1` stands there, and ties at the threshold stay.
 int8_mask only saves mergekit memory. What is refused is named with its line, before any model is
-looked for.
+looked for. `name`, which published files have, is a label and changes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from raylab.spec.output_tokenizer import read_tokenizer
 
 _FIELDS = (
     "merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype", "out_dtype",
-    "tokenizer_source", "tokenizer", "chat_template",
+    "tokenizer_source", "tokenizer", "chat_template", "name",
 )  # fmt: skip
 _DTYPES = ("bfloat16", "float16", "float32")
 

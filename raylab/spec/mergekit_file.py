@@ -34,6 +34,10 @@ class Section:
         """File and line of the section."""
         return f"{self.file}, line {self.line}"
 
+    def where_of(self, field: str) -> str:
+        """File and line of `field`."""
+        return f"{self.file}, line {self.line_of(field)}"
+
     @property
     def empty(self) -> Section:
         """A section without fields, at the same place."""
@@ -67,17 +71,28 @@ class Section:
         unknown = [field for field in self.values if field not in known]
         if unknown:
             raise InputError(
-                f"{self.file}, line {self.line_of(unknown[0])}: raylab does not read "
+                f"{self.where_of(unknown[0])}: raylab does not read "
                 f"{', '.join(map(str, unknown))}" + (f" in {self.name}" if self.name else ""),
                 found=", ".join(f"{field}: {self.values[field]!r}" for field in unknown),
                 expected=f"of mergekit's fields here: {', '.join(known)}",
+                todo=self._instead(unknown, known),
             )
 
+    def _instead(self, unknown: Collection[str], known: Collection[str]) -> str:
+        """What to write in the place of fields that are not known."""
+        if "revision" in unknown:
+            return "give the revision with the model: `model: ID@REVISION`"
+        if "parameters" in known:
+            return "put settings of the method under `parameters`; remove what mergekit ignores"
+        return "remove it, since mergekit 0.1.5 ignores it" if self.name == "parameters" else ""
+
     def refused(self, field: str, expected: str) -> InputError:
-        """The error that the value of `field` is none that raylab reads."""
+        """The error that the value of `field` is none that raylab reads, or that there is none."""
+        value = self.value(field)
+        what = f"there is no {field}" if value is None else f"this {field} is not read"
         return InputError(
-            f"{self.file}, line {self.line_of(field)}: this {field} is not read",
-            found=self.value(field),
+            f"{self.where_of(field)}: {what}",
+            found=repr(value) if isinstance(value, str) else value,
             expected=expected,
         )
 
@@ -91,11 +106,19 @@ class Section:
 def read_file(file: Path) -> Section:
     """The mapping that `file` holds. Raises InputError."""
     try:
-        values = YAML(typ="rt", pure=True).load(file.read_text(encoding="utf-8"))
+        documents = [*YAML(typ="rt", pure=True).load_all(file.read_text(encoding="utf-8"))]
     except (OSError, ValueError, YAMLError) as error:
         raise InputError(
             f"the merge file {file} cannot be read", found=str(error), expected="mergekit's YAML"
         ) from error
+    if len(documents) > 1:
+        raise InputError(
+            f"{file} has several merges",
+            found=f"{len(documents)} YAML documents, with `---` between them",
+            expected="one merge",
+            todo="give each a file, and name the folder of one as the model of another",
+        )
+    values = documents[0] if documents else None
     if not isinstance(values, Mapping | None):
         raise InputError(f"{file} is no mapping", found=values, expected="names and values")
     return Section(file, "", values or {}, 1)

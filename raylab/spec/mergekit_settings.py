@@ -112,7 +112,7 @@ def _parts(level: Level, name: str, row: ParameterRow) -> list[Part]:
         return []
     points = _points(value, row)
     if points:
-        return [Part(points, slice=level.slice)]
+        return [Part(points, slice=level.slice, written=section.where_of(name))]
     listed = value if isinstance(value, list) else [value]
     if not listed or not all(isinstance(item, Mapping) for item in listed):
         raise section.refused(
@@ -126,7 +126,8 @@ def _parts(level: Level, name: str, row: ParameterRow) -> list[Part]:
             raise item.refused("value", _WORDS[row.kind])
         if not isinstance(text, str | None):
             raise item.refused("filter", "a part of the names of tensors")
-        found.append(Part(points, None if text in ("*", "") else text, level.slice))
+        matched = None if text in ("*", "") else text
+        found.append(Part(points, matched, level.slice, item.where_of("filter")))
     return found
 
 

@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raylab.errors import InputError
-from raylab.spec.merge_settings import Part, Varying, points_of
+from raylab.spec.merge_settings import Part, Varying, points_of, spots_of
 from raylab.spec.mergekit import read_mergekit, requested
 from raylab.spec.merges import MergeInput
+from raylab.spec.tensor_settings import settings_of
 
 TIES = """
 merge_method: ties
@@ -155,6 +156,58 @@ def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):
 def test_read_what_is_refused_is_named_with_its_line(tmp_path, old, new, line):
     with pytest.raises(InputError, match=rf"merge\.yaml, line {line}: "):
         read(tmp_path, edited(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "todo"),
+    [
+        ("  - model: first\n", "  - model: first\n    revision: v1\n", "`model: ID@REVISION`"),
+        ("parameters: {weight: 0.7, density: 0.5}", "weight: 0.7", "under `parameters`"),
+        ("int8_mask: true", "int_space: cs", "mergekit 0.1.5 ignores it"),
+    ],
+)
+def test_read_a_field_that_mergekit_ignores_is_refused_with_what_to_do(tmp_path, old, new, todo):
+    with pytest.raises(InputError, match="raylab does not read") as refused:
+        read(tmp_path, edited(old, new))
+    assert todo in refused.value.todo
+
+
+def test_read_a_name_of_the_output_changes_nothing(tmp_path):
+    assert read(tmp_path, f"name: Best-Model-7B\n{TIES}") == read(tmp_path, TIES)
+
+
+def test_read_a_field_that_is_not_there_says_so(tmp_path):
+    text = "merge_method: slerp\nmodels: [{model: a}, {model: b}]\nparameters: {t: 0.5}\n"
+    with pytest.raises(InputError, match="there is no base_model"):
+        read(tmp_path, text)
+
+
+def test_read_a_number_in_quotes_is_shown_with_them(tmp_path):
+    with pytest.raises(InputError, match="this density is not read") as refused:
+        read(tmp_path, edited("density: 0.5", "density: '0.5'"))
+    assert refused.value.found == "'0.5'"
+
+
+def test_read_several_documents_are_refused_with_their_number(tmp_path):
+    with pytest.raises(InputError, match="several merges") as refused:
+        read(tmp_path, f"name: first{TIES}---{TIES}")
+    assert "2 YAML documents" in refused.value.found
+
+
+@pytest.mark.parametrize(
+    ("asked", "line", "named"),
+    [
+        ("density: [{filter: mlpp, value: 1}, {value: 0.5}]", 7, "matches no tensor"),
+        ("density: [1, 0.5, 0.1]", 7, "more points than layers"),
+    ],
+)
+def test_read_a_setting_that_does_not_fit_the_tensors_is_named_with_its_line(
+    tmp_path, asked, line, named
+):
+    request = read(tmp_path, edited("density: 0.5", asked))
+    spots = spots_of([f"model.layers.{number}.mlp.up_proj.weight" for number in (0, 1)])
+    with pytest.raises(InputError, match=rf"merge\.yaml, line {line}: .*{named}"):
+        settings_of(request, spots)
 
 
 def test_read_gradients_and_filters_come_before_the_common_ones(tmp_path):
