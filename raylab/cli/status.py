@@ -38,8 +38,7 @@ def status(
         bool, typer.Option("--watch", help="Show it again and again until the study has ended.")
     ] = False,
 ) -> None:
-    """Show what became of every trial and merge, and of the finished models that are asked, also
-    while a study runs."""
+    """Show trials, merges and finished models that are asked, also while a study runs."""
     from raylab.report.terminal import live_display
     from raylab.report.terminal.printing import print_status
 
@@ -57,12 +56,12 @@ def status(
     left = _time_left(loaded, inputs, planned, store)
     if watch:
         live_display.watch(
-            lambda: live_rows(read_results(planned, store), limits),
+            lambda: live_rows(read_results(planned, store, limits=limits)),
             live_display.open_display(sys.stdout, timed=False, left=left.seconds),
             lambda: is_driven(store),
             lambda: read_study_phase(store),
         )
-    rows = live_rows(read_results(planned, store), limits)
+    rows = live_rows(read_results(planned, store, limits=limits))
     phase = read_study_phase(store) if is_driven(store) else None
     if as_json:
         at = phase.document if phase else {"phase": None}

@@ -21,7 +21,7 @@ from raylab.cluster.study_progress import Execute, counted
 from raylab.number_format import plural
 from raylab.reduce.job import Call
 from raylab.reduce.shard_cache import CachingExecutor
-from raylab.results.notes import notes_of, with_notes
+from raylab.results.notes import with_notes
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
@@ -77,7 +77,7 @@ def write_connectivity(
                 say(f"points of a line are not evaluated: {why}")
             parts.save(context.store)
         rows += list(of_base.rows(parts, failed))
-    notes = notes_of(context.planned, records, context.study.evaluation.limits)
+    notes = context.notes(records)
     write_table(context.store, TABLE, with_notes(rows, {}, notes))
     return passes
 

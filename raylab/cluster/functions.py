@@ -27,7 +27,7 @@ from raylab.cluster.study_progress import Execute, counted
 from raylab.number_format import plural
 from raylab.reduce.job import Call, balanced
 from raylab.reduce.shard_cache import CachingExecutor
-from raylab.results.notes import notes_of, with_notes
+from raylab.results.notes import with_notes
 from raylab.spec.identity import fingerprint
 from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
@@ -117,7 +117,7 @@ def write_functions(
             say(f"{name} is not compared by its predictions: {why}")
         of_base.add(parts, dict(zip(usages, found, strict=True)), failed)
         parts.save(context.store)
-    notes = notes_of(context.planned, records, context.study.evaluation.limits)
+    notes = context.notes(records)
     for name in TABLES_OF_FUNCTIONS:
         rows = [row for of_base in wanted for row in of_base.rows(parts, name)]
         write_table(context.store, name, with_notes(rows, {}, notes))

@@ -25,7 +25,7 @@ from raylab.reduce.job import Executor
 from raylab.reduce.shard_cache import CachingExecutor
 from raylab.reduce.tables import Tables
 from raylab.results.comparison_rows import comparison_rows
-from raylab.results.notes import notes_of, with_notes
+from raylab.results.notes import with_notes
 from raylab.store.filesystem import REDUCE
 from raylab.store.parts import Parts
 from raylab.store.phase import Tell, silent
@@ -81,7 +81,7 @@ def write_reduction(
     for of_base in wanted:
         computed.extend(of_base.reduce(context, parts, places, execute))
         parts.save(context.store)
-    notes = notes_of(context.planned, records, context.study.evaluation.limits)
+    notes = context.notes(records)
     sides = {c.name: (c.a.name, c.b.name) for c in planned}
     tables = {
         name: [row for of_base in wanted for row in of_base.rows(parts, name)]

@@ -181,12 +181,11 @@ def report(context: StudyContext, others: Sequence[str] = (), *, is_whole: bool 
 def write_trial_tables(context: StudyContext) -> bool:
     """Write the tables of trials out of the store; return whether everything is done."""
     store = context.store
-    results = read_results(context.asked, store, context.questions)
-    rows = trial_rows(results, context.study.evaluation.limits)
-    write_table(store, "trials", rows)
-    notes = {row["name"]: row["note"] for row in rows if row["note"]}
+    limits = context.study.evaluation.limits
+    results = read_results(context.asked, store, context.questions, limits)
+    write_table(store, "trials", trial_rows(results))
     for name, make in _TABLES_OF_MODELS.items():
-        write_table(store, name, with_notes(make(results), {}, notes))
+        write_table(store, name, with_notes(make(results), {}, results.notes))
     return all(result.record for result in results.trials)
 
 

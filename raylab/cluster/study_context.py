@@ -25,6 +25,7 @@ from raylab.plan.functions import compared_answers
 from raylab.plan.merges import Asked, Planned, PlannedMerge, plan_merges
 from raylab.plan.stored import StoredResults, find_results
 from raylab.plan.trials import Inputs, Trial, plan_trials, read_inputs
+from raylab.results.notes import notes_of
 from raylab.results.quality_flags import flagged_models
 from raylab.spec.identity import fingerprint
 from raylab.spec.models import resolve
@@ -123,7 +124,11 @@ class StudyContext:
     def left_out(self, records: Mapping[str, Record]) -> dict[str, str]:
         """Models that no comparison takes, with the reason."""
         asked = self.study.evaluation
-        return flagged_models(self.planned, records, asked.limits) if asked.leave_out_marked else {}
+        return flagged_models(self.asked, records, asked.limits) if asked.leave_out_marked else {}
+
+    def notes(self, records: Mapping[str, Record]) -> dict[str, str]:
+        """The notes of models, by name; most have none."""
+        return notes_of(self.asked, records, self.study.evaluation.limits)
 
     def places(self, records: Mapping[str, Record]) -> dict[str, ModelLocation | None]:
         """The places of the parameters of every model; None for a model that is not done."""

@@ -103,6 +103,15 @@ class Tables(Mapping[str, Rows]):
         return self.rows("norms", view=VIEW, level=level)
 
 
+def marked_models(tables: Mapping[str, Rows]) -> dict[str, str]:
+    """By which limits each marked model is marked: trials and merges, then finished models that are
+    asked, which have rows of their answers alone."""
+    found = {row["name"]: row["marks"] for row in tables["trials"] if row["marked"]}
+    known = {row["name"] for row in tables["trials"]}
+    asked = (row for row in tables["rates"] if row["name"] not in known)
+    return found | {row["name"]: row["marks"] for row in asked if row.get("marks")}
+
+
 def finite(value: Any) -> float | None:
     """The value; None where it is None, NaN or infinite."""
     return float(value) if value is not None and math.isfinite(value) else None

@@ -66,7 +66,7 @@ def flag_columns(metrics: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
 def flagged_models(
     planned: Sequence[Asked], records: Mapping[str, Record], limits: Limits
 ) -> dict[str, str]:
-    """The limits that each marked trial or merge breaks, by its name, without examples."""
+    """The limits that each marked model breaks, by its name, without examples."""
     flagged = {}
     for item in planned:
         record = records.get(item.id)

@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from raylab.plan.asked import NOTHING_BESIDE, MergePrompts
@@ -86,6 +87,14 @@ class StudyResults:
     trials: Sequence[TrialResult]
     of_merges: MergePrompts = NOTHING_BESIDE
     """What merges and their models are asked."""
+    limits: Limits = LIMITS
+    """Those that decide which models are marked."""
+
+    @cached_property
+    def notes(self) -> Mapping[str, str]:
+        """The notes of models, by name; most have none."""
+        records = {result.record.id: result.record for result in self.trials if result.record}
+        return notes_of([result.planned for result in self.trials], records, self.limits)
 
     @property
     def with_row(self) -> list[TrialResult]:
@@ -94,11 +103,14 @@ class StudyResults:
 
 
 def read_results(
-    planned: Sequence[Asked], store: Store, questions: Questions | None = None
+    planned: Sequence[Asked],
+    store: Store,
+    questions: Questions | None = None,
+    limits: Limits = LIMITS,
 ) -> StudyResults:
     """Read the records, attempts and progress of `planned`. Raises StoreError.
 
-    questions: of the study, by whose names of data sets the likelihoods are then called.
+    questions, limits: of the study, by whose names of data sets the likelihoods are then called.
     """
     found = find_results(planned, store, questions)
     going_on = checkpoint_texts(found.planned, store)
@@ -111,20 +123,18 @@ def read_results(
             running, progress = read_running(store, item.folder), read_progress(store, item.folder)
             goes_on = going_on.get(item.name)
             results.append(TrialResult(item, None, attempts, running, progress, goes_on))
-    return StudyResults(store, results, questions.of_merges if questions else NOTHING_BESIDE)
+    of_merges = questions.of_merges if questions else NOTHING_BESIDE
+    return StudyResults(store, results, of_merges, limits)
 
 
-def trial_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
-    """The rows of the trials table; `limits` decide which models are marked."""
-    return _trial_rows(results.with_row, limits)
+def trial_rows(results: StudyResults) -> list[Row]:
+    """The rows of the trials table."""
+    return _trial_rows(results, results.with_row)
 
 
-def _trial_rows(results: Sequence[TrialResult], limits: Limits) -> list[Row]:
-    planned = [result.planned for result in results]
-    records = {result.record.id: result.record for result in results if result.record}
-    notes = notes_of(planned, records, limits)
+def _trial_rows(results: StudyResults, chosen: Sequence[TrialResult]) -> list[Row]:
     rows: dict[str, Row] = {}
-    for result in results:
+    for result in chosen:
         trial, record = result.planned, result.record
         has_adapter = isinstance(trial, Trial) or (
             isinstance(trial, PlannedMerge) and trial.is_adapter
@@ -137,8 +147,8 @@ def _trial_rows(results: Sequence[TrialResult], limits: Limits) -> list[Row]:
         }
         if record:
             row |= {key: value for key, value in record.metrics.items() if key in row}
-            row |= flag_columns(record.metrics, limits)
-        row |= {"note": notes.get(trial.name), "attempts": len(result.attempts)}
+            row |= flag_columns(record.metrics, results.limits)
+        row |= {"note": results.notes.get(trial.name), "attempts": len(result.attempts)}
         rows[trial.name] = row
     return list(rows.values())
 
@@ -162,7 +172,7 @@ def _status(result: TrialResult, rows_before: Mapping[str, Row]) -> Row:
     return {"status": "pending", "message": result.goes_on}
 
 
-def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
+def live_rows(results: StudyResults) -> list[Row]:
     """The rows of the trials table, and such rows of finished models that are asked, with the last
     progress of what runs.
 
@@ -173,7 +183,7 @@ def live_rows(results: StudyResults, limits: Limits = LIMITS) -> list[Row]:
     progress.
     """
     driven = is_driven(results.store)
-    pairs = zip(results.trials, _trial_rows(results.trials, limits), strict=True)
+    pairs = zip(results.trials, _trial_rows(results, results.trials), strict=True)
     return [
         {**row, "kind": KINDS[type(result.planned)], **_live_columns(result, row, driven)}
         for result, row in pairs
@@ -240,10 +250,14 @@ def path_rows(results: StudyResults) -> Iterator[Row]:
 
 
 def rate_rows(results: StudyResults) -> Iterator[Row]:
-    """The rows of the rates table: greedy, sampled and expected answers of every model."""
+    """The rows of the rates table: greedy, sampled and expected answers of every model; those that
+    are greedy say by which limits it is marked."""
     for result in results.trials:
         for kind, rates in _metric(result, "answers").items():
-            yield _named(result, {"answers": kind, **rates})
+            row = _named(result, {"answers": kind, **rates})
+            if result.record and kind == "greedy":
+                row["marks"] = flag_columns(result.record.metrics, results.limits)["marks"]
+            yield row
 
 
 def rate_by_data_rows(results: StudyResults) -> Iterator[Row]:

@@ -92,6 +92,7 @@ TRIAL_SCHEMAS: dict[str, Columns] = {
         distinct_rate=REAL,
         answer_length=REAL,
         answer_tokens=REAL,
+        marks=TEXT,
         note=TEXT,
     ),
     "rates_by_data": schema(

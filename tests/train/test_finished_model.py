@@ -114,6 +114,23 @@ def test_finished_model_has_rows_of_what_it_was_asked_and_none_of_the_trials_tab
     assert {row["data"] for row in rows} == {"D1"}
 
 
+def test_marked_finished_model_has_the_note_and_the_marks_of_a_trial(bench):
+    limits = "evaluation: {limits: {style_rate: 0.9}, leave_out_marked: true, "
+    text = bench.text.replace("evaluation: {", limits)
+    context = bench.prepared(text)
+    answers = bench.ask("whole", context).metrics["answers"]
+    assert answers["greedy"]["style_rate"] == 0 and answers["expected"]["style_rate"] == 1
+    broken = "answers in style: 0 %, at least 90 % asked"
+    write_trial_tables(context)
+    rows = {row["answers"]: row for row in read_table(context.store, "rates").to_pylist()}
+    assert rows["greedy"]["marks"].startswith(f"{broken}, such as ")
+    assert rows["expected"]["marks"] is None
+    assert {row["note"] for row in rows.values()} == {f"whole is marked: {broken}"}
+    notes = {r["name"]: r["note"] for r in read_table(context.store, "trials").to_pylist()}
+    assert notes == {"demo.same": f"whole is marked: {broken}", "demo.again.s42": None}
+    assert context.left_out(context.records()) == {"whole": broken}
+
+
 def test_finished_model_is_asked_once_and_again_after_other_questions_or_another_content(bench):
     assert bench.states() == dict.fromkeys(("whole", "part"), ("to run", ASK_FINISHED))
     first = bench.ask("part")

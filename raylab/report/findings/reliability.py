@@ -3,7 +3,8 @@
 Model: the audit gives how much of a task vector a checkpoint in the base model's dtype would lose
 (merged) and how much 4-bit weights hide (dequantized); trials that are not done and models that
 are marked are counted; the comparisons of one base model should be over equally many entries.
-Invariant: every trial is counted once, by its status; a merge is no trial.
+Invariant: every trial is counted once, by its status; a merge is no trial. Finished models that are
+asked count among those that may be marked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from raylab.report.findings.finding import Finding, Grade, Sentence
 from raylab.report.findings.trained_models import labels_of, models_of
-from raylab.report.study_tables import Rows, Tables, finite, grouped
+from raylab.report.study_tables import Rows, Tables, finite, grouped, marked_models
 from raylab.spec.merge_methods import is_merge
 
 LARGE_ERROR = 0.1
@@ -48,6 +49,7 @@ def find(tables: Tables) -> Finding:
     ]
     found = (
         *_trial_sentences(tables["trials"]),
+        *_marked_sentences(tables),
         *_audit_sentences(audit),
         *_counted_sentences(counted),
     )
@@ -67,10 +69,13 @@ def _trial_sentences(trials: Rows) -> Iterator[Sentence]:
         yield Sentence("trust-undone" if statuses["done"] else "trust-none_done", values, "bad")
     elif total:
         yield Sentence("trust-done", {"total": total}, "good")
-    marked = tuple(row["name"] for row in trials if row["marked"])
-    if marked:
-        done = sum(row["status"] == "done" for row in trials)
-        named = {"count": len(marked), "total": done, "names": marked}
+
+
+def _marked_sentences(tables: Tables) -> Iterator[Sentence]:
+    if marked := tuple(marked_models(tables)):
+        done = {row["name"] for row in tables["trials"] if row["status"] == "done"}
+        asked = done | {row["name"] for row in tables["rates"]}
+        named = {"count": len(marked), "total": len(asked), "names": marked}
         yield Sentence("trust-marked", named, "fair")
 
 

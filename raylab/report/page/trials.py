@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from raylab.number_format import MISSING, duration, number, rate, setting
 from raylab.report.page.blocks import Block, Column, Grid, Item, Items
-from raylab.report.study_tables import Row, Rows
+from raylab.report.study_tables import Row, Rows, marked_models
 from raylab.report.words import Translator
 from raylab.spec.merge_methods import is_merge
 from raylab.spec.merge_settings import Setting, Varying
@@ -98,16 +98,13 @@ def _cells(translate: Translator, row: Row) -> tuple[str, ...]:
 
 
 def flag_blocks(translate: Translator, tables: Mapping[str, Rows]) -> Iterator[Block]:
-    """Every marked trial and merge: the reason with an example, and its comparisons."""
+    """Every marked model: the reason with an example, and its comparisons."""
     items = []
-    for row in tables["trials"]:
-        if not row["marked"]:
-            continue
-        name = row["name"]
+    for name, marks in marked_models(tables).items():
         norms = (norm for norm in tables["norms"] if name in (norm["a"], norm["b"]))
         names = tuple(dict.fromkeys(norm["comparison"] for norm in norms))
         compared = translate("marks-compared", names=names) if names else ""
-        text = translate("marks-marked", marks=row["marks"], compared=compared)
+        text = translate("marks-marked", marks=marks, compared=compared)
         items.append(Item(name, text, "fair"))
     if items:
         yield Items(tuple(items))

@@ -63,6 +63,18 @@ def test_reliability_marked_models_are_named():
     assert not values_of(sentences_of(trials=trials[1:2]), "trust-marked")
 
 
+def test_reliability_finished_models_that_are_marked_are_named_too():
+    rates = [
+        {"name": "sound", "answers": "greedy", "marks": None},
+        {"name": "mute", "answers": "greedy", "marks": "answers in Japanese: 0 %"},
+        {"name": "mute", "answers": "expected", "marks": None},
+    ]
+    found = reliability.find(Tables.of({"trials": [trial("a"), trial("b")], "rates": rates}))
+    (values,) = values_of(found.sentences, "trust-marked")
+    assert values == {"count": 1, "total": 4, "names": ("mute",)}
+    assert [s.key for s in found.cautions] == ["trust-marked"]
+
+
 def test_reliability_audit_says_the_range_of_errors_and_the_most_false_zeros():
     rows = [
         audit(name_of("a", 1), merged_error=0.02, merged_false_zeros=0.3, dequantized_error=0.5),

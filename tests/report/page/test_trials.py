@@ -137,14 +137,30 @@ def marked_trials():
 
 def test_flag_blocks_name_marks_and_what_rests_on_the_model():
     trials = marked_trials()
-    (block,) = flag_blocks(translator(), {"trials": trials, "norms": make_norms()})
+    (block,) = flag_blocks(translator(), {"trials": trials, "norms": make_norms(), "rates": []})
     (item,) = block.items
     assert item.head == trials[0]["name"]
     assert MARKS in item.text and f"Compared in {trials[0]['name']}~" in item.text
 
 
 def test_flag_blocks_without_a_marked_model_are_none():
-    assert list(flag_blocks(translator(), {"trials": make_trials(), "norms": []})) == []
+    rates = [{"name": "finished", "answers": "greedy", "marks": None}]
+    tables = {"trials": make_trials(), "norms": [], "rates": rates}
+    assert list(flag_blocks(translator(), tables)) == []
+
+
+def test_flag_blocks_name_finished_models_that_are_marked_after_trials():
+    trials = marked_trials()
+    rates = [
+        {"name": trials[0]["name"], "answers": "greedy", "marks": MARKS},
+        {"name": "finished", "answers": "greedy", "marks": MARKS},
+        {"name": "finished", "answers": "expected", "marks": None},
+    ]
+    norms = [*make_norms(), {"comparison": "finished~demo", "a": "finished", "b": "demo"}]
+    tables = {"trials": trials, "norms": norms, "rates": rates}
+    (block,) = flag_blocks(translator(), tables)
+    assert [item.head for item in block.items] == [trials[0]["name"], "finished"]
+    assert block.items[1].text == f"marked: {MARKS}. Compared in finished~demo."
 
 
 def test_page_shows_marked_models_in_the_section_on_trust():
