@@ -29,18 +29,26 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 @njit(inline="always")
 def _hash(key: Any, index: Any) -> Any:
-    hashed = key + (index + _ONE) * _GAMMA
-    hashed = (hashed ^ (hashed >> _30)) * _MIX_1
+    return _mixed(key + (index + _ONE) * _GAMMA)
+
+
+@njit(inline="always")
+def _mixed(state: Any) -> Any:
+    """The upper bits of the output of this state of SplitMix64."""
+    hashed = (state ^ (state >> _30)) * _MIX_1
     hashed = (hashed ^ (hashed >> _27)) * _MIX_2
     return (hashed ^ (hashed >> _31)) >> _11
 
 
 @njit(_INT(_ROW, _U64, _U64, _U64), **_OPTIONS)
-def _drop(row: Array, key: np.uint64, first: np.uint64, below: np.uint64) -> int:
+def drop_entries(row: Array, key: np.uint64, first: np.uint64, below: np.uint64) -> int:
+    """`drop` of one key."""
     kept = 0
+    state = key + (first + _ONE) * _GAMMA
     for i in range(row.size):
         value = row[i]
-        stays = (_hash(key, first + np.uint64(i)) < below) & (value != 0)
+        stays = (_mixed(state) < below) & (value != 0)
+        state += _GAMMA
         kept += stays
         row[i] = value if stays else np.float32(0)
     return kept
@@ -98,7 +106,7 @@ def _drop_by_rank(
 def drop(delta: Array, key: int, first: int, limit: int) -> int:
     """Set entries whose hash is not below `limit` to zero; return how many are not zero."""
     words = (np.uint64(number) for number in (key, first, limit))
-    return int(_drop(delta, *words))
+    return int(drop_entries(delta, *words))
 
 
 def drop_by_rank(

@@ -7,6 +7,8 @@ Invariant: widening is exact, and narrowing rounds to nearest, ties to even.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,21 @@ _LARGEST = np.float32(3.4028234663852886e38)
 _SIXTEEN, _MAGNITUDE = np.uint32(16), np.uint32(0x7FFFFFFF)
 _INFINITE_BF16 = np.uint32(0x7F7F8000)
 """From these bits of a float32 magnitude on, a bfloat16 is infinite or NaN."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Some rows as files have them, uint16 (entries,), contiguous: of a base, and of each model.
+    are_values: models are combined as they are, not as task vectors."""
+
+    base: Array
+    models: Sequence[Array]
+    are_values: bool
+
+    @property
+    def addresses(self) -> Array:
+        """Where the rows of each model lie, int64 (models,), as long as these exist."""
+        return np.array([row.__array_interface__["data"][0] for row in self.models], np.int64)
 
 
 @njit(_INT(_ROW), **_OPTIONS)
@@ -42,7 +59,8 @@ def _nonzero(row: Array) -> int:
 
 
 @njit(_INT(_WORDS, _WORDS, _ROW), **_OPTIONS)
-def _subtract_bf16(values: Array, base: Array, row: Array) -> int:
+def subtract_bf16(values: Array, base: Array, row: Array) -> int:
+    """`subtract` of bfloat16."""
     count = np.int32(0)
     for i in range(row.size):
         value: Any = as_float(np.uint32(values[i]) << _SIXTEEN)
@@ -53,7 +71,8 @@ def _subtract_bf16(values: Array, base: Array, row: Array) -> int:
 
 
 @njit(_INT(_WORDS, _ROW), **_OPTIONS)
-def _widen_bf16(values: Array, row: Array) -> int:
+def widen_bf16(values: Array, row: Array) -> int:
+    """`widen` of bfloat16."""
     count = np.int32(0)
     for i in range(row.size):
         value: Any = as_float(np.uint32(values[i]) << _SIXTEEN)
@@ -63,7 +82,7 @@ def _widen_bf16(values: Array, row: Array) -> int:
 
 
 @njit(_INT(_ROW, types.uint16[::1]), **_OPTIONS)
-def _narrow_bf16(row: Array, values: Array) -> int:
+def narrow_bf16(row: Array, values: Array) -> int:
     """To the nearest, ties to even; NaN and what overflows are counted, whatever is written."""
     bits = row.view(np.uint32)
     count = np.int32(0)
@@ -88,7 +107,7 @@ def count_nonzero(delta: Array) -> int:
 def widen(values: Array, row: Array) -> int:
     """Write float32(values) into `row`; how many entries are NaN or infinite."""
     if values.dtype == np.uint16:
-        return int(_widen_bf16(values, row))
+        return int(widen_bf16(values, row))
     row[:] = values
     return count_non_finite(row)
 
@@ -96,7 +115,7 @@ def widen(values: Array, row: Array) -> int:
 def narrow(row: Array, values: Array) -> int:
     """Write `row` into `values`, rounded to their dtype; how many are NaN or infinite there."""
     if values.dtype == np.uint16:
-        return int(_narrow_bf16(row, values))
+        return int(narrow_bf16(row, values))
     with np.errstate(over="ignore"):
         values[:] = row
     return int(values.size - np.count_nonzero(np.isfinite(values)))
@@ -112,7 +131,7 @@ def add(row: Array, values: Array) -> int:
 def subtract(values: Array, base: Array, row: Array) -> int:
     """Write float32(values) - float32(base) into `row`; how many entries are NaN or infinite."""
     if values.dtype == base.dtype == np.uint16:
-        return int(_subtract_bf16(values, base, row))
+        return int(subtract_bf16(values, base, row))
     with np.errstate(over="ignore", invalid="ignore"):
         np.subtract(_as_float32(values), _as_float32(base), out=row)
     return count_non_finite(row)

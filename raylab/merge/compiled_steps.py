@@ -106,7 +106,7 @@ def _count_votes(
 
 
 @njit([types.void(rows, _SUMS, _SUMS, _BOOL, _SUMS) for rows in (_ROWS, _WIDE)], **_OPTIONS)
-def _disjoint_merge(
+def merge_disjoint(
     deltas: Array, factors: Array, weights: Array, normalize: bool, merged: Array
 ) -> None:
     up, down = on_stack(_BLOCK, np.float64), on_stack(_BLOCK, np.float64)
@@ -138,7 +138,7 @@ def _add_row(row: Array, factor: float, merged: Array) -> None:
 
 
 @njit([types.void(rows, _SUMS, _F64, _SUMS) for rows in (_ROWS, _WIDE)], **_OPTIONS)
-def _weighted_sum(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
+def sum_weighted(deltas: Array, factors: Array, divisor: float, merged: Array) -> None:
     for start in range(0, merged.size, _BLOCK):
         part = merged[start : min(merged.size, start + _BLOCK)]
         part[:] = 0
@@ -150,7 +150,7 @@ def _weighted_sum(deltas: Array, factors: Array, divisor: float, merged: Array) 
 
 
 @njit(_INT(_ROW, _SUMS, _F64, _BOOL, _F64), **_OPTIONS)
-def _add_to_base(
+def add_block(
     base: Array, merged: Array, scaling: float, to_odd: bool, infinite_from: float
 ) -> int:
     """`to_odd`: an inexact entry takes the neighbour in float32 whose last bit is 1."""
@@ -193,17 +193,17 @@ def disjoint_merge(
     """Write the merged moves of the elected sign into `merged`."""
     # Two models vote at once; an odd number of models is padded with one that has no vote.
     padded = (np.array([*given, 0.0]) for given in (factors, weights))
-    _disjoint_merge(deltas, *padded, normalize, merged)
+    merge_disjoint(deltas, *padded, normalize, merged)
 
 
 def weighted_sum(deltas: Array, factors: Sequence[float], divisor: float, merged: Array) -> None:
     """Write the sum of the x_i over `divisor` into `merged`."""
-    _weighted_sum(deltas, np.array(factors), divisor, merged)
+    sum_weighted(deltas, np.array(factors), divisor, merged)
 
 
 def add_to_base(base: Array, merged: Array, scaling: float, result: Array) -> int:
     """Write base + scaling * merged into `result`; return how many entries overflow its dtype."""
     limit = INFINITE_FROM[_NAMES[result.dtype]]
-    overflows = _add_to_base(base, merged, scaling, result.dtype != np.float32, limit)
+    overflows = add_block(base, merged, scaling, result.dtype != np.float32, limit)
     narrow(base, result)
     return int(overflows)

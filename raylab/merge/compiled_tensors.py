@@ -1,9 +1,8 @@
 """Loops of methods that look at whole tensors, compiled: no float64 copy of a model's rows.
 
 Model: `raylab.merge.whole_tensors` defines each rule. models: float32 (models, entries), one piece.
-Invariant: sums over models go in their order; an inner product adds in the order of numpy's
-pairwise sum of a contiguous array (blocks of at most 128, halved at multiples of 8, eight sums in
-a block), so both have the same bits. No product is fused with a sum.
+Inner products are in `raylab.merge.compiled_products`.
+Invariant: sums over models go in their order. No product is fused with a sum.
 """
 
 from __future__ import annotations
@@ -12,62 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from raylab.compiled import from_numba, njit, types
+from raylab.compiled import njit, types
 from raylab.reduce.intrinsics import on_stack
 
 Array = np.ndarray
 
-eight_sums = from_numba("raylab.merge.eight_sums", "eight_sums")
 _BLOCK = 1024
-_CACHED = 1 << 14
-"""Entries of all models that stay near the core from one pair to the next."""
 _OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 _ROW, _ROWS = types.float32[::1], types.float32[:, ::1]
 _I64, _F64 = types.int64, types.float64
 _SUMS = types.float64[::1]
-
-
-@njit(_F64(_ROW, _ROW), **_OPTIONS)
-def _product(a: Array, b: Array) -> float:
-    if a.size > 128:
-        half = a.size // 2
-        half -= half % 8
-        return float(_product(a[:half], b[:half]) + _product(a[half:], b[half:]))
-    whole = a.size - a.size % 8
-    total: Any = eight_sums(a, b, whole // 8)
-    for i in range(whole, a.size):
-        total += np.float64(a[i]) * np.float64(b[i])
-    return float(total)
-
-
-@njit(**_OPTIONS)
-def _add_products(some: Array, found: Array) -> None:
-    for i in range(found.shape[0]):
-        for j in range(found.shape[1]):
-            found[i, j] += some[i, j]
-
-
-@njit(types.void(_ROWS, _I64, _I64, _F64[:, :, ::1], _F64[:, ::1]), **_OPTIONS)
-def _products(models: Array, start: int, stop: int, memory: Array, found: Array) -> None:
-    if stop - start > _CACHED:
-        half = (stop - start) // 2
-        half -= half % 8
-        rest = memory[0]
-        _products(models, start, start + half, memory[1:], found)
-        _products(models, start + half, stop, memory[1:], rest)
-        _add_products(rest, found)
-        return
-    for i in range(models.shape[0]):
-        for j in range(i, models.shape[0]):
-            product = _product(models[i, start:stop], models[j, start:stop])
-            found[i, j] = found[j, i] = product
-
-
-def products(models: Array, found: Array) -> None:
-    """The inner products of every two models. found: float64 (models, models)."""
-    # Halves that are not quite halves: one level more than a logarithm says.
-    levels = (models.shape[1] // _CACHED).bit_length() + 1
-    _products(models, 0, models.shape[1], np.empty((levels, *found.shape)), found)
 
 
 @njit(types.void(_ROW, _F64, _SUMS), **_OPTIONS)

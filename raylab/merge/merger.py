@@ -10,18 +10,20 @@ Invariant: the steps are those of `raylab.merge.steps`, on whichever device, in 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raylab.merge.compiled_blocks import ABOVE, KEPT, NON_FINITE, Combining, Keeping, merge_words
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.proof import Proof
 from raylab.merge.record import Kept
 from raylab.merge.steps import Count, Entries, hash_limit, keep_probabilities, stream_key
 from raylab.merge.trim import Trims, counter
-from raylab.merge.whole_tensors import Concluded, combine, rows_of
+from raylab.merge.whole_tensors import Concluded, combine, combining, rows_of
 from raylab.store.phase import MERGING, Tell
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Workers, columns_of
@@ -134,6 +136,9 @@ class Merger:
 
     def _merged(self, piece: Piece, models: Sequence[int]) -> np.ndarray:
         """The merged rows, (entries,) in the output's dtype, on the host."""
+        by_blocks = self._by_blocks(piece, models)
+        if by_blocks is not None:
+            return by_blocks
         name, memory = piece[0], self._rows.memory
         dtype, (base, _) = self._plan.dtypes[name], self._rows.base(piece)
         moves, counts = self._moves(piece, models, base)
@@ -147,6 +152,52 @@ class Merger:
         self._settle(piece, models, found)
         refuse_non_finite(overflow, f"the merged {name}, as {dtype},")
         return on_host
+
+    def _by_blocks(self, piece: Piece, models: Sequence[int]) -> np.ndarray | None:
+        """The same, where all are bfloat16 on the CPU, and entries are treated one by one."""
+        name, request = piece[0], self._request
+        is_of_rows = request.row.keeps == "by_rank" or request.row.combines == "matrices"
+        if self._plan.dtypes[name] != "BF16" or is_of_rows:
+            return None
+        combining = self._combining(name, models)
+        words = combining and self._rows.words(piece)
+        if not combining or not words:
+            return None
+        memory = self._rows.memory
+        merged = memory.buffer("merged", words.base.shape, "BF16")
+        first = piece[1] * columns_of(self._plan.shapes[name])
+        overflow, counts = merge_words(
+            words,
+            first,
+            self._keeping(name, models),
+            combining,
+            self._plan.settings[name].scaling,
+            memory,
+            merged,
+        )
+        if proof := self.proofs.get(name):
+            for model, above in zip(models, counts[:, ABOVE].tolist(), strict=True):
+                proof.add(model, above)
+        self._settle(piece, models, [*counts[:, NON_FINITE].tolist(), *counts[:, KEPT].tolist()])
+        refuse_non_finite(overflow, f"the merged {name}, as BF16,")
+        return merged
+
+    def _keeping(self, name: str, models: Sequence[int]) -> Keeping:
+        """What `keep` does to each of `models`, where it looks at one entry at a time."""
+        request = self._request
+        if request.row.trims:
+            trims = [self._trims[model][name] for model in models]
+            uppers = [math.inf if trim.upper is None else trim.upper for trim in trims]
+            return Keeping("trim", [(t.threshold, u) for t, u in zip(trims, uppers, strict=True)])
+        if request.row.keeps == "random":
+            return Keeping("drop", streams=[self._stream(model, name) for model in models])
+        return Keeping()
+
+    def _stream(self, model: int, name: str) -> tuple[int, int]:
+        """The key of a model's draws, and the limit of a hash."""
+        assert self._request.seed is not None
+        key = stream_key(self._request.seed, model, name)
+        return key, hash_limit(self._plan.settings[name].densities[model])
 
     def _moves(
         self, piece: Piece, models: Sequence[int], base: Entries
@@ -200,10 +251,8 @@ class Merger:
             trim = self._trims[model][name]
             return self._steps.trim(delta, trim.threshold, trim.upper)
         if request.row.keeps == "random":
-            assert request.seed is not None
-            key = stream_key(request.seed, model, name)
+            key, limit = self._stream(model, name)
             first = start * columns_of(self._plan.shapes[name])
-            limit = hash_limit(self._plan.settings[name].densities[model])
             return self._steps.drop(delta, key, first, limit)
         return self._steps.count_nonzero(delta)
 
@@ -220,9 +269,11 @@ class Merger:
         tables = memory.to_device("limits", limits), memory.to_device("shares", shares)
         return self._steps.drop_by_rank(delta, key, start * columns, *tables, scaled)
 
-    def _combine(self, name: str, deltas: Entries, models: Sequence[int], moves: Entries) -> None:
-        """Write what is added to the base, before lambda, into `moves`."""
+    def _combining(self, name: str, models: Sequence[int]) -> Combining | None:
+        """How entries are combined; None where a rule looks at rows or matrices."""
         request, settings = self._request, self._plan.settings[name]
+        if request.row.combines == "tensors":
+            return combining(self._rows, name, self._concluded.get(name))
         weights = [settings.weights[model] for model in models]
         factors = weights
         if settings.rescale == "l1":
@@ -230,8 +281,17 @@ class Merger:
         if settings.rescale == "density" and request.row.keeps == "random":
             factors = [w / settings.densities[i] for w, i in zip(weights, models, strict=True)]
         if request.row.elects:
-            self._steps.disjoint_merge(deltas, factors, weights, settings.normalize, moves)
+            return Combining("disjoint", factors, weights, normalizes=settings.normalize)
+        # All zero: nothing is added, and nothing is divided by.
+        divisor = (sum(settings.weights) or 1.0) if settings.normalize else 1.0
+        return Combining("sum", factors, bound=divisor)
+
+    def _combine(self, name: str, deltas: Entries, models: Sequence[int], moves: Entries) -> None:
+        """Write what is added to the base, before lambda, into `moves`."""
+        found = self._combining(name, models)
+        assert found
+        if found.how == "disjoint":
+            weights = found.factors, found.weights
+            self._steps.disjoint_merge(deltas, *weights, found.normalizes, moves)
         else:
-            # All zero: nothing is added, and nothing is divided by.
-            divisor = (sum(settings.weights) or 1.0) if settings.normalize else 1.0
-            self._steps.weighted_sum(deltas, factors, divisor, moves)
+            self._steps.weighted_sum(deltas, found.factors, found.bound, moves)

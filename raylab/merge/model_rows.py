@@ -16,6 +16,7 @@ import numpy as np
 
 from raylab.errors import NonFiniteError
 from raylab.merge.backend import Backend
+from raylab.merge.compiled_rows import Words
 from raylab.merge.inputs import MergePlan
 from raylab.merge.steps import Count, Entries
 from raylab.merge.thread_memory import Memory
@@ -118,6 +119,18 @@ class ModelRows(threading.local):
             base, _ = self.base(piece)
             row -= base
         return steps.count_non_finite(row)
+
+    def words(self, piece: Piece) -> Words | None:
+        """The rows of the base and of the models that change the tensor, as files have them; None
+        where one is no bfloat16 or comes of an adapter, or where a GPU merges."""
+        plan = self.plan
+        models = plan.models_of(piece[0])
+        if self.backend.name != "cpu" or not all(plan.models[i].is_checkpoint for i in models):
+            return None
+        base = self.stored_base(piece)
+        own = [plan.models[i].stored(*plan.source_of(i, piece)).reshape(-1) for i in models]
+        are_words = all(rows.dtype == np.uint16 for rows in (base, *own))
+        return Words(base, own, plan.request.of_values) if are_words else None
 
     def _moved(self, model: int, rows: np.ndarray) -> Entries:
         return self.memory.to_device(f"rows of {model}", rows)

@@ -27,12 +27,21 @@ class Proof:
     def count(self, model: int, row: Entries) -> None:
         """Count the magnitudes of `row`, float32 (entries,), which is not trimmed yet."""
         first = self._next.get(model)
-        if first is None:
-            return
+        if first is not None:
+            self._rows.backend.tally(row, first, first, 0, self._counts()[model])
+
+    def add(self, model: int, above: int) -> None:
+        """Add what is counted already."""
+        if model in self._next:
+            self._counts()[model][1] += above
+
+    def _counts(self) -> dict[int, Entries]:
+        """Those of this thread: by model, how many are the next magnitude, and how many above."""
         if not hasattr(self._local, "counts"):
             self._local.counts = {i: self._rows.memory.zeros(2) for i in self._next}
             self._counted.append(self._local.counts)
-        self._rows.backend.tally(row, first, first, 0, self._local.counts[model])
+        found: dict[int, Entries] = self._local.counts
+        return found
 
     def above(self, model: int) -> int:
         """How many were counted."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from raylab.merge import compiled_tensors, fusion
+from raylab.merge.compiled_blocks import Combining
 from raylab.merge.directions import Array, Parameters
 from raylab.merge.order_statistics import Values, values_at
 from raylab.merge.tensor_rule import Measure, Passes, Rows, TensorRule
@@ -94,5 +95,11 @@ def _sce(rows: Rows, found: Array | None) -> None:
     compiled_tensors.merge_selected(rows.models, least, weights, rows.moves)
 
 
+def _variances_and_weights(found: Array | None, count: int, parameters: Parameters) -> Combining:
+    del count, parameters
+    assert found is not None
+    return Combining("selected", found[1:].tolist(), bound=float(found[0]))
+
+
 ARCEE_FUSION = TensorRule(_fused, _fusion_threshold)
-SCE = TensorRule(_sce, _selected)
+SCE = TensorRule(_sce, _selected, _variances_and_weights)

@@ -32,10 +32,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raylab.merge import compiled_steps, compiled_tensors, directions, selections
+from raylab.merge import compiled_products, compiled_steps, compiled_tensors, directions, selections
+from raylab.merge.compiled_blocks import Combining
+from raylab.merge.compiled_rows import Words
 from raylab.merge.directions import Array, Factors, Parameters
 from raylab.merge.model_rows import ModelRows
-from raylab.merge.tensor_rule import Measure, Passes, Rows, TensorRule
+from raylab.merge.tensor_rule import Measure, MeasureWords, Passes, Rows, TensorRule
+from raylab.merge.thread_memory import Memory
 from raylab.store.phase import THRESHOLDS, Tell, silent
 from raylab.weights.row_tiles import Piece, Workers
 
@@ -53,19 +56,35 @@ def concluded(rows: ModelRows, workers: Workers, tell: Tell = silent) -> Conclud
     names = [name for name in plan.shapes if plan.models_of(name)]
     for place, name in enumerate(names):
 
-        def measured(measure: Measure, share: int = 1, name: str = name) -> list[Array]:
-            pieces, parts = _sampled(rows.pieces([name]), share), dict[Piece, Array]()
+        def measured(
+            measure: Measure,
+            share: int = 1,
+            of_words: MeasureWords | None = None,
+            name: str = name,
+        ) -> list[Array]:
+            pieces = _sampled(rows.pieces([name]), share)
 
-            def work(piece: Piece) -> None:
-                parts[piece] = measure(read(rows, piece))
+            def work(piece: Piece) -> Array:
+                found = of_words and _of_words(rows, piece, of_words)
+                return measure(read(rows, piece)) if found is None else found
 
-            workers.each(pieces, work)
-            return [parts[piece] for piece in pieces]
+            return workers.start(pieces, work).wait()
 
         settings = plan.settings[name]
         weights = np.array([settings.weights[model] for model in plan.models_of(name)])
         found[name] = rule.conclude(measured, weights, settings.parameters)
         tell(THRESHOLDS, place + 1, len(names))
+    return found
+
+
+def _of_words(rows: ModelRows, piece: Piece, measure: MeasureWords) -> Array | None:
+    """What is measured of a piece; None where it is no bfloat16. Raises NonFiniteError."""
+    words = rows.words(piece)
+    if words is None:
+        return None
+    counts = np.zeros(len(words.models), np.int64)
+    found = measure(words, rows.memory, counts)
+    rows.check_finite(piece, rows.plan.models_of(piece[0]), counts.tolist())
     return found
 
 
@@ -107,12 +126,19 @@ def combine(rows: Rows, found: Array | None) -> None:
     RULES[rows.method].combine(rows, found)
 
 
+def combining(rows: ModelRows, name: str, found: Array | None) -> Combining | None:
+    """How the entries of a tensor are combined, where the rule treats them one by one."""
+    plan = rows.plan
+    say = RULES[plan.request.method].by_entry
+    return say and say(found, len(plan.models_of(name)), plan.settings[name].parameters)
+
+
 def _products(rows: Rows) -> Array:
     """float64 (models, models, 1, rows or columns): of the piece, by row, or by column."""
     over, count = "tensor" if rows.is_vector else _vectors(rows.parameters), len(rows.models)
     if over == "tensor":
         whole = np.empty((count, count))
-        compiled_tensors.products(rows.models, whole)
+        compiled_products.products(rows.models, whole)
         return whole[:, :, None]
     wide, axis = rows.matrices.astype(np.float64), 1 if over == "rows" else 0
     found = np.empty((count, count, wide.shape[2 - axis]))
@@ -120,6 +146,10 @@ def _products(rows: Rows) -> Array:
         for j in range(i, count):
             found[i, j] = found[j, i] = (wide[i] * wide[j]).sum(axis=axis)
     return found
+
+
+def _products_of_words(words: Words, memory: Memory, counts: Array) -> Array:
+    return compiled_products.products_of_words(words, memory, counts)[:, :, None]
 
 
 def _vectors(parameters: Parameters) -> str:
@@ -133,7 +163,8 @@ def _by_directions(factors: Factors) -> TensorRule:
     """The rule of a method in `raylab.merge.directions`."""
 
     def conclude(measured: Passes, weights: Array, parameters: Parameters) -> Array:
-        over, parts = _vectors(parameters), measured(_products)
+        over = _vectors(parameters)
+        parts = measured(_products, of_words=_products_of_words if over == "tensor" else None)
         if over == "rows":
             products = np.concatenate(parts, axis=2)
             return factors(products, weights, parameters)[:, :, None]
@@ -151,7 +182,13 @@ def _by_directions(factors: Factors) -> TensorRule:
         for factor, values in zip(own[1:], rows.matrices[1:], strict=True):
             total += factor * values
 
-    return TensorRule(combined, conclude)
+    return TensorRule(combined, conclude, _sum_of_models)
+
+
+def _sum_of_models(found: Array | None, count: int, parameters: Parameters) -> Combining | None:
+    del count, parameters
+    assert found is not None
+    return Combining("sum", found[:, 0, 0].tolist()) if found.shape[1:] == (1, 1) else None
 
 
 def _nearswap(rows: Rows, _: Array | None) -> None:
@@ -165,6 +202,16 @@ def _epsilon(rows: Rows) -> np.float32:
 def _ram(rows: Rows, found: Array | None) -> None:
     boosts = np.ones(len(rows.models)) if found is None else found
     compiled_tensors.mean_of_moved(rows.models, _epsilon(rows), boosts, rows.moves)
+
+
+def _mean_of_moved(found: Array | None, count: int, parameters: Parameters) -> Combining:
+    boosts = [1.0] * count if found is None else found.tolist()
+    return Combining("mean_of_moved", boosts, bound=float(parameters["epsilon"]))
+
+
+def _clipped(found: Array | None, count: int, parameters: Parameters) -> Combining:
+    del found, count
+    return Combining("clip", bound=float(parameters["t"]))
 
 
 def _counted(rows: Rows) -> Array:
@@ -192,9 +239,9 @@ RULES: dict[str, TensorRule] = {
     "multislerp": _by_directions(directions.multislerp),
     "karcher": _by_directions(directions.karcher),
     "model_stock": _by_directions(directions.model_stock),
-    "nearswap": TensorRule(_nearswap),
-    "ram": TensorRule(_ram),
-    "ramplus_tl": TensorRule(_ram, _boosts),
+    "nearswap": TensorRule(_nearswap, by_entry=_clipped),
+    "ram": TensorRule(_ram, by_entry=_mean_of_moved),
+    "ramplus_tl": TensorRule(_ram, _boosts, _mean_of_moved),
     "arcee_fusion": selections.ARCEE_FUSION,
     "sce": selections.SCE,
     "passthrough": TensorRule(_passthrough),

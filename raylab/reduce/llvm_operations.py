@@ -124,3 +124,47 @@ def prefetch(context: Any, words: Any, place: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(words, types.int64), generate
+
+
+@intrinsic
+def words_at(context: Any, address: Any, size: Any) -> Any:
+    """The `size` uint16 entries at this address, which somebody else keeps there."""
+    made = types.Array(types.uint16, 1, "C", readonly=True)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        entry = context.get_data_type(types.uint16)
+        array = context.make_array(made)(context, builder)
+        populate_array(
+            array,
+            data=builder.inttoptr(arguments[0], entry.as_pointer()),
+            shape=[arguments[1]],
+            strides=[context.get_constant(types.intp, 2)],
+            itemsize=context.get_constant(types.intp, 2),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return made(types.int64, types.int64), generate
+
+
+@intrinsic
+def as_matrix(context: Any, memory: Any, rows: Any, columns: Any) -> Any:
+    """The first rows * columns entries of a 1-D array in C order, as (rows, columns)."""
+    made = types.Array(memory.dtype, 2, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, arguments[0])
+        size = context.get_abi_sizeof(context.get_data_type(made.dtype))
+        entry = context.get_constant(types.intp, size)
+        array = context.make_array(made)(context, builder)
+        populate_array(
+            array,
+            data=source.data,
+            shape=arguments[1:],
+            strides=[builder.mul(arguments[2], entry), entry],
+            itemsize=entry,
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return made(memory, types.int64, types.int64), generate
