@@ -10,6 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST = 4000
+"""Characters that a message shows of what was found."""
+
+
+def excerpt(value: object, most: int = _LONGEST) -> str:
+    """`value` as text, which says what is left out where it is long."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
 
 class RaylabError(ValueError):
     """Base of all errors for users. cause: the word in the column `cause` of the trials table."""
@@ -26,7 +35,7 @@ class RaylabError(ValueError):
         """The parts of the message that were given, each on its own line."""
         parts = [self.what]
         if self.found is not None:
-            parts.append(f"found: {self.found}")
+            parts.append(f"found: {excerpt(self.found)}")
         if self.expected:
             parts.append(f"expected: {self.expected}")
         if self.todo:

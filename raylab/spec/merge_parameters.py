@@ -72,7 +72,9 @@ class ParameterRow:
         kinds = int if self.kind == "whole" else int | float
         if not isinstance(value, int | float) or not isinstance(value, kinds):
             return False
-        return math.isfinite(value) and self.low <= value <= self.high
+        # Python compares whole numbers of any size, which no float64 need hold.
+        is_within = self.low <= value <= self.high
+        return is_within and (self.kind == "whole" or math.isfinite(value))
 
 
 def checked_parameters(

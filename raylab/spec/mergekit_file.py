@@ -1,22 +1,26 @@
 """mergekit's YAML file as sections that know their lines, so that a refusal says where.
 
 Model: a section is a mapping of the file. A field without a value is as one that is not there. A
-reference is a model as mergekit writes it, and perhaps an adapter over it.
+reference is a model as mergekit writes it, and perhaps an adapter over it. mergekit reads YAML 1.1,
+raylab 1.2; a number that is another one there is refused.
 Invariant: every error names the file, and the line of the field where it has one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import Node
 
 from raylab.errors import InputError
+from raylab.spec.yaml_text import SeveralDocuments, YamlFault, below, parse, scalars
+
+_OCTAL = re.compile("[-+]?0[o0-9_]")
+"""010 is 8 in YAML 1.1, and 10 in YAML 1.2; 0o10 is a text, and 8."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Section:
     file: Path
     name: str
     values: Mapping[str, Any]
+    node: Node | None
     line: int
     """Where it starts, from 1 on."""
 
@@ -41,7 +46,7 @@ class Section:
     @property
     def empty(self) -> Section:
         """A section without fields, at the same place."""
-        return Section(self.file, self.name, {}, self.line)
+        return Section(self.file, self.name, {}, None, self.line)
 
     def value(self, field: str) -> Any:
         """The value of `field`, None without one."""
@@ -49,10 +54,10 @@ class Section:
 
     def section(self, field: str) -> Section:
         """The mapping under `field`; empty where there is none. Raises InputError."""
-        value, line = self.value(field), self.line_of(field)
+        value = self.value(field)
         if not isinstance(value, Mapping | None):
             raise self.refused(field, "a mapping of names and values")
-        return Section(self.file, field, value or {}, line)
+        return Section(self.file, field, value or {}, self._node_of(field), self.line_of(field))
 
     def sections(self, field: str) -> Iterator[Section]:
         """The mappings that are listed under `field`, or the one there. Raises InputError."""
@@ -60,11 +65,13 @@ class Section:
         listed = [value] if isinstance(value, Mapping) else value
         if not isinstance(listed, list) or not listed:
             raise self.refused(field, "a list of mappings")
-        for item in listed:
+        node = self._node_of(field)
+        for place, item in enumerate(listed):
             if not isinstance(item, Mapping):
                 raise self.refused(field, "a list of mappings")
-            line = item.lc.line + 1 if isinstance(item, CommentedMap) else self.line_of(field)
-            yield Section(self.file, field, item, line)
+            _, own = below(node, place) or (0, node)
+            line = own.start_mark.line + 1 if own else self.line
+            yield Section(self.file, field, item, own, line)
 
     def check_known(self, known: Collection[str]) -> None:
         """Raise InputError where the section has other fields than `known`."""
@@ -98,30 +105,43 @@ class Section:
 
     def line_of(self, field: Any) -> int:
         """The line of `field`, from 1 on; that of the section for a field that it does not have."""
-        # A field of an anchor that is merged in (`<<`) has no place of its own here.
-        lines = self.values.lc.data if isinstance(self.values, CommentedMap) else None
-        return int(lines[field][0]) + 1 if lines and field in lines else self.line
+        found = below(self.node, field)
+        return found[0] if found else self.line
+
+    def _node_of(self, field: str) -> Node | None:
+        found = below(self.node, field)
+        return found[1] if found else None
 
 
 def read_file(file: Path) -> Section:
     """The mapping that `file` holds. Raises InputError."""
+    what = f"the merge file {file} cannot be read"
     try:
-        documents = [*YAML(typ="rt", pure=True).load_all(file.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, YAMLError) as error:
-        raise InputError(
-            f"the merge file {file} cannot be read", found=str(error), expected="mergekit's YAML"
-        ) from error
-    if len(documents) > 1:
+        values, root = parse(file.read_text(encoding="utf-8"))
+        _check_numbers(root)
+    except SeveralDocuments as several:
         raise InputError(
             f"{file} has several merges",
-            found=f"{len(documents)} YAML documents, with `---` between them",
+            found=str(several),
             expected="one merge",
             todo="give each a file, and name the folder of one as the model of another",
-        )
-    values = documents[0] if documents else None
+        ) from several
+    except YamlFault as fault:
+        found = f"line {fault.line}: {fault.problem}"
+        raise InputError(what, found=found, expected="mergekit's YAML") from fault
+    except (OSError, ValueError) as error:
+        raise InputError(what, found=str(error), expected="mergekit's YAML") from error
     if not isinstance(values, Mapping | None):
         raise InputError(f"{file} is no mapping", found=values, expected="names and values")
-    return Section(file, "", values or {}, 1)
+    return Section(file, "", values or {}, root, 1)
+
+
+def _check_numbers(root: Node | None) -> None:
+    """Raise YamlFault where YAML 1.1 takes a whole number for another one, or for a text."""
+    for node in scalars(root) if root else ():
+        if node.tag == "tag:yaml.org,2002:int" and _OCTAL.match(node.value):
+            problem = f"mergekit reads {node.value} otherwise; write it without the 0 at its start"
+            raise YamlFault(problem, node.start_mark.line + 1)
 
 
 class Reference(NamedTuple):

@@ -141,7 +141,10 @@ def _points(value: Any, row: ParameterRow) -> tuple[float, ...]:
     kinds = (int,) if row.kind == "whole" else (int, float)
     if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in listed):
         return ()
-    return tuple(listed if row.kind == "whole" else map(float, listed))
+    try:
+        return tuple(listed if row.kind == "whole" else map(float, listed))
+    except OverflowError:
+        return ()
 
 
 def settings_in(levels: Levels, method: str, places: Sequence[Section]) -> dict[str, Any]:

@@ -80,9 +80,20 @@ def read_tokenizer(config: Section, base: str | None) -> OutputTokenizer | None:
     listed = found.section("tokens")
     return OutputTokenizer(
         source=UNION if given is None else _source(found, "source", base),
-        tokens={str(token): _row(listed.section(token), base) for token in listed.values},
+        tokens={_name(token, listed): _row(listed.section(token), base) for token in listed.values},
         pad_to=pad or 1,
     )
+
+
+def _name(token: object, listed: Section) -> str:
+    """The token that a field of `listed` names. Raises InputError."""
+    if not isinstance(token, str | int) or isinstance(token, bool):
+        raise InputError(
+            f"{listed.file}, line {listed.line_of(token)}: a token is a text",
+            found=repr(token),
+            expected="a token in quotes",
+        )
+    return str(token)
 
 
 def _source(section: Section, field: str, base: str | None) -> str:

@@ -17,16 +17,16 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import Node, ScalarNode
 
-from raylab.errors import StudyError
+from raylab.errors import StudyError, excerpt
 from raylab.number_format import MISSING, either
 from raylab.spec.merge_variants import with_names_as_swept
 from raylab.spec.proposals import close_names
 from raylab.spec.study import Study
 from raylab.spec.swept_names import WrittenFloat, with_spelling, written
 from raylab.spec.validation import check_references
+from raylab.spec.yaml_text import YamlFault, below, parse
 
 Location = tuple[str | int, ...]
 
@@ -108,15 +108,10 @@ def _represent_written(representer: Any, value: WrittenFloat) -> Any:
 
 
 def _parse_yaml(text: str, file: Path) -> tuple[Any, Node | None]:
-    yaml = YAML(typ="safe", pure=True)
     try:
-        root = yaml.compose(text)
-        values = yaml.constructor.construct_document(root) if root else None
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise StudyError(f"{file}, line {line}: not valid YAML: {error.problem}") from None
-    except YAMLError as error:
-        raise StudyError(f"{file}: not valid YAML: {error}") from None
+        values, root = parse(text)
+    except YamlFault as fault:
+        raise StudyError(f"{file}, line {fault.line}: not valid YAML: {fault.problem}") from None
     if not isinstance(values, dict):
         raise StudyError(
             f"{file} is not a study", found=type(values).__name__, expected="a mapping of fields"
@@ -199,7 +194,7 @@ def _message(item: Any, location: Location) -> str:
     if item["type"] == "missing":
         return "is missing"
     said = _KINDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-    return f"{said} (found {item['input']!r})"
+    return f"{said} (found {excerpt(repr(item['input']), 500)})"
 
 
 def _unknown_field(location: Location) -> str:
@@ -244,7 +239,7 @@ def _located(location: Location, root: Node | None, file: Path, message: str) ->
 
 def _node_at(node: Node | None, location: Location) -> Node | None:
     for step in location:
-        child = _child_node(node, step)
+        child = below(node, step)
         node = child[1] if child else None
     return node
 
@@ -253,20 +248,7 @@ def _line(node: Node | None, location: Location) -> int:
     """The line of the deepest node on the way to `location`; 1 where there is none."""
     line = 1
     for step in location:
-        child = _child_node(node, step)
-        if child is None:
-            continue
-        mark, node = child
-        line = mark + 1
+        child = below(node, step)
+        if child is not None:
+            line, node = child
     return line
-
-
-def _child_node(node: Node | None, step: str | int) -> tuple[int, Node] | None:
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if key.value == str(step):
-                return key.start_mark.line, value
-    if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
-        value = node.value[step]
-        return value.start_mark.line, value
-    return None

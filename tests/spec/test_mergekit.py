@@ -130,6 +130,13 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("merge_method: ties", "merge_method: task_arithmetic", "density"),
         ("merge_method: ties", "merge_method: linear", "lambda"),
         ("base_model: base", "base_model: [", "cannot be read"),
+        ("base_model: base", "base_model: &b [*b]", "line 3: an anchor holds itself"),
+        ("weight: 0.7", "weight: 010", "line 7: mergekit reads 010 otherwise"),
+        ("weight: 0.7", "weight: -0o7", "line 7: mergekit reads -0o7 otherwise"),
+        ("weight: 0.7", "weight: &w true", "weight"),
+        ("weight: 0.7", "weight: 1" + "0" * 400, "line 7: this weight is not read"),
+        ("weight: 0.7", f"weight: [{'x, ' * 2999}]", " characters)"),
+        ("lambda: 0.9", "lambda: 2001-99-99", "is no timestamp"),
     ],
 )
 def test_read_outside_the_subset_is_refused_by_name(tmp_path, old, new, named):

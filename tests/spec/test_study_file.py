@@ -232,6 +232,9 @@ def test_study_with_unknown_names_everywhere_names_all(tmp_path):
         ("demo", ["not a study", "str"]),
         ("name: \x00", ["not valid YAML"]),
         ("a: 1\n---\nb: 2\n", ["not valid YAML"]),
+        ("name: demo\nseeds: &s [*s]\n", ["line 2", "holds itself"]),
+        ("name: demo\nseeds: 2001-99-99\n", ["line 2", "no timestamp"]),
+        (f"seeds: [1]\nname: [{'x, ' * 2999}]\n", ["line 2: name", " characters)"]),
     ],
 )
 def test_study_not_yaml_names_file_and_line(text, fragments, tmp_path):
