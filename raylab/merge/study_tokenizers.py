@@ -16,6 +16,7 @@ from typing import Any
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs
 from raylab.results.left_out import some_of
+from raylab.spec.merges import MergeRequest
 from raylab.spec.vocabularies import is_of_tokens
 from raylab.store.references import ModelLocation, location_of
 
@@ -64,12 +65,26 @@ def output_tokenizers(merges: Sequence[PlannedMerge], inputs: Inputs) -> list[Ou
     for merge in merges:
         if asked := merge.request.tokenizer:
             finished = tuple(i.model for i in merge.request.inputs if i.model in inputs.models)
-            groups.setdefault((merge.base_model, asked.source, finished), []).append(merge)
+            key = (merge.base_model, asked.source, finished, _asked_rows(merge.request))
+            groups.setdefault(key, []).append(merge)
     found = []
-    for (base, source, _), of_group in groups.items():
+    for (base, source, *_), of_group in groups.items():
         names = tuple(merge.name for merge in of_group)
         found.append(OutputTokens(base, source, names, **_counts(of_group[0], inputs)))
     return found
+
+
+def _asked_rows(request: MergeRequest) -> tuple[Any, ...]:
+    """What is asked beside the source, with the places of models for their names, which differ from
+    seed to seed."""
+    asked = request.tokenizer
+    assert asked, "it names a tokenizer"
+    places = {item.model: place for place, item in enumerate(request.inputs)}
+    rows = (
+        (token, row and (places.get(row.model or ""), row.model is None, row.token, row.force))
+        for token, row in asked.tokens.items()
+    )
+    return asked.pad_to, *rows
 
 
 def _counts(merge: PlannedMerge, inputs: Inputs) -> dict[str, int]:

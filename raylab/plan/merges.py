@@ -147,13 +147,13 @@ def _plan_merge(
     pairs = list(zip(members, settings.models, strict=True))
     names = [_name(member, name, slot) for member, name in pairs]
     request = settings.request(names, base_place.hub or base)
-    named = [*names, settings.tokenizer or ""]
+    named = [*names, request.tokenizer.source if request.tokenizer else ""]
     found = [inputs.base_models[base], *(inputs.models[n] for n in named if n in inputs.models)]
     ids = [trials[n].id if n in trials else inputs.models[n].identity for n in names]
     identity = {
         "base_model": found[0].identity,
         **_identity(request, ids),
-        **_tokenizer_identity(request, inputs),
+        **_tokenizer_identity(request, inputs, dict(zip(names, ids, strict=True))),
     }
     labels = [
         member.label if isinstance(member, Variant) else name
@@ -199,13 +199,25 @@ def _identity(request: MergeRequest, ids: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _tokenizer_identity(request: MergeRequest, inputs: Inputs) -> dict[str, Any]:
-    """Nothing where rows are merged by id: such merges keep the identities that they had before."""
-    if request.tokenizer is None:
+def _tokenizer_identity(
+    request: MergeRequest, inputs: Inputs, ids: Mapping[str, str]
+) -> dict[str, Any]:
+    """Nothing where rows are merged by id, and the source alone where no more is asked: such merges
+    keep the identities that they had before. ids: of the models, by name."""
+    asked = request.tokenizer
+    if asked is None:
         return {}
-    source = request.tokenizer.source
-    model = inputs.models.get(source)
-    return {"merge.tokenizer": model.identity if model else source}
+    model = inputs.models.get(asked.source)
+    found: dict[str, Any] = {"merge.tokenizer": model.identity if model else asked.source}
+    if asked.pad_to != 1:
+        found["merge.tokenizer.pad_to_multiple_of"] = asked.pad_to
+    for token, row in asked.tokens.items():
+        # A model that is none of the merge's is its base model.
+        of = row and [ids.get(row.model, "base") if row.model else None, row.token, row.force]
+        found[f"merge.tokenizer.tokens.{token}"] = of
+    if len(asked.tokens) > 1:
+        found["merge.tokenizer.order"] = [*asked.tokens]
+    return found
 
 
 def _name(member: Variant | FinishedModel, name: str, slot: Slot) -> str:

@@ -21,10 +21,10 @@ from raylab.spec.merge_variants import (
     settings_at,
     swept_settings,
 )
-from raylab.spec.output_tokenizer import BASE, UNION
 from raylab.spec.proposals import unknown
 from raylab.spec.recipes import expand_recipes, variants_of
 from raylab.spec.study import Merge, Study
+from raylab.spec.study_tokenizer import wrong_names
 from raylab.spec.swept_names import no_distinct_values
 
 Found = tuple[tuple[str | int, ...], str]
@@ -52,8 +52,7 @@ def _problems(study: Study, merge: Merge) -> Iterator[Found]:
     for index, model in enumerate(merge.models):
         if message := _no_single_model(study, model):
             yield ("models", index), message
-    if message := _wrong_tokenizer(study, merge):
-        yield ("tokenizer",), message
+    yield from _wrong_tokenizer(study, merge)
     wrong = list(_wrong_sweeps(merge))
     yield from wrong
     points = itertools.product(*merge.sweep.values()) if not wrong else ()
@@ -64,15 +63,15 @@ def _problems(study: Study, merge: Merge) -> Iterator[Found]:
             return
 
 
-def _wrong_tokenizer(study: Study, merge: Merge) -> str:
-    """Why the output cannot have the tokenizer that is asked for; empty if it can."""
+def _wrong_tokenizer(study: Study, merge: Merge) -> Iterator[Found]:
+    """Why the output cannot have the tokenizer that is asked for."""
     if merge.tokenizer is None:
-        return ""
-    if merge.tokenizer not in (known := [UNION, BASE, *study.models]):
-        return unknown("tokenizer of a merge", merge.tokenizer, known)
+        return
+    for where, message in wrong_names(merge.tokenizer, merge.models, [*study.models]):
+        yield ("tokenizer", *where), message
     if getattr(merge, "as") == "adapter":
-        return "an adapter has the tokenizer of its base model; a whole model has one of its own"
-    return ""
+        message = "an adapter has the tokenizer of its base model; a whole model has one of its own"
+        yield ("tokenizer",), message
 
 
 def _wrong_sweeps(merge: Merge) -> Iterator[Found]:

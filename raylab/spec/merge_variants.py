@@ -77,7 +77,7 @@ def settings_at(merge: Merge, point: Mapping[str, Any]) -> Merge:
 
     Raises pydantic.ValidationError where a value is out of bounds.
     """
-    values = merge.model_dump(exclude={"sweep"})
+    values = {name: found for name, found in merge if name != "sweep"}
     for key, found in point.items():
         value = float(found) if isinstance(found, WrittenFloat) else found
         if key not in FIELDS:

@@ -35,12 +35,12 @@ from raylab.spec.hyperparameters import Training as Training
 from raylab.spec.hyperparameters import TrainingOverrides as TrainingOverrides
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.merges import MergeRequest, Scope, request_merge
-from raylab.spec.output_tokenizer import asked_tokenizer
 from raylab.spec.published_norms import Printed
 from raylab.spec.seeds import SeedList
 from raylab.spec.sources import BaseModelRef, DataSet, FinishedModel, Frozen, Name
 from raylab.spec.sources import Located as Located
 from raylab.spec.spectra import BaseDirections, Spectra, base_directions_of
+from raylab.spec.study_tokenizer import MergeTokenizer, requested_tokenizer
 from raylab.spec.swept_names import SweptValue
 
 Density = Annotated[float, Field(gt=0, le=1)]
@@ -141,8 +141,9 @@ class Merge(_with_keywords()):  # type: ignore[misc]
     """Of each tensor of an adapter; see `raylab.spec.adapter_output`."""
     energy: float | None = Field(default=None, gt=0, le=1)
     """The share of each tensor's energy that the adapter's rank keeps."""
-    tokenizer: str | None = None
-    """That of the output, whose rows follow their tokens: `union`, `base`, or a finished model."""
+    tokenizer: str | MergeTokenizer | None = None
+    """That of the output, whose rows follow their tokens: `union`, `base`, a finished model, or a
+    mapping as mergekit's `tokenizer` has it."""
 
     @model_validator(mode="after")
     def _one_density_each(self) -> Self:
@@ -163,7 +164,9 @@ class Merge(_with_keywords()):  # type: ignore[misc]
             seed=self.seed,
             parameters=self.parameters,
             output=adapter_output(getattr(self, "as"), self.rank, self.energy),
-            tokenizer=asked_tokenizer(self.tokenizer),
+            tokenizer=requested_tokenizer(
+                self.tokenizer, dict(zip(self.models, models, strict=True)), base
+            ),
         )
 
 

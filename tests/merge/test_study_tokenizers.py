@@ -16,10 +16,12 @@ from raylab.cluster.study_context import prepare
 from raylab.errors import StudyError
 from raylab.merge.merge import merge_named
 from raylab.merge.study_merge import MergeTask, run_merge
+from raylab.plan.merges import plan_merges
+from raylab.plan.trials import plan_trials, read_inputs
 from raylab.reduce.job import InProcess
 from raylab.spec.merges import request_merge
 from raylab.spec.output_tokenizer import OutputTokenizer
-from raylab.spec.study_file import load_study, parse_study
+from raylab.spec.study_file import load_study, parse_study, study_text
 from raylab.store.tables import read_table
 from raylab.train.attempts import quiet_libraries
 from raylab.train.finished_model import FinishedTask, ask_finished_model
@@ -62,6 +64,13 @@ def write_study(folder: Path, **changes) -> Path:
     }
     (folder / "study.yaml").write_text(json.dumps(study))
     return folder / "study.yaml"
+
+
+def linked(folder, tmp_path, **changes):
+    """The same models in another study."""
+    for name in ("base", "plain", "chat"):
+        (tmp_path / name).symlink_to(folder / name)
+    return write_study(tmp_path, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -197,10 +206,8 @@ def test_tokenizer_that_is_not_there_is_refused_before_anything_trains(folder, t
 def test_model_with_other_rows_that_are_taken_by_id_is_refused_before_anything_is_written(
     folder, tmp_path, capsys, verb, changes, words
 ):
-    for name in ("base", "plain", "chat"):
-        (tmp_path / name).symlink_to(folder / name)
     out = tmp_path / "out"
-    assert exit_status(verb, write_study(tmp_path, **changes), "--out", out) == 2
+    assert exit_status(verb, linked(folder, tmp_path, **changes), "--out", out) == 2
     told = capsys.readouterr().err
     size = len(tiny_tokenizer("llama"))
     assert "the model chat has other rows of tokens than its base model" in told
@@ -210,10 +217,8 @@ def test_model_with_other_rows_that_are_taken_by_id_is_refused_before_anything_i
 
 
 def test_model_with_other_rows_that_no_comparison_takes_is_planned(folder, tmp_path):
-    for name in ("base", "plain", "chat"):
-        (tmp_path / name).symlink_to(folder / name)
     compared = [{"base": ["sft", "plain"]}]
-    assert exit_status("plan", write_study(tmp_path, merges={}, comparisons=compared)) == 0
+    assert exit_status("plan", linked(folder, tmp_path, merges={}, comparisons=compared)) == 0
     everything = [{"base": "all"}]
     assert exit_status("plan", write_study(tmp_path, comparisons=everything)) == 0
 
@@ -228,6 +233,142 @@ def test_adapter_that_saves_an_embedding_of_other_rows_is_refused(folder, tmp_pa
         models = {name: {"path": name, "base_model": "tiny"}}
         assert exit_status("plan", write_study(tmp_path, models=models, **compared)) == status
     assert "the model longer has other rows of tokens" in capsys.readouterr().err
+
+
+ASKED = {
+    "source": "union",
+    "pad_to_multiple_of": 8,
+    "tokens": {
+        "<think>": {"source": "plain"},
+        "<new>": {"source": {"kind": "model_token", "model": "chat", "token": "</think>"}},
+        "<by-id>": {"source": {"kind": "model_token", "model": "base", "token_id": 5}},
+        "<zero>": {"source": {"kind": "zero"}},
+        "</think>": {"source": {"kind": "zero"}, "force": True},
+    },
+}
+
+
+def test_mapping_of_a_tokenizer_gives_the_rows_that_it_names(folder, tmp_path, scratch):
+    tokens = {**ASKED["tokens"], "<think>": {"source": "chat", "force": True}}
+    merge = {"method": "linear", "models": ["plain", "chat"], "weights": [3, 1]}
+    merges = {"asked": {**merge, "tokenizer": {**ASKED, "tokens": tokens}}}
+    study = load_study(linked(folder, tmp_path, merges=merges))
+    context = prepare(study, str(tmp_path / "out"))
+    _, merged = run(context, "asked")
+    places = {"base": "base", "plain": "plain", "chat": "chat", "out": merged}
+    rows = {n: load_file(folder / p / "model.safetensors")[EMBED] for n, p in places.items()}
+    ids = AutoTokenizer.from_pretrained(merged).get_vocab()
+    theirs = AutoTokenizer.from_pretrained(folder / "chat").get_vocab()
+    assert len(rows["out"]) % 8 == 0 and len(rows["out"]) >= max(ids.values()) + 1
+    for token, wanted in {
+        "<think>": rows["chat"][theirs["<think>"]],
+        "</think>": torch.zeros(64),
+        "<new>": rows["chat"][theirs["</think>"]],
+        "<by-id>": rows["base"][5],
+        "<zero>": torch.zeros(64),
+    }.items():
+        assert torch.equal(rows["out"][ids[token]], wanted), token
+    shared = ids["a"]
+    wanted = (3 * rows["plain"][shared].double() + rows["chat"][shared].double()) / 4
+    assert torch.equal(rows["out"][shared], wanted.float())
+
+
+def test_mapping_of_a_tokenizer_gives_the_bytes_of_mergekits_file(folder, tmp_path, scratch):
+    tokens = {k: v for k, v in ASKED["tokens"].items() if k not in ("<think>", "<by-id>")}
+    asked = {**ASKED, "tokens": tokens}
+    merges = {
+        "asked": {"method": "task_arithmetic", "models": ["plain", "chat"], "tokenizer": asked}
+    }
+    context = prepare(load_study(linked(folder, tmp_path, merges=merges)), str(tmp_path / "out"))
+    _, merged = run(context, "asked")
+    text = json.dumps(asked).replace('"chat"', json.dumps(str(folder / "chat")))
+    models = [{"model": str(folder / n), "parameters": {"weight": 1}} for n in ("plain", "chat")]
+    document = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(folder / "base"),
+        "models": models,
+    }
+    file = tmp_path / "merge.yaml"
+    file.write_text(json.dumps({**document, "tokenizer": json.loads(text)}))
+    assert exit_status("merge", "--config", file, "--out", tmp_path / "by-hand") == 0
+    ours, theirs = (load_file(f / "model.safetensors") for f in (merged, tmp_path / "by-hand"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_mapping_that_says_no_more_than_a_source_has_the_id_of_the_source(folder, tmp_path):
+    merge = {"method": "linear", "models": ["plain", "chat"]}
+    asked = {
+        "name": "union",
+        "mapping": {},
+        "spelled": {"source": "union", "tokens": {}, "pad_to_multiple_of": 1},
+        "padded": {"pad_to_multiple_of": 8},
+        "listed": {"tokens": {"<a>": {}, "<b>": {}}},
+        "in another order": {"tokens": {"<b>": {}, "<a>": {}}},
+        "with a row": {"tokens": {"<a>": {"source": "chat"}, "<b>": {}}},
+        "forced": {"tokens": {"<a>": {"source": "chat", "force": True}, "<b>": {}}},
+    }
+    merges = {f"m{i}": {**merge, "tokenizer": one} for i, one in enumerate(asked.values())}
+    study = load_study(linked(folder, tmp_path, merges=merges))
+    again = parse_study(study_text(study), tmp_path / "again.yaml")
+    ids = []
+    for one in (study, again):
+        inputs = read_inputs(one)
+        planned = plan_merges(one, inputs, plan_trials(one, inputs))
+        ids.append(dict(zip(asked, [merge.id for merge in planned], strict=True)))
+    assert ids[0] == ids[1]
+    assert ids[0].pop("mapping") == ids[0].pop("spelled") == ids[0]["name"]
+    assert len({*ids[0].values()}) == len(ids[0]) == 6
+
+
+def test_sweep_keeps_the_mapping_of_a_tokenizer(folder, tmp_path, capsys):
+    merge = {"method": "linear", "models": ["plain", "chat"], "tokenizer": ASKED}
+    tokens = {"<think>": {"source": "chat"}}
+    merge |= {"tokenizer": {**ASKED, "tokens": tokens}, "sweep": {"weight": [0.25, 0.5]}}
+    file = linked(folder, tmp_path, merges={"m": merge})
+    assert exit_status("plan", file, "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["tokenizers"]
+    assert found["merges"] == ["tiny.m.weight=0.25", "tiny.m.weight=0.5"]
+    assert found["rows"] % 8 == 0 and found["rows"] > found["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "place", "words"),
+    [
+        ({"source": "uniom"}, "source", "did you mean union"),
+        ({"padding": 8}, "padding", "is not a known field; known here: pad_to_multiple_of"),
+        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of", "greater than or equal to 1"),
+        ({"tokens": {"<a>": {"source": "sft"}}}, "tokens.<a>.source", "model of the merge 'sft'"),
+        ({"tokens": {"<a>": {"force": True}}}, "tokens.<a>", "`force` takes a `source`"),
+        (
+            {"tokens": {"<a>": {"source": {"kind": "zero", "model": "chat"}}}},
+            "tokens.<a>.source",
+            "kind zero takes no model",
+        ),
+        (
+            {"tokens": {"<a>": {"source": {"kind": "model_token", "model": "chat"}}}},
+            "tokens.<a>.source",
+            "takes a `model`, and `token` or `token_id`",
+        ),
+    ],
+)
+def test_mapping_of_a_tokenizer_that_is_wrong_is_refused_at_its_line(folder, asked, place, words):
+    merge = {"method": "linear", "models": ["plain", "chat"], "tokenizer": asked}
+    document = json.loads((folder / "study.yaml").read_text()) | {"merges": {"wrong": merge}}
+    with pytest.raises(StudyError) as caught:
+        parse_study(json.dumps(document, indent=1), folder / "study.yaml")
+    assert f"merges.wrong.tokenizer.{place}: " in str(caught.value)
+    assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_row_of_a_token_that_its_model_has_not_is_refused_before_anything_trains(
+    folder, tmp_path, capsys
+):
+    merge = {"method": "linear", "models": ["plain", "chat"], "tokenizer": ASKED}
+    assert exit_status("plan", linked(folder, tmp_path, merges={"m": merge})) == 2
+    assert "the row of the token '<think>' is to come from one that plain has" in (
+        capsys.readouterr().err
+    )
 
 
 def test_status_shows_finished_models_that_merges_take_after_trials_and_merges(folder, capsys):
