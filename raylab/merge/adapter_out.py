@@ -29,6 +29,7 @@ from torch.nn.functional import pad
 
 from raylab.merge.adapter_plan import AdapterPlan
 from raylab.merge.backend import Backend
+from raylab.merge.card import write_card
 from raylab.merge.low_rank import (
     Approximation,
     approximate,
@@ -38,7 +39,7 @@ from raylab.merge.low_rank import (
 from raylab.merge.matrices import merged_factors
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
-from raylab.merge.record import card_metadata, file_entries, record_of, write_record
+from raylab.merge.record import file_entries, record_of, write_record
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import trims_of
 from raylab.merge.whole_tensors import concluded
@@ -46,7 +47,6 @@ from raylab.store.phase import MERGING, Tell, silent
 from raylab.weights.atomic_directory import atomic_directory
 from raylab.weights.checkpoint_writer import TOKENIZER_FILES, copy_config_files
 from raylab.weights.export import CONFIG, PREFIX, WEIGHTS
-from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers, columns_of
 
 Found = Mapping[str, Approximation]
@@ -75,7 +75,7 @@ def write_adapter(
             kept = None if plan.is_sum else merger.counts
             record = record_of(plan.merge, trims, kept, files, backend.name)
             record["adapter"] = _record(plan, found)
-            write_model_card(part, card_metadata(record), title=out.name, merge=record)
+            write_card(part, out.name, record)
             write_record(part, record)
     return record
 

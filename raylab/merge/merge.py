@@ -20,12 +20,13 @@ from typing import Any
 
 from raylab.errors import InputError
 from raylab.merge.backend import CPU, Backend, backend_for
+from raylab.merge.card import write_card
 from raylab.merge.inputs import MergePlan, plan_merge
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.named_models import find_named
 from raylab.merge.one_pass import OnePass, can_foresee
-from raylab.merge.record import card_metadata, file_entries, record_of, write_record
+from raylab.merge.record import file_entries, record_of, write_record
 from raylab.merge.rescale import rescaling_of
 from raylab.merge.trim import Trim, trims_of
 from raylab.merge.whole_tensors import concluded
@@ -44,7 +45,6 @@ from raylab.weights.checkpoint_writer import (
     write_untied,
 )
 from raylab.weights.layer_config import replace_config
-from raylab.weights.model_card import write_model_card
 from raylab.weights.row_tiles import Workers
 
 
@@ -157,6 +157,6 @@ def write_merge(
                 write_config(part, dict.fromkeys(("dtype", "torch_dtype"), plan.request.dtype))
             files = file_entries(part, writer.sha256)
             record = record_of(plan, trims, merger.counts, files, backend.name)
-            write_model_card(part, card_metadata(record), title=out.name, merge=record)
+            write_card(part, out.name, record)
             write_record(part, record)
     return record

@@ -148,10 +148,9 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
     if record["device"] != "cpu":
         settings.append(f"on {record['device']}")
     lines = [": ".join([record["method"], *[", ".join(settings)] * bool(settings)])]
-    used = ["weight"] * method.weighs + ["density"] * (method.keeps != "all")
     for row in record["models"]:
-        own = [name for name in method.parameters if name in row]
-        parts = [f"{name} {setting(row[name])}" for name in (*used, *own)]
+        own = [name for name in method.own_settings if name in row]
+        parts = [f"{name} {setting(row[name])}" for name in own]
         if "num_keep" in row:
             parts.append(f"num_keep {row['num_keep']:,}")
         if "threshold" in row:
@@ -195,19 +194,3 @@ def file_entries(part: Path, known: Mapping[str, str]) -> dict[str, FileEntry]:
         name: FileEntry(size=file.stat().st_size, sha256=known.get(name) or sha256_of(file))
         for name, file in zip(names, files, strict=True)
     }
-
-
-def card_metadata(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of the merge's model card, for huggingface_hub.ModelCardData."""
-    models = [record["base"], *(row["model"] for row in record["models"])]
-    on_hub = dict.fromkeys(m.partition("@")[0] for m in models if m and _is_hub_id(m))
-    metadata = {"library_name": "transformers", "tags": ["merge", "raylab"]}
-    if "adapter" in record:
-        metadata["library_name"] = "peft"
-        base = record["base"]
-        return metadata | ({"base_model": base} if base and _is_hub_id(base) else {})
-    return metadata | ({"base_model": list(on_hub)} if on_hub else {})
-
-
-def _is_hub_id(text: str) -> bool:
-    return text.count("/") == 1 and "#" not in text and text[0] != "." and not Path(text).exists()

@@ -57,6 +57,12 @@ class MergeMethod:
         return self.of == "deltas" and self.combines != "tensors"
 
     @property
+    def own_settings(self) -> list[str]:
+        """What each model of a merge may have of its own: its weight, density, and parameters."""
+        parameters = [name for name, row in self.parameters.items() if row.by_model]
+        return ["weight"] * self.weighs + ["density"] * (self.keeps != "all") + parameters
+
+    @property
     def draws(self) -> bool:
         """Whether chance says which entries stay."""
         return self.keeps in ("random", "by_rank")

@@ -122,6 +122,19 @@ def test_page_in_any_window_fits_and_nothing_is_cut_or_lies_over_another(
         assert (tab.console, tab.exceptions, tab.requests) == ([], [], [])
 
 
+def test_sweeps_of_merges_on_a_phone_are_seen_whole(browser, reports):
+    with browser.tab(400, "light") as tab:
+        tab.open(reports["en"])
+        activate_figures(tab)
+        fits = for_each(
+            tab,
+            "figure[id^='figure-merge']",
+            "e.querySelector('.chart svg').getBoundingClientRect().width <= e.clientWidth",
+        )
+        assert len(fits) == 2
+        assert all(fits)
+
+
 @pytest.mark.parametrize(
     ("language", "width", "scheme"), [("en", 1280, "light"), ("ja", 400, "dark")]
 )

@@ -121,7 +121,7 @@ def _curves(
     dash = field(
         "kind:N", title=None, sort=list(kinds.values()),
         scale=part(domain=list(kinds.values()), range=list(_DASHES.values())),
-        legend=part(symbolType="stroke"),
+        legend=part(symbolType="stroke", columns=1),
     )  # fmt: skip
     axis = part(format="%") if form.endswith("%") else part()
     lines = (

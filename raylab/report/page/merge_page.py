@@ -30,7 +30,7 @@ def merge_page(translate: Translator, name: str, request: MergeRequest, record: 
     """The page of the merge in the folder `name`."""
     base = record["base"]
     parts = {
-        "models": tuple(_model_blocks(translate, record)),
+        "models": tuple(_model_blocks(translate, request.row.own_settings, record)),
         **({"slices": tuple(_slice_blocks(translate, record))} if "slices" in record else {}),
         **({"adapter": tuple(_rank_blocks(translate, record))} if "adapter" in record else {}),
         **({"tokens": tuple(_token_blocks(translate, record))} if "tokenizer" in record else {}),
@@ -118,12 +118,12 @@ def _rank_blocks(translate: Translator, record: Record) -> Iterator[Block]:
     yield Fold(grid.title, (grid,))
 
 
-def _model_blocks(translate: Translator, record: Record) -> Iterator[Block]:
-    names = ["model", "weight", "density", "num_keep", "threshold", "kept", "numel", "kept_share"]
+def _model_blocks(translate: Translator, own: Sequence[str], record: Record) -> Iterator[Block]:
+    names = ["model", *own, "num_keep", "threshold", "kept", "numel", "kept_share"]
     models = record["models"]
     measured = {"kept_share": "kept"}
     known = [n for n in names if any(measured.get(n, n) in row for row in models)]
-    yield _grid(translate, "models", known, [_model_cells(row) for row in models])
+    yield _grid(translate, "models", known, [_model_cells(row, own) for row in models])
     for row in models:
         tensors = row.get("tensors")
         if tensors:
@@ -131,14 +131,14 @@ def _model_blocks(translate: Translator, record: Record) -> Iterator[Block]:
             columns = ("tensor", "num_keep", "threshold", "at_or_above", "kept")
             grid = _grid(translate, "tensors", columns, cells, row["model"])
             yield Fold(grid.title, (grid,))
-    yield glossary(translate, DEFINED)
+    yield glossary(translate, DEFINED if "density" in own else DEFINED[-1:])
 
 
-def _model_cells(row: Record) -> dict[str, str]:
+def _model_cells(row: Record, own: Sequence[str]) -> dict[str, str]:
+    """The cells of a model; own: the settings that it may have of its own."""
     return {
         "model": row["model"],
-        "weight": setting(row["weight"]),
-        "density": setting(row["density"]),
+        **{name: setting(row[name]) for name in own if name in row},
         "num_keep": count(row.get("num_keep")),
         "threshold": number(row.get("threshold")),
         "kept": count(row.get("kept")),

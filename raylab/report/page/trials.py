@@ -141,6 +141,9 @@ def merge_text(translate: Translator, request: MergeRequest) -> str:
     scope = translate(f"merge-scope-{request.scope}") if request.scope else ""
 
     def described(item: MergeInput) -> str:
+        if not method.weighs:
+            own = ", ".join(f"{name} {setting(written(v))}" for name, v in item.parameters.items())
+            return translate("merge-input-own", model=item.model, own=own) if own else item.model
         weight, density = written(item.weight), written(item.density)
         kept = translate(f"merge-{method.keeps}", density=density, scope=scope)
         for name, value in item.parameters.items():

@@ -149,3 +149,18 @@ def test_merge_of_every_method_is_said_in_every_language(language, method):
     said = merge_text(translator(language), request)
     assert row.title in said and row.paper in said
     assert ("0.2" in said) == (row.keeps != "all" or row.parameters.keys() >= {"alpha"})
+
+
+def test_columns_of_settings_that_the_method_does_not_use_are_left_out():
+    request = request_merge("slerp", ["one", "two"], parameters={"t": 0.5})
+    models = [{"model": "one", "weight": 1.0, "density": 1.0, "numel": 9, "kept": 9}]
+    found = merge_page(translator("en"), "merged", request, record(None, models=models))
+    titles = [column.name for column in grid(found, "models").columns]
+    assert titles == ["model", "merged and not zero", "entries", "share"]
+    made = merge_text(translator("en"), request)
+    assert made.endswith("of one and two; t 0.5.")
+
+
+def test_text_of_a_method_without_weights_has_what_each_model_has_of_its_own():
+    request = request_merge("passthrough", ["one"], own=[{"scale": 0.5}])
+    assert "of one (scale 0.5)" in merge_text(translator("en"), request)
