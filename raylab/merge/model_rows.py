@@ -9,6 +9,7 @@ Invariant: rows have the same bits on every device.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 
@@ -23,8 +24,8 @@ from raylab.merge.thread_memory import Memory
 from raylab.weights.checkpoint import Checkpoint
 from raylab.weights.row_tiles import Piece, columns_of
 
-_AHEAD = 32
-"""Pieces, on a CPU of about 1 MB in bfloat16."""
+_AHEAD = 64
+"""Pieces, on a CPU of about 1 MB in bfloat16 for each model."""
 
 
 class ModelRows(threading.local):
@@ -59,26 +60,37 @@ class ModelRows(threading.local):
         return base, self.backend.steps.widen(raw, base)
 
     def will_need(self, piece: Piece) -> None:
-        """Begin to read the piece of every checkpoint from the disk, and no more than this: where
-        rows far apart are asked for, the system reads some MB around each."""
-        plan, (name, start, stop) = self.plan, piece
-        origin = plan.arrangement[name]
-        asked = [(plan.models[i].checkpoint, own) for i, own in origin.sources.items()]
-        if origin.base[0] is None and isinstance(plan.template, Checkpoint):
-            asked.append((plan.template, origin.base[1]))
-        for checkpoint, tensor in asked:
+        """Begin to read the piece of every checkpoint that a merge of it reads, and no more than
+        this: where rows far apart are asked for, the system reads some MB around each."""
+        name, start, stop = piece
+        for checkpoint, tensor in self._read_for(name, self.plan.models_of(name)):
             if checkpoint is not None:
                 checkpoint.will_need(tensor, start, stop)
+
+    def _read_for(self, name: str, models: Sequence[int]) -> list[tuple[Checkpoint | None, str]]:
+        """By the base and each of `models`: the checkpoint whose rows it has of the output's tensor
+        `name`, None where its rows are made, and the tensor there."""
+        plan, (model, tensor) = self.plan, self.plan.arrangement[name].base
+        base = plan.template if model is None else plan.models[model].checkpoint
+        of_base = (base if isinstance(base, Checkpoint) else None, tensor)
+        sources = plan.arrangement[name].sources
+        return [of_base, *((plan.models[i].checkpoint, sources[i]) for i in models)]
 
     def reading_ahead(
         self, pieces: Sequence[Piece], work: Callable[[Piece], None]
     ) -> Callable[[Piece], None]:
-        """`work` that before each of `pieces` begins to read one some places behind it."""
-        ahead = dict(zip(pieces, pieces[_AHEAD:], strict=False))
+        """`work` of each of `pieces`, which has the disk read some of the pieces behind it."""
+        ahead, lock, places = iter(pieces), threading.Lock(), {p: i for i, p in enumerate(pieces)}
+        asked = 0
 
         def done(piece: Piece) -> None:
-            if piece in ahead:
-                self.will_need(ahead[piece])
+            nonlocal asked
+            with lock:
+                wanted = max(0, places[piece] + _AHEAD - asked)
+                asked += wanted
+                following = list(itertools.islice(ahead, wanted))
+            for each in following:
+                self.will_need(each)
             work(piece)
 
         return done
@@ -127,6 +139,9 @@ class ModelRows(threading.local):
         models = plan.models_of(piece[0])
         if self.backend.name != "cpu" or not all(plan.models[i].is_checkpoint for i in models):
             return None
+        read = self._read_for(piece[0], models)
+        if any(own and own.dtype(tensor) != "BF16" for own, tensor in read):
+            return None  # Rows that were read ahead are given once.
         base = self.stored_base(piece)
         own = [plan.models[i].stored(*plan.source_of(i, piece)).reshape(-1) for i in models]
         are_words = all(rows.dtype == np.uint16 for rows in (base, *own))

@@ -37,6 +37,7 @@ import numpy as np
 
 from raylab.errors import ModelError
 from raylab.spec.weight_files import refuse_empty, weight_files
+from raylab.weights.read_ahead import OPEN_FILES, ReadAhead
 
 Shape = tuple[int, ...]
 
@@ -129,31 +130,39 @@ class MappedFile:
         weakref.finalize(self, os.close, self._handle)
         self._mapped = mapped
         self._bytes = np.frombuffer(mapped, np.uint8)
+        self._ahead = ReadAhead(self._handle, str(path))
+        OPEN_FILES.add(size)
+        weakref.finalize(self, OPEN_FILES.add, -size)
 
     def will_need(self, name: str, start: int, stop: int) -> None:
-        """Begin to read rows [start, stop) into the page cache."""
-        entry = self.entries[name]
-        line = matrix_shape(entry.shape)[1] * DTYPES[entry.dtype].itemsize
-        size = (stop - start) * line
-        os.posix_fadvise(self._handle, entry.start + start * line, size, os.POSIX_FADV_WILLNEED)
+        """Begin to read rows [start, stop), which will be asked for with these bounds; see
+        `raylab.weights.read_ahead`."""
+        self._ahead.begin(*self._bounds(name, start, stop))
 
     def rows(self, name: str, start: int, stop: int) -> Rows:
         """Rows [start, stop), 2-D, in the file's dtype; a vector or a scalar is one row.
 
-        A view of the mapping, but a copy where the file does not align the tensor to its dtype.
-        It cannot be written to: the pages are read-only.
+        A view of the mapping or of what was read ahead, but a copy where the file does not align
+        the tensor to its dtype. It cannot be written to. Raises ModelError.
         """
         entry = self.entries[name]
         dtype = DTYPES[entry.dtype]
         height, width = matrix_shape(entry.shape)
         assert 0 <= start <= stop <= height, f"rows {start} to {stop} of {height}"
-        line = width * dtype.itemsize
-        first = entry.start + start * line
-        part = self._bytes[first : entry.start + stop * line]
-        _RESIDENT.add(self._mapped, part.nbytes + _MAPPED_AROUND)
-        if first % dtype.itemsize:
-            part = part.copy()
+        first, size = self._bounds(name, start, stop)
+        part = self._ahead.take(first, size)
+        if part is None:
+            part = self._bytes[first : first + size]
+            _RESIDENT.add(self._mapped, size + _MAPPED_AROUND)
+            if first % dtype.itemsize:
+                part = part.copy()
         return part.view(dtype).reshape(stop - start, width)
+
+    def _bounds(self, name: str, start: int, stop: int) -> tuple[int, int]:
+        """The first byte of rows [start, stop), and how many bytes they have."""
+        entry = self.entries[name]
+        line = matrix_shape(entry.shape)[1] * DTYPES[entry.dtype].itemsize
+        return entry.start + start * line, (stop - start) * line
 
 
 def matrix_shape(shape: Shape) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from raylab.merge import one_pass
 from raylab.merge.merge import merge_models
 from raylab.merge.one_pass import OnePass, foreseen_threshold
 from raylab.spec.merges import request_merge
+from raylab.weights import read_ahead
 from tests.merge.models import drawn, made, place, saved
 from tests.reduce.arrays import arrays
 
@@ -51,6 +52,14 @@ def test_merge_by_small_samples_has_the_bytes_of_whole_ones(
         monkeypatch.setattr(one_pass, "_OF_A_TENSOR", size)
         monkeypatch.setattr(one_pass, "_OF_A_MODEL", size)
         assert merged(tmp_path / f"{size}", paths, scope, threads=threads) == whole
+
+
+@pytest.mark.parametrize("scope", ["global", "tensor"])
+def test_merge_of_models_that_exceed_memory_has_the_same_bytes(tmp_path, monkeypatch, scope):
+    *_, paths = made(tmp_path)
+    small = merged(tmp_path / "small", paths, scope)
+    monkeypatch.setattr(read_ahead, "_OF_MEMORY", 0)
+    assert merged(tmp_path / "large", paths, scope) == small
 
 
 @pytest.mark.parametrize("scope", ["global", "tensor"])
