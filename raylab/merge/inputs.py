@@ -94,6 +94,15 @@ class MergePlan:
             return list(sources)
         return changing
 
+    def is_carried_over(self, name: str) -> bool:
+        """Whether the method gives the one checkpoint that changes the tensor, as it is."""
+        request, settings = self.request, self.settings[name]
+        takes_one = (
+            request.of_values and request.row.most == 1 and settings.keeps_equal(request.row)
+        )
+        models = self.models_of(name) if takes_one and settings.scaling == 1 else []
+        return len(models) == 1 and self.models[models[0]].is_checkpoint
+
     def _scales(self, name: str) -> bool:
         """Whether models that are alike give another tensor than theirs."""
         row = self.request.row

@@ -1,7 +1,8 @@
 """Merges pieces: some rows of one tensor, from the models' rows to bytes of the output.
 
 Model: a thread reads each model's rows, trims or drops their entries, combines them, adds them to
-the base, rounds, and writes. A tensor that no model changes is copied. For an adapter the combined
+the base, rounds, and writes. A tensor that no model changes is copied, and so is one that is a
+model's as it is: where its dtype stays, the bytes of the file. For an adapter the combined
 rows are handed out before they are added to the base (`delta`). Where a method combines matrices, a
 thread merges a whole tensor first. What a step counts (entries
 kept, entries that are not finite) comes to the host with the rows, at the end of the piece.
@@ -22,12 +23,12 @@ from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.proof import Proof
 from raylab.merge.record import Kept
 from raylab.merge.steps import Count, Entries, hash_limit, keep_probabilities, stream_key
+from raylab.merge.stored_rows import carried_over, copied, count_stored
 from raylab.merge.trim import Trims, counter
 from raylab.merge.whole_tensors import Concluded, combine, combining, rows_of
 from raylab.store.phase import MERGING, Tell
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Workers, columns_of
-from raylab.weights.safetensors_reader import DTYPES
 
 if TYPE_CHECKING:
     from raylab.merge.matrices import Product
@@ -67,7 +68,13 @@ class Merger:
 
     def _rows_of(self, piece: Piece) -> np.ndarray:
         models = self._plan.models_of(piece[0])
-        return self._merged(piece, models) if models else self._copied(piece)
+        if not models:
+            return copied(self._rows, piece)
+        carried = carried_over(self._rows, piece, models)
+        if carried is None:
+            return self._merged(piece, models)
+        self._settle(piece, models, count_stored(carried))
+        return carried
 
     @property
     def _writer_of_model(self) -> CheckpointWriter:
@@ -104,22 +111,6 @@ class Merger:
         for piece in self._rows.pieces([name]):
             self.write(piece)
         self._products.pop(name, None)
-
-    def _copied(self, piece: Piece) -> np.ndarray:
-        memory, (name, *_) = self._rows.memory, piece
-        base, non_finite = self._rows.base(piece)
-        stored, dtype = self._rows.stored_base(piece), self._plan.dtypes[name]
-        if stored.dtype == DTYPES[dtype]:
-            (found,) = memory.numbers([non_finite])
-            refuse_non_finite(found, f"the base model's {name}")
-            return stored
-        written = memory.buffer("merged", base.shape, dtype)
-        overflows = self._steps.narrow(base, written)
-        on_host = memory.to_host("merged", written)
-        found, overflow = memory.numbers([non_finite, overflows])
-        refuse_non_finite(found, f"the base model's {name}")
-        refuse_non_finite(overflow, f"the base model's {name}, as {dtype},")
-        return on_host
 
     def delta(self, piece: Piece) -> np.ndarray:
         """What the merge adds to the base model's rows, float64 (entries,) on the host, valid until
