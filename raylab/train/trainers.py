@@ -11,7 +11,7 @@ rounding. An evaluation moves no random state. No trainer is made of another los
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from raylab.train.framed_examples import CONVERSATION, FramedExamples
 from raylab.train.model_loss import check_loss
 from raylab.train.random_state import preserved_random_state
 from raylab.train.reference_logprobs import with_reference
+from raylab.train.steady_model import steady
 
 
 class _Trainer:
@@ -65,6 +66,20 @@ class _Trainer:
     def items(self, batch: Any) -> Any:
         """How many items the loss of `batch` is a mean over."""
         raise NotImplementedError
+
+    @cached_property
+    def _weights(self) -> int:
+        return int(self.model.num_parameters(exclude_embeddings=True))  # type: ignore[attr-defined]
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """As transformers 5.23 counts the operations of a batch, by weights that it counts anew for
+        each: 6 for each weight, but for embeddings, and each place of a token."""
+        return 6 * int(inputs["input_ids"].numel()) * self._weights
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; the model is steady meanwhile."""
+        with steady(self.model):  # type: ignore[attr-defined]
+            return super().train(*args, **kwargs)  # type: ignore[misc]
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """The batches of one update, with the items of all of them."""

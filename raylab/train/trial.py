@@ -50,6 +50,7 @@ from raylab.train.chat import check_date, teach_stopping
 from raylab.train.dataset_cache import cache_of
 from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.examples import examples_of
+from raylab.train.kept_values import keep_values
 from raylab.train.methods import TrainerSettings, build_trainer, held_out_loss
 from raylab.train.model import free_memory, load_base, load_tokenizer, share_gpu
 from raylab.train.progress import AttemptProgress, Listener, Progress, Watchdog
@@ -240,6 +241,7 @@ def _load_start(task: TrialTask, tell: Tell) -> tuple[Any, Any]:
         start.frozen,
         trust_remote_code=task.adapters.trust_remote_code,
     )
+    keep_values(model)
     teach_stopping(model, tokenizer)
     return model, tokenizer
 

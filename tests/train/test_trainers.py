@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy, logsigmoid
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from raylab.spec.recipes import Variant
 from raylab.spec.seeds import Seeds
@@ -171,3 +171,11 @@ def test_update_of_sft_whose_model_takes_no_other_arguments_is_that_of_one_batch
         return [log["grad_norm"] for log in trainer.state.log_history if "grad_norm" in log]
 
     assert gradients(2, 4) == pytest.approx(gradients(7, 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_operations_of_a_batch_are_those_that_transformers_counts(trainer_of, method):
+    trainer = trainer_of(method)
+    for batch in trainer.get_train_dataloader():
+        counted = Trainer.floating_point_ops(trainer, batch)
+        assert trainer.floating_point_ops(batch) == counted > 0

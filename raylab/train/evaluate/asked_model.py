@@ -23,6 +23,7 @@ from raylab.store.references import ModelLocation
 from raylab.train.chat import teach_stopping
 from raylab.train.evaluate.evaluate import ModelEvaluation, evaluate_model
 from raylab.train.evaluate.loaded_models import with_adapter
+from raylab.train.kept_values import keep_values
 from raylab.train.model import load_as_saved, load_base, load_tokenizer
 
 
@@ -50,6 +51,7 @@ def evaluate_asked(
     teach_stopping(model, tokenizer)
     for adapter in place.adapters:
         model = with_adapter(model, adapter).eval()
+    keep_values(model)
     questions = held_out_prompts(
         rows[data_asked(asked, rows)], study.held_out, study.evaluation.prompts
     )

@@ -32,6 +32,7 @@ from raylab.train.evaluate.likelihoods import FramedAnswer, framed_answer
 from raylab.train.evaluate.line_job import LineJob, LineTask
 from raylab.train.evaluate.loaded_models import asking, predict, reason_of
 from raylab.train.evaluate.shifted_model import ShiftedModel
+from raylab.train.kept_values import keep_values
 from raylab.train.model import base_directory, device_of_this_process, load_base, load_tokenizer
 
 
@@ -72,6 +73,7 @@ class LineShard:
     def _model(self) -> ShiftedModel:
         quantization = self._job.study.quantization
         model = load_base(self._base, quantization, trust_remote_code=self._trusted)
+        keep_values(model)
         return ShiftedModel(model.eval())
 
     def _answers(self, data: str) -> list[FramedAnswer]:

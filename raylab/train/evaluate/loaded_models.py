@@ -26,6 +26,7 @@ from raylab.spec.study import Quantization
 from raylab.spec.weight_files import read_json
 from raylab.train.base_checkpoint import Start
 from raylab.train.evaluate.likelihoods import FramedAnswer
+from raylab.train.kept_values import keep_values
 from raylab.train.model import free_memory, load_as_saved, load_base
 from raylab.train.random_state import preserved_random_state
 
@@ -136,6 +137,8 @@ class LoadedModels:
                 model = with_adapter(model, side.adapter, slots[name])
             except Exception as error:
                 wrong[name] = error
+        # An adapter may have changed the weights below.
+        keep_values(model)
         self._loaded = (key, model.eval(), wrong)
         return self._loaded[1:]
 
