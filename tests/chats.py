@@ -43,6 +43,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """The tokenizers of Llama and Mistral have no pad token. The answers of Llama and Gemma do not end
 in their end-of-sequence token."""
 
+_ENDS_OF_TEMPLATES = {"exaone": ["[|endofturn|]"]}
+"""Special tokens that a template needs which is of none of FAMILIES."""
+
 _MERGES = [
     *(("u", "s"), ("us", "e"), ("use", "r")),
     *(("m", "o"), ("d", "e"), ("de", "l"), ("mo", "del")),
@@ -65,8 +68,9 @@ def tiny_tokenizer(family: str, markers: bool = False, **changes: Any) -> PreTra
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     inner.decoder = decoders.ByteLevel()
     special = {f"{key}_token": row[key] for key in ("bos", "eos", "pad") if row[key]}
+    others = [*row["others"], *_ENDS_OF_TEMPLATES.get(row["template"], [])]
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, additional_special_tokens=row["others"], **special
+        tokenizer_object=inner, additional_special_tokens=others, **special
     )
     template = NAMED[row["template"]] if row["template"] else None
     if template is not None:

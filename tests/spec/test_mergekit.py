@@ -87,7 +87,7 @@ def test_read_scope_and_seed_come_from_outside(tmp_path):
         ("merge_method: ties", "", "merge_method"),
         ("models:", "slices: []\nmodels:", "slices"),
         ("models:", "tokenizer: {source: union}\nmodels:", "not both"),
-        ("models:", "chat_template: alpaca\nmodels:", "this chat_template is not read"),
+        ("models:", "chat_template: vicuna\nmodels:", "this chat_template is not read"),
         ("models:", "chat_template: [auto]\nmodels:", "this chat_template is not read"),
         ("models:", "chat_template: '{% for m in messages %}'\nmodels:", "no Jinja"),
         ("models:", "chat_template: '{{ messages.__class__.__mro__ }}'\nmodels:", "not safe"),

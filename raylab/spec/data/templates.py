@@ -72,6 +72,34 @@ NAMED: dict[str, str] = {
         "{% endfor %}"
         "{% if add_generation_prompt %}{{ '\\n\\n### 応答: \\n' }}{% endif %}"
     ),
+    # Stanford Alpaca (Taori et al. 2023), several turns, with a system message in the place of its
+    # opening sentence.
+    "alpaca": (
+        "{{ bos_token }}"
+        "{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}"
+        "{{ '### Response:\\n' }}"
+        "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
+        "{% elif message['role'] == 'system' %}{{ message['content'] }}"
+        "{% else %}{{ '### Instruction:\\n' + message['content'] }}{% endif %}"
+        "{{ '\\n\\n' }}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}"
+    ),
+    # EXAONE 3.0 and 3.5 (LG AI Research 2024, arXiv:2408.03541, arXiv:2412.04862): a conversation
+    # without a system message begins with an empty one, and a question has no end of turn.
+    "exaone": (
+        "{% if messages[0]['role'] != 'system' %}{{ '[|system|][|endofturn|]\\n' }}{% endif %}"
+        "{% for message in messages %}"
+        "{{ '[|' + message['role'] + '|]' }}"
+        "{% if message['role'] == 'assistant' %}"
+        "{% generation %}{{ message['content'] + '[|endofturn|]' }}{% endgeneration %}"
+        "{% elif message['role'] == 'user' %}{{ message['content'] }}"
+        "{% else %}{{ message['content'] + '[|endofturn|]' }}{% endif %}"
+        "{{ '\\n' }}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[|assistant|]' }}{% endif %}"
+    ),
     # Asks nothing of a vocabulary but an end-of-sequence token: for models that never chatted.
     "plain": (
         "{{ bos_token }}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from raylab.errors import ModelError, StudyError
 from raylab.plan.trials import plan_trials, read_inputs
@@ -41,6 +42,40 @@ def test_template_that_is_none_of_them_names_the_ones_there_are(tmp_path, templa
     (tmp_path / "empty.jinja").write_text("chatml")
     with pytest.raises(StudyError, match="holds none"):
         study_with(tmp_path, "empty.jinja")
+
+
+TALK = [{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A1"}]
+SYSTEM = {"role": "system", "content": "S"}
+
+
+@pytest.mark.parametrize(
+    ("name", "messages", "wanted"),
+    [
+        ("alpaca", TALK[:1], "<s>### Instruction:\nQ1\n\n### Response:\n"),
+        (
+            "alpaca",
+            [SYSTEM, *TALK, *TALK[:1]],
+            "<s>S\n\n### Instruction:\nQ1\n\n### Response:\nA1</s>\n\n### Instruction:\nQ1\n\n"
+            "### Response:\n",
+        ),
+        ("exaone", TALK[:1], "[|system|][|endofturn|]\n[|user|]Q1\n[|assistant|]"),
+        (
+            "exaone",
+            [SYSTEM, *TALK, *TALK[:1]],
+            "[|system|]S[|endofturn|]\n[|user|]Q1\n[|assistant|]A1[|endofturn|]\n[|user|]Q1\n"
+            "[|assistant|]",
+        ),
+    ],
+)
+def test_alpaca_and_exaone_frame_conversations_as_their_authors_write_them(name, messages, wanted):
+    found, _ = render_jinja_template(
+        [messages],
+        chat_template=NAMED[name],
+        add_generation_prompt=True,
+        bos_token="<s>",
+        eos_token="</s>",
+    )
+    assert found == [wanted]
 
 
 def test_template_is_part_of_a_trials_identity_by_its_text(tmp_path):
