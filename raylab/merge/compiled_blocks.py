@@ -74,9 +74,18 @@ class Combining:
     bound: float = 1.0
     normalizes: bool = False
 
+    def of_models(self, count: int) -> tuple[Array, Array]:
+        """The factors and the weights of so many models, as loops take them."""
+        found = [np.array(given or [1.0] * count) for given in (self.factors, self.weights)]
+        if self.how != "disjoint":
+            return found[0], found[1]
+        # An election takes two models at once: an odd one stands beside one that has no vote.
+        return np.append(found[0], 0.0), np.append(found[1], 0.0)
+
 
 @njit(**_OPTIONS)
-def _is_same(words: Array, base: Array) -> bool:
+def is_same(words: Array, base: Array) -> bool:
+    """Whether all words are those of the base."""
     differ = np.uint16(0)
     for i in range(base.size):
         differ |= words[i] ^ base[i]
@@ -84,7 +93,8 @@ def _is_same(words: Array, base: Array) -> bool:
 
 
 @njit(**_OPTIONS)
-def _copy(words: Array, result: Array) -> None:
+def copy_words(words: Array, result: Array) -> None:
+    """Copy the words of a block."""
     for i in range(words.size):
         result[i] = words[i]
 
@@ -197,10 +207,10 @@ def _merge(
                 counts[k, NON_FINITE] += widen_bf16(theirs, rows[k])
             else:
                 counts[k, NON_FINITE] += subtract_bf16(theirs, words, rows[k])
-                is_changed |= not _is_same(theirs, words)
+                is_changed |= not is_same(theirs, words)
             _keep(rows[k], keeps, bounds[k], streams[k], first + np.uint64(start), counts[k])
         if not is_changed:
-            _copy(words, result[start : start + size])
+            copy_words(words, result[start : start + size])
             continue
         _combine(rows, combines, factors, weights, normalizes, bound, sums)
         if is_of_values:
@@ -230,11 +240,7 @@ def merge_words(
     rows = memory.buffer("rows of blocks", (count * _BLOCK,), "F32")
     bounds = np.array(keeping.bounds or [(0.0, math.inf)] * count, np.float32)
     streams = np.array(keeping.streams or [(0, 0)] * count, np.uint64)
-    factors = np.array(combining.factors or [1.0] * count)
-    # An election takes two models at once: an odd one stands beside one that has no vote.
-    weights = np.array(combining.weights or [1.0] * count)
-    if combining.how == "disjoint":
-        factors, weights = (np.append(each, 0.0) for each in (factors, weights))
+    factors, weights = combining.of_models(count)
     counts = np.zeros((count, AT_UPPER + 1), np.int64)
     overflows = _merge(
         words.addresses, words.base, words.are_values, first, _KEEPS[keeping.how], bounds,

@@ -1,7 +1,8 @@
 """The steps of merging, compiled: one loop over a tile of rows for each step.
 
 Model: `raylab.merge.steps` defines each step; those that change a dtype are in
-`raylab.merge.compiled_rows`, those that chance drops entries by in `raylab.merge.compiled_draws`.
+`raylab.merge.compiled_rows`, those that chance drops entries by in `raylab.merge.compiled_draws`
+and `raylab.merge.compiled_ranks`.
 Invariant: no loop is compiled with relaxed arithmetic, and no product is fused with a sum.
 `raylab.merge.torch_steps` does the same steps in torch, bit for bit.
 
@@ -22,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from raylab.compiled import njit, types
-from raylab.merge.compiled_draws import drop, drop_by_rank
+from raylab.merge.compiled_draws import drop
+from raylab.merge.compiled_ranks import drop_by_rank
 from raylab.merge.compiled_rows import (
     add,
     count_non_finite,

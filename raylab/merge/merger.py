@@ -11,21 +11,22 @@ Invariant: the steps are those of `raylab.merge.steps`, on whichever device, in 
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylab.merge.compiled_blocks import ABOVE, KEPT, NON_FINITE, Combining, Keeping, merge_words
+from raylab.merge.compiled_blocks import ABOVE, KEPT, NON_FINITE, merge_words
+from raylab.merge.compiled_rank_merge import MOST_COLUMNS, merge_ranked
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.proof import Proof
 from raylab.merge.record import Kept
-from raylab.merge.steps import Count, Entries, hash_limit, keep_probabilities, stream_key
+from raylab.merge.step_settings import StepSettings
+from raylab.merge.steps import Count, Entries
 from raylab.merge.stored_rows import carried_over, copied, count_stored
 from raylab.merge.trim import Trims, counter
-from raylab.merge.whole_tensors import Concluded, combine, combining, rows_of
+from raylab.merge.whole_tensors import Concluded, combine, rows_of
 from raylab.store.phase import MERGING, Tell
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Workers, columns_of
@@ -47,7 +48,7 @@ class Merger:
     ) -> None:
         """`writer`: of the whole model; None where only `delta` is called. `rescaling`: by model
         and tensor what kept entries are multiplied by, where the request restores a norm."""
-        self._rescaling = rescaling or {}
+        self._settings = StepSettings(rows, trims, concluded, rescaling or {})
         self._concluded = concluded
         self._rows, self._trims, self._writer = rows, trims, writer
         self._plan, self._steps = rows.plan, rows.backend.steps
@@ -145,50 +146,30 @@ class Merger:
         return on_host
 
     def _by_blocks(self, piece: Piece, models: Sequence[int]) -> np.ndarray | None:
-        """The same, where all are bfloat16 on the CPU, and entries are treated one by one."""
-        name, request = piece[0], self._request
-        is_of_rows = request.row.keeps == "by_rank" or request.row.combines == "matrices"
-        if self._plan.dtypes[name] != "BF16" or is_of_rows:
+        """The same in one loop, where all are bfloat16 on the CPU, and entries are treated one by
+        one, or by rank in their rows; None elsewhere."""
+        name, memory, settings = piece[0], self._rows.memory, self._settings
+        combining = settings.combining(name, models)
+        columns = columns_of(self._plan.shapes[name])
+        is_wide = self._request.row.keeps == "by_rank" and columns > MOST_COLUMNS
+        if not combining or self._plan.dtypes[name] != "BF16" or is_wide:
             return None
-        combining = self._combining(name, models)
-        words = combining and self._rows.words(piece)
-        if not combining or not words:
+        words = self._rows.words(piece)
+        if not words:
             return None
-        memory = self._rows.memory
         merged = memory.buffer("merged", words.base.shape, "BF16")
-        first = piece[1] * columns_of(self._plan.shapes[name])
-        overflow, counts = merge_words(
-            words,
-            first,
-            self._keeping(name, models),
-            combining,
-            self._plan.settings[name].scaling,
-            memory,
-            merged,
-        )
+        how = combining, self._plan.settings[name].scaling, memory, merged
+        first = piece[1] * columns
+        if self._request.row.keeps == "by_rank":
+            overflow, counts = merge_ranked(words, first, settings.draws(name, models), *how)
+        else:
+            overflow, counts = merge_words(words, first, settings.keeping(name, models), *how)
         if proof := self.proofs.get(name):
             for model, above in zip(models, counts[:, ABOVE].tolist(), strict=True):
                 proof.add(model, above)
         self._settle(piece, models, [*counts[:, NON_FINITE].tolist(), *counts[:, KEPT].tolist()])
         refuse_non_finite(overflow, f"the merged {name}, as BF16,")
         return merged
-
-    def _keeping(self, name: str, models: Sequence[int]) -> Keeping:
-        """What `keep` does to each of `models`, where it looks at one entry at a time."""
-        request = self._request
-        if request.row.trims:
-            trims = [self._trims[model][name] for model in models]
-            uppers = [math.inf if trim.upper is None else trim.upper for trim in trims]
-            return Keeping("trim", [(t.threshold, u) for t, u in zip(trims, uppers, strict=True)])
-        if request.row.keeps == "random":
-            return Keeping("drop", streams=[self._stream(model, name) for model in models])
-        return Keeping()
-
-    def _stream(self, model: int, name: str) -> tuple[int, int]:
-        """The key of a model's draws, and the limit of a hash."""
-        assert self._request.seed is not None
-        key = stream_key(self._request.seed, model, name)
-        return key, hash_limit(self._plan.settings[name].densities[model])
 
     def _moves(
         self, piece: Piece, models: Sequence[int], base: Entries
@@ -242,44 +223,22 @@ class Merger:
             trim = self._trims[model][name]
             return self._steps.trim(delta, trim.threshold, trim.upper)
         if request.row.keeps == "random":
-            key, limit = self._stream(model, name)
+            key, limit = self._settings.stream(model, name)
             first = start * columns_of(self._plan.shapes[name])
             return self._steps.drop(delta, key, first, limit)
         return self._steps.count_nonzero(delta)
 
     def _keep_by_rank(self, delta: Entries, model: int, piece: Piece, scaled: Entries) -> Count:
-        request, (name, start, _), memory = self._request, piece, self._rows.memory
-        assert request.seed is not None
-        columns = columns_of(self._plan.shapes[name])
-        settings = self._plan.settings[name]
-        epsilon = float(settings.own[model]["epsilon"])
-        limits, shares = keep_probabilities(settings.densities[model], epsilon, columns)
-        if settings.rescale != "density":
-            shares = np.ones_like(shares)
-        key = stream_key(request.seed, model, name)
-        tables = memory.to_device("limits", limits), memory.to_device("shares", shares)
-        return self._steps.drop_by_rank(delta, key, start * columns, *tables, scaled)
-
-    def _combining(self, name: str, models: Sequence[int]) -> Combining | None:
-        """How entries are combined; None where a rule looks at rows or matrices."""
-        request, settings = self._request, self._plan.settings[name]
-        if request.row.combines == "tensors":
-            return combining(self._rows, name, self._concluded.get(name))
-        weights = [settings.weights[model] for model in models]
-        factors = weights
-        if settings.rescale == "l1":
-            factors = [w * self._rescaling[i, name] for w, i in zip(weights, models, strict=True)]
-        if settings.rescale == "density" and request.row.keeps == "random":
-            factors = [w / settings.densities[i] for w, i in zip(weights, models, strict=True)]
-        if request.row.elects:
-            return Combining("disjoint", factors, weights, normalizes=settings.normalize)
-        # All zero: nothing is added, and nothing is divided by.
-        divisor = (sum(settings.weights) or 1.0) if settings.normalize else 1.0
-        return Combining("sum", factors, bound=divisor)
+        (name, start, _), memory = piece, self._rows.memory
+        draws = self._settings.draws(name, [model])
+        limits = memory.to_device("limits", draws.limits[0])
+        shares = memory.to_device("shares", draws.divisors[0])
+        first = start * columns_of(self._plan.shapes[name])
+        return self._steps.drop_by_rank(delta, draws.keys[0], first, limits, shares, scaled)
 
     def _combine(self, name: str, deltas: Entries, models: Sequence[int], moves: Entries) -> None:
         """Write what is added to the base, before lambda, into `moves`."""
-        found = self._combining(name, models)
+        found = self._settings.combining(name, models)
         assert found
         if found.how == "disjoint":
             weights = found.factors, found.weights
