@@ -6,6 +6,7 @@ carried out, shown and written as a page. Ray is not needed.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raylab.cli.model_options import MODEL, ComputeDevice, Dequantize, Threads
-from raylab.cli.options import Lang, Language, say
+from raylab.cli.options import Json, Lang, Language, say
 from raylab.errors import InputError
 from raylab.imports import loading
 from raylab.spec.merge_parameters import parsed_parameters
@@ -31,60 +32,78 @@ _Method = Annotated[
     str | None,
     typer.Argument(
         metavar="METHOD",
-        help="A method of docs/merging.md: ties, linear, slerp and others.",
+        help="A merge method, such as ties, linear or slerp. docs/merging.md lists all.",
         # A wrong method is said before an option that is missing.
         is_eager=True,
         callback=lambda method: method and check_method(method),
     ),
 ]
-_Base = Annotated[str | None, typer.Option(help="The base model; methods of values need none.")]
+_Base = Annotated[
+    str | None, typer.Option(help="The base model. Methods that work on values need none.")
+]
 _Models = Annotated[
     list[str] | None, typer.Option(help=MODEL[:-1] + ", or BASE+ADAPTER. Repeatable.")
 ]
 _Weights = Annotated[
-    list[float] | None, typer.Option(help="One for each model, in order.", show_default="1")
+    list[float] | None,
+    typer.Option(
+        help="The weight of a model. Repeatable, in the order of --model.", show_default="1"
+    ),
 ]
 _Density = Annotated[
-    float | None, typer.Option(help="The share of entries kept.", show_default="0.2")
+    float | None,
+    typer.Option(help="The share of a model's entries that is kept.", show_default="0.2"),
 ]
 _Scope = Annotated[
-    str | None, typer.Option(help="Trim over the whole model (global) or per tensor.")
+    str | None, typer.Option(help="Trim over the whole model (global) or each tensor (tensor).")
 ]
 _Lambda = Annotated[
     float | None,
-    typer.Option("--lambda", help="Scales the merged task vector.", show_default="1"),
+    typer.Option("--lambda", help="Multiplies the merged task vector.", show_default="1"),
 ]
-_Seed = Annotated[int | None, typer.Option(help="Of what DARE drops.", show_default="0")]
+_Seed = Annotated[
+    int | None, typer.Option(help="The seed of random draws (DARE, DELLA).", show_default="0")
+]
 _Config = Annotated[
-    Path | None, typer.Option(help="A mergekit YAML, instead of METHOD and models.")
+    Path | None, typer.Option(help="A YAML file of mergekit, in place of METHOD and --model.")
 ]
 _MostGb = Annotated[
     float | None,
-    typer.Option(min=0.001, help="The most GB of tensors in one file.", show_default="4"),
+    typer.Option(
+        min=0.001, help="The largest size of one file of weights, in GB.", show_default="4"
+    ),
 ]
 _Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="A parameter of the method, as t=0.5. Repeatable."
+        "--set", metavar="NAME=VALUE", help="A parameter of the method, such as t=0.5. Repeatable."
     ),
 ]
 _As = Annotated[
     str | None,
-    typer.Option("--as", help="model, or adapter: factors of adapters.", show_default="model"),
+    typer.Option(
+        "--as",
+        help="model: a checkpoint. adapter: adapters merged into one adapter.",
+        show_default="model",
+    ),
 ]
 _Rank = Annotated[
     int | None,
-    typer.Option(help="Of each tensor of the adapter.", show_default="the sum of the models'"),
+    typer.Option(
+        help="The rank of the adapter.", show_default="the sum of the ranks of the models"
+    ),
 ]
 _Energy = Annotated[
     float | None,
-    typer.Option(help="The share of each tensor's energy that the adapter's rank keeps."),
+    typer.Option(
+        help="The share of each tensor's squared singular values that the adapter's rank keeps."
+    ),
 ]
 _Tokenizer = Annotated[
     str | None,
     typer.Option(
-        help="The output's tokenizer: union (the tokens of all models), base, or a model's; rows of"
-        " embedding and head follow their tokens.",
+        help="The output's tokenizer: union (the tokens of all models), base, or a model, whose"
+        " tokenizer is taken. Rows of embedding and head follow their tokens.",
         show_default="one vocabulary for all models",
     ),
 ]
@@ -111,6 +130,7 @@ def merge(
     dequantize: Dequantize = False,
     lang: Lang = Language.en,
     tokenizer: _Tokenizer = None,
+    as_json: Json = False,
 ) -> None:
     """Merge models into one checkpoint, or adapters into one: TIES, DARE, SLERP and others."""
     from raylab.spec.adapter_output import adapter_output
@@ -143,11 +163,12 @@ def merge(
         threads=threads,
         device=device,
         dequantize=dequantize,
+        as_json=as_json,
     )
     say(f"page: {_write_page(request, record, out, lang.value)}")
 
 
-def _merged(request: MergeRequest, out: Path, **how: Any) -> Mapping[str, Any]:
+def _merged(request: MergeRequest, out: Path, *, as_json: bool, **how: Any) -> Mapping[str, Any]:
     """The record of the merge, which is carried out and shown; `how`: see `merge_named`."""
     with loading():
         from raylab.merge.merge import merge_named
@@ -155,8 +176,11 @@ def _merged(request: MergeRequest, out: Path, **how: Any) -> Mapping[str, Any]:
 
     started = time.monotonic()
     record = merge_named(request, out, **how)
-    print("\n".join(summary_lines(record)))
-    print(f"{time.monotonic() - started:.1f} s: {out}")
+    if as_json:
+        print(json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        print("\n".join(summary_lines(record)))
+        print(f"{time.monotonic() - started:.1f} s: {out}")
     return record
 
 

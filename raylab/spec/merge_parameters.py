@@ -95,7 +95,12 @@ def checked_parameters(
     for name, row in rows.items():
         value = given.get(name, row.default)
         if value is None:
-            raise InputError(f"{method} needs {name}", found="none", expected=row.expected)
+            raise InputError(
+                f"{method} needs {name}",
+                found="none",
+                expected=row.expected,
+                todo=f"`--set {name}=NUMBER`, in a file `parameters: {{{name}: NUMBER}}`",
+            )
         if not row.allows(value):
             raise InputError(f"{method}'s {name} is wrong", found=str(value), expected=row.expected)
         found[name] = row.exact(value)

@@ -90,8 +90,14 @@ class MergeRequest:
 
 def check_method(method: str | None) -> str:
     """The same. Raises InputError if it is none of METHODS."""
-    if method is None or method not in METHODS:
-        close = close_names(method or "", METHODS)
+    if method is None:
+        raise InputError(
+            "no merge method is given",
+            expected=", ".join(METHODS),
+            todo="name a method, or a file of mergekit: `raylab merge --config FILE`",
+        )
+    if method not in METHODS:
+        close = close_names(method, METHODS)
         raise InputError(
             "there is no such merge method",
             found=method,

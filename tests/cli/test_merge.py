@@ -70,6 +70,27 @@ def test_merge_ties_writes_a_checkpoint_and_says_what_it_did(models, tmp_path, c
     }  # fmt: skip
 
 
+def test_merge_json_prints_the_record_and_nothing_else(models, tmp_path, capsys):
+    words = ["--model", models / "first", "--model", models / "second", "--set", "t=0.5"]
+    out = tmp_path / "out"
+    status, output, _ = raylab(capsys, "merge", "slerp", *words, "--out", out, "--json")
+    assert status == 0
+    assert json.loads(output) == json.loads((out / "merge.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ["no merge method is given", "--config FILE"]),
+        (["slerp", "--model", "a", "--model", "b"], ["slerp needs t", "--set t=NUMBER"]),
+    ],
+)
+def test_merge_without_what_it_needs_says_how_to_give_it(tmp_path, capsys, words, said):
+    status, _, error = raylab(capsys, "merge", *words, "--out", tmp_path / "out")
+    assert status == 2
+    assert [text for text in said if text not in error] == []
+
+
 def test_merge_page_stands_beside_a_model_that_loads(models, tmp_path, capsys):
     words = ["--base", models / "base", "--model", models / "first", "--lang", "ja"]
     out = tmp_path / "out"
