@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,7 +87,7 @@ class OnePass:
             for place, names in enumerate(groups):
                 group = self._foreseen(names, sample.wait())
                 sample = self._sample(groups[place + 1]) if place + 1 < len(groups) else sample
-                unforeseen = {i: n for i, n in group.keeps.items() if i not in group.foreseen}
+                unforeseen = group.keeps.keys() - group.foreseen.keys()
                 if unforeseen and self._is_global:
                     self._write_in_two_passes(tell)
                     return
@@ -149,7 +149,7 @@ class OnePass:
     def _settle(self, group: _Group, done: Callable[[Piece], None]) -> None:
         """Wait for a group, and merge it again where a threshold was not the true one."""
         group.merging.wait(done)
-        wrong = {}
+        wrong = set()
         for model, threshold in group.foreseen.items():
             names = self._names(group, model)
             above = self._merger.proofs[names[0]].above(model)
@@ -159,7 +159,7 @@ class OnePass:
             if above < group.keeps[model] <= reach:
                 self._put(group, model, Trim(group.keeps[model], threshold, reach))
             else:
-                wrong[model] = group.keeps[model]
+                wrong.add(model)
         for name in group.names:
             self._merger.proofs.pop(name, None)
         if wrong:
@@ -176,11 +176,12 @@ class OnePass:
             self._writer.restart()
         self._workers.each(self._rows.pieces(group.names), self._write)
 
-    def _select(self, group: _Group, keeps: Mapping[int, int]) -> None:
-        if keeps:
-            found = trims_together(self._rows, group.changed, self._workers)
-            for model in keeps:
-                self._put(group, model, found[model])
+    def _select(self, group: _Group, models: Collection[int]) -> None:
+        """Count the thresholds of `models`, and of no other."""
+        if models:
+            found = trims_together(self._rows, group.changed, self._workers, models=models)
+            for model, trim in found.items():
+                self._put(group, model, trim)
 
     def _put(self, group: _Group, model: int, trim: Trim) -> None:
         self._trims[model].update(dict.fromkeys(self._names(group, model), trim))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -135,10 +135,12 @@ def trims_together(
     names: Sequence[str],
     workers: Workers,
     counted: Callable[[Piece], None] = _ignore,
+    models: Collection[int] | None = None,
 ) -> dict[int, Trim]:
-    """The trim of every model over the tensors `names`."""
+    """The trim of every model, or of `models` alone, over the tensors `names`; no other is read."""
     plan = rows.plan
     keeps, numels = keeps_of(plan, names), numels_of(plan, names)
+    keeps = {i: keep for i, keep in keeps.items() if models is None or i in models}
     dropped = dict.fromkeys(keeps, 0)
     if plan.request.row.keeps == "middle":
         gammas = {i: Fraction(str(plan.settings[names[0]].own[i]["gamma"])) for i in keeps}

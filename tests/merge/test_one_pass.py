@@ -13,6 +13,7 @@ from raylab.errors import NonFiniteError
 from raylab.merge import one_pass
 from raylab.merge.merge import merge_models
 from raylab.merge.one_pass import OnePass, foreseen_threshold
+from raylab.merge.trim import trims_together
 from raylab.spec.merges import request_merge
 from raylab.weights import read_ahead
 from tests.merge.models import drawn, made, place, saved
@@ -73,6 +74,31 @@ def test_merge_by_wrong_thresholds_is_made_again(tmp_path, monkeypatch, scope, w
     monkeypatch.setattr(one_pass, "foreseen_threshold", WRONG[wrong])
     assert merged(tmp_path / "wrong", paths, scope) == right
     assert bool(again) == (wrong != "unforeseen")
+
+
+@pytest.mark.parametrize("wrong", ["too large", "too small", "unforeseen"])
+def test_merge_counts_only_the_models_whose_thresholds_were_not_foreseen(
+    tmp_path, monkeypatch, wrong
+):
+    *_, paths = made(tmp_path)
+    right = merged(tmp_path / "right", paths, "tensor")
+    counted, calls = [], []
+
+    def foreseen(*given):
+        # Every second call is of the second of two models.
+        calls.append(given)
+        return WRONG[wrong](*given) if len(calls) % 2 == 0 else foreseen_threshold(*given)
+
+    def together(*given, models):
+        found = trims_together(*given, models=models)
+        assert found == {i: t for i, t in trims_together(*given).items() if i in models}
+        counted.append([*found])
+        return found
+
+    monkeypatch.setattr(one_pass, "foreseen_threshold", foreseen)
+    monkeypatch.setattr(one_pass, "trims_together", together)
+    assert merged(tmp_path / "wrong", paths, "tensor") == right
+    assert counted and all(models == [1] for models in counted)
 
 
 @pytest.mark.parametrize("scope", ["global", "tensor"])
