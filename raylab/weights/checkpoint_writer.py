@@ -17,8 +17,9 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ from raylab.errors import OutError, StoreError
 from raylab.weights.file_digests import FileDigests
 from raylab.weights.row_tiles import columns_of
 from raylab.weights.safetensors_reader import Shape
+from raylab.weights.uncached import UncachedFile
 
 INDEX = "model.safetensors.index.json"
 MOST_BYTES = 4_000_000_000
@@ -125,6 +127,7 @@ class CheckpointWriter:
         self._total = self._left
         self._lock = threading.Lock()
         self._open: dict[str, int] = {}
+        self._uncached: dict[str, UncachedFile] = {}
         self._with_digests, self._digests = digests, FileDigests({})
         self.sha256: dict[str, str] = {}
         """Of every file of tensors, in hexadecimal, at the end."""
@@ -136,7 +139,8 @@ class CheckpointWriter:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
             self._open[file.name] = handle
             os.ftruncate(handle, file.size)
-            _write_all(handle, file.header, 0)
+            self._uncached[file.name] = UncachedFile(handle)
+            _write_all(partial(os.pwrite, handle), memoryview(file.header), 0)
         self._places = {
             tensor: (file.name, begin)
             for file in self._files
@@ -158,32 +162,30 @@ class CheckpointWriter:
 
     def write(self, tensor: str, offset: int, data: memoryview) -> None:
         """Put `data` at byte `offset` of the tensor. Raises StoreError."""
-        self._settle(tensor, self._put(tensor, offset, data), len(data))
+        file, begin = self._places[tensor]
+        _write_all(self._uncached[file].write, data, begin + offset)
+        self._settle(tensor, begin + offset, len(data), data)
 
     def draft_rows(self, tensor: str, start: int, rows: np.ndarray) -> None:
         """`write_rows` of rows that may be written again, until the whole tensor is settled."""
-        self._put(tensor, *self._bytes_of(tensor, start, rows))
+        offset, data = self._bytes_of(tensor, start, rows)
+        file, begin = self._places[tensor]
+        _write_all(partial(os.pwrite, self._open[file]), data, begin + offset)
 
     def _bytes_of(self, tensor: str, start: int, rows: np.ndarray) -> tuple[int, memoryview]:
         """Where rows begin within the tensor, and their bytes."""
         offset = start * columns_of(self._specs[tensor].shape) * rows.itemsize
         return offset, np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
 
-    def _put(self, tensor: str, offset: int, data: memoryview) -> int:
-        """Write, and return where in the file."""
-        file, begin = self._places[tensor]
-        _write_all(self._open[file], data, begin + offset)
-        return begin + offset
-
     def settle(self, tensor: str) -> None:
         """The drafts of the tensor, which cover it, are final."""
         self._settle(tensor, self._places[tensor][1], self._specs[tensor].size)
 
-    def _settle(self, tensor: str, begin: int, size: int) -> None:
+    def _settle(self, tensor: str, begin: int, size: int, data: memoryview | None = None) -> None:
         with self._lock:
             self._left -= size
         if self._with_digests:
-            self._digests.wrote(self._places[tensor][0], begin, begin + size)
+            self._digests.wrote(self._places[tensor][0], begin, begin + size, data)
 
     def restart(self) -> None:
         """All tensors are written once more."""
@@ -236,11 +238,12 @@ def _check_room(directory: Path, needed: int) -> None:
         )
 
 
-def _write_all(handle: int, data: bytes | memoryview, offset: int) -> None:
-    rest = memoryview(data)
+def _write_all(write: Callable[[memoryview, int], int], data: memoryview, offset: int) -> None:
+    """`write` puts some bytes at an offset, and says how many."""
+    rest = data
     try:
         while rest:
-            done = os.pwrite(handle, rest, offset)
+            done = write(rest, offset)
             rest, offset = rest[done:], offset + done
     except OSError as error:
         raise StoreError("a merged model cannot be written", found=str(error)) from error

@@ -1,11 +1,11 @@
 """The SHA-256 of files, also while they are written.
 
-Model: threads write pieces of several files in any order. One thread of its own reads behind them
-what a file has without a gap from its beginning, adds it to the file's digest, and asks the system
-to bring it to the disk now, so that a last flush finds little to do. What was just written is read
-from the page cache.
-Invariant: a digest is that of the bytes that a reader finds in the file. Of all files together no
-more than one block is held.
+Model: threads write pieces of several files in any order. One thread of its own adds what a file
+has without a gap from its beginning to the file's digest. It takes a copy of the bytes where the
+writer hands them over; else it reads behind the writer, from the page cache, and asks the system to
+bring these pages to the disk now, so that a last flush finds little to do.
+Invariant: a digest is that of the bytes that a reader finds in the file. Of what was handed over no
+more than `_MOST_WAITING` pieces wait, and one more from each thread that writes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from raylab.weights.uncached import MEMORY
+
+_MOST_WAITING = 64
 _BLOCK = 4 << 20
 """Bytes. Python's lock is asked for twice a block: in small ones the digest waits for it."""
 
@@ -32,13 +38,14 @@ def sha256_of(path: Path) -> str:
 @dataclass
 class _File:
     """An open file: how many of its bytes are there without a gap, and how many of these were
-    handed to the thread; `beyond`: the ends of what was written beyond a gap, by beginning."""
+    handed to the thread; `beyond`: by its beginning the end of what was written beyond a gap, and
+    its bytes where these were handed over."""
 
     handle: int
     size: int
     whole: int = 0
     handed: int = 0
-    beyond: dict[int, int] = field(default_factory=dict)
+    beyond: dict[int, tuple[int, np.ndarray | None]] = field(default_factory=dict)
     digest: Any = field(default_factory=hashlib.sha256)
 
 
@@ -50,21 +57,42 @@ class FileDigests:
         self._files = {name: _File(handle, size) for name, (handle, size) in files.items()}
         self._lock, self._block = threading.Lock(), memoryview(bytearray(_BLOCK))
         self._thread = ThreadPoolExecutor(1)
-        self._read: list[Future[None]] = []
+        self._work: deque[Future[None]] = deque()
 
-    def wrote(self, name: str, begin: int, end: int) -> None:
-        """Hear that the bytes [begin, end) of a file are there. No byte is said twice."""
+    def wrote(self, name: str, begin: int, end: int, data: memoryview | None = None) -> None:
+        """Hear that the bytes [begin, end) of a file are there. No byte is said twice. data: these
+        bytes, where they need not be in the page cache. Raises OSError."""
         file = self._files[name]
         if begin == end:
             return
+        copy = None
+        if data is not None:
+            copy = MEMORY.lend(end - begin)
+            copy[:] = np.frombuffer(data, np.uint8)
         with self._lock:
-            file.beyond[begin] = end
-            while file.whole in file.beyond:
-                file.whole = file.beyond.pop(file.whole)
-            first, last = file.handed, file.whole
-            if last - first >= _BLOCK or first < last == file.size:
-                file.handed = last
-                self._read.append(self._thread.submit(self._add, file, first, last))
+            file.beyond[begin] = end, copy
+            self._hand_over(file)
+            is_behind = len(self._work) > _MOST_WAITING
+            oldest = self._work.popleft() if is_behind else None
+        if oldest:
+            oldest.result()
+
+    def _hand_over(self, file: _File) -> None:
+        while file.whole in file.beyond:
+            end, copy = file.beyond.pop(file.whole)
+            if copy is not None:
+                self._read_back(file)
+                self._work.append(self._thread.submit(file.digest.update, copy))
+                file.handed = end
+            file.whole = end
+        if file.whole - file.handed >= _BLOCK or file.whole == file.size:
+            self._read_back(file)
+
+    def _read_back(self, file: _File) -> None:
+        """What came without its bytes."""
+        if file.handed < file.whole:
+            self._work.append(self._thread.submit(self._add, file, file.handed, file.whole))
+            file.handed = file.whole
 
     def _add(self, file: _File, first: int, last: int) -> None:
         at = first
@@ -83,6 +111,6 @@ class FileDigests:
 
     def found(self) -> dict[str, str]:
         """The digests of all files, in hexadecimal, once every byte is written. Raises OSError."""
-        for read in self._read:
-            read.result()
+        for work in self._work:
+            work.result()
         return {name: file.digest.hexdigest() for name, file in self._files.items()}

@@ -27,9 +27,12 @@ def files_in_pieces(draw):
     return contents, draw(st.permutations(pieces))
 
 
-@given(files_in_pieces(), st.integers(1, 50))
+@given(files_in_pieces(), st.integers(1, 50), st.integers(0, 3), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_digests_of_pieces_in_any_order_are_those_of_the_files(tmp_path_factory, drawn, block):
+def test_digests_of_pieces_in_any_order_are_those_of_the_files(
+    tmp_path_factory, drawn, block, waiting, handed_over
+):
+    """handed_over: every so-manieth piece is handed over with its bytes."""
     contents, pieces = drawn
     folder = tmp_path_factory.mktemp("files")
     names = [f"file-{number}" for number in range(len(contents))]
@@ -37,11 +40,16 @@ def test_digests_of_pieces_in_any_order_are_those_of_the_files(tmp_path_factory,
     sizes = map(len, contents)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_digests, "_BLOCK", block)
+        patch.setattr(file_digests, "_MOST_WAITING", waiting)
         digests = FileDigests(dict(zip(names, zip(handles, sizes, strict=True), strict=True)))
 
         def write(piece):
             number, begin, end = piece
-            os.pwrite(handles[number], contents[number][begin:end], begin)
+            data = contents[number][begin:end]
+            if handed_over and begin % handed_over == 0:
+                digests.wrote(names[number], begin, end, memoryview(data))
+                return
+            os.pwrite(handles[number], data, begin)
             digests.wrote(names[number], begin, end)
 
         with ThreadPoolExecutor(3) as pool:

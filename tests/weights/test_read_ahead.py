@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from raylab.errors import ModelError
-from raylab.weights import read_ahead
+from raylab.weights import read_ahead, uncached
 from raylab.weights.safetensors_reader import MappedFile
 
 ROWS = torch.arange(600, dtype=torch.float32).reshape(100, 6)
@@ -21,7 +21,7 @@ def opened(request, tmp_path, monkeypatch):
         monkeypatch.setattr(read_ahead, "_OF_MEMORY", 0)
     if request.param == "without the flag":
         # No system knows this one.
-        monkeypatch.setattr(read_ahead, "_DONTCACHE", 1 << 30)
+        monkeypatch.setattr(uncached, "_DONTCACHE", 1 << 30)
     save_file({"a": ROWS}, tmp_path / "model.safetensors")
     return MappedFile(tmp_path / "model.safetensors")
 
