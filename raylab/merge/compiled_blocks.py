@@ -143,8 +143,6 @@ def _keep(row: Array, keeps: int, bounds: Array, stream: Array, first: Any, coun
         _trim(row, bounds[0], bounds[1], counts)
     elif keeps == _DROP:
         counts[KEPT] += drop_entries(row, stream[0], first, stream[1])
-    else:
-        counts[KEPT] += _count_nonzero(row)
 
 
 @njit(**_OPTIONS)
@@ -213,6 +211,10 @@ def _merge(
             copy_words(words, result[start : start + size])
             continue
         _combine(rows, combines, factors, weights, normalizes, bound, sums)
+        if keeps == _ALL:
+            # A rule has set what it leaves out to zero.
+            for k in range(addresses.size):
+                counts[k, KEPT] += _count_nonzero(rows[k])
         if is_of_values:
             row_of_base[:] = 0
         else:

@@ -20,7 +20,11 @@ from raylab.merge.compiled_blocks import (
 )
 from raylab.merge.compiled_products import products_of_words
 from raylab.merge.compiled_rows import Words
+from raylab.merge.merge import merge_models
 from raylab.merge.thread_memory import ThreadMemory
+from raylab.spec.merge_methods import METHODS
+from raylab.spec.merges import request_merge
+from tests.merge.models import made, place, saved
 from tests.oracles import merging as oracle
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -148,7 +152,9 @@ def test_merge_words_mean_of_moved_is_ram(words, epsilon, boosts):
     raised = np.where(moves, np.where(alone, boosts[:, None], 1.0) * deltas, 0.0)
     expected = sum(raised) / np.maximum(moves.sum(axis=0), 1)
     combining = Combining("mean_of_moved", boosts.tolist(), bound=epsilon)
-    check(merged(base, models, Keeping(), combining), base, expected)
+    found = merged(base, models, Keeping(), combining)
+    check(found, base, expected)
+    assert found[2][:, KEPT].tolist() == moves.sum(axis=1).tolist()
 
 
 @QUICK
@@ -176,7 +182,10 @@ def test_merge_words_selected_is_the_mean_of_the_elected_sign(words, weights, da
         sum(shares * deltas), divisors, out=np.zeros_like(total), where=divisors > 0
     )
     combining = Combining("selected", weights.tolist(), bound=least)
-    check(merged(base, models, Keeping(), combining), base, expected)
+    found = merged(base, models, Keeping(), combining)
+    check(found, base, expected)
+    selected = (variances >= least) & (deltas != 0)
+    assert found[2][:, KEPT].tolist() == selected.sum(axis=1).tolist()
 
 
 @pytest.mark.parametrize("bad", [0x7F80, 0xFF80, 0x7FC0])
@@ -204,3 +213,36 @@ def test_products_of_words_have_the_bits_of_numpys_pairwise_sum(seed, size, are_
     expected = [[(a * b).sum() for b in wide] for a in wide]
     assert found.tolist() == expected
     assert not counts.any()
+
+
+OF_TWO = {
+    "slerp": {"parameters": {"t": 0.3}},
+    "nearswap": {"parameters": {"t": 0.01}},
+    "ram": {"parameters": {"epsilon": 0.05}},
+    "ramplus_tl": {"parameters": {"epsilon": 0.05}},
+    "sce": {"parameters": {"select_topk": 0.3}},
+}
+
+
+@pytest.mark.parametrize(
+    "method", [name for name, row in METHODS.items() if row.combines != "matrices"]
+)
+def test_merge_of_bfloat16_is_that_of_the_same_values_in_float32(tmp_path, method):
+    """The output and the record: files of float32 are merged step by step."""
+    row = METHODS[method]
+    base, others, paths = made(tmp_path, "normal")
+    wide = [
+        saved(tmp_path / f"wide{i}", {name: values.float() for name, values in model.items()})
+        for i, model in enumerate([base, *others])
+    ]
+    given = paths[: 1 + (row.most or 2)], wide[: 1 + (row.most or 2)]
+    base_of = {} if row.of == "values" else {"base": "base"}
+    names = [f"m{i}" for i in range(row.most or 2)]
+    request = request_merge(method, names, dtype="bfloat16", **base_of, **OF_TWO.get(method, {}))
+    outs = []
+    for place_of_base, *models in given:
+        out = tmp_path / f"out{len(outs)}"
+        of = place_of_base if base_of else None
+        record = merge_models(request, [place(model) for model in models], of, out)
+        outs.append(((out / "model.safetensors").read_bytes(), record["models"]))
+    assert outs[0] == outs[1]
