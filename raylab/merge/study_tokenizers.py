@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raylab.plan.document import Documented
 from raylab.plan.merges import PlannedMerge
 from raylab.plan.trials import Inputs
 from raylab.results.left_out import some_of
@@ -22,7 +23,7 @@ from raylab.store.references import ModelLocation, location_of
 
 
 @dataclass(frozen=True)
-class OutputTokens:
+class OutputTokens(Documented):
     """The tokens of some merges of one base model. tokenizer: as the study names it; moved: tokens
     of the base model that have another id. Numbers are None where a model is not on this machine.
     """
@@ -34,11 +35,6 @@ class OutputTokens:
     rows: int | None = None
     rows_of_base: int | None = None
     moved: int | None = None
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """It as JSON."""
-        return dict(vars(self))
 
     @property
     def line(self) -> str:

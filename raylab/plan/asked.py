@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raylab.number_format import plural
+from raylab.plan.document import Documented
 from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.merges import Asked
 from raylab.plan.trials import Trial
@@ -81,17 +82,12 @@ def _question(row: Row) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class AskedBeside:
+class AskedBeside(Documented):
     """How many answers the models of merges over one base model give beside their own."""
 
     base_model: str
     models: int
     answers: int
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The cost as JSON."""
-        return dict(vars(self))
 
     @property
     def line(self) -> str:
@@ -103,7 +99,7 @@ class AskedBeside:
 
 
 @dataclass(frozen=True)
-class AskedFinished:
+class AskedFinished(Documented):
     """How many answers the finished models that merges take give over one base model, and of how
     many held-out answers the likelihood is measured in all."""
 
@@ -111,11 +107,6 @@ class AskedFinished:
     models: int
     answers: int
     likelihoods: int
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The cost as JSON."""
-        return dict(vars(self))
 
     @property
     def line(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from raylab.errors import StudyError
 from raylab.number_format import plural
 from raylab.plan.comparisons import Model, comparisons_of, models_named, plan_models
+from raylab.plan.document import Documented
 from raylab.plan.merges import Planned
 from raylab.plan.trials import Inputs
 from raylab.spec.connectivity import Connectivity
@@ -54,7 +55,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class LineCost:
+class LineCost(Documented):
     """The lines over one base model, and the forward passes of their points over the answers."""
 
     base_model: str
@@ -70,7 +71,7 @@ class LineCost:
     @property
     def document(self) -> dict[str, Any]:
         """The cost as JSON."""
-        return {**vars(self), "passes": self.passes}
+        return {**super().document, "passes": self.passes}
 
     @property
     def line(self) -> str:

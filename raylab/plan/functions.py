@@ -14,6 +14,7 @@ from typing import Any
 
 from raylab.errors import StudyError
 from raylab.plan.asked import data_asked
+from raylab.plan.document import Documented
 from raylab.plan.merges import Planned
 from raylab.plan.trials import Inputs
 from raylab.spec.data.held_out import Prompts, held_out_by_data, held_out_prompts
@@ -28,7 +29,7 @@ square of the number of models is the number of passes."""
 
 
 @dataclass(frozen=True)
-class FunctionCost:
+class FunctionCost(Documented):
     """The answers over one base model, and the forward passes of all of its models over them."""
 
     base_model: str
@@ -44,7 +45,7 @@ class FunctionCost:
     @property
     def document(self) -> dict[str, Any]:
         """The cost as JSON."""
-        return {**vars(self), "passes": self.passes}
+        return {**super().document, "passes": self.passes}
 
     @property
     def line(self) -> str:

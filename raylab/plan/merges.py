@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raylab.number_format import plural
+from raylab.plan.document import Documented
 from raylab.plan.finished_parents import FinishedParent
 from raylab.plan.trials import Inputs, Trial, WithFolder
 from raylab.spec.identity import fingerprint
@@ -102,7 +103,7 @@ def plan_merges(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[P
 
 
 @dataclass(frozen=True)
-class SweepCount:
+class SweepCount(Documented):
     """How many merges the sweep of one merge of the study makes. values: by setting."""
 
     merge: str
@@ -112,7 +113,8 @@ class SweepCount:
     @property
     def document(self) -> dict[str, Any]:
         """It as JSON."""
-        return {**vars(self), "values": {key: list(found) for key, found in self.values.items()}}
+        values = {key: list(found) for key, found in self.values.items()}
+        return {**super().document, "values": values}
 
     @property
     def line(self) -> str:

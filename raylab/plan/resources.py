@@ -23,6 +23,7 @@ from statistics import fmean
 from typing import Any
 
 from raylab.number_format import size
+from raylab.plan.document import Documented
 from raylab.plan.file_shapes import shape_of_base
 from raylab.plan.memory import SEQUENCES, Workload, estimate_memory, longest_fit, usable
 from raylab.plan.merges import Asked, PlannedMerge
@@ -51,7 +52,7 @@ ASSUMED = (
 
 
 @dataclass(frozen=True)
-class GpuDemand:
+class GpuDemand(Documented):
     """One row: equal trials of a base model; values are None if its shape is unknown.
 
     memory, static: bytes, at the peak and throughout the training. fits: the longest max_length by
@@ -72,11 +73,6 @@ class GpuDemand:
     unverified: str = ""
     is_here: bool = False
     """Whether the base model is on this machine."""
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The row as JSON."""
-        return dict(vars(self))
 
 
 def gpu_demands(study: Study, inputs: Inputs, trials: Sequence[Trial]) -> list[GpuDemand]:

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
+from raylab.plan.document import Documented
 from raylab.plan.durations import estimate_durations
 from raylab.plan.resources import trial_operations
 from raylab.plan.schedule import simulate
@@ -33,7 +34,7 @@ _GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
 
 
 @dataclass(frozen=True)
-class TimeHere:
+class TimeHere(Documented):
     """How long `trials` take on `cores` cores, `at_once` at a time, and what this rests on.
 
     by: `trials` that finished in the store (tokens_per_second: their median), or the `matmul` rate
@@ -48,11 +49,6 @@ class TimeHere:
     tokens_per_second: float | None = None
     flops: float | None = None
     efficiency: float | None = None
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """It as JSON."""
-        return dict(vars(self))
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:

@@ -6,7 +6,6 @@ Invariant: a merge without problems can be planned at every value of its sweep.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from raylab.spec.proposals import unknown
 from raylab.spec.recipes import expand_recipes, variants_of
 from raylab.spec.study import Merge, Study
 from raylab.spec.study_tokenizer import wrong_names
+from raylab.spec.sweeps import points_of_sweep
 from raylab.spec.swept_names import no_distinct_values
 
 Found = tuple[tuple[str | int, ...], str]
@@ -55,10 +55,10 @@ def _problems(study: Study, merge: Merge) -> Iterator[Found]:
     yield from _wrong_tokenizer(study, merge)
     wrong = list(_wrong_sweeps(merge))
     yield from wrong
-    points = itertools.product(*merge.sweep.values()) if not wrong else ()
+    points = points_of_sweep(merge.sweep) if not wrong else ()
     where = ("sweep", *merge.sweep) if len(merge.sweep) == 1 else ("sweep",) * bool(merge.sweep)
-    for values in points:
-        if message := _refused(merge, dict(zip(merge.sweep, values, strict=True))):
+    for point in points:
+        if message := _refused(merge, point):
             yield where, message
             return
 

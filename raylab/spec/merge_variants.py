@@ -11,18 +11,19 @@ merge without a sweep.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from raylab.spec.merge_methods import METHODS
 from raylab.spec.recipes import Variant, expand_recipes, trial_name, variants_of
 from raylab.spec.seeds import Seeds
 from raylab.spec.study import Comparison, FinishedModel, Merge, Study
-from raylab.spec.swept_names import WrittenFloat, by_value, written
+from raylab.spec.sweeps import name_at, points_of_sweep, variants_named
+from raylab.spec.swept_names import WrittenFloat, by_value
 
 Slot = tuple[str, Seeds | None]
 """A base model and a seed; None where a merge of finished models has no seed."""
@@ -64,12 +65,7 @@ def expand_merges(study: Study) -> dict[str, MergeVariant]:
 def merge_variants_of(study: Study, name: str) -> list[MergeVariant]:
     """The variants with the name `name`: all variants of a merge, or one variant, whose values may
     be spelled in any way."""
-    if name in study.merges:
-        return list(_expand(study, name))
-    stems = [stem for stem in study.merges if name.startswith(f"{stem}.")]
-    wanted = by_value(name)
-    found = (variant for stem in stems for variant in _expand(study, stem))
-    return [variant for variant in found if by_value(variant.name) == wanted]
+    return variants_named(name, study.merges, partial(_expand, study))
 
 
 def settings_at(merge: Merge, point: Mapping[str, Any]) -> Merge:
@@ -99,10 +95,8 @@ def _weights(first: Any, count: int) -> tuple[Any, ...]:
 
 def _expand(study: Study, name: str) -> Iterator[MergeVariant]:
     merge = study.merges[name]
-    for values in itertools.product(*merge.sweep.values()):
-        point = dict(zip(merge.sweep, values, strict=True))
-        whole = ".".join([name, *(f"{key}={written(value)}" for key, value in point.items())])
-        yield MergeVariant(whole, name, settings_at(merge, point), point)
+    for point in points_of_sweep(merge.sweep):
+        yield MergeVariant(name_at(name, point), name, settings_at(merge, point), point)
 
 
 def with_names_as_swept(study: Study) -> Study:

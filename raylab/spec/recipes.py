@@ -10,14 +10,14 @@ variant holds complete parameters, so nothing downstream looks back at the study
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from raylab.spec.seeds import Seeds
 from raylab.spec.study import Chain, Lora, Method, Recipe, Study, Training
-from raylab.spec.swept_names import by_value, written
+from raylab.spec.sweeps import name_at, points_of_sweep, variants_named
 
 _LORA = "lora."
 
@@ -78,12 +78,7 @@ def variants_of(study: Study, name: str) -> list[Variant]:
 
     A value in `name` may be spelled in any way.
     """
-    if name in study.recipes:
-        return list(_expand(study, name))
-    stems = [stem for stem in study.recipes if name.startswith(f"{stem}.")]
-    wanted = by_value(name)
-    found = (variant for stem in stems for variant in _expand(study, stem))
-    return [variant for variant in found if by_value(variant.name) == wanted]
+    return variants_named(name, study.recipes, partial(_expand, study))
 
 
 def trial_name(base_model: str, variant: str, seed: Seeds | int) -> str:
@@ -102,8 +97,8 @@ def _expand(study: Study, name: str) -> Iterator[Variant]:
     recipe = study.recipes[name]
     parents = variants_of(study, recipe.parent) if recipe.parent else [None]
     for parent in parents:
-        for values in itertools.product(*recipe.sweep.values()):
-            yield _variant(study, name, parent, dict(zip(recipe.sweep, values, strict=True)))
+        for point in points_of_sweep(recipe.sweep):
+            yield _variant(study, name, parent, point)
 
 
 def _variant(study: Study, name: str, parent: Variant | None, point: Mapping[str, Any]) -> Variant:
@@ -114,7 +109,7 @@ def _variant(study: Study, name: str, parent: Variant | None, point: Mapping[str
         inherited = {f"parent.{key}": value for key, value in parent.point.items()}
     whole_point = {**inherited, **point}
     return Variant(
-        name=".".join([name, *(f"{key}={written(value)}" for key, value in whole_point.items())]),
+        name=name_at(name, whole_point),
         recipe=name,
         method=recipe.method,
         data_sets=recipe.data_sets,
