@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from raylab.imports import loading
+
 LOADING_LINE = "loading libraries"
 _LONG = ("run", "train", "reduce")
 """Verbs that load torch and Ray, which takes seconds."""
@@ -24,8 +26,8 @@ def main(arguments: list[str] | None = None) -> Any:
     """The `raylab` command. `--debug` anywhere shows tracebacks."""
     words = sys.argv[1:] if arguments is None else arguments
     with _long() if words and words[0] in _LONG and "--help" not in words else nullcontext():
-        from raylab.cli.app import call
-
+        with loading():
+            from raylab.cli.app import call
         return call([word for word in words if word != "--debug"], debug="--debug" in words)
 
 

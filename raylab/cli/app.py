@@ -21,6 +21,7 @@ import typer
 from raylab import __version__
 from raylab.cli.options import say
 from raylab.errors import RaylabError
+from raylab.imports import loading
 
 VERBS = {
     "plan": "plan",
@@ -62,7 +63,8 @@ def _options(
 
 
 def command_line(loaded: Collection[str] = tuple(VERBS)) -> typer.Typer:
-    """The command line, whose verbs `loaded` can be called; the others have their help alone."""
+    """The command line, whose verbs `loaded` can be called. The others have their help alone, and
+    only where none is asked for: all of these are read to find it."""
     app = typer.Typer(
         add_completion=False,
         no_args_is_help=True,
@@ -70,7 +72,8 @@ def command_line(loaded: Collection[str] = tuple(VERBS)) -> typer.Typer:
         help="Train a study of LLM fine-tunes on Ray, and measure exactly what moved.",
     )
     app.callback()(_options)
-    for verb, place in VERBS.items():
+    asked = {verb: place for verb, place in VERBS.items() if verb in loaded}
+    for verb, place in (asked or VERBS).items():
         module = f"raylab.cli.{place}"
         if verb not in loaded:
             app.command(verb, help=_docstring(module, verb))(_options)
@@ -96,7 +99,9 @@ def _docstring(module: str, function: str) -> str:
 def call(words: list[str], *, debug: bool) -> Any:
     """Call the verb that `words` name; an error ends the process with its status."""
     try:
-        command_line(words[:1])(words)
+        with loading():
+            app = command_line(words[:1])
+        app(words)
     except RaylabError as error:
         if debug:
             raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raylab.cli.options import Json, Lang, Language, console, say
+from raylab.imports import loading
 from raylab.store.filesystem import Store
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ def table(
     ),
 ) -> None:
     """Print rows of a table of the store."""
-    from raylab.report.terminal.table_view import FORMATS, show_table
-    from raylab.store.table_query import parse_filter, select, unmatched
-    from raylab.store.tables import named_table
+    with loading():
+        from raylab.report.terminal.table_view import FORMATS, show_table
+        from raylab.store.table_query import parse_filter, select, unmatched
+        from raylab.store.tables import named_table
 
     conditions = [parse_filter(text) for text in filters or ()]
     whole = named_table(Store(out), name)
@@ -82,11 +84,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put two studies side by side: what was asked differently, and which numbers changed."""
-    from raylab.report.compare import compare as compare_studies
-    from raylab.report.study_tables import Tables
-    from raylab.report.terminal.comparison import print_comparison
-    from raylab.store.references import read_study
-    from raylab.store.tables import read_tables
+    with loading():
+        from raylab.report.compare import compare as compare_studies
+        from raylab.report.study_tables import Tables
+        from raylab.report.terminal.comparison import print_comparison
+        from raylab.store.references import read_study
+        from raylab.store.tables import read_tables
 
     stores = Store(one), Store(other)
     studies = [read_study(store) for store in stores]
