@@ -46,6 +46,24 @@ FAULTS = (
         ("plan/test_trials.py::test_id_field_of_parent_changed_moves_descendants_alone",),
     ),
     Fault(
+        "an id of a merge without the rows of its tokens",
+        "plan/merges.py",
+        '        found[f"merge.tokenizer.tokens.{token}"] = of\n',
+        "        del token, of\n",
+        (
+            "merge/test_study_tokenizers.py::test_mapping_that_says_no_more_than_a_source_has_the_id_of_the_source",
+        ),
+    ),
+    Fault(
+        "a longer vocabulary that is let through",
+        "plan/vocabularies.py",
+        "if have_columns and not shapes & wanted:",
+        "if not have_columns:",
+        (
+            "merge/test_study_tokenizers.py::test_model_with_other_rows_that_are_taken_by_id_is_refused_before_anything_is_written",
+        ),
+    ),
+    Fault(
         "a failed trial's row is dropped",
         "results/table_rows.py",
         "return list(rows.values())",
@@ -104,7 +122,7 @@ FAULTS = (
         "train/methods.py",
         "        seed=settings.seed.init,\n",
         "",
-        ("train/test_trajectory.py::test_sketch_of_two_seeds_starts_at_one_place_and_parts",),
+        ("train/test_seeds.py::test_seed_of_a_changes_the_start_of_a_alone[sft-d1]",),
     ),
     Fault(
         "a resume that skips the scheduler",
