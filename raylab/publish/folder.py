@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from raylab.number_format import listing
 from raylab.publish.loading import loading_of
@@ -83,6 +85,7 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
     if facts.form == "merge":
         assert location.checkpoint is not None
         shutil.copytree(location.checkpoint, part, dirs_exist_ok=True)
+        facts = facts.model_copy(update={"made_of": _made_of(_merge_record(part))})
     elif facts.form == "merged":
         write_merged(location, part, len(os.sched_getaffinity(0)))
     elif location.base is not None:
@@ -98,11 +101,26 @@ def _write_weights(trial: FinishedTrial, facts: Facts, part: Path) -> Facts:
         _name_start(part / name, facts)
     if facts.form == "adapter_merge":
         shutil.copyfile(location.adapters[0] / RECORD, part / RECORD)
-        made = json.loads((part / RECORD).read_text(encoding="utf-8"))["adapter"]
-        return facts.model_copy(
-            update={"rank": made["r"], "relative_error": made["relative_error"]}
-        )
+        record = _merge_record(part)
+        made = {
+            "rank": record["adapter"]["r"],
+            "relative_error": record["adapter"]["relative_error"],
+        }
+        return facts.model_copy(update={"made_of": _made_of(record), **made})
     return facts
+
+
+def _merge_record(part: Path) -> dict[str, Any]:
+    from raylab.merge.record import RECORD
+
+    found: dict[str, Any] = json.loads((part / RECORD).read_text(encoding="utf-8"))
+    return found
+
+
+def _made_of(record: Mapping[str, Any]) -> str:
+    """The method of a merge with its paper, and the models that it combined."""
+    models = listing([f"`{row['model']}`" for row in record["models"]])
+    return f"{record['title']} (`{record['method']}`; {record['paper']}) of {models}"
 
 
 def _write_templates(trial: FinishedTrial, part: Path) -> None:

@@ -92,6 +92,8 @@ class Facts(BaseModel):
     """Of an adapter that was merged, the largest of its layers."""
     relative_error: float | None = None
     """Of an adapter that was merged: |merged delta - B A| / |merged delta|, over all layers."""
+    made_of: str | None = None
+    """Of a merge: its method, and the models that it combined."""
     agreement: Agreement | None = None
     unverified: str | None = None
     """Why there is no agreement."""

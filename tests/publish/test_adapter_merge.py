@@ -54,6 +54,7 @@ def test_published_merge_is_its_adapter_with_its_record_and_answers_as_it_did(ma
     lost = json.loads((tmp_path / "cut" / "merge.json").read_text())["adapter"]["relative_error"]
     assert "A LoRA adapter of rank 2, merged of several adapters. Its delta is the best" in card
     assert f"relative error {lost:.3g}" in card and "| merge.method | ties |" in card
+    assert "Made by TIES-Merging (`ties`; Yadav et al. 2023, arXiv:2306.01708) of `demo." in card
     assert "library_name: peft" in card and str(tmp_path / "out") not in card
     assert "the weighted sum of theirs" in (tmp_path / "sum" / "README.md").read_text()
 

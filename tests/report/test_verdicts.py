@@ -117,12 +117,12 @@ def test_answer_of_several_base_models_is_one_sentence_each():
     assert one.startswith("one: ") and two.startswith("two: No factor")
 
 
-def test_answer_of_a_base_model_without_a_verdict_says_that_nothing_was_compared():
+def test_answer_of_a_base_model_without_a_verdict_says_what_was_not_measured():
     rows = verdict_rows(effects({"data": (3.0, 3.0, 3.0)}, "one"))
     one, two = (translator().sentence(found) for found in answers(rows, ["one", "two"]))
-    assert one.startswith("one: Compared") and two.startswith("two: No two models were compared")
+    assert one.startswith("one: Compared") and two.startswith("two: No two recipes that differ")
     (nothing,) = said([])
-    assert nothing.startswith("No two models were compared")
+    assert nothing.startswith("No two recipes that differ")
 
 
 @pytest.mark.parametrize("times", [(3.0, None, 1.1), (1.0, 1.0, 1.0), (None,) * 3, (math.inf,) * 3])

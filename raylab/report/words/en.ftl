@@ -228,7 +228,7 @@ answer-some =
     } more than the seed in one way or more, { FACTORS($rest) } no more, or not measured.
 answer-noise = { $subject }No factor does more than another seed: { LARGEST($largest) }.
 answer-unknown = { $subject }Nothing could be compared with another seed, so the study cannot say yet what moves the model.
-answer-nothing = { $subject }No two models were compared yet, so the study cannot say what moves the model.
+answer-nothing = { $subject }No two recipes that differ in one factor alone were measured, so the study cannot say what moves the model.
 answer-no_factor = { $subject }No two recipes differ in one factor alone, so the study cannot say which factor moves the model.
 answer-part =
     { COUNT($count) ->

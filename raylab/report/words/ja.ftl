@@ -162,7 +162,7 @@ answer-all = { $subject }シードを変えたときの差と比べると、{ LA
 answer-some = { $subject }シードを変えたときの差と比べると、{ LARGEST($largest) }です。少なくとも一つの面でシードによる差を上回るのは{ COUNT($kept_count) }要因（{ FACTORS($kept) }）で、{ FACTORS($rest) }は上回らないか未測定です。
 answer-noise = { $subject }シードによる差を上回る要因はありません。{ LARGEST($largest) }です。
 answer-unknown = { $subject }シードを変えたときの差と比べられる測定がなく、何がモデルを動かすかはまだ分かりません。
-answer-nothing = { $subject }比べられたモデルの組がまだなく、何がモデルを動かすかは分かりません。
+answer-nothing = { $subject }一つの要因だけが異なるレシピの組が測定されていないため、何がモデルを動かすかは分かりません。
 answer-no_factor = { $subject }一つの要因だけが異なるレシピの組がなく、どの要因がモデルを動かすかは分かりません。
 answer-part =
     { LIST($spaces) }を最も左右するのは{ FACTORS($factors) }{ COUNT($count) ->

@@ -84,7 +84,7 @@ def test_first_screen_has_three_cautions_and_the_number_of_the_others(whole_tabl
 def test_first_screen_of_nothing_says_that_nothing_was_measured():
     screen = first_screen(translator(), find_all(Tables.of({"trials": []})))
     (answer,) = screen.answers
-    assert answer.startswith("No two models were compared yet")
+    assert answer.startswith("No two recipes that differ in one factor alone were measured")
     assert (screen.lines, screen.chart, screen.cautions) == ((), None, ())
 
 
