@@ -90,7 +90,10 @@ class Merger:
     def write_all(self, workers: Workers, tell: Tell) -> None:
         """Merge or copy every tensor of the output; see `write`."""
         done = counter(tell, MERGING, len(self._plan.shapes))
-        pieces = self._rows.pieces(list(self._plan.shapes))
+        # Within a file the digest follows the pieces. What thresholds were counted in last is still
+        # in the page cache, where it does not hold all models.
+        files = self._writer_of_model.tensors_of_files()[:: -1 if any(self._trims) else 1]
+        pieces = [piece for file in files for piece in self._rows.pieces(file)]
         if self._request.row.combines == "matrices":
             # Imports torch, before the first thread starts.
             from raylab.merge.matrices import merged_product
@@ -98,11 +101,6 @@ class Merger:
             firsts = [piece for piece in pieces if piece[1] == 0]
             workers.each(firsts, lambda piece: self._write_tensor(piece[0], merged_product), done)
         else:
-            if any(self._trims):
-                # What thresholds were counted in last is still in the page cache, where it does
-                # not hold all models. Within a file the digest follows the pieces.
-                files = self._writer_of_model.tensors_of_files()
-                pieces = [piece for file in files[::-1] for piece in self._rows.pieces(file)]
             workers.each(pieces, self._rows.reading_ahead(pieces, self.write), done)
 
     def _write_tensor(self, name: str, merged: Callable[[ModelRows, str], Product]) -> None:

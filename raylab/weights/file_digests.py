@@ -5,7 +5,9 @@ has without a gap from its beginning to the file's digest. It takes a copy of th
 writer hands them over; else it reads behind the writer, from the page cache, and asks the system to
 bring these pages to the disk now, so that a last flush finds little to do.
 Invariant: a digest is that of the bytes that a reader finds in the file. Of what was handed over no
-more than `_MOST_WAITING` pieces wait, and one more from each thread that writes.
+more than `_MOST_WAITING` pieces wait, and one more from each thread that writes; beyond gaps no
+more than `_MOST_BEYOND` bytes and a piece of each thread wait, and the rest is read behind the
+writer.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 from raylab.weights.uncached import MEMORY
 
 _MOST_WAITING = 64
+_MOST_BEYOND = 64 << 20
 _BLOCK = 4 << 20
 """Bytes. Python's lock is asked for twice a block: in small ones the digest waits for it."""
 
@@ -58,6 +61,7 @@ class FileDigests:
         self._lock, self._block = threading.Lock(), memoryview(bytearray(_BLOCK))
         self._thread = ThreadPoolExecutor(1)
         self._work: deque[Future[None]] = deque()
+        self._beyond = 0
 
     def wrote(self, name: str, begin: int, end: int, data: memoryview | None = None) -> None:
         """Hear that the bytes [begin, end) of a file are there. No byte is said twice. data: these
@@ -66,11 +70,13 @@ class FileDigests:
         if begin == end:
             return
         copy = None
-        if data is not None:
+        # A tensor of a wide dtype may be the last one that is merged, and stands first in its file.
+        if data is not None and (begin == file.whole or self._beyond < _MOST_BEYOND):
             copy = MEMORY.lend(end - begin)
             copy[:] = np.frombuffer(data, np.uint8)
         with self._lock:
             file.beyond[begin] = end, copy
+            self._beyond += 0 if copy is None else end - begin
             self._hand_over(file)
             is_behind = len(self._work) > _MOST_WAITING
             oldest = self._work.popleft() if is_behind else None
@@ -81,6 +87,7 @@ class FileDigests:
         while file.whole in file.beyond:
             end, copy = file.beyond.pop(file.whole)
             if copy is not None:
+                self._beyond -= end - file.whole
                 self._read_back(file)
                 self._work.append(self._thread.submit(file.digest.update, copy))
                 file.handed = end

@@ -69,7 +69,8 @@ class _Memory:
 
     def __init__(self) -> None:
         self._free: dict[int, list[mmap.mmap]] = {}
-        self._lent, self._lock = 0, threading.Lock()
+        # Whatever is done with the lock may free arrays, which come back at once.
+        self._lent, self._lock = 0, threading.RLock()
 
     @property
     def lent(self) -> int:

@@ -27,6 +27,7 @@ from raylab.spec.merge_settings import Part, Varying
 from raylab.spec.merges import request_merge
 from raylab.store.references import ModelLocation
 from raylab.weights import row_tiles
+from raylab.weights.checkpoint_writer import CheckpointWriter
 from tests.merge import models
 from tests.merge.models import NAMES, drawn, made, near, place, saved
 from tests.oracles import merging as oracle
@@ -241,6 +242,30 @@ def test_merge_any_tiles_and_threads_give_the_same_bytes(
     merge(tmp_path / "again", method, trio[2], threads=3, **options)
     first, second = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("once", "again"))
     assert first == second
+
+
+@pytest.mark.parametrize("method", ["linear", "model_stock", "iso_c"])
+def test_merge_writes_a_file_from_its_beginning_to_its_end(tmp_path, monkeypatch, method):
+    """Else what was written waits in memory for its digest, as wide dtypes come first in a file."""
+    paths, drawn_of = [], [drawn(0), drawn(1), drawn(2)]
+    for number, values in enumerate(drawn_of):
+        folder = saved(tmp_path / f"m{number}", {"a.weight": values["a.weight"]})
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+        wide = {"z.weight": values["b.weight"].float()}
+        save_file(wide, folder / "model-00002-of-00002.safetensors")
+        shards = {"a.weight": "model-00001-of-00002", "z.weight": "model-00002-of-00002"}
+        index = {"weight_map": {name: f"{file}.safetensors" for name, file in shards.items()}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        paths.append(folder)
+    written = []
+    write = CheckpointWriter.write_rows
+    monkeypatch.setattr(
+        CheckpointWriter,
+        "write_rows",
+        lambda s, *piece: written.append(piece[0]) or write(s, *piece),
+    )
+    merge(tmp_path / "out", method, paths, base=method != "linear", threads=1)
+    assert list(dict.fromkeys(written)) == ["z.weight", "a.weight"]
 
 
 def test_merge_small_files_come_with_an_index(tmp_path, trio):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from raylab.weights import file_digests
 from raylab.weights.checkpoint_writer import CheckpointWriter, TensorSpec
 from raylab.weights.file_digests import FileDigests
+from raylab.weights.uncached import MEMORY
 
 
 @st.composite
@@ -60,6 +61,23 @@ def test_digests_of_pieces_in_any_order_are_those_of_the_files(
         os.close(handle)
     expected = [hashlib.sha256(content).hexdigest() for content in contents]
     assert list(found.values()) == expected
+
+
+def test_of_pieces_beyond_a_gap_few_bytes_are_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_digests, "_MOST_BEYOND", 100)
+    content, before = bytes(range(250)) * 4, MEMORY.lent
+    handle = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    os.pwrite(handle, content, 0)
+    digests = FileDigests({"file": (handle, len(content))})
+    lent = []
+    for begin in [*range(10, 1000, 10), 0]:
+        digests.wrote("file", begin, begin + 10, memoryview(content[begin : begin + 10]))
+        lent.append(MEMORY.lent - before)
+    assert digests.found() == {"file": hashlib.sha256(content).hexdigest()}
+    digests.close()
+    os.close(handle)
+    one = lent[0]
+    assert max(lent[:-1]) == lent[20] == 10 * one
 
 
 def test_digests_of_a_file_that_was_cut_meanwhile_are_an_error(tmp_path):

@@ -1,6 +1,7 @@
 """What goes past the page cache is what plain reading and writing would give."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -53,3 +54,25 @@ def test_lent_memory_is_lent_again_when_its_last_view_is_gone():
     del view
     assert MEMORY.lent == before
     assert MEMORY.lend(100).ctypes.data == address
+
+
+def test_memory_comes_back_while_other_memory_is_lent(monkeypatch):
+    """Python frees arrays of a cycle at any moment, in the thread that is at work."""
+    held = [MEMORY.lend(3 << 20)]
+    free = MEMORY._free
+
+    class Freeing(dict):
+        def setdefault(self, *given):
+            held.clear()
+            return free.setdefault(*given)
+
+        def __getitem__(self, size):
+            return free[size]
+
+    monkeypatch.setattr(MEMORY, "_free", Freeing())
+    before, lent = MEMORY.lent, []
+    thread = threading.Thread(target=lambda: lent.append(MEMORY.lend(1 << 20)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert [each.size for each in lent] == [1 << 20]
+    assert MEMORY.lent == before - (2 << 20)
