@@ -67,6 +67,7 @@ def configurations(base: str, a: str, b: str) -> dict[str, dict[str, Any]]:
         "arcee_fusion": {"models": one},
         "sce": {"models": plain, "parameters": {"select_topk": 0.1}},
         "ram": {"models": plain},
+        "ramplus_tl": {"models": plain},
     }
     without: dict[str, dict[str, Any]] = {
         "linear": {"models": both},

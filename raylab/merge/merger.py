@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raylab.merge.compiled_blocks import ABOVE, KEPT, NON_FINITE, merge_words
+from raylab.merge.compiled_blocks import KEPT, NON_FINITE, merge_words
 from raylab.merge.compiled_rank_merge import MOST_COLUMNS, merge_ranked
 from raylab.merge.model_rows import ModelRows, refuse_non_finite
 from raylab.merge.proof import Proof
@@ -163,8 +163,8 @@ class Merger:
         else:
             overflow, counts = merge_words(words, first, settings.keeping(name, models), *how)
         if proof := self.proofs.get(name):
-            for model, above in zip(models, counts[:, ABOVE].tolist(), strict=True):
-                proof.add(model, above)
+            for model, found in zip(models, counts.tolist(), strict=True):
+                proof.add(model, found)
         self._settle(piece, models, [*counts[:, NON_FINITE].tolist(), *counts[:, KEPT].tolist()])
         refuse_non_finite(overflow, f"the merged {name}, as BF16,")
         return merged

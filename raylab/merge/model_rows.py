@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from raylab.errors import NonFiniteError
-from raylab.merge.backend import Backend
+from raylab.merge.backend import CPU, Backend
 from raylab.merge.compiled_rows import Words
 from raylab.merge.inputs import MergePlan
 from raylab.merge.steps import Count, Entries
@@ -134,10 +134,12 @@ class ModelRows(threading.local):
 
     def words(self, piece: Piece) -> Words | None:
         """The rows of the base and of the models that change the tensor, as files have them; None
-        where one is no bfloat16 or comes of an adapter, or where a GPU merges."""
+        where one is no bfloat16 or comes of an adapter, or where torch merges."""
         plan = self.plan
         models = plan.models_of(piece[0])
-        if self.backend.name != "cpu" or not all(plan.models[i].is_checkpoint for i in models):
+        if self.backend.steps is not CPU.steps or not all(
+            plan.models[i].is_checkpoint for i in models
+        ):
             return None
         read = self._read_for(piece[0], models)
         if any(own and own.dtype(tensor) != "BF16" for own, tensor in read):

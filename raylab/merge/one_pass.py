@@ -2,9 +2,10 @@
 
 Model: entries that are trimmed together are a group: one tensor, or all (`raylab.merge.trim`). In
 the differences of bfloat16 models many entries tie, so that a sample of a group's rows often says
-which magnitude its threshold is. The group is merged by it, and each piece counts the entries
-above it. Where the counts do not prove it, the threshold is counted in full, and the group merged
-again. A group whose threshold the sample does not foresee is counted first. The sample of the next
+which magnitudes its thresholds are: one, or two where outliers are dropped. The group is merged by
+them, and each piece counts the entries at and above them. Where the counts do not prove them, the
+thresholds are counted in full, and the group merged again. A group whose thresholds the sample does
+not foresee is counted first. The sample of the next
 group is taken while threads merge this one.
 Invariant: output, thresholds and counts are those that `raylab.merge.trim.trims_of` leads to. The
 sample decides alone how often models are read.
@@ -24,7 +25,16 @@ from raylab.merge.backend import CPU
 from raylab.merge.merger import Merger
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.proof import Proof
-from raylab.merge.trim import Trim, counter, keeps_of, numels_of, trims_of, trims_together
+from raylab.merge.trim import (
+    Target,
+    Trim,
+    counter,
+    keeps_of,
+    numels_of,
+    ranks_of,
+    trims_of,
+    trims_together,
+)
 from raylab.store.phase import MERGING, Tell
 from raylab.weights.checkpoint_writer import CheckpointWriter
 from raylab.weights.row_tiles import Piece, Started, Workers, columns_of
@@ -45,14 +55,15 @@ Samples = dict[int, np.ndarray]
 @dataclass
 class _Group:
     """Tensors that are trimmed together. changed: those that a model changes; by model, numels: how
-    many entries it has, keeps: how many it keeps, foreseen: the threshold; merging: the pieces at
-    work."""
+    many entries it has, keeps: how many it keeps; ranks and foreseen: of its thresholds; merging:
+    the pieces at work."""
 
     names: list[str]
     changed: list[str]
     numels: Mapping[int, int]
     keeps: Mapping[int, int]
-    foreseen: dict[int, float] = field(default_factory=dict)
+    ranks: Mapping[Target, int]
+    foreseen: dict[Target, float] = field(default_factory=dict)
     merging: Started[Piece, None] = field(default_factory=lambda: Started([], []))
 
 
@@ -87,7 +98,7 @@ class OnePass:
             for place, names in enumerate(groups):
                 group = self._foreseen(names, sample.wait())
                 sample = self._sample(groups[place + 1]) if place + 1 < len(groups) else sample
-                unforeseen = group.keeps.keys() - group.foreseen.keys()
+                unforeseen = {i for i in group.keeps if (i, "lower") not in group.foreseen}
                 if unforeseen and self._is_global:
                     self._write_in_two_passes(tell)
                     return
@@ -129,14 +140,20 @@ class OnePass:
         plan = self._rows.plan
         changed = [name for name in names if plan.models_of(name)]
         keeps = keeps_of(plan, changed) if changed else {}
-        group = _Group(names, changed, numels_of(plan, changed), keeps)
+        ranks = ranks_of(plan, changed) if changed else {}
+        group = _Group(names, changed, numels_of(plan, changed), keeps, ranks)
         for model, keep in group.keeps.items():
             parts = [found[model] for found in samples if model in found]
             magnitudes = np.concatenate([*parts, np.empty(0, np.float32)])
-            threshold = foreseen_threshold(magnitudes, keep, group.numels[model])
-            if threshold is not None:
-                group.foreseen[model] = threshold
-                self._put(group, model, Trim(keep, threshold, 0))
+            found = {
+                target: foreseen_threshold(magnitudes, rank, group.numels[model])
+                for target, rank in ranks.items()
+                if target[0] == model
+            }
+            known = {target: each for target, each in found.items() if each is not None}
+            if len(known) == len(found):
+                group.foreseen |= known
+                self._put(group, model, _trim(model, keep, known, 0))
         return group
 
     def _start(self, group: _Group) -> None:
@@ -150,14 +167,15 @@ class OnePass:
         """Wait for a group, and merge it again where a threshold was not the true one."""
         group.merging.wait(done)
         wrong = set()
-        for model, threshold in group.foreseen.items():
-            names = self._names(group, model)
-            above = self._merger.proofs[names[0]].above(model)
-            # Zeros reach a threshold of 0, and are not kept.
-            kept = sum(self._merger.kept[model, name] for name in names)
-            reach = kept if threshold else group.numels[model]
-            if above < group.keeps[model] <= reach:
-                self._put(group, model, Trim(group.keeps[model], threshold, reach))
+        for model, keep in group.keeps.items():
+            known = {target: each for target, each in group.foreseen.items() if target[0] == model}
+            if not known:
+                continue
+            proof = self._merger.proofs[self._names(group, model)[0]]
+            counts = {target: proof.counts(target) for target in known}
+            if all(above < group.ranks[t] <= reach for t, (above, reach) in counts.items()):
+                _, reach = counts[model, "lower"]
+                self._put(group, model, _trim(model, keep, known, reach))
             else:
                 wrong.add(model)
         for name in group.names:
@@ -190,6 +208,11 @@ class OnePass:
         return [name for name in group.changed if model in self._rows.plan.models_of(name)]
 
 
+def _trim(model: int, keep: int, thresholds: Mapping[Target, float], at_or_above: int) -> Trim:
+    upper = thresholds.get((model, "upper"))
+    return Trim(keep, thresholds[model, "lower"], at_or_above, upper)
+
+
 def _sample_pieces(rows: ModelRows, names: Sequence[str]) -> list[Piece]:
     """Some rows in places that lie evenly in `names`; all rows where these are few."""
     shapes = rows.plan.shapes
@@ -213,7 +236,7 @@ def _sample_pieces(rows: ModelRows, names: Sequence[str]) -> list[Piece]:
 
 
 def foreseen_threshold(magnitudes: np.ndarray, keep: int, numel: int) -> float | None:
-    """The `keep`-th largest of `numel` magnitudes, where a sample of these says it.
+    """The magnitude of rank `keep` of `numel`, 1 of the largest, where a sample of these says it.
 
     magnitudes: float32 (entries,), the sample. None where ranks within three standard deviations
     of the sample have several magnitudes.
@@ -231,6 +254,5 @@ def foreseen_threshold(magnitudes: np.ndarray, keep: int, numel: int) -> float |
 
 
 def can_foresee(rows: ModelRows) -> bool:
-    """Whether the merge trims at one threshold, and nothing before it needs to know it."""
-    request = rows.plan.request
-    return request.row.trims and request.row.keeps == "largest" and request.rescale != "l1"
+    """Whether the merge trims, and nothing before it needs to know the thresholds."""
+    return rows.plan.request.row.trims and rows.plan.request.rescale != "l1"

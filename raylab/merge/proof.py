@@ -1,49 +1,57 @@
-"""Counts that prove a threshold by which a merge trims already.
+"""Counts that prove the thresholds by which a merge trims already.
 
-Model: a threshold is the true one where fewer entries than are to stay lie above it, and at least
-so many reach it (`raylab.merge.one_pass`).
+Model: the magnitude of a rank, 1 of the largest, is a threshold where fewer magnitudes than the
+rank lie above it, and at least so many reach it (`raylab.merge.one_pass`).
 Invariant: counts are exact, of any number of threads.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from raylab.merge.compiled_blocks import ABOVE, ABOVE_UPPER, AT, AT_UPPER
 from raylab.merge.model_rows import ModelRows
 from raylab.merge.steps import Entries
+from raylab.merge.trim import Target
 from raylab.reduce.histogram import bits_of
+
+_COLUMNS = {"lower": (AT, ABOVE), "upper": (AT_UPPER, ABOVE_UPPER)}
 
 
 class Proof:
-    """How many entries of a group lie above the threshold that each model is merged by."""
+    """How many entries of a group are at, and above, each threshold that it is merged by."""
 
-    def __init__(self, rows: ModelRows, thresholds: Mapping[int, float]) -> None:
+    def __init__(self, rows: ModelRows, thresholds: Mapping[Target, float]) -> None:
         """Count nothing yet."""
         self._rows, self._local = rows, threading.local()
-        self._next = {i: bits_of(t) + 1 for i, t in thresholds.items()}
-        self._counted: list[dict[int, Entries]] = []
+        self._bits = {target: bits_of(threshold) for target, threshold in thresholds.items()}
+        self._counted: list[dict[Target, Entries]] = []
 
     def count(self, model: int, row: Entries) -> None:
         """Count the magnitudes of `row`, float32 (entries,), which is not trimmed yet."""
-        first = self._next.get(model)
-        if first is not None:
-            self._rows.backend.tally(row, first, first, 0, self._counts()[model])
+        for target, bits in self._bits.items():
+            if target[0] == model:
+                self._rows.backend.tally(row, bits, bits, 0, self._counts()[target])
 
-    def add(self, model: int, above: int) -> None:
-        """Add what is counted already."""
-        if model in self._next:
-            self._counts()[model][1] += above
+    def add(self, model: int, counts: Sequence[int]) -> None:
+        """Add what `raylab.merge.compiled_blocks` counted of some rows of a model."""
+        for target in self._bits:
+            if target[0] == model:
+                at, above = _COLUMNS[target[1]]
+                self._counts()[target][0] += counts[at]
+                self._counts()[target][1] += counts[above]
 
-    def _counts(self) -> dict[int, Entries]:
-        """Those of this thread: by model, how many are the next magnitude, and how many above."""
+    def _counts(self) -> dict[Target, Entries]:
+        """Those of this thread."""
         if not hasattr(self._local, "counts"):
-            self._local.counts = {i: self._rows.memory.zeros(2) for i in self._next}
+            self._local.counts = {target: self._rows.memory.zeros(2) for target in self._bits}
             self._counted.append(self._local.counts)
-        found: dict[int, Entries] = self._local.counts
+        found: dict[Target, Entries] = self._local.counts
         return found
 
-    def above(self, model: int) -> int:
-        """How many were counted."""
-        to_host = self._rows.backend.to_host
-        return sum(int(to_host(counts[model]).sum()) for counts in self._counted)
+    def counts(self, target: Target) -> tuple[int, int]:
+        """How many were above the threshold, and how many reached it."""
+        parts = [self._rows.backend.to_host(counts[target]) for counts in self._counted]
+        at, above = (sum(int(part[place]) for part in parts) for place in (0, 1))
+        return above, above + at

@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -88,8 +89,7 @@ Target = tuple[int, str]
 """A model, and which of its thresholds is asked for: lower or upper."""
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """A threshold, and how many entries reach it."""
 
     threshold: float
@@ -97,10 +97,7 @@ class _Found:
 
 
 def trims_of(rows: ModelRows, workers: Workers, tell: Tell = silent) -> tuple[dict[str, Trim], ...]:
-    """Each model's trims, where the method has any; `tell` hears of every tensor.
-
-    Raises NonFiniteError.
-    """
+    """Each model's trims, where the method has any. Raises NonFiniteError."""
     plan = rows.plan
     trims: tuple[dict[str, Trim], ...] = tuple({} for _ in plan.models)
     if not plan.request.row.trims:
@@ -138,22 +135,27 @@ def trims_together(
     models: Collection[int] | None = None,
 ) -> dict[int, Trim]:
     """The trim of every model, or of `models` alone, over the tensors `names`; no other is read."""
-    plan = rows.plan
-    keeps, numels = keeps_of(plan, names), numels_of(plan, names)
+    keeps, ranks = keeps_of(rows.plan, names), ranks_of(rows.plan, names)
     keeps = {i: keep for i, keep in keeps.items() if models is None or i in models}
+    ranks = {target: rank for target, rank in ranks.items() if target[0] in keeps}
+    found = _select(rows, names, ranks, workers, counted)
+    trims = {}
+    for i, keep in keeps.items():
+        (lower, reach), upper = found[i, "lower"], found.get((i, "upper"))
+        trims[i] = Trim(keep, lower, reach, upper.threshold if upper else None)
+    return trims
+
+
+def ranks_of(plan: MergePlan, names: Sequence[str]) -> dict[Target, int]:
+    """The ranks of each model's thresholds among the magnitudes of `names`, 1 of the largest; a
+    model has an upper one where outliers are dropped."""
+    keeps, numels = keeps_of(plan, names), numels_of(plan, names)
     dropped = dict.fromkeys(keeps, 0)
     if plan.request.row.keeps == "middle":
         gammas = {i: Fraction(str(plan.settings[names[0]].own[i]["gamma"])) for i in keeps}
         dropped = {i: min(math.floor(gammas[i] * numels[i]), numels[i] - keeps[i]) for i in keeps}
     ranks = {(i, "lower"): keep + dropped[i] for i, keep in keeps.items()}
-    ranks |= {(i, "upper"): count + 1 for i, count in dropped.items() if count}
-    found = _select(rows, names, ranks, workers, counted)
-    trims = {}
-    for i, keep in keeps.items():
-        lower = found[i, "lower"]
-        upper = found[i, "upper"].threshold if dropped[i] else None
-        trims[i] = Trim(keep, lower.threshold, lower.at_or_above, upper)
-    return trims
+    return ranks | {(i, "upper"): count + 1 for i, count in dropped.items() if count}
 
 
 def _select(

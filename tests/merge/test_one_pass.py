@@ -27,10 +27,14 @@ WRONG = {
 }
 
 
-def merged(out, paths, scope, density=0.3, threads=2):
+METHODS = {"ties": {}, "breadcrumbs": {"parameters": {"gamma": 0.2}}}
+
+
+def merged(out, paths, scope, density=0.3, threads=2, method="ties"):
     """The bytes of every file that depends on weights, by name."""
     names = [str(path) for path in paths[1:]]
-    request = request_merge("ties", names, base=str(paths[0]), density=density, scope=scope)
+    asked = {"base": str(paths[0]), "density": density, "scope": scope, **METHODS[method]}
+    request = request_merge(method, names, **asked)
     merge_models(
         request, [place(p) for p in paths[1:]], paths[0], out, most_bytes=150, threads=threads
     )
@@ -43,16 +47,17 @@ def merged(out, paths, scope, density=0.3, threads=2):
 
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 @pytest.mark.parametrize("kind", ["normal", "adversarial", "sparse"])
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("method", "threads"), [("ties", 1), ("ties", 3), ("breadcrumbs", 3)])
 def test_merge_by_small_samples_has_the_bytes_of_whole_ones(
-    tmp_path, monkeypatch, scope, kind, threads
+    tmp_path, monkeypatch, scope, kind, method, threads
 ):
     *_, paths = made(tmp_path, kind)
-    whole = merged(tmp_path / "whole", paths, scope)
+    whole = merged(tmp_path / "whole", paths, scope, method=method)
     for size in [(1, 1), (2, 6), (3, 20)]:
         monkeypatch.setattr(one_pass, "_OF_A_TENSOR", size)
         monkeypatch.setattr(one_pass, "_OF_A_MODEL", size)
-        assert merged(tmp_path / f"{size}", paths, scope, threads=threads) == whole
+        found = merged(tmp_path / f"{size}", paths, scope, threads=threads, method=method)
+        assert found == whole
 
 
 @pytest.mark.parametrize("scope", ["global", "tensor"])
@@ -65,14 +70,18 @@ def test_merge_of_models_that_exceed_memory_has_the_same_bytes(tmp_path, monkeyp
 
 @pytest.mark.parametrize("scope", ["global", "tensor"])
 @pytest.mark.parametrize("wrong", WRONG)
-def test_merge_by_wrong_thresholds_is_made_again(tmp_path, monkeypatch, scope, wrong):
-    *_, paths = made(tmp_path)
-    right = merged(tmp_path / "right", paths, scope)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_merge_by_wrong_thresholds_is_made_again(
+    tmp_path, monkeypatch, scope, wrong, method, dtype
+):
+    *_, paths = made(tmp_path, dtype=dtype)
+    right = merged(tmp_path / "right", paths, scope, method=method)
     again = []
     merge_again = OnePass._again
     monkeypatch.setattr(OnePass, "_again", lambda s, g: again.append(g) or merge_again(s, g))
     monkeypatch.setattr(one_pass, "foreseen_threshold", WRONG[wrong])
-    assert merged(tmp_path / "wrong", paths, scope) == right
+    assert merged(tmp_path / "wrong", paths, scope, method=method) == right
     assert bool(again) == (wrong != "unforeseen")
 
 
@@ -125,6 +134,14 @@ def test_merge_of_nan_names_the_tensor_and_leaves_nothing(tmp_path, scope):
     with pytest.raises(NonFiniteError, match=r"broken: b\.weight"):
         merged(tmp_path / "out", paths, scope)
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+@pytest.mark.parametrize("scope", ["global", "tensor"])
+def test_merge_breadcrumbs_in_one_pass_has_the_thresholds_of_two(tmp_path, monkeypatch, scope):
+    *_, paths = made(tmp_path)
+    one = merged(tmp_path / "one", paths, scope, method="breadcrumbs")
+    monkeypatch.setattr("raylab.merge.merge.can_foresee", lambda rows: False)
+    assert merged(tmp_path / "two", paths, scope, method="breadcrumbs") == one
 
 
 @given(arrays(1, 300), st.data())
