@@ -18,7 +18,7 @@ import pandas as pd
 from raylab.errors import InputError, ModelError
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import themed
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.study_tables import Tables
 from raylab.report.words import Translator, translator

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.study_tables import Tables
 from raylab.store.filesystem import Store
 from raylab.store.tables import read_tables

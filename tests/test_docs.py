@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raylab.cli.docs import pages
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.page.grids import GRIDS, TOGETHER
 from raylab.report.study_tables import Tables
 from raylab.store.schemas import SCHEMAS

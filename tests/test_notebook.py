@@ -11,7 +11,7 @@ import raylab
 from raylab.errors import InputError, ModelError
 from raylab.notebook import in_words
 from raylab.report.figures import FIGURES
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.study_tables import Tables
 from raylab.report.words import translator
 from raylab.store.schemas import SCHEMAS

@@ -10,7 +10,7 @@ import pytest
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import Drawing
 from raylab.report.figures.vega_lite import Chart
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.page.blocks import Item
 from raylab.report.page.page import ON_FIRST_SCREEN, make_page
 from raylab.report.page.render import render_html

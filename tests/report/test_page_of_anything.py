@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.page.page import make_page
 from raylab.report.page.render import render_markdown
 from raylab.report.study_tables import Tables

@@ -14,7 +14,7 @@ from fluent.syntax.ast import Junk, Message, MessageReference, VariableReference
 from fluent.syntax.visitor import Visitor
 
 import raylab.report
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.findings.finding import Sentence
 from raylab.report.page.grids import GRIDS
 from raylab.report.page.page import DEFINED

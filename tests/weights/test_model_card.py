@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import UndefinedError
 
 from raylab.weights.model_card import CARD, write_model_card
@@ -30,3 +30,20 @@ def test_card_without_a_value_of_the_template_is_an_error(tmp_path):
     with pytest.raises(UndefinedError, match="paper"):
         write_model_card(tmp_path, {}, merge=merge, **VALUES)
     assert not (tmp_path / CARD).exists()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"library_name": "transformers", "tags": ["merge", "raylab"], "base_model": ["a/b", "c/d"]},
+        {"license": "apache-2.0", "datasets": None, "base_model_relation": "merge", "tags": []},
+        {"language": ["ja", "en"], "base_model": "0123/yes", "tags": ["メロン: #1", "- x", "null"]},
+        {"model_id": "e" * 200 + " " + "f" * 90, "license_link": "https://a.b/c?d=e#f"},
+    ],
+)
+def test_card_has_the_bytes_that_huggingface_hub_writes(tmp_path, metadata):
+    write_model_card(tmp_path, metadata, merge=MERGE, **VALUES)
+    card = ModelCard.load(tmp_path / CARD)
+    card.data = ModelCardData(**metadata)
+    card.save(tmp_path / "theirs.md")
+    assert (tmp_path / CARD).read_bytes() == (tmp_path / "theirs.md").read_bytes()

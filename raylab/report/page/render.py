@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from raylab.report.figures.vega_script import vega_script
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.findings.finding import Finding
 from raylab.report.page.blocks import Item, Picture
 from raylab.report.page.markup import latex_document, markdown_text

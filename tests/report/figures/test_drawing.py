@@ -8,7 +8,7 @@ import pytest
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import CONFIG, Drawing, themed
 from raylab.report.figures.vega_lite import Chart, field, part
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.words import translator
 from tests.report.conftest import MODEL
 from tests.report.whole_merges import with_merges

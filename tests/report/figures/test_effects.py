@@ -8,7 +8,7 @@ import pytest
 
 from raylab.report.figures import FIGURES
 from raylab.report.figures.drawing import Drawing
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.study_tables import Tables
 from raylab.report.words import LANGUAGES, translator
 

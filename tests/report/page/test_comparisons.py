@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.page.comparisons import left_out_blocks, published_blocks
 from raylab.report.page.page import make_page
 from raylab.report.study_tables import Tables

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.page.blocks import Items
 from raylab.report.page.first_screen import Axis, first_screen
 from raylab.report.page.page import make_page

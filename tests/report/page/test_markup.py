@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.page.blocks import Column, Grid
 from raylab.report.page.markup import latex_document, latex_rows, latex_table, latex_text
 from raylab.report.page.page import Section, make_page

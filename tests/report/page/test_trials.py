@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from raylab.report.findings import find_all
+from raylab.report.findings.every_finding import find_all
 from raylab.report.findings.over_seeds import seed_tables
 from raylab.report.page.answers import answers_side_by_side, titles
 from raylab.report.page.page import make_page

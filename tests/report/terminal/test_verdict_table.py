@@ -8,7 +8,8 @@ import io
 import pytest
 from rich.console import Console
 
-from raylab.report.findings import effects, find_all
+from raylab.report.findings import effects
+from raylab.report.findings.every_finding import find_all
 from raylab.report.findings.finding import Finding, Sentence
 from raylab.report.study_tables import Tables
 from raylab.report.terminal.verdict_table import print_found, print_verdicts
