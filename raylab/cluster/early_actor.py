@@ -2,9 +2,10 @@
 
 Model: the actor takes no slot from a trial. It measures previews as soon as there are some
 (`raylab.cluster.callbacks.preview`). Once a slot has no trial and trials train, it loads what all
-stages need, and so does the driver in a thread: some seconds of one core, which the stages would
-wait for otherwise. On a cluster without GPUs the pool of the reduction begins with it; elsewhere
-it ends with the training, because actors of the reduction have a GPU each.
+stages need, and compiles the loops that no run has compiled before; the driver loads libraries in
+a thread. That takes some seconds of one core, which the stages would wait for otherwise. On a
+cluster without GPUs the pool of the reduction begins with it; elsewhere it ends with the training,
+because actors of the reduction have a GPU each.
 Invariant: no number depends on it. If it dies, the next preview starts another one, and the pool
 replaces it.
 """

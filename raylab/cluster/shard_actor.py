@@ -76,12 +76,14 @@ class ShardActor:
             torch.cuda.empty_cache()
 
     def prepare(self) -> None:
-        """Load what the calls of all stages need."""
+        """Load what the calls of all stages need, and have the loops of a CPU compiled."""
         use_own_gpu()
         with loading():
             import raylab.reduce.model_details
             import raylab.train.evaluate.function_shard
             import raylab.train.evaluate.line_shard  # noqa: F401
+            from raylab.reduce.rehearsal import rehearse
+        rehearse()
 
     def preview(
         self,

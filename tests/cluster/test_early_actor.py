@@ -63,6 +63,11 @@ def test_early_actor_that_died_costs_one_preview(early, compared):
     assert ray.get(early.measure(*compared, DENSITIES)).norms
 
 
+def test_actor_prepares_itself_twice_without_an_error(early):
+    early.measure((), {}, None, ())
+    assert ray.get([early._actor.prepare.remote() for _ in range(2)]) == [None, None]
+
+
 def test_pool_goes_on_with_the_early_actor_in_one_thread(early):
     early.prepare()
     taken = early.take()
