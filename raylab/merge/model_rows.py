@@ -9,7 +9,6 @@ Invariant: rows have the same bits on every device.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 
@@ -22,7 +21,7 @@ from raylab.merge.inputs import MergePlan
 from raylab.merge.steps import Count, Entries
 from raylab.merge.thread_memory import Memory
 from raylab.weights.checkpoint import Checkpoint
-from raylab.weights.row_tiles import Piece, columns_of
+from raylab.weights.row_tiles import Piece, columns_of, reading_ahead
 
 _AHEAD = 64
 """Pieces, on a CPU of about 1 MB in bfloat16 for each model."""
@@ -80,20 +79,7 @@ class ModelRows(threading.local):
         self, pieces: Sequence[Piece], work: Callable[[Piece], None]
     ) -> Callable[[Piece], None]:
         """`work` of each of `pieces`, which has the disk read some of the pieces behind it."""
-        ahead, lock, places = iter(pieces), threading.Lock(), {p: i for i, p in enumerate(pieces)}
-        asked = 0
-
-        def done(piece: Piece) -> None:
-            nonlocal asked
-            with lock:
-                wanted = max(0, places[piece] + _AHEAD - asked)
-                asked += wanted
-                following = list(itertools.islice(ahead, wanted))
-            for each in following:
-                self.will_need(each)
-            work(piece)
-
-        return done
+        return reading_ahead(pieces, self.will_need, _AHEAD, work)
 
     def stored_base(self, piece: Piece) -> np.ndarray:
         """The base model's rows on the host, (entries,) in their dtype; not to be written to."""

@@ -42,6 +42,7 @@ from raylab.reduce.measured import Buckets, Measured
 from raylab.reduce.pairwise import Relation
 from raylab.reduce.relating import Relating
 from raylab.reduce.row_block import Models, Pair, Tile
+from raylab.reduce.rows_ahead import Run, piece_of, rows_ahead
 from raylab.reduce.squares import squares_by_tile
 from raylab.reduce.threshold_sampling import add_products, add_values, sample_rows
 from raylab.weights.row_tiles import Piece, columns_of, in_threads, tiles
@@ -91,7 +92,8 @@ class ShardJob:
 
         shapes = self.models.shapes
         pieces = [(n, *rows) for n in names for rows in sample_rows(shapes[n])]
-        in_threads(pieces, one, self._threads)
+        ahead = rows_ahead(self.models, self._pairs, pieces, lambda piece: piece, one)
+        in_threads(pieces, ahead, self._threads)
         total = dict(zip((pair.name for pair in self._pairs), np.sum(made, axis=0), strict=True))
         return total, self.models.bytes_read - before
 
@@ -176,7 +178,8 @@ class ShardJob:
             return whole.result(), [whole.sums]
         relating = Relating(self.models, names, limits, self._threads)
         counted = _Pass(self.models, pairs, names, buckets, relating, histograms)
-        in_threads(counted.runs, counted.take, self._threads)
+        ahead = rows_ahead(self.models, pairs, counted.runs, piece_of, counted.take)
+        in_threads(counted.runs, ahead, self._threads)
         return counted.result(), list(counted.tallies)
 
 
@@ -185,10 +188,6 @@ def _on_gpu() -> Any:
     from raylab.reduce import gpu_pass
 
     return gpu_pass
-
-
-Run = tuple[str, tuple[tuple[int, int], ...]]
-"""A tensor, and the bounds of neighbouring tiles of it that are read at once."""
 
 
 @dataclass
@@ -238,8 +237,8 @@ class _Pass:
 
     def take(self, run: Run) -> None:
         """Take in one run of tiles. Raises NonFiniteError."""
-        name, bounds = run
-        first, last = bounds[0][0], bounds[-1][1]
+        name, first, last = piece_of(run)
+        bounds = run[1]
         heights = [stop - start for start, stop in bounds]
         tile, sums = Tile(self._models, name, first, last), self._sums[name]
         squares: dict[str, list[float]] = {}

@@ -1,6 +1,6 @@
 """A sample of rows foresees which buckets hold the thresholds.
 
-Model: the first rows of every fourth tile, 1/32 of them, are counted before everything else.
+Model: the first rows of some tiles, 1/128 of all entries, are counted before everything else.
 Their buckets show, within a margin, where the num_keep-th largest entry of all will fall; the
 magnitudes of these buckets are counted along in the pass, so that no second read is needed.
 Differences of bf16 models tie: a few short magnitudes (of at most eight significant bits, so
@@ -23,8 +23,10 @@ from raylab.reduce.lora_product import OPERANDS, Terms, fill_block, operands_of_
 from raylab.weights.row_tiles import tiles
 from raylab.weights.safetensors_reader import Shape
 
-_SHARE = 32
-_EVERY = 4
+_OF_ALL = 128
+"""One of so many entries is in the sample."""
+_LEAST_EVERY, _MOST_EVERY = 4, 32
+"""One of so many tiles has rows in the sample. A disk reads megabytes around each place."""
 # The rows of a tile are alike, so a sample of rows errs more than one of single entries.
 _DEVIATIONS = 12
 _WIDEST = 18
@@ -36,9 +38,11 @@ _SIXTEEN, _LOW = np.uint64(16), np.uint64((1 << 16) - 1)
 
 def sample_rows(shape: Shape) -> Iterator[tuple[int, int]]:
     """(start, stop) of the rows of a tensor that belong to the sample."""
-    for index, (start, stop) in enumerate(tiles(shape)):
-        if index % _EVERY == 0:
-            yield start, start + math.ceil((stop - start) / _SHARE) if len(shape) > 1 else stop
+    bounds = list(tiles(shape))
+    every = min(max(len(bounds), _LEAST_EVERY), _MOST_EVERY)
+    for start, stop in bounds[::every]:
+        rows = math.ceil((stop - start) * every / _OF_ALL)
+        yield start, start + rows if len(shape) > 1 else stop
 
 
 def bucket_range(sample: np.ndarray, density: float) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from raylab.weights.uncached import MEMORY, UncachedFile
 
 _OF_MEMORY = 0.5
 """Files that are open together do not fit from this share of the memory on."""
-_READERS = 2
+_READERS = 4
 _MOST_HELD = 1 << 28
 
 

@@ -9,8 +9,10 @@ on the number of its threads (seen with MKL) and on the width of a tile, so both
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -121,6 +123,31 @@ def _take_one_blas_thread() -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def reading_ahead(
+    pieces: Sequence[Item],
+    begin: Callable[[Item], None],
+    count: int,
+    work: Callable[[Item], Result],
+) -> Callable[[Item], Result]:
+    """`work` of each of `pieces`, which are taken in about their order; first, `begin` begins to
+    read those up to `count` places behind, each once."""
+    behind, lock = iter(pieces), threading.Lock()
+    places = {piece: place for place, piece in enumerate(pieces)}
+    asked = 0
+
+    def done(piece: Item) -> Result:
+        nonlocal asked
+        with lock:
+            wanted = max(0, places[piece] + count - asked)
+            asked += wanted
+            following = list(itertools.islice(behind, wanted))
+        for each in following:
+            begin(each)
+        return work(piece)
+
+    return done
 
 
 def in_threads(pieces: Sequence[Item], work: Callable[[Item], None], threads: int) -> None:

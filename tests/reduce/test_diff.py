@@ -26,7 +26,7 @@ from raylab.spec.study import Quantization
 from raylab.store.filesystem import Store
 from raylab.store.references import FoundModel, ModelLocation, find_model
 from raylab.store.tables import read_table
-from raylab.weights import Checkpoint
+from raylab.weights import Checkpoint, read_ahead
 from raylab.weights.alignment import Tolerance
 from raylab.weights.views import View
 from tests.architectures import merged_by_peft, save_adapter, save_tiny
@@ -68,16 +68,18 @@ def small_tiles(monkeypatch):
     cut_tiles(monkeypatch, 24 * 23)
 
 
-WAYS = ("foreseen", "misled", "curve", "gpu", "gpu misled")
+WAYS = ("foreseen", "misled", "curve", "larger than memory", "gpu", "gpu misled")
 
 
 def go(monkeypatch, way):
     """Take one way to the numbers: sums of intervals that hold every threshold, intervals that
-    hold none and have to be followed by histograms, histograms at once, or what a GPU does. Gives
-    options of a request."""
+    hold none and have to be followed by histograms, histograms at once, rows that are read past the
+    page cache, or what a GPU does. Gives options of a request."""
+    if way == "larger than memory":
+        monkeypatch.setattr(read_ahead, "_OF_MEMORY", 0)
     if way == "foreseen":
-        monkeypatch.setattr(foresight, "_SHARE", 1)
-        monkeypatch.setattr(foresight, "_EVERY", 1)
+        for name in ("_OF_ALL", "_LEAST_EVERY", "_MOST_EVERY"):
+            monkeypatch.setattr(foresight, name, 1)
         monkeypatch.setattr(foresight, "_DEVIATIONS", 0)
     if "gpu" in way:
         on_gpu(monkeypatch, 24 * 23)

@@ -188,8 +188,8 @@ def test_intervals_neighbouring_buckets_are_one_interval_and_the_largest_comes_f
 @pytest.fixture
 def foreseen(monkeypatch):
     """A sample of everything, so that thresholds of small models are foreseen."""
-    monkeypatch.setattr(threshold_sampling, "_SHARE", 1)
-    monkeypatch.setattr(threshold_sampling, "_EVERY", 1)
+    for name in ("_OF_ALL", "_LEAST_EVERY", "_MOST_EVERY"):
+        monkeypatch.setattr(threshold_sampling, name, 1)
     monkeypatch.setattr(threshold_sampling, "_WIDEST", 60)
 
 

@@ -49,11 +49,12 @@ def test_sample_is_the_first_rows_of_some_tiles_and_depends_on_the_shape_alone(s
     bounds, found = list(tiles(shape)), list(sample_rows(shape))
     assert found == list(sample_rows(shape))
     starts = [start for start, _ in found]
-    assert starts == [start for start, _ in bounds[::4]]
+    every = min(max(len(bounds), 4), 32)
+    assert starts == [start for start, _ in bounds[::every]]
     for start, stop in found:
         [end] = [last for first, last in bounds if first == start]
         assert start < stop <= end
-        assert len(shape) == 1 or stop - start <= (end - start) // 16 + 1
+        assert len(shape) == 1 or stop - start <= (end - start) * every // 128 + 1
 
 
 @settings(max_examples=60, deadline=None)
