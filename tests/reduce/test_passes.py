@@ -50,8 +50,9 @@ def several_tiles(monkeypatch):
     """Tiles of 32 rows, of which a sample takes 16, and slices of fewer entries than a tile."""
     cut_tiles(monkeypatch, 512 * 32)
     monkeypatch.setattr(products_module, "_SLICE", 5000)
-    monkeypatch.setattr(foresight, "_SHARE", 2)
-    monkeypatch.setattr(foresight, "_EVERY", 1)
+    monkeypatch.setattr(foresight, "_OF_ALL", 2)
+    for name in ("_LEAST_EVERY", "_MOST_EVERY"):
+        monkeypatch.setattr(foresight, name, 1)
 
 
 @pytest.fixture

@@ -79,8 +79,9 @@ def test_counts_of_foreseen_buckets_are_exact_over_any_tiles(parts, data):
 @pytest.fixture
 def wide_sample(monkeypatch):
     """A quarter of the rows, because 1/64 of a small model is too few to foresee anything."""
-    monkeypatch.setattr(foresight, "_SHARE", 4)
-    monkeypatch.setattr(foresight, "_EVERY", 1)
+    monkeypatch.setattr(foresight, "_OF_ALL", 4)
+    for name in ("_LEAST_EVERY", "_MOST_EVERY"):
+        monkeypatch.setattr(foresight, name, 1)
 
 
 def made(kind):
