@@ -29,6 +29,10 @@ DARE = TIES | {
     "method": "dare_linear", "scope": None, "seed": 7, "normalize": "mlp: true, *: false",
     "models": [{"model": "a", "weight": 1.0, "density": 0.5, "numel": 9, "kept": 5}],
 }  # fmt: skip
+BY_TENSOR = TIES | {
+    "scope": "tensor",
+    "models": [{"model": "a", "weight": 1.0, "density": 0.5, "numel": 9, "num_keep": 4, "kept": 5}],
+}
 PASSTHROUGH = SLERP | {
     "method": "passthrough", "parameters": {},
     "models": [{"model": "a", "weight": 1.0, "density": 1.0, "scale": 0.5, "numel": 9}],
@@ -80,6 +84,11 @@ def test_card_shows_each_models_settings_and_counts(tmp_path):
             ["- Seed: 7", "- Lambda: 1.5", "- Divided by the weights: mlp: true, *: false",
              "| model | weight | density | numel | kept |"],
             ["Trimmed", "num_keep", "threshold"],
+        ),
+        (
+            BY_TENSOR,
+            ["- Trimmed over: each tensor", "`num_keep`: how many of them were to stay."],
+            ["threshold"],
         ),
         (
             PASSTHROUGH,
