@@ -66,8 +66,11 @@ def check_absent(out: Path) -> None:
 
 def _remove_abandoned(out: Path) -> None:
     """Remove the directories of killed writers to `out`: a lock ends with its process."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.part-*"):
-        lock = os.open(left, os.O_RDONLY)
+    for left in out.parent.glob(f".{glob.escape(out.name)}.part-{'[0-9a-f]' * 8}"):
+        try:
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # Another writer removed it, or no writer made it.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left)

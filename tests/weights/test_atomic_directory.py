@@ -50,8 +50,8 @@ def test_atomic_directory_what_comes_in_the_meantime_is_not_replaced(tmp_path):
 
 
 def test_atomic_directory_clears_up_after_the_killed_but_not_the_living(tmp_path):
-    killed, living = tmp_path / ".out[1].part-1", tmp_path / ".out[1].part-2"
-    other = tmp_path / ".out2.part-1"
+    killed, living = tmp_path / ".out[1].part-0123abcd", tmp_path / ".out[1].part-0123abce"
+    other = tmp_path / ".out2.part-0123abcd"
     for path in (killed, living, other):
         path.mkdir()
         (path / "file").touch()
@@ -61,6 +61,18 @@ def test_atomic_directory_clears_up_after_the_killed_but_not_the_living(tmp_path
         pass
     os.close(lock)
     assert sorted(tmp_path.iterdir()) == sorted([living, other, tmp_path / "out[1]"])
+
+
+def test_atomic_directory_leaves_what_no_writer_made(tmp_path):
+    folder, file, link = (
+        tmp_path / f".out.part-{name}" for name in ("mine", "0123abcd", "0123abce")
+    )
+    folder.mkdir()
+    file.touch()
+    link.symlink_to(folder)
+    with atomic_directory(tmp_path / "out"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"out", folder.name, file.name, link.name}
 
 
 def test_atomic_directory_where_nothing_can_be_made_is_refused(tmp_path):
