@@ -7,9 +7,10 @@ the peak of resident memory, in which mapped files count. Of --turns runs the fa
 the highest peak of all. mergekit has its defaults for a CPU. Files are in the page cache where the
 memory allows it: the first run of every method is the other program's as often as raylab's.
 
---large merges a pair of 7 B parameters (27 GB; the base model and one trained from it) by TIES.
-Beside it stands what any merge has to do: read all inputs and write as many bytes as the output
-has, in blocks of 8 MiB, and flush them. Both begin with inputs that are not in the page cache.
+--large merges a pair of 7 B parameters (27 GB; the base model and one trained from it) by TIES: the
+pair that it names, or one that is made. Beside it stands what any merge has to do: read all inputs
+and write as many bytes as the output has, in blocks of 8 MiB, and flush them. Both begin with
+inputs that are not in the page cache.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_measure import Run, best, forget, measured, python
-from bench_models import HALF_B, SEVEN_B, Llama, bytes_of, write_checkpoint
+from bench_models import HALF_B, SEVEN_B, bytes_of, write_checkpoint
 from bench_reduce import RAYLAB, machine
 
 from raylab.spec.merge_methods import METHODS
@@ -112,9 +113,8 @@ def versus(
     return Versus(method, best(runs["ours"]), theirs)
 
 
-def large(work: Path, model: Llama) -> Iterator[str]:
+def large(work: Path, base: Path, tuned: Path) -> Iterator[str]:
     """A pair of checkpoints by TIES, beside reading and writing once."""
-    base, tuned = write_checkpoint(work / "base", model), write_checkpoint(work / "a", model, 1)
     out, ours = work / "copied", work / "merged"
     forget(base, tuned)
     copied = measured(python(COPY, out, base, tuned))
@@ -150,8 +150,9 @@ def line(found: Versus) -> str:
 
 def lines(work: Path, options: argparse.Namespace) -> Iterator[str]:
     """The tables, a line at a time."""
-    if options.large:
-        yield from large(work, options.large_model)
+    if options.large is not None:
+        made = ((work / name, options.large_model, seed) for seed, name in enumerate(("base", "a")))
+        yield from large(work, *(options.large or [write_checkpoint(*each) for each in made]))
         return
     model = replace(options.model, layers=options.layers or options.model.layers)
     base, a, b = (write_checkpoint(work / name, model, i) for i, name in enumerate(("base", *"ab")))
@@ -172,7 +173,13 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=1, help="runs of each; the fastest counts")
     parser.add_argument("--layers", type=int, help="layers of the checkpoints (16: 0.5 B)")
     parser.add_argument("--directory", type=Path, help="where models are made, and deleted")
-    parser.add_argument("--large", action="store_true", help="the pair of 7 B: 41 GB of disk")
+    parser.add_argument(
+        "--large",
+        type=Path,
+        nargs="*",
+        metavar="MODEL",
+        help="only a pair of 7 B: this base model and model, or 27 GB that are made",
+    )
     known = os.environ.get("RAYLAB_MERGEKIT")
     parser.add_argument(
         "--mergekit", type=Path, default=known and Path(known),

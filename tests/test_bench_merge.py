@@ -64,8 +64,17 @@ def test_bench_of_a_tiny_model_prints_a_line_for_the_method(bench, tiny, tmp_pat
 
 
 def test_large_pair_is_merged_beside_a_copy_that_reads_all_and_writes_one(bench, tiny, tmp_path):
-    *_, copied, merged = bench.large(tmp_path, tiny)
+    base, tuned = (bench.write_checkpoint(tmp_path / name, tiny, i) for i, name in enumerate("ab"))
+    options = bench.parsed(["--large", str(base), str(tuned)])
+    *_, copied, merged = bench.lines(tmp_path, options)
     assert copied.startswith("| read 0.0 GB") and "times reading" in merged
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_large_pair_that_is_not_named_is_made(bench, tiny, tmp_path):
+    options = bench.parsed(["--large"])
+    options.large_model = tiny
+    assert "times reading" in list(bench.lines(tmp_path, options))[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"base", "a"}
 
 
