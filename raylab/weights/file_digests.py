@@ -26,7 +26,7 @@ import numpy as np
 
 from raylab.weights.uncached import MEMORY
 
-_MOST_WAITING = 64
+_MOST_WAITING = 16
 _MOST_BEYOND = 64 << 20
 _BLOCK = 4 << 20
 """Bytes. Python's lock is asked for twice a block: in small ones the digest waits for it."""
