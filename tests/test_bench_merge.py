@@ -23,7 +23,8 @@ def bench():
 
 @pytest.fixture
 def tiny(bench):
-    return bench.Llama(hidden=64, intermediate=96, key_value=32, layers=2, vocabulary=40)
+    models = importlib.import_module("bench_models")
+    return models.Llama(hidden=64, intermediate=96, key_value=32, layers=2, vocabulary=40)
 
 
 def test_every_configuration_is_one_that_raylab_reads(bench, tmp_path):
