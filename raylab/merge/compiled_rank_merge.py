@@ -16,7 +16,7 @@ import numpy as np
 
 from raylab.compiled import njit, types
 from raylab.merge.compiled_blocks import KEPT, NON_FINITE, Combining, copy_words, is_same
-from raylab.merge.compiled_ranks import MOST_VALUES, drop_row
+from raylab.merge.compiled_ranks import drop_row, ranking_memory
 from raylab.merge.compiled_rows import Words, narrow_bf16, subtract_bf16, widen_bf16
 from raylab.merge.compiled_steps import add_block, merge_disjoint, sum_weighted
 from raylab.merge.steps import INFINITE_FROM
@@ -119,9 +119,7 @@ def merge_ranked(
     counts = np.zeros((models, NON_FINITE + 2), np.int64)
     overflows = _merge(
         words.addresses, words.base, np.array(draws.keys, np.uint64), first,
-        np.stack(draws.limits), np.stack(draws.divisors),
-        np.zeros(MOST_VALUES, np.int32), np.zeros(MOST_VALUES // 64, np.uint64),
-        np.empty((3, columns), np.int32), np.empty(columns, np.int64),
+        np.stack(draws.limits), np.stack(draws.divisors), *ranking_memory(columns),
         memory.buffer("rows of blocks", (models + 1, columns), "F32"),
         memory.buffer("scaled rows", (models + 1, columns), "F64"),
         combining.how == "disjoint", factors, weights, combining.normalizes,

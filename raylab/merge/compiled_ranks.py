@@ -220,8 +220,11 @@ def drop_by_rank(
     delta: Array, key: int, first: int, limits: Array, divisors: Array, scaled: Array
 ) -> int:
     """Drop entries by the limits of their ranks, and write what is left, scaled, into `scaled`."""
-    columns = limits.size
-    counts, seen = np.zeros(MOST_VALUES, np.int32), np.zeros(MOST_VALUES // 64, np.uint64)
-    memory = counts, seen, np.empty((3, columns), np.int32), np.empty(columns, np.int64)
-    words = np.uint64(key), np.uint64(first)
+    memory, words = ranking_memory(limits.size), (np.uint64(key), np.uint64(first))
     return int(_drop_rows(delta, *words, limits, divisors, *memory, scaled))
+
+
+def ranking_memory(columns: int) -> tuple[Array, Array, Array, Array]:
+    """The counts, seen, numbers and hashes that `drop_row` takes for rows of so many columns."""
+    counts, seen = np.zeros(MOST_VALUES, np.int32), np.zeros(MOST_VALUES // 64, np.uint64)
+    return counts, seen, np.empty((3, columns), np.int32), np.empty(columns, np.int64)

@@ -119,9 +119,9 @@ class _Tree:
         if key in self._measured:
             return self._measured[key]
         self._above.add(key)
-        below = [self.check(child) for child in children(node)]
+        found = [self.check(child) for child in children(node)]
         self._above.remove(key)
-        size, depth = 1 + sum(size for size, _ in below), 1 + max((d for _, d in below), default=0)
+        size, depth = 1 + sum(size for size, _ in found), 1 + max((d for _, d in found), default=0)
         self._measured[key] = size, depth
         if depth > _DEEPEST:
             raise YamlFault(f"values lie more than {_DEEPEST} deep in others", line)
